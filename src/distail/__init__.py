@@ -1,0 +1,62 @@
+"""Knowledge distillation for long-tailed data and biased teachers.
+
+Everything here is imported when first used (PEP 562), so that ``import distail`` and ``distail --help`` load no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from distail import functional, models
+    from distail.config import Experiment
+    from distail.data.long_tail import long_tail_counts
+    from distail.models.outputs import Outputs
+    from distail.objective.method import Method, Terms
+    from distail.objective.presets import create_method, list_methods
+    from distail.pipeline import Result, run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Experiment": "distail.config",
+    "Method": "distail.objective.method",
+    "Outputs": "distail.models.outputs",
+    "Result": "distail.pipeline",
+    "Terms": "distail.objective.method",
+    "create_method": "distail.objective.presets",
+    "list_methods": "distail.objective.presets",
+    "long_tail_counts": "distail.data.long_tail",
+    "run": "distail.pipeline",
+}
+_ROOMS = ("functional", "models")
+
+__all__ = [
+    "Experiment",
+    "Method",
+    "Outputs",
+    "Result",
+    "Terms",
+    "__version__",
+    "create_method",
+    "functional",
+    "list_methods",
+    "long_tail_counts",
+    "models",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"distail.{name}")
+    if name in _HOME:
+        value = getattr(import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'distail' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

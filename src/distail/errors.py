@@ -1,0 +1,68 @@
+"""What users are told: one exception type per kind of mistake, each naming the nearest valid choice."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DistailError(ValueError):
+    """Base of everything a user can put right; the command line prints it without a traceback (exit code 2)."""
+
+
+class ConfigError(DistailError):
+    """An experiment that cannot be run as it is written."""
+
+
+class DataError(DistailError):
+    """Images, labels, folders or files that cannot be used."""
+
+
+class ModelError(DistailError):
+    """A network that is unknown, or does not fit the data or a checkpoint."""
+
+
+class MethodError(DistailError):
+    """A method, slot entry or parameter that is unknown, or inputs that do not fit it."""
+
+
+class CheckpointError(DistailError):
+    """A stored file that is damaged or belongs to something else."""
+
+
+class TrainingError(RuntimeError):
+    """Training had to stop although the input was valid, such as a loss that is not finite (exit code 1)."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """A sentence that names the nearest valid choice and then all of them.
+
+    >>> did_you_mean("bdk", ["kd", "bkd", "drkd"])
+    "Did you mean 'bkd'? Valid: bkd, drkd, kd."
+    >>> did_you_mean("zzz", ["b", "a"])
+    'Valid: a, b.'
+    """
+    valid = sorted(choices)
+    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"{hint}Valid: {', '.join(valid)}."
+
+
+def unknown_name(kind: str, name: object, choices: Iterable[str]) -> str:
+    """The message for a name that is not in a table.
+
+    >>> unknown_name("method", "bdk", ["kd", "bkd"])
+    "unknown method 'bdk'. Did you mean 'bkd'? Valid: bkd, kd."
+    """
+    return f"unknown {kind} {name!r}. {did_you_mean(str(name), choices)}"
+
+
+def listed(problems: Iterable[str], headline: str) -> str:
+    """Several problems as one message, one line each.
+
+    >>> print(listed(["a is missing", "b is negative"], "2 problems in x.yaml:"))
+    2 problems in x.yaml:
+      - a is missing
+      - b is negative
+    """
+    return "\n".join([headline, *(f"  - {problem}" for problem in problems)])
