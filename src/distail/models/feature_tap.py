@@ -1,0 +1,149 @@
+"""Penultimate features of any network, without touching its code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from distail.errors import ModelError, did_you_mean
+from distail.models.classifiers import CosineClassifier
+from distail.models.outputs import Outputs
+
+
+class FeatureTap(nn.Module):
+    """Wraps a network that gives logits (B, C), so that it gives `Outputs` with its classifier's input (B, D) as well.
+
+    The classifier is, in this order: the module at the dotted path ``classifier``; the model's own ``classifier``
+    attribute; what timm's ``get_classifier()`` gives; the last linear layer, 1x1 convolution or `CosineClassifier`
+    with ``num_classes`` outputs. A map (B, D, H, W) that reaches a 1x1 convolution, or tokens (B, N, D) that reach a
+    linear layer, are averaged over space or tokens [ours]; whatever reaches another module is flattened.
+
+    ``tap.model`` is the bare network; store ``tap.model.state_dict()``. Its parameters are shared, not copied.
+    ``feature_dim`` is read from the classifier; for a classifier of the user's own kind, give it.
+
+    Raises `ModelError` when there is no classifier to be found, when the forward pass does not call it, or when the
+    network's output is not (B, ``num_classes``).
+
+    >>> import torch
+    >>> tap = FeatureTap(nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5)), num_classes=5)
+    >>> outputs = tap(torch.zeros(2, 3, 2, 2))
+    >>> tuple(outputs.logits.shape), tuple(outputs.features.shape), tap.feature_dim
+    ((2, 5), (2, 8), 8)
+    """
+
+    def __init__(
+        self, model: nn.Module, num_classes: int, *, classifier: str | None = None, feature_dim: int | None = None
+    ) -> None:
+        super().__init__()
+        path = _checked_path(model, classifier) if classifier is not None else _find_classifier(model, num_classes)
+        head = model.get_submodule(path)
+        self.model = model
+        self.num_classes = num_classes
+        self.classifier_path = path
+        self.feature_dim = feature_dim if feature_dim is not None else _feature_dim(head, path)
+        self._capture = _Capture()
+        head.register_forward_pre_hook(self._capture)
+
+    def forward(self, images_NCHW: Tensor) -> Outputs:
+        capture = self._capture
+        capture.armed = True
+        try:
+            logits_BC = self.model(images_NCHW)
+            seen = capture.seen
+        finally:
+            capture.armed = False
+            capture.seen = None
+        if seen is None:
+            raise ModelError(
+                f"the model's forward pass never called its classifier {self.classifier_path!r}, so there are no "
+                "features to tap; name the module that is called last with classifier='dotted.path'"
+            )
+        if not isinstance(logits_BC, Tensor) or logits_BC.ndim != 2 or logits_BC.shape[1] != self.num_classes:
+            raise ModelError(f"the model must give logits (B, {self.num_classes}), got {_described(logits_BC)}")
+        features_BD = _flat(seen, self.model.get_submodule(self.classifier_path))
+        if features_BD.shape != (logits_BC.shape[0], self.feature_dim):
+            raise ModelError(
+                f"classifier {self.classifier_path!r} received {tuple(seen.shape)}, which gives features "
+                f"{tuple(features_BD.shape)}; expected ({logits_BC.shape[0]}, {self.feature_dim})"
+            )
+        return Outputs(logits=logits_BC, features=features_BD)
+
+
+class _Capture:
+    """Remembers what reaches the classifier, only while its tap is in its forward pass.
+
+    An object and not a closure, so that a deep copy of a tap captures for itself.
+    """
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.seen: Tensor | None = None
+
+    def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if self.armed:
+            self.seen = arguments[0]
+
+
+def _flat(seen: Tensor, head: nn.Module) -> Tensor:
+    if isinstance(head, nn.Conv2d):
+        return seen.flatten(2).mean(2)
+    if isinstance(head, nn.Linear | CosineClassifier) and seen.ndim > 2:
+        return seen.flatten(1, -2).mean(1)
+    return seen.flatten(1)
+
+
+def _widths(module: object) -> tuple[int, int] | None:
+    """(in, out) of a module that can be a classifier, else None."""
+    if isinstance(module, nn.Linear | CosineClassifier):
+        return module.in_features, module.out_features
+    if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1:
+        return module.in_channels, module.out_channels
+    return None
+
+
+def _preferred(model: nn.Module) -> Iterator[object]:
+    yield getattr(model, "classifier", None)
+    get_classifier = getattr(model, "get_classifier", None)
+    if callable(get_classifier):
+        yield get_classifier()
+
+
+def _find_classifier(model: nn.Module, num_classes: int) -> str:
+    candidates: dict[str, tuple[nn.Module, tuple[int, int]]] = {
+        path: (module, widths) for path, module in model.named_modules() if (widths := _widths(module))
+    }
+    for wanted in _preferred(model):
+        for path, (module, widths) in candidates.items():
+            if module is wanted and widths[1] == num_classes:
+                return path
+    fitting = [path for path, (_, widths) in candidates.items() if widths[1] == num_classes]
+    if fitting:
+        return fitting[-1]
+    seen = ", ".join(f"{path!r} ({widths[1]} outputs)" for path, (_, widths) in list(candidates.items())[-8:])
+    raise ModelError(
+        f"no classifier with {num_classes} outputs in {type(model).__name__}. "
+        f"Linear layers and 1x1 convolutions (the last 8): {seen or 'none'}. "
+        "Give the model as many outputs as there are classes, or name the module with classifier='dotted.path'"
+    )
+
+
+def _checked_path(model: nn.Module, path: str) -> str:
+    paths = [name for name, _ in model.named_modules() if name]
+    if path not in paths:
+        raise ModelError(f"{type(model).__name__} has no module {path!r}. {did_you_mean(path, paths)}")
+    return path
+
+
+def _feature_dim(head: nn.Module, path: str) -> int:
+    widths = _widths(head)
+    if widths is None:
+        raise ModelError(
+            f"the feature width of classifier {path!r} ({type(head).__name__}) cannot be read; give feature_dim=..."
+        )
+    return widths[0]
+
+
+def _described(value: object) -> str:
+    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
