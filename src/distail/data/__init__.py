@@ -1,0 +1,1 @@
+"""Images and labels: sources, long-tail profiles, splits, samplers, augmentation, batches."""

@@ -1,0 +1,149 @@
+"""Batches of a data set that lies in memory, on the device that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from distail.data.augment import (
+    apply_named,
+    augmentation_names,
+    crop_windows,
+    draw_augmentation,
+    normalise,
+    padded_for_crop,
+)
+from distail.data.images import LabelledImages
+from distail.data.samplers import SAMPLERS, epoch_order
+from distail.errors import DataError, unknown_name
+
+
+class Batch(NamedTuple):
+    """``index`` (B,) int64 rows of the data set, ``images`` (B, channels, H, W) normalised, ``labels`` (B,) int64."""
+
+    index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
+    images: Tensor
+    labels: Tensor
+
+
+class ImageBatches:
+    """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
+
+    ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept. Each rank yields its
+    contiguous slice of the same global batch: the slices of all ranks side by side are what one process would yield.
+    Where the last batch has fewer images than there are ranks, some slices are empty: all ranks take the same steps.
+
+    Raises ``DataError`` for unknown samplers and augmentations, an empty data set, and sizes or ranks out of range.
+
+    >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
+    >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
+    >>> batches.steps_per_epoch, [len(batch.labels) for batch in batches.epoch(0)]
+    (3, [2, 2, 1])
+    """
+
+    def __init__(
+        self,
+        data: LabelledImages,
+        *,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Sequence[str] = (),
+        sampler: str = "instance",
+        num_classes: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        channels_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        _check_sizes(data, batch_size, rank, world_size)
+        if sampler not in SAMPLERS:
+            raise DataError(unknown_name("sampler", sampler, SAMPLERS))
+        self._augment = augmentation_names(augment)
+        self._height, self._width = data.images.shape[-2:]
+        self._labels_cpu = data.labels.cpu()
+        self._labels = data.labels.to(device)
+        images = data.images.to(device)
+        self._crops = "crop" in self._augment
+        self._images = padded_for_crop(images) if self._crops else images
+        self._mean, self._std = mean, std
+        self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
+        self._device, self._channels_last = torch.device(device), channels_last
+        self._rank, self._world_size = rank, world_size
+        self.steps_per_epoch = -(-len(data) // batch_size)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
+        order_N = epoch_order(self._sampler, self._labels_cpu, self._num_classes, self._seed, epoch).to(self._device)
+        for step in range(first_step, self.steps_per_epoch):
+            index_G = order_N[step * self._batch_size : (step + 1) * self._batch_size]
+            mine = _slice_of_rank(len(index_G), self._rank, self._world_size)
+            draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine].to(self._device)
+            index_B = index_G[mine]
+            if self._crops:
+                images = crop_windows(self._images, index_B, draws.of("crop"), self._height, self._width)
+            else:
+                images = self._images[index_B]
+            images = apply_named(images, draws, [name for name in self._augment if name != "crop"])
+            yield Batch(index_B, _finished(images, self._mean, self._std, self._channels_last), self._labels[index_B])
+
+
+def evaluation_batches(
+    data: LabelledImages,
+    *,
+    batch_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str = "cpu",
+    channels_last: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[Batch]:
+    """The data set in order, without augmentation; ranks share each batch as ``ImageBatches`` does.
+
+    >>> data = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
+    >>> [batch.index.tolist() for batch in evaluation_batches(data, batch_size=2, mean=[0.5], std=[0.5])]
+    [[0, 1], [2]]
+    """
+    _check_sizes(data, batch_size, rank, world_size)
+    return _in_order(data, batch_size, mean, std, torch.device(device), channels_last, rank, world_size)
+
+
+def _in_order(
+    data: LabelledImages,
+    batch_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    channels_last: bool,
+    rank: int,
+    world_size: int,
+) -> Iterator[Batch]:
+    for first in range(0, len(data), batch_size):
+        mine = _slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
+        part = slice(first + mine.start, first + mine.stop)
+        images = _finished(data.images[part].to(device), mean, std, channels_last)
+        yield Batch(torch.arange(part.start, part.stop, device=device), images, data.labels[part].to(device))
+
+
+def _finished(images_BCHW: Tensor, mean: Sequence[float], std: Sequence[float], channels_last: bool) -> Tensor:
+    if channels_last:
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+    return normalise(images_BCHW, mean, std)
+
+
+def _slice_of_rank(length: int, rank: int, world_size: int) -> slice:
+    return slice(length * rank // world_size, length * (rank + 1) // world_size)
+
+
+def _check_sizes(data: LabelledImages, batch_size: int, rank: int, world_size: int) -> None:
+    if not len(data):
+        raise DataError("there are no images to make batches of")
+    if batch_size < 1:
+        raise DataError(f"batch_size is {batch_size}; expected at least 1")
+    if not 0 <= rank < world_size:
+        raise DataError(f"rank is {rank} of {world_size}; expected 0 to world_size - 1")

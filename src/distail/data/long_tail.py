@@ -1,0 +1,159 @@
+"""Long-tail profiles: how many training images each class keeps, and which."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import operator
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distail.data.images import LabelledImages
+from distail.data.seeding import random_permutation, stream_key
+from distail.errors import DataError, listed, unknown_name
+
+_log = logging.getLogger(__name__)
+
+
+def _exponential(num_classes: int, largest: int, imbalance_factor: float) -> list[float]:
+    return [largest * imbalance_factor ** (-index / max(1, num_classes - 1)) for index in range(num_classes)]
+
+
+def _step(num_classes: int, largest: int, imbalance_factor: float) -> list[float]:
+    large = (num_classes + 1) // 2
+    return [float(largest)] * large + [largest / imbalance_factor] * (num_classes - large)
+
+
+PROFILES: dict[str, Callable[[int, int, float], list[float]]] = {"exp": _exponential, "step": _step}
+
+
+def long_tail_counts(num_classes: int, largest: int, imbalance_factor: float, profile: str = "exp") -> tuple[int, ...]:
+    """Training images per class, class 0 the largest: the profiles of the CIFAR-LT benchmarks (Cui 2019, Cao 2019).
+
+    ``exp``: class c keeps ``int(largest * imbalance_factor ** (-c / (C - 1)))``. ``step``: the first half of the
+    classes (the larger half of an odd number) keeps ``largest``, the others ``int(largest / imbalance_factor)``. Every
+    class keeps at least one image. ``imbalance_factor`` is the largest count over the smallest, at least 1.
+
+    Raises ``DataError`` listing every argument out of range.
+
+    >>> long_tail_counts(5, 100, 10)
+    (100, 56, 31, 17, 10)
+    >>> sum(long_tail_counts(100, 500, 100)), sum(long_tail_counts(10, 5000, 50))
+    (10847, 13996)
+    >>> long_tail_counts(4, 100, 10, profile="step")
+    (100, 100, 10, 10)
+    """
+    problems = [
+        f"{name} is {value!r}; expected a whole number of at least 1"
+        for name, value in (("num_classes", num_classes), ("largest", largest))
+        if not _is_positive_integer(value)
+    ]
+    if not _is_imbalance_factor(imbalance_factor):
+        problems.append(
+            f"imbalance_factor is {imbalance_factor!r}; expected a finite number of at least 1 "
+            "(largest class over smallest; 1 keeps the data balanced)"
+        )
+    if profile not in PROFILES:
+        problems.append(unknown_name("profile", profile, PROFILES))
+    if problems:
+        raise DataError(problems[0] if len(problems) == 1 else listed(problems, "no such long tail:"))
+    wanted = PROFILES[profile](operator.index(num_classes), operator.index(largest), float(imbalance_factor))
+    return tuple(max(1, int(count)) for count in wanted)
+
+
+def long_tail_subset(
+    labels_N: Tensor, num_classes: int, imbalance_factor: float | None, profile: str = "exp", seed: int = 0
+) -> Tensor:
+    """Sorted indices (M,) int64 of the images that a long-tailed training set keeps.
+
+    The profile starts from the largest class there is. On data that is not balanced class c keeps the smaller of what
+    the profile asks for and what it has, and a log message says which classes had fewer. ``imbalance_factor`` None or 1
+    keeps everything. Which images stay depends on the seed and on how many images each class has, nothing else; for one
+    seed a steeper profile keeps a subset of a flatter one.
+
+    Raises ``DataError`` for classes without images and for whatever ``long_tail_counts`` refuses.
+
+    >>> long_tail_subset(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 2, 4).shape
+    torch.Size([5])
+    """
+    available_C = class_counts(labels_N, num_classes)
+    require_every_class(available_C)
+    if imbalance_factor is None:
+        return torch.arange(len(labels_N))
+    wanted_C = long_tail_counts(num_classes, max(available_C), imbalance_factor, profile)
+    if imbalance_factor == 1:
+        return torch.arange(len(labels_N))
+    short = [c for c in range(num_classes) if available_C[c] < wanted_C[c]]
+    if short:
+        examples = ", ".join(f"class {c} has {available_C[c]} of {wanted_C[c]}" for c in short[:5])
+        _log.warning(
+            "imbalance_factor %g on data that is not balanced: %d of %d classes have fewer images than the profile "
+            "asks for and keep all they have (%s%s)",
+            imbalance_factor,
+            len(short),
+            num_classes,
+            examples,
+            ", ..." if len(short) > 5 else "",
+        )
+    labels = labels_N.numpy()
+    kept = []
+    for c in range(num_classes):
+        rows = np.flatnonzero(labels == c)
+        kept.append(rows[random_permutation(stream_key("long-tail", seed, c), len(rows))[: wanted_C[c]]])
+    return torch.from_numpy(np.sort(np.concatenate(kept)).astype(np.int64))
+
+
+def subset_sha256(images: LabelledImages) -> str:
+    """SHA-256 over the images' bytes (N, channels, H, W), then the labels as little-endian int64, in order.
+
+    >>> subset_sha256(LabelledImages(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0])))[:8]
+    '3e7077fd'
+    """
+    digest = hashlib.sha256(images.images.cpu().numpy().data)
+    digest.update(images.labels.cpu().numpy().astype("<i8").data)
+    return digest.hexdigest()
+
+
+def class_counts(labels_N: Tensor, num_classes: int) -> tuple[int, ...]:
+    """Images per class; ``DataError`` where labels lie outside 0 to ``num_classes - 1``.
+
+    >>> class_counts(torch.tensor([0, 2, 2]), 3)
+    (1, 0, 2)
+    """
+    outside = labels_N[(labels_N < 0) | (labels_N >= num_classes)]
+    if len(outside):
+        values, counts = torch.unique(outside, return_counts=True)
+        problems = [
+            f"label {value} ({count} images)" for value, count in zip(values.tolist(), counts.tolist(), strict=True)
+        ]
+        raise DataError(listed(problems, f"labels must lie between 0 and {num_classes - 1}; out of range:"))
+    return tuple(torch.bincount(labels_N, minlength=num_classes).tolist())
+
+
+def require_every_class(counts_C: tuple[int, ...], class_names: tuple[str, ...] | None = None) -> None:
+    """``DataError`` that lists every class without a training image."""
+    names = class_names or tuple(str(c) for c in range(len(counts_C)))
+    empty = [f"class {c} ({name})" if class_names else f"class {c}" for c, name in enumerate(names) if not counts_C[c]]
+    if empty:
+        raise DataError(listed(empty, f"{len(empty)} of {len(counts_C)} classes have no training image:"))
+
+
+def _is_positive_integer(value: object) -> bool:
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= 1  # type: ignore[arg-type]
+    except TypeError:
+        return False
+
+
+def _is_imbalance_factor(value: object) -> bool:
+    if isinstance(value, bool):
+        return False
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str) and math.isfinite(number) and number >= 1

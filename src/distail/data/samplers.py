@@ -1,0 +1,56 @@
+"""Which images an epoch shows, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distail.data.seeding import random_permutation, random_units, stream_key
+from distail.errors import DataError, unknown_name
+
+Order = Callable[[NDArray[np.int64], int, np.uint64], NDArray[np.int64]]
+
+
+def _instance(labels_N: NDArray[np.int64], num_classes: int, key: np.uint64) -> NDArray[np.int64]:
+    return random_permutation(key, len(labels_N))
+
+
+def _with_class_mass(exponent: float) -> Order:
+    """N draws with replacement in which class c has probability proportional to ``n_c ** exponent``."""
+
+    def order(labels_N: NDArray[np.int64], num_classes: int, key: np.uint64) -> NDArray[np.int64]:
+        counts_C = np.bincount(labels_N, minlength=num_classes)
+        cumulative_N = np.cumsum(counts_C[labels_N].astype(np.float64) ** (exponent - 1))
+        points_N = random_units(key, np.arange(len(labels_N))) * cumulative_N[-1]
+        drawn_N: NDArray[np.int64] = np.searchsorted(cumulative_N, points_N, side="right").astype(np.int64)
+        return drawn_N.clip(max=len(labels_N) - 1)
+
+    return order
+
+
+SAMPLERS: dict[str, Order] = {
+    "instance": _instance,
+    "class_balanced": _with_class_mass(0.0),
+    "square_root": _with_class_mass(0.5),
+}
+
+
+def epoch_order(sampler: str, labels_N: Tensor, num_classes: int, seed: int, epoch: int) -> Tensor:
+    """The order (N,) int64 of one epoch, a pure function of its arguments.
+
+    ``instance``: every image once. ``class_balanced``: N draws with replacement, every class equally likely.
+    ``square_root``: N draws with replacement, class c in proportion to the square root of its images (Kang 2020).
+
+    Raises ``DataError`` for an unknown sampler.
+
+    >>> sorted(epoch_order("instance", torch.tensor([0, 0, 1]), 2, seed=0, epoch=3).tolist())
+    [0, 1, 2]
+    """
+    if sampler not in SAMPLERS:
+        raise DataError(unknown_name("sampler", sampler, SAMPLERS))
+    key = stream_key(f"order-{sampler}", seed, epoch)
+    return torch.from_numpy(SAMPLERS[sampler](labels_N.cpu().numpy(), num_classes, key))

@@ -1,0 +1,38 @@
+"""Holding out a part of every class."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distail.data.seeding import random_permutation, stream_key
+from distail.errors import DataError
+
+
+def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Sorted indices of (kept, held out): ``fraction`` of every class is held out, rounded half up.
+
+    A class always keeps at least one image, so a class of one image holds none out. ``fraction`` lies in [0, 1); 0
+    holds nothing out. Raises ``DataError`` for any other fraction, and where a positive one would hold nothing out.
+
+    >>> kept, held_out = stratified_split(torch.tensor([0] * 10 + [1] * 5 + [2]), 0.2, seed=0)
+    >>> len(kept), len(held_out)
+    (13, 3)
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+        raise DataError(f"the fraction to hold out is {fraction!r}; expected a number from 0 to below 1, such as 0.1")
+    labels = labels_N.cpu().numpy()
+    held_out = np.zeros(len(labels), dtype=bool)
+    for c in np.unique(labels):
+        rows = np.flatnonzero(labels == c)
+        count = min(len(rows) - 1, math.floor(fraction * len(rows) + 0.5))
+        held_out[rows[random_permutation(stream_key("split", seed, int(c)), len(rows))[:count]]] = True
+    if fraction > 0 and not held_out.any():
+        raise DataError(
+            f"holding out {fraction:g} of every class leaves nothing held out: {len(labels)} images in "
+            f"{len(np.unique(labels))} classes are too few. Hold out more, or 0 for none"
+        )
+    return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
