@@ -1,0 +1,93 @@
+"""Target repairs: teacher logits in, teacher logits out, so that they chain; one softmax comes last. None writes to its input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distail.errors import MethodError
+from distail.functional.numerics import (
+    at_least_float32,
+    check_logits,
+    check_number,
+    check_target,
+    check_temperature,
+)
+
+
+def swap_rectify(teacher_logits: Tensor, target: Tensor) -> Tensor:
+    """Where the teacher is wrong, exchange its largest logit with that of the label.
+
+    Per sample: if ``argmax z_t != y``, exchange ``z_t[argmax]`` and ``z_t[y]``; else unchanged [code, paper: DR-KD,
+    arXiv 2201.11319]. The authors' code swaps in place; this does not [ours]. A label that ties with the largest logit
+    counts as correct: exchanging equal values changes nothing.
+
+    Args:
+        teacher_logits: (B, C), any floating dtype, which is kept.
+        target: (B,) int64.
+
+    Returns:
+        (B, C), detached from the teacher.
+
+    >>> swap_rectify(torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]]), torch.tensor([0, 1]))
+    tensor([[3., 1., 2.],
+            [1., 3., 2.]])
+    """
+    check_logits(teacher_logits, "teacher logits")
+    check_target(target, teacher_logits)
+    logits_BC = teacher_logits.detach()
+    label_B1 = target[:, None]
+    largest_B1, favourite_B1 = logits_BC.max(dim=1, keepdim=True)
+    exchanged_BC = logits_BC.scatter(1, favourite_B1, logits_BC.gather(1, label_B1))
+    return exchanged_BC.scatter(1, label_B1, largest_B1)
+
+
+def reweigh_logits(teacher_logits: Tensor, log_weights: Tensor, temperature: float) -> Tensor:
+    """Add ``T * log w``: the softmax at temperature T is then ``~ w * softmax(z_t / T)``. (B, C) and (C,) to (B, C).
+
+    >>> logits = torch.tensor([[2.0, 0.0]])
+    >>> reweigh_logits(logits, torch.tensor([1.0, 3.0]).log(), temperature=2.0).div(2).softmax(1)
+    tensor([[0.4754, 0.5246]])
+    """
+    logits_BC = at_least_float32(teacher_logits.detach())
+    return logits_BC + temperature * log_weights.to(logits_BC.dtype)
+
+
+def power_logits(teacher_logits: Tensor, exponent: float = 0.5) -> Tensor:
+    """Multiply by the exponent: the softmax is then ``~ p_t**exponent`` [paper: DiVE, He et al. 2021]. (B, C) to (B, C).
+
+    >>> power_logits(torch.tensor([[4.0, 0.0]]), 0.5)
+    tensor([[2., 0.]])
+    """
+    check_number("exponent", exponent, least=0.0)
+    return at_least_float32(teacher_logits.detach()) * exponent
+
+
+def reweigh_targets(teacher_logits: Tensor, weights: Tensor, temperature: float) -> Tensor:
+    """The teacher's distribution with every class multiplied by its weight, renormalised per sample.
+
+    ``q ~ w * softmax(z_t / T)`` [code: BKD, arXiv 2104.10510], computed in log space.
+
+    Args:
+        teacher_logits: (B, C).
+        weights: (C,), positive.
+        temperature: above 0.
+
+    Returns:
+        (B, C) probabilities, in at least float32, detached.
+
+    Raises:
+        MethodError: shapes that do not fit, a weight that is not positive (checked on the CPU), or a bad temperature.
+
+    >>> reweigh_targets(torch.tensor([[0.0, 0.0]]), torch.tensor([1.0, 3.0]), temperature=2.0)
+    tensor([[0.2500, 0.7500]])
+    """
+    check_logits(teacher_logits, "teacher logits")
+    check_temperature(temperature)
+    if weights.shape != teacher_logits.shape[1:]:
+        raise MethodError(
+            f"weights have shape {tuple(weights.shape)} for {teacher_logits.shape[1]} classes; expected one a class"
+        )
+    if weights.device.type == "cpu" and not torch.compiler.is_compiling() and not bool((weights > 0).all()):
+        raise MethodError(f"weights reach down to {weights.min().item():g}; expected every weight above 0")
+    return torch.softmax(reweigh_logits(teacher_logits, weights.log(), temperature) / temperature, dim=1)

@@ -1,0 +1,76 @@
+"""Supervised terms: logits and labels in, one loss a sample out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from distail.functional.numerics import at_least_float32, check_logits, check_target, log_probabilities, of_target
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """``-log softmax(z)[y]``: (B, C) and (B,) to (B,), in at least float32.
+
+    >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
+    tensor([0.6931])
+    """
+    check_logits(logits, "logits")
+    check_target(target, logits)
+    return -of_target(log_probabilities(logits), target)
+
+
+def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """``(1 - p[y])**gamma * CE`` [paper: Lin et al. 2017]. (B, C) and (B,) to (B,).
+
+    >>> focal_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
+    tensor([0.1733])
+    """
+    return focal_of_cross_entropy(cross_entropy(logits, target), gamma)
+
+
+def focal_of_cross_entropy(losses_B: Tensor, gamma: float) -> Tensor:
+    # the floor keeps the gradient of the power finite where p[y] is 1 and gamma below 1
+    miss_B = (-torch.expm1(-losses_B)).clamp_min(torch.finfo(losses_B.dtype).tiny)
+    return miss_B**gamma * losses_B
+
+
+def weighted_by_label(
+    losses_B: Tensor, weights_C: Tensor, target: Tensor, batch_mean: Callable[[Tensor], Tensor] = torch.mean
+) -> Tensor:
+    """Each loss times its label's weight over the batch mean of those weights, as torch's weighted mean does.
+
+    ``batch_mean`` takes the mean over the global batch where training is distributed.
+
+    >>> weighted_by_label(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0]), torch.tensor([0, 1]))
+    tensor([0.5000, 1.5000])
+    """
+    weights_B = weights_C.to(losses_B.dtype)[target]
+    return weights_B / batch_mean(weights_B) * losses_B
+
+
+def subtract_margin(logits: Tensor, target: Tensor, margins: Tensor, scale: float, classifier_scale: float) -> Tensor:
+    """LDAM's logits, ``scale * (cosine - margin of the label)`` [paper: Cao et al. 2019]. (B, C) to (B, C).
+
+    ``classifier_scale`` is what the cosine classifier multiplied its cosines by; dividing by it gives them back.
+
+    >>> subtract_margin(torch.tensor([[30.0, 0.0]]), torch.tensor([0]), torch.tensor([0.5, 0.5]), 30.0, 30.0)
+    tensor([[15.,  0.]])
+    """
+    check_logits(logits, "logits")
+    check_target(target, logits)
+    logits = at_least_float32(logits)
+    margins_B1 = margins.to(logits.dtype)[target][:, None]
+    return scale * (logits / classifier_scale - margins_B1 * one_hot(target, logits.shape[1]))
+
+
+def adjust_logits(logits: Tensor, log_share: Tensor, tau: float = 1.0) -> Tensor:
+    """Logits plus ``tau`` times the log of the class shares [paper: Menon et al. 2021; at tau 1 Ren et al. 2020].
+
+    >>> adjust_logits(torch.tensor([[0.0, 0.0]]), torch.tensor([0.75, 0.25]).log()).softmax(1)
+    tensor([[0.7500, 0.2500]])
+    """
+    logits = at_least_float32(logits)
+    return logits + tau * log_share.to(logits.dtype)

@@ -1,0 +1,149 @@
+"""What a slot entry is given: a `Setup` when it is built, a `Context` at every call; and its `Reply`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from distail.errors import MethodError
+from distail.functional.numerics import log_probabilities
+from distail.models.outputs import Outputs
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is known before training."""
+
+    class_counts: tuple[int, ...]
+    temperature: float = 4.0
+    student_dim: int | None = None
+    teacher_dim: int | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_counts)
+
+    def width(self, whose: str, reader: str) -> int:
+        """`student_dim` or `teacher_dim`, or an error that says which entry reads those features."""
+        width: int | None = getattr(self, f"{whose}_dim")
+        if width is None:
+            raise MethodError(f"{reader} reads the {whose}'s features: give {whose}_dim=, their width")
+        return width
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far training is; without an epoch, at its end."""
+
+    epoch: int | None = None
+    epochs: int | None = None
+
+    @property
+    def fraction(self) -> float:
+        """``epoch / epochs``, epochs from 0; 1 at the end.
+
+        >>> Progress(160, 200).fraction, Progress().fraction
+        (0.8, 1.0)
+        """
+        return 1.0 if self.epoch is None or self.epochs is None else self.epoch / self.epochs
+
+    def reached(self, share: float) -> bool:
+        """Whether this share of training is over. A share of 1 is never reached, not even at the end.
+
+        >>> Progress(159, 200).reached(0.8), Progress(160, 200).reached(0.8), Progress().reached(1.0)
+        (False, True, False)
+        """
+        return share < 1.0 and self.fraction >= share
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a run must supply for a method.
+
+    Attributes:
+        teacher: outputs of a teacher at every call.
+        student_features, teacher_features: `Outputs.features` on that side, and its width at creation.
+        index: the sample indices, `index=`.
+        class_means: one call of `prepare` with the teacher's outputs over the training data.
+        memory: `memory_state` is to be stored and restored beside `state_dict`.
+    """
+
+    teacher: bool = False
+    student_features: bool = False
+    teacher_features: bool = False
+    index: bool = False
+    class_means: bool = False
+    memory: bool = False
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(**{name: value or getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a slot entry answers.
+
+    Attributes:
+        values: the repaired logits (B, C) of a target repair; else one number a sample (B,).
+        auxiliary: further losses, one a sample (B,), by name.
+        statistics: detached scalars to be logged; never part of the total.
+    """
+
+    values: Tensor
+    auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Context:
+    """One batch as every slot entry sees it: logits in at least float32, the teacher detached.
+
+    Attributes:
+        student, teacher: `Outputs`; the teacher is None for a method without one.
+        target: (B,) int64.
+        index: (B,) int64 sample indices, or None.
+        temperature: the method's.
+        progress: how far training is. Reading its numbers in `forward` makes `torch.compile` compile once an epoch:
+            an entry better keeps what it derives from them, in its own `begin_epoch(progress)`.
+        reduce: sums a tensor over the global batch.
+    """
+
+    def __init__(
+        self,
+        student: Outputs,
+        teacher: Outputs | None,
+        target: Tensor,
+        index: Tensor | None,
+        temperature: float,
+        progress: Progress,
+        reduce: Reduce,
+    ) -> None:
+        self.student = student
+        self.teacher = teacher
+        self.target = target
+        self.index = index
+        self.temperature = temperature
+        self.progress = progress
+        self.reduce = reduce
+        self._student_log_probabilities: dict[float, Tensor] = {}
+
+    def student_log_probabilities(self, temperature: float = 1.0) -> Tensor:
+        """``log softmax(z_s / T)``, computed once for every entry that asks."""
+        known = self._student_log_probabilities
+        if temperature not in known:
+            known[temperature] = log_probabilities(self.student.logits, temperature)
+        return known[temperature]
+
+    @property
+    def given_teacher(self) -> Outputs:
+        assert self.teacher is not None, "Method.forward checks it"
+        return self.teacher
+
+    def batch_mean(self, values_B: Tensor) -> Tensor:
+        """The mean over the global batch."""
+        total, count = self.reduce(torch.stack((values_B.sum(), values_B.new_full((), len(values_B))))).unbind()
+        return total / count

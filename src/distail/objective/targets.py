@@ -1,0 +1,60 @@
+"""The second slot: repairs of the teacher's logits, (B, C) to (B, C), applied in the order in which they are named."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from distail.functional import effective_number_weights, power_logits, reweigh_logits, swap_rectify
+from distail.functional.numerics import check_number, of_target
+from distail.objective.context import Context, Progress, Reply, Setup
+from distail.objective.exact import Exact
+
+
+class Swap(nn.Module):
+    """Where the teacher is wrong, exchange its largest logit with the label's [code, paper: DR-KD].
+
+    Statistic `rectified_share`: the share of the batch whose label was not the teacher's first choice.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+
+    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+        rectified_BC = swap_rectify(logits_BC, context.target)
+        raised_B = of_target(rectified_BC, context.target) > of_target(logits_BC, context.target)
+        return Reply(rectified_BC, statistics={"rectified_share": raised_B.to(logits_BC.dtype).mean()})
+
+
+class Reweigh(nn.Module):
+    """Multiply every class of the target by its effective-number weight: adds ``T * log w`` [code: BKD].
+
+    Active from ``epoch / epochs >= defer_until``; before, every weight is 1.
+    """
+
+    def __init__(self, setup: Setup, *, beta: float = 0.9999, defer_until: float = 0.0) -> None:
+        super().__init__()
+        self.log_weights = Exact(effective_number_weights(setup.class_counts, beta).log())
+        self.defer_until = check_number("defer_until", defer_until, least=0.0, most=1.0)
+        self.active = Progress().reached(defer_until)
+
+    def begin_epoch(self, progress: Progress) -> None:
+        self.active = progress.reached(self.defer_until)
+
+    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+        if not self.active:
+            return Reply(logits_BC)
+        return Reply(reweigh_logits(logits_BC, self.log_weights(logits_BC), context.temperature))
+
+
+class Power(nn.Module):
+    """Flatten the target: ``p_t**exponent``, renormalised [paper: DiVE]."""
+
+    def __init__(self, setup: Setup, *, exponent: float = 0.5) -> None:
+        super().__init__()
+        self.exponent = check_number("exponent", exponent, least=0.0)
+
+    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+        return Reply(power_logits(logits_BC, self.exponent))
+
+
+TARGETS: dict[str, type[nn.Module]] = {"power": Power, "reweigh": Reweigh, "swap": Swap}
