@@ -1,0 +1,332 @@
+"""One experiment: typed, validated before any work, every problem told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from distail.errors import ConfigError, did_you_mean, listed
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+SAME = "same"
+PREVIOUS_EPOCH = "previous_epoch"
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are refused, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Data(Section):
+    """Which images, how imbalanced, and how they are drawn."""
+
+    name: str
+    root: Path | None = None
+    imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    profile: Literal["exp", "step"] = "exp"
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    augment: tuple[Literal["crop", "flip", "rotate"], ...] = ()
+    sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
+    image_size: Annotated[int, Field(ge=1)] | None = None
+    skip_unreadable: bool = False
+
+
+class Model(Section):
+    """A network by name (`distail.models.list_models()`) or by import path (`package.module:function`)."""
+
+    name: str
+    shortcut: Literal["conv", "pad"] | None = None
+    weights: Path | None = None
+
+
+class Schedule(Section):
+    """How the learning rate goes over training.
+
+    `step` multiplies the base rate by `factors[i]` from epoch `milestones[i]` on (factors of the base rate, not of one another).
+    `one-cycle` rises over the first `rise` of training from a 25th of the rate, then falls to nearly zero.
+    """
+
+    name: Literal["constant", "step", "cosine", "one-cycle"] = "constant"
+    milestones: tuple[NonNegative, ...] = ()
+    factors: tuple[NonNegative, ...] = ()
+    warmup_epochs: NonNegative = 0
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+
+    @model_validator(mode="after")
+    def _milestones_fit_factors(self) -> Schedule:
+        if self.name == "step" and not self.milestones:
+            raise ValueError("a step schedule needs milestones (epochs) and factors (of the base learning rate)")
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(
+                f"{len(self.milestones)} milestones but {len(self.factors)} factors; give one factor for each milestone"
+            )
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones must rise, not {list(self.milestones)}")
+        return self
+
+
+class Training(Section):
+    """How a network is optimised; `teacher.training` holds only what differs for the teacher."""
+
+    epochs: Count = 200
+    batch_size: Count = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.1
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegative = 2.0e-4
+    gradient_clip: Positive | None = None
+    schedule: Schedule = Schedule(name="cosine")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Training:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class Teacher(Section):
+    """The network to learn from: trained here, loaded from `checkpoint`, or the student of the previous epoch."""
+
+    model: Model
+    classifier: Literal["linear", "cosine"] = "linear"
+    supervised: dict[str, Any] = {"name": "ce"}
+    checkpoint: Path | None = None
+    views: Annotated[int, Field(ge=0)] = 0
+    training: dict[str, Any] = {}
+
+    @property
+    def is_previous_epoch(self) -> bool:
+        return self.model.name == PREVIOUS_EPOCH
+
+
+class Student(Section):
+    """The network that is shipped."""
+
+    model: Model
+    checkpoint: Path | None = None
+    classifier: Literal["linear", "cosine"] = "linear"
+
+
+class Trainer(Section):
+    """Where and how it runs; nothing here changes what is learnt beyond rounding."""
+
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    checkpoint_every_steps: Count = 200
+    compile: bool = False
+
+
+class Experiment(Section):
+    """Everything that decides a run.
+
+    >>> experiment = Experiment.from_mapping({"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"})
+    >>> experiment.output.as_posix(), experiment.training.batch_size
+    ('runs/quick-seed0', 128)
+    >>> Experiment.from_mapping({"name": "quick", "data": {"name": "digits", "rot": 1}, "student": "resnet8", "method": "ce"})
+    Traceback (most recent call last):
+        ...
+    distail.errors.ConfigError: 1 problem in the experiment:
+      - data.rot: unknown key. Did you mean 'root'? Valid: augment, image_size, imbalance_factor, name, profile, root, sampler, skip_unreadable, validation.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    output: Path = Path()
+    data: Data
+    teacher: Teacher | None = None
+    student: Student
+    method: dict[str, Any]
+    training: Training = Training()
+    trainer: Trainer = Trainer()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        filled = expand_shorthand(raw)
+        if not filled.get("output") and "name" in filled:
+            filled["output"] = f"runs/{filled['name']}-seed{filled.get('seed', 0)}"
+        return filled
+
+    @property
+    def method_name(self) -> str:
+        """The preset's name, or `composition` for a free choice of slots."""
+        return str(self.method.get("name", "composition"))
+
+    @property
+    def teacher_training(self) -> Training:
+        """What the teacher is trained with: `training`, changed by `teacher.training`."""
+        changes = self.teacher.training if self.teacher else {}
+        return Training.model_validate(merged(self.training.model_dump(), changes))
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
+        """Read one experiment; `overrides` are `key=value` with dotted keys, values read as YAML.
+
+        Raises:
+            ConfigError: the file is missing or not YAML, or the experiment has problems (all of them are listed).
+        """
+        raw = read_yaml(path)
+        return cls.from_mapping(apply_overrides(raw, overrides), where=str(path))
+
+    @classmethod
+    def from_mapping(cls, raw: Mapping[str, Any], where: str = "the experiment") -> Experiment:
+        """Validate a nested mapping with the keys of the YAML file; all problems are raised at once as a `ConfigError`."""
+        try:
+            experiment = cls.model_validate(raw)
+            problems = _teacher_training_problems(experiment)
+        except ValidationError as error:
+            problems = [_problem(cls, detail) for detail in error.errors()]
+        except ConfigError as error:
+            problems = [str(error)]
+        if problems:
+            count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+            raise ConfigError(listed(problems, f"{count} in {where}:"))
+        return experiment
+
+    def to_yaml(self) -> str:
+        """The resolved experiment; reading it again gives an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)
+
+
+def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A name standing for a mapping becomes that mapping: `method: bkd` is `method: {name: bkd}`.
+
+    >>> expand_shorthand({"student": "resnet8", "method": "ce"})
+    {'student': {'model': {'name': 'resnet8'}}, 'method': {'name': 'ce'}}
+    """
+    filled = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
+    if filled.get("teacher") == PREVIOUS_EPOCH:
+        filled["teacher"] = {"model": PREVIOUS_EPOCH}
+    for part in ("teacher", "student"):
+        if isinstance(filled.get(part), str):
+            filled[part] = {"model": filled[part]}
+        section = filled.get(part)
+        if isinstance(section, dict):
+            for key in ("model", "supervised"):
+                if isinstance(section.get(key), str):
+                    section[key] = {"name": section[key]}
+    for key in ("method", "data"):
+        if isinstance(filled.get(key), str):
+            filled[key] = {"name": filled[key]}
+    training = filled.get("training")
+    if isinstance(training, dict) and isinstance(training.get("schedule"), str):
+        training["schedule"] = {"name": training["schedule"]}
+    return filled
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file (safe loader: plain values only)."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = (
+            did_you_mean(path.name, near)
+            if near
+            else "`distail configs` lists the configurations that ship with distail."
+        )
+        raise ConfigError(f"no configuration file {str(path)!r}. {hint}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{str(path)!r} is not a text file in UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{str(path)!r} must hold a mapping of keys to values, not {type(raw).__name__}")
+    return raw
+
+
+def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`raw` with `key=value` pairs laid over it.
+
+    >>> apply_overrides({"method": "bkd", "seed": 0}, ["seed=2", "method.beta=0.999"])
+    {'method': {'name': 'bkd', 'beta': 0.999}, 'seed': 2}
+    """
+    result = expand_shorthand(raw)
+    problems = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
+            problems.append(f"{override!r} is not key=value, such as training.epochs=30")
+            continue
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            problems.append(f"{override!r}: the value is not valid YAML")
+            continue
+        *parents, last = key.split(".")
+        section = result
+        for parent in parents:
+            inner = section.get(parent)
+            if isinstance(inner, str):
+                inner = {"name": inner}
+            section[parent] = dict(inner) if isinstance(inner, Mapping) else {}
+            section = section[parent]
+        section[last] = value
+        result = expand_shorthand(result)
+    if problems:
+        raise ConfigError(listed(problems, "overrides that cannot be read:"))
+    return result
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it; a schedule is replaced as a whole, since its keys belong together.
+
+    >>> merged({"epochs": 200, "schedule": {"name": "cosine"}}, {"epochs": 30})
+    {'epochs': 30, 'schedule': {'name': 'cosine'}}
+    """
+    result = {**base, **changes}
+    if isinstance(result.get("schedule"), str):
+        result["schedule"] = {"name": result["schedule"]}
+    return result
+
+
+def _teacher_training_problems(experiment: Experiment) -> list[str]:
+    if experiment.teacher is None:
+        return []
+    try:
+        _ = experiment.teacher_training
+    except ValidationError as error:
+        return [_problem(Training, detail, prefix=("teacher", "training")) for detail in error.errors()]
+    return []
+
+
+def _problem(root: type[BaseModel], detail: Mapping[str, Any], prefix: Sequence[str] = ()) -> str:
+    location = [*prefix, *(str(part) for part in detail["loc"])]
+    where = ".".join(location)
+    kind, given = detail["type"], detail.get("input")
+    if kind == "extra_forbidden":
+        section = _section_at(root, [str(part) for part in detail["loc"][:-1]])
+        return f"{where}: unknown key. {did_you_mean(location[-1], section.model_fields)}"
+    if kind == "missing":
+        return f"{where}: missing; it is needed"
+    if kind == "literal_error":
+        valid = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        return f"{where}: {given!r} is not valid. {did_you_mean(str(given), valid)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if kind == "value_error" or isinstance(given, Mapping):
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message[0].lower()}{message[1:]}, not {given!r}"
+
+
+def _section_at(root: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+    section = root
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return section

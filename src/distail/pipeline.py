@@ -1,0 +1,438 @@
+"""An experiment, station by station: images, class counts, teacher, objective, student, evaluation, report."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from distail import files
+from distail.config import SAME, Experiment, Model, Student, Teacher, Training
+from distail.data.batches import ImageBatches
+from distail.data.prepare import PreparedData, prepare_data
+from distail.data.seeding import stream_key
+from distail.errors import ConfigError, DistailError, ModelError, listed
+from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.predictions import save_predictions
+from distail.models import FeatureTap, create_model
+from distail.models.summary import count_macs, count_parameters
+from distail.models.weights import load_weights, read_metadata, save_weights
+from distail.objective.method import Method
+from distail.objective.presets import create_method
+from distail.run_folder import SCHEMA_VERSION, RunFolder
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.history import History
+from distail.training.loop import Fitted, Stage, fit
+from distail.training.machine import Machine, choose_machine
+from distail.training.predict import predict
+from distail.training.progress import Reporter, default_reporter
+from distail.training.step import frozen
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: its folder and everything in its `result.json`."""
+
+    folder: Path
+    figures: dict[str, Any]
+
+    @property
+    def student(self) -> dict[str, Any]:
+        """The student's figures on the test set, last epoch."""
+        test: dict[str, Any] = self.figures["student"]["test"]
+        return test
+
+    @property
+    def teacher(self) -> dict[str, Any] | None:
+        """The teacher's figures on the test set, or None where there was no teacher."""
+        teacher = self.figures["teacher"]
+        return None if teacher is None else teacher["test"]
+
+
+def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Reporter | None = None) -> Result:
+    """Run an experiment, resume an unfinished one, or return a finished one at once.
+
+    Args:
+        config: an `Experiment`, a mapping with its keys, or the path of a YAML file.
+        reporter: who is told of the progress; a progress bar or plain lines on standard error by default.
+
+    Raises:
+        DistailError: the experiment, the data or a file cannot be used; raised before any training.
+        TrainingError: training had to stop.
+    """
+    experiment = as_experiment(config)
+    folder = RunFolder(experiment.output)
+    with folder.locked():
+        stored = folder.stored_experiment(experiment)
+        finished = folder.stored_result()
+        if finished is not None:
+            return Result(folder.path, finished)
+        return _Run(experiment, stored, folder, reporter or default_reporter()).through_all_stations()
+
+
+def as_experiment(config: Experiment | Mapping[str, Any] | str | Path) -> Experiment:
+    """Whatever describes an experiment, validated."""
+    if isinstance(config, Experiment):
+        return config
+    if isinstance(config, Mapping):
+        return Experiment.from_mapping(config)
+    return Experiment.from_yaml(config)
+
+
+class _Run:
+    def __init__(
+        self, experiment: Experiment, stored: Experiment | None, folder: RunFolder, reporter: Reporter
+    ) -> None:
+        self.experiment, self.stored, self.folder, self.reporter = experiment, stored, folder, reporter
+
+    def through_all_stations(self) -> Result:
+        check(self.experiment)
+        data = self.images()
+        machine = self.settle(data)
+        history = History(self.folder.path)
+        try:
+            teacher, teacher_fitted = self.teacher(data, machine, history)
+            student, student_fitted = self.student(data, machine, history, teacher)
+        finally:
+            history.close()
+        return self.evaluation(data, machine, teacher, teacher_fitted, student, student_fitted)
+
+    def images(self) -> PreparedData:
+        options = self.experiment.data
+        data = prepare_data(
+            options.name,
+            root=options.root,
+            imbalance_factor=options.imbalance_factor,
+            profile=options.profile,
+            validation=options.validation,
+            seed=self.experiment.seed,
+            image_size=options.image_size,
+            skip_unreadable=options.skip_unreadable,
+        )
+        counts = data.class_counts
+        self.reporter.message(
+            f"{options.name}: {len(data.train):,} training images of {len(counts)} classes "
+            f"({max(counts):,} in the largest, {min(counts):,} in the smallest), "
+            f"{len(data.validation) if data.validation else 0:,} for validation, {len(data.test):,} for the test; "
+            f"subset {data.subset_sha256[:12]}"
+        )
+        if data.skipped:
+            self.reporter.message(f"{len(data.skipped)} unreadable images were skipped, such as {data.skipped[0]}")
+        return data
+
+    def settle(self, data: PreparedData) -> Machine:
+        """Decide device and number format; the format stays what it was when the run began."""
+        trainer = self.experiment.trainer
+        precision = self.stored.trainer.precision if self.stored else trainer.precision
+        machine = choose_machine(trainer.device, precision, min(data.train.images.shape[-2:]))
+        if self.stored is None and machine.is_main:
+            settled = trainer.model_copy(update={"precision": machine.precision})
+            files.write_text(self.folder.config, self.experiment.model_copy(update={"trainer": settled}).to_yaml())
+        return machine
+
+    def teacher(
+        self, data: PreparedData, machine: Machine, history: History
+    ) -> tuple[FeatureTap | None, Fitted | None]:
+        options = self.experiment.teacher
+        if options is None or options.is_previous_epoch or not needs_teacher(self.experiment):
+            return None, None
+        network = self.network("teacher", teacher_model(self.experiment), options.classifier, data, machine)
+        fitted = None
+        stored = self.folder.weights("teacher")
+        if options.checkpoint is not None and not stored.is_file():
+            _check_classes(options.checkpoint, data.class_names)
+            load_weights(network.model, options.checkpoint, what="teacher")
+        else:
+            composition = {"supervised": options.supervised}
+            method = create_method(composition, class_counts=data.class_counts)
+            training = self.experiment.teacher_training
+            fitted = self.fit("teacher", network, None, method, training, data, machine, history)
+        if machine.is_main and not stored.is_file():
+            save_weights(network.model, stored, _description(teacher_model(self.experiment), data))
+        return network, fitted
+
+    def student(
+        self, data: PreparedData, machine: Machine, history: History, teacher: FeatureTap | None
+    ) -> tuple[FeatureTap, Fitted]:
+        options = self.experiment.student
+        network = self.network("student", options.model, options.classifier, data, machine)
+        if options.checkpoint is not None:
+            load_weights(network.model, options.checkpoint, what="student")
+        with _seeded(self.experiment.seed, "method"):
+            method = create_method(
+                self.experiment.method,
+                class_counts=data.class_counts,
+                student_dim=network.feature_dim,
+                teacher_dim=teacher.feature_dim if teacher else None,
+            ).to(machine.device)
+        training = self.experiment.training
+        fitted = self.fit("student", network, teacher, method, training, data, machine, history)
+        if machine.is_main:
+            save_weights(network.model, self.folder.weights("student"), _description(options.model, data))
+        return network, fitted
+
+    def network(
+        self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine
+    ) -> FeatureTap:
+        with _seeded(self.experiment.seed, f"{stage}-weights"):
+            tap = build_network(model, classifier, data)
+        if model.weights is not None:
+            load_weights(tap.model, model.weights, what=stage)
+        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
+        return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def fit(
+        self,
+        stage: str,
+        network: FeatureTap,
+        teacher: FeatureTap | None,
+        method: Method,
+        training: Training,
+        data: PreparedData,
+        machine: Machine,
+        history: History,
+    ) -> Fitted:
+        options, seed = self.experiment.data, int(stream_key(stage, self.experiment.seed)) >> 1
+        batches = ImageBatches(
+            data.train,
+            batch_size=training.batch_size,
+            mean=data.mean,
+            std=data.std,
+            augment=options.augment,
+            sampler=options.sampler,
+            num_classes=len(data.class_names),
+            seed=seed,
+            device=machine.device,
+            channels_last=machine.channels_last,
+            rank=machine.rank,
+            world_size=machine.world_size,
+        )
+
+        def validate(tap: FeatureTap) -> dict[str, Any]:
+            assert data.validation is not None
+            logits = predict(tap, data.validation, data.mean, data.std, machine)
+            return evaluate_predictions(logits, data.validation.labels, data.class_counts)
+
+        return fit(
+            Stage(
+                name=stage,
+                student=network,
+                teacher=frozen(teacher, machine) if teacher else None,
+                method=method.to(machine.device),
+                batches=batches,
+                validate=validate if data.validation else None,
+                training=training,
+                machine=machine,
+                seed=seed,
+                compile=self.experiment.trainer.compile,
+            ),
+            CheckpointFolder(self.folder.checkpoints(stage), self.reporter.message),
+            history,
+            self.reporter,
+            self.experiment.trainer.checkpoint_every_steps,
+        )
+
+    def evaluation(
+        self,
+        data: PreparedData,
+        machine: Machine,
+        teacher: FeatureTap | None,
+        teacher_fitted: Fitted | None,
+        student: FeatureTap,
+        student_fitted: Fitted,
+    ) -> Result:
+        """The only place that sees the test set."""
+
+        def test(network: FeatureTap) -> tuple[torch.Tensor, dict[str, Any]]:
+            logits = predict(network, data.test, data.mean, data.std, machine)
+            return logits, evaluate_predictions(logits, data.test.labels, data.class_counts)
+
+        logits, student_test = test(student)
+        teacher_logits, teacher_test = test(teacher) if teacher else (None, None)
+        best = None
+        if student_fitted.best is not None:
+            student.model.load_state_dict(student_fitted.best.weights)
+            best = {
+                "epoch": student_fitted.best.epoch,
+                "validation": student_fitted.best.validation,
+                "test": test(student)[1],
+            }
+        shape = tuple(data.train.images.shape[1:])
+        networks = {"teacher": teacher, "student": student}
+        figures = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.experiment.name,
+            "seed": self.experiment.seed,
+            "method": self.experiment.method_name,
+            "class_names": list(data.class_names),
+            "class_counts": list(data.class_counts),
+            "subset_sha256": data.subset_sha256,
+            "teacher": None if teacher is None else {"test": teacher_test},
+            "student": {"test": student_test, "best_on_validation": best},
+            "timing": {
+                "teacher": _timing(teacher_fitted, len(data.train)),
+                "student": _timing(student_fitted, len(data.train)),
+            },
+            "parameters": {name: count_parameters(tap.model) if tap else None for name, tap in networks.items()},
+            "macs": {name: count_macs(tap.model, shape) if tap else None for name, tap in networks.items()},
+            "versions": versions(machine),
+            "config": self.experiment.model_dump(mode="json"),
+        }
+        if machine.is_main:
+            save_predictions(self.folder.predictions, logits, data.test.labels, teacher_logits)
+            files.write_json(self.folder.result, figures)
+        return Result(self.folder.path, figures)
+
+
+def check(experiment: Experiment) -> None:
+    """Everything that can be known to be wrong before images are read.
+
+    Raises:
+        ConfigError: all problems with methods, networks and files, listed.
+    """
+    problems: list[str] = []
+
+    def collect(where: str, attempt: Any) -> Any:
+        try:
+            return attempt()
+        except DistailError as error:
+            problems.append(f"{where}: {error}")
+            return None
+
+    student, teacher = experiment.student, experiment.teacher
+    collect("student.model", lambda: _probe(student.model, student.classifier))
+    method = collect("method", lambda: _example_method(experiment))
+    if method is not None and method.needs.teacher and teacher is None:
+        problems.append(
+            f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
+            "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
+        )
+    if teacher is not None and not teacher.is_previous_epoch:
+        model = teacher_model(experiment)
+        collect("teacher.model", lambda: _probe(model, teacher.classifier))
+        collect(
+            "teacher.supervised", lambda: create_method({"supervised": teacher.supervised}, class_counts=[2, 1])
+        )
+    paths = {
+        "teacher.checkpoint": teacher.checkpoint if teacher else None,
+        "student.checkpoint": student.checkpoint,
+        "student.model.weights": student.model.weights,
+        "teacher.model.weights": teacher.model.weights if teacher else None,
+    }
+    problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
+
+
+def needs_teacher(experiment: Experiment) -> bool:
+    """Whether the experiment's method listens to a teacher at all."""
+    return bool(_example_method(experiment).needs.teacher)
+
+
+def teacher_model(experiment: Experiment) -> Model:
+    """The teacher's network; `same` is the student's own architecture."""
+    assert experiment.teacher is not None
+    model = experiment.teacher.model
+    return experiment.student.model if model.name == SAME else model
+
+
+def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
+    """A tapped network that fits the data."""
+    channels, height, width = data.train.images.shape[1:]
+    classes = len(data.class_names)
+    bare = create_model(
+        model.name,
+        num_classes=classes,
+        in_channels=channels,
+        classifier=classifier,
+        image_size=min(height, width),
+        **({"shortcut": model.shortcut} if model.shortcut else {}),
+    )
+    return FeatureTap(bare, classes)
+
+
+def versions(machine: Machine) -> dict[str, str]:
+    """What the figures were made with."""
+    return {
+        "distail": version("distail"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type,
+        "precision": machine.precision,
+        "processes": str(machine.world_size),
+    }
+
+
+def _example_method(experiment: Experiment) -> Method:
+    return create_method(experiment.method, class_counts=[2, 1], student_dim=8, teacher_dim=8)
+
+
+def _probe(model: Model, classifier: str) -> None:
+    with torch.device("meta"):
+        create_model(
+            model.name,
+            num_classes=2,
+            classifier=classifier,
+            **({"shortcut": model.shortcut} if model.shortcut else {}),
+        )
+
+
+def _check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
+    stored = read_metadata(checkpoint).get("class_names")
+    if stored is None:
+        return
+    names = tuple(json.loads(stored))
+    if sorted(names) != sorted(class_names):
+        missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
+        raise ModelError(
+            f"the teacher {str(checkpoint)!r} knows {len(names)} classes, the data has {len(class_names)}; "
+            f"only in the data: {missing[:8]}, only in the teacher: {extra[:8]}"
+        )
+    if names != class_names:
+        first = next(i for i, (a, b) in enumerate(zip(names, class_names, strict=True)) if a != b)
+        raise ModelError(
+            f"the teacher {str(checkpoint)!r} has the data's classes in another order: class {first} is "
+            f"{names[first]!r} for the teacher and {class_names[first]!r} in the data"
+        )
+
+
+def _description(model: Model, data: PreparedData) -> dict[str, str]:
+    return {
+        "model": model.name,
+        "class_names": json.dumps(list(data.class_names)),
+        "in_channels": str(data.train.images.shape[1]),
+        "mean": json.dumps(list(data.mean)),
+        "std": json.dumps(list(data.std)),
+        "subset_sha256": data.subset_sha256,
+    }
+
+
+def _timing(fitted: Fitted | None, images: int) -> dict[str, float] | None:
+    if fitted is None:
+        return None
+    trained = images * len(fitted.history)
+    return {"seconds": round(fitted.seconds, 3), "images_per_second": round(trained / fitted.seconds, 1)}
+
+
+class _seeded:  # noqa: N801 (reads as a function)
+    """Torch's generator, seeded for one purpose and put back afterwards."""
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        self._seed = int(stream_key(purpose, seed)) >> 1
+        self._fork = torch.random.fork_rng()
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *reason: Any) -> None:
+        self._fork.__exit__(*reason)

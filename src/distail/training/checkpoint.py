@@ -1,0 +1,85 @@
+"""Checkpoints that survive a kill: written aside, synced, renamed, hashed; a damaged one is passed over for the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from distail import files
+
+# Two, so that a damaged newest file still leaves one to go back to.
+KEPT = 2
+_NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a stage needs to go on: tensors by name and plain values, after `step` finished steps."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+class CheckpointFolder:
+    """The checkpoints of one stage (teacher or student), newest kept, the one before as a reserve."""
+
+    def __init__(self, folder: Path, warn: Callable[[str], None] = lambda message: None) -> None:
+        self.folder = folder
+        self._warn = warn
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write one checkpoint and drop those that are no longer needed."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        values = json.dumps(checkpoint.values, sort_keys=True)
+        metadata = {"step": str(checkpoint.step), "values": values, "sha256": _digest(checkpoint.step, tensors, values)}
+        files.write_tensors(self._path(checkpoint.step), tensors, metadata)
+        for step in self.steps()[:-KEPT]:
+            self._path(step).unlink(missing_ok=True)
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None; damaged ones are named in a warning and removed."""
+        for step in reversed(self.steps()):
+            try:
+                return self._read(self._path(step))
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                self._warn(f"checkpoint {self._path(step)} is damaged ({error}); going back to the one before it")
+                self._path(step).unlink(missing_ok=True)
+        return None
+
+    def steps(self) -> list[int]:
+        """The steps that have a file, rising."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step-{step:08d}.safetensors"
+
+    @staticmethod
+    def _read(path: Path) -> Checkpoint:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        step, values = int(metadata["step"]), metadata["values"]
+        if _digest(step, tensors, values) != metadata["sha256"]:
+            raise ValueError("its content does not match its hash")
+        return Checkpoint(step, tensors, json.loads(values))
+
+
+def _digest(step: int, tensors: Mapping[str, Tensor], values: str) -> str:
+    digest = hashlib.sha256(f"{step}\n{values}\n".encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,226 @@
+"""The one loop that trains teachers and students. It knows networks, batches and a method, but no method by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distail.config import Training
+from distail.data.batches import Batch, ImageBatches
+from distail.data.seeding import stream_key
+from distail.errors import TrainingError
+from distail.models.feature_tap import FeatureTap
+from distail.models.outputs import Outputs
+from distail.objective.method import Method, Terms
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.history import History, Row
+from distail.training.machine import Machine
+from distail.training.optimizer import build_optimizer
+from distail.training.progress import Reporter
+from distail.training.schedule import learning_rate_factor
+from distail.training.state import Best, TrainingState, capture, restore
+from distail.training.step import Teacher, TrainingStep
+from distail.training.stopping import Interrupted, StopRequest, stop_requests
+
+Validate = Callable[[FeatureTap], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained, on what, and how."""
+
+    name: str
+    student: FeatureTap
+    teacher: Teacher | None
+    method: Method
+    batches: ImageBatches
+    validate: Validate | None
+    training: Training
+    machine: Machine
+    seed: int
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a stage leaves beside the trained student: its time and its best epoch on validation."""
+
+    seconds: float
+    history: list[Row]
+    best: Best | None
+
+
+def fit(
+    stage: Stage, checkpoints: CheckpointFolder, history: History, reporter: Reporter, checkpoint_every: int
+) -> Fitted:
+    """Train `stage.student` in place, from its newest checkpoint if there is one, to the last epoch.
+
+    Raises:
+        TrainingError: the loss, or the teacher, is not finite; the last good checkpoint is kept.
+        Interrupted: SIGINT or SIGTERM came; a checkpoint of the last finished step is written first.
+    """
+    trainer = _Trainer(stage, checkpoints, history, reporter, checkpoint_every)
+    try:
+        with stop_requests() as request, torch.random.fork_rng():
+            trainer.run(request)
+    finally:
+        reporter.finish()
+    return Fitted(trainer.state.seconds, trainer.state.history, trainer.state.best)
+
+
+class _Trainer:
+    def __init__(
+        self, stage: Stage, checkpoints: CheckpointFolder, history: History, reporter: Reporter, checkpoint_every: int
+    ) -> None:
+        self.stage, self.checkpoints, self.history, self.reporter = stage, checkpoints, history, reporter
+        self.checkpoint_every = checkpoint_every
+        self.device = stage.machine.device
+        stage.method.reduce = stage.machine.sum_over_processes
+        self.step_module = TrainingStep(stage.student, stage.method, stage.machine)
+        parameters = [parameter for parameter in self.step_module.parameters() if parameter.requires_grad]
+        self.parameters = parameters
+        self.optimizer = build_optimizer(parameters, stage.training)
+        self.state = TrainingState()
+        # The step at which the loss or the teacher first was not finite; tensors, so that a GPU need not wait.
+        self.first_bad = torch.full((2,), -1, dtype=torch.int64, device=self.device)
+        self.clock = time.perf_counter()
+
+    def run(self, request: StopRequest) -> None:
+        stage = self.stage
+        found = self.checkpoints.latest()
+        if found is not None:
+            self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
+        if stage.machine.is_main:
+            self.history.rewind(stage.name, self.state.history)
+        forward = _wrapped(self.step_module, stage)
+        steps = stage.batches.steps_per_epoch
+        self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
+        stage.student.train()
+        self.clock = time.perf_counter()
+        while self.state.step < steps * stage.training.epochs:
+            epoch, first_step = divmod(self.state.step, steps)
+            stage.method.begin_epoch(epoch, stage.training.epochs)
+            for batch in stage.batches.epoch(epoch, first_step):
+                self._train_on(batch, forward, epoch)
+                if self.state.step % steps == 0:
+                    self._end_epoch(epoch)
+                if request.signal_number is not None or self.state.step % self.checkpoint_every == 0:
+                    self._checkpoint()
+                if request.signal_number is not None:
+                    raise Interrupted(request.signal_number)
+        self._checkpoint()
+
+    def _train_on(self, batch: Batch, forward: Callable[..., Terms], epoch: int) -> None:
+        stage, state = self.stage, self.state
+        steps = stage.batches.steps_per_epoch
+        # Networks with dropout draw from torch's generator: tie it to the step, so that a resumed run draws the same.
+        torch.manual_seed(int(stream_key("step", stage.seed, state.step)) >> 1)
+        factor = learning_rate_factor(stage.training.schedule, state.step, steps, stage.training.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = stage.training.learning_rate * factor
+        teacher = stage.teacher(batch.images) if stage.teacher is not None else None
+        terms = forward(batch.images, batch.labels, batch.index, teacher)
+        self.optimizer.zero_grad(set_to_none=True)
+        self._watch(terms, teacher)
+        terms.total.backward()
+        if stage.training.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, stage.training.gradient_clip)
+        self.optimizer.step()
+        self._accumulate(terms, len(batch.labels))
+        state.step += 1
+        self.reporter.step()
+
+    def _watch(self, terms: Terms, teacher: Outputs | None) -> None:
+        finite = [torch.isfinite(terms.total.detach())]
+        finite.append(torch.isfinite(teacher.logits).all() if teacher is not None else torch.ones_like(finite[0]))
+        bad = torch.where(torch.stack(finite), -1, self.state.step)
+        self.first_bad = torch.where(self.first_bad >= 0, self.first_bad, bad)
+        if self.device.type == "cpu":
+            self._stop_if_not_finite()
+
+    def _stop_if_not_finite(self) -> None:
+        bad_loss, bad_teacher = self.first_bad.tolist()
+        if bad_loss < 0 and bad_teacher < 0:
+            return
+        steps = self.stage.batches.steps_per_epoch
+        step = min(bad for bad in (bad_loss, bad_teacher) if bad >= 0)
+        what = "the teacher's logits are" if 0 <= bad_teacher <= step else "the loss is"
+        kept = self.checkpoints.steps()
+        good = f"the checkpoint after step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
+        raise TrainingError(
+            f"{self.stage.name}: {what} not finite at step {step} (epoch {step // steps + 1}, step {step % steps + 1} "
+            f"of {steps}); {good}. Try a lower training.learning_rate, training.gradient_clip: 5 or "
+            "trainer.precision=fp32."
+        )
+
+    def _accumulate(self, terms: Terms, samples: int) -> None:
+        values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
+        values |= {f"statistics/{name}": value for name, value in terms.statistics.items()}
+        for name, value in values.items():
+            weighted = value.detach().float() * samples
+            self.state.sums[name] = self.state.sums[name] + weighted if name in self.state.sums else weighted
+
+    def _end_epoch(self, epoch: int) -> None:
+        stage, state = self.stage, self.state
+        self._stop_if_not_finite()
+        samples = stage.batches.num_images
+        means = {name: stage.machine.sum_over_processes(value).item() / samples for name, value in state.sums.items()}
+        validation = stage.validate(stage.student) if stage.validate is not None else None
+        self._note_time()
+        row: Row = {
+            "stage": stage.name,
+            "epoch": epoch,
+            "loss": means.pop("loss"),
+            "terms": _under("terms/", means),
+            "statistics": _under("statistics/", means),
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "validation": validation,
+            "seconds": round(state.epoch_seconds, 3),
+            "images_per_second": round(samples / state.epoch_seconds, 1),
+        }
+        state.history.append(row)
+        state.sums, state.epoch_seconds = {}, 0.0
+        if validation is not None and (
+            state.best is None or validation["balanced_accuracy"] > state.best.validation["balanced_accuracy"]
+        ):
+            weights = {name: value.detach().clone() for name, value in stage.student.model.state_dict().items()}
+            state.best = Best(epoch, validation, weights)
+        if stage.machine.is_main:
+            self.history.append(row)
+        self.reporter.epoch(row, stage.training.epochs)
+
+    def _checkpoint(self) -> None:
+        self._stop_if_not_finite()
+        self._note_time()
+        if self.stage.machine.is_main:
+            captured = capture(self.state, self.stage.student.model, self.stage.method, self.optimizer)
+            self.checkpoints.save(captured)
+
+    def _note_time(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds += now - self.clock
+        self.state.epoch_seconds += now - self.clock
+        self.clock = now
+
+
+def _wrapped(module: TrainingStep, stage: Stage) -> Callable[..., Terms]:
+    if not stage.compile:
+        return module
+    compiled = TrainingStep(torch.compile(module.student), module.method, stage.machine)
+
+    def forward(images: Tensor, *rest: Any) -> Terms:
+        # The last batch of an epoch is smaller: a second compilation for it would cost more than it saves.
+        step = compiled if len(images) == stage.training.batch_size else module
+        terms: Terms = step(images, *rest)
+        return terms
+
+    return forward
+
+
+def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

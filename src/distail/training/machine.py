@@ -1,0 +1,97 @@
+"""Where training runs: device, number format, and how many processes share the work."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from distail.errors import ConfigError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# Below this many pixels a side, casting costs more than bf16 arithmetic saves (benchmarks/README.md).
+SMALLEST_BF16_SIDE = 16
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One process's view of the hardware."""
+
+    device: torch.device
+    precision: str
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    @property
+    def channels_last(self) -> bool:
+        """The layout goes with bf16: measured faster together, slower apart."""
+        return self.precision == "bf16"
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Forward passes inside run in the machine's number format."""
+        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            yield
+
+    def sum_over_processes(self, value: Tensor) -> Tensor:
+        """Sum a tensor over all processes (differentiable uses are not supported: statistics only)."""
+        if self.world_size == 1:
+            return value
+        total = value.detach().clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def choose_machine(device: str, precision: str, image_side: int) -> Machine:
+    """Resolve `auto` for device and precision.
+
+    Args:
+        device: `auto`, or what `torch.device` takes.
+        precision: `auto`, `fp32` or `bf16`.
+        image_side: pixels; `auto` keeps fp32 for very small images.
+
+    Raises:
+        ConfigError: the device does not exist here.
+    """
+    from accelerate import PartialState
+
+    on_cpu = device == "cpu" or (device == "auto" and not _has_accelerator())
+    state = PartialState(cpu=on_cpu)
+    chosen = torch.device("cpu") if on_cpu else state.device
+    if device not in ("auto", "cpu"):
+        chosen = _existing_device(device, chosen)
+    if precision == "auto":
+        precision = "bf16" if image_side >= SMALLEST_BF16_SIDE and supports_fast_bf16(chosen) else "fp32"
+    return Machine(chosen, precision, state.process_index, state.num_processes)
+
+
+def supports_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is in the hardware, not emulated."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return False
+
+
+def _has_accelerator() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
+def _existing_device(name: str, fallback: torch.device) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"trainer.device: {name!r} cannot be used here ({reason}). Valid: {', '.join(available)}.") from None
+    return fallback if device.type == fallback.type and device.index is None else device

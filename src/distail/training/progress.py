@@ -1,0 +1,120 @@
+"""What a person sees while it runs: a live bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from distail.training.history import Row
+
+
+class Reporter(Protocol):
+    """Told of everything that happens; decides what to show."""
+
+    def message(self, text: str) -> None: ...
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None: ...
+    def step(self) -> None: ...
+    def epoch(self, row: Row, epochs: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    def message(self, text: str) -> None: ...
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None: ...
+    def step(self) -> None: ...
+    def epoch(self, row: Row, epochs: int) -> None: ...
+    def finish(self) -> None: ...
+
+
+class Lines:
+    """One line an event: for logs, pipes and continuous integration."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def message(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
+        if done_steps:
+            self.message(f"{stage}: resuming after step {done_steps} of {epochs * steps_per_epoch}")
+
+    def step(self) -> None: ...
+
+    def epoch(self, row: Row, epochs: int) -> None:
+        self.message(epoch_line(row, epochs))
+
+    def finish(self) -> None: ...
+
+
+class Bar:
+    """A live progress bar with loss, validation accuracy and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+
+    def message(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._progress.add_task(stage, total=epochs * steps_per_epoch, completed=done_steps, figures="")
+        self._progress.start()
+
+    def step(self) -> None:
+        assert self._progress is not None
+        self._progress.advance(self._task)
+
+    def epoch(self, row: Row, epochs: int) -> None:
+        assert self._progress is not None
+        self._progress.update(self._task, figures=_figures(row, epochs))
+
+    def finish(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.finish()
+
+
+def default_reporter(console: Console | None = None, **options: Any) -> Reporter:
+    """A bar on a terminal, lines elsewhere; both on standard error, so that output can be piped."""
+    console = console or Console(stderr=True, **options)
+    return Bar(console) if console.is_terminal else Lines(console)
+
+
+def epoch_line(row: Row, epochs: int) -> str:
+    """One epoch in words.
+
+    >>> epoch_line({"stage": "student", "epoch": 0, "loss": 2.5, "validation": None, "learning_rate": 0.1,
+    ...             "images_per_second": 900.0}, 30)
+    'student epoch 1/30  loss 2.5000  learning rate 0.1  900 images/s'
+    """
+    figures = _figures(row, epochs)
+    return f"{row['stage']} {figures}  learning rate {row['learning_rate']:.4g}  {row['images_per_second']:.0f} images/s"
+
+
+def _figures(row: Row, epochs: int) -> str:
+    text = f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.4f}"
+    validation = row["validation"]
+    if validation is None:
+        return text
+    return f"{text}  validation top-1 {validation['top1']:.2f}  balanced {validation['balanced_accuracy']:.2f}"

@@ -1,0 +1,62 @@
+"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+
+from distail.config import Schedule
+
+# The shape of torch.optim.lr_scheduler.OneCycleLR: start at a 25th, end at a 10,000th of the start.
+ONE_CYCLE_START = 1 / 25
+ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+
+
+def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    """What the base learning rate is multiplied by at `step` (counted from 0 over the whole training).
+
+    Linear warm-up, where asked for, multiplies the first `warmup_epochs` epochs: step s gets `(s + 1) / warm-up steps`.
+
+    >>> schedule = Schedule(name="step", milestones=(160, 180), factors=(0.01, 0.0001), warmup_epochs=5)
+    >>> [learning_rate_factor(schedule, epoch * 10, 10, 200) for epoch in (0, 5, 159, 160, 180)]
+    [0.02, 1.0, 1.0, 0.01, 0.0001]
+    """
+    warmup_steps = schedule.warmup_epochs * steps_per_epoch
+    if step + 1 < warmup_steps:
+        return (step + 1) / warmup_steps
+    return _SHAPES[schedule.name](schedule, step, steps_per_epoch, epochs)
+
+
+def _constant(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    return 1.0
+
+
+def _step(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    passed = bisect_right(schedule.milestones, step / steps_per_epoch)
+    return 1.0 if passed == 0 else schedule.factors[passed - 1]
+
+
+def _cosine(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    warmup = schedule.warmup_epochs * steps_per_epoch
+    return _cosine_between(1.0, 0.0, (step - warmup) / max(1.0, epochs * steps_per_epoch - warmup))
+
+
+def _one_cycle(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    last = epochs * steps_per_epoch - 1
+    peak = schedule.rise * (last + 1) - 1
+    if step <= peak:
+        return _cosine_between(ONE_CYCLE_START, 1.0, step / peak)
+    return _cosine_between(1.0, ONE_CYCLE_END, (step - peak) / max(1.0, last - peak))
+
+
+def _cosine_between(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, max(0.0, share)))) / 2
+
+
+_SHAPES: dict[str, Callable[[Schedule, int, int, int], float]] = {
+    "constant": _constant,
+    "step": _step,
+    "cosine": _cosine,
+    "one-cycle": _one_cycle,
+}

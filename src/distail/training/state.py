@@ -1,0 +1,110 @@
+"""What a training stage must remember to go on exactly where it stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distail.errors import CheckpointError
+from distail.training.checkpoint import Checkpoint
+from distail.training.history import Row
+
+
+@dataclass
+class Best:
+    """The weights of the epoch with the highest balanced accuracy on the validation split."""
+
+    epoch: int
+    validation: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+@dataclass
+class TrainingState:
+    """Where a stage stands: networks and optimiser live outside and are captured together with it."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[Row] = field(default_factory=list)
+    epoch_seconds: float = 0.0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    best: Best | None = None
+
+
+def capture(
+    state: TrainingState, student: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer
+) -> Checkpoint:
+    """One flat set of named tensors and plain values that `restore` understands."""
+    tensors = {
+        **_prefixed("student.", student.state_dict()),
+        **_prefixed("method.", method.state_dict()),
+        **_prefixed("optimizer.", _optimizer_tensors(optimizer)),
+        **_prefixed("sums.", state.sums),
+    }
+    values: dict[str, Any] = {
+        "seconds": state.seconds,
+        "epoch_seconds": state.epoch_seconds,
+        "history": state.history,
+        "best": None,
+    }
+    if state.best is not None:
+        tensors |= _prefixed("best.", state.best.weights)
+        values["best"] = {"epoch": state.best.epoch, "validation": state.best.validation}
+    return Checkpoint(state.step, tensors, values)
+
+
+def restore(
+    checkpoint: Checkpoint, student: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> TrainingState:
+    """Load networks and optimiser in place and return where the stage stood.
+
+    Raises:
+        CheckpointError: the checkpoint belongs to another network or method.
+    """
+    try:
+        student.load_state_dict(_without_prefix("student.", checkpoint.tensors))
+        method.load_state_dict(_without_prefix("method.", checkpoint.tensors))
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint does not fit this experiment: {error}") from None
+    _load_optimizer_tensors(optimizer, _without_prefix("optimizer.", checkpoint.tensors))
+    sums = {name: tensor.to(device) for name, tensor in _without_prefix("sums.", checkpoint.tensors).items()}
+    values = checkpoint.values
+    best = None
+    if values["best"] is not None:
+        weights = _without_prefix("best.", checkpoint.tensors)
+        best = Best(values["best"]["epoch"], values["best"]["validation"], weights)
+    return TrainingState(checkpoint.step, values["seconds"], values["history"], values["epoch_seconds"], sums, best)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{name}": torch.as_tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition(".")
+        parameter = parameters[int(index)]
+        # The parameter's own memory layout: element order decides vectorisation, and with it the last bit.
+        laid_out = torch.empty_like(parameter, dtype=tensor.dtype) if tensor.shape == parameter.shape else tensor
+        state.setdefault(int(index), {})[name] = laid_out.copy_(tensor) if laid_out is not tensor else tensor
+    with torch.no_grad():
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,44 @@
+"""One training step, which knows nothing of methods, and the frozen network it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from distail.models.outputs import Outputs
+from distail.objective.method import Method, Terms
+from distail.training.machine import Machine
+
+Teacher = Callable[[Tensor], Outputs]
+
+
+class TrainingStep(nn.Module):
+    """Student and method as one module, so that whatever wraps it (DDP, compile) sees all that is trained."""
+
+    def __init__(self, student: nn.Module, method: Method, machine: Machine) -> None:
+        super().__init__()
+        self.student = student
+        self.method = method
+        self._machine = machine
+
+    def forward(self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None) -> Terms:
+        with self._machine.autocast():
+            student = self.student(images)
+        terms: Terms = self.method(student, teacher, target, index=index)
+        return terms
+
+
+def frozen(network: nn.Module, machine: Machine) -> Teacher:
+    """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors."""
+    network.eval().requires_grad_(False)
+
+    def teacher(images: Tensor) -> Outputs:
+        with torch.inference_mode(), machine.autocast():
+            outputs: Outputs = network(images)
+        # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
+        features = None if outputs.features is None else outputs.features.clone()
+        return Outputs(outputs.logits.clone(), features)
+
+    return teacher
