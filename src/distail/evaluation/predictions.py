@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
+from distail import files
 from distail.errors import CheckpointError, DataError
 
 
-def save_predictions(path: str | Path, logits_NC: Tensor, target_N: Tensor) -> None:
+def save_predictions(
+    path: str | Path, logits_NC: Tensor, target_N: Tensor, teacher_logits_NC: Tensor | None = None
+) -> None:
     """Write ``logits`` (N, C) as float32 and ``target`` (N,) as int64 into one safetensors file.
 
-    The file appears complete or not at all: a temporary one beside it is synced and renamed.
+    The teacher's logits (N, C), where given, are stored as ``teacher_logits``. The file appears complete or not at all.
 
     Raises:
         DataError: shapes other than (N, C) and (N,).
@@ -26,23 +27,10 @@ def save_predictions(path: str | Path, logits_NC: Tensor, target_N: Tensor) -> N
             f"got logits of shape {tuple(logits_NC.shape)} and labels of shape {tuple(target_N.shape)}; "
             "expected (samples, classes) and (samples,)."
         )
-    content = save(
-        {
-            "logits": logits_NC.detach().to("cpu", torch.float32).contiguous(),
-            "target": target_N.detach().to("cpu", torch.int64).contiguous(),
-        }
-    )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    tensors = {"logits": logits_NC.float(), "target": target_N.long()}
+    if teacher_logits_NC is not None:
+        tensors["teacher_logits"] = teacher_logits_NC.float()
+    files.write_tensors(Path(path), tensors)
 
 
 def load_predictions(path: str | Path) -> tuple[Tensor, Tensor]:
