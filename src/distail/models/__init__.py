@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
-from distail.models.create import MODELS, create_model, list_models
+from distail.models.catalogue import MODELS, list_models
+from distail.models.classifiers import CosineClassifier
+from distail.models.create import create_model
 from distail.models.feature_tap import FeatureTap
+from distail.models.normalization import InputNormalization
 from distail.models.outputs import Outputs
+from distail.models.summary import count_macs, count_parameters
+from distail.models.weights import load_weights, read_metadata, save_weights
 
-__all__ = ["MODELS", "FeatureTap", "Outputs", "create_model", "list_models"]
+__all__ = [
+    "MODELS",
+    "CosineClassifier",
+    "FeatureTap",
+    "InputNormalization",
+    "Outputs",
+    "count_macs",
+    "count_parameters",
+    "create_model",
+    "list_models",
+    "load_weights",
+    "read_metadata",
+    "save_weights",
+]

@@ -1,24 +1,22 @@
-"""Networks by name."""
+"""A network by its name, from the catalogue, from timm or from the user's own code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from distail.errors import ModelError, unknown_name
-from distail.models import resnet_cifar
+from distail.errors import ModelError, listed, unknown_name
+from distail.models.catalogue import MODELS
+from distail.models.imported import create_imported_model
+from distail.models.timm_bridge import create_timm_model
+from distail.models.weights import load_weights
 
-MODELS: dict[str, Callable[..., nn.Module]] = {**resnet_cifar.BUILDERS}
-
-
-def list_models() -> tuple[str, ...]:
-    """Names that `create_model` builds itself.
-
-    >>> "resnet32" in list_models()
-    True
-    """
-    return tuple(sorted(MODELS))
+# What stands before the colon in a name; anything else there is a module of the user's.
+BRIDGES: dict[str, Callable[..., nn.Module]] = {"timm": create_timm_model}
 
 
 def create_model(
@@ -29,7 +27,74 @@ def create_model(
     shortcut: str = "conv",
     classifier: str = "linear",
     image_size: int = 32,
+    weights: str | Path | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> nn.Module:
-    if name not in MODELS:
-        raise ModelError(unknown_name("model", name, MODELS))
-    return MODELS[name](num_classes=num_classes, in_channels=in_channels, shortcut=shortcut, classifier=classifier)
+    """A network from normalised images (N, in_channels, H, W) to logits (N, num_classes).
+
+    ``name`` is one of `list_models` (case and ``_`` for ``-`` do not matter), ``timm:NAME``, or
+    ``package.module:function`` for a builder of your own, which is called with ``num_classes=`` and ``in_channels=`` as
+    far as it takes them and whose network is tried once on a batch of zeros.
+
+    - ``shortcut``, of the CIFAR ResNets: ``conv`` (RepDistiller and mdistiller line) or ``pad`` (LDAM and BKD line).
+    - ``classifier``, of all our own networks: ``linear`` or ``cosine``.
+    - ``image_size``: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
+      pooling, the position embedding of some timm models, and the trial batch.
+    - ``weights``: a file to start from (`load_weights`); for timm, a safetensors file of the model's pretrained weights.
+    - ``mean``, ``std``: what the images are normalised with, per channel in 0..1 units; timm models, which were trained
+      with a normalisation of their own, convert from it. Others do not need them.
+
+    Raises `ModelError`, naming every parameter that the network does not have; `CheckpointError` for damaged weights.
+
+    >>> model = create_model("resnet20", num_classes=10, in_channels=1)
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    272186
+    """
+    _check_sizes(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    options = {"shortcut": shortcut, "classifier": classifier, "image_size": image_size}
+    prefix, colon, rest = name.partition(":")
+    if colon:
+        _refuse_options(name, options, ("image_size",))
+        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        if prefix in BRIDGES:
+            return BRIDGES[prefix](rest, **sizes, weights=weights, mean=mean, std=std)
+        model = create_imported_model(name, **sizes)
+    else:
+        model = _create_from_catalogue(name, options, num_classes=num_classes, in_channels=in_channels)
+    if weights is not None:
+        load_weights(model, weights, what=name)
+    return model
+
+
+def _create_from_catalogue(name: str, options: dict[str, Any], **sizes: int) -> nn.Module:
+    known = name.lower().replace("_", "-")
+    if known not in MODELS:
+        message = unknown_name("model", name, MODELS)
+        raise ModelError(f"{message} Also: timm:NAME for a model of timm, package.module:function for your own")
+    builder = MODELS[known]
+    taken = inspect.signature(builder).parameters
+    _refuse_options(name, options, tuple(taken))
+    return builder(**sizes, **{option: value for option, value in options.items() if option in taken})
+
+
+def _refuse_options(name: str, options: dict[str, Any], taken: Sequence[str]) -> None:
+    defaults = inspect.signature(create_model).parameters
+    problems = [
+        f"{option}: {value!r} (leave it out, or write {defaults[option].default!r})"
+        for option, value in options.items()
+        # Every network copes with any image size, so that one is never refused.
+        if option not in (*taken, "image_size") and value != defaults[option].default
+    ]
+    if problems:
+        raise ModelError(listed(problems, f"model {name!r} does not have these parameters:"))
+
+
+def _check_sizes(**sizes: object) -> None:
+    problems = [
+        f"{name} must be a whole number of at least 1, got {value!r}"
+        for name, value in sizes.items()
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1
+    ]
+    if problems:
+        raise ModelError("; ".join(problems))

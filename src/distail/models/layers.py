@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def named(**modules: nn.Module) -> nn.Sequential:
+    """A sequence whose parts carry names, so that the keys of stored weights can be read."""
+    return nn.Sequential(OrderedDict(modules))
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -18,6 +26,37 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, stride: int
     return nn.Sequential(*conv_norm(in_channels, out_channels, kernel, stride, groups), nn.ReLU(inplace=True))
 
 
-def global_average(images_NCHW: Tensor) -> Tensor:
-    """Mean over space, (N, C, H, W) to (N, C): what makes a network take images of any size."""
-    return images_NCHW.mean((2, 3))
+class ResidualBlock(nn.Module):
+    """relu(branch(x) + shortcut(x)); the shortcut is the identity unless one is given."""
+
+    def __init__(self, branch: nn.Module, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.branch = branch
+        self.shortcut = nn.Identity() if shortcut is None else shortcut
+
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        return F.relu(self.branch(maps_NCHW) + self.shortcut(maps_NCHW), inplace=True)
+
+
+def kaiming_fan_out(network: nn.Module) -> None:
+    """Kaiming normal over the fan out for convolutions, as RepDistiller and mdistiller start. [code]"""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def kaiming_fan_in(network: nn.Module) -> None:
+    """Kaiming normal over the fan in for convolutions and a linear classifier, as LDAM and BKD start. [code]"""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+
+
+def small_linear(network: nn.Module) -> None:
+    """Nearly uniform first predictions: linear weights of deviation 0.01, biases zero (VGG, MobileNetV2). [code]"""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.01)
+            nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""The ResNets of the CIFAR literature: three stages, depth 6n + 2 (He 2016)."""
+"""The ResNets of the CIFAR literature: three stages of basic blocks, depth 6n + 2 (He 2016)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from torch.nn import functional as F
 
 from distail.errors import ModelError, unknown_name
 from distail.models.classifiers import create_classifier
-from distail.models.layers import conv_norm, conv_norm_relu, global_average
+from distail.models.layers import (
+    ResidualBlock,
+    conv_norm,
+    conv_norm_relu,
+    kaiming_fan_in,
+    kaiming_fan_out,
+    named,
+)
+from distail.models.network import Network
 
 
 class PadShortcut(nn.Module):
@@ -22,8 +30,8 @@ class PadShortcut(nn.Module):
         self.before = (out_channels - in_channels) // 2
         self.after = out_channels - in_channels - self.before
 
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        kept_NCHW = images_NCHW[:, :, :: self.stride, :: self.stride]
+    def forward(self, maps_NCHW: Tensor) -> Tensor:
+        kept_NCHW = maps_NCHW[:, :, :: self.stride, :: self.stride]
         return F.pad(kept_NCHW, (0, 0, 0, 0, self.before, self.after))
 
 
@@ -32,86 +40,46 @@ def conv_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module
     return conv_norm(in_channels, out_channels, 1, stride)
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, (N, in, H, W) to (N, out, H / stride, W / stride)."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Callable[..., nn.Module]) -> None:
-        super().__init__()
-        self.first = conv_norm_relu(in_channels, out_channels, 3, stride)
-        self.second = conv_norm(out_channels, out_channels, 3)
-        changes_shape = stride != 1 or in_channels != out_channels
-        self.shortcut = shortcut(in_channels, out_channels, stride) if changes_shape else nn.Identity()
-
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        return F.relu(self.second(self.first(images_NCHW)) + self.shortcut(images_NCHW), inplace=True)
-
-
-def initialise_repdistiller(network: nn.Module) -> None:
-    """Kaiming normal over the fan out for convolutions; torch's default for the classifier. [code]"""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def initialise_ldam(network: nn.Module) -> None:
-    """Kaiming normal over the fan in for convolutions and for a linear classifier. [code]"""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-
-
-# The two lines of published code differ in both, and numbers are only comparable within a line.
-SHORTCUTS: dict[str, tuple[Callable[..., nn.Module], Callable[[nn.Module], None]]] = {
-    "conv": (conv_shortcut, initialise_repdistiller),
-    "pad": (PadShortcut, initialise_ldam),
+# Shortcut and initialisation: the two lines of published code differ in both, and numbers compare within a line only.
+LINES: dict[str, tuple[Callable[[int, int, int], nn.Module], Callable[[nn.Module], None]]] = {
+    "conv": (conv_shortcut, kaiming_fan_out),
+    "pad": (PadShortcut, kaiming_fan_in),
 }
 
 
-class CifarResNet(nn.Module):
-    """Stem and three stages of basic blocks; images (N, in_channels, H, W) to logits (N, num_classes).
-
-    ``shortcut="conv"`` is the RepDistiller and mdistiller line, ``"pad"`` the LDAM and BKD line (see `SHORTCUTS`).
-    """
-
-    def __init__(
-        self,
-        depth: int,
-        widths: tuple[int, int, int, int],
-        *,
-        num_classes: int,
-        in_channels: int,
-        shortcut: str,
-        classifier: str,
-    ) -> None:
-        super().__init__()
-        if shortcut not in SHORTCUTS:
-            raise ModelError(unknown_name("shortcut", shortcut, SHORTCUTS))
-        make_shortcut, initialise = SHORTCUTS[shortcut]
-        blocks_per_stage = (depth - 2) // 6
-        stem, *stages = widths
-        self.stem = conv_norm_relu(in_channels, stem, 3)
-        self.stages = nn.Sequential()
-        channels = stem
-        for stage, width in enumerate(stages):
-            for block in range(blocks_per_stage):
-                stride = 2 if stage > 0 and block == 0 else 1
-                self.stages.append(BasicBlock(channels, width, stride, make_shortcut))
-                channels = width
-        self.classifier = create_classifier(classifier, channels, num_classes)
-        initialise(self)
-
-    def forward_features(self, images_NCHW: Tensor) -> Tensor:
-        return global_average(self.stages(self.stem(images_NCHW)))
-
-    def forward(self, images_NCHW: Tensor) -> Tensor:
-        logits_NC: Tensor = self.classifier(self.forward_features(images_NCHW))
-        return logits_NC
+def cifar_resnet(
+    depth: int,
+    widths: tuple[int, ...],
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    shortcut: str = "conv",
+    classifier: str = "linear",
+) -> Network:
+    """A stem ``widths[0]`` wide and a stage for each further width; the first stage keeps the resolution."""
+    if shortcut not in LINES:
+        raise ModelError(unknown_name("shortcut", shortcut, LINES))
+    make_shortcut, initialise = LINES[shortcut]
+    channels, *stage_widths = widths
+    body = named(stem=conv_norm_relu(in_channels, channels, 3))
+    for number, width in enumerate(stage_widths, start=1):
+        stage = nn.Sequential()
+        for position in range((depth - 2) // 6):
+            stride = 2 if number > 1 and position == 0 else 1
+            branch = nn.Sequential(*conv_norm_relu(channels, width, 3, stride), *conv_norm(width, width, 3))
+            changes_shape = stride != 1 or channels != width
+            stage.append(ResidualBlock(branch, make_shortcut(channels, width, stride) if changes_shape else None))
+            channels = width
+        body.add_module(f"stage{number}", stage)
+    network = Network(body, create_classifier(classifier, channels, num_classes))
+    initialise(network)
+    return network
 
 
 _NARROW = (16, 16, 32, 64)
 _WIDE = (32, 64, 128, 256)
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    **{f"resnet{depth}": partial(CifarResNet, depth, _NARROW) for depth in (8, 20, 32, 44, 56, 110)},
-    **{f"resnet{depth}x4": partial(CifarResNet, depth, _WIDE) for depth in (8, 32)},
+    **{f"resnet{depth}": partial(cifar_resnet, depth, _NARROW) for depth in (8, 20, 32, 44, 56, 110)},
+    **{f"resnet{depth}x4": partial(cifar_resnet, depth, _WIDE) for depth in (8, 32)},
 }

@@ -1,0 +1,28 @@
+"""All networks that distail builds itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from distail.models import mobilenet, resnet_cifar, resnet_large, shufflenet, vgg, wide_resnet
+
+# A builder takes num_classes, in_channels and classifier, and of shortcut and image_size what it knows, by keyword.
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    **resnet_cifar.BUILDERS,
+    **resnet_large.BUILDERS,
+    **wide_resnet.BUILDERS,
+    **vgg.BUILDERS,
+    **mobilenet.BUILDERS,
+    **shufflenet.BUILDERS,
+}
+
+
+def list_models() -> tuple[str, ...]:
+    """Names of all networks in the catalogue, sorted.
+
+    >>> "resnet32" in list_models()
+    True
+    """
+    return tuple(sorted(MODELS))

@@ -1,0 +1,117 @@
+"""Networks from the user's own code: ``package.module:function``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distail.errors import ModelError, did_you_mean
+
+
+def create_imported_model(path: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    """Calls the function (or class) at ``package.module:function`` and tries the network on two images of zeros.
+
+    The function gets ``num_classes`` and ``in_channels`` as far as its signature takes them, and ``image_size`` where
+    it names it. Modules in the current working directory can be imported.
+
+    Raises `ModelError` for a module or function that is not there or fails, for anything that is not an ``nn.Module``,
+    and for a network whose output on the trial batch (2, in_channels, image_size, image_size) is not (2, num_classes).
+
+    >>> create_imported_model("torch.nn:Bilinear", num_classes=10, in_channels=3, image_size=8)
+    Traceback (most recent call last):
+        ...
+    distail.errors.ModelError: 'torch.nn:Bilinear' failed with TypeError: ...
+    """
+    with _working_directory_importable():
+        builder = _find_builder(path)
+        arguments = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        try:
+            model = builder(**_taken(builder, arguments))
+        except Exception as error:
+            raise ModelError(f"{path!r} failed with {_where(error)}") from error
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{path!r} must return a torch.nn.Module, got {type(model).__name__}")
+        _try_once(model, path, (2, in_channels, image_size, image_size), num_classes)
+    return model
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    """For the time of the import: a search path that stays changed would change what others import later."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _find_builder(path: str) -> Callable[..., Any]:
+    module_name, _, function_name = path.partition(":")
+    if not module_name or not function_name:
+        raise ModelError(f"a model of your own is named package.module:function, got {path!r}")
+    module = _import(module_name, path)
+    builder: Callable[..., Any] | None = getattr(module, function_name, None)
+    if not callable(builder):
+        choices = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        what = "has no function" if builder is None else "has something that cannot be called as"
+        raise ModelError(f"module {module_name!r} {what} {function_name!r}. {did_you_mean(function_name, choices)}")
+    return builder
+
+
+def _import(module_name: str, path: str) -> ModuleType:
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
+            raise ModelError(
+                f"no module {error.name!r}, which model {path!r} names; looked in the current directory {Path.cwd()} "
+                "and among the installed packages"
+            ) from error
+        raise ModelError(f"importing {module_name!r} failed with {_where(error)}") from error
+    except Exception as error:
+        raise ModelError(f"importing {module_name!r} failed with {_where(error)}") from error
+
+
+def _taken(builder: Callable[..., Any], arguments: dict[str, int]) -> dict[str, int]:
+    """The arguments that the builder names, or swallows with ``**``; `image_size` only where it is named."""
+    try:
+        parameters = inspect.signature(builder).parameters.values()
+    except ValueError:  # some builtins have no signature
+        return {}
+    named = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    wanted = named | ({"num_classes", "in_channels"} if takes_any else set())
+    return {name: value for name, value in arguments.items() if name in wanted}
+
+
+def _try_once(model: nn.Module, path: str, shape: tuple[int, ...], num_classes: int) -> None:
+    modes = {module: module.training for module in model.modules()}
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    try:
+        with torch.no_grad():
+            logits = model.eval()(torch.zeros(shape, device=device))
+    except Exception as error:
+        raise ModelError(f"{path!r}: the network failed on images {shape} with {_where(error)}") from error
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    if not isinstance(logits, Tensor) or logits.shape != (shape[0], num_classes):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"{path!r}: images {shape} must give logits ({shape[0]}, {num_classes}), got {got}")
+
+
+def _where(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
