@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distail.errors import CheckpointError, DataError
-from distail.evaluation.predictions import load_predictions, save_predictions
+from distail.evaluation.predictions import load_predictions, load_teacher_logits, save_predictions
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -23,6 +23,18 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_the_file_is_plain_safetensors_with_the_two_names_of_the_design(tmp_path: Path) -> None:
     save_predictions(tmp_path / "p.safetensors", torch.randn(4, 2).t().contiguous().t(), torch.zeros(4))
     assert set(load_file(tmp_path / "p.safetensors")) == {"logits", "target"}
+
+
+def test_the_teachers_logits_travel_along(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    logits, teacher, target = torch.randn(4, 2), torch.randn(4, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
+    save_predictions(path, logits, target, teacher)
+    stored = load_teacher_logits(path)
+    assert stored is not None
+    assert torch.equal(stored, teacher.float())
+    assert torch.equal(load_predictions(path)[0], logits)
+    save_predictions(path, logits, target)
+    assert load_teacher_logits(path) is None
 
 
 def test_nothing_else_is_left_and_others_may_read_it(tmp_path: Path) -> None:
@@ -78,5 +90,5 @@ def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"lacks target; .* found logits, weights"):
         load_predictions(path)
     save_file({"logits": torch.zeros(2, 2), "target": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"\(2, 2\) and target of shape \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"logits of shape \(2, 2\), target of shape \(3,\)"):
         load_predictions(path)

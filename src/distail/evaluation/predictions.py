@@ -34,12 +34,25 @@ def save_predictions(
 
 
 def load_predictions(path: str | Path) -> tuple[Tensor, Tensor]:
-    """The stored logits (N, C) float32 and target (N,) int64.
+    """The student's stored logits (N, C) float32 and target (N,) int64.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one that holds something else.
     """
-    path = Path(path)
+    tensors = _checked_tensors(Path(path))
+    return tensors["logits"], tensors["target"]
+
+
+def load_teacher_logits(path: str | Path) -> Tensor | None:
+    """The teacher's stored logits (N, C) float32, in the order of `load_predictions`; None where none were stored.
+
+    Raises:
+        CheckpointError: as `load_predictions`.
+    """
+    return _checked_tensors(Path(path)).get("teacher_logits")
+
+
+def _checked_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there are no predictions at {path}; a finished run leaves predictions.safetensors.")
     try:
@@ -51,10 +64,15 @@ def load_predictions(path: str | Path) -> tuple[Tensor, Tensor]:
             f"{path} lacks {', '.join(sorted(missing))}; expected the tensors logits and target, "
             f"found {', '.join(sorted(tensors)) or 'none'}."
         )
-    logits_NC, target_N = tensors["logits"], tensors["target"]
-    if logits_NC.ndim != 2 or target_N.shape != logits_NC.shape[:1]:
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    samples = shapes["logits"][:1]
+    if (
+        len(shapes["logits"]) != 2
+        or shapes["target"] != samples
+        or shapes.get("teacher_logits", samples)[:1] != samples
+    ):
         raise CheckpointError(
-            f"{path} holds logits of shape {tuple(logits_NC.shape)} and target of shape {tuple(target_N.shape)}; "
-            "expected (samples, classes) and (samples,)."
+            f"{path} holds {', '.join(f'{name} of shape {shape}' for name, shape in sorted(shapes.items()))}; "
+            "expected logits (samples, classes) and target (samples,)."
         )
-    return logits_NC.float(), target_N.long()
+    return {name: tensor.long() if name == "target" else tensor.float() for name, tensor in tensors.items()}

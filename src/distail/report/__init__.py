@@ -1,0 +1,1 @@
+"""Tables for the terminal and Markdown, one self-contained HTML page, and static figures."""

@@ -1,0 +1,172 @@
+"""Results as a table: for the terminal (rich) and as Markdown, with the same columns and the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distail.errors import ConfigError, unknown_name
+from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
+from distail.report.views import RunView
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NO_CLASS = "no such class"
+NOT_MEASURED = "not measured"
+PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
+MODELS_AS_COLUMNS_UP_TO = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a run's last epoch, or its best epoch on validation, named so."""
+
+    name: str
+    role: str
+    figures: Mapping[str, Any] | None
+    seconds: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title, where the value is found, how it is written, and the rule of the grouping it follows."""
+
+    title: str
+    value: Callable[[Row], float | int | None]
+    digits: int = 1
+    rule: str | None = None
+
+
+def _figure(name: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row.figures is None else row.figures.get(name)
+
+
+def _group(grouping: str, name: str) -> Callable[[Row], float | None]:
+    return lambda row: None if row.figures is None else row.figures["groups"][grouping][name]
+
+
+COLUMNS: dict[str, Column] = {
+    "top1": Column("Top-1", _figure("top1")),
+    "balanced_accuracy": Column("Balanced accuracy", _figure("balanced_accuracy")),
+    "macro_f1": Column("Macro F1", _figure("macro_f1")),
+    "head": Column("Head third", _group("thirds", "head"), rule=THIRDS_RULE),
+    "medium": Column("Medium third", _group("thirds", "medium"), rule=THIRDS_RULE),
+    "tail": Column("Tail third", _group("thirds", "tail"), rule=THIRDS_RULE),
+    "many": Column("Many-shot", _group("shots", "many"), rule=SHOTS_RULE),
+    "medium_shot": Column("Medium-shot", _group("shots", "medium"), rule=SHOTS_RULE),
+    "few": Column("Few-shot", _group("shots", "few"), rule=SHOTS_RULE),
+    "worst_class": Column("Worst class", _figure("worst_class")),
+    "ece": Column("ECE", _figure("ece")),
+    "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
+    "parameters": Column("Parameters", lambda row: row.parameters, digits=0),
+    "macs": Column("MACs", lambda row: row.macs, digits=0),
+}
+DEFAULT_COLUMNS = tuple(COLUMNS)
+
+
+def chosen_columns(columns: Sequence[str]) -> list[Column]:
+    """The columns of these names.
+
+    Raises:
+        ConfigError: a name that is no column.
+    """
+    for name in columns:
+        if name not in COLUMNS:
+            raise ConfigError(unknown_name("column", name, COLUMNS))
+    return [COLUMNS[name] for name in columns]
+
+
+def table_rows(runs: Sequence[RunView]) -> list[Row]:
+    """A row for each run, followed by its best epoch on validation where that was kept."""
+    rows: list[Row] = []
+    for run in runs:
+        rows.append(Row(run.name, run.role, run.figures, run.seconds, run.parameters, run.macs))
+        best = run.best_on_validation
+        if best is not None and best.get("test") is not None:
+            name = f"{run.name}, best on validation (epoch {best.get('epoch')})"
+            rows.append(Row(name, run.role, best["test"], None, run.parameters, run.macs))
+    return rows
+
+
+def cell(row: Row, column: Column) -> str:
+    """The text of one cell; a group without classes is "no such class", never 0."""
+    value = column.value(row)
+    if value is None:
+        return NO_CLASS if column.rule and row.figures is not None else NOT_MEASURED
+    return f"{value:,.{column.digits}f}"
+
+
+def caption(columns: Sequence[str] = DEFAULT_COLUMNS) -> str:
+    """What the numbers are and by which rules classes were grouped."""
+    rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
+    return "; ".join([PROTOCOL, *rules]) + "."
+
+
+def markdown_table(runs: Sequence[RunView], columns: Sequence[str] = DEFAULT_COLUMNS) -> str:
+    """The results as a Markdown table with its caption below.
+
+    Raises:
+        ConfigError: a name that is no column.
+
+    >>> print(markdown_table([RunView("kd", "student", seconds=12.3)], ["top1", "seconds"]))
+    | Model | Role | Top-1 | Seconds |
+    |---|---|---:|---:|
+    | kd | student | not measured | 12 |
+    <BLANKLINE>
+    Percent on the test set, last epoch unless a name says otherwise.
+    """
+    chosen = chosen_columns(columns)
+    lines = [
+        ["Model", "Role", *(column.title for column in chosen)],
+        *([_markdown(row.name), row.role, *(cell(row, column) for column in chosen)] for row in table_rows(runs)),
+    ]
+    text = [f"| {' | '.join(line)} |" for line in lines]
+    text.insert(1, f"|---|---|{'---:|' * len(chosen)}")
+    return "\n".join([*text, "", caption(columns)])
+
+
+def rich_table(
+    runs: Sequence[RunView],
+    columns: Sequence[str] = DEFAULT_COLUMNS,
+    title: str | None = None,
+    models_as_columns: bool | None = None,
+) -> Table:
+    """The results as a `rich.table.Table` for the terminal.
+
+    Args:
+        runs: the models, in the order they are shown.
+        columns: names in `COLUMNS`.
+        title: printed above the table.
+        models_as_columns: one column a model and one line a figure, which fits a narrow terminal; by default so for up
+            to four models.
+
+    Raises:
+        ConfigError: a name that is no column.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    chosen, rows = chosen_columns(columns), table_rows(runs)
+    table = Table(title=escape(title) if title else None, caption=caption(columns), caption_justify="left")
+    if models_as_columns or (models_as_columns is None and len(rows) <= MODELS_AS_COLUMNS_UP_TO):
+        table.add_column("Figure")
+        for row in rows:
+            table.add_column(escape(f"{row.name} ({row.role})"), justify="right", overflow="fold")
+        for column in chosen:
+            table.add_row(column.title, *(cell(row, column) for row in rows))
+        return table
+    table.add_column("Model", overflow="fold")
+    table.add_column("Role")
+    for column in chosen:
+        table.add_column(column.title, justify="right")
+    for row in rows:
+        table.add_row(escape(row.name), row.role, *(cell(row, column) for column in chosen))
+    return table
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
