@@ -8,16 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distail.data.augment import (
-    apply_named,
-    augmentation_names,
-    crop_windows,
-    draw_augmentation,
-    normalise,
-    padded_for_crop,
-)
+from distail.data.augment import apply_named, augmentation_names, draw_augmentation
 from distail.data.images import LabelledImages
+from distail.data.normalisation import Normalisation
 from distail.data.samplers import SAMPLERS, epoch_order
+from distail.data.transforms import as_images, as_pixels, crop_pixels
 from distail.errors import DataError, unknown_name
 
 
@@ -64,33 +59,33 @@ class ImageBatches:
         if sampler not in SAMPLERS:
             raise DataError(unknown_name("sampler", sampler, SAMPLERS))
         self._augment = augmentation_names(augment)
-        self._height, self._width = data.images.shape[-2:]
-        self._labels_cpu = data.labels.cpu()
-        self._labels = data.labels.to(device)
-        images = data.images.to(device)
         self._crops = "crop" in self._augment
-        self._images = padded_for_crop(images) if self._crops else images
-        self._mean, self._std = mean, std
+        self._after_crop = [name for name in self._augment if name != "crop"]
+        self._height, self._width = data.images.shape[-2:]
+        self._pixels = as_pixels(data.images.to(device), channels_last=channels_last, border=self._crops)
+        self._labels = data.labels.to(device)
+        self._labels_on_cpu = data.labels.cpu()
+        self._normalise = Normalisation(mean, std, device)
         self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
-        self._device, self._channels_last = torch.device(device), channels_last
+        self._device = torch.device(device)
         self._rank, self._world_size = rank, world_size
-        self.num_images = len(data)
         self.steps_per_epoch = -(-len(data) // batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
-        order_N = epoch_order(self._sampler, self._labels_cpu, self._num_classes, self._seed, epoch).to(self._device)
+        order_N = epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
+        order_N = order_N.to(self._device)
         for step in range(first_step, self.steps_per_epoch):
             index_G = order_N[step * self._batch_size : (step + 1) * self._batch_size]
             mine = _slice_of_rank(len(index_G), self._rank, self._world_size)
             draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine].to(self._device)
             index_B = index_G[mine]
             if self._crops:
-                images = crop_windows(self._images, index_B, draws.of("crop"), self._height, self._width)
+                pixels = crop_pixels(self._pixels, index_B, draws.of("crop"), self._height, self._width)
             else:
-                images = self._images[index_B]
-            images = apply_named(images, draws, [name for name in self._augment if name != "crop"])
-            yield Batch(index_B, _finished(images, self._mean, self._std, self._channels_last), self._labels[index_B])
+                pixels = self._pixels.index_select(0, index_B)
+            images = apply_named(as_images(pixels), draws, self._after_crop)
+            yield Batch(index_B, self._normalise(images), self._labels.index_select(0, index_B))
 
 
 def evaluation_batches(
@@ -111,30 +106,19 @@ def evaluation_batches(
     [[0, 1], [2]]
     """
     _check_sizes(data, batch_size, rank, world_size)
-    return _in_order(data, batch_size, mean, std, torch.device(device), channels_last, rank, world_size)
+    return _in_order(data.to(device), batch_size, Normalisation(mean, std, device), channels_last, rank, world_size)
 
 
 def _in_order(
-    data: LabelledImages,
-    batch_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: torch.device,
-    channels_last: bool,
-    rank: int,
-    world_size: int,
+    data: LabelledImages, batch_size: int, normalise: Normalisation, channels_last: bool, rank: int, world_size: int
 ) -> Iterator[Batch]:
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     for first in range(0, len(data), batch_size):
         mine = _slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
         part = slice(first + mine.start, first + mine.stop)
-        images = _finished(data.images[part].to(device), mean, std, channels_last)
-        yield Batch(torch.arange(part.start, part.stop, device=device), images, data.labels[part].to(device))
-
-
-def _finished(images_BCHW: Tensor, mean: Sequence[float], std: Sequence[float], channels_last: bool) -> Tensor:
-    if channels_last:
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-    return normalise(images_BCHW, mean, std)
+        images = data.images[part].contiguous(memory_format=memory_format)
+        index_B = torch.arange(part.start, part.stop, device=data.labels.device)
+        yield Batch(index_B, normalise(images), data.labels[part])
 
 
 def _slice_of_rank(length: int, rank: int, world_size: int) -> slice:
