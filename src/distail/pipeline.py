@@ -25,6 +25,8 @@ from distail.models.summary import count_macs, count_parameters
 from distail.models.weights import load_weights, read_metadata, save_weights
 from distail.objective.method import Method
 from distail.objective.presets import create_method
+from distail.report.comparison import report_view
+from distail.report.page import write_page
 from distail.run_folder import SCHEMA_VERSION, RunFolder
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
@@ -71,9 +73,11 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
     with folder.locked():
         stored = folder.stored_experiment(experiment)
         finished = folder.stored_result()
-        if finished is not None:
-            return Result(folder.path, finished)
-        return _Run(experiment, stored, folder, reporter or default_reporter()).through_all_stations()
+        if finished is None:
+            finished = _Run(experiment, stored, folder, reporter or default_reporter()).through_all_stations()
+        if not folder.report.is_file():
+            write_page(folder.report, **vars(report_view([folder.path])))
+        return Result(folder.path, finished)
 
 
 def as_experiment(config: Experiment | Mapping[str, Any] | str | Path) -> Experiment:
@@ -91,7 +95,7 @@ class _Run:
     ) -> None:
         self.experiment, self.stored, self.folder, self.reporter = experiment, stored, folder, reporter
 
-    def through_all_stations(self) -> Result:
+    def through_all_stations(self) -> dict[str, Any]:
         check(self.experiment)
         data = self.images()
         machine = self.settle(data)
@@ -149,8 +153,7 @@ class _Run:
             _check_classes(options.checkpoint, data.class_names)
             load_weights(network.model, options.checkpoint, what="teacher")
         else:
-            composition = {"supervised": options.supervised}
-            method = create_method(composition, class_counts=data.class_counts)
+            method = create_method("ce", class_counts=data.class_counts, supervised=options.supervised)
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
         if machine.is_main and not stored.is_file():
@@ -246,7 +249,7 @@ class _Run:
         teacher_fitted: Fitted | None,
         student: FeatureTap,
         student_fitted: Fitted,
-    ) -> Result:
+    ) -> dict[str, Any]:
         """The only place that sees the test set."""
 
         def test(network: FeatureTap) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -287,7 +290,7 @@ class _Run:
         if machine.is_main:
             save_predictions(self.folder.predictions, logits, data.test.labels, teacher_logits)
             files.write_json(self.folder.result, figures)
-        return Result(self.folder.path, figures)
+        return figures
 
 
 def check(experiment: Experiment) -> None:
@@ -317,7 +320,7 @@ def check(experiment: Experiment) -> None:
         model = teacher_model(experiment)
         collect("teacher.model", lambda: _probe(model, teacher.classifier))
         collect(
-            "teacher.supervised", lambda: create_method({"supervised": teacher.supervised}, class_counts=[2, 1])
+            "teacher.supervised", lambda: create_method("ce", class_counts=[2, 1], supervised=teacher.supervised)
         )
     paths = {
         "teacher.checkpoint": teacher.checkpoint if teacher else None,

@@ -21,7 +21,7 @@ class Normalisation:
 
     def __call__(self, images_BCHW: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """uint8 to ``dtype``, in the memory format of the images."""
-        channels, width = images_BCHW.shape[1], images_BCHW.shape[3]
+        _, channels, height, width = images_BCHW.shape
         if channels != len(self._shift_C):
             raise DataError(f"images of {channels} channels, but means and deviations for {len(self._shift_C)}")
         floats = images_BCHW.to(torch.float32)
@@ -31,7 +31,7 @@ class Normalisation:
             # Constants repeated along whole lines of interleaved channels: eight times faster than three at a time.
             lines = floats.permute(0, 2, 3, 1).flatten(2)
             lines.sub_(self._shift_C.repeat(width)).mul_(self._scale_C.repeat(width))
-            floats = lines.view(len(lines), -1, width, channels).permute(0, 3, 1, 2)
+            floats = lines.view(len(lines), height, width, channels).permute(0, 3, 1, 2)
         return floats.to(dtype)
 
 

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from distail.functional.class_weights import class_log_share, effective_number_weights, label_margins
+from distail.functional.decoupled import decoupled_divergence
 from distail.functional.divergence import kl_divergence, kl_of_log_probabilities
+from distail.functional.groups import class_thirds, grouped_divergence
+from distail.functional.prototypes import balanced_prototypes, uniformity_energy
+from distail.functional.rectified_features import assign_prototypes, cosine_distance, rectify_features
 from distail.functional.repairs import power_logits, reweigh_logits, reweigh_targets, swap_rectify
+from distail.functional.sample_weights import inverse_propensity, loss_ratio, standardize
 from distail.functional.supervised import (
     adjust_logits,
     cross_entropy,
     focal_loss,
-    focal_of_cross_entropy,
     subtract_margin,
     weighted_by_label,
 )
 
 __all__ = [
     "adjust_logits",
+    "assign_prototypes",
+    "balanced_prototypes",
     "class_log_share",
+    "class_thirds",
+    "cosine_distance",
     "cross_entropy",
+    "decoupled_divergence",
     "effective_number_weights",
     "focal_loss",
-    "focal_of_cross_entropy",
+    "grouped_divergence",
+    "inverse_propensity",
     "kl_divergence",
     "kl_of_log_probabilities",
     "label_margins",
+    "loss_ratio",
     "power_logits",
+    "rectify_features",
     "reweigh_logits",
     "reweigh_targets",
+    "standardize",
     "subtract_margin",
     "swap_rectify",
+    "uniformity_energy",
     "weighted_by_label",
 ]

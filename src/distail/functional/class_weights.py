@@ -26,7 +26,7 @@ def effective_number_weights(class_counts: Sequence[int] | Tensor, beta: float =
         MethodError: a class without images, or beta outside [0, 1).
 
     >>> effective_number_weights([100, 10, 1], beta=0.9).round(decimals=3)
-    tensor([0.239, 0.367, 2.393], dtype=torch.float64)
+    tensor([0.2390, 0.3670, 2.3930], dtype=torch.float64)
     """
     check_number("beta", beta, least=0.0, below=1.0)
     counts_C = counts_tensor(class_counts)
@@ -47,7 +47,7 @@ def class_log_share(class_counts: Sequence[int] | Tensor) -> Tensor:
 
 
 def label_margins(class_counts: Sequence[int] | Tensor, largest: float = 0.5) -> Tensor:
-    """LDAM's margins, ``n_c**-0.25`` scaled so that the rarest class has ``largest``: (C,) float64 [paper: Cao et al. 2019].
+    """LDAM's margins, ``n_c**-0.25`` scaled so that the rarest class has `largest` [paper: Cao 2019]. (C,) float64.
 
     >>> label_margins([16, 1])
     tensor([0.2500, 0.5000], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What every formula shares: the dtype it is computed in, log-softmax pieces, and checks that need no host synchronisation."""
+"""What every formula shares: the dtype it is computed in, and checks that need no host synchronisation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_logits(logits_BC: Tensor, what: str) -> None:
 
 
 def check_target(target_B: Tensor, logits_BC: Tensor) -> None:
-    """Labels: int64, one a sample. Their values are checked on the CPU only: on an accelerator that would synchronise."""
+    """Labels: int64, one a sample. Values are checked on the CPU only: elsewhere that would synchronise."""
     if target_B.dtype != torch.int64 or target_B.ndim != 1:
         raise MethodError(f"target is {_described(target_B)}; expected int64 of shape (B,)")
     if len(target_B) != len(logits_BC):

@@ -1,4 +1,4 @@
-"""Target repairs: teacher logits in, teacher logits out, so that they chain; one softmax comes last. None writes to its input."""
+"""Target repairs: teacher logits in, teacher logits out, so that they chain; one softmax comes last."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def reweigh_logits(teacher_logits: Tensor, log_weights: Tensor, temperature: flo
 
 
 def power_logits(teacher_logits: Tensor, exponent: float = 0.5) -> Tensor:
-    """Multiply by the exponent: the softmax is then ``~ p_t**exponent`` [paper: DiVE, He et al. 2021]. (B, C) to (B, C).
+    """Multiply by the exponent: the softmax is then ``~ p_t**exponent`` [paper: DiVE, He et al. 2021]. (B, C) twice.
 
     >>> power_logits(torch.tensor([[4.0, 0.0]]), 0.5)
     tensor([[2., 0.]])

@@ -41,7 +41,7 @@ def create_model(
     - ``classifier``, of all our own networks: ``linear`` or ``cosine``.
     - ``image_size``: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
-    - ``weights``: a file to start from (`load_weights`); for timm, a safetensors file of the model's pretrained weights.
+    - ``weights``: a file to start from (`load_weights`); for timm, a safetensors file of its pretrained weights.
     - ``mean``, ``std``: what the images are normalised with, per channel in 0..1 units; timm models, which were trained
       with a normalisation of their own, convert from it. Others do not need them.
 

@@ -40,7 +40,7 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
     """Fills every weight of ``model`` from a file that must fit it exactly; ``what`` names the model in messages.
 
     Reads safetensors, and ``.pt`` or ``.pth`` files that are plain state dicts (also under ``state_dict`` or
-    ``model``). A prefix that all keys share, left by a wrapper (``module.``, ``model.``, ``_orig_mod.``), does not matter.
+    ``model``). A prefix that all keys share, left by a wrapper (``module.``, ``model.``, ``_orig_mod.``), is ignored.
 
     Raises `CheckpointError` for a file that is missing or cannot be read, `ModelError` for one that does not fit.
     """

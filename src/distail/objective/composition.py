@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor, nn
 
-from distail.errors import MethodError, did_you_mean, listed, unknown_name
+from distail.errors import MethodError, listed, unknown_name
 from distail.functional.numerics import check_number, check_temperature, counts_of
 from distail.objective.context import Setup
 from distail.objective.divergences import DIVERGENCES
-from distail.objective.method import Method, TermWeights
+from distail.objective.memory import TEACHERS
+from distail.objective.method import Method, Stations
 from distail.objective.representations import REPRESENTATIONS
 from distail.objective.supervised import SUPERVISED
 from distail.objective.targets import TARGETS
+from distail.objective.terms import TermWeights
 from distail.objective.weights import SAMPLE_WEIGHTS
 
 SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
@@ -25,8 +27,10 @@ SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
     "divergence": DIVERGENCES,
     "weights": SAMPLE_WEIGHTS,
     "representation": REPRESENTATIONS,
+    "teacher": TEACHERS,
 }
-WEIGHTS = tuple(f"{field.name}_weight" for field in fields(TermWeights))
+TERM_WEIGHTS = tuple(f"{field.name}_weight" for field in fields(TermWeights))
+COMMON = ("temperature", *TERM_WEIGHTS)
 DEFAULTS: dict[str, Any] = {"supervised": "ce", "divergence": "kl", "temperature": 4.0}
 
 
@@ -42,101 +46,124 @@ class Entry:
     def builder(self) -> type[nn.Module]:
         return SLOTS[self.slot][self.name]
 
+    @property
     def defaults(self) -> dict[str, Any]:
-        """The parameters that the builder takes, with their defaults."""
-        return entry_defaults(self.builder)
+        """The parameters that the entry takes: the keyword parameters of its builder."""
+        signature = inspect.signature(self.builder).parameters.values()
+        return {one.name: one.default for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
     def build(self, setup: Setup, shared: Mapping[str, Any]) -> nn.Module:
-        own = {name: value for name, value in shared.items() if name in self.defaults()}
+        own = {name: value for name, value in shared.items() if name in self.defaults}
         return self.builder(setup, **{**own, **self.parameters})
 
 
-def entry_defaults(builder: type[nn.Module]) -> dict[str, Any]:
-    signature = inspect.signature(builder)
-    keyword_only = [one for one in signature.parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
-    return {parameter.name: parameter.default for parameter in keyword_only}
-
-
-def parse_slot(slot: str, asked: Any) -> list[Entry]:
-    """A slot's value as entries: nothing, a name, a mapping with `name`, or for `targets` a list of these."""
-    if asked is None:
-        return []
-    several = isinstance(asked, Sequence) and not isinstance(asked, str)
-    if several and slot != "targets":
-        raise MethodError(f"{slot} is {asked!r}; expected one entry, a name or a mapping with a name")
-    return [_parse_entry(slot, one) for one in (asked if several else [asked])]
-
-
-def _parse_entry(slot: str, asked: Any) -> Entry:
-    given = {"name": asked} if isinstance(asked, str) else asked
-    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+def parse(asked: Mapping[str, Any]) -> dict[str, list[Entry]]:
+    """Every slot's entries. A slot holds nothing, a name, or a mapping with `name`; `targets` also a list of these."""
+    entries = {slot: _parse_slot(slot, asked.get(slot)) for slot in SLOTS}
+    if not entries["supervised"]:
+        raise MethodError("supervised is empty; expected an entry (supervised_weight=0 switches it off)")
+    readers = [slot for slot in ("targets", "weights", "teacher") if entries[slot]]
+    if readers and not entries["divergence"]:
+        raise MethodError(f"{' and '.join(readers)} are given without a divergence; expected one, such as kl")
+    if entries["teacher"] and entries["representation"]:
         raise MethodError(
-            f"{slot} is {asked!r}; expected a name or a mapping with a name. {did_you_mean('', SLOTS[slot])}"
+            f"representation {entries['representation'][0].name!r} needs a teacher's features; "
+            f"teacher {entries['teacher'][0].name!r} has none"
         )
-    if given["name"] not in SLOTS[slot]:
-        raise MethodError(unknown_name(f"{slot} entry", given["name"], SLOTS[slot]))
-    entry = Entry(slot, given["name"], {key: value for key, value in given.items() if key != "name"})
-    unknown = [key for key in entry.parameters if key not in entry.defaults()]
-    if unknown:
-        problems = [unknown_name("parameter", key, entry.defaults()) for key in unknown]
-        raise MethodError(listed(problems, f"{slot} entry {entry.name}:"))
-    return entry
+    return entries
 
 
 def build(
     name: str,
-    composition: Mapping[str, Any],
+    preset: Mapping[str, Any],
+    given: Mapping[str, Any],
     *,
     class_counts: Sequence[int] | Tensor,
     student_dim: int | None = None,
     teacher_dim: int | None = None,
     teacher_supervised: str = "ce",
 ) -> Method:
-    """A method from slots, term weights, temperature and parameters for whichever entries own them."""
-    asked = {**DEFAULTS, **composition}
-    entries = {slot: parse_slot(slot, asked.get(slot)) for slot in SLOTS}
-    common = {key: asked[key] for key in ("temperature", *WEIGHTS) if key in asked}
-    shared = {key: value for key, value in asked.items() if key not in SLOTS and key not in common}
-    _check_owned(name, shared, [entry for slot in entries.values() for entry in slot])
-    if not entries["supervised"]:
-        raise MethodError("supervised is empty; every method learns from labels. To switch it off: supervised_weight=0")
-    if not entries["divergence"] and (entries["targets"] or entries["weights"]):
-        raise MethodError(
-            f"{name} has targets or weights but no divergence that would read them; expected one, like kl"
-        )
+    """A method from what a preset says and a user gave: slots, term weights, temperature, and parameters of entries.
+
+    A parameter outside a slot reaches every entry that owns one of that name.
+    """
+    entries = parse({**DEFAULTS, **preset, **given})
+    every = [entry for slot in entries.values() for entry in slot]
+    implied = {key: value for entry in every for key, value in _implied(entry, every).items()}
+    asked = {**DEFAULTS, **preset, **implied, **given}
+    shared = {key: value for key, value in asked.items() if key not in SLOTS and key not in COMMON}
+    _check_owned(name, shared, every)
 
     setup = Setup(
         class_counts=counts_of(class_counts),
-        temperature=check_temperature(common.pop("temperature")),
+        temperature=check_temperature(asked["temperature"]),
         student_dim=student_dim,
         teacher_dim=teacher_dim,
     )
-    weights = {key.removesuffix("_weight"): check_number(key, value, least=0.0) for key, value in common.items()}
+    weights = {
+        key.removesuffix("_weight"): check_number(key, asked[key], least=0.0) for key in TERM_WEIGHTS if key in asked
+    }
     built = {slot: [entry.build(setup, shared) for entry in entries[slot]] for slot in SLOTS}
-    return Method(
-        name,
-        setup,
-        TermWeights(**weights),
-        supervised=built["supervised"][0],
-        targets=built["targets"],
-        divergence=next(iter(built["divergence"]), None),
-        sample_weights=next(iter(built["weights"]), None),
-        representation=next(iter(built["representation"]), None),
-        teacher_supervised=teacher_supervised,
+    single: dict[str, Any] = {slot: next(iter(modules), None) for slot, modules in built.items()}
+    stations = Stations(
+        supervised=single["supervised"],
+        targets=tuple(built["targets"]),
+        divergence=single["divergence"],
+        weights=single["weights"],
+        representation=single["representation"],
+        previous_epoch=single["teacher"],
     )
+    return Method(name, setup, TermWeights(**weights), stations, teacher_supervised)
 
 
-def _check_owned(name: str, shared: Mapping[str, Any], entries: Sequence[Entry]) -> None:
-    owned = {parameter for entry in entries for parameter in entry.defaults()}
-    valid = {*owned, *SLOTS, "temperature", *WEIGHTS}
-    problems = [unknown_name("parameter", key, valid) for key in shared if key not in owned]
+def _parse_slot(slot: str, asked: Any) -> list[Entry]:
+    if asked is None:
+        return []
+    several = isinstance(asked, Sequence) and not isinstance(asked, str)
+    if several and slot != "targets":
+        raise MethodError(f"{slot} is {asked!r}; expected one entry: a name, or a mapping with a name")
+    return [_parse_entry(slot, one) for one in (asked if several else [asked])]
+
+
+def _parse_entry(slot: str, asked: Any) -> Entry:
+    given = {"name": asked} if isinstance(asked, str) else asked
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        valid = ", ".join(sorted(SLOTS[slot]))
+        raise MethodError(f"{slot} is {asked!r}; expected a name, or a mapping with a name. Valid: {valid}.")
+    if given["name"] not in SLOTS[slot]:
+        raise MethodError(unknown_name(f"{slot} entry", given["name"], SLOTS[slot]))
+    entry = Entry(slot, given["name"], {key: value for key, value in given.items() if key != "name"})
+    _raise(
+        [_unknown_parameter(key, entry.defaults) for key in entry.parameters if key not in entry.defaults],
+        f"{slot} entry {entry.name}",
+    )
+    return entry
+
+
+def _implied(entry: Entry, every: Iterable[Entry]) -> dict[str, Any]:
+    """Defaults that an entry brings for the whole composition, where something there takes them."""
+    taken = {key for other in every for key in other.defaults if key not in other.parameters}
+    brought: Mapping[str, Any] = getattr(entry.builder, "composition_defaults", {})
+    return {key: value for key, value in brought.items() if key in COMMON or key in taken}
+
+
+def _check_owned(name: str, shared: Mapping[str, Any], every: Sequence[Entry]) -> None:
+    owned = {key for entry in every for key in entry.defaults}
+    problems = [_unknown_parameter(key, {*owned, *SLOTS, *COMMON}) for key in shared if key not in owned]
     problems += [
-        f"{key!r} is given twice for {entry.name}: {shared[key]!r} and {entry.parameters[key]!r}"
-        for entry in entries
-        for key in shared
-        if key in entry.parameters
+        f"{key} is given twice for {entry.name}: {entry.parameters[key]!r} in its slot, {shared[key]!r} outside"
+        for entry in every
+        for key in entry.parameters
+        if key in shared
     ]
+    _raise(problems, name)
+
+
+def _unknown_parameter(key: str, valid: Iterable[str]) -> str:
+    valid = sorted(valid)
+    return unknown_name("parameter", key, valid) if valid else f"unknown parameter {key!r}; it takes none"
+
+
+def _raise(problems: Sequence[str], where: str) -> None:
     if problems:
-        raise MethodError(
-            problems[0] if len(problems) == 1 else listed(problems, f"{len(problems)} problems in {name}:")
-        )
+        raise MethodError(f"{where}: {problems[0]}" if len(problems) == 1 else listed(problems, f"{where}:"))

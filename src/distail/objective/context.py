@@ -143,6 +143,16 @@ class Context:
         assert self.teacher is not None, "Method.forward checks it"
         return self.teacher
 
+    @property
+    def student_features(self) -> Tensor:
+        assert self.student.features is not None, "Method.forward checks it"
+        return self.student.features
+
+    @property
+    def teacher_features(self) -> Tensor:
+        assert self.given_teacher.features is not None, "Method.forward checks it"
+        return self.given_teacher.features
+
     def batch_mean(self, values_B: Tensor) -> Tensor:
         """The mean over the global batch."""
         total, count = self.reduce(torch.stack((values_B.sum(), values_B.new_full((), len(values_B))))).unbind()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from distail.functional import kl_of_log_probabilities
-from distail.functional.numerics import log_probabilities
-from distail.objective.context import Context, Reply, Setup
+from distail.functional import class_thirds, decoupled_divergence, kl_of_log_probabilities
+from distail.functional.groups import ordered_by_group, rebalance, split_by_group
+from distail.functional.numerics import check_number, log_probabilities
+from distail.objective.context import Context, Progress, Reply, Setup
+from distail.objective.exact import Exact
 
 
 class KL(nn.Module):
-    """``T^2 * KL(q || p_s^T)``, teacher to student."""
+    """``T^2 * KL(q || p_s^T)``, teacher to student [paper: Hinton et al. 2015]."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()
@@ -22,4 +25,76 @@ class KL(nn.Module):
         return Reply(temperature**2 * kl_of_log_probabilities(log_q_BC, log_p_BC))
 
 
-DIVERGENCES: dict[str, type[nn.Module]] = {"kl": KL}
+class GroupedKL(nn.Module):
+    """``T^2 * (cross_weight * cross + within_weight * within)`` over head, medium and tail thirds [note: LTKD].
+
+    Statistics `cross` and `within`: the batch means of both, without weight and T^2.
+
+    Args:
+        cross_weight: of the divergence between group masses, the teacher's rebalanced over the batch.
+        within_weight: of the divergences within groups, summed.
+    """
+
+    order: Exact
+
+    def __init__(self, setup: Setup, *, cross_weight: float = 1.0, within_weight: float = 1.0) -> None:
+        super().__init__()
+        order, self.sizes = ordered_by_group(class_thirds(setup.class_counts), setup.num_classes)
+        self.order = Exact(torch.tensor(order), persistent=False)
+        self.cross_weight = check_number("cross_weight", cross_weight, least=0.0)
+        self.within_weight = check_number("within_weight", within_weight, least=0.0)
+
+    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+        masses_t_BG, masses_s_BG, within_B = split_by_group(
+            context.student.logits, logits_BC, self.order.value, self.sizes, context.temperature
+        )
+        cross_B = kl_of_log_probabilities(rebalance(masses_t_BG, context.reduce), masses_s_BG)
+        return Reply(
+            context.temperature**2 * (self.cross_weight * cross_B + self.within_weight * within_B),
+            statistics={"cross": cross_B.mean(), "within": within_B.mean()},
+        )
+
+
+class DecoupledKL(nn.Module):
+    """``ramp * T^2 * (target_weight * TCKD + non_target_weight * NCKD)`` [code: DKD, Zhao et al. 2022].
+
+    ``ramp = min(1, epoch / (warmup * epochs))``. Statistics `target_class` and `non_target_class`: the batch means of TCKD
+    and NCKD, without weights, ramp and T^2.
+
+    Args:
+        target_weight: of the two-way divergence, label against the rest (the paper's alpha).
+        non_target_weight: of the divergence among the other classes (the paper's beta).
+        warmup: the share of training over which the ramp rises; 0 is off. Default 20 of 240 epochs.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        target_weight: float = 1.0,
+        non_target_weight: float = 8.0,
+        warmup: float = 1 / 12,
+    ) -> None:
+        super().__init__()
+        self.target_weight = check_number("target_weight", target_weight, least=0.0)
+        self.non_target_weight = check_number("non_target_weight", non_target_weight, least=0.0)
+        self.warmup = check_number("warmup", warmup, least=0.0, most=1.0)
+        # a tensor, since a number that changes every epoch would have torch.compile compile every epoch
+        self.ramp = Exact(torch.ones((), dtype=torch.float64), persistent=False)
+
+    def begin_epoch(self, progress: Progress) -> None:
+        rising = self.warmup > 0 and progress.fraction < self.warmup
+        self.ramp.value.fill_(progress.fraction / self.warmup if rising else 1.0)
+
+    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+        target_class_B, non_target_B = decoupled_divergence(
+            context.student.logits, logits_BC, context.target, context.temperature
+        )
+        weighted_B = self.target_weight * target_class_B + self.non_target_weight * non_target_B
+        return Reply(
+            context.temperature**2 * self.ramp(weighted_B) * weighted_B,
+            statistics={"target_class": target_class_B.mean(), "non_target_class": non_target_B.mean()},
+        )
+
+
+DIVERGENCES: dict[str, type[nn.Module]] = {"decoupled_kl": DecoupledKL, "grouped_kl": GroupedKL, "kl": KL}

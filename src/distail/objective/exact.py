@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class Exact(nn.Module):
-    """A constant that follows its module to another device, but stays float64 under `.half()` or `.bfloat16()`.
+    """A buffer that follows its module to another device, but keeps its dtype under `.half()`, `.double()` or `.to(dtype)`.
 
-    Casting it with the module would lose digits that `.float()` afterwards cannot bring back.
+    Casting a float64 constant with the module would lose digits that `.float()` afterwards cannot bring back.
 
     >>> exact = Exact(torch.tensor([0.1], dtype=torch.float64)).half()
     >>> exact.value.dtype, exact(torch.zeros(1)).dtype
@@ -30,9 +30,7 @@ class Exact(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
         device = fn(torch.empty(0, device=self.value.device)).device
-        # Apple's accelerator has no float64; there the value is kept in float32
-        dtype = torch.float32 if device.type == "mps" and self.value.dtype == torch.float64 else self.value.dtype
-        if self.value.is_meta and device.type != "meta":
-            self.value = torch.empty_like(self.value, device=device)
-        self.value = self.value.to(dtype).to(device)
+        # Apple's accelerator has no float64: there such a value lives in float32
+        narrowed = device.type == "mps" and self.value.dtype == torch.float64
+        self.value = (self.value.float() if narrowed else self.value).to(device)
         return self

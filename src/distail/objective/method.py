@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,52 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import MethodError
-from distail.functional.numerics import at_least_float32, check_logits, check_range, check_same_shape, check_target
+from distail.functional.numerics import at_least_float32
 from distail.models.outputs import Outputs
-from distail.objective.context import Context, Needs, Progress, Reduce, Setup
-
-
-class Terms(Mapping[str, Tensor]):
-    """A method's loss: its terms by name, each a scalar that already carries its weight.
-
-    Attributes:
-        per_sample: (B,), the sum of the terms of each sample.
-        total: the mean of `per_sample`, which is the sum of the terms.
-        statistics: detached scalars for the log, by name; not part of the total.
-
-    >>> terms = Terms({"supervised": torch.tensor([1.0, 3.0]), "distillation": torch.tensor([0.5, 0.5])})
-    >>> terms["supervised"], terms.total, list(terms)
-    (tensor(2.), tensor(2.5000), ['supervised', 'distillation'])
-    """
-
-    def __init__(self, losses_B: Mapping[str, Tensor], statistics: Mapping[str, Tensor] | None = None) -> None:
-        self._terms = {name: values_B.mean() for name, values_B in losses_B.items()}
-        parts = list(losses_B.values())
-        self.per_sample: Tensor = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
-        self.total: Tensor = self.per_sample.mean()
-        self.statistics: dict[str, Tensor] = dict(statistics or {})
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._terms[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._terms)
-
-    def __len__(self) -> int:
-        return len(self._terms)
-
-    def __repr__(self) -> str:
-        return f"Terms({', '.join([*self._terms])})"
+from distail.objective.context import Context, Needs, Progress, Reduce, Reply, Setup
+from distail.objective.inputs import check_batch, check_features, check_teacher, logits_of
+from distail.objective.memory import PreviousEpoch
+from distail.objective.terms import Terms, TermWeights
 
 
 @dataclass(frozen=True)
-class TermWeights:
-    """The weights that every method takes; its loss is the weighted sum of its terms."""
+class Stations:
+    """The slots, filled: what a teacher's message passes on its way to the student.
 
-    supervised: float = 1.0
-    distillation: float = 1.0
-    representation: float = 1.0
-    auxiliary: float = 1.0
+    Attributes:
+        previous_epoch: the student's own memory, in place of a teacher.
+    """
+
+    supervised: nn.Module
+    targets: tuple[nn.Module, ...] = ()
+    divergence: nn.Module | None = None
+    weights: nn.Module | None = None
+    representation: nn.Module | None = None
+    previous_epoch: PreviousEpoch | None = None
 
 
 def whole_batch(statistic: Tensor) -> Tensor:
@@ -63,45 +40,35 @@ def whole_batch(statistic: Tensor) -> Tensor:
 
 
 class Method(nn.Module):
-    """A knowledge distillation method, composed of slot entries; `create_method` makes one.
+    """A distillation method, composed of slot entries; `create_method` makes one.
+
+    `state_dict` resumes exactly, progress included, and stays small; what a method remembers of every sample is apart, in
+    `memory_state`. Constants stay float64 under `.half()` or `.to(dtype)`.
 
     Attributes:
         name: the preset's name, or "composition".
         needs: what a run must supply.
         reduce: sums a tensor over the global batch; a distributed loop replaces the identity by its all-reduce.
-        teacher_supervised: the supervised entry that the method's own paper trains its teacher with.
+        teacher_supervised: the supervised entry that the method's paper trains its teacher with.
     """
 
     def __init__(
-        self,
-        name: str,
-        setup: Setup,
-        weights: TermWeights,
-        *,
-        supervised: nn.Module,
-        targets: Iterable[nn.Module] = (),
-        divergence: nn.Module | None = None,
-        sample_weights: nn.Module | None = None,
-        representation: nn.Module | None = None,
-        teacher_supervised: str = "ce",
+        self, name: str, setup: Setup, weights: TermWeights, stations: Stations, teacher_supervised: str = "ce"
     ) -> None:
         super().__init__()
         self.name = name
-        self.class_counts = setup.class_counts
-        self.temperature = setup.temperature
+        self.setup = setup
         self.weights = weights
         self.teacher_supervised = teacher_supervised
-        self.supervised = supervised
-        self.targets = nn.ModuleList(targets)
-        self.divergence = divergence
-        self.sample_weights = sample_weights
-        self.representation = representation
+        self.supervised = stations.supervised
+        self.targets = nn.ModuleList(stations.targets)
+        self.divergence = stations.divergence
+        self.sample_weights = stations.weights
+        self.representation = stations.representation
+        self.previous_epoch = stations.previous_epoch
         self.reduce: Reduce = whole_batch
         self.progress = Progress()
-        needs = Needs(teacher=divergence is not None)
-        for module in self.modules():
-            needs |= getattr(module, "needs", Needs()) if module is not self else Needs()
-        self.needs = needs
+        self.needs = self._needs()
 
     def forward(
         self, student: Outputs, teacher: Outputs | None, target: Tensor, *, index: Tensor | None = None
@@ -109,7 +76,7 @@ class Method(nn.Module):
         """The terms of one batch.
 
         Args:
-            student: `Outputs`: logits (B, C), features (B, D) where `needs.student_features`; half and bfloat16 logits are
+            student: `Outputs`: logits (B, C), and features (B, D) where `needs.student_features`. Half and bfloat16 are
                 promoted to float32, also inside autocast.
             teacher: the same of the teacher, never written to and never given a gradient; None where there is none.
             target: (B,) int64 labels.
@@ -124,59 +91,114 @@ class Method(nn.Module):
 
     def _terms(self, student: Outputs, teacher: Outputs | None, target: Tensor, index: Tensor | None) -> Terms:
         logits_BC = at_least_float32(student.logits)
+        dtype = logits_BC.dtype
+        share_B: Tensor | None = None
+        if self.previous_epoch is not None and index is not None:
+            remembered_BC, share_B = self.previous_epoch.recall(index, dtype)
+            teacher = Outputs(remembered_BC)
+        elif not self.needs.teacher:
+            teacher = None
         context = Context(
             student=Outputs(logits_BC, student.features),
-            teacher=_detached(teacher, logits_BC.dtype) if self.needs.teacher and teacher is not None else None,
+            teacher=None if teacher is None else _detached(teacher, dtype),
             target=target,
             index=index,
-            temperature=self.temperature,
+            temperature=self.setup.temperature,
             progress=self.progress,
             reduce=self.reduce,
         )
-        replies = [self.supervised(context)]
-        losses_B = {"supervised": self.weights.supervised * replies[0].values}
+        replies: list[Reply] = []
+        losses_B = self._losses(context, replies)
+        if share_B is not None:
+            losses_B["supervised"] = (1.0 - share_B) * losses_B["supervised"]
+            losses_B["distillation"] = share_B * losses_B["distillation"]
+        if self.previous_epoch is not None and index is not None and self.training:
+            self.previous_epoch.remember(index, context.student_log_probabilities())
+        weighted_B = {name: getattr(self.weights, name) * values_B.to(dtype) for name, values_B in losses_B.items()}
+        return Terms(weighted_B, {name: each.detach() for reply in replies for name, each in reply.statistics.items()})
+
+    def _losses(self, context: Context, replies: list[Reply]) -> dict[str, Tensor]:
+        """The method's terms, one loss a sample, before their weights; what the entries answered is added to `replies`."""
+
+        def ask(entry: nn.Module, *arguments: Tensor) -> Tensor:
+            reply: Reply = entry(context, *arguments)
+            replies.append(reply)
+            return reply.values
+
+        losses_B = {"supervised": ask(self.supervised)}
         if self.divergence is not None:
             target_BC = context.given_teacher.logits
             for repair in self.targets:
-                replies.append(repair(context, target_BC))
-                target_BC = replies[-1].values
-            replies.append(self.divergence(context, target_BC))
-            distance_B = replies[-1].values
-            if self.sample_weights is not None:
-                replies.append(self.sample_weights(context))
-                distance_B = replies[-1].values * distance_B
-            losses_B["distillation"] = self.weights.distillation * distance_B
+                target_BC = ask(repair, target_BC)
+            losses_B["distillation"] = ask(self.divergence, target_BC)
+        if self.sample_weights is not None:
+            losses_B["distillation"] = ask(self.sample_weights) * losses_B["distillation"]
         if self.representation is not None:
-            replies.append(self.representation(context))
-            losses_B["representation"] = self.weights.representation * replies[-1].values
+            losses_B["representation"] = ask(self.representation)
         auxiliary = [values_B for reply in replies for values_B in reply.auxiliary.values()]
         if auxiliary:
-            losses_B["auxiliary"] = self.weights.auxiliary * torch.stack(auxiliary).sum(dim=0)
-        statistics = {name: value.detach() for reply in replies for name, value in reply.statistics.items()}
-        return Terms(losses_B, statistics)
+            losses_B["auxiliary"] = torch.stack(auxiliary).sum(dim=0)
+        return losses_B
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Say which epoch starts, from 0, of how many: drives deferral and ramps. Never called: as at the end.
+        """Say which epoch starts, from 0, of how many: drives deferral, ramps and memory. Never called: as at the end.
+
+        Every process calls it in distributed training.
 
         Raises:
             MethodError: not ``0 <= epoch < epochs``.
         """
         if not 0 <= epoch < epochs:
             raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to epochs - 1, since epochs count from 0")
+        if self.previous_epoch is not None:
+            self.previous_epoch.advance(int(epoch), self.reduce)
         self._set_progress(Progress(int(epoch), int(epochs)))
 
     def _set_progress(self, progress: Progress) -> None:
         self.progress = progress
-        for module in self.modules():
-            if module is not self and hasattr(module, "begin_epoch"):
-                module.begin_epoch(progress)
+        for entry in self._entries():
+            begin_epoch = getattr(entry, "begin_epoch", None)
+            if begin_epoch is not None:
+                begin_epoch(progress)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """The method's own parameters, such as a projector; they join the optimiser and exist only in training."""
         return list(self.parameters())
 
+    @property
+    def prepared(self) -> bool:
+        """Whether nothing is left for `prepare` to do."""
+        return bool(getattr(self.representation, "prepared", True))
+
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]]) -> None:
-        """One pass over (teacher outputs, labels) of the training data, where `needs.class_means`; else nothing is read."""
+        """One pass over (teacher `Outputs`, labels) of the training data where `needs.class_means`; else nothing is read.
+
+        What it finds is in the `state_dict`: a resumed method is prepared. Distributed, each process gives its share.
+
+        Raises:
+            MethodError: features are missing or have the wrong width, or a class has no sample.
+        """
+        if self.needs.class_means and self.representation is not None:
+            prepare = getattr(self.representation, "prepare")  # noqa: B009 - an nn.Module attribute has no known type
+            prepare(batches, self.reduce)
+
+    def memory_state(self) -> dict[str, Tensor]:
+        """What the method remembers of every sample, to be stored apart from `state_dict`; empty where `needs.memory` is not.
+
+        `completed` and `in_completed` change at `begin_epoch` only; `running` and `in_running` are what the epoch under way
+        has written so far. All of them, with `running_epoch`, resume an epoch exactly. Tensors may be the live ones, as in a
+        state_dict. In distributed training every process calls it, and gets the same.
+        """
+        return {} if self.previous_epoch is None else self.previous_epoch.memory_state(self.reduce)
+
+    def load_memory_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a `memory_state`; in either order with `load_state_dict`, before `begin_epoch`.
+
+        Raises:
+            CheckpointError: entries are missing or have other shapes.
+        """
+        if self.previous_epoch is not None:
+            self.previous_epoch.load_memory_state(state)
 
     def get_extra_state(self) -> Tensor:
         epoch, epochs = self.progress.epoch, self.progress.epochs
@@ -186,45 +208,42 @@ class Method(nn.Module):
         epoch, epochs = (int(value) for value in state)
         self._set_progress(Progress() if epoch < 0 else Progress(epoch, epochs))
 
+    def extra_repr(self) -> str:
+        return f"{self.name}, classes={self.setup.num_classes}, temperature={self.setup.temperature}, {self.weights}"
+
+    def _entries(self) -> Iterator[nn.Module]:
+        return (module for module in self.modules() if module is not self)
+
+    def _needs(self) -> Needs:
+        needs = Needs(teacher=self.divergence is not None and self.previous_epoch is None)
+        for entry in self._entries():
+            needs |= getattr(entry, "needs", Needs())
+        return needs | Needs(teacher=needs.teacher_features)
+
     def _check(self, student: Outputs, teacher: Outputs | None, target: Tensor, index: Tensor | None) -> None:
-        logits_BC = _logits_of(student, "student")
-        batch_size, num_classes = logits_BC.shape
-        if num_classes != len(self.class_counts):
-            raise MethodError(f"student logits have {num_classes} classes; class_counts has {len(self.class_counts)}")
-        if batch_size == 0:
-            raise MethodError("the batch is empty; expected at least one sample")
-        check_target(target, logits_BC)
-        self._check_features(student, "student", self.needs.student_features)
-        if self.needs.teacher:
-            if teacher is None:
-                raise MethodError(f"{self.name} needs a teacher: give its Outputs, not None")
-            check_same_shape(_logits_of(teacher, "teacher"), logits_BC, "teacher logits", "student logits")
-            self._check_features(teacher, "teacher", self.needs.teacher_features)
-        if self.needs.index:
-            if index is None:
-                raise MethodError(f"{self.name} keeps a memory of every sample: give their indices, index=")
-            if index.shape != target.shape or index.dtype != torch.int64:
-                raise MethodError(f"index is {index.dtype} of shape {tuple(index.shape)}; expected int64 of shape (B,)")
-
-    def _check_features(self, outputs: Outputs, whose: str, needed: bool) -> None:
-        if not needed:
-            return
-        features_BD = outputs.features
-        if features_BD is None:
-            raise MethodError(f"{self.name} reads the {whose}'s features: give Outputs(logits=..., features=...)")
-        if features_BD.ndim != 2 or len(features_BD) != len(outputs.logits):
+        setup, needs = self.setup, self.needs
+        logits_BC = logits_of(student, "student")
+        check_batch(logits_BC, target, setup.num_classes)
+        if needs.student_features:
+            check_features(student, "student", self.name, setup.student_dim)
+        if needs.teacher:
+            given = check_teacher(teacher, logits_BC, self.name)
+            if needs.teacher_features:
+                check_features(given, "teacher", self.name, setup.teacher_dim)
+        if not self.prepared:
             raise MethodError(
-                f"{whose} features have shape {tuple(features_BD.shape)}; expected ({len(outputs.logits)}, D)"
+                f"{self.name} assigns priors by the teacher's class means: call method.prepare(batches) once, with "
+                "(teacher Outputs, labels) of the training data, or load a prepared state_dict, or choose "
+                "assignment='identity'"
             )
-
-
-def _logits_of(outputs: Outputs, whose: str) -> Tensor:
-    if not isinstance(outputs, Outputs):
-        raise MethodError(
-            f"the {whose} is given as {type(outputs).__name__}; expected Outputs(logits=..., features=...)"
-        )
-    check_logits(outputs.logits, f"{whose} logits")
-    return outputs.logits
+        if self.previous_epoch is not None:
+            self.previous_epoch.check_index(index, target, self.name)
+            if self.training and self.progress.epoch is None and not torch.compiler.is_compiling():
+                warnings.warn(
+                    "begin_epoch(epoch, epochs) was never called: there is no epoch before, and every sample keeps its "
+                    "plain supervised loss",
+                    stacklevel=4,
+                )
 
 
 def _detached(outputs: Outputs, dtype: torch.dtype) -> Outputs:

@@ -1,9 +1,9 @@
-"""One table: a published method is a row."""
+"""One table: a published method is a row. `create_method` reads it; so do the documentation and `distail methods`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -12,34 +12,182 @@ from distail.errors import MethodError, unknown_name
 from distail.objective.composition import build
 from distail.objective.method import Method
 
+RECONSTRUCTION = "A reconstruction: no code and no usable statement of the equations is public."
+
 
 @dataclass(frozen=True)
 class Preset:
-    """A published method as a composition of slots."""
+    """A published method as a composition of slots.
+
+    Attributes:
+        title, paper, arxiv: what to cite.
+        formula: its loss, in the symbols of the documentation.
+        composition: slots, term weights and temperature that differ from a free composition's defaults.
+        provenance: what is the authors' code, the paper's text, a third party's note, or ours.
+        teacher_supervised: the supervised entry that the paper trains its teacher with.
+        reconstruction: whether the method is our reading of a paper whose equations are not public.
+    """
 
     title: str
     paper: str
     arxiv: str | None
     formula: str
     composition: Mapping[str, Any]
+    provenance: tuple[str, ...] = field(default=())
     teacher_supervised: str = "ce"
+    reconstruction: bool = False
+
+    @property
+    def slots(self) -> dict[str, tuple[str, ...]]:
+        """The names of the entries in each slot that the method fills."""
+        asked = {"supervised": "ce", "divergence": "kl", **self.composition}
+        named = {slot: asked.get(slot) for slot in ("supervised", "targets", "divergence", "weights", "representation")}
+        return {slot: (names,) if isinstance(names, str) else tuple(names) for slot, names in named.items() if names}
+
+    def __str__(self) -> str:
+        slots = ", ".join(f"{slot}: {' + '.join(names)}" for slot, names in self.slots.items())
+        arxiv = f", arXiv {self.arxiv}" if self.arxiv else ""
+        return f"{self.title} ({self.paper}{arxiv}); {slots}"
 
 
 PRESETS: dict[str, Preset] = {
-    "ce": Preset("Cross-entropy", "", None, "L = CE(z_s, y)", {"supervised": "ce", "divergence": None}),
+    "ce": Preset(
+        title="Cross-entropy, no teacher",
+        paper="the baseline of every comparison",
+        arxiv=None,
+        formula="L = CE(z_s, y)",
+        composition={"supervised": "ce", "divergence": None},
+    ),
     "kd": Preset(
-        "Knowledge distillation", "", "1503.02531", "",
-        {"divergence": "kl", "supervised_weight": 0.1, "distillation_weight": 0.9, "temperature": 4.0},
+        title="Knowledge Distillation",
+        paper="Hinton, Vinyals, Dean; 2015",
+        arxiv="1503.02531",
+        formula="L = 0.1 * CE(z_s, y) + 0.9 * T^2 * KL(p_t^T || p_s^T)",
+        composition={
+            "supervised": "ce",
+            "divergence": "kl",
+            "supervised_weight": 0.1,
+            "distillation_weight": 0.9,
+            "temperature": 4.0,
+        },
+        provenance=(
+            "[paper] temperature, T^2 and the sum of two terms",
+            "[ours] the field's setting, T 4, 0.1 and 0.9",
+        ),
     ),
     "bkd": Preset(
-        "Balanced Knowledge Distillation", "", "2104.10510", "",
-        {"targets": ["reweigh"], "divergence": "kl", "temperature": 2.0},
+        title="Balanced Knowledge Distillation",
+        paper="Zhang, Chen, Hu, Peng; Neurocomputing 2023",
+        arxiv="2104.10510",
+        formula="L = CE(z_s, y) + T^2 * KL(q || p_s^T), q ~ w * p_t^T, w_c = (1 - beta) / (1 - beta^n_c)",
+        composition={"supervised": "ce", "targets": ["reweigh"], "divergence": "kl", "temperature": 2.0},
+        provenance=(
+            "[code] weights, renormalisation, T 2, beta 0.9999, plain CE",
+            "[code] deferral: defer_until 0.8 on CIFAR-10-LT, 0 (the default) on CIFAR-100-LT",
+        ),
     ),
     "drkd": Preset(
-        "Dynamic Rectification Knowledge Distillation", "", "2201.11319", "",
-        {"targets": ["swap"], "divergence": "kl", "supervised_weight": 0.05, "distillation_weight": 0.95, "temperature": 20.0},
+        title="Dynamic Rectification Knowledge Distillation",
+        paper="Amik and others; 2022",
+        arxiv="2201.11319",
+        formula="L = 0.05 * CE(z_s, y) + 0.95 * T^2 * KL(softmax(swap(z_t) / T) || p_s^T)",
+        composition={
+            "supervised": "ce",
+            "targets": ["swap"],
+            "divergence": "kl",
+            "supervised_weight": 0.05,
+            "distillation_weight": 0.95,
+            "temperature": 20.0,
+        },
+        provenance=(
+            "[code, paper] where argmax z_t is not the label, exchange the two logits",
+            "[code] weights (1 - a), a and T; their division of KL by B * C times a multiplier is "
+            "distillation_weight = a * multiplier / C here",
+            "[ours] the teacher's tensor is not written to",
+        ),
     ),
-}  # fmt: skip
+    "ipwd": Preset(
+        title="Inverse Probability Weighting Distillation",
+        paper="Niu, Chen, Zhou, Zhang; NeurIPS 2022",
+        arxiv="2210.12787",
+        formula="L = CE(z_s, y) + T^2 * w * KL(p_t^T || p_s^T) + CE(cls head), w = 1 + H_kd / H_cls",
+        composition={"supervised": "ce", "divergence": "kl", "weights": "inverse_propensity", "temperature": 4.0},
+        provenance=(
+            "[note] the second head, standardised logits, weights from the two cross-entropies, the sum of three terms",
+            "[ours] the ratio's direction kd_over_cls; the head reads detached features; clip at 10; batch mean 1",
+            "[paper] one-stage form, teacher: previous_epoch: T 1, the share a_e = final_weight * (e + 1) / E of the loss",
+            "[ours] there, weights are 1 before start = 0.5; predictions are kept in half precision",
+        ),
+    ),
+    "krdistill": Preset(
+        title="Knowledge Rectification Distillation",
+        paper="Huang, Tang, Zheng, Zhou, Yu, Jiang; 2024",
+        arxiv="2409.07694",
+        formula="L = CE(z_s, y) + T^2 * KL(q || p_s^T) + 1 - cos(g(f_s), r), q ~ w * softmax(swap(z_t) / T), "
+        "r = normalize(normalize(f_t) + prior_strength * v_y)",
+        composition={
+            "supervised": "ce",
+            "targets": ["swap", "reweigh"],
+            "divergence": "kl",
+            "representation": "balanced_prototypes",
+            "temperature": 4.0,
+        },
+        provenance=(
+            "[note] two parts: balanced category priors for features, rectified teacher predictions",
+            "[ours] " + RECONSTRUCTION + " Every equation of it is our choice",
+        ),
+        reconstruction=True,
+    ),
+    "ltkd": Preset(
+        title="Long-Tailed Knowledge Distillation",
+        paper="Kim; CVPR 2026",
+        arxiv="2506.18496",
+        formula="L = CE(z_s, y) + T^2 * (cross_weight * KL(P~_t || P_s) + within_weight * sum_g KL(p_t|g || p_s|g))",
+        composition={"supervised": "ce", "divergence": "grouped_kl", "temperature": 4.0},
+        provenance=("[note] the decomposition, the rebalanced group masses, equal within-group weights",),
+    ),
+    "dive": Preset(
+        title="Distilling Virtual Examples",
+        paper="He, Wu, Wei; ICCV 2021",
+        arxiv="2103.15042",
+        formula="L = 0.5 * CE(z_s + log share, y) + 0.5 * T^2 * KL(q || p_s^T), q ~ (p_t^T)^0.5",
+        composition={
+            "supervised": "balanced_softmax",
+            "targets": ["power"],
+            "divergence": "kl",
+            "supervised_weight": 0.5,
+            "distillation_weight": 0.5,
+            "temperature": 2.0,
+        },
+        provenance=("[paper] balanced softmax for teacher and student, targets to the power 0.5",),
+        teacher_supervised="balanced_softmax",
+    ),
+    "dkd": Preset(
+        title="Decoupled Knowledge Distillation",
+        paper="Zhao, Cui, Song, Qiu, Liang; CVPR 2022",
+        arxiv="2203.08679",
+        formula="L = CE(z_s, y) + ramp * T^2 * (target_weight * TCKD + non_target_weight * NCKD)",
+        composition={"supervised": "ce", "divergence": "decoupled_kl", "temperature": 4.0},
+        provenance=(
+            "[paper, code] both terms, their weights 1 and 8, the warm-up",
+            "[ours] log space: finite for saturated logits; warm-up as a share of training",
+        ),
+    ),
+    "wsld": Preset(
+        title="Weighted Soft Labels for Distillation",
+        paper="Zhou, Song, Chen, Zhou, Wang, Yuan, Zhang; ICLR 2021",
+        arxiv="2102.00650",
+        formula="L = CE(z_s, y) + 2.25 * T^2 * w * KL(p_t^T || p_s^T), w = 1 - exp(-CE(z_s, y) / CE(z_t, y))",
+        composition={
+            "supervised": "ce",
+            "divergence": "kl",
+            "weights": "loss_ratio",
+            "distillation_weight": 2.25,
+            "temperature": 2.0,
+        },
+        provenance=("[paper] the weight of a sample, its factor 2.25 and T 2", "[ours] the floored denominator"),
+    ),
+}
 
 
 def create_method(
@@ -50,15 +198,45 @@ def create_method(
     teacher_dim: int | None = None,
     **parameters: Any,
 ) -> Method:
-    """A method by its name, or a composition of slots."""
-    given = {"name": name_or_composition} if isinstance(name_or_composition, str) else dict(name_or_composition)
+    """A method by its name, or composed of slots: a loss that any training loop can call.
+
+    Args:
+        name_or_composition: a name of `list_methods`, or a mapping with any of the slots `supervised`, `targets`,
+            `divergence`, `weights`, `representation`, `teacher` (an entry's name, or a mapping of `name` and its parameters;
+            `targets` also a list of these), and of the parameters below. With `name` it starts from that method, else
+            from supervised `ce`, divergence `kl`, all weights 1 and temperature 4. `divergence: null` is without teacher.
+        class_counts: training images per class, (C,), at least 1 each: a sequence or tensor of ints.
+        student_dim, teacher_dim: widths of the features, where a method reads them.
+        **parameters: `temperature`, `supervised_weight`, `distillation_weight`, `representation_weight`,
+            `auxiliary_weight`; a slot, to exchange its entry; or a parameter of an entry, which reaches the one that owns it.
+
+    Raises:
+        MethodError: an unknown name or parameter (with the nearest valid one), or a value out of range.
+
+    >>> import torch
+    >>> from distail import Outputs
+    >>> method = create_method("bkd", class_counts=[100, 10, 1], beta=0.99)
+    >>> student, teacher = Outputs(torch.zeros(4, 3)), Outputs(torch.zeros(4, 3))
+    >>> terms = method(student, teacher, torch.tensor([0, 0, 1, 2]))
+    >>> list(terms), bool(terms.total > 1)
+    (['supervised', 'distillation'], True)
+    >>> mixed = {"supervised": "focal", "targets": ["swap", {"name": "reweigh", "beta": 0.9}], "temperature": 2.0}
+    >>> create_method(mixed, class_counts=[100, 10, 1]).needs.teacher
+    True
+    """
+    if isinstance(name_or_composition, str):
+        name_or_composition = {"name": name_or_composition}
+    if not isinstance(name_or_composition, Mapping):
+        raise MethodError(f"the method is {name_or_composition!r}; expected a name or a mapping of slots")
+    given = {**name_or_composition, **parameters}
     name = given.pop("name", None)
     if name is not None and name not in PRESETS:
         raise MethodError(unknown_name("method", name, PRESETS))
     preset = None if name is None else PRESETS[name]
     return build(
         name or "composition",
-        {**(preset.composition if preset else {}), **given, **parameters},
+        preset.composition if preset else {},
+        given,
         class_counts=class_counts,
         student_dim=student_dim,
         teacher_dim=teacher_dim,
@@ -67,5 +245,9 @@ def create_method(
 
 
 def list_methods() -> dict[str, Preset]:
-    """Every method by name."""
+    """Every method by name: its slots, weights and paper.
+
+    >>> print(list_methods()["kd"])
+    Knowledge Distillation (Hinton, Vinyals, Dean; 2015, arXiv 1503.02531); supervised: ce, divergence: kl
+    """
     return dict(PRESETS)

@@ -2,6 +2,87 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Iterable
 
-REPRESENTATIONS: dict[str, type[nn.Module]] = {}
+import torch
+from torch import Tensor, nn
+
+from distail.errors import MethodError, unknown_name
+from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
+from distail.functional.numerics import check_number, check_target
+from distail.functional.rectified_features import class_mean_features
+from distail.models.outputs import Outputs
+from distail.objective.context import Context, Needs, Reduce, Reply, Setup
+from distail.objective.exact import Exact
+from distail.objective.heads import project
+from distail.objective.inputs import check_features
+
+ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "identity": lambda means_CD, prototypes_CD: torch.arange(len(prototypes_CD)),
+    "teacher_means": assign_prototypes,
+}
+
+
+class BalancedPrototypes(nn.Module):
+    """``1 - cos(g(f_s), normalize(normalize(f_t) + prior_strength * v_y))``: KRDistill's first part, a reconstruction [ours].
+
+    g is a linear projector that exists only in training; v are `balanced_prototypes`, one a class.
+
+    Args:
+        prior_strength: how far the teacher's feature is pulled towards the prior of its class; 0 leaves it alone.
+        assignment: which class gets which prior: `teacher_means` (most similar to the teacher's class means: needs
+            `prepare`) or `identity`.
+        prototype_seed: of the prototypes.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        prior_strength: float = 1.0,
+        assignment: str = "teacher_means",
+        prototype_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        student_dim, teacher_dim = (setup.width(whose, "balanced_prototypes") for whose in ("student", "teacher"))
+        if assignment not in ASSIGNMENTS:
+            raise MethodError(unknown_name("assignment", assignment, ASSIGNMENTS))
+        self.prior_strength = check_number("prior_strength", prior_strength, least=0.0)
+        self.assignment = assignment
+        self.prepared = assignment == "identity"
+        self.needs = Needs(student_features=True, teacher_features=True, class_means=not self.prepared)
+        self.projector = nn.Linear(student_dim, teacher_dim)
+        self.priors = Exact(balanced_prototypes(setup.num_classes, teacher_dim, prototype_seed))
+
+    @torch.no_grad()
+    def prepare(self, batches: Iterable[tuple[Outputs, Tensor]], reduce: Reduce) -> None:
+        """Give each class its prior, by the teacher's mean features over these batches."""
+        priors_CD = self.priors.value
+        sums_CD, counts_C = torch.zeros_like(priors_CD), priors_CD.new_zeros(len(priors_CD))
+        for teacher, target in batches:
+            check_features(teacher, "teacher", "prepare", priors_CD.shape[1])
+            check_target(target, teacher.logits)
+            assert teacher.features is not None
+            label_B = target.to(counts_C.device)
+            sums_CD.index_add_(0, label_B, teacher.features.to(sums_CD))
+            counts_C.index_add_(0, label_B, torch.ones_like(label_B, dtype=counts_C.dtype))
+        means_CD = class_mean_features(reduce(sums_CD), reduce(counts_C))
+        order_C = ASSIGNMENTS[self.assignment](means_CD, priors_CD)
+        priors_CD.copy_(priors_CD[order_C.to(priors_CD.device)])
+        self.prepared = True
+
+    def forward(self, context: Context) -> Reply:
+        direction_BD = rectify_features(
+            context.teacher_features, self.priors.value[context.target], self.prior_strength
+        )
+        projected_BD = project(self.projector, context.student_features)
+        return Reply(cosine_distance(projected_BD, direction_BD.to(projected_BD.dtype)))
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(self.prepared)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.prepared = bool(state) or self.assignment == "identity"
+
+
+REPRESENTATIONS: dict[str, type[nn.Module]] = {"balanced_prototypes": BalancedPrototypes}

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import nn
+from torch import Tensor, nn
 
 from distail.functional import (
     adjust_logits,
     class_log_share,
     cross_entropy,
     effective_number_weights,
-    focal_of_cross_entropy,
     label_margins,
     subtract_margin,
     weighted_by_label,
 )
 from distail.functional.numerics import check_number, of_target
+from distail.functional.supervised import focal_of_cross_entropy
 from distail.objective.context import Context, Progress, Reply, Setup
 from distail.objective.exact import Exact
-
-
-def _label_losses(context: Context) -> Any:
-    return -of_target(context.student_log_probabilities(), context.target)
 
 
 class CrossEntropy(nn.Module):
@@ -32,7 +26,127 @@ class CrossEntropy(nn.Module):
         super().__init__()
 
     def forward(self, context: Context) -> Reply:
-        return Reply(_label_losses(context))
+        return Reply(label_losses(context))
 
 
-SUPERVISED: dict[str, type[nn.Module]] = {"ce": CrossEntropy}
+class ClassBalanced(nn.Module):
+    """CE times the effective-number weight of the label, over the batch mean of those weights [paper: Cui et al. 2019].
+
+    Args:
+        beta: of the effective number; 0 is plain CE.
+    """
+
+    def __init__(self, setup: Setup, *, beta: float = 0.9999) -> None:
+        super().__init__()
+        self.class_weights = Exact(effective_number_weights(setup.class_counts, beta))
+
+    def forward(self, context: Context) -> Reply:
+        losses_B = label_losses(context)
+        return Reply(
+            weighted_by_label(losses_B, self.class_weights(losses_B), context.target, batch_mean=context.batch_mean)
+        )
+
+
+class Focal(nn.Module):
+    """``(1 - p[y])**gamma * CE`` [paper: Lin et al. 2017].
+
+    Args:
+        gamma: 0 is plain CE.
+    """
+
+    def __init__(self, setup: Setup, *, gamma: float = 2.0) -> None:
+        super().__init__()
+        self.gamma = check_number("gamma", gamma, least=0.0)
+
+    def forward(self, context: Context) -> Reply:
+        return Reply(focal_of_cross_entropy(label_losses(context), self.gamma))
+
+
+class LDAM(nn.Module):
+    """``CE(scale * (cosine - margin of the label), y)``, later re-weighted by class: LDAM-DRW [paper: Cao et al. 2019].
+
+    Made for `classifier: cosine`, whose logits are cosines times its own scale: they are divided by `classifier_scale`,
+    and multiplied by the loss's `scale` after the margin was taken off.
+
+    Args:
+        largest_margin: of the rarest class; the others are smaller by ``n**-0.25``.
+        scale: of the cosines inside the loss.
+        classifier_scale: the model's own; 30 is that of our cosine classifier.
+        beta: of the effective number in the re-weighting.
+        defer_until: the share of training after which losses are weighted as by `class_balanced`; 1 is never.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        largest_margin: float = 0.5,
+        scale: float = 30.0,
+        classifier_scale: float = 30.0,
+        beta: float = 0.9999,
+        defer_until: float = 0.8,
+    ) -> None:
+        super().__init__()
+        self.margins = Exact(label_margins(setup.class_counts, largest_margin))
+        self.class_weights = Exact(effective_number_weights(setup.class_counts, beta))
+        self.scale = check_number("scale", scale, above=0.0)
+        self.classifier_scale = check_number("classifier_scale", classifier_scale, above=0.0)
+        self.defer_until = check_number("defer_until", defer_until, least=0.0, most=1.0)
+        self.reweighted = Progress().reached(self.defer_until)
+
+    def begin_epoch(self, progress: Progress) -> None:
+        self.reweighted = progress.reached(self.defer_until)
+
+    def forward(self, context: Context) -> Reply:
+        logits_BC, target = context.student.logits, context.target
+        margins_C = self.margins(logits_BC)
+        losses_B = cross_entropy(
+            subtract_margin(logits_BC, target, margins_C, self.scale, self.classifier_scale), target
+        )
+        if self.reweighted:
+            losses_B = weighted_by_label(losses_B, self.class_weights(losses_B), target, batch_mean=context.batch_mean)
+        return Reply(losses_B)
+
+
+class BalancedSoftmax(nn.Module):
+    """CE of the logits plus the log of the class shares [paper: Ren et al. 2020]: `logit_adjusted` at tau 1."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+        self.log_share = Exact(class_log_share(setup.class_counts))
+
+    def forward(self, context: Context) -> Reply:
+        logits_BC = context.student.logits
+        return Reply(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC)), context.target))
+
+
+class LogitAdjusted(nn.Module):
+    """CE of the logits plus tau times the log of the class shares [paper: Menon et al. 2021].
+
+    Args:
+        tau: 0 is plain CE; at 1 this is the same function as `balanced_softmax`.
+    """
+
+    def __init__(self, setup: Setup, *, tau: float = 1.0) -> None:
+        super().__init__()
+        self.log_share = Exact(class_log_share(setup.class_counts))
+        self.tau = check_number("tau", tau, least=0.0)
+
+    def forward(self, context: Context) -> Reply:
+        logits_BC = context.student.logits
+        return Reply(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC), self.tau), context.target))
+
+
+def label_losses(context: Context) -> Tensor:
+    """Plain cross-entropy, from the log-probabilities that the other slots share."""
+    return -of_target(context.student_log_probabilities(), context.target)
+
+
+SUPERVISED: dict[str, type[nn.Module]] = {
+    "balanced_softmax": BalancedSoftmax,
+    "ce": CrossEntropy,
+    "class_balanced": ClassBalanced,
+    "focal": Focal,
+    "ldam": LDAM,
+    "logit_adjusted": LogitAdjusted,
+}

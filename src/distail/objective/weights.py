@@ -2,6 +2,92 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
-SAMPLE_WEIGHTS: dict[str, type[nn.Module]] = {}
+from distail.functional import cross_entropy
+from distail.functional.numerics import check_number, of_target
+from distail.functional.sample_weights import (
+    check_max_weight,
+    check_ratio,
+    clip_and_normalize,
+    propensity_ratio,
+    ratio_of_losses,
+)
+from distail.objective.context import Context, Needs, Progress, Reply, Setup
+from distail.objective.heads import project
+
+
+class InversePropensity(nn.Module):
+    """``w = 1 + H_kd / H_cls``: samples that the teacher's domain under-represents weigh more [note: IPWD].
+
+    Brings a second classification head on the student's features, trained with labels only: auxiliary term
+    ``CE(cls head)``. Statistics, of the weights after the clip and before normalisation: `weight_mean`, `weight_min`,
+    `weight_max`; and `clipped_share`.
+
+    Args:
+        ratio: `kd_over_cls` [ours], or `cls_over_kd` as a summary of the paper prints it [note].
+        max_weight: the clip [ours]; None is off.
+        normalize: divide weights by their batch mean [ours].
+        cls_gradient: let the second head's loss reach the backbone; off, it changes no gradient of the student [ours].
+        start: the share of training before which every weight is 1; 1 is never.
+    """
+
+    needs = Needs(student_features=True)
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        ratio: str = "kd_over_cls",
+        max_weight: float | None = 10.0,
+        normalize: bool = True,
+        cls_gradient: bool = False,
+        start: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.ratio = check_ratio(ratio)
+        self.max_weight = check_max_weight(max_weight)
+        self.normalize = normalize
+        self.cls_gradient = cls_gradient
+        self.start = check_number("start", start, least=0.0, most=1.0)
+        self.weighting = Progress().reached(self.start)
+        self.cls_head = nn.Linear(setup.width("student", "inverse_propensity"), setup.num_classes)
+
+    def begin_epoch(self, progress: Progress) -> None:
+        self.weighting = progress.reached(self.start)
+
+    def forward(self, context: Context) -> Reply:
+        features_BD = context.student_features
+        cls_logits_BC = project(self.cls_head, features_BD if self.cls_gradient else features_BD.detach())
+        auxiliary = {"cls_head": cross_entropy(cls_logits_BC, context.target)}
+        if not self.weighting:
+            return Reply(auxiliary["cls_head"].detach().new_ones(len(context.target)), auxiliary)
+        raw_B = propensity_ratio(context.student.logits, cls_logits_BC, context.target, self.ratio)
+        raw_B = raw_B.to(context.student.logits.dtype)
+        clipped_B = clip_and_normalize(raw_B, self.max_weight, None)
+        weights_B = clip_and_normalize(raw_B, self.max_weight, context.batch_mean if self.normalize else None)
+        return Reply(weights_B, auxiliary, _statistics(raw_B, clipped_B))
+
+
+class LossRatio(nn.Module):
+    """``1 - exp(-CE(z_s, y) / CE(z_t, y))``, the denominator floored at 1e-6 [paper: WSLD, Zhou et al. 2021].
+
+    Statistics: `weight_mean`, `weight_min`, `weight_max`.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__()
+
+    def forward(self, context: Context) -> Reply:
+        student_B = -of_target(context.student_log_probabilities(), context.target)
+        weights_B = ratio_of_losses(student_B, cross_entropy(context.given_teacher.logits, context.target))
+        return Reply(weights_B, statistics=_statistics(None, weights_B))
+
+
+def _statistics(raw_B: Tensor | None, weights_B: Tensor) -> dict[str, Tensor]:
+    least, most = weights_B.aminmax()
+    summary = {"weight_mean": weights_B.mean(), "weight_min": least, "weight_max": most}
+    return summary if raw_B is None else {**summary, "clipped_share": (raw_B > weights_B).to(raw_B.dtype).mean()}
+
+
+SAMPLE_WEIGHTS: dict[str, type[nn.Module]] = {"inverse_propensity": InversePropensity, "loss_ratio": LossRatio}

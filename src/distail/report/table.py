@@ -87,7 +87,9 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
         rows.append(Row(run.name, run.role, run.figures, run.seconds, run.parameters, run.macs))
         best = run.best_on_validation
         if best is not None and best.get("test") is not None:
-            name = f"{run.name}, best on validation (epoch {best.get('epoch')})"
+            epoch = best.get("epoch")
+            when = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
+            name = f"{run.name}, best on validation{when}"
             rows.append(Row(name, run.role, best["test"], None, run.parameters, run.macs))
     return rows
 

@@ -1,26 +1,75 @@
-"""CIFAR-10 and CIFAR-100, in whichever published layout they are found."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), in whichever published layout they are found."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from distail.data.images import Source
+from distail.data.sources.cifar_binary import CIFAR10_BINARY, CIFAR100_BINARY, BinaryLayout, find_binary, load_binary
+from distail.data.sources.cifar_folders import holds_class_folders, load_class_folders
 from distail.data.sources.cifar_names import CIFAR10_NAMES, CIFAR100_NAMES
 from distail.data.sources.cifar_parquet import load_parquet, parquet_parts
-from distail.data.sources.locate import locate
+from distail.data.sources.locate import locate, places_to_look
 from distail.data.sources.options import SourceOptions
+from distail.errors import DataError
+
+Loader = Callable[[SourceOptions], Source]
+
+
+@dataclass(frozen=True)
+class _Cifar:
+    name: str
+    class_names: tuple[str, ...]
+    binary: BinaryLayout
+    pickled: tuple[str, ...]
+
+
+_CIFAR10 = _Cifar("cifar10", CIFAR10_NAMES, CIFAR10_BINARY, ("cifar-10-python.tar.gz", "cifar-10-batches-py"))
+_CIFAR100 = _Cifar("cifar100", CIFAR100_NAMES, CIFAR100_BINARY, ("cifar-100-python.tar.gz", "cifar-100-python"))
 
 
 def load_cifar10(root: Path | None, options: SourceOptions) -> Source:
-    """50,000 and 10,000 images, 32x32 RGB, ten classes (Krizhevsky 2009)."""
-    return _load("cifar10", CIFAR10_NAMES, root, options)
+    """50,000 and 10,000 images, 32x32 RGB, ten classes."""
+    return _load(_CIFAR10, root, options)
 
 
 def load_cifar100(root: Path | None, options: SourceOptions) -> Source:
-    """50,000 and 10,000 images, 32x32 RGB, a hundred fine classes (Krizhevsky 2009)."""
-    return _load("cifar100", CIFAR100_NAMES, root, options)
+    """50,000 and 10,000 images, 32x32 RGB, a hundred fine classes."""
+    return _load(_CIFAR100, root, options)
 
 
-def _load(name: str, class_names: tuple[str, ...], root: Path | None, options: SourceOptions) -> Source:
-    folder = locate(name, root, lambda place: bool(parquet_parts(place, "train")), hint="")
-    return load_parquet(folder, class_names, options)
+def _load(cifar: _Cifar, root: Path | None, options: SourceOptions) -> Source:
+    places = places_to_look(cifar.name, root)
+    loaders = (loader for place in places if (loader := _loader(cifar, place)) is not None)
+    loader = next(loaders, None)
+    if loader is not None:
+        return loader(options)
+    download = f"https://www.cs.toronto.edu/~kriz/{cifar.binary.archive}"
+    pickled = [place / name for place in places for name in cifar.pickled if (place / name).exists()]
+    if pickled:
+        raise DataError(
+            f"{pickled[0]} is the pickled Python version of {cifar.name}, and distail unpickles nothing: loading a pickle "
+            f"runs whatever code it holds. Download the binary version, {download}, and put it beside it"
+        )
+    locate(
+        cifar.name,
+        root,
+        lambda place: False,
+        hint="Layouts: train.parquet and test.parquet; train/<class>/*.png and test/<class>/*.png; "
+        f"or the authors' binary version, {download}.",
+    )
+    raise AssertionError("locate raises where nothing is found")
+
+
+def _loader(cifar: _Cifar, place: Path) -> Loader | None:
+    """How to load what lies in ``place``, if it is one of the layouts."""
+    if parquet_parts(place, "train"):
+        return lambda options: load_parquet(cifar.name, place, cifar.class_names, options)
+    if holds_class_folders(place):
+        return lambda options: load_class_folders(cifar.name, place, cifar.class_names, options)
+    binary = find_binary(place, cifar.binary)
+    if binary is not None:
+        return lambda options: load_binary(binary, cifar.binary, cifar.class_names)
+    return None

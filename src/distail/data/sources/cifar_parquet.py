@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from distail.data.decode import EncodedImage, decode_all
-from distail.data.images import LabelledImages, Source
+from distail.data.cache import cached, fingerprint
+from distail.data.decode import EncodedImage
+from distail.data.images import Source
+from distail.data.sources.encoded import EncodedSplit, decode_source
 from distail.data.sources.options import SourceOptions
 from distail.errors import DataError
 
@@ -19,51 +20,44 @@ _LABEL_COLUMNS = ("fine_label", "label")
 def parquet_parts(folder: Path, split: str) -> list[Path]:
     """``train.parquet``, or ``train-*.parquet`` in the order of their names; in ``folder`` or its ``data``."""
     for place in (folder, folder / "data"):
-        if (place / f"{split}.parquet").is_file():
-            return [place / f"{split}.parquet"]
-        parts = sorted(place.glob(f"{split}-*.parquet"))
-        if parts:
+        whole = place / f"{split}.parquet"
+        if parts := [whole] if whole.is_file() else sorted(place.glob(f"{split}-*.parquet")):
             return parts
     return []
 
 
-def load_parquet(folder: Path, class_names: tuple[str, ...], options: SourceOptions) -> Source:
-    """Both splits; raises ``DataError`` for missing columns and damaged files."""
-    parts: list[LabelledImages] = []
-    skipped: list[str] = []
-    for split in ("train", "test"):
-        encoded, labels = _read_split(parquet_parts(folder, split))
-        decoded = decode_all(
-            encoded,
-            image_size=options.image_size,
-            skip_unreadable=options.skip_unreadable,
-            progress=options.progress,
-        )
-        parts.append(LabelledImages(decoded.images, torch.tensor(labels, dtype=torch.int64)[decoded.rows]))
-        skipped += decoded.skipped
-    return Source(parts[0], parts[1], class_names, tuple(skipped))
+def load_parquet(name: str, folder: Path, class_names: tuple[str, ...], options: SourceOptions) -> Source:
+    """Both splits, or from the cache; raises ``DataError`` for missing columns and damaged files."""
+    train, test = parquet_parts(folder, "train"), parquet_parts(folder, "test")
+    if not test:
+        raise DataError(f"{train[0].parent} holds {train[0].name} but no test.parquet or test-*.parquet beside it")
+    key = fingerprint(["parquet", *options.identity(), len(train)], [(path.name, path) for path in (*train, *test)])
+    return cached(name, key, lambda: decode_source(_read(train), _read(test), class_names, options))
 
 
-def _read_split(paths: list[Path]) -> tuple[list[EncodedImage], list[int]]:
+def _read(paths: list[Path]) -> EncodedSplit:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    encoded: list[EncodedImage] = []
+    images: list[EncodedImage] = []
     labels: list[int] = []
     for path in paths:
         try:
-            file = pq.ParquetFile(path)
-            columns = (
-                _column(path, file.schema_arrow.names, _IMAGE_COLUMNS),
-                _column(path, file.schema_arrow.names, _LABEL_COLUMNS),
-            )
-            table = file.read(columns=list(columns))
+            with pq.ParquetFile(path) as file:
+                schema = file.schema_arrow
+                image_column = _column(path, schema.names, _IMAGE_COLUMNS)
+                label_column = _column(path, schema.names, _LABEL_COLUMNS)
+                table = file.read(columns=[image_column, label_column])
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} cannot be read as parquet: {error}") from error
-        images = table[columns[0]].to_pylist()
-        encoded += [EncodedImage(f"{path.name}, row {row}", _reader(image)) for row, image in enumerate(images)]
-        labels += table[columns[1]].to_pylist()
-    return encoded, labels
+        if not pa.types.is_integer(schema.field(label_column).type) or table[label_column].null_count:
+            raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
+        if not _holds_bytes(schema.field(image_column).type):
+            raise DataError(f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)")
+        rows = table[image_column].to_pylist()
+        images += [EncodedImage(f"{path.name}, row {row}", _reader(value)) for row, value in enumerate(rows)]
+        labels += table[label_column].to_pylist()
+    return EncodedSplit(images, labels)
 
 
 def _column(path: Path, found: list[str], wanted: tuple[str, ...]) -> str:
@@ -73,6 +67,14 @@ def _column(path: Path, found: list[str], wanted: tuple[str, ...]) -> str:
     raise DataError(f"{path} has the columns {', '.join(found)}; expected one named {' or '.join(wanted)}")
 
 
-def _reader(image: Any) -> Any:
-    data = image["bytes"] if isinstance(image, dict) else image
+def _holds_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _reader(value: dict[str, bytes] | bytes | None) -> Callable[[], bytes]:
+    data = value["bytes"] if isinstance(value, dict) else value
     return lambda: data or b""

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from distail.errors import DataError
+
 
 @dataclass(frozen=True)
 class SourceOptions:
     """``image_size``: None keeps the size found; n resizes the shorter side and cuts the centre to n x n.
 
     ``skip_unreadable`` leaves images out that cannot be read, and lists them, instead of stopping. ``progress`` shows a
-    bar on a terminal.
+    bar on a terminal. Raises ``DataError`` for an ``image_size`` that is not a whole number of at least 1.
     """
 
     image_size: int | None = None
     skip_unreadable: bool = False
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise DataError(f"image_size is {size!r}; expected a whole number of at least 1, or nothing to keep the size")
+
+    def identity(self) -> tuple[object, ...]:
+        """What of this changes the decoded images."""
+        return self.image_size, self.skip_unreadable

@@ -1,0 +1,43 @@
+# Everything runs in .venv/; a target that needs it sets it up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
+
+.PHONY: help setup demo test test-slow lint bench clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+# Python compiles what it imports; compiling all of torch's files ahead would take longer than the demo.
+$(VENV)/runtime: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) "torch>=2.11"
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/development: $(VENV)/runtime
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+setup: $(VENV)/development  ## the environment in .venv/
+
+demo: $(VENV)/runtime  ## the main job on a small data set: a table and a page under runs/
+	$(BIN)/distail demo
+
+test: setup  ## what CI runs
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup  ## what takes longer than CI has
+	$(BIN)/python -m pytest -m slow
+
+lint: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## speed, as ratios from one run
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

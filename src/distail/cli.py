@@ -1,0 +1,155 @@
+"""The command line: verbs only, no logic. Heavy modules are imported inside the verbs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distail import __version__
+from distail.errors import DistailError, TrainingError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="distail",
+    help="Distil a big, biased teacher into a small student that does not fail on rare classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted (143 by SIGTERM)."""
+    import click
+
+    # Idle OpenMP threads that spin make a step many times slower as soon as another program wants the core. Read when
+    # torch is imported, which no verb has done yet.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _told(error.format_message(), BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        return _told("interrupted", INTERRUPTED)
+    except DistailError as error:
+        return _told(str(error), BAD_INPUT)
+    except TrainingError as error:
+        return _told(str(error), FAILED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except BaseException as error:
+        return _unexpected(error)
+    return DONE
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    data: Annotated[str, typer.Option(help="digits (comes with scikit-learn) or fashion-mnist.")] = "digits",
+    output: Annotated[Path, typer.Option(help="Folder under which the runs are written.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Decides the subset, the weights and the order of the batches.")] = 0,
+) -> None:
+    """Train a biased teacher and four students on a small long-tailed data set, and show who keeps the tail."""
+    from distail.demo import run_demo
+
+    run_demo(data, output, seed, _console())
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="A YAML file; `distail configs` lists those that come with distail.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
+    ] = None,
+) -> None:
+    """Distil a student as a configuration says; the same command again resumes, or returns at once if finished."""
+    from distail.config import Experiment
+    from distail.pipeline import run as run_experiment
+    from distail.show import print_run
+
+    print_run(run_experiment(Experiment.from_yaml(config, overrides or [])).folder, _console())
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
+) -> None:
+    """Compute all figures of a run again from its stored test predictions."""
+    from distail.show import print_evaluation
+
+    print_evaluation(target, _console(), as_json=as_json)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, to see its formula, parameters and paper.")] = None,
+) -> None:
+    """List the methods, or explain one."""
+    from distail.show import print_method, print_methods
+
+    if name is None:
+        print_methods(_console())
+    else:
+        print_method(name, _console())
+
+
+@app.command()
+def configs(
+    name: Annotated[str | None, typer.Argument(help="The configuration to copy.")] = None,
+    destination: Annotated[Path | None, typer.Argument(help="File to write; by default its own name, here.")] = None,
+) -> None:
+    """List the configurations that come with distail, or copy one to edit it."""
+    from distail.shipped_configs import copy_config, print_configs
+
+    if name is None:
+        print_configs(_console())
+    else:
+        typer.echo(f"copied to {copy_config(name, destination)}")
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _told(message: str, code: int) -> int:
+    print(f"distail: {message}", file=sys.stderr)
+    return code
+
+
+def _unexpected(error: BaseException) -> int:
+    signal_number = getattr(error, "signal_number", None)
+    if signal_number is not None:
+        return _told(f"{error}; the same command resumes from the checkpoint just written", 128 + signal_number)
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return _told(f"{error.strerror or error}{where}", FAILED)
+    if os.environ.get("DISTAIL_TRACEBACK"):
+        raise error
+    return _told(
+        f"{type(error).__name__}: {error}\nThis is a bug in distail; please report it. "
+        "With DISTAIL_TRACEBACK=1 in the environment the same command prints where it happened.",
+        FAILED,
+    )

@@ -1,0 +1,112 @@
+"""Decoded data sets kept on disk, so that images are decoded once.
+
+A file holds both splits as safetensors, named by a fingerprint of where it came from. Nothing depends on the cache: where
+it cannot be written, or a file in it is damaged, data is decoded as if there were none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from distail.data.images import LabelledImages, Source
+
+_log = logging.getLogger(__name__)
+_FORMAT = 1
+_SAMPLED_FILES = 64
+_SAMPLED_BYTES = 65536
+
+
+def cache_folder() -> Path:
+    """``$DISTAIL_CACHE``, else ``$XDG_CACHE_HOME/distail``, else ``~/.cache/distail``."""
+    if folder := os.environ.get("DISTAIL_CACHE"):
+        return Path(folder).expanduser()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path("~/.cache").expanduser()) / "distail"
+
+
+def fingerprint(facts: Iterable[object], files: Sequence[tuple[str, Path]]) -> str:
+    """A hash of the facts (layout, options, labels) and of each file's relative name, size and time of change.
+
+    The first bytes of up to 64 files are hashed as well: file times alone do not tell data sets apart whose times were set
+    to a constant, as packages and images of containers do.
+    """
+    digest = hashlib.sha256(json.dumps([_FORMAT, *facts], sort_keys=True).encode())
+    for name, path in files:
+        state = path.stat()
+        digest.update(json.dumps([name, state.st_size, state.st_mtime_ns]).encode())
+    for _, path in files[:: max(1, -(-len(files) // _SAMPLED_FILES))]:
+        with path.open("rb") as file:
+            digest.update(file.read(_SAMPLED_BYTES))
+    return digest.hexdigest()
+
+
+def cached(name: str, key: str, decode: Callable[[], Source]) -> Source:
+    """The data set from the cache, or decoded and put there."""
+    path = cache_folder() / f"{name}-{key[:32]}.safetensors"
+    source = _read(path)
+    if source is None:
+        source = decode()
+        _write(path, source)
+    return source
+
+
+def _read(path: Path) -> Source | None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["distail"])
+            tensors = {key: file.get_tensor(key) for key in ("train", "train_labels", "test", "test_labels")}
+        if facts["checksum"] != _checksum(tensors):
+            raise ValueError("the checksum differs")
+        return Source(
+            LabelledImages(tensors["train"], tensors["train_labels"]),
+            LabelledImages(tensors["test"], tensors["test_labels"]),
+            tuple(facts["class_names"]),
+            tuple(facts["skipped"]),
+        )
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("the cached data in %s cannot be used (%s): decoding again", path, error)
+        return None
+
+
+def _write(path: Path, source: Source) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {
+        "train": source.train.images,
+        "train_labels": source.train.labels,
+        "test": source.test.images,
+        "test_labels": source.test.labels,
+    }
+    facts = {"class_names": source.class_names, "skipped": source.skipped, "checksum": _checksum(tensors)}
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+        os.close(handle)
+        save_file(tensors, temporary, metadata={"distail": json.dumps(facts)})
+        os.replace(temporary, path)
+    except (SafetensorError, OSError) as error:
+        _log.info("decoded data was not cached in %s (%s)", path.parent, error)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def _checksum(tensors: dict[str, Tensor]) -> int:
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].numpy().data, value)
+    return value

@@ -1,0 +1,78 @@
+"""The bytes of one image file to pixels."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+
+class UnreadableImage(Exception):
+    """Why one image cannot be used; never seen by users, who get the list of all of them."""
+
+
+def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
+    """Pixels (H, W) of a grey image or (H, W, 3) of any other, uint8.
+
+    Turned upright as EXIF says. Palettes, CMYK and other colour spaces become RGB; transparency is laid over white; 16-bit
+    grey is cut to 8 bits; of an animation the first picture is taken. ``image_size`` resizes the shorter side (bilinear,
+    with antialiasing) and cuts out the centre. Raises ``UnreadableImage``.
+    """
+    from PIL import Image, ImageOps
+
+    if not data:
+        raise UnreadableImage("the file is empty")
+    try:
+        with Image.open(BytesIO(data)) as image:
+            width, height = image.size
+            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+                raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
+            upright = _grey_or_rgb(ImageOps.exif_transpose(image))
+            return np.array(upright if image_size is None else _centre_square(upright, image_size), dtype=np.uint8)
+    except UnreadableImage:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImage("not an image in a format that Pillow knows") from error
+    # Pillow's decoders raise more kinds of exception on damaged bytes than can be named.
+    except Exception as error:
+        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def _grey_or_rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode in ("L", "RGB"):
+        return image
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode.startswith("I"):
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise UnreadableImage(f"32-bit grey levels ({levels.min()} to {levels.max()}); expected 8 or 16 bits")
+        return Image.fromarray((levels // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise UnreadableImage("floating-point grey levels; expected 8 or 16 bits")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(rgba, mask=rgba.getchannel("A"))
+        return flat.convert("L") if image.mode in ("LA", "La") else flat
+    return image.convert("RGB")
+
+
+def _centre_square(image: Image.Image, side: int) -> Image.Image:
+    from PIL import Image
+
+    width, height = image.size
+    scale = side / min(width, height)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    resized = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    return resized.crop((left, top, left + side, top + side))

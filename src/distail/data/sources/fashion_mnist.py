@@ -1,0 +1,74 @@
+"""Fashion-MNIST: 60,000 and 10,000 grey images of clothes, 28x28 (Xiao 2017)."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distail.data.idx import parse_idx
+from distail.data.images import LabelledImages, Source
+from distail.data.sources.locate import locate
+from distail.data.sources.options import SourceOptions
+from distail.errors import DataError
+
+CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+_PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def load_fashion_mnist(root: Path | None, options: SourceOptions) -> Source:
+    """The four IDX files, compressed (.gz) or not."""
+    folder = locate(
+        "fashion-mnist",
+        root,
+        lambda place: all(_file(place, name) for name in _file_names()),
+        others=(DEBIAN_FOLDER,),
+        hint=f"It needs the four files {', '.join(f'{name}.gz' for name in _file_names())}. "
+        "On Debian and Ubuntu: apt install dataset-fashion-mnist.",
+    )
+    return Source(_split(folder, "train"), _split(folder, "test"), CLASS_NAMES)
+
+
+def _file_names() -> list[str]:
+    return [
+        f"{prefix}-{part}-ubyte" for prefix in _PREFIXES.values() for part in ("images-idx3", "labels-idx1")
+    ]
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
+
+
+def _split(folder: Path, split: str) -> LabelledImages:
+    prefix = _PREFIXES[split]
+    images = _array(folder, f"{prefix}-images-idx3-ubyte", 3)
+    labels = _array(folder, f"{prefix}-labels-idx1-ubyte", 1)
+    if len(images) != len(labels):
+        raise DataError(f"{folder}: {len(images)} {split} images but {len(labels)} labels")
+    return LabelledImages(torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+
+
+def _array(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
+    path = _file(folder, name)
+    assert path is not None, "the folder was chosen because it holds all four files"
+    try:
+        data = path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    return parse_idx(data, str(path), dimensions)

@@ -1,0 +1,127 @@
+"""``csv``: images listed in a manifest."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import torch
+
+from distail.data.images import Source
+from distail.data.natural import natural_sorted
+from distail.data.problems import first_of
+from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.options import SourceOptions
+from distail.data.splits import fixed_test_split
+from distail.errors import DataError, listed
+
+_SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    path: str
+    label: str
+    split: str | None
+
+
+def load_manifest(root: Path | None, options: SourceOptions) -> Source:
+    """``root`` is a CSV file with the columns ``path``, ``label`` and optionally ``split`` (``train`` or ``test``).
+
+    Paths are relative to the manifest's folder and may not leave it. Labels may be any text: class names are the
+    distinct labels in natural order. Without ``split`` a stratified fifth, the same for every run's seed, is the test
+    set. Raises ``DataError`` listing the rows that cannot be used.
+    """
+    if root is None:
+        raise DataError("data set 'csv' needs data.root: the path of the manifest, a CSV file with columns path,label")
+    if not root.is_file():
+        raise DataError(f"data.root is {root}, which is not a file; expected a CSV file with columns path,label")
+    rows = _read_rows(root)
+    _check_rows(rows, root)
+    names = natural_sorted({row.label for row in rows})
+    label_of = {name: label for label, name in enumerate(names)}
+    files = [ImageFile(row.path, root.parent / row.path, label_of[row.label]) for row in rows]
+    if rows[0].split is None:
+        train, test = (part.tolist() for part in fixed_test_split(torch.tensor([file.label for file in files])))
+    else:
+        train, test = ([place for place, row in enumerate(rows) if row.split == split] for split in _SPLITS)
+    return load_files("csv", "csv", [files[row] for row in train], [files[row] for row in test], names, options)
+
+
+def _read_rows(manifest: Path) -> list[_Row]:
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = [name.strip() for name in reader.fieldnames or []]
+            missing = [name for name in ("path", "label") if name not in columns]
+            if missing:
+                raise DataError(
+                    f"{manifest} has the columns {', '.join(columns) or '(none)'}; "
+                    f"missing: {', '.join(missing)} (expected path,label and optionally split)"
+                )
+            reader.fieldnames = columns
+            with_split = "split" in columns
+            rows = [
+                _Row(
+                    reader.line_num,
+                    (row["path"] or "").strip(),
+                    (row["label"] or "").strip(),
+                    (row["split"] or "").strip() if with_split else None,
+                )
+                for row in reader
+            ]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{manifest} cannot be read as CSV in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{manifest} lists no image")
+    return rows
+
+
+def _check_rows(rows: list[_Row], manifest: Path) -> None:
+    inside = manifest.parent.resolve()
+    problems = [f"line {row.line}: {problem}" for row in rows for problem in _problems(row, manifest.parent, inside)]
+    lines_of = defaultdict(list)
+    for row in rows:
+        lines_of[row.path].append(row.line)
+    problems += [
+        f"lines {', '.join(str(line) for line in lines)}: {path!r} is listed more than once"
+        for path, lines in lines_of.items()
+        if path and len(lines) > 1
+    ]
+    missing_splits = [split for split in _SPLITS if rows[0].split is not None and all(row.split != split for row in rows)]
+    if missing_splits and not problems:
+        problems.append(
+            f"no row has the split {missing_splits[0]!r}; without a column split a stratified fifth is the test set"
+        )
+    if problems:
+        raise DataError(listed(first_of(problems), f"{len(problems)} problems in {manifest}:"))
+
+
+def _problems(row: _Row, folder: Path, inside: Path) -> list[str]:
+    problems = []
+    if not row.label:
+        problems.append("there is no label")
+    if row.split is not None and row.split not in _SPLITS:
+        problems.append(f"split is {row.split!r}; expected train or test")
+    if problem := _path_problem(row.path, folder, inside):
+        problems.append(problem)
+    return problems
+
+
+def _path_problem(path: str, folder: Path, inside: Path) -> str | None:
+    if not path:
+        return "there is no path"
+    if "\0" in path:
+        return f"{path!r} is not a path"
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
+        return f"{path!r} is absolute; paths are relative to the manifest's folder"
+    if ".." in PurePosixPath(path).parts:
+        return f"{path!r} leaves the manifest's folder by .."
+    if not (folder / path).resolve().is_relative_to(inside):
+        return f"{path!r} leaves the manifest's folder by a symbolic link"
+    if not (folder / path).is_file():
+        return f"{path!r} does not exist" if not (folder / path).exists() else f"{path!r} is not a file"
+    return None

@@ -1,0 +1,93 @@
+"""`distail demo`: one biased teacher, four students, one table and one page, in about a minute."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distail.config import Experiment
+from distail.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+METHODS = ("ce", "kd", "bkd", "drkd")
+COLUMNS = ("top1", "balanced_accuracy", "head", "medium", "tail", "seconds")
+
+# What differs between the two data sets. Digits are not mirror images of each other, so nothing is flipped there.
+DEMOS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "data": {"name": "digits", "imbalance_factor": 20, "augment": ["crop"]},
+        "teacher": "resnet20",
+        "student": "resnet8",
+        "training": {"epochs": 40, "batch_size": 64},
+    },
+    "fashion-mnist": {
+        "data": {"name": "fashion-mnist", "imbalance_factor": 100, "augment": ["crop", "flip"]},
+        "teacher": "resnet20",
+        "student": "resnet8",
+        "training": {"epochs": 4, "batch_size": 128},
+    },
+}
+
+
+def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
+    """Train, print the table, and write the page; returns the page's path.
+
+    Raises:
+        ConfigError: an unknown demo.
+    """
+    if data not in DEMOS:
+        raise ConfigError(unknown_name("demo", data, DEMOS))
+    from distail.evaluation.teacher_bias import describe_bias
+    from distail.pipeline import run
+    from distail.report.comparison import report_view
+    from distail.report.figures import recall_figure
+    from distail.report.page import write_page
+    from distail.report.table import rich_table
+    from distail.training.progress import default_reporter
+
+    reporter = default_reporter()
+    teacher = run(teacher_experiment(data, output, seed), reporter=reporter)
+    results = [run(experiment, reporter=reporter) for experiment in student_experiments(data, output, seed)]
+    view = report_view([result.folder for result in results], title=f"distail demo: {data}, seed {seed}")
+    seconds = teacher.figures["timing"]["student"]["seconds"]
+    runs = [replace(one, seconds=seconds) if one.role == "teacher" else one for one in view.runs]
+    if view.bias is not None:
+        console.print(describe_bias(view.bias), highlight=False)
+    console.print(rich_table(runs, COLUMNS, models_as_columns=False))
+    folder = output / f"demo-{data}-seed{seed}"
+    page = write_page(folder / "report.html", **{**vars(view), "runs": runs})
+    recall_figure(folder / "recall.png", runs, view.class_counts)
+    console.print(f"Open {page} in a browser for the per-class picture.", highlight=False, soft_wrap=True)
+    return page
+
+
+def teacher_experiment(data: str, output: Path, seed: int) -> Experiment:
+    """The teacher is trained by the same loop as any student, with plain cross-entropy."""
+    return _experiment(data, output, seed, "teacher", student=DEMOS[data]["teacher"], method="ce")
+
+
+def student_experiments(data: str, output: Path, seed: int) -> list[Experiment]:
+    """One experiment a method, all from the one teacher."""
+    weights = teacher_experiment(data, output, seed).output / "student.safetensors"
+    teacher = {"model": DEMOS[data]["teacher"], "checkpoint": str(weights)}
+    return [
+        _experiment(data, output, seed, method, student=DEMOS[data]["student"], method=method, teacher=teacher)
+        for method in METHODS
+    ]
+
+
+def _experiment(data: str, output: Path, seed: int, name: str, **parts: Any) -> Experiment:
+    settings = DEMOS[data]
+    return Experiment.from_mapping(
+        {
+            "name": f"demo-{data}-{name}",
+            "seed": seed,
+            "output": str(output / f"demo-{data}-seed{seed}" / name),
+            "data": settings["data"],
+            "training": {"learning_rate": 0.05, "weight_decay": 5.0e-4, "schedule": "one-cycle", **settings["training"]},
+            **parts,
+        }
+    )

@@ -1,0 +1,104 @@
+"""KRDistill's balanced category priors: class directions as even as a space allows. A reconstruction [ours]."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from distail.errors import MethodError
+
+SHARPNESS = 2.0  # t of the Gaussian potential exp(-t * |u - v|^2) (Wang and Isola 2020)
+MOST_STEPS, LEAST_STEPS = 300, 10
+WORK = 3e11  # multiply-adds that all steps together may cost, about ten seconds on one core
+ROWS = 1024  # rows of the cosine matrix that exist at a time
+
+
+def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
+    """C unit vectors in R^D, spread as evenly as possible [ours: our reading of KRDistill, arXiv 2409.07694].
+
+    Where ``D >= C - 1``, the simplex equiangular tight frame in closed form, turned by a seeded rotation: all pairwise
+    cosines are ``-1 / (C - 1)``. Else they minimise the Gaussian-potential uniformity energy by descent from a seeded
+    start, in blocks of rows. The same for the same (C, D, seed).
+
+    Args:
+        num_classes: at least 2.
+        dim: at least 1.
+        seed: of the rotation or the start.
+
+    Returns:
+        (C, D) float64, unit rows.
+
+    Raises:
+        MethodError: fewer than two classes, or a width below 1.
+
+    >>> prototypes = balanced_prototypes(4, 3)
+    >>> (prototypes @ prototypes.T).round(decimals=4)[0]
+    tensor([ 1.0000, -0.3333, -0.3333, -0.3333], dtype=torch.float64)
+    """
+    if num_classes < 2 or dim < 1:
+        raise MethodError(f"num_classes is {num_classes} and dim {dim}; expected at least 2 and at least 1")
+    generator = torch.Generator().manual_seed(seed)
+    if dim >= num_classes - 1:
+        return _simplex(num_classes, dim, generator)
+    return _spread(num_classes, dim, generator)
+
+
+def uniformity_energy(prototypes: Tensor, sharpness: float = SHARPNESS) -> Tensor:
+    """Log of the mean of ``exp(-t * |u - v|^2)`` over pairs of rows: lower is more even (Wang and Isola 2020).
+
+    >>> round(uniformity_energy(torch.tensor([[1.0], [-1.0]])).item(), 4)
+    -8.0
+    """
+    return _energy_and_push(prototypes, sharpness)[0].log()
+
+
+def _simplex(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
+    # Helmert's contrasts: an orthonormal basis of the C-vectors that sum to zero; its columns, stretched, are a simplex
+    step_R1 = torch.arange(1, num_classes, dtype=torch.float64)[:, None]
+    basis_RC = torch.tril(torch.ones(num_classes - 1, num_classes, dtype=torch.float64))
+    basis_RC[:, 1:].diagonal().copy_(-step_R1[:, 0])
+    basis_RC /= torch.sqrt(step_R1 * (step_R1 + 1))
+    simplex_CR = basis_RC.T * math.sqrt(num_classes / (num_classes - 1))
+    directions_DR = torch.randn(dim, num_classes - 1, dtype=torch.float64, generator=generator)
+    rotation_DR, triangle_RR = torch.linalg.qr(directions_DR)
+    # signs as in the unique factorisation with a positive diagonal: LAPACK's own choice differs between builds
+    return _unit(simplex_CR @ (rotation_DR * triangle_RR.diagonal().sign()).T)
+
+
+def _spread(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
+    prototypes_CD = _unit(torch.randn(num_classes, dim, dtype=torch.float64, generator=generator))
+    steps = int(max(LEAST_STEPS, min(MOST_STEPS, WORK / (2 * num_classes**2 * dim))))
+    energy, push_CD = _energy_and_push(prototypes_CD, SHARPNESS)
+    velocity_CD, rate = torch.zeros_like(prototypes_CD), 1.0
+    for _ in range(steps):
+        move_CD = 0.9 * velocity_CD - rate * push_CD
+        moved_CD = _unit(prototypes_CD + move_CD)
+        moved_energy, moved_push_CD = _energy_and_push(moved_CD, SHARPNESS)
+        if moved_energy <= energy:
+            prototypes_CD, energy, push_CD, velocity_CD = moved_CD, moved_energy, moved_push_CD, move_CD
+            rate *= 1.1
+        else:
+            velocity_CD, rate = torch.zeros_like(velocity_CD), rate / 2
+    return prototypes_CD
+
+
+def _energy_and_push(prototypes_CD: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
+    """Mean potential over pairs, and the gradient of its logarithm along the sphere, times C / (4t)."""
+    num_classes = len(prototypes_CD)
+    energy, push_CD = prototypes_CD.new_zeros(()), torch.zeros_like(prototypes_CD)
+    for start in range(0, num_classes, ROWS):
+        rows_RD = prototypes_CD[start : start + ROWS]
+        potential_RC = torch.exp(2 * sharpness * (rows_RD @ prototypes_CD.T - 1))
+        potential_RC[:, start:].fill_diagonal_(0.0)
+        energy = energy + potential_RC.sum()
+        push_CD[start : start + ROWS] = potential_RC @ prototypes_CD
+    push_CD *= num_classes / energy
+    push_CD -= (push_CD * prototypes_CD).sum(dim=1, keepdim=True) * prototypes_CD
+    return energy / (num_classes * (num_classes - 1)), push_CD
+
+
+def _unit(rows_CD: Tensor) -> Tensor:
+    return normalize(rows_CD, dim=1)

@@ -1,0 +1,46 @@
+"""Checks of one batch before any arithmetic: cheap, and without host synchronisation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from distail.errors import MethodError
+from distail.functional.numerics import check_logits, check_same_shape, check_target
+from distail.models.outputs import Outputs
+
+
+def logits_of(outputs: Outputs, whose: str) -> Tensor:
+    if not isinstance(outputs, Outputs):
+        raise MethodError(
+            f"the {whose} is given as {type(outputs).__name__}; expected Outputs(logits=..., features=...)"
+        )
+    check_logits(outputs.logits, f"{whose} logits")
+    return outputs.logits
+
+
+def check_batch(logits_BC: Tensor, target: Tensor, num_classes: int) -> None:
+    if logits_BC.shape[1] != num_classes:
+        raise MethodError(
+            f"student logits have {logits_BC.shape[1]} classes and class_counts {num_classes}; expected the same"
+        )
+    if len(logits_BC) == 0:
+        raise MethodError("the batch is empty; expected at least one sample")
+    check_target(target, logits_BC)
+
+
+def check_teacher(teacher: Outputs | None, student_logits_BC: Tensor, reader: str) -> Outputs:
+    if teacher is None:
+        raise MethodError(f"{reader} needs a teacher; expected its Outputs, not None")
+    check_same_shape(logits_of(teacher, "teacher"), student_logits_BC, "teacher logits", "student logits")
+    return teacher
+
+
+def check_features(outputs: Outputs, whose: str, reader: str, width: int | None) -> None:
+    features_BD, expected = outputs.features, (len(outputs.logits), width)
+    if features_BD is None:
+        raise MethodError(f"{reader} reads the {whose}'s features; expected Outputs(logits=..., features=...)")
+    if tuple(features_BD.shape) != expected or not features_BD.is_floating_point():
+        raise MethodError(
+            f"{whose} features are {features_BD.dtype} of shape {tuple(features_BD.shape)}; "
+            f"expected floating-point of shape {expected}"
+        )

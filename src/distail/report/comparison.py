@@ -1,0 +1,70 @@
+"""Several runs on one page: one teacher where they share it, and a warning where they do not share the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from distail.errors import ConfigError
+from distail.report.folder import run_view_from_folder
+from distail.report.views import ReportView, RunView
+
+
+def report_view(folders: Sequence[str | Path], title: str | None = None) -> ReportView:
+    """The view of one run's folder, or of several beside each other.
+
+    Raises:
+        ConfigError: no folder, one that does not exist, or runs with different classes.
+    """
+    if not folders:
+        raise ConfigError("no run was named; expected at least one folder that `distail run` left.")
+    views = [run_view_from_folder(folder) for folder in folders]
+    merged = views[0] if len(views) == 1 else _merged(views, [Path(folder).resolve().name for folder in folders])
+    return replace(merged, title=title) if title else merged
+
+
+def _merged(views: Sequence[ReportView], folder_names: Sequence[str]) -> ReportView:
+    named = list(zip(folder_names, views, strict=True))
+    first = next((view for view in views if view.class_counts), views[0])
+    problems = [f"{name}: {text}" for name, view in named for text in view.problems]
+    for name, view in named:
+        if view.class_counts and list(view.class_names) != list(first.class_names):
+            raise ConfigError(
+                f"{name} has {len(view.class_names)} classes ({', '.join(view.class_names[:3])}, …), the first run "
+                f"{len(first.class_names)} ({', '.join(first.class_names[:3])}, …); "
+                "one page shows runs with equal classes."
+            )
+    notes = [
+        f"{name} was trained on other images than the first run (the subset hashes differ): "
+        "what sets them apart is partly the data."
+        for name, view in named
+        if view.class_counts and view.subset_sha256 != first.subset_sha256
+    ]
+    runs = _side_by_side(named)
+    return ReportView(
+        title=" and ".join(dict.fromkeys(view.title for view in views)),
+        runs=runs,
+        class_names=first.class_names,
+        class_counts=first.class_counts,
+        bias=first.bias if sum(run.role == "teacher" for run in runs) == 1 else None,
+        config="\n".join(f"# {name}\n{view.config}" for name, view in named),
+        versions=first.versions,
+        subset_sha256=first.subset_sha256,
+        notes=list(dict.fromkeys([*notes, *(note for view in views for note in view.notes)])),
+        problems=problems,
+    )
+
+
+def _side_by_side(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
+    """Teachers first, those with equal figures once; names that occur twice get their folder's name."""
+    kept: list[tuple[str, RunView]] = []
+    for folder, view in named:
+        for run in view.runs:
+            shared = run.role == "teacher" and run.figures is not None
+            if not (shared and any(other.role == "teacher" and other.figures == run.figures for _, other in kept)):
+                kept.append((folder, run))
+    kept.sort(key=lambda pair: pair[1].role != "teacher")
+    times = Counter(run.name for _, run in kept)
+    return [replace(run, name=f"{run.name} ({folder})") if times[run.name] > 1 else run for folder, run in kept]

@@ -1,0 +1,191 @@
+"""A run's folder as a `ReportView`; what is missing or damaged is named on the page instead of raised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from distail.errors import ConfigError, DistailError
+from distail.evaluation.calibration import reliability_bins
+from distail.evaluation.inputs import checked_predictions
+from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.teacher_bias import teacher_bias
+from distail.report.views import ReportView, Role, RunView
+
+RECONSTRUCTIONS = {
+    "krdistill": "KRDistill's equations are not public: its results here come from a reconstruction, not from the "
+    "authors' method.",
+    "balanced_prototypes": "KRDistill's equations are not public: balanced prototypes are a reconstruction.",
+}
+
+
+def run_view_from_folder(folder: str | Path) -> ReportView:
+    """Read `result.json`, `metrics.jsonl`, `predictions.safetensors` and `config.yaml` of a run.
+
+    An unfinished or damaged run gives a view whose `problems` say what could not be read.
+
+    Raises:
+        ConfigError: the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail run` left.")
+    problems: list[str] = []
+    result = _result(folder, problems)
+    history = _history(folder, problems)
+    names, counts = _classes(result, problems)
+    figures = {stage: _figures(result, stage, len(counts), problems) for stage in ("teacher", "student")}
+    reliability, bias = _from_predictions(folder, counts, problems) if counts else ({}, None)
+    method = result.get("method")
+    labels = {"teacher": "teacher", "student": method if isinstance(method, str) else "student"}
+
+    def view(stage: Role) -> RunView:
+        best = _mapping(_mapping(result.get("student")).get("best_on_validation")) if stage == "student" else {}
+        return RunView(
+            name=labels[stage],
+            role=stage,
+            figures=figures[stage],
+            seconds=_number(_mapping(_mapping(result.get("timing")).get(stage)).get("seconds")),
+            parameters=_whole(_mapping(result.get("parameters")).get(stage)),
+            macs=_whole(_mapping(result.get("macs")).get(stage)),
+            history=[row for row in history if row.get("stage") == stage],
+            reliability=reliability.get(stage, ()),
+            best_on_validation=best if complete_figures(best.get("test"), len(counts)) else None,
+        )
+
+    runs = [view("teacher"), view("student")]
+    if runs[0].figures is None and not runs[0].history:
+        runs = runs[1:]
+    config = _config_text(folder)
+    asked = json.dumps([method, _mapping(result.get("config")).get("method")])
+    return ReportView(
+        title=str(result.get("name") or folder.resolve().name),
+        runs=runs,
+        class_names=names,
+        class_counts=counts,
+        bias=bias,
+        config=config,
+        versions={str(name): str(value) for name, value in _mapping(result.get("versions")).items()},
+        subset_sha256=result.get("subset_sha256") if isinstance(result.get("subset_sha256"), str) else None,
+        notes=[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
+        problems=problems,
+    )
+
+
+def complete_figures(figures: Any, classes: int) -> bool:
+    """Whether these are figures of `evaluate_predictions` for that many classes."""
+    if not isinstance(figures, Mapping):
+        return False
+    groups = _mapping(figures.get("groups"))
+    return (
+        all(_number(figures.get(name)) is not None for name in ("top1", "balanced_accuracy"))
+        and isinstance(figures.get("per_class_recall"), Sequence)
+        and len(figures["per_class_recall"]) == classes
+        and {"many", "medium", "few"} <= _mapping(groups.get("shots")).keys()
+        and {"head", "medium", "tail"} <= _mapping(groups.get("thirds")).keys()
+    )
+
+
+def _result(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+    path = folder / "result.json"
+    if not path.is_file():
+        problems.append("This run is not finished: it has no result.json, so there are no test figures yet.")
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"result.json cannot be read ({error}): there are no test figures.")
+        return {}
+    if not isinstance(content, Mapping):
+        problems.append("result.json holds no mapping: there are no test figures.")
+        return {}
+    return content
+
+
+def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str], list[int]]:
+    counts = result.get("class_counts")
+    if not isinstance(counts, list) or not counts or any(_whole(count) is None or count < 1 for count in counts):
+        if result:
+            problems.append("result.json names no usable class_counts: nothing can be shown by class.")
+        return [], []
+    names = result.get("class_names")
+    if not isinstance(names, list) or len(names) != len(counts):
+        problems.append(f"result.json does not name its {len(counts)} classes: they are numbered instead.")
+        names = [f"class {c}" for c in range(len(counts))]
+    return [str(name) for name in names], counts
+
+
+def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list[str]) -> Mapping[str, Any] | None:
+    figures = _mapping(result.get(stage)).get("test")
+    if figures is None:
+        return None
+    if not classes or not complete_figures(figures, classes):
+        problems.append(f"result.json holds no complete test figures of the {stage}.")
+        return None
+    return dict(figures)
+
+
+def _history(folder: Path, problems: list[str]) -> list[Mapping[str, Any]]:
+    path = folder / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    except OSError as error:
+        problems.append(f"metrics.jsonl cannot be read ({error}): there are no training curves.")
+        return []
+    rows: list[Mapping[str, Any]] = []
+    damaged = 0
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, Mapping) and _whole(row.get("epoch")) is not None:
+            rows.append(row)
+        else:
+            damaged += 1
+    if damaged:
+        problems.append(f"{damaged} of {len(lines)} lines of metrics.jsonl cannot be read and were left out.")
+    return rows
+
+
+def _from_predictions(
+    folder: Path, counts: Sequence[int], problems: list[str]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    path = folder / "predictions.safetensors"
+    if not path.is_file():
+        problems.append("There is no predictions.safetensors: calibration and the teacher's bias are not shown.")
+        return {}, None
+    try:
+        logits_NC, target_N = load_predictions(path)
+        teacher_NC = load_teacher_logits(path)
+        logits_NC, target_N, _ = checked_predictions(logits_NC, target_N, counts)
+        reliability = {"student": reliability_bins(logits_NC, target_N)}
+        if teacher_NC is None:
+            return reliability, None
+        bias = teacher_bias(teacher_NC, target_N, counts)
+        return {**reliability, "teacher": reliability_bins(teacher_NC, target_N)}, bias
+    except DistailError as error:
+        problems.append(f"predictions.safetensors cannot be used: {error}")
+        return {}, None
+
+
+def _config_text(folder: Path) -> str:
+    path = folder / "config.yaml"
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,119 @@
+"""The numbers behind the charts: classes ranked by size, neighbourhood means, curves, reliability."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
+from distail.report.views import RunView
+
+POINTS_UP_TO = 4000
+"""With more points than this a chart draws the neighbourhood means only: that many marks neither draw nor read well."""
+
+
+def class_order(class_counts: Sequence[int]) -> list[int]:
+    """Class indices from most to fewest training images, ties by index, as the thirds are cut."""
+    return sorted(range(len(class_counts)), key=lambda c: (-class_counts[c], c))
+
+
+def neighbourhood(classes: int) -> int:
+    """How many neighbouring classes a mean is taken over: an odd number near a tenth, 1 for up to 20 classes."""
+    return 1 if classes <= 20 else 2 * round(classes / 20) + 1
+
+
+def moving_mean(values: Sequence[float | None], window: int) -> list[float | None]:
+    """The mean over a centred window, shorter at both ends and wherever a value is missing.
+
+    >>> moving_mean([0.0, 3.0, None, 9.0], 3)
+    [1.5, 1.5, 6.0, 9.0]
+    """
+    half = window // 2
+    means: list[float | None] = []
+    for i in range(len(values)):
+        known = [value for value in values[max(0, i - half) : i + half + 1] if value is not None]
+        means.append(math.fsum(known) / len(known) if known else None)
+    return means
+
+
+def rank_ticks(classes: int, most: int = 7) -> list[int]:
+    """Ranks to label, evenly spread from the first to the last.
+
+    >>> rank_ticks(100, 4)
+    [0, 33, 66, 99]
+    """
+    steps = min(most, classes)
+    return [0] if steps < 2 else [round(i * (classes - 1) / (steps - 1)) for i in range(steps)]
+
+
+def chart_data(runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]) -> dict[str, Any]:
+    """Everything the page's script draws, ready for JSON."""
+    return {
+        "runs": [{"name": run.name, "role": run.role} for run in runs],
+        "recall": recall_data(runs, class_names, class_counts),
+        "groups": {name: groups_data(runs, class_counts, name) for name in ("thirds", "shots")},
+        "loss": curves(runs, lambda row: row.get("loss")),
+        "validation": curves(runs, validation_value),
+        "reliability": [
+            [[item.confidence, item.accuracy, item.count] for item in run.reliability if item.count] for run in runs
+        ],
+    }
+
+
+def recall_data(
+    runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]
+) -> dict[str, Any] | None:
+    """Recall of every class in order of size, and its neighbourhood mean; None without classes or figures."""
+    measured = [run for run in runs if run.figures is not None]
+    if not class_counts or not measured:
+        return None
+    order = class_order(class_counts)
+    window = neighbourhood(len(order))
+    recalls = [None if run.figures is None else [run.figures["per_class_recall"][c] for c in order] for run in runs]
+    groups = thirds(class_counts)
+    return {
+        "names": [class_names[c] for c in order],
+        "counts": [class_counts[c] for c in order],
+        "cuts": [len(groups["head"]), len(groups["head"]) + len(groups["medium"])],
+        "window": window,
+        "points": len(order) * len(measured) <= POINTS_UP_TO,
+        "ticks": {"wide": rank_ticks(len(order), 9), "narrow": rank_ticks(len(order), 5)},
+        "recalls": recalls,
+        "means": [None if values is None else moving_mean(values, window) for values in recalls],
+    }
+
+
+def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: str) -> dict[str, Any]:
+    """Mean recall of each group, with the number of classes in it."""
+    sizes = {"thirds": thirds, "shots": shots}[grouping](class_counts) if class_counts else {}
+    return {
+        "names": list({"thirds": THIRDS, "shots": SHOTS}[grouping]),
+        "sizes": [len(members) for members in sizes.values()],
+        "values": [None if run.figures is None else list(run.figures["groups"][grouping].values()) for run in runs],
+    }
+
+
+def curves(runs: Sequence[RunView], value: Callable[[Mapping[str, Any]], Any]) -> list[list[list[float]]]:
+    """[epoch, value] of every run, epochs counted from 1; rows without a finite value are left out."""
+    return [
+        [
+            [row["epoch"] + 1, float(found)]
+            for row in run.history
+            if _is_number(row.get("epoch")) and _is_number(found := value(row))
+        ]
+        for run in runs
+    ]
+
+
+def validation_value(row: Mapping[str, Any]) -> Any:
+    """Balanced accuracy on the validation split, else top-1."""
+    validation = row.get("validation")
+    if not isinstance(validation, Mapping):
+        return None
+    balanced = validation.get("balanced_accuracy")
+    return validation.get("top1") if balanced is None else balanced
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

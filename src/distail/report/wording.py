@@ -1,0 +1,109 @@
+"""The sentences of a report, written from its numbers: the summary and what each chart shows, for those who listen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distail.report.views import RunView, students, teachers
+
+NOISE = "One run each: a difference of half a point is ordinary noise between seeds."
+
+
+def summary_sentence(runs: Sequence[RunView]) -> str:
+    """What came out, in one sentence.
+
+    >>> summary_sentence([])
+    'There are no test figures yet.'
+    """
+    taught, teaching = students(runs), teachers(runs)
+    if not taught:
+        return "There are no test figures yet."
+    against = teaching[0] if len(teaching) == 1 else None
+    if len(taught) == 1:
+        parts = [_reaches(taught[0], name, against) for name in ("top1", "balanced_accuracy", "tail")]
+        known = [part for part in parts if part]
+        return f"{taught[0].name} reaches {', '.join(known[:-1])} and {known[-1]}."
+    best = max(taught, key=lambda run: _value(run, "balanced_accuracy") or 0.0)
+    balanced = _value(best, "balanced_accuracy")
+    sentence = f"Of {len(taught)} students {best.name} has the highest balanced accuracy, {balanced:.1f} %"
+    with_tail = [run for run in taught if _value(run, "tail") is not None]
+    if with_tail:
+        tail = max(with_tail, key=lambda run: _value(run, "tail") or 0.0)
+        sentence += f", and {tail.name} the highest recall on the tail third, {_value(tail, 'tail'):.1f} %"
+    if against is not None:
+        own = [part for part in (_plain(against, name) for name in ("balanced_accuracy", "tail")) if part]
+        sentence += f"; their teacher has {' and '.join(own)}"
+    return f"{sentence}."
+
+
+def describe_recall(runs: Sequence[RunView], data: dict[str, Any]) -> str:
+    """The per-class chart in words."""
+    counts = data["counts"]
+    parts = []
+    for run, means in zip(runs, data["means"], strict=True):
+        ends = [value for value in (means or []) if value is not None]
+        if ends:
+            parts.append(f"{run.name} from {ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest")
+    return (
+        f"Recall of {len(counts)} classes, from {counts[0]:,} down to {counts[-1]:,} training images. "
+        f"Mean over {data['window']} neighbouring classes: {'; '.join(parts)}."
+    )
+
+
+def describe_groups(runs: Sequence[RunView], data: dict[str, Any]) -> str:
+    """The bars of one grouping in words."""
+    parts = []
+    for run, values in zip(runs, data["values"], strict=True):
+        if values is not None:
+            pairs = zip(data["names"], values, strict=True)
+            parts.append(f"{run.name}: " + ", ".join(f"{name} {_percent(value)}" for name, value in pairs))
+    return f"Mean recall by group. {'; '.join(parts)}."
+
+
+def describe_curves(runs: Sequence[RunView], series: Sequence[Sequence[Sequence[float]]], what: str, unit: str) -> str:
+    """Training curves in words: where each began and ended."""
+    parts = [
+        f"{run.name} from {points[0][1]:.2f}{unit} in epoch {points[0][0]:.0f} "
+        f"to {points[-1][1]:.2f}{unit} in epoch {points[-1][0]:.0f}"
+        for run, points in zip(runs, series, strict=True)
+        if points
+    ]
+    return f"{what} by epoch: {'; '.join(parts)}."
+
+
+def describe_reliability(runs: Sequence[RunView]) -> str:
+    """The reliability diagram in words."""
+    parts = []
+    for run in runs:
+        total = sum(item.count for item in run.reliability)
+        if total:
+            sums = [(item.count, item.confidence or 0.0, item.accuracy or 0.0) for item in run.reliability]
+            confidence = 100 * sum(count * value for count, value, _ in sums) / total
+            accuracy = 100 * sum(count * value for count, _, value in sums) / total
+            parts.append(f"{run.name} is {confidence:.1f} % confident and {accuracy:.1f} % right on average")
+    return f"Accuracy against confidence in 15 bins: {'; '.join(parts)}."
+
+
+_NAMES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "tail": "on the tail third"}
+
+
+def _value(run: RunView, name: str) -> float | None:
+    if run.figures is None:
+        return None
+    value: float | None = run.figures["groups"]["thirds"]["tail"] if name == "tail" else run.figures[name]
+    return value
+
+
+def _plain(run: RunView, name: str) -> str:
+    value = _value(run, name)
+    return "" if value is None else f"{value:.1f} % {_NAMES[name]}"
+
+
+def _reaches(run: RunView, name: str, against: RunView | None) -> str:
+    own, other = _plain(run, name), None if against is None else _value(against, name)
+    return own if not own or other is None else f"{own} (its teacher {other:.1f} %)"
+
+
+def _percent(value: float | None) -> str:
+    return "no such class" if value is None else f"{value:.1f} %"

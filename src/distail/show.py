@@ -1,0 +1,62 @@
+"""What the verbs print on the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from distail.errors import ConfigError
+from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.teacher_bias import describe_bias
+from distail.report.comparison import report_view
+from distail.report.table import rich_table
+from distail.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_run(folder: Path, console: Console) -> None:
+    """The figures of a finished run, its teacher's bias, and where its page lies."""
+    view = report_view([folder])
+    if view.bias is not None:
+        console.print(describe_bias(view.bias), highlight=False)
+    console.print(rich_table(view.runs, title=view.title))
+    console.print(f"{folder}/report.html shows it per class.", highlight=False, soft_wrap=True)
+
+
+def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
+    """Every figure of the protocol, computed again from the stored test predictions.
+
+    Raises:
+        ConfigError: not the folder of a finished run.
+        CheckpointError: its files cannot be read.
+    """
+    run = RunFolder(folder)
+    result = run.stored_result()
+    if result is None:
+        raise ConfigError(
+            f"{str(folder)!r} is not the folder of a finished run: it has no result.json. "
+            "`distail run CONFIG` makes or finishes one."
+        )
+    logits, target = load_predictions(run.predictions)
+    teacher_logits = load_teacher_logits(run.predictions)
+    counts = result["class_counts"]
+    figures = {
+        "teacher": None if teacher_logits is None else evaluate_predictions(teacher_logits, target, counts),
+        "student": evaluate_predictions(logits, target, counts),
+    }
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    view = report_view([folder])
+    console.print(rich_table(view.runs, title=view.title))
+    differing = [stage for stage, own in figures.items() if own != (result[stage] or {}).get("test")]
+    console.print(
+        f"{' and '.join(differing)}: result.json does not hold what the stored predictions give"
+        if differing
+        else "result.json holds exactly what the stored predictions give.",
+        highlight=False,
+    )

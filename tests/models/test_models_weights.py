@@ -1,0 +1,234 @@
+"""Weights on disk: the round trip, and every damage."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from distail.errors import CheckpointError, ModelError
+from distail.models import FeatureTap, create_model, load_weights, read_metadata, save_weights
+from distail.models.recognise import recognise
+
+
+def resnet8(classes=4, **options):
+    return create_model("resnet8", num_classes=classes, **options)
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return list(ours) == list(theirs) and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    model = resnet8()
+    with torch.no_grad():
+        model(torch.randn(4, 3, 8, 8))  # moves the running statistics
+    path = tmp_path / "teacher.safetensors"
+    save_weights(model, path, {"model": "resnet8", "classes": "cat,dog"})
+    return model, path
+
+
+def test_round_trip_is_exact_and_carries_metadata(stored):
+    model, path = stored
+    other = resnet8()
+    assert not same(model, other)
+    load_weights(other, path)
+    assert same(model, other)
+    assert read_metadata(path) == {"model": "resnet8", "classes": "cat,dog"}
+
+
+def test_round_trip_of_channels_last_and_of_a_tapped_model(tmp_path):
+    tap = FeatureTap(resnet8().to(memory_format=torch.channels_last), 4)
+    save_weights(tap.model, tmp_path / "a.safetensors", {})
+    other = resnet8()
+    load_weights(other, tmp_path / "a.safetensors")
+    assert same(tap.model, other)
+
+
+def test_tied_weights(tmp_path):
+    def tied():
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+        model[1].weight = model[0].weight
+        return model
+
+    first, second = tied(), tied()
+    save_weights(first, tmp_path / "a.safetensors", {})
+    load_weights(second, tmp_path / "a.safetensors")
+    assert same(first, second)
+    assert second[0].weight is second[1].weight
+
+
+def test_saving_makes_the_folder_and_leaves_one_file(tmp_path):
+    save_weights(nn.Linear(2, 2), tmp_path / "new" / "a.safetensors", {})
+    assert os.listdir(tmp_path / "new") == ["a.safetensors"]
+
+
+def test_a_failed_save_leaves_the_old_file(stored, monkeypatch):
+    model, path = stored
+    before = path.read_bytes()
+
+    def full(*arguments):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        save_weights(resnet8(), path, {})
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module.model.", "_orig_mod.module."])
+def test_a_wrapper_prefix_is_ignored(stored, prefix, tmp_path):
+    model, _ = stored
+    save_file({prefix + key: value for key, value in model.state_dict().items()}, tmp_path / "b.safetensors")
+    other = resnet8()
+    load_weights(other, tmp_path / "b.safetensors")
+    assert same(model, other)
+
+
+def test_a_prefix_of_the_model_itself_is_ignored_too(stored, tmp_path):
+    model, path = stored
+    tap = FeatureTap(resnet8(), 4)
+    load_weights(tap, path)
+    assert same(tap.model, model)
+    save_weights(tap, tmp_path / "tap.safetensors", {})
+    other = resnet8()
+    load_weights(other, tmp_path / "tap.safetensors")
+    assert same(other, model)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_plain_torch_files(stored, wrap, suffix, tmp_path):
+    model, _ = stored
+    torch.save(wrap(model.state_dict()), tmp_path / f"a{suffix}")
+    other = resnet8()
+    load_weights(other, tmp_path / f"a{suffix}")
+    assert same(model, other)
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.system, ("touch /tmp/distail-was-here",))
+
+
+@pytest.mark.parametrize("content", [Evil(), nn.Linear(2, 2)], ids=["code", "whole-module"])
+def test_nothing_is_unpickled(content, tmp_path):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="more than tensors.*could run code"):
+        load_weights(resnet8(), tmp_path / "a.pth")
+    assert not os.path.exists("/tmp/distail-was-here")
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x80\x02" + b"x" * 50, pickle.dumps({"a": 1})])
+def test_torch_files_that_are_damaged(content, tmp_path):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="teacher: .*a.pt"):
+        load_weights(resnet8(), tmp_path / "a.pt")
+
+
+def test_a_truncated_torch_file(stored, tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(stored[0].state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_weights(resnet8(), path)
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 3}, [torch.zeros(2)], torch.zeros(2), {"state_dict": {"a": 1}}])
+def test_torch_files_that_are_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="must hold a plain state dict"):
+        load_weights(resnet8(), tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("read", [lambda path: load_weights(resnet8(), path, what="student"), read_metadata])
+def test_missing_files_folders_and_damage(read, stored, tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read(tmp_path / "nothing.safetensors")
+    with pytest.raises(CheckpointError, match="is a folder"):
+        read(tmp_path)
+    content = stored[1].read_bytes()
+    for damaged in (b"", b"no", content[:200], content[:-10], b"\xff" * 64):
+        (tmp_path / "c.safetensors").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="not a safetensors file, or is damaged"):
+            read(tmp_path / "c.safetensors")
+
+
+def test_messages_name_whose_weights_they_are(tmp_path):
+    with pytest.raises(CheckpointError, match=r"^student: the weights file .*nothing.* current directory"):
+        load_weights(resnet8(), tmp_path / "nothing.safetensors", what="student")
+
+
+@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+def test_another_number_of_classes(classifier, tmp_path):
+    save_weights(resnet8(10, classifier=classifier), tmp_path / "a.safetensors", {})
+    with pytest.raises(ModelError, match=r"trained for 10 classes, but the data has 4 .*classifier\.weight"):
+        load_weights(resnet8(4, classifier=classifier), tmp_path / "a.safetensors")
+
+
+def test_other_channels_are_no_other_classes(tmp_path):
+    save_weights(resnet8(in_channels=1), tmp_path / "a.safetensors", {})
+    with pytest.raises(ModelError, match=r"stem\.0\.weight \(16, 1, 3, 3\) in the file, \(16, 3, 3, 3\) here"):
+        load_weights(resnet8(), tmp_path / "a.safetensors")
+
+
+def test_another_architecture_is_recognised(tmp_path):
+    save_weights(create_model("resnet20", num_classes=10, shortcut="pad"), tmp_path / "a.safetensors", {})
+    model = create_model("resnet8", num_classes=4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(ModelError) as caught:
+        load_weights(model, tmp_path / "a.safetensors")
+    message = str(caught.value)
+    assert "does not fit Network" in message
+    assert "12 missing in the file: body.stage2.0.shortcut.0.weight" in message
+    assert "and 4 more" in message
+    assert "60 in the file but not in the model" not in message or "and 52 more" in message
+    assert "the file fits 'resnet20' with shortcut='pad', num_classes=10, in_channels=3" in message
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_weights_of_strangers_get_a_hint(tmp_path):
+    save_weights(nn.Linear(3, 3), tmp_path / "a.safetensors", {})
+    with pytest.raises(ModelError, match="looks like another architecture, or like weights of another library"):
+        load_weights(resnet8(), tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("wrn-16-2", {}, "'wrn-16-2' with num_classes=6, in_channels=2"),
+        ("resnet8x4", {"classifier": "cosine"}, "'resnet8x4' with classifier='cosine', num_classes=6, in_channels=2"),
+        ("shufflenetv1", {}, "'shufflenetv1' with num_classes=6, in_channels=2"),
+    ],
+)
+def test_recognise(name, options, said):
+    assert recognise(create_model(name, num_classes=6, in_channels=2, **options).state_dict()) == said
+
+
+def test_recognise_nothing():
+    assert recognise({}) is None
+    assert recognise({"classifier.weight": torch.zeros(2, 2)}) is None
+    assert recognise({"classifier.weight": torch.zeros(2, 2), "a": torch.zeros(2, 2, 1, 1)}) is None
+
+
+def test_create_model_starts_from_weights(stored):
+    model, path = stored
+    assert same(create_model("resnet8", num_classes=4, weights=path), model)
+    with pytest.raises(ModelError, match="resnet20: .*the file fits 'resnet8'|resnet20: (.|\n)*fits 'resnet8'"):
+        create_model("resnet20", num_classes=4, weights=str(path))
+
+
+def test_half_precision_weights_fill_a_full_precision_model(tmp_path):
+    model = resnet8()
+    save_file({key: value.half() for key, value in model.state_dict().items()}, tmp_path / "a.safetensors")
+    other = resnet8()
+    load_weights(other, tmp_path / "a.safetensors")
+    assert other.classifier.weight.dtype == torch.float32
+    torch.testing.assert_close(other.classifier.weight, model.classifier.weight, atol=1e-3, rtol=1e-2)
