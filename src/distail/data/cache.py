@@ -1,7 +1,7 @@
 """Decoded data sets kept on disk, so that images are decoded once.
 
-A file holds both splits as safetensors, named by a fingerprint of where it came from. Nothing depends on the cache: where
-it cannot be written, or a file in it is damaged, data is decoded as if there were none.
+A file holds both splits as safetensors, named by a fingerprint of where it came from. Nothing depends on the cache:
+where it cannot be written, or a file in it is damaged, data is decoded as if there were none.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def cache_folder() -> Path:
 def fingerprint(facts: Iterable[object], files: Sequence[tuple[str, Path]]) -> str:
     """A hash of the facts (layout, options, labels) and of each file's relative name, size and time of change.
 
-    The first bytes of up to 64 files are hashed as well: file times alone do not tell data sets apart whose times were set
-    to a constant, as packages and images of containers do.
+    The first bytes of up to 64 files are hashed as well: file times alone do not tell data sets apart whose times were
+    set to a constant, as packages and images of containers do.
     """
     digest = hashlib.sha256(json.dumps([_FORMAT, *facts], sort_keys=True).encode())
     for name, path in files:

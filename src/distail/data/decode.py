@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from distail.data.image_file import Pixels, UnreadableImage, decode_image
+from distail.data.options import SourceOptions
 from distail.data.problems import first_of
 from distail.data.progress import progress_bar
-from distail.data.sources.options import SourceOptions
 from distail.errors import DataError, listed
 
 _CHUNK = 64

@@ -21,11 +21,11 @@ class UnreadableImage(Exception):
 def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
     """Pixels (H, W) of a grey image or (H, W, 3) of any other, uint8.
 
-    Turned upright as EXIF says. Palettes, CMYK and other colour spaces become RGB; transparency is laid over white; 16-bit
-    grey is cut to 8 bits; of an animation the first picture is taken. ``image_size`` resizes the shorter side (bilinear,
-    with antialiasing) and cuts out the centre. Raises ``UnreadableImage``.
+    Turned upright as EXIF says. Palettes, CMYK and other colour spaces become RGB; transparency is laid over white;
+    16-bit grey is cut to 8 bits; of an animation the first picture is taken. ``image_size`` resizes the shorter side
+    (bilinear, with antialiasing) and cuts out the centre. Raises ``UnreadableImage``.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not data:
         raise UnreadableImage("the file is empty")
@@ -38,7 +38,7 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
             return np.array(upright if image_size is None else _centre_square(upright, image_size), dtype=np.uint8)
     except UnreadableImage:
         raise
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnreadableImage("not an image in a format that Pillow knows") from error
     # Pillow's decoders raise more kinds of exception on damaged bytes than can be named.
     except Exception as error:

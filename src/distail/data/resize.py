@@ -23,7 +23,10 @@ def resized(data: LabelledImages, side: int | None) -> LabelledImages:
     scale = side / min(height, width)
     size = (max(side, round(height * scale)), max(side, round(width * scale)))
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    parts = [_interpolated(part, size)[..., top : top + side, left : left + side] for part in data.images.split(_CHUNK)]
+    parts = [
+        _interpolated(part, size)[..., top : top + side, left : left + side]
+        for part in torch.split(data.images, _CHUNK)
+    ]
     return LabelledImages(torch.cat(parts), data.labels)
 
 

@@ -11,6 +11,9 @@ from torch import Tensor
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError
 
+_TEST_FRACTION = 0.2
+_TEST_SEED = 20230101
+
 
 def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     """Sorted indices of (kept, held out): ``fraction`` of every class is held out, rounded half up.
@@ -36,3 +39,12 @@ def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tens
             f"{len(np.unique(labels))} classes are too few. Hold out more, or 0 for none"
         )
     return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
+
+
+def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted indices of (training, test) for data without a test set: a stratified fifth, whatever the run's seed.
+
+    >>> [len(part) for part in fixed_test_split(torch.tensor([0] * 10 + [1] * 10))]
+    [16, 4]
+    """
+    return stratified_split(labels_N, _TEST_FRACTION, _TEST_SEED)

@@ -1,8 +1,8 @@
 """Crops, flips and rotations of whole batches, from integers that were drawn before.
 
 Pixels lie as (N, planes, H, W, unit): planes = channels and unit = 1, or one plane of interleaved channels
-(channels_last). Either way a line of a crop is one run of bytes, so that cropping is copying runs: 1.6 million 32x32 images a second
-on one core, where indexing an ``unfold`` of both sides copies byte by byte (200,000).
+(channels_last). Either way a line of a crop is one run of bytes, so that cropping is copying runs: 1.6 million 32x32
+images a second on one core, where indexing an ``unfold`` of both sides copies byte by byte (200,000).
 """
 
 from __future__ import annotations

@@ -7,15 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from distail.data.images import Source
+from distail.data.long_tail import class_counts, require_every_class
+from distail.data.options import SourceOptions
+from distail.data.resize import resized
 from distail.data.sources.cifar import load_cifar10, load_cifar100
 from distail.data.sources.digits import load_digits
-from distail.data.sources.options import SourceOptions
+from distail.data.sources.fashion_mnist import load_fashion_mnist
+from distail.data.sources.folder import load_folder
+from distail.data.sources.manifest import load_manifest
+from distail.data.sources.tiny_imagenet import load_tiny_imagenet
 from distail.errors import DataError, unknown_name
 
 SOURCES: dict[str, Callable[[Path | None, SourceOptions], Source]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
+    "csv": load_manifest,
     "digits": load_digits,
+    "fashion-mnist": load_fashion_mnist,
+    "folder": load_folder,
+    "tiny-imagenet": load_tiny_imagenet,
 }
 
 
@@ -37,4 +47,20 @@ def load_source(
     if name not in SOURCES:
         raise DataError(unknown_name("data set", name, SOURCES))
     options = SourceOptions(image_size, skip_unreadable, progress)
-    return SOURCES[name](None if root is None else Path(root).expanduser(), options)
+    try:
+        source = SOURCES[name](None if root is None else Path(root).expanduser(), options)
+    except OSError as error:
+        raise DataError(f"data set {name!r} cannot be read: {error}") from error
+    return _checked(
+        Source(resized(source.train, image_size), resized(source.test, image_size), source.class_names, source.skipped)
+    )
+
+
+def _checked(source: Source) -> Source:
+    """Labels in range, every class with a training image, something to test on."""
+    num_classes = len(source.class_names)
+    require_every_class(class_counts(source.train.labels, num_classes), source.class_names)
+    class_counts(source.test.labels, num_classes)
+    if not len(source.test):
+        raise DataError("the test set has no image")
+    return source

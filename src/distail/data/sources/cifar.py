@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distail.data.images import Source
+from distail.data.options import SourceOptions
 from distail.data.sources.cifar_binary import CIFAR10_BINARY, CIFAR100_BINARY, BinaryLayout, find_binary, load_binary
 from distail.data.sources.cifar_folders import holds_class_folders, load_class_folders
 from distail.data.sources.cifar_names import CIFAR10_NAMES, CIFAR100_NAMES
 from distail.data.sources.cifar_parquet import load_parquet, parquet_parts
-from distail.data.sources.locate import locate, places_to_look
-from distail.data.sources.options import SourceOptions
+from distail.data.sources.locate import not_found, places_to_look
 from distail.errors import DataError
 
 Loader = Callable[[SourceOptions], Source]
@@ -42,25 +42,22 @@ def load_cifar100(root: Path | None, options: SourceOptions) -> Source:
 
 def _load(cifar: _Cifar, root: Path | None, options: SourceOptions) -> Source:
     places = places_to_look(cifar.name, root)
-    loaders = (loader for place in places if (loader := _loader(cifar, place)) is not None)
-    loader = next(loaders, None)
-    if loader is not None:
-        return loader(options)
+    for place in places:
+        loader = _loader(cifar, place)
+        if loader is not None:
+            return loader(options)
     download = f"https://www.cs.toronto.edu/~kriz/{cifar.binary.archive}"
     pickled = [place / name for place in places for name in cifar.pickled if (place / name).exists()]
     if pickled:
         raise DataError(
-            f"{pickled[0]} is the pickled Python version of {cifar.name}, and distail unpickles nothing: loading a pickle "
-            f"runs whatever code it holds. Download the binary version, {download}, and put it beside it"
+            f"{pickled[0]} is the pickled Python version of {cifar.name}, and distail unpickles nothing: loading a "
+            f"pickle runs whatever code it holds. Download the binary version, {download}, and put it beside it"
         )
-    locate(
-        cifar.name,
-        root,
-        lambda place: False,
-        hint="Layouts: train.parquet and test.parquet; train/<class>/*.png and test/<class>/*.png; "
-        f"or the authors' binary version, {download}.",
+    layouts = (
+        "Layouts: train.parquet and test.parquet; train/<class>/*.png and test/<class>/*.png; "
+        f"or the authors' binary version, {download}."
     )
-    raise AssertionError("locate raises where nothing is found")
+    raise not_found(cifar.name, root, places, layouts)
 
 
 def _loader(cifar: _Cifar, place: Path) -> Loader | None:

@@ -55,9 +55,7 @@ def load_binary(found: Path, layout: BinaryLayout, class_names: tuple[str, ...])
     """From a folder or an archive; raises ``DataError`` for missing and damaged files."""
     read = _from_archive(found, layout) if found.is_file() else _from_folder(found)
     train = [_records(read(name), f"{found}: {name}", layout.label_bytes) for name in layout.train]
-    together = LabelledImages(
-        torch.cat([part.images for part in train]), torch.cat([part.labels for part in train])
-    )
+    together = LabelledImages(torch.cat([part.images for part in train]), torch.cat([part.labels for part in train]))
     return Source(together, _records(read(layout.test), f"{found}: {layout.test}", layout.label_bytes), class_names)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from distail.data.images import Source
+from distail.data.options import SourceOptions
 from distail.data.sources.class_folders import check_same_classes, image_files
 from distail.data.sources.encoded import load_files
-from distail.data.sources.options import SourceOptions
 from distail.errors import DataError, listed
 
 

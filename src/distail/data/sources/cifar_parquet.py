@@ -9,8 +9,8 @@ from typing import Any
 from distail.data.cache import cached, fingerprint
 from distail.data.decode import EncodedImage
 from distail.data.images import Source
+from distail.data.options import SourceOptions
 from distail.data.sources.encoded import EncodedSplit, decode_source
-from distail.data.sources.options import SourceOptions
 from distail.errors import DataError
 
 _IMAGE_COLUMNS = ("img", "image")
@@ -53,7 +53,9 @@ def _read(paths: list[Path]) -> EncodedSplit:
         if not pa.types.is_integer(schema.field(label_column).type) or table[label_column].null_count:
             raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
         if not _holds_bytes(schema.field(image_column).type):
-            raise DataError(f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)")
+            raise DataError(
+                f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)"
+            )
         rows = table[image_column].to_pylist()
         images += [EncodedImage(f"{path.name}, row {row}", _reader(value)) for row, value in enumerate(rows)]
         labels += table[label_column].to_pylist()

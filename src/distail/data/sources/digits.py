@@ -8,19 +8,21 @@ import numpy as np
 import torch
 
 from distail.data.images import LabelledImages, Source
-from distail.data.sources.options import SourceOptions
-from distail.data.splits import stratified_split
-
-TEST_FRACTION = 0.2
-TEST_SEED = 20230101
+from distail.data.options import SourceOptions
+from distail.data.splits import fixed_test_split
+from distail.errors import DataError
 
 
 def load_digits(root: Path | None, options: SourceOptions) -> Source:
     """Grey levels 0 to 16 become 0 to 255; a stratified fifth, the same for every run's seed, is the test set."""
     from sklearn.datasets import load_digits as load_from_sklearn
 
+    if root is not None:
+        raise DataError(
+            f"data set 'digits' comes with scikit-learn and has no files; data.root is {root}: leave it out"
+        )
     digits = load_from_sklearn()
     images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)
     everything = LabelledImages(images, torch.from_numpy(digits.target.astype(np.int64)))
-    train, test = stratified_split(everything.labels, TEST_FRACTION, TEST_SEED)
+    train, test = fixed_test_split(everything.labels)
     return Source(everything.subset(train), everything.subset(test), tuple(str(digit) for digit in range(10)))

@@ -12,7 +12,7 @@ from distail.data.cache import cached, fingerprint
 from distail.data.decode import EncodedImage, decode_all
 from distail.data.images import LabelledImages, Source
 from distail.data.long_tail import class_counts, require_every_class
-from distail.data.sources.options import SourceOptions
+from distail.data.options import SourceOptions
 
 
 @dataclass(frozen=True)

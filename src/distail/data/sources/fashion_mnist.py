@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from distail.data.idx import parse_idx
 from distail.data.images import LabelledImages, Source
+from distail.data.options import SourceOptions
 from distail.data.sources.locate import locate
-from distail.data.sources.options import SourceOptions
 from distail.errors import DataError
 
 CLASS_NAMES = (
@@ -37,7 +37,7 @@ def load_fashion_mnist(root: Path | None, options: SourceOptions) -> Source:
     folder = locate(
         "fashion-mnist",
         root,
-        lambda place: all(_file(place, name) for name in _file_names()),
+        lambda place: place if all(_file(place, name) for name in _file_names()) else None,
         others=(DEBIAN_FOLDER,),
         hint=f"It needs the four files {', '.join(f'{name}.gz' for name in _file_names())}. "
         "On Debian and Ubuntu: apt install dataset-fashion-mnist.",
@@ -46,9 +46,7 @@ def load_fashion_mnist(root: Path | None, options: SourceOptions) -> Source:
 
 
 def _file_names() -> list[str]:
-    return [
-        f"{prefix}-{part}-ubyte" for prefix in _PREFIXES.values() for part in ("images-idx3", "labels-idx1")
-    ]
+    return [f"{prefix}-{part}-ubyte" for prefix in _PREFIXES.values() for part in ("images-idx3", "labels-idx1")]
 
 
 def _file(folder: Path, name: str) -> Path | None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from distail.data.images import Source
+from distail.data.options import SourceOptions
 from distail.data.sources.class_folders import IMAGE_SUFFIXES, check_same_classes, class_folder_names, image_files
 from distail.data.sources.encoded import load_files
 from distail.data.sources.locate import locate
-from distail.data.sources.options import SourceOptions
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError
 
@@ -25,7 +25,12 @@ def load_folder(root: Path | None, options: SourceOptions) -> Source:
     Class folders alone (or ``train/`` alone) lend a stratified fifth, the same for every run's seed, as the test set.
     Class names are the folders' names in natural order.
     """
-    place = locate("folder", root, Path.is_dir, hint="It holds train/ and test/ of class folders, or class folders.")
+    place = locate(
+        "folder",
+        root,
+        lambda place: place if place.is_dir() else None,
+        hint="It holds train/ and test/ of class folders, or class folders alone.",
+    )
     train = place / "train"
     tests = [place / name for name in _TEST_NAMES if (place / name).is_dir()]
     if tests and not train.is_dir():
@@ -48,9 +53,7 @@ def _load_and_split(place: Path, options: SourceOptions) -> Source:
     if not files:
         raise DataError(f"the class folders of {place} hold no image ({_suffixes()})")
     train, test = fixed_test_split(torch.tensor([file.label for file in files]))
-    return load_files(
-        "folder", "one tree", [files[row] for row in train], [files[row] for row in test], names, options
-    )
+    return load_files("folder", "one tree", [files[row] for row in train], [files[row] for row in test], names, options)
 
 
 def _at_least_two(names: list[str], place: Path) -> list[str]:

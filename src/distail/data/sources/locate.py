@@ -1,36 +1,52 @@
-"""Where a data set without a ``root`` is looked for."""
+"""Where a data set is looked for, and what is said where it is not found."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from distail.errors import DataError, listed
 
+Found = TypeVar("Found")
 
-def usual_places(name: str) -> tuple[Path, ...]:
-    """``$DISTAIL_DATA/<name>`` where that variable is set, then ``data/<name>`` below the working directory."""
+
+def places_to_look(name: str, root: Path | None, others: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """``root`` alone if given; else ``$DISTAIL_DATA/<name>`` where that is set, ``data/<name>``, and ``others``."""
+    if root is not None:
+        return (root,)
     variable = os.environ.get("DISTAIL_DATA")
-    return (*([Path(variable) / name] if variable else []), Path("data") / name)
+    return (*([Path(variable).expanduser() / name] if variable else []), Path("data") / name, *others)
 
 
 def locate(
-    name: str, root: Path | None, holds_data: Callable[[Path], bool], *, others: tuple[Path, ...] = (), hint: str
-) -> Path:
-    """The first place that holds the data set: ``root`` alone if it is given, else the usual places, then ``others``.
+    name: str,
+    root: Path | None,
+    find: Callable[[Path], Found | None],
+    *,
+    others: Sequence[Path] = (),
+    hint: str,
+) -> Found:
+    """What ``find`` finds in the first place where it finds anything.
 
     Raises ``DataError`` naming every place looked at, the option ``data.root`` and the hint.
     """
-    places = (root,) if root is not None else (*usual_places(name), *others)
+    places = places_to_look(name, root, others)
     for place in places:
-        if holds_data(place):
-            return place
+        found = find(place)
+        if found is not None:
+            return found
+    raise not_found(name, root, places, hint)
+
+
+def not_found(name: str, root: Path | None, places: Sequence[Path], hint: str) -> DataError:
+    """The error for a data set that is in none of the places."""
     looked_at = [f"{place} ({_state(place)})" for place in places]
     if root is None and not os.environ.get("DISTAIL_DATA"):
         looked_at.insert(0, f"$DISTAIL_DATA/{name} (the variable DISTAIL_DATA is not set)")
-    advice = "Set data.root (or the variable DISTAIL_DATA) to where it is." if root is None else "Check data.root."
-    raise DataError(f"{listed(looked_at, f'data set {name!r} was not found. Looked at:')}\n{advice} {hint}")
+    advice = "Set data.root to where it is." if root is None else "Check data.root."
+    return DataError(f"{listed(looked_at, f'data set {name!r} was not found. Looked at:')}\n{advice} {hint}")
 
 
 def _state(place: Path) -> str:

@@ -11,9 +11,9 @@ import torch
 
 from distail.data.images import Source
 from distail.data.natural import natural_sorted
+from distail.data.options import SourceOptions
 from distail.data.problems import first_of
 from distail.data.sources.encoded import ImageFile, load_files
-from distail.data.sources.options import SourceOptions
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, listed
 
@@ -91,7 +91,9 @@ def _check_rows(rows: list[_Row], manifest: Path) -> None:
         for path, lines in lines_of.items()
         if path and len(lines) > 1
     ]
-    missing_splits = [split for split in _SPLITS if rows[0].split is not None and all(row.split != split for row in rows)]
+    missing_splits = [
+        split for split in _SPLITS if rows[0].split is not None and all(row.split != split for row in rows)
+    ]
     if missing_splits and not problems:
         problems.append(
             f"no row has the split {missing_splits[0]!r}; without a column split a stratified fifth is the test set"

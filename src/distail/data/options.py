@@ -22,7 +22,9 @@ class SourceOptions:
     def __post_init__(self) -> None:
         size = self.image_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-            raise DataError(f"image_size is {size!r}; expected a whole number of at least 1, or nothing to keep the size")
+            raise DataError(
+                f"image_size is {size!r}; expected a whole number of at least 1, or nothing to keep the size"
+            )
 
     def identity(self) -> tuple[object, ...]:
         """What of this changes the decoded images."""
