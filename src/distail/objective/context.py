@@ -52,6 +52,15 @@ class Progress:
         """
         return 1.0 if self.epoch is None or self.epochs is None else self.epoch / self.epochs
 
+    @property
+    def fraction_with_this_epoch(self) -> float:
+        """``(epoch + 1) / epochs``: 1 in the last epoch.
+
+        >>> Progress(0, 4).fraction_with_this_epoch, Progress(3, 4).fraction_with_this_epoch
+        (0.25, 1.0)
+        """
+        return 1.0 if self.epoch is None or self.epochs is None else (self.epoch + 1) / self.epochs
+
     def reached(self, share: float) -> bool:
         """Whether this share of training is over. A share of 1 is never reached, not even at the end.
 

@@ -58,8 +58,8 @@ class GroupedKL(nn.Module):
 class DecoupledKL(nn.Module):
     """``ramp * T^2 * (target_weight * TCKD + non_target_weight * NCKD)`` [code: DKD, Zhao et al. 2022].
 
-    ``ramp = min(1, epoch / (warmup * epochs))``. Statistics `target_class` and `non_target_class`: the batch means of TCKD
-    and NCKD, without weights, ramp and T^2.
+    ``ramp = min(1, epoch / (warmup * epochs))``. Statistics `target_class` and `non_target_class`: the batch means of
+    TCKD and NCKD, without weights, ramp and T^2.
 
     Args:
         target_weight: of the two-way divergence, label against the rest (the paper's alpha).

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Exact(nn.Module):
-    """A buffer that follows its module to another device, but keeps its dtype under `.half()`, `.double()` or `.to(dtype)`.
+    """A buffer that follows its module to another device, but keeps its dtype under `.half()` or `.to(dtype)`.
 
     Casting a float64 constant with the module would lose digits that `.float()` afterwards cannot bring back.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -20,13 +21,13 @@ ROWS = 65_536  # samples that are committed at a time
 class PreviousEpoch(nn.Module):
     """The teacher is the student's own prediction in the epoch before [paper: IPWD's one-stage form, built on PS-KD].
 
-    ``L_e = (1 - a_e) * supervised + a_e * distillation``, ``a_e = final_weight * (e + 1) / E``; a sample that was never seen
-    before keeps the plain supervised loss, so that epoch 0 is plain. `begin_epoch` must be called every epoch.
+    ``L_e = (1 - a_e) * supervised + a_e * distillation``, ``a_e = final_weight * (e + 1) / E``; a sample that was never
+    seen before keeps the plain supervised loss, so that epoch 0 is plain. `begin_epoch` must be called every epoch.
 
-    Predictions are float16 probabilities at temperature 1, (N, C), in two buffers: an epoch reads the one that the epochs
-    before completed and writes the other, so that a sample drawn twice reads the same twice. `begin_epoch` of another epoch
-    completes: samples that were not drawn keep their older prediction. In distributed training it merges what every
-    process wrote, through `Method.reduce`.
+    Predictions are float16 probabilities at temperature 1, (N, C), in two buffers: an epoch reads the one that the
+    epochs before completed and writes the other, so that a sample drawn twice reads the same twice. `begin_epoch` of
+    another epoch completes: samples that were not drawn keep their older prediction. In distributed training it merges
+    what every process wrote, through `Method.reduce`.
 
     Args:
         final_weight: a at the end of training.
@@ -57,15 +58,20 @@ class PreviousEpoch(nn.Module):
         self.running_epoch = -1
 
     def begin_epoch(self, progress: Progress) -> None:
-        at_end = progress.epoch is None or progress.epochs is None
-        self.share.value.fill_(self.final_weight * (1.0 if at_end else (progress.epoch + 1) / progress.epochs))
+        self.share.value.fill_(self.final_weight * progress.fraction_with_this_epoch)
 
-    def check_index(self, index: Tensor | None, target: Tensor, reader: str) -> None:
+    def check(self, index: Tensor | None, target: Tensor, reader: str) -> None:
         if index is None:
             raise MethodError(f"{reader} remembers every sample; expected their indices, index=")
         if index.shape != target.shape or index.dtype != torch.int64:
             raise MethodError(f"index is {index.dtype} of shape {tuple(index.shape)}; expected int64 of shape (B,)")
         check_range(index, len(self.in_running.value), "sample index")
+        if not torch.compiler.is_compiling() and self.training and self.running_epoch < 0:
+            warnings.warn(
+                "begin_epoch(epoch, epochs) was never called: without an epoch before, every sample keeps its plain "
+                "supervised loss",
+                stacklevel=5,
+            )
 
     def recall(self, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, C) of the epoch before, and the share (B,) of the loss that they take over."""
@@ -83,7 +89,7 @@ class PreviousEpoch(nn.Module):
 
     @torch.no_grad()
     def advance(self, epoch: int, reduce: Reduce) -> None:
-        """Complete the running epoch when another one begins; beginning the same one again, on resuming, changes nothing."""
+        """Complete the running epoch when another begins; beginning the same one again, to resume, changes nothing."""
         if epoch == self.running_epoch:
             return
         if self.running_epoch >= 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +15,8 @@ from distail.objective.context import Context, Needs, Progress, Reduce, Reply, S
 from distail.objective.inputs import check_batch, check_features, check_teacher, logits_of
 from distail.objective.memory import PreviousEpoch
 from distail.objective.terms import Terms, TermWeights
+
+__all__ = ["Method", "Stations", "Terms", "whole_batch"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def whole_batch(statistic: Tensor) -> Tensor:
 class Method(nn.Module):
     """A distillation method, composed of slot entries; `create_method` makes one.
 
-    `state_dict` resumes exactly, progress included, and stays small; what a method remembers of every sample is apart, in
-    `memory_state`. Constants stay float64 under `.half()` or `.to(dtype)`.
+    `state_dict` resumes exactly, progress included, and stays small; what a method remembers of every sample is apart,
+    in `memory_state`. Constants stay float64 under `.half()` or `.to(dtype)`.
 
     Attributes:
         name: the preset's name, or "composition".
@@ -118,7 +119,7 @@ class Method(nn.Module):
         return Terms(weighted_B, {name: each.detach() for reply in replies for name, each in reply.statistics.items()})
 
     def _losses(self, context: Context, replies: list[Reply]) -> dict[str, Tensor]:
-        """The method's terms, one loss a sample, before their weights; what the entries answered is added to `replies`."""
+        """The terms, one loss a sample, before their weights; what the entries answered is added to `replies`."""
 
         def ask(entry: nn.Module, *arguments: Tensor) -> Tensor:
             reply: Reply = entry(context, *arguments)
@@ -171,7 +172,7 @@ class Method(nn.Module):
         return bool(getattr(self.representation, "prepared", True))
 
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]]) -> None:
-        """One pass over (teacher `Outputs`, labels) of the training data where `needs.class_means`; else nothing is read.
+        """One pass over (teacher `Outputs`, labels) of the training data, where `needs.class_means`; else none.
 
         What it finds is in the `state_dict`: a resumed method is prepared. Distributed, each process gives its share.
 
@@ -183,11 +184,11 @@ class Method(nn.Module):
             prepare(batches, self.reduce)
 
     def memory_state(self) -> dict[str, Tensor]:
-        """What the method remembers of every sample, to be stored apart from `state_dict`; empty where `needs.memory` is not.
+        """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
 
-        `completed` and `in_completed` change at `begin_epoch` only; `running` and `in_running` are what the epoch under way
-        has written so far. All of them, with `running_epoch`, resume an epoch exactly. Tensors may be the live ones, as in a
-        state_dict. In distributed training every process calls it, and gets the same.
+        `completed` and `in_completed` change at `begin_epoch` only; `running` and `in_running` are what the epoch under
+        way has written so far. All of them, with `running_epoch`, resume an epoch exactly. Tensors may be the live
+        ones, as in a state_dict. In distributed training every process calls it, and gets the same.
         """
         return {} if self.previous_epoch is None else self.previous_epoch.memory_state(self.reduce)
 
@@ -237,13 +238,7 @@ class Method(nn.Module):
                 "assignment='identity'"
             )
         if self.previous_epoch is not None:
-            self.previous_epoch.check_index(index, target, self.name)
-            if self.training and self.progress.epoch is None and not torch.compiler.is_compiling():
-                warnings.warn(
-                    "begin_epoch(epoch, epochs) was never called: there is no epoch before, and every sample keeps its "
-                    "plain supervised loss",
-                    stacklevel=4,
-                )
+            self.previous_epoch.check(index, target, self.name)
 
 
 def _detached(outputs: Outputs, dtype: torch.dtype) -> Outputs:

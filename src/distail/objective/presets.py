@@ -115,7 +115,7 @@ PRESETS: dict[str, Preset] = {
         provenance=(
             "[note] the second head, standardised logits, weights from the two cross-entropies, the sum of three terms",
             "[ours] the ratio's direction kd_over_cls; the head reads detached features; clip at 10; batch mean 1",
-            "[paper] one-stage form, teacher: previous_epoch: T 1, the share a_e = final_weight * (e + 1) / E of the loss",
+            "[paper] one-stage form, teacher: previous_epoch: T 1, share a_e = final_weight * (e + 1) / E of the loss",
             "[ours] there, weights are 1 before start = 0.5; predictions are kept in half precision",
         ),
     ),
@@ -202,13 +202,15 @@ def create_method(
 
     Args:
         name_or_composition: a name of `list_methods`, or a mapping with any of the slots `supervised`, `targets`,
-            `divergence`, `weights`, `representation`, `teacher` (an entry's name, or a mapping of `name` and its parameters;
-            `targets` also a list of these), and of the parameters below. With `name` it starts from that method, else
-            from supervised `ce`, divergence `kl`, all weights 1 and temperature 4. `divergence: null` is without teacher.
+            `divergence`, `weights`, `representation`, `teacher` (an entry's name, or a mapping of `name` and its
+            parameters; `targets` also a list of these), and of the parameters below. With `name` it starts from that
+            method, else from supervised `ce`, divergence `kl`, all weights 1 and temperature 4. `divergence: null` is
+            without a teacher.
         class_counts: training images per class, (C,), at least 1 each: a sequence or tensor of ints.
         student_dim, teacher_dim: widths of the features, where a method reads them.
         **parameters: `temperature`, `supervised_weight`, `distillation_weight`, `representation_weight`,
-            `auxiliary_weight`; a slot, to exchange its entry; or a parameter of an entry, which reaches the one that owns it.
+            `auxiliary_weight`; a slot, to exchange its entry; or a parameter of an entry, which reaches every entry
+            that owns one of that name.
 
     Raises:
         MethodError: an unknown name or parameter (with the nearest valid one), or a value out of range.

@@ -24,7 +24,7 @@ ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 class BalancedPrototypes(nn.Module):
-    """``1 - cos(g(f_s), normalize(normalize(f_t) + prior_strength * v_y))``: KRDistill's first part, a reconstruction [ours].
+    """``1 - cos(g(f_s), normalize(normalize(f_t) + prior_strength * v_y))``: KRDistill, a reconstruction [ours].
 
     g is a linear projector that exists only in training; v are `balanced_prototypes`, one a class.
 
