@@ -69,6 +69,7 @@ class ImageBatches:
         self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
         self._device = torch.device(device)
         self._rank, self._world_size = rank, world_size
+        self.num_images = len(data)
         self.steps_per_epoch = -(-len(data) // batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
