@@ -1,4 +1,4 @@
-"""Several runs on one page: one teacher where they share it, and a warning where they do not share the data."""
+"""One run or several on one page: one teacher where they share it, a note where they do not share the data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from pathlib import Path
 
 from distail.errors import ConfigError
 from distail.report.folder import run_view_from_folder
+from distail.report.page import write_page
 from distail.report.views import ReportView, RunView
+
+
+def write_report(path: str | Path, folders: Sequence[str | Path], title: str | None = None) -> Path:
+    """Write the page of one run's folder, or of several beside each other, and return its path.
+
+    Raises:
+        ConfigError: as `report_view`.
+    """
+    return write_page(path, **vars(report_view(folders, title)))
 
 
 def report_view(folders: Sequence[str | Path], title: str | None = None) -> ReportView:

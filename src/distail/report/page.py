@@ -103,6 +103,7 @@ def render_page(
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
     data = chart_data(runs, class_names, class_counts)
     styles = styles_of(runs)
     for run, style in zip(data["runs"], styles, strict=True):
@@ -173,7 +174,7 @@ def _facts(class_counts: Sequence[int], subset_sha256: str | None) -> list[tuple
 
 
 def _highlights(runs: Sequence[RunView]) -> list[tuple[str, str, str | None]]:
-    """The few numbers that decide, where there is one student to speak of: title, its value, its teacher's."""
+    """The few percentages that decide, where there is one student to speak of: title, its value, its teacher's."""
     taught, teaching = students(runs), teachers(runs)
     if len(taught) != 1:
         return []
@@ -202,7 +203,9 @@ def _words(runs: Sequence[RunView], data: Mapping[str, Any]) -> dict[str, str | 
         "thirds": wording.describe_groups(runs, data["groups"]["thirds"]) if measured else None,
         "shots": wording.describe_groups(runs, data["groups"]["shots"]) if measured else None,
         "loss": wording.describe_curves(runs, data["loss"], "Training loss", "") if any(data["loss"]) else None,
-        "validation": wording.describe_curves(runs, data["validation"], "Balanced accuracy on the validation split", " %")
+        "validation": wording.describe_curves(
+            runs, data["validation"], "Balanced accuracy on the validation split", " %"
+        )
         if any(data["validation"])
         else None,
         "reliability": wording.describe_reliability(runs) if any(data["reliability"]) else None,
@@ -251,5 +254,3 @@ def _plain(value: float | None) -> str:
 def _signed(value: float | None) -> str:
     # Adding 0.0 turns a rounded -0.0 into 0.0; the minus is the typographic one.
     return "no test image" if value is None else f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
-
-

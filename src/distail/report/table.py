@@ -49,6 +49,10 @@ def _group(grouping: str, name: str) -> Callable[[Row], float | None]:
     return lambda row: None if row.figures is None else row.figures["groups"][grouping][name]
 
 
+def _millions(value: float | None) -> float | None:
+    return None if value is None else value / 1e6
+
+
 COLUMNS: dict[str, Column] = {
     "top1": Column("Top-1", _figure("top1")),
     "balanced_accuracy": Column("Balanced accuracy", _figure("balanced_accuracy")),
@@ -62,8 +66,8 @@ COLUMNS: dict[str, Column] = {
     "worst_class": Column("Worst class", _figure("worst_class")),
     "ece": Column("ECE", _figure("ece")),
     "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
-    "parameters": Column("Parameters", lambda row: row.parameters, digits=0),
-    "macs": Column("MACs", lambda row: row.macs, digits=0),
+    "parameters": Column("Parameters, millions", lambda row: _millions(row.parameters), digits=2),
+    "macs": Column("MACs, millions", lambda row: _millions(row.macs)),
 }
 DEFAULT_COLUMNS = tuple(COLUMNS)
 
@@ -90,7 +94,7 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
             epoch = best.get("epoch")
             when = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
             name = f"{run.name}, best on validation{when}"
-            rows.append(Row(name, run.role, best["test"], None, run.parameters, run.macs))
+            rows.append(Row(name, run.role, best["test"], run.seconds, run.parameters, run.macs))
     return rows
 
 

@@ -23,14 +23,16 @@ def summary_sentence(runs: Sequence[RunView]) -> str:
     if len(taught) == 1:
         parts = [_reaches(taught[0], name, against) for name in ("top1", "balanced_accuracy", "tail")]
         known = [part for part in parts if part]
-        return f"{taught[0].name} reaches {', '.join(known[:-1])} and {known[-1]}."
+        sentence = f"{taught[0].name} reaches {', '.join(known[:-1])} and {known[-1]}."
+        return sentence.replace("(", "(its teacher ", 1)
     best = max(taught, key=lambda run: _value(run, "balanced_accuracy") or 0.0)
     balanced = _value(best, "balanced_accuracy")
     sentence = f"Of {len(taught)} students {best.name} has the highest balanced accuracy, {balanced:.1f} %"
     with_tail = [run for run in taught if _value(run, "tail") is not None]
     if with_tail:
         tail = max(with_tail, key=lambda run: _value(run, "tail") or 0.0)
-        sentence += f", and {tail.name} the highest recall on the tail third, {_value(tail, 'tail'):.1f} %"
+        who = "" if tail is best else f"{tail.name} "
+        sentence += f", and {who}the highest recall on the tail third, {_value(tail, 'tail'):.1f} %"
     if against is not None:
         own = [part for part in (_plain(against, name) for name in ("balanced_accuracy", "tail")) if part]
         sentence += f"; their teacher has {' and '.join(own)}"
@@ -102,7 +104,7 @@ def _plain(run: RunView, name: str) -> str:
 
 def _reaches(run: RunView, name: str, against: RunView | None) -> str:
     own, other = _plain(run, name), None if against is None else _value(against, name)
-    return own if not own or other is None else f"{own} (its teacher {other:.1f} %)"
+    return own if not own or other is None else f"{own} ({other:.1f} %)"
 
 
 def _percent(value: float | None) -> str:
