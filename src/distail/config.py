@@ -51,7 +51,7 @@ class Model(Section):
 class Schedule(Section):
     """How the learning rate goes over training.
 
-    `step` multiplies the base rate by `factors[i]` from epoch `milestones[i]` on (factors of the base rate, not of one another).
+    `step` multiplies the base rate by `factors[i]` from epoch `milestones[i]` on: of the base rate, not of one another.
     `one-cycle` rises over the first `rise` of training from a 25th of the rate, then falls to nearly zero.
     """
 
@@ -99,7 +99,8 @@ class Teacher(Section):
 
     model: Model
     classifier: Literal["linear", "cosine"] = "linear"
-    supervised: dict[str, Any] = {"name": "ce"}
+    supervised: dict[str, Any] | None = None
+    """By default what the method's own paper trains its teacher with: `ce` but for `dive`."""
     checkpoint: Path | None = None
     views: Annotated[int, Field(ge=0)] = 0
     training: dict[str, Any] = {}
@@ -129,14 +130,15 @@ class Trainer(Section):
 class Experiment(Section):
     """Everything that decides a run.
 
-    >>> experiment = Experiment.from_mapping({"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"})
+    >>> quick = {"name": "quick", "data": "digits", "student": "resnet8", "method": "ce"}
+    >>> experiment = Experiment.from_mapping(quick)
     >>> experiment.output.as_posix(), experiment.training.batch_size
     ('runs/quick-seed0', 128)
-    >>> Experiment.from_mapping({"name": "quick", "data": {"name": "digits", "rot": 1}, "student": "resnet8", "method": "ce"})
+    >>> Experiment.from_mapping({**quick, "trainer": {"devise": "cpu"}})
     Traceback (most recent call last):
         ...
     distail.errors.ConfigError: 1 problem in the experiment:
-      - data.rot: unknown key. Did you mean 'root'? Valid: augment, image_size, imbalance_factor, name, profile, root, sampler, skip_unreadable, validation.
+      - trainer.devise: unknown key. Did you mean 'device'? Valid: checkpoint_every_steps, compile, device, precision.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
@@ -182,7 +184,7 @@ class Experiment(Section):
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any], where: str = "the experiment") -> Experiment:
-        """Validate a nested mapping with the keys of the YAML file; all problems are raised at once as a `ConfigError`."""
+        """Validate a nested mapping with the keys of the YAML file; a `ConfigError` lists all problems at once."""
         try:
             experiment = cls.model_validate(raw)
             problems = _teacher_training_problems(experiment)

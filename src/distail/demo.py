@@ -87,7 +87,12 @@ def _experiment(data: str, output: Path, seed: int, name: str, **parts: Any) -> 
             "seed": seed,
             "output": str(output / f"demo-{data}-seed{seed}" / name),
             "data": settings["data"],
-            "training": {"learning_rate": 0.05, "weight_decay": 5.0e-4, "schedule": "one-cycle", **settings["training"]},
+            "training": {
+                "learning_rate": 0.05,
+                "weight_decay": 5.0e-4,
+                "schedule": "one-cycle",
+                **settings["training"],
+            },
             **parts,
         }
     )

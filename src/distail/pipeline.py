@@ -13,18 +13,25 @@ from typing import Any
 import torch
 
 from distail import files
-from distail.config import SAME, Experiment, Model, Student, Teacher, Training
-from distail.data.batches import ImageBatches
+from distail.config import Experiment, Model, Training
+from distail.data.batches import ImageBatches, evaluation_batches
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.seeding import stream_key
-from distail.errors import ConfigError, DistailError, ModelError, listed
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.models import FeatureTap, create_model
 from distail.models.summary import count_macs, count_parameters
-from distail.models.weights import load_weights, read_metadata, save_weights
+from distail.models.weights import load_weights, save_weights
 from distail.objective.method import Method
-from distail.objective.presets import create_method
+from distail.preflight import (
+    DEFAULT_SHORTCUT,
+    build_method,
+    check,
+    check_classes,
+    needs_teacher,
+    teacher_method,
+    teacher_model,
+)
 from distail.report.comparison import report_view
 from distail.report.page import write_page
 from distail.run_folder import SCHEMA_VERSION, RunFolder
@@ -32,7 +39,7 @@ from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import Fitted, Stage, fit
 from distail.training.machine import Machine, choose_machine
-from distail.training.predict import predict
+from distail.training.predict import EVALUATION_BATCH, predict
 from distail.training.progress import Reporter, default_reporter
 from distail.training.step import frozen
 
@@ -150,10 +157,10 @@ class _Run:
         fitted = None
         stored = self.folder.weights("teacher")
         if options.checkpoint is not None and not stored.is_file():
-            _check_classes(options.checkpoint, data.class_names)
+            check_classes(options.checkpoint, data.class_names)
             load_weights(network.model, options.checkpoint, what="teacher")
         else:
-            method = create_method("ce", class_counts=data.class_counts, supervised=options.supervised)
+            method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
         if machine.is_main and not stored.is_file():
@@ -168,25 +175,18 @@ class _Run:
         if options.checkpoint is not None:
             load_weights(network.model, options.checkpoint, what="student")
         with _seeded(self.experiment.seed, "method"):
-            method = create_method(
-                self.experiment.method,
-                class_counts=data.class_counts,
-                student_dim=network.feature_dim,
-                teacher_dim=teacher.feature_dim if teacher else None,
-            ).to(machine.device)
+            method = build_method(
+                self.experiment, data.class_counts, network.feature_dim, teacher.feature_dim if teacher else None
+            )
         training = self.experiment.training
         fitted = self.fit("student", network, teacher, method, training, data, machine, history)
         if machine.is_main:
             save_weights(network.model, self.folder.weights("student"), _description(options.model, data))
         return network, fitted
 
-    def network(
-        self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine
-    ) -> FeatureTap:
+    def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
         with _seeded(self.experiment.seed, f"{stage}-weights"):
             tap = build_network(model, classifier, data)
-        if model.weights is not None:
-            load_weights(tap.model, model.weights, what=stage)
         layout = torch.channels_last if machine.channels_last else torch.contiguous_format
         return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
@@ -222,11 +222,27 @@ class _Run:
             logits = predict(tap, data.validation, data.mean, data.std, machine)
             return evaluate_predictions(logits, data.validation.labels, data.class_counts)
 
+        listen = frozen(teacher, machine) if teacher else None
+
+        def prepare() -> None:
+            assert listen is not None
+            batches = evaluation_batches(
+                data.train,
+                batch_size=EVALUATION_BATCH,
+                mean=data.mean,
+                std=data.std,
+                device=machine.device,
+                channels_last=machine.channels_last,
+                rank=machine.rank,
+                world_size=machine.world_size,
+            )
+            method.prepare((listen(batch.images), batch.labels) for batch in batches)
+
         return fit(
             Stage(
                 name=stage,
                 student=network,
-                teacher=frozen(teacher, machine) if teacher else None,
+                teacher=listen,
                 method=method.to(machine.device),
                 batches=batches,
                 validate=validate if data.validation else None,
@@ -234,6 +250,7 @@ class _Run:
                 machine=machine,
                 seed=seed,
                 compile=self.experiment.trainer.compile,
+                prepare=prepare if method.needs.class_means else None,
             ),
             CheckpointFolder(self.folder.checkpoints(stage), self.reporter.message),
             history,
@@ -266,7 +283,8 @@ class _Run:
                 "validation": student_fitted.best.validation,
                 "test": test(student)[1],
             }
-        shape = tuple(data.train.images.shape[1:])
+        channels, height, width = data.train.images.shape[1:]
+        shape = (channels, height, width)
         networks = {"teacher": teacher, "student": student}
         figures = {
             "schema_version": SCHEMA_VERSION,
@@ -293,59 +311,6 @@ class _Run:
         return figures
 
 
-def check(experiment: Experiment) -> None:
-    """Everything that can be known to be wrong before images are read.
-
-    Raises:
-        ConfigError: all problems with methods, networks and files, listed.
-    """
-    problems: list[str] = []
-
-    def collect(where: str, attempt: Any) -> Any:
-        try:
-            return attempt()
-        except DistailError as error:
-            problems.append(f"{where}: {error}")
-            return None
-
-    student, teacher = experiment.student, experiment.teacher
-    collect("student.model", lambda: _probe(student.model, student.classifier))
-    method = collect("method", lambda: _example_method(experiment))
-    if method is not None and method.needs.teacher and teacher is None:
-        problems.append(
-            f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
-            "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
-        )
-    if teacher is not None and not teacher.is_previous_epoch:
-        model = teacher_model(experiment)
-        collect("teacher.model", lambda: _probe(model, teacher.classifier))
-        collect(
-            "teacher.supervised", lambda: create_method("ce", class_counts=[2, 1], supervised=teacher.supervised)
-        )
-    paths = {
-        "teacher.checkpoint": teacher.checkpoint if teacher else None,
-        "student.checkpoint": student.checkpoint,
-        "student.model.weights": student.model.weights,
-        "teacher.model.weights": teacher.model.weights if teacher else None,
-    }
-    problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
-
-
-def needs_teacher(experiment: Experiment) -> bool:
-    """Whether the experiment's method listens to a teacher at all."""
-    return bool(_example_method(experiment).needs.teacher)
-
-
-def teacher_model(experiment: Experiment) -> Model:
-    """The teacher's network; `same` is the student's own architecture."""
-    assert experiment.teacher is not None
-    model = experiment.teacher.model
-    return experiment.student.model if model.name == SAME else model
-
-
 def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
     """A tapped network that fits the data."""
     channels, height, width = data.train.images.shape[1:]
@@ -354,9 +319,12 @@ def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureT
         model.name,
         num_classes=classes,
         in_channels=channels,
+        shortcut=model.shortcut or DEFAULT_SHORTCUT,
         classifier=classifier,
         image_size=min(height, width),
-        **({"shortcut": model.shortcut} if model.shortcut else {}),
+        weights=model.weights,
+        mean=data.mean,
+        std=data.std,
     )
     return FeatureTap(bare, classes)
 
@@ -373,39 +341,6 @@ def versions(machine: Machine) -> dict[str, str]:
         "precision": machine.precision,
         "processes": str(machine.world_size),
     }
-
-
-def _example_method(experiment: Experiment) -> Method:
-    return create_method(experiment.method, class_counts=[2, 1], student_dim=8, teacher_dim=8)
-
-
-def _probe(model: Model, classifier: str) -> None:
-    with torch.device("meta"):
-        create_model(
-            model.name,
-            num_classes=2,
-            classifier=classifier,
-            **({"shortcut": model.shortcut} if model.shortcut else {}),
-        )
-
-
-def _check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
-    stored = read_metadata(checkpoint).get("class_names")
-    if stored is None:
-        return
-    names = tuple(json.loads(stored))
-    if sorted(names) != sorted(class_names):
-        missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
-        raise ModelError(
-            f"the teacher {str(checkpoint)!r} knows {len(names)} classes, the data has {len(class_names)}; "
-            f"only in the data: {missing[:8]}, only in the teacher: {extra[:8]}"
-        )
-    if names != class_names:
-        first = next(i for i, (a, b) in enumerate(zip(names, class_names, strict=True)) if a != b)
-        raise ModelError(
-            f"the teacher {str(checkpoint)!r} has the data's classes in another order: class {first} is "
-            f"{names[first]!r} for the teacher and {class_names[first]!r} in the data"
-        )
 
 
 def _description(model: Model, data: PreparedData) -> dict[str, str]:

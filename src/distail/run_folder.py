@@ -54,7 +54,9 @@ class RunFolder:
         try:
             figures = json.loads(self.result.read_text(encoding="utf-8"))
         except (ValueError, OSError) as error:
-            raise CheckpointError(f"{self.result} cannot be read ({error}); remove it to finish the run again") from None
+            raise CheckpointError(
+                f"{self.result} cannot be read ({error}); remove it to finish the run again"
+            ) from None
         if not isinstance(figures, dict) or figures.get("schema_version") != SCHEMA_VERSION:
             raise CheckpointError(f"{self.result} is not a result of this version (schema {SCHEMA_VERSION})")
         return figures

@@ -19,7 +19,9 @@ def list_configs() -> dict[str, str]:
     True
     """
     folder = package_files("distail") / "configs"
-    texts = {entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.name.endswith(".yaml")}
+    texts = {
+        entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    }
     return {name.removesuffix(".yaml"): texts[name] for name in sorted(texts)}
 
 

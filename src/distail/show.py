@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
+
 from distail.errors import ConfigError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.teacher_bias import describe_bias
+from distail.objective.describe import describe_method
+from distail.objective.presets import list_methods
 from distail.report.comparison import report_view
 from distail.report.table import rich_table
 from distail.run_folder import RunFolder
@@ -60,3 +64,22 @@ def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
         else "result.json holds exactly what the stored predictions give.",
         highlight=False,
     )
+
+
+def print_methods(console: Console) -> None:
+    """One line a method: its slots and its paper."""
+    from rich.table import Table
+
+    table = Table("method", "slots", "paper", box=None, pad_edge=False)
+    for name, preset in list_methods().items():
+        slots = ", ".join(f"{slot}: {' + '.join(names)}" for slot, names in preset.slots.items())
+        arxiv = f" (arXiv {preset.arxiv})" if preset.arxiv else ""
+        mark = " [reconstruction]" if preset.reconstruction else ""
+        table.add_row(name, escape(slots), escape(f"{preset.title}: {preset.paper}{arxiv}{mark}"))
+    console.print(table)
+    console.print("\ndistail methods NAME explains one.", highlight=False)
+
+
+def print_method(name: str, console: Console) -> None:
+    """Slots, formula, parameters with defaults, paper, and what is the paper's and what is ours."""
+    console.print(str(describe_method(name)), highlight=False, markup=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill: written aside, synced, renamed, hashed; a damaged one is passed over for the one before."""
+"""Checkpoints that survive a kill: written aside, synced, renamed, hashed; a damaged one is passed over."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from distail import files
 
 # Two, so that a damaged newest file still leaves one to go back to.
 KEPT = 2
+_NAME_OF = "step-{:08d}.safetensors"
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -49,12 +50,25 @@ class CheckpointFolder:
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None; damaged ones are named in a warning and removed."""
         for step in reversed(self.steps()):
-            try:
-                return self._read(self._path(step))
-            except (SafetensorError, OSError, ValueError, KeyError) as error:
-                self._warn(f"checkpoint {self._path(step)} is damaged ({error}); going back to the one before it")
-                self._path(step).unlink(missing_ok=True)
+            found = self.at(step)
+            if found is not None:
+                return found
         return None
+
+    def at(self, step: int) -> Checkpoint | None:
+        """The checkpoint after `step`, or None if there is none or it is damaged."""
+        try:
+            return self._read(self._path(step))
+        except FileNotFoundError:
+            return None
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            self._warn(f"checkpoint {self._path(step)} is damaged ({error}); going back to the one before it")
+            self.remove(step)
+            return None
+
+    def remove(self, step: int) -> None:
+        """Forget one checkpoint."""
+        self._path(step).unlink(missing_ok=True)
 
     def steps(self) -> list[int]:
         """The steps that have a file, rising."""
@@ -63,7 +77,7 @@ class CheckpointFolder:
         return sorted(int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
 
     def _path(self, step: int) -> Path:
-        return self.folder / f"step-{step:08d}.safetensors"
+        return self.folder / _NAME_OF.format(step)
 
     @staticmethod
     def _read(path: Path) -> Checkpoint:
@@ -73,6 +87,8 @@ class CheckpointFolder:
         step, values = int(metadata["step"]), metadata["values"]
         if _digest(step, tensors, values) != metadata["sha256"]:
             raise ValueError("its content does not match its hash")
+        if path.name != _NAME_OF.format(step):
+            raise ValueError(f"it was written after step {step}")
         return Checkpoint(step, tensors, json.loads(values))
 
 

@@ -49,7 +49,7 @@ class History:
         if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(self._events)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(self._events)
         return self._writer
 
 

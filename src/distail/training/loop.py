@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
 from distail.models.outputs import Outputs
 from distail.objective.method import Method, Terms
-from distail.training.checkpoint import CheckpointFolder
+from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.history import History, Row
 from distail.training.machine import Machine
 from distail.training.optimizer import build_optimizer
@@ -44,6 +44,8 @@ class Stage:
     machine: Machine
     seed: int
     compile: bool = False
+    prepare: Callable[[], None] | None = None
+    """What the method must see before its first step; a resumed method has it in its state."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class _Trainer:
     ) -> None:
         self.stage, self.checkpoints, self.history, self.reporter = stage, checkpoints, history, reporter
         self.checkpoint_every = checkpoint_every
+        # Apart from the step checkpoints, which stay small: a memory grows with the number of images.
+        self.memories = CheckpointFolder(checkpoints.folder / "memory", reporter.message)
         self.device = stage.machine.device
         stage.method.reduce = stage.machine.sum_over_processes
         self.step_module = TrainingStep(stage.student, stage.method, stage.machine)
@@ -92,16 +96,14 @@ class _Trainer:
 
     def run(self, request: StopRequest) -> None:
         stage = self.stage
-        found = self.checkpoints.latest()
-        if found is not None:
-            self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
+        self.clock = time.perf_counter()
+        self._resume()
         if stage.machine.is_main:
             self.history.rewind(stage.name, self.state.history)
         forward = _wrapped(self.step_module, stage)
         steps = stage.batches.steps_per_epoch
         self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
         stage.student.train()
-        self.clock = time.perf_counter()
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
             stage.method.begin_epoch(epoch, stage.training.epochs)
@@ -115,6 +117,21 @@ class _Trainer:
                     raise Interrupted(request.signal_number)
         self._checkpoint()
 
+    def _resume(self) -> None:
+        stage = self.stage
+        while (found := self.checkpoints.latest()) is not None:
+            memory = self.memories.at(found.step) if stage.method.needs.memory else found
+            if memory is None:
+                self.reporter.message(f"{stage.name}: no memory of step {found.step}; going back to the one before it")
+                self.checkpoints.remove(found.step)
+                continue
+            self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
+            if stage.method.needs.memory:
+                stage.method.load_memory_state(memory.tensors)
+            return
+        if stage.prepare is not None:
+            stage.prepare()
+
     def _train_on(self, batch: Batch, forward: Callable[..., Terms], epoch: int) -> None:
         stage, state = self.stage, self.state
         steps = stage.batches.steps_per_epoch
@@ -127,7 +144,7 @@ class _Trainer:
         terms = forward(batch.images, batch.labels, batch.index, teacher)
         self.optimizer.zero_grad(set_to_none=True)
         self._watch(terms, teacher)
-        terms.total.backward()
+        torch.autograd.backward(terms.total)
         if stage.training.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, stage.training.gradient_clip)
         self.optimizer.step()
@@ -197,9 +214,14 @@ class _Trainer:
     def _checkpoint(self) -> None:
         self._stop_if_not_finite()
         self._note_time()
-        if self.stage.machine.is_main:
-            captured = capture(self.state, self.stage.student.model, self.stage.method, self.optimizer)
-            self.checkpoints.save(captured)
+        stage = self.stage
+        memory = stage.method.memory_state()
+        if not stage.machine.is_main:
+            return
+        # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
+        if stage.method.needs.memory:
+            self.memories.save(Checkpoint(self.state.step, memory, {}))
+        self.checkpoints.save(capture(self.state, stage.student.model, stage.method, self.optimizer))
 
     def _note_time(self) -> None:
         now = time.perf_counter()
@@ -211,7 +233,7 @@ class _Trainer:
 def _wrapped(module: TrainingStep, stage: Stage) -> Callable[..., Terms]:
     if not stage.compile:
         return module
-    compiled = TrainingStep(torch.compile(module.student), module.method, stage.machine)
+    compiled = TrainingStep(cast(nn.Module, torch.compile(module.student)), module.method, stage.machine)
 
     def forward(images: Tensor, *rest: Any) -> Terms:
         # The last batch of an epoch is smaller: a second compilation for it would cost more than it saves.

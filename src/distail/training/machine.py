@@ -93,5 +93,7 @@ def _existing_device(name: str, fallback: torch.device) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"trainer.device: {name!r} cannot be used here ({reason}). Valid: {', '.join(available)}.") from None
+        raise ConfigError(
+            f"trainer.device: {name!r} cannot be used here ({reason}). Valid: {', '.join(available)}."
+        ) from None
     return fallback if device.type == fallback.type and device.index is None else device

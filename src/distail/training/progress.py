@@ -91,7 +91,9 @@ class Bar:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.finish()
 
 
@@ -109,7 +111,9 @@ def epoch_line(row: Row, epochs: int) -> str:
     'student epoch 1/30  loss 2.5000  learning rate 0.1  900 images/s'
     """
     figures = _figures(row, epochs)
-    return f"{row['stage']} {figures}  learning rate {row['learning_rate']:.4g}  {row['images_per_second']:.0f} images/s"
+    return (
+        f"{row['stage']} {figures}  learning rate {row['learning_rate']:.4g}  {row['images_per_second']:.0f} images/s"
+    )
 
 
 def _figures(row: Row, epochs: int) -> str:

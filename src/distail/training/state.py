@@ -57,7 +57,11 @@ def capture(
 
 
 def restore(
-    checkpoint: Checkpoint, student: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+    checkpoint: Checkpoint,
+    student: nn.Module,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
 ) -> TrainingState:
     """Load networks and optimiser in place and return where the stage stood.
 

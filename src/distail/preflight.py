@@ -1,0 +1,117 @@
+"""Everything that can be known to be wrong before images are read, and what an experiment's words stand for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from distail.config import PREVIOUS_EPOCH, SAME, Experiment, Model
+from distail.errors import ConfigError, DistailError, ModelError, listed
+from distail.models import create_model
+from distail.models.weights import read_metadata
+from distail.objective.method import Method
+from distail.objective.presets import create_method
+
+Built = TypeVar("Built")
+
+DEFAULT_SHORTCUT = "conv"
+
+
+def check(experiment: Experiment) -> None:
+    """Everything that can be known to be wrong before images are read.
+
+    Raises:
+        ConfigError: all problems with methods, networks and files, listed.
+    """
+    problems: list[str] = []
+
+    def collect(where: str, attempt: Callable[[], Built]) -> Built | None:
+        try:
+            return attempt()
+        except DistailError as error:
+            problems.append(f"{where}: {error}")
+            return None
+
+    student, teacher = experiment.student, experiment.teacher
+    collect("student.model", lambda: _probe(student.model, student.classifier))
+    method = collect("method", lambda: _example_method(experiment))
+    if method is not None and method.needs.teacher and teacher is None:
+        problems.append(
+            f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
+            "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
+        )
+    if teacher is not None and not teacher.is_previous_epoch:
+        model = teacher_model(experiment)
+        collect("teacher.model", lambda: _probe(model, teacher.classifier))
+        collect("teacher.supervised", lambda: create_method("ce", class_counts=[2, 1], supervised=teacher.supervised))
+    paths = {
+        "teacher.checkpoint": teacher.checkpoint if teacher else None,
+        "student.checkpoint": student.checkpoint,
+        "student.model.weights": student.model.weights,
+        "teacher.model.weights": teacher.model.weights if teacher else None,
+    }
+    problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
+
+
+def build_method(
+    experiment: Experiment, class_counts: Sequence[int], student_dim: int, teacher_dim: int | None
+) -> Method:
+    """The experiment's method; `teacher: previous_epoch` makes it its own teacher."""
+    composition = dict(experiment.method)
+    if experiment.teacher is not None and experiment.teacher.is_previous_epoch:
+        composition["teacher"] = PREVIOUS_EPOCH
+    return create_method(composition, class_counts=class_counts, student_dim=student_dim, teacher_dim=teacher_dim)
+
+
+def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Method:
+    """What the teacher is trained with: `teacher.supervised`, by default what the method's own paper does."""
+    assert experiment.teacher is not None
+    supervised = experiment.teacher.supervised or _example_method(experiment).teacher_supervised
+    return create_method("ce", class_counts=class_counts, supervised=supervised)
+
+
+def needs_teacher(experiment: Experiment) -> bool:
+    """Whether the experiment's method listens to a teacher at all."""
+    return bool(_example_method(experiment).needs.teacher)
+
+
+def teacher_model(experiment: Experiment) -> Model:
+    """The teacher's network; `same` is the student's own architecture."""
+    assert experiment.teacher is not None
+    model = experiment.teacher.model
+    return experiment.student.model if model.name == SAME else model
+
+
+def _example_method(experiment: Experiment) -> Method:
+    return build_method(experiment, [2, 1], 8, 8)
+
+
+def _probe(model: Model, classifier: str) -> None:
+    with torch.device("meta"):
+        create_model(model.name, num_classes=2, classifier=classifier, shortcut=model.shortcut or DEFAULT_SHORTCUT)
+
+
+def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
+    stored = read_metadata(checkpoint).get("class_names")
+    if stored is None:
+        return
+    names = tuple(json.loads(stored))
+    if sorted(names) != sorted(class_names):
+        missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
+        raise ModelError(
+            f"the teacher {str(checkpoint)!r} knows {len(names)} classes, the data has {len(class_names)}; "
+            f"only in the data: {missing[:8]}, only in the teacher: {extra[:8]}"
+        )
+    if names != class_names:
+        first = next(i for i, (a, b) in enumerate(zip(names, class_names, strict=True)) if a != b)
+        raise ModelError(
+            f"the teacher {str(checkpoint)!r} has the data's classes in another order: class {first} is "
+            f"{names[first]!r} for the teacher and {class_names[first]!r} in the data"
+        )

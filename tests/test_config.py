@@ -1,0 +1,227 @@
+"""Experiments: what is accepted, what is refused, and in which words."""
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distail.config import Experiment, Training, apply_overrides, read_yaml
+from distail.errors import ConfigError
+
+MINIMAL = {"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"}
+WHOLE = """
+name: cifar100-lt-bkd
+seed: 0
+output: runs/cifar100-lt-bkd-seed0
+data: {name: cifar100, root: null, imbalance_factor: 100, profile: exp, validation: 0.1, augment: [crop, flip], sampler: instance}
+teacher: {model: {name: resnet32, shortcut: pad}, supervised: ce, checkpoint: null, views: 0, training: {epochs: 200}}
+student: {model: resnet32, checkpoint: null, classifier: linear}
+method: {name: bkd, temperature: 2.0}
+training: {epochs: 200, batch_size: 128, optimizer: sgd, learning_rate: 0.1, momentum: 0.9, weight_decay: 2.0e-4, gradient_clip: null,
+           schedule: {name: step, milestones: [160, 180], factors: [0.01, 0.0001], warmup_epochs: 5}}
+trainer: {device: auto, precision: auto, checkpoint_every_steps: 200}
+"""
+
+
+def refusal(**changes):
+    with pytest.raises(ConfigError) as caught:
+        Experiment.from_mapping({**MINIMAL, **changes})
+    return str(caught.value)
+
+
+def test_the_example_of_the_design_is_valid_and_read_as_written():
+    experiment = Experiment.from_mapping(yaml.safe_load(WHOLE))
+    assert experiment.teacher.model.shortcut == "pad"
+    assert experiment.teacher.supervised == {"name": "ce"}
+    assert experiment.training.schedule.factors == (0.01, 0.0001)
+    assert experiment.method == {"name": "bkd", "temperature": 2.0}
+    assert experiment.output.as_posix() == "runs/cifar100-lt-bkd-seed0"
+
+
+def test_the_resolved_experiment_reads_back_as_the_same_one(tmp_path):
+    experiment = Experiment.from_mapping(yaml.safe_load(WHOLE))
+    path = tmp_path / "config.yaml"
+    path.write_text(experiment.to_yaml())
+    assert Experiment.from_yaml(path) == experiment
+
+
+def test_output_follows_name_and_seed():
+    assert Experiment.from_mapping({**MINIMAL, "seed": 7}).output.as_posix() == "runs/quick-seed7"
+    assert Experiment.from_mapping({**MINIMAL, "output": "elsewhere"}).output.as_posix() == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "nearest"),
+    [
+        ({"seeds": 1}, "seeds", "seed"),
+        ({"data": {"name": "digits", "imbalance": 3}}, "data.imbalance", "imbalance_factor"),
+        ({"training": {"epoch": 3}}, "training.epoch", "epochs"),
+        ({"training": {"schedule": {"name": "cosine", "warmup": 1}}}, "training.schedule.warmup", "warmup_epochs"),
+        ({"teacher": {"model": "same", "view": 1}}, "teacher.view", "views"),
+        ({"teacher": {"model": {"name": "x", "short": 1}}}, "teacher.model.short", "shortcut"),
+        ({"student": {"model": "resnet8", "check": "x"}}, "student.check", "checkpoint"),
+        ({"trainer": {"devices": "cpu"}}, "trainer.devices", "device"),
+        ({"teacher": {"model": "same", "training": {"epoch": 1}}}, "teacher.training.epoch", "epochs"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_name(changes, where, nearest):
+    message = refusal(**changes)
+    assert f"{where}: unknown key. Did you mean '{nearest}'?" in message
+
+
+def test_every_problem_is_told_at_once():
+    message = refusal(
+        seed=-1,
+        data={"name": "digits", "validation": 1.5, "sampler": "class-balanced"},
+        training={"epochs": 0, "learning_rate": "fast"},
+        typo=1,
+    )
+    assert message.startswith("6 problems in the experiment:")
+    for part in ("seed", "data.validation", "data.sampler", "training.epochs", "training.learning_rate", "typo"):
+        assert f"- {part}: " in message
+    assert "Did you mean 'class_balanced'?" in message
+    assert "not 'fast'" in message
+
+
+def test_a_missing_part_is_named():
+    with pytest.raises(ConfigError, match="data: missing"):
+        Experiment.from_mapping({"name": "x", "student": "resnet8", "method": "ce"})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        ({"name": "step"}, "needs milestones"),
+        ({"name": "step", "milestones": [1, 2], "factors": [0.1]}, "one factor for each milestone"),
+        ({"name": "step", "milestones": [5, 2], "factors": [0.1, 0.2]}, "must rise"),
+    ],
+)
+def test_schedules_that_do_not_fit_together(schedule, said):
+    assert said in refusal(training={"schedule": schedule})
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, 0.0])
+def test_a_learning_rate_must_be_a_positive_number(number):
+    assert "training.learning_rate" in refusal(training={"learning_rate": number})
+
+
+@pytest.mark.parametrize("name", ["", "../escape", "a/b", "-flag", "ü", "x" * 200])
+def test_a_name_that_is_no_folder_name(name):
+    assert "name" in refusal(name=name)
+
+
+def test_the_teacher_is_trained_with_what_differs():
+    experiment = Experiment.from_mapping(
+        {
+            **MINIMAL,
+            "teacher": {"model": "same", "training": {"epochs": 3, "schedule": "cosine"}},
+            "training": {
+                "epochs": 9,
+                "batch_size": 7,
+                "schedule": {"name": "step", "milestones": [1], "factors": [0.1]},
+            },
+        }
+    )
+    assert experiment.teacher_training == Training(epochs=3, batch_size=7, schedule={"name": "cosine"})
+    assert experiment.training.epochs == 9
+
+
+def test_previous_epoch_is_a_teacher():
+    experiment = Experiment.from_mapping({**MINIMAL, "teacher": "previous_epoch"})
+    assert experiment.teacher.is_previous_epoch
+    assert Experiment.from_mapping(yaml.safe_load(experiment.to_yaml())) == experiment
+
+
+def test_overrides_reach_any_depth_and_read_yaml_values():
+    raw = {**MINIMAL, "teacher": None}
+    changed = apply_overrides(
+        raw,
+        [
+            "training.schedule.name=cosine",
+            "method.name=bkd",
+            "method.beta=0.5",
+            "data.augment=[crop]",
+            "teacher.model=same",
+        ],
+    )
+    experiment = Experiment.from_mapping(changed)
+    assert experiment.training.schedule.name == "cosine"
+    assert experiment.method == {"name": "bkd", "beta": 0.5}
+    assert experiment.data.augment == ("crop",)
+    assert experiment.teacher.model.name == "same"
+
+
+def test_overriding_a_whole_section_by_its_name():
+    changed = apply_overrides({**MINIMAL, "method": {"name": "bkd", "beta": 0.5}}, ["method=kd"])
+    assert Experiment.from_mapping(changed).method == {"name": "kd"}
+
+
+def test_overrides_do_not_change_what_they_are_laid_over():
+    raw = {**MINIMAL, "training": {"epochs": 1}}
+    apply_overrides(raw, ["training.epochs=2"])
+    assert raw["training"] == {"epochs": 1}
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "a..b=1", "training.epochs=[", "1a=2"])
+def test_overrides_that_cannot_be_read(override):
+    with pytest.raises(ConfigError, match="overrides that cannot be read"):
+        apply_overrides(MINIMAL, [override])
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path):
+    (tmp_path / "bkd.yaml").write_text("name: x")
+    with pytest.raises(ConfigError, match=r"no configuration file .*bdk\.yaml.*Did you mean 'bkd\.yaml'"):
+        read_yaml(tmp_path / "bdk.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"- a\n- b", "must hold a mapping"),
+        (b"", "must hold a mapping"),
+        (b"a: [", "not valid YAML"),
+        (b"a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+        (b"\xff\xfe\x00", "not a text file"),
+    ],
+)
+def test_files_that_are_no_experiment(tmp_path, content, said):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=said):
+        read_yaml(path)
+
+
+def test_a_folder_is_not_a_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_yaml(tmp_path)
+
+
+KEYS = st.sampled_from(["name", "seed", "data", "teacher", "student", "method", "training", "trainer", "model", "x"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(KEYS, VALUES, max_size=8))
+def test_whatever_is_given_the_answer_is_an_experiment_or_a_config_error(raw):
+    try:
+        experiment = Experiment.from_mapping({**MINIMAL, **raw})
+    except ConfigError:
+        return
+    assert experiment.name
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text(max_size=200))
+def test_any_text_is_a_mapping_or_a_config_error(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape") if text.isprintable() else path.write_bytes(
+        text.encode("utf-8", "replace")
+    )
+    try:
+        assert isinstance(read_yaml(path), dict)
+    except ConfigError:
+        pass

@@ -1,0 +1,267 @@
+"""The loop on data small enough to run in a second: resuming, stopping, and refusing to go on."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from distail.config import Training
+from distail.data.batches import ImageBatches
+from distail.data.images import LabelledImages
+from distail.errors import CheckpointError, TrainingError
+from distail.evaluation.metrics import evaluate_predictions
+from distail.models import FeatureTap, Outputs
+from distail.objective.presets import create_method
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.history import History
+from distail.training.loop import Stage, fit
+from distail.training.machine import Machine
+from distail.training.progress import Silent
+from distail.training.stopping import Interrupted
+
+COUNTS = (20, 10, 5)
+CPU = Machine(torch.device("cpu"), "fp32")
+
+
+class Network(nn.Module):
+    """Has dropout and batch norm: both must survive a resume."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.2))
+        self.classifier = nn.Linear(4 * 36, 3)
+
+    def forward(self, images):
+        return self.classifier(self.body(images))
+
+
+def images():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat_interleave(torch.tensor(COUNTS))
+    pixels = torch.randint(0, 160, (len(labels), 1, 8, 8), generator=generator, dtype=torch.uint8)
+    pixels[torch.arange(len(labels)), 0, labels + 2] = 255
+    return LabelledImages(pixels, labels)
+
+
+def stage(method="kd", *, teacher=True, validate=None, machine=CPU, **training):
+    torch.manual_seed(1)
+    student, data = FeatureTap(Network(), 3), images()
+    teacher_network = FeatureTap(Network(), 3).eval()
+
+    def listen(batch):
+        with torch.no_grad():
+            return teacher_network(batch)
+
+    return Stage(
+        name="student",
+        student=student,
+        teacher=listen if teacher else None,
+        method=create_method(method, class_counts=COUNTS),
+        batches=ImageBatches(
+            data, batch_size=8, mean=[0.4], std=[0.2], augment=["crop", "flip"], num_classes=3, seed=5
+        ),
+        validate=validate,
+        training=Training(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.05, **training}),
+        machine=machine,
+        seed=5,
+    )
+
+
+def train(stage, folder, every=4, reporter=None):
+    return fit(stage, CheckpointFolder(folder / "checkpoints"), History(folder), reporter or Silent(), every)
+
+
+class StopAfter(Silent):
+    """Sends this process a signal after some steps, as Ctrl-C would."""
+
+    def __init__(self, steps, number=signal.SIGINT):
+        self.left, self.number = steps, number
+
+    def step(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+def weights(stage):
+    return {name: value.clone() for name, value in stage.student.model.state_dict().items()}
+
+
+def assert_equal_weights(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def balanced(tap):
+    data = images()
+    was = tap.training
+    tap.eval()
+    with torch.no_grad():
+        logits = tap(data.images.float() / 255).logits
+    tap.train(was)
+    return evaluate_predictions(logits, data.labels, COUNTS)
+
+
+@pytest.mark.parametrize("method", ["ce", "kd", "bkd", "drkd"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_stopped_and_resumed_training_ends_bit_for_bit_like_one_that_was_not(tmp_path, method, optimizer):
+    options = {"teacher": method != "ce", "validate": balanced, "optimizer": optimizer}
+    whole = stage(method, **options)
+    fitted = train(whole, tmp_path / "whole")
+    for stop_after in (1, 6):
+        part = stage(method, **options)
+        with pytest.raises(Interrupted):
+            train(part, tmp_path / "parts", reporter=StopAfter(stop_after))
+    last = stage(method, **options)
+    resumed = train(last, tmp_path / "parts")
+    assert_equal_weights(weights(whole), weights(last))
+    timeless = ("seconds", "images_per_second")
+    strip = [[{k: v for k, v in row.items() if k not in timeless} for row in run.history] for run in (fitted, resumed)]
+    assert strip[0] == strip[1]
+    assert fitted.best.epoch == resumed.best.epoch
+    assert_equal_weights(fitted.best.weights, resumed.best.weights)
+
+
+def test_a_damaged_newest_checkpoint_costs_only_its_interval(tmp_path):
+    whole = stage()
+    train(whole, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(stage(), tmp_path / "parts", every=3, reporter=StopAfter(8))
+    newest = sorted((tmp_path / "parts" / "checkpoints").iterdir())[-1]
+    newest.write_bytes(newest.read_bytes()[:-10])
+    last = stage()
+    train(last, tmp_path / "parts")
+    assert_equal_weights(weights(whole), weights(last))
+
+
+def test_training_learns(tmp_path):
+    trained = stage("ce", teacher=False, epochs=12, learning_rate=0.02)
+    fitted = train(trained, tmp_path)
+    assert fitted.history[-1]["loss"] < 0.7 * fitted.history[0]["loss"]
+    assert balanced(trained.student)["top1"] > 80
+
+
+def test_the_history_has_one_line_an_epoch_with_terms_that_sum_to_the_loss(tmp_path):
+    fitted = train(stage("kd", validate=balanced), tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert rows == fitted.history
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    for row in rows:
+        assert sum(row["terms"].values()) == pytest.approx(row["loss"], rel=1e-5)
+        assert set(row["terms"]) == {"supervised", "distillation"}
+        assert 0 <= row["validation"]["top1"] <= 100
+
+
+def test_the_mean_loss_of_an_epoch_weighs_samples_not_batches(tmp_path):
+    frozen = stage("ce", teacher=False, epochs=1, learning_rate=1e-30)
+    frozen.student.model.body[1].eval()
+    losses, sizes = [], []
+    method = frozen.method
+    original = method.forward
+
+    def spy(student, teacher, target, *, index=None):
+        terms = original(student, teacher, target, index=index)
+        losses.append(terms.per_sample.detach().clone())
+        sizes.append(len(target))
+        return terms
+
+    method.forward = spy
+    fitted = train(frozen, tmp_path)
+    assert sizes == [8, 8, 8, 8, 3]
+    assert fitted.history[0]["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
+
+
+def test_sigterm_is_told_apart_from_sigint(tmp_path):
+    with pytest.raises(Interrupted) as caught:
+        train(stage(), tmp_path, reporter=StopAfter(2, signal.SIGTERM))
+    assert caught.value.signal_number == signal.SIGTERM
+    assert CheckpointFolder(tmp_path / "checkpoints").steps() == [2]
+
+
+def test_handlers_are_put_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    train(stage(epochs=1), tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_loss_that_is_not_finite_stops_says_where_and_keeps_the_last_good_checkpoint(tmp_path):
+    bad = stage(learning_rate=1e30, epochs=4)
+    with pytest.raises(TrainingError, match=r"the loss is not finite at step \d+ \(epoch \d+, step \d of 5\)"):
+        train(bad, tmp_path, every=1)
+    kept = CheckpointFolder(tmp_path / "checkpoints").latest()
+    assert kept is not None
+    assert kept.step >= 1
+
+
+def test_a_teacher_that_is_not_finite_is_named(tmp_path):
+    def broken(batch):
+        return Outputs(torch.full((len(batch), 3), float("nan")), None)
+
+    with pytest.raises(TrainingError, match="the teacher's logits are not finite at step 0"):
+        train(replace(stage(), teacher=broken), tmp_path)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    train(stage(epochs=1), tmp_path)
+    other = stage()
+    wide = FeatureTap(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), 3)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        train(replace(other, student=wide), tmp_path)
+
+
+def test_gradient_clipping_limits_the_step(tmp_path):
+    clipped = stage(
+        "ce", teacher=False, epochs=1, gradient_clip=1e-6, momentum=0.0, weight_decay=0.0, learning_rate=1.0
+    )
+    before = {name: value.clone() for name, value in clipped.student.named_parameters()}
+    train(clipped, tmp_path)
+    moved = sum((value - before[name]).norm().item() for name, value in clipped.student.named_parameters())
+    assert 0 < moved < 5 * 1e-6 * 6
+
+
+def test_a_line_cut_off_by_a_kill_does_not_break_the_history(tmp_path):
+    train(stage(epochs=2), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(path.read_text()[:-20])
+    assert [row["epoch"] for row in History(tmp_path).rows()] == [0]
+
+
+def test_rewinding_one_stage_keeps_the_other(tmp_path):
+    history = History(tmp_path)
+    rows = [{"stage": "teacher", "epoch": 0}, {"stage": "student", "epoch": 0}, {"stage": "student", "epoch": 1}]
+    for row in rows:
+        history.append(row)
+    history.rewind("student", rows[1:2])
+    history.close()
+    assert history.rows() == rows[:2]
+
+
+def test_tensorboard_events_carry_the_terms_by_name(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = History(tmp_path)
+    fit(stage("kd", validate=balanced), CheckpointFolder(tmp_path / "c"), history, Silent(), 100)
+    history.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {"student/loss", "student/terms/supervised", "student/validation/groups/thirds/tail"} <= tags
+    assert [event.step for event in events.Scalars("student/loss")] == [0, 1, 2]
+
+
+def test_bf16_trains_too(tmp_path):
+    trained = stage("bkd", machine=Machine(torch.device("cpu"), "bf16"), epochs=1)
+    assert train(trained, tmp_path).history[0]["loss"] > 0
+
+
+@pytest.mark.slow
+def test_compiled_training_gives_the_same_history_but_for_rounding(tmp_path):
+    plain, compiled = stage(epochs=1), replace(stage(epochs=1), compile=True)
+    first = train(plain, tmp_path / "plain").history[0]
+    second = train(compiled, tmp_path / "compiled").history[0]
+    assert second["loss"] == pytest.approx(first["loss"], rel=0.05)
