@@ -6,14 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from distail.functional.checks import check_logits, check_same_shape, check_target, check_temperature
 from distail.functional.divergence import kl_of_log_probabilities
-from distail.functional.numerics import (
-    at_least_float32,
-    check_logits,
-    check_same_shape,
-    check_target,
-    check_temperature,
-)
+from distail.functional.numerics import at_least_float32, is_label
 
 
 def decoupled_divergence(
@@ -45,21 +40,17 @@ def decoupled_divergence(
     odds_s_B, others_s_BC = _label_against_others(student_logits, target, temperature)
     odds_t_B, others_t_BC = _label_against_others(teacher_logits.detach(), target, temperature)
     target_class_B = kl_of_log_probabilities(_two_way(odds_t_B), _two_way(odds_s_B))
-    is_label_BC = _is_label(student_logits, target)
-    distance_BC = (others_t_BC - others_s_BC).masked_fill(is_label_BC, 0.0)
+    label_BC = is_label(target, student_logits.shape[1])
+    distance_BC = (others_t_BC - others_s_BC).masked_fill(label_BC, 0.0)
     return target_class_B, (others_t_BC.exp() * distance_BC).sum(dim=1)
 
 
 def _label_against_others(logits_BC: Tensor, target_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-odds of the label (B,), and log-probabilities among the other classes (B, C): minus infinity at the label."""
     scaled_BC = at_least_float32(logits_BC) / temperature
-    others_BC = scaled_BC.masked_fill(_is_label(logits_BC, target_B), -torch.inf)
+    others_BC = scaled_BC.masked_fill(is_label(target_B, logits_BC.shape[1]), -torch.inf)
     mass_B1 = others_BC.logsumexp(dim=1, keepdim=True)
     return (scaled_BC.gather(1, target_B[:, None]) - mass_B1).squeeze(1), others_BC - mass_B1
-
-
-def _is_label(logits_BC: Tensor, target_B: Tensor) -> Tensor:
-    return target_B[:, None] == torch.arange(logits_BC.shape[1], device=target_B.device)
 
 
 def _two_way(log_odds_B: Tensor) -> Tensor:

@@ -5,13 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from distail.functional.numerics import (
-    at_least_float32,
-    check_logits,
-    check_same_shape,
-    check_temperature,
-    log_probabilities,
-)
+from distail.functional.checks import check_logits, check_same_shape, check_temperature
+from distail.functional.numerics import at_least_float32, log_probabilities
 
 
 def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: float) -> Tensor:

@@ -8,14 +8,9 @@ import torch
 from torch import Tensor
 
 from distail.errors import MethodError
+from distail.functional.checks import check_logits, check_same_shape, check_temperature, counts_of
 from distail.functional.divergence import kl_of_log_probabilities
-from distail.functional.numerics import (
-    at_least_float32,
-    check_logits,
-    check_same_shape,
-    check_temperature,
-    counts_of,
-)
+from distail.functional.numerics import at_least_float32
 
 
 def class_thirds(class_counts: Sequence[int] | Tensor) -> tuple[tuple[int, ...], ...]:

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from distail.errors import MethodError
-from distail.functional.numerics import FLOOR, at_least_float32, check_same_shape
+from distail.functional.checks import check_same_shape
+from distail.functional.numerics import FLOOR, at_least_float32
 
 EXACT_UP_TO = 2000  # classes; the exact assignment costs their third power
 ROWS = 1024  # rows of cosines that exist at a time in the greedy assignment

@@ -6,13 +6,8 @@ import torch
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.numerics import (
-    at_least_float32,
-    check_logits,
-    check_number,
-    check_target,
-    check_temperature,
-)
+from distail.functional.checks import check_logits, check_number, check_target, check_temperature
+from distail.functional.numerics import at_least_float32
 
 
 def swap_rectify(teacher_logits: Tensor, target: Tensor) -> Tensor:

@@ -7,15 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distail.errors import MethodError, unknown_name
-from distail.functional.numerics import (
-    FLOOR,
-    at_least_float32,
-    check_logits,
-    check_number,
-    check_same_shape,
-    check_target,
-)
+from distail.functional.checks import check_choice, check_logits, check_number, check_same_shape, check_target
+from distail.functional.numerics import FLOOR, at_least_float32
 from distail.functional.supervised import cross_entropy
 
 RATIOS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
@@ -116,9 +109,7 @@ def ratio_of_losses(student_B: Tensor, teacher_B: Tensor) -> Tensor:
 
 
 def check_ratio(ratio: str) -> str:
-    if ratio not in RATIOS:
-        raise MethodError(unknown_name("ratio", ratio, RATIOS))
-    return ratio
+    return check_choice("ratio", ratio, RATIOS)
 
 
 def check_max_weight(max_weight: float | None) -> float | None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from distail.functional.numerics import at_least_float32, check_logits, check_target, log_probabilities, of_target
+from distail.functional.checks import check_logits, check_target
+from distail.functional.numerics import at_least_float32, is_label, log_probabilities, of_target
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def subtract_margin(logits: Tensor, target: Tensor, margins: Tensor, scale: floa
     check_target(target, logits)
     logits = at_least_float32(logits)
     margins_B1 = margins.to(logits.dtype)[target][:, None]
-    return scale * (logits / classifier_scale - margins_B1 * one_hot(target, logits.shape[1]))
+    return scale * (logits / classifier_scale - margins_B1 * is_label(target, logits.shape[1]))
 
 
 def adjust_logits(logits: Tensor, log_share: Tensor, tau: float = 1.0) -> Tensor:

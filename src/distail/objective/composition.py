@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distail.errors import MethodError, listed, unknown_name
-from distail.functional.numerics import check_number, check_temperature, counts_of
+from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
 from distail.objective.context import Setup
 from distail.objective.divergences import DIVERGENCES
 from distail.objective.memory import TEACHERS
@@ -97,8 +97,8 @@ def build(
     setup = Setup(
         class_counts=counts_of(class_counts),
         temperature=check_temperature(asked["temperature"]),
-        student_dim=student_dim,
-        teacher_dim=teacher_dim,
+        student_dim=None if student_dim is None else check_whole("student_dim", student_dim, least=1),
+        teacher_dim=None if teacher_dim is None else check_whole("teacher_dim", teacher_dim, least=1),
     )
     weights = {
         key.removesuffix("_weight"): check_number(key, asked[key], least=0.0) for key in TERM_WEIGHTS if key in asked

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from distail.errors import MethodError, unknown_name
-from distail.objective.composition import COMMON, DEFAULTS, parse
+from distail.functional.checks import check_choice
+from distail.objective.composition import COMMON, DEFAULTS, Entry, parse
 from distail.objective.presets import PRESETS, RECONSTRUCTION, Preset
 
 
@@ -69,9 +69,7 @@ def describe_method(name: str) -> Description:
       temperature            2.0          every method
     ...
     """
-    if name not in PRESETS:
-        raise MethodError(unknown_name("method", name, PRESETS))
-    preset = PRESETS[name]
+    preset = PRESETS[check_choice("method", name, PRESETS)]
     common = {**dict.fromkeys(COMMON, 1.0), **DEFAULTS, **preset.composition}
     parameters = [Parameter(key, common[key], "every method") for key in COMMON]
     for entries in parse({**DEFAULTS, **preset.composition}).values():
@@ -80,4 +78,7 @@ def describe_method(name: str) -> Description:
             for entry in entries
             for key, default in entry.defaults.items()
         ]
+    if "divergence" in preset.slots and "representation" not in preset.slots:
+        form = Entry("teacher", "previous_epoch", {})
+        parameters += [Parameter(key, default, "with teacher=previous_epoch") for key, default in form.defaults.items()]
     return Description(name, preset, tuple(parameters))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.numerics import check_logits, check_same_shape, check_target
+from distail.functional.checks import check_logits, check_same_shape, check_target
 from distail.models.outputs import Outputs
 
 

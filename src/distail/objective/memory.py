@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import CheckpointError, MethodError, listed
-from distail.functional.numerics import check_number, check_range
+from distail.functional.checks import check_number, check_range, check_whole
 from distail.objective.context import Needs, Progress, Reduce, Setup
 from distail.objective.exact import Exact
 
@@ -44,9 +44,7 @@ class PreviousEpoch(nn.Module):
 
     def __init__(self, setup: Setup, *, final_weight: float = 0.8, num_samples: int | None = None) -> None:
         super().__init__()
-        size = sum(setup.class_counts) if num_samples is None else num_samples
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise MethodError(f"num_samples is {num_samples!r}; expected a whole number of at least 1")
+        size = check_whole("num_samples", sum(setup.class_counts) if num_samples is None else num_samples, least=1)
         self.final_weight = check_number("final_weight", final_weight, least=0.0, most=1.0)
         self.share = Exact(torch.tensor(self.final_weight, dtype=torch.float64), persistent=False)
         shape = (size, setup.num_classes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import MethodError
+from distail.functional.checks import check_whole
 from distail.functional.numerics import at_least_float32
 from distail.models.outputs import Outputs
 from distail.objective.context import Context, Needs, Progress, Reduce, Reply, Setup
@@ -149,11 +150,12 @@ class Method(nn.Module):
         Raises:
             MethodError: not ``0 <= epoch < epochs``.
         """
-        if not 0 <= epoch < epochs:
-            raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to epochs - 1, since epochs count from 0")
+        epoch, epochs = check_whole("epoch", epoch, least=0), check_whole("epochs", epochs, least=1)
+        if epoch >= epochs:
+            raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to {epochs - 1}, since epochs count from 0")
         if self.previous_epoch is not None:
-            self.previous_epoch.advance(int(epoch), self.reduce)
-        self._set_progress(Progress(int(epoch), int(epochs)))
+            self.previous_epoch.advance(epoch, self.reduce)
+        self._set_progress(Progress(epoch, epochs))
 
     def _set_progress(self, progress: Progress) -> None:
         self.progress = progress

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from distail.errors import MethodError, unknown_name
+from distail.errors import MethodError
+from distail.functional.checks import check_choice
 from distail.objective.composition import build
 from distail.objective.method import Method
 
@@ -232,9 +233,7 @@ def create_method(
         raise MethodError(f"the method is {name_or_composition!r}; expected a name or a mapping of slots")
     given = {**name_or_composition, **parameters}
     name = given.pop("name", None)
-    if name is not None and name not in PRESETS:
-        raise MethodError(unknown_name("method", name, PRESETS))
-    preset = None if name is None else PRESETS[name]
+    preset = None if name is None else PRESETS[check_choice("method", name, PRESETS)]
     return build(
         name or "composition",
         preset.composition if preset else {},

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from distail.errors import MethodError, unknown_name
 from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
-from distail.functional.numerics import check_number, check_target
+from distail.functional.checks import check_choice, check_number, check_target, check_whole
 from distail.functional.rectified_features import class_mean_features
 from distail.models.outputs import Outputs
 from distail.objective.context import Context, Needs, Reduce, Reply, Setup
@@ -45,14 +44,13 @@ class BalancedPrototypes(nn.Module):
     ) -> None:
         super().__init__()
         student_dim, teacher_dim = (setup.width(whose, "balanced_prototypes") for whose in ("student", "teacher"))
-        if assignment not in ASSIGNMENTS:
-            raise MethodError(unknown_name("assignment", assignment, ASSIGNMENTS))
         self.prior_strength = check_number("prior_strength", prior_strength, least=0.0)
-        self.assignment = assignment
+        self.assignment = check_choice("assignment", assignment, ASSIGNMENTS)
         self.prepared = assignment == "identity"
         self.needs = Needs(student_features=True, teacher_features=True, class_means=not self.prepared)
         self.projector = nn.Linear(student_dim, teacher_dim)
-        self.priors = Exact(balanced_prototypes(setup.num_classes, teacher_dim, prototype_seed))
+        seed = check_whole("prototype_seed", prototype_seed, least=0)
+        self.priors = Exact(balanced_prototypes(setup.num_classes, teacher_dim, seed))
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]], reduce: Reduce) -> None:

@@ -13,7 +13,8 @@ from distail.functional import (
     subtract_margin,
     weighted_by_label,
 )
-from distail.functional.numerics import check_number, of_target
+from distail.functional.checks import check_number
+from distail.functional.numerics import of_target
 from distail.functional.supervised import focal_of_cross_entropy
 from distail.objective.context import Context, Progress, Reply, Setup
 from distail.objective.exact import Exact

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from distail.functional import effective_number_weights, power_logits, reweigh_logits, swap_rectify
-from distail.functional.numerics import check_number, of_target
+from distail.functional.checks import check_number
+from distail.functional.numerics import of_target
 from distail.objective.context import Context, Progress, Reply, Setup
 from distail.objective.exact import Exact
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from distail.functional import cross_entropy
-from distail.functional.numerics import check_number, of_target
+from distail.functional.checks import check_number, check_switch
+from distail.functional.numerics import of_target
 from distail.functional.sample_weights import (
     check_max_weight,
     check_ratio,
@@ -47,8 +48,8 @@ class InversePropensity(nn.Module):
         super().__init__()
         self.ratio = check_ratio(ratio)
         self.max_weight = check_max_weight(max_weight)
-        self.normalize = normalize
-        self.cls_gradient = cls_gradient
+        self.normalize = check_switch("normalize", normalize)
+        self.cls_gradient = check_switch("cls_gradient", cls_gradient)
         self.start = check_number("start", start, least=0.0, most=1.0)
         self.weighting = Progress().reached(self.start)
         self.cls_head = nn.Linear(setup.width("student", "inverse_propensity"), setup.num_classes)

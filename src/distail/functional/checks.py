@@ -1,0 +1,128 @@
+"""Checks of what users give: cheap, and without host synchronisation."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distail.errors import MethodError, unknown_name
+
+
+def check_logits(logits_BC: Tensor, what: str) -> None:
+    if logits_BC.ndim != 2 or not logits_BC.is_floating_point():
+        raise MethodError(f"{what} are {_described(logits_BC)}; expected a floating-point tensor of shape (B, C)")
+
+
+def check_target(target_B: Tensor, logits_BC: Tensor) -> None:
+    """Labels: int64, one a sample. Values are checked on the CPU only: elsewhere that would synchronise."""
+    if target_B.dtype != torch.int64 or target_B.ndim != 1:
+        raise MethodError(f"target is {_described(target_B)}; expected int64 of shape (B,)")
+    if len(target_B) != len(logits_BC):
+        raise MethodError(f"target has {len(target_B)} labels for {len(logits_BC)} rows of logits; expected one a row")
+    check_range(target_B, logits_BC.shape[1], "label")
+
+
+def check_range(values_B: Tensor, end: int, what: str) -> None:
+    if values_B.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    outside = values_B[(values_B < 0) | (values_B >= end)]
+    if len(outside):
+        raise MethodError(f"{what} {int(outside[0])} is out of range; expected 0 to {end - 1}")
+
+
+def check_same_shape(first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
+    if first.shape != second.shape:
+        raise MethodError(
+            f"{first_name} have shape {tuple(first.shape)} and {second_name} {tuple(second.shape)}; expected the same"
+        )
+
+
+def check_temperature(temperature: Any) -> float:
+    return check_number("temperature", temperature, above=0.0)
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """A finite number within bounds, or a MethodError that quotes it."""
+    bounds = {
+        "at least": (least, operator.ge),
+        "above": (above, operator.gt),
+        "at most": (most, operator.le),
+        "below": (below, operator.lt),
+    }
+    asked = {words: (bound, holds) for words, (bound, holds) in bounds.items() if bound is not None}
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and all(holds(value, bound) for bound, holds in asked.values())):
+        limits = " and ".join(f"{words} {bound:g}" for words, (bound, _) in asked.items())
+        raise MethodError(f"{name} is {value!r}; expected a finite number {limits}".rstrip())
+    return float(value)
+
+
+def check_whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise MethodError(f"{name} is {value!r}; expected a whole number of at least {least}")
+    return int(value)
+
+
+def check_switch(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise MethodError(f"{name} is {value!r}; expected true or false")
+    return value
+
+
+def check_choice(kind: str, value: Any, choices: Iterable[str]) -> str:
+    valid = list(choices)
+    if not isinstance(value, str) or value not in valid:
+        raise MethodError(unknown_name(kind, value, valid))
+    return value
+
+
+def counts_of(class_counts: Sequence[int] | Tensor) -> tuple[int, ...]:
+    """Training images per class as Python integers.
+
+    Raises:
+        MethodError: not one whole number a class, fewer than two classes, or a class without images.
+
+    >>> counts_of(torch.tensor([10, 2]))
+    (10, 2)
+    """
+    raw = class_counts.tolist() if hasattr(class_counts, "tolist") else class_counts
+    if not isinstance(raw, Sequence) or isinstance(raw, str):
+        raise MethodError(
+            f"class_counts is {class_counts!r}; expected a sequence or tensor of one whole number a class"
+        )
+    counts = [count.item() if isinstance(count, Tensor) and count.ndim == 0 else count for count in raw]
+    if len(counts) < 2:
+        raise MethodError(f"class_counts has {len(counts)} classes; expected at least 2")
+    wrong = [f"class {index}: {count!r}" for index, count in enumerate(counts) if not _is_count(count)]
+    if wrong:
+        shown = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
+        raise MethodError(f"class_counts must be whole numbers of at least 1; {len(wrong)} are not ({shown})")
+    return tuple(int(count) for count in counts)
+
+
+def counts_tensor(class_counts: Sequence[int] | Tensor) -> Tensor:
+    """`counts_of` as a float64 tensor (C,), on the device of the counts where they were a tensor."""
+    device = class_counts.device if isinstance(class_counts, Tensor) else None
+    return torch.tensor(counts_of(class_counts), dtype=torch.float64, device=device)
+
+
+def _is_count(count: Any) -> bool:
+    return isinstance(count, Real) and not isinstance(count, bool) and count >= 1 and float(count).is_integer()
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
