@@ -65,7 +65,7 @@ def recall_figure(
         axes.grid(axis="y", color="#d9dcd6", linewidth=0.6)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
-        figure.legend(loc="outside upper left", ncols=4, frameon=False, handlelength=2.6)
+        figure.legend(loc="outside upper left", ncols=4, frameon=False, handlelength=3.6)
         if title:
             figure.suptitle(title, x=0.01, ha="left")
         path.parent.mkdir(parents=True, exist_ok=True)

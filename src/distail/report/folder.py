@@ -33,9 +33,10 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail run` left.")
     problems: list[str] = []
-    result = _result(folder, problems)
+    stored = _result(folder, problems)
+    result = stored or {}
     history = _history(folder, problems)
-    names, counts = _classes(result, problems)
+    names, counts = ([], []) if stored is None else _classes(stored, problems)
     figures = {stage: _figures(result, stage, len(counts), problems) for stage in ("teacher", "student")}
     reliability, bias = _from_predictions(folder, counts, problems) if counts else ({}, None)
     method = result.get("method")
@@ -88,27 +89,26 @@ def complete_figures(figures: Any, classes: int) -> bool:
     )
 
 
-def _result(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+def _result(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
     path = folder / "result.json"
     if not path.is_file():
         problems.append("This run is not finished: it has no result.json, so there are no test figures yet.")
-        return {}
+        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         problems.append(f"result.json cannot be read ({error}): there are no test figures.")
-        return {}
+        return None
     if not isinstance(content, Mapping):
         problems.append("result.json holds no mapping: there are no test figures.")
-        return {}
+        return None
     return content
 
 
 def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str], list[int]]:
     counts = result.get("class_counts")
     if not isinstance(counts, list) or not counts or any(_whole(count) is None or count < 1 for count in counts):
-        if result:
-            problems.append("result.json names no usable class_counts: nothing can be shown by class.")
+        problems.append("result.json names no usable class_counts: nothing can be shown by class.")
         return [], []
     names = result.get("class_names")
     if not isinstance(names, list) or len(names) != len(counts):

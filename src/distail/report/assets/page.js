@@ -70,14 +70,15 @@
     ...options,
   });
 
+  const bars = Math.max(1, data.groups.thirds.values.filter((values) => values).length);
   const add = (name, option) => {
     const place = document.getElementById(`chart-${name}`);
     if (!place) return;
+    if (place.classList.contains("bars")) place.style.height = `${60 + 3 * Math.max(44, 21 * bars)}px`;
     const chart = echarts.init(place, null, { renderer: "svg" });
     const draw = (width = place.clientWidth) =>
       chart.setOption({ animation: false, textStyle: text, ...option(width) }, { notMerge: true });
     charts.push({ chart, draw, place });
-    draw();
   };
 
   const recallChart = (width) => {
@@ -248,16 +249,18 @@
   add("validation", curveChart("validation", " %"));
   add("reliability", reliabilityChart);
 
-  const bars = Math.max(1, data.groups.thirds.values.filter((values) => values).length);
+  const main = document.querySelector("main");
+  let fitted = 0;
   const fit = () => {
-    for (const { chart, draw, place } of charts) {
-      if (place.classList.contains("bars")) place.style.height = `${60 + 3 * Math.max(44, 21 * bars)}px`;
+    if (main.clientWidth === fitted) return;
+    fitted = main.clientWidth;
+    for (const { chart, draw } of charts) {
       chart.resize();
       draw();
     }
   };
   fit();
-  new ResizeObserver(fit).observe(document.querySelector("main"));
+  new ResizeObserver(fit).observe(main);
 
   // Paper is narrower than most windows: charts are drawn anew for it, so that their letters keep their size.
   const opened = [];

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distail.evaluation.calibration import reliability_bins
+from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.predictions import save_predictions
+from distail.evaluation.teacher_bias import teacher_bias
+from distail.report.views import ReportView, RunView
+
+HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\'"&amp;\u2028 {{ 7*7 }}'
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    """A name that would break a page which does not escape it."""
+    return HOSTILE
+
+
+def predictions(seed: int, counts: list[int], skill: float, bias: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Test logits of a model that favours large classes, 20 images a class."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(len(counts)).repeat(20)
+    logits = torch.randn(len(target), len(counts), generator=generator)
+    logits += bias * torch.tensor(counts).log() + skill * torch.nn.functional.one_hot(target, len(counts))
+    return logits, target
+
+
+def history(stage: str, epochs: int = 4, validation: bool = True) -> list[dict[str, Any]]:
+    return [
+        {
+            "stage": stage,
+            "epoch": epoch,
+            "loss": 2.0 / (epoch + 1),
+            "validation": {"top1": 40.0 + epoch, "balanced_accuracy": 30.0 + epoch} if validation else None,
+        }
+        for epoch in range(epochs)
+    ]
+
+
+@pytest.fixture(scope="session")
+def counts() -> list[int]:
+    return [400, 200, 150, 120, 90, 60, 40, 30, 25, 19, 10, 5]
+
+
+@pytest.fixture(scope="session")
+def view(counts: list[int]) -> ReportView:
+    """A teacher and two students, one of them with a best epoch on validation; a hostile name everywhere."""
+    runs = []
+    for seed, (name, role, skill, bias) in enumerate(
+        [("teacher", "teacher", 2.0, 0.6), ("kd", "student", 2.0, 0.5), (f"bkd{HOSTILE}", "student", 2.2, 0.2)]
+    ):
+        logits, target = predictions(seed, counts, skill, bias)
+        figures = evaluate_predictions(logits, target, counts)
+        runs.append(
+            RunView(
+                name=name,
+                role=role,  # type: ignore[arg-type]
+                figures=figures,
+                seconds=1234.5 * (seed + 1),
+                parameters=464_154,
+                macs=69_000_000,
+                history=history(role),
+                reliability=reliability_bins(logits, target),
+                best_on_validation={"epoch": 2, "test": figures} if name == "kd" else None,
+            )
+        )
+    logits, target = predictions(0, counts, 2.0, 0.6)
+    return ReportView(
+        title=f"an example {HOSTILE}",
+        runs=runs,
+        class_names=[f"class {c}" for c in range(11)] + [f"rarest {HOSTILE}"],
+        class_counts=counts,
+        bias=teacher_bias(logits, target, counts),
+        config=f"name: {HOSTILE}\n",
+        versions={"torch": "2.13.0", HOSTILE: HOSTILE},
+        subset_sha256="9f86d081884c7d65",
+        notes=[f"note {HOSTILE}"],
+        problems=[f"problem {HOSTILE}"],
+    )
+
+
+@pytest.fixture(scope="session")
+def large_view(view: ReportView) -> ReportView:
+    """A hundred classes with plain names: points, neighbourhood means, long tables."""
+    counts = [int(500 * 100 ** (-c / 99)) for c in range(100)]
+    runs = []
+    for seed, run in enumerate(view.runs[:2]):
+        logits, target = predictions(seed, counts, 2.0, 0.5)
+        runs.append(replace(run, figures=evaluate_predictions(logits, target, counts), best_on_validation=None))
+    names = [f"species-{c}" for c in range(100)]
+    return replace(view, title="long tail", runs=runs, class_names=names, class_counts=counts, notes=(), problems=())
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path, counts: list[int]) -> Callable[..., Path]:
+    """Write the folder of a finished run as the pipeline does; `change` edits its result.json."""
+
+    def make(
+        name: str = "run",
+        method: str = "bkd",
+        seed: int = 1,
+        teacher: bool = True,
+        change: Callable[[dict[str, Any]], None] = lambda result: None,
+    ) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        logits, target = predictions(seed, counts, 2.0, 0.3)
+        teacher_logits, _ = predictions(0, counts, 2.0, 0.6)
+        figures = evaluate_predictions(logits, target, counts)
+        result: dict[str, Any] = {
+            "schema_version": 1,
+            "name": f"digits-{method}",
+            "seed": seed,
+            "method": method,
+            "class_names": [f"digit {c}" for c in range(len(counts))],
+            "class_counts": counts,
+            "subset_sha256": "ab" * 32,
+            "teacher": {"test": evaluate_predictions(teacher_logits, target, counts)} if teacher else None,
+            "student": {"test": figures, "best_on_validation": {"epoch": 1, "validation": {}, "test": figures}},
+            "timing": {
+                "teacher": {"seconds": 20.5, "images_per_second": 900.0} if teacher else None,
+                "student": {"seconds": 10.25, "images_per_second": 1000.0},
+            },
+            "parameters": {"teacher": 1000 if teacher else None, "student": 500},
+            "macs": {"teacher": 7000 if teacher else None, "student": 3000},
+            "versions": {"torch": "2.13.0"},
+            "config": {"method": {"name": method}},
+        }
+        change(result)
+        (folder / "result.json").write_text(json.dumps(result))
+        (folder / "config.yaml").write_text(f"name: digits-{method}\nseed: {seed}\n")
+        stages = ["teacher", "student"] if teacher else ["student"]
+        lines = [json.dumps(row) for stage in stages for row in history(stage)]
+        (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        save_predictions(folder / "predictions.safetensors", logits, target, teacher_logits if teacher else None)
+        return folder
+
+    return make

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from distail.errors import ConfigError
+from distail.report.figures import recall_figure
+from distail.report.style import STUDENTS, TEACHERS
+from distail.report.views import ReportView, RunView
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_each_format_is_written_and_the_same_input_gives_the_same_bytes(
+    tmp_path: Path, large_view: ReportView, ending: str
+) -> None:
+    first, second = (
+        recall_figure(tmp_path / name / f"recall.{ending}", large_view.runs, large_view.class_counts, title="$x_ / 7%")
+        for name in ("a", "b")
+    )
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_size > 5000
+
+
+def test_png_is_sharp_enough_for_print(tmp_path: Path, view: ReportView) -> None:
+    with Image.open(recall_figure(tmp_path / "recall.png", view.runs, view.class_counts)) as image:
+        assert image.size == (1280, 720)
+        assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
+
+
+def test_svg_holds_the_colours_of_every_model(tmp_path: Path, view: ReportView) -> None:
+    path = recall_figure(tmp_path / "recall.svg", view.runs, view.class_counts)
+    ElementTree.parse(path)
+    text = path.read_text().lower()
+    for style in (TEACHERS[0], *STUDENTS[:2]):
+        assert style.light.lower() in text
+
+
+def test_models_without_figures_keep_the_styles_of_the_others(tmp_path: Path, view: ReportView) -> None:
+    runs = [RunView("unfinished", "student"), view.runs[1]]
+    text = recall_figure(tmp_path / "recall.svg", runs, view.class_counts).read_text().lower()
+    assert STUDENTS[1].light.lower() in text
+    assert STUDENTS[0].light.lower() not in text
+
+
+def test_what_cannot_be_drawn_is_refused(tmp_path: Path, view: ReportView) -> None:
+    with pytest.raises(ConfigError, match=r"unknown figure format 'sgv'\. Did you mean 'svg'"):
+        recall_figure(tmp_path / "recall.sgv", view.runs, view.class_counts)
+    with pytest.raises(ConfigError, match="none of the 1 models has test figures"):
+        recall_figure(tmp_path / "recall.png", [RunView("kd", "student")], view.class_counts)

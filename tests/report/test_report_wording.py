@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from distail.evaluation.calibration import ReliabilityBin
+from distail.report import wording
+from distail.report.series import chart_data
+from distail.report.views import ReportView, RunView
+
+
+def figures(top1: float, balanced: float, tail: float | None) -> dict[str, Any]:
+    return {
+        "top1": top1,
+        "balanced_accuracy": balanced,
+        "groups": {"thirds": {"head": 50.0, "medium": 40.0, "tail": tail}, "shots": {}},
+    }
+
+
+TEACHER = RunView("teacher", "teacher", figures(44.0, 40.0, 10.0))
+KD = RunView("kd", "student", figures(45.0, 41.0, 12.0))
+BKD = RunView("bkd", "student", figures(43.0, 42.0, 20.0))
+
+
+def test_one_student_is_set_against_its_teacher() -> None:
+    assert wording.summary_sentence([TEACHER, BKD]) == (
+        "bkd reaches 43.0 % top-1 (its teacher 44.0 %), 42.0 % balanced accuracy (40.0 %) "
+        "and 20.0 % on the tail third (10.0 %)."
+    )
+
+
+def test_without_a_teacher_or_a_tail_nothing_is_claimed_of_them() -> None:
+    assert wording.summary_sentence([RunView("ce", "student", figures(43.0, 42.0, None))]) == (
+        "ce reaches 43.0 % top-1 and 42.0 % balanced accuracy."
+    )
+    sentence = wording.summary_sentence([TEACHER, RunView("ce", "student", figures(43.0, 42.0, None))])
+    assert sentence == "ce reaches 43.0 % top-1 (its teacher 44.0 %) and 42.0 % balanced accuracy (40.0 %)."
+
+
+def test_of_several_students_the_best_are_named() -> None:
+    assert wording.summary_sentence([TEACHER, KD, BKD]) == (
+        "Of 2 students bkd has the highest balanced accuracy, 42.0 %, and the highest recall on the tail third, "
+        "20.0 %; their teacher has 40.0 % balanced accuracy and 10.0 % on the tail third."
+    )
+    drkd = RunView("drkd", "student", figures(43.0, 41.5, 30.0))
+    assert "42.0 %, and drkd the highest recall on the tail third, 30.0 %." in (
+        wording.summary_sentence([KD, BKD, drkd])
+    )
+
+
+def test_unfinished_runs_have_no_figures_yet() -> None:
+    assert wording.summary_sentence([TEACHER, RunView("kd", "student")]) == "There are no test figures yet."
+
+
+def test_two_teachers_are_not_mistaken_for_one() -> None:
+    assert "teacher" not in wording.summary_sentence([TEACHER, replace(TEACHER, name="other"), KD])
+
+
+def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) -> None:
+    data = chart_data(view.runs, view.class_names, view.class_counts)
+    described = [
+        wording.describe_recall(view.runs, data["recall"]),
+        wording.describe_groups(view.runs, data["groups"]["thirds"]),
+        wording.describe_curves(view.runs, data["loss"], "Training loss", ""),
+        wording.describe_reliability(view.runs),
+    ]
+    for sentence in described:
+        assert all(run.name in sentence for run in view.runs)
+        assert "None" not in sentence
+    assert "from 400 down to 5 training images" in described[0]
+    assert "kd from 2.00 in epoch 1 to 0.50 in epoch 4" in described[2]
+
+
+def test_a_group_without_classes_is_named_so() -> None:
+    data = {"names": ["many", "few"], "values": [[80.0, None], None]}
+    assert wording.describe_groups([KD, RunView("x", "student")], data) == (
+        "Mean recall by group. kd: many 80.0 %, few no such class."
+    )
+
+
+def test_reliability_is_weighted_by_images() -> None:
+    bins = (
+        ReliabilityBin(0, 0.5, 1, 0.4, 1.0),
+        ReliabilityBin(0.5, 1, 3, 0.8, 0.0),
+        ReliabilityBin(1, 1, 0, None, None),
+    )
+    assert "kd is 70.0 % confident and 25.0 % right" in wording.describe_reliability([replace(KD, reliability=bins)])
