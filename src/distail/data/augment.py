@@ -110,6 +110,8 @@ def apply_augmentation(images_BCHW: Tensor, draws: Draws) -> Tensor:
     """
     if len(images_BCHW) != len(draws):
         raise DataError(f"{len(images_BCHW)} images but draws for {len(draws)}")
+    if not len(images_BCHW):
+        return images_BCHW
     return apply_named(images_BCHW, draws.to(images_BCHW.device), draws.names)
 
 

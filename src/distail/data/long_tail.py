@@ -16,6 +16,9 @@ from distail.data.images import LabelledImages
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError, listed, unknown_name
 
+# A class short by less than a tenth is noise of the data set, not a wrong expectation of the user.
+WORTH_SAYING = 0.9
+
 _log = logging.getLogger(__name__)
 
 
@@ -82,18 +85,17 @@ def long_tail_subset(
     """
     available_C = class_counts(labels_N, num_classes)
     require_every_class(available_C)
-    if imbalance_factor is None:
+    factor = 1.0 if imbalance_factor is None else imbalance_factor
+    wanted_C = long_tail_counts(num_classes, max(available_C), factor, profile)
+    if factor == 1:
         return torch.arange(len(labels_N))
-    wanted_C = long_tail_counts(num_classes, max(available_C), imbalance_factor, profile)
-    if imbalance_factor == 1:
-        return torch.arange(len(labels_N))
-    short = [c for c in range(num_classes) if available_C[c] < wanted_C[c]]
+    short = [c for c in range(num_classes) if available_C[c] < WORTH_SAYING * wanted_C[c]]
     if short:
         examples = ", ".join(f"class {c} has {available_C[c]} of {wanted_C[c]}" for c in short[:5])
         _log.warning(
             "imbalance_factor %g on data that is not balanced: %d of %d classes have fewer images than the profile "
             "asks for and keep all they have (%s%s)",
-            imbalance_factor,
+            factor,
             len(short),
             num_classes,
             examples,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from distail.data.images import LabelledImages, Source
 from distail.errors import DataError
 
 _PIXELS = 3 * 32 * 32
+_REST = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,16 @@ def _from_folder(folder: Path) -> Callable[[str], bytes]:
 def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]:
     contents: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                name = Path(member.name).name
-                if member.isfile() and name in layout.files:
-                    file = tar.extractfile(member)
-                    contents[name] = file.read() if file is not None else b""
+        with gzip.open(archive) as stream:
+            with tarfile.open(fileobj=stream, mode="r:") as tar:
+                for member in tar:
+                    name = Path(member.name).name
+                    if member.isfile() and name in layout.files:
+                        file = tar.extractfile(member)
+                        contents[name] = file.read() if file is not None else b""
+            # tarfile stops before the end of the stream, where gzip keeps its checksum: damaged pixels would pass.
+            while stream.read(_REST):
+                pass
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{archive} cannot be read: {error}. Download it again") from error
     missing = [name for name in layout.files if name not in contents]

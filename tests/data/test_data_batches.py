@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from distail.data.augment import apply_augmentation, draw_augmentation, normalise
+from distail.data.batches import Batch, ImageBatches, evaluation_batches
+from distail.data.images import LabelledImages
+from distail.data.samplers import epoch_order
+from distail.errors import DataError
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+MakeImages = Callable[..., LabelledImages]
+
+
+def batches_of(data: LabelledImages, **options: object) -> ImageBatches:
+    settings = {"batch_size": 8, "mean": MEAN, "std": STD, "num_classes": 3, "seed": 0, **options}
+    return ImageBatches(data, **settings)  # type: ignore[arg-type]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("augment", [[], ["crop"], ["flip"], ["crop", "flip"], ["crop", "flip", "rotate"]])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_batches_are_order_then_draws_then_normalisation(
+    random_images: MakeImages, augment: list[str], channels_last: bool
+) -> None:
+    data = random_images(21, height=8, width=16)
+    order = epoch_order("instance", data.labels, 3, 4, 2)
+    batches = batches_of(data, augment=augment, seed=4, channels_last=channels_last)
+    for step, batch in enumerate(batches.epoch(2)):
+        rows = order[step * 8 : step * 8 + 8]
+        draws = draw_augmentation(augment, len(rows), 4, 2, step)
+        expected = normalise(apply_augmentation(data.images[rows], draws), MEAN, STD)
+        assert torch.equal(batch.index, rows)
+        assert torch.equal(batch.labels, data.labels[rows])
+        torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
+        if channels_last and "rotate" not in augment:
+            assert batch.images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_epoch_shows_every_image_once_and_keeps_the_last_batch(random_images: MakeImages) -> None:
+    batches = batches_of(random_images(21), augment=["crop"])
+    epoch = list(batches.epoch(0))
+    assert batches.steps_per_epoch == 3
+    assert [len(batch.labels) for batch in epoch] == [8, 8, 5]
+    assert sorted(torch.cat([batch.index for batch in epoch]).tolist()) == list(range(21))
+
+
+@pytest.mark.parametrize("sampler", ["instance", "class_balanced", "square_root"])
+def test_an_epoch_can_be_entered_at_any_step(random_images: MakeImages, sampler: str) -> None:
+    batches = batches_of(random_images(30), augment=["crop", "flip"], sampler=sampler)
+    whole = list(batches.epoch(5))
+    for first in range(len(whole) + 1):
+        rest = list(batches_of(random_images(30), augment=["crop", "flip"], sampler=sampler).epoch(5, first))
+        assert len(rest) == len(whole) - first
+        assert all(same(one, other) for one, other in zip(whole[first:], rest, strict=True))
+
+
+def test_epochs_and_seeds_differ(random_images: MakeImages) -> None:
+    data = random_images(24)
+    first = next(batches_of(data).epoch(0))
+    assert same(first, next(batches_of(data).epoch(0)))
+    assert not same(first, next(batches_of(data).epoch(1)))
+    assert not same(first, next(batches_of(data, seed=1).epoch(0)))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 8, 11])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_slices_of_all_ranks_are_the_global_batch(
+    random_images: MakeImages, world_size: int, channels_last: bool
+) -> None:
+    data = random_images(19)
+    options = {"augment": ["crop", "flip"], "channels_last": channels_last}
+    ranks = [batches_of(data, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
+    for whole, *parts in zip(batches_of(data, **options).epoch(1), *(rank.epoch(1) for rank in ranks), strict=True):
+        sizes = [len(part.labels) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        assert same(whole, Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_evaluation_is_in_order(random_images: MakeImages, world_size: int, channels_last: bool) -> None:
+    data = random_images(11)
+    options = {"batch_size": 4, "mean": MEAN, "std": STD, "channels_last": channels_last}
+    ranks = [list(evaluation_batches(data, rank=rank, world_size=world_size, **options)) for rank in range(world_size)]
+    together = [
+        Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))) for parts in zip(*ranks, strict=True)
+    ]
+    assert [len(batch.labels) for batch in together] == [4, 4, 3]
+    whole = Batch(*(torch.cat(tensors) for tensors in zip(*together, strict=True)))
+    assert torch.equal(whole.index, torch.arange(11))
+    assert torch.equal(whole.labels, data.labels)
+    assert torch.equal(whole.images, normalise(data.images, MEAN, STD))
+    assert ranks[0][0].images.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_yielded_batches_are_the_callers_own(random_images: MakeImages) -> None:
+    data = random_images(8)
+    for options in ({}, {"augment": ["crop"]}, {"channels_last": True}):
+        batches = batches_of(data, **options)
+        before = next(batches.epoch(0)).images.clone()
+        next(batches.epoch(0)).images.zero_()
+        assert torch.equal(next(batches.epoch(0)).images, before)
+    next(evaluation_batches(data, batch_size=8, mean=MEAN, std=STD)).images.zero_()
+    assert data.images.sum() > 0
+
+
+def test_one_batch_larger_than_the_data(random_images: MakeImages) -> None:
+    batches = batches_of(random_images(5), batch_size=64)
+    assert batches.steps_per_epoch == 1
+    assert len(next(batches.epoch(0)).labels) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"sampler": "balanced"}, "unknown sampler 'balanced'. Did you mean 'class_balanced'"),
+        ({"augment": ["crp"]}, "unknown augmentation 'crp'"),
+        ({"rank": 2, "world_size": 2}, "rank is 2 of 2"),
+        ({"mean": (0.5,), "std": (0.5, 0.5)}, "1 means but 2 deviations"),
+    ],
+)
+def test_bad_arguments(random_images: MakeImages, options: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        batches_of(random_images(5), **options)
+
+
+def test_bad_arguments_of_evaluation_are_raised_at_once(random_images: MakeImages) -> None:
+    with pytest.raises(DataError, match="batch_size is 0"):
+        evaluation_batches(random_images(5), batch_size=0, mean=MEAN, std=STD)
+    with pytest.raises(DataError, match="no images"):
+        evaluation_batches(random_images(5).subset(torch.arange(0)), batch_size=2, mean=MEAN, std=STD)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_gpu_gives_the_same_and_the_host_never_waits(random_images: MakeImages, channels_last: bool) -> None:
+    data = random_images(30, height=32, width=32)
+    options = {"augment": ["crop", "flip"], "channels_last": channels_last}
+    on_cpu = list(batches_of(data, **options).epoch(1))
+    epoch = batches_of(data, device="cuda", **options).epoch(1)
+    on_gpu = [next(epoch)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        on_gpu += list(epoch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for one, other in zip(on_cpu, on_gpu, strict=True):
+        assert torch.equal(one.index, other.index.cpu())
+        torch.testing.assert_close(one.images, other.images.cpu())

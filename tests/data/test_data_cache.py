@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from distail.data.cache import cache_folder, cached, fingerprint
+from distail.data.images import LabelledImages, Source
+
+MakeImages = Callable[..., LabelledImages]
+
+
+class Decoding:
+    """Counts how often a source is really made."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.times = 0
+
+    def __call__(self) -> Source:
+        self.times += 1
+        return self.source
+
+
+@pytest.fixture
+def decoding(random_images: MakeImages) -> Decoding:
+    return Decoding(Source(random_images(7), random_images(4), ("a", "ß", "c"), ("x.png: the file is empty",)))
+
+
+def stored() -> list[Path]:
+    return sorted(cache_folder().glob("*"))
+
+
+def assert_same(one: Source, other: Source) -> None:
+    assert torch.equal(one.train.images, other.train.images)
+    assert torch.equal(one.train.labels, other.train.labels)
+    assert torch.equal(one.test.images, other.test.images)
+    assert torch.equal(one.test.labels, other.test.labels)
+    assert (one.class_names, one.skipped) == (other.class_names, other.skipped)
+
+
+def test_the_second_time_comes_from_the_cache(decoding: Decoding) -> None:
+    for _ in range(3):
+        assert_same(cached("name", "k" * 64, decoding), decoding.source)
+    assert decoding.times == 1
+    assert [path.suffix for path in stored()] == [".safetensors"]
+
+
+def test_another_key_is_another_file(decoding: Decoding) -> None:
+    cached("name", "1" * 64, decoding)
+    cached("name", "2" * 64, decoding)
+    assert decoding.times == 2
+    assert len(stored()) == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[: len(data) // 2],
+        lambda data: b"nonsense" * 20,
+        lambda data: data[:-3] + bytes([data[-3] ^ 1]) + data[-2:],
+        lambda data: data.replace(b'"checksum', b'"checksun').replace(b"checksum", b"checksun"),
+        lambda data: (16).to_bytes(8, "little") + b'{"a":1}         ',
+    ],
+    ids=["empty", "cut", "nonsense", "one bit", "no checksum", "other contents"],
+)
+def test_a_damaged_file_is_made_again(
+    decoding: Decoding, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    cached("name", "k" * 64, decoding)
+    (path,) = stored()
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert_same(cached("name", "k" * 64, decoding), decoding.source)
+    assert decoding.times == 2
+    assert "cannot be used" in caplog.text
+    assert path.read_bytes() == whole
+    cached("name", "k" * 64, decoding)
+    assert decoding.times == 2
+
+
+def test_a_folder_in_place_of_the_file(decoding: Decoding) -> None:
+    cached("name", "k" * 64, decoding)
+    (path,) = stored()
+    path.unlink()
+    path.mkdir()
+    assert_same(cached("name", "k" * 64, decoding), decoding.source)
+
+
+def test_where_nothing_can_be_written_it_works_without(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("DISTAIL_CACHE", str(tmp_path / "file" / "cache"))
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            assert_same(cached("name", "k" * 64, decoding), decoding.source)
+    assert decoding.times == 2
+    assert "not cached" in caplog.text
+
+
+def test_a_full_disk_leaves_nothing_behind(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    assert_same(cached("name", "k" * 64, decoding), decoding.source)
+    assert stored() == []
+
+
+def test_errors_of_decoding_are_not_swallowed() -> None:
+    def broken() -> Source:
+        raise ValueError("bad image")
+
+    with pytest.raises(ValueError, match="bad image"):
+        cached("name", "k" * 64, broken)
+    assert stored() == []
+
+
+def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DISTAIL_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.setenv("DISTAIL_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "distail"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "distail"
+
+
+@pytest.fixture
+def two_files(tmp_path: Path) -> list[tuple[str, Path]]:
+    files = []
+    for name in ("a.png", "b.png"):
+        path = tmp_path / name
+        path.write_bytes(name.encode() * 10)
+        os.utime(path, ns=(1, 1))
+        files.append((name, path))
+    return files
+
+
+def test_a_fingerprint_sees_every_change(two_files: list[tuple[str, Path]]) -> None:
+    first = fingerprint(["layout", None], two_files)
+    assert fingerprint(["layout", None], two_files) == first
+    seen = {
+        first,
+        fingerprint(["layout", 32], two_files),
+        fingerprint(["layout", None], two_files[::-1]),
+        fingerprint(["layout", None], two_files[:1]),
+        fingerprint(["layout", None], [("c.png", two_files[0][1]), two_files[1]]),
+    }
+    path = two_files[1][1]
+    os.utime(path, ns=(1, 2))
+    seen.add(fingerprint(["layout", None], two_files))
+    path.write_bytes(b"longer than it was before, by far")
+    os.utime(path, ns=(1, 1))
+    seen.add(fingerprint(["layout", None], two_files))
+    path.write_bytes(b"c.png" * 10)
+    os.utime(path, ns=(1, 1))
+    seen.add(fingerprint(["layout", None], two_files))
+    assert len(seen) == 8
+
+
+def test_a_fingerprint_does_not_depend_on_where_the_data_lies(
+    two_files: list[tuple[str, Path]], tmp_path: Path
+) -> None:
+    moved = []
+    for name, path in two_files:
+        copy = tmp_path / "elsewhere" / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+        os.utime(copy, ns=(1, 1))
+        moved.append((name, copy))
+    assert fingerprint([], moved) == fingerprint([], two_files)

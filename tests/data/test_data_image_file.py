@@ -1,0 +1,163 @@
+"""Each colour mode that files come in, and what damaged files are said to be."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from distail.data.image_file import UnreadableImage, decode_image
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def colours(height: int = 6, width: int = 4, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def test_rgb_and_grey_are_kept() -> None:
+    rgb, grey = colours(), colours()[..., 0]
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgb))), rgb)
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(grey))), grey)
+
+
+def test_black_and_white_is_grey() -> None:
+    bits = colours()[..., 0] > 127
+    result = decode_image(encoded(Image.fromarray(bits)))
+    np.testing.assert_array_equal(result, bits * np.uint8(255))
+
+
+def test_a_palette_becomes_rgb() -> None:
+    image = Image.fromarray(colours()).convert("P", palette=Image.Palette.ADAPTIVE)
+    np.testing.assert_array_equal(decode_image(encoded(image)), np.asarray(image.convert("RGB")))
+
+
+def test_a_palette_with_a_transparent_colour_is_laid_over_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    result = decode_image(encoded(image, transparency=0))
+    assert result.tolist() == [[[255, 255, 255], [40, 50, 60]]]
+
+
+def test_transparency_is_laid_over_white() -> None:
+    rgba = colours(channels=4)
+    alpha = rgba[..., 3:] / 255
+    expected = rgba[..., :3] * alpha + 255 * (1 - alpha)
+    result = decode_image(encoded(Image.fromarray(rgba)))
+    assert result.shape == (6, 4, 3)
+    assert np.abs(result - expected).max() <= 1
+
+
+def test_grey_with_transparency_stays_grey() -> None:
+    result = decode_image(encoded(Image.fromarray(np.array([[[7, 255], [7, 0]]], dtype=np.uint8), "LA")))
+    assert result.tolist() == [[7, 255]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_cut_to_eight(kind: str) -> None:
+    levels = np.array([[0, 256, 257, 32896, 65535]], dtype=np.uint16)
+    assert decode_image(encoded(Image.fromarray(levels), kind)).tolist() == [[0, 0, 1, 128, 255]]
+
+
+def test_cmyk_becomes_rgb() -> None:
+    smooth = Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK")
+    result = decode_image(encoded(smooth, "JPEG", quality=95))
+    assert result.shape == (16, 16, 3)
+    assert np.abs(result.astype(int) - (200, 30, 60)).max() < 8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_upright(orientation: int) -> None:
+    upright = colours(height=5, width=3)
+    turns = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turns[orientation]))
+    np.testing.assert_array_equal(decode_image(encoded(stored, exif=exif)), upright)
+
+
+def test_the_first_picture_of_an_animation() -> None:
+    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+    result = decode_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert result[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 8), (8, 20), (5, 9), (30, 7)])
+def test_image_size_gives_a_square_of_the_centre(height: int, width: int) -> None:
+    image = np.zeros((height, width, 3), dtype=np.uint8)
+    image[..., 0] = np.linspace(0, 250, width)[None, :]
+    image[..., 1] = np.linspace(0, 250, height)[:, None]
+    result = decode_image(encoded(Image.fromarray(image)), 8)
+    assert result.shape == (8, 8, 3)
+    assert abs(result[..., 0].mean() - 125) < 5
+    assert abs(result[..., 1].mean() - 125) < 5
+
+
+def test_the_right_size_is_not_resized() -> None:
+    image = colours(8, 12)
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(image)), 8), image[:, 2:10])
+
+
+def test_empty_files() -> None:
+    with pytest.raises(UnreadableImage, match="the file is empty"):
+        decode_image(b"")
+
+
+def test_what_is_no_image() -> None:
+    with pytest.raises(UnreadableImage, match="not an image in a format that Pillow knows"):
+        decode_image(b"these are words, not pixels")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_truncated_files(kind: str) -> None:
+    whole = encoded(Image.fromarray(colours(64, 64)), kind)
+    with pytest.raises(UnreadableImage):
+        decode_image(whole[: len(whole) // 2])
+
+
+def test_decompression_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        for side in (11, 40):
+            with pytest.raises(UnreadableImage, match="decompression bomb"):
+                decode_image(encoded(Image.new("L", (side, side))))
+        assert decode_image(encoded(Image.new("L", (10, 10)))).shape == (10, 10)
+
+
+def test_floating_point_and_32_bit_levels_are_refused() -> None:
+    with pytest.raises(UnreadableImage, match="floating-point"):
+        decode_image(encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF"))
+    with pytest.raises(UnreadableImage, match="32-bit grey levels"):
+        decode_image(encoded(Image.fromarray(np.full((2, 2), 70_000, dtype=np.int32)), "TIFF"))
+
+
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"BM", b"GIF89a", b"P5 "])
+)
+@settings(deadline=None, max_examples=150)
+def test_random_bytes_are_unreadable_or_pixels(data: bytes, start: bytes) -> None:
+    try:
+        pixels = decode_image(start + data)
+    except UnreadableImage:
+        return
+    assert pixels.dtype == np.uint8

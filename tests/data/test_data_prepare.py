@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distail.data import prepare
+from distail.data.images import LabelledImages, Source
+from distail.data.long_tail import class_counts, long_tail_counts, subset_sha256
+from distail.data.prepare import channel_statistics, prepare_data
+from distail.errors import DataError
+
+MakeImages = Callable[..., LabelledImages]
+
+
+def test_everything_describes_the_training_set_after_the_split() -> None:
+    data = prepare_data("digits", imbalance_factor=10, validation=0.1, seed=3)
+    assert data.validation is not None
+    assert data.class_counts == class_counts(data.train.labels, 10)
+    assert data.subset_sha256 == subset_sha256(data.train)
+    assert (data.mean, data.std) == channel_statistics(data.train.images)
+    before = tuple(
+        kept + held_out
+        for kept, held_out in zip(data.class_counts, class_counts(data.validation.labels, 10), strict=True)
+    )
+    whole = prepare_data("digits", imbalance_factor=10, seed=3)
+    assert before == whole.class_counts
+    assert whole.validation is None
+    assert len(whole.test) == len(data.test) == 359
+    assert torch.equal(whole.test.images, data.test.images)
+
+
+def test_without_a_tail_every_image_is_kept() -> None:
+    data = prepare_data("digits")
+    assert len(data.train) == 1438
+    assert data.class_names == tuple("0123456789")
+
+
+def test_the_long_tail_starts_from_the_largest_class() -> None:
+    wanted = long_tail_counts(10, max(prepare_data("digits").class_counts), 20, "step")
+    counts = prepare_data("digits", imbalance_factor=20, profile="step").class_counts
+    assert all(count <= most for count, most in zip(counts, wanted, strict=True))
+    assert counts[5:] == wanted[5:]
+
+
+def test_the_same_arguments_give_the_same_hash() -> None:
+    hashes = [prepare_data("digits", imbalance_factor=10, seed=seed).subset_sha256 for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_validation_and_training_are_disjoint() -> None:
+    data = prepare_data("digits", validation=0.25, seed=1)
+    assert data.validation is not None
+    assert len(data.train) + len(data.validation) == 1438
+    assert data.validation.labels.bincount().min() > 20
+
+
+def test_skipped_images_are_passed_on(tmp_path: Path, write_image: Callable[..., np.ndarray]) -> None:
+    for name in "ab":
+        for number in range(6):
+            write_image(tmp_path / "f" / name / f"{number}.png")
+    (tmp_path / "f" / "a" / "bad.png").write_bytes(b"")
+    assert prepare_data("folder", root=tmp_path / "f", skip_unreadable=True).skipped == (
+        "a/bad.png: the file is empty",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"imbalance_factor": 0.5}, "imbalance_factor is 0.5"),
+        ({"imbalance_factor": 10, "profile": "exponential"}, "unknown profile"),
+        ({"validation": 1.0}, "expected a number from 0 to below 1"),
+        ({"image_size": -1}, "image_size is -1"),
+        ({"name": "digit"}, "Did you mean 'digits'"),
+    ],
+)
+def test_bad_arguments(options: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        prepare_data(**{"name": "digits", **options})  # type: ignore[arg-type]
+
+
+def test_an_unknown_profile_is_an_error_even_without_a_tail() -> None:
+    with pytest.raises(DataError, match="unknown profile 'exq'"):
+        prepare_data("digits", profile="exq")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_statistics_against_numpy(random_images: MakeImages, channels: int) -> None:
+    images = random_images(20, channels=channels).images // torch.tensor([1, 2, 5])[:channels].view(1, -1, 1, 1)
+    images = images.to(torch.uint8)
+    mean, std = channel_statistics(images)
+    exact = images.numpy().astype(np.float64) / 255
+    np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, exact.std((0, 2, 3)), rtol=1e-12)
+
+
+def test_a_channel_that_never_changes_keeps_a_usable_deviation() -> None:
+    assert channel_statistics(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8)) == ((9 / 255,), (1 / 255,))
+
+
+def test_a_class_is_never_left_without_training_images(
+    random_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random_images(60, num_classes=6)
+    source = Source(data, data, tuple("abcdef"))
+    monkeypatch.setattr(prepare, "load_source", lambda *args, **options: source)
+    prepared = prepare_data("any", imbalance_factor=1000, validation=0.9)
+    assert min(prepared.class_counts) == 1
+    assert prepared.class_counts[-1] == 1

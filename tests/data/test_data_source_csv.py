@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distail.data.long_tail import class_counts
+from distail.data.sources import load_source
+from distail.errors import DataError
+
+WriteImage = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path, write_image: WriteImage) -> Callable[[str], Path]:
+    """Ten images i0.png ... i9.png in a folder and a manifest beside it with the given text."""
+    for number in range(10):
+        write_image(tmp_path / "set" / "images" / f"i{number}.png", seed=number)
+
+    def write(text: str) -> Path:
+        path = tmp_path / "set" / "list.csv"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_labels_of_any_text_and_a_split(
+    manifest: Callable[[str], Path], write_image: WriteImage, tmp_path: Path
+) -> None:
+    lines = ["path,label,split"]
+    lines += [
+        f"images/i{number}.png,class {10 if number % 2 else 9},{'test' if number > 6 else 'train'}"
+        for number in range(10)
+    ]
+    source = load_source("csv", manifest("\n".join(lines)))
+    assert source.class_names == ("class 9", "class 10")
+    assert source.train.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    assert source.test.labels.tolist() == [1, 0, 1]
+    expected = write_image(tmp_path / "again.png", seed=8)
+    np.testing.assert_array_equal(source.test.images[1].permute(1, 2, 0).numpy(), expected)
+
+
+def test_without_a_split_a_stratified_fifth(manifest: Callable[[str], Path]) -> None:
+    path = manifest("label,path\n" + "\n".join(f"{number % 2},images/i{number}.png" for number in range(10)))
+    source = load_source("csv", path)
+    assert source.class_names == ("0", "1")
+    assert class_counts(source.train.labels, 2) == (4, 4)
+    assert class_counts(source.test.labels, 2) == (1, 1)
+
+
+def test_numbers_are_ordered_as_numbers(manifest: Callable[[str], Path]) -> None:
+    labels = [2, 10, 2, 10, 2, 10, 2, 10, 1, 1]
+    text = "path,label\n" + "\n".join(f"images/i{number}.png,{label}" for number, label in enumerate(labels))
+    assert load_source("csv", manifest(text)).class_names == ("1", "2", "10")
+
+
+def test_spaces_quotes_bom_and_further_columns(manifest: Callable[[str], Path]) -> None:
+    rows = [f'"images/i{number}.png", "a, b" ,7' if number % 2 else f"images/i{number}.png,c,8" for number in range(10)]
+    source = load_source("csv", manifest("\ufeffpath, label , weight\r\n" + "\r\n".join(rows) + "\r\n\r\n"))
+    assert source.class_names == ("a, b", "c")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing: path, label"),
+        ("file,label\nx,1\n", r"has the columns file, label; missing: path"),
+        ("path\nx\n", "missing: label"),
+        ("path,label\n", "lists no image"),
+        ("path,label\nimages/i0.png,\n", "line 2: there is no label"),
+        ("path,label\nimages/i0.png\n", "line 2: there is no label"),
+        ("path,label\n,a\n", "line 2: there is no path"),
+        ("path,label,split\nimages/i0.png,a,val\n", "line 2: split is 'val'; expected train or test"),
+        ("path,label,split\nimages/i0.png,a,\n", "line 2: split is ''; expected train or test"),
+        ("path,label,split\nimages/i0.png,a,train\n", "no row has the split 'test'"),
+        ("path,label,split\nimages/i0.png,a,test\n", "no row has the split 'train'"),
+        ("path,label\nimages/none.png,a\n", "line 2: 'images/none.png' does not exist"),
+        ("path,label\nimages,a\n", "line 2: 'images' is not a file"),
+        ("path,label\n../other.png,a\n", r"'\.\./other\.png' leaves the manifest's folder by \.\."),
+        ("path,label\nimages/../images/i0.png,a\n", r"by \.\."),
+        ("path,label\n/etc/passwd,a\n", "'/etc/passwd' is absolute"),
+        ("path,label\nC:\\x.png,a\n", "is absolute"),
+        ("path,label\nimages/i0.png,a\nimages/i0.png,b\n", r"lines 2, 3: 'images/i0\.png' is listed more than once"),
+    ],
+)
+def test_what_cannot_be_used_is_said(manifest: Callable[[str], Path], text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_source("csv", manifest(text))
+
+
+def test_all_problems_at_once_cut_after_ten(manifest: Callable[[str], Path]) -> None:
+    rows = [f"images/gone{number}.png,a" for number in range(9)] + ["/abs.png,", "../x.png,b"]
+    with pytest.raises(DataError) as error:
+        load_source("csv", manifest("path,label\n" + "\n".join(rows)))
+    message = str(error.value)
+    assert message.startswith("12 problems in ")
+    assert "line 2: 'images/gone0.png' does not exist" in message
+    assert "line 11: there is no label" in message
+    assert message.endswith("... and 2 more")
+
+
+def test_links_may_not_leave_the_folder(
+    manifest: Callable[[str], Path], tmp_path: Path, write_image: WriteImage
+) -> None:
+    write_image(tmp_path / "secret" / "x.png")
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "secret" / "x.png")
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "secret")
+    (tmp_path / "set" / "inner.png").symlink_to(tmp_path / "set" / "images" / "i0.png")
+    with pytest.raises(DataError) as error:
+        load_source("csv", manifest("path,label\nlink.png,a\nlinked/x.png,a\ninner.png,b\n"))
+    assert "2 problems" in str(error.value)
+    assert "'link.png' leaves the manifest's folder by a symbolic link" in str(error.value)
+    assert "'linked/x.png' leaves" in str(error.value)
+
+
+def test_a_manifest_in_a_linked_folder_is_fine(manifest: Callable[[str], Path], tmp_path: Path) -> None:
+    manifest("path,label\n" + "\n".join(f"images/i{number}.png,{number % 2}" for number in range(10)))
+    (tmp_path / "alias").symlink_to(tmp_path / "set")
+    assert len(load_source("csv", tmp_path / "alias" / "list.csv").train) == 8
+
+
+def test_files_that_are_not_csv(manifest: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\x01path,label\x80")
+    with pytest.raises(DataError, match="cannot be read as CSV in UTF-8"):
+        load_source("csv", tmp_path / "binary.csv")
+    with pytest.raises(DataError, match="not a file"):
+        load_source("csv", tmp_path)
+    with pytest.raises(DataError, match=r"needs data\.root"):
+        load_source("csv")
+    with pytest.raises(DataError):
+        load_source("csv", manifest('path,label\n"' + "x" * 200_000 + '",a\n'))
+    with pytest.raises(DataError):
+        load_source("csv", manifest("path,label\nimages/\0.png,a\n"))
+
+
+def test_a_class_only_in_the_test_set(manifest: Callable[[str], Path]) -> None:
+    with pytest.raises(DataError, match=r"class 1 \(b\)"):
+        load_source("csv", manifest("path,label,split\nimages/i0.png,a,train\nimages/i1.png,b,test\n"))
+
+
+def test_a_changed_label_is_not_taken_from_the_cache(
+    manifest: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "path,label\n" + "\n".join(f"images/i{number}.png,{number % 2}" for number in range(10))
+    first = load_source("csv", manifest(text))
+    second = load_source("csv", manifest(text.replace("i1.png,1", "i1.png,0")))
+    assert (first.train.labels.sum() + first.test.labels.sum()).item() == 5
+    assert (second.train.labels.sum() + second.test.labels.sum()).item() == 4
+    with caplog.at_level(logging.WARNING):
+        load_source("csv", manifest(text))
+    assert caplog.text == ""
+
+
+def test_unreadable_images(manifest: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "set" / "images" / "i3.png").write_bytes(b"")
+    path = manifest("path,label\n" + "\n".join(f"images/i{number}.png,{number % 2}" for number in range(10)))
+    with pytest.raises(DataError, match=r"1 of 10 images cannot be read:\n  - images/i3\.png: the file is empty"):
+        load_source("csv", path)
+    assert len(load_source("csv", path, skip_unreadable=True).skipped) == 1

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from distail.data.long_tail import class_counts
+from distail.data.sources import load_source
+from distail.errors import DataError
+
+WriteImage = Callable[..., np.ndarray]
+
+
+def write_tree(root: Path, write_image: WriteImage, counts: dict[str, int], **options: int) -> dict[str, np.ndarray]:
+    """``counts`` images in each folder; every image in the tree is different."""
+    written = {}
+    for folder, count in counts.items():
+        for number in range(count):
+            name = f"{folder}/{number}.png"
+            seed = sum(map(ord, folder)) * 1000 + number
+            written[name] = write_image(root / name, seed=seed, **options)
+    return written
+
+
+def found(data: object) -> set[tuple[int, bytes]]:
+    images = data.images.permute(0, 2, 3, 1).contiguous().numpy()  # type: ignore[attr-defined]
+    return {(label, image.tobytes()) for label, image in zip(data.labels.tolist(), images, strict=True)}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("test_name", ["test", "val"])
+def test_train_and_test_folders(tmp_path: Path, write_image: WriteImage, test_name: str) -> None:
+    counts = {"train/class10": 3, "train/class9": 4, f"{test_name}/class10": 2, f"{test_name}/class9": 1}
+    written = write_tree(tmp_path, write_image, counts)
+    source = load_source("folder", tmp_path)
+    assert source.class_names == ("class9", "class10")
+    for data, split in ((source.train, "train"), (source.test, test_name)):
+        expected = {
+            (int("class10" in name), pixels.tobytes()) for name, pixels in written.items() if name.startswith(split)
+        }
+        assert found(data) == expected
+    assert source.train.labels.tolist() == [0] * 4 + [1] * 3
+
+
+def test_class_folders_alone_lend_a_stratified_fifth(tmp_path: Path, write_image: WriteImage) -> None:
+    written = write_tree(tmp_path, write_image, {"a": 10, "b": 5, "c": 2})
+    source = load_source("folder", tmp_path)
+    assert class_counts(source.train.labels, 3) == (8, 4, 2)
+    assert class_counts(source.test.labels, 3) == (2, 1, 0)
+    assert len(found(source.train) | found(source.test)) == len(written)
+    assert torch.equal(load_source("folder", tmp_path).test.images, source.test.images)
+
+
+def test_train_alone_lends_a_fifth_too(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 10, "train/b": 5})
+    source = load_source("folder", tmp_path)
+    assert source.class_names == ("a", "b")
+    assert class_counts(source.test.labels, 2) == (2, 1)
+
+
+def test_test_comes_before_val(tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture) -> None:
+    write_tree(
+        tmp_path, write_image, {f"{split}/{c}": n for split, n in (("train", 2), ("test", 3), ("val", 4)) for c in "ab"}
+    )
+    with caplog.at_level(logging.WARNING):
+        assert len(load_source("folder", tmp_path).test) == 6
+    assert "val/ is not used" in caplog.text
+
+
+def test_the_usual_place(tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTAIL_DATA", str(tmp_path))
+    write_tree(tmp_path / "folder", write_image, {"a": 10, "b": 5})
+    assert len(load_source("folder").train) == 12
+
+
+def test_images_at_any_depth_and_what_is_passed_over(tmp_path: Path, write_image: WriteImage) -> None:
+    written = write_tree(tmp_path, write_image, {"a": 6, "a/deep/er": 5, "b": 6})
+    for name in (".hidden/x.png", "a/.cache/x.png", "__MACOSX/x.png"):
+        write_image(tmp_path / name)
+    for name in ("a/._0.png", "a/notes.txt", "b/Thumbs.db", "readme.md", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"no image")
+    source = load_source("folder", tmp_path)
+    assert source.class_names == ("a", "b")
+    assert len(source.train) + len(source.test) == len(written)
+
+
+def test_suffixes_in_capitals_and_other_formats(tmp_path: Path, write_image: WriteImage) -> None:
+    for number, suffix in enumerate(["JPEG", "JPG", "jpg", "bmp", "GIF", "tif", "webp", "PNG", "ppm"]):
+        for name in "ab":
+            write_image(tmp_path / name / f"{number}.{suffix}", seed=number)
+    source = load_source("folder", tmp_path)
+    assert len(source.train) + len(source.test) == 18
+
+
+def test_linked_images_and_class_folders(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path / "store", write_image, {"a": 5, "b": 5})
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "a").symlink_to(tmp_path / "store" / "a")
+    (root / "b").mkdir()
+    for number in range(5):
+        (root / "b" / f"{number}.png").symlink_to(tmp_path / "store" / "b" / f"{number}.png")
+    assert class_counts(load_source("folder", root).train.labels, 2) == (4, 4)
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, 1), (3, 3)])
+def test_grey_stays_grey(tmp_path: Path, write_image: WriteImage, channels: int, expected: int) -> None:
+    write_tree(tmp_path, write_image, {"a": 5, "b": 5}, channels=channels)
+    assert load_source("folder", tmp_path).train.images.shape[1] == expected
+
+
+def test_one_colour_image_in_the_test_set_makes_all_rgb(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 2, "train/b": 2, "test/a": 2}, channels=1)
+    write_image(tmp_path / "test" / "b" / "0.png", channels=3)
+    source = load_source("folder", tmp_path)
+    assert source.train.images.shape[1] == source.test.images.shape[1] == 3
+
+
+def test_sizes_that_differ_between_the_splits(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 2, "train/b": 2}, height=6)
+    write_tree(tmp_path, write_image, {"test/a": 2, "test/b": 2}, height=8)
+    with pytest.raises(DataError, match=r"6x6: 4 images(.|\n)*6x8: 4 images(.|\n)*data\.image_size"):
+        load_source("folder", tmp_path)
+    assert load_source("folder", tmp_path, image_size=5).test.images.shape == (4, 3, 5, 5)
+
+
+def test_class_folders_that_differ_are_all_listed(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 1, "train/b": 1, "train/c": 1, "test/b": 1, "test/B2": 1})
+    with pytest.raises(DataError) as error:
+        load_source("folder", tmp_path)
+    assert "3 differ" in str(error.value)
+    for part in ("a: only in train/", "c: only in train/", "B2: only in test/"):
+        assert part in str(error.value)
+
+
+def test_classes_without_training_images_are_all_listed(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 1, "test/a": 1, "test/b": 1})
+    for name in ("train/b", "train/c", "test/c"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"2 of 3 classes have no training image:\n.*class 1 \(b\)\n.*class 2 \(c\)"):
+        load_source("folder", tmp_path)
+
+
+def test_empty_class_folders_without_a_test_set(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"a": 6})
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match=r"class 1 \(b\)"):
+        load_source("folder", tmp_path)
+
+
+def test_unreadable_images_are_listed_with_their_paths(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2})
+    (tmp_path / "train" / "a" / "bad.png").write_bytes(b"")
+    whole = (tmp_path / "test" / "b" / "0.png").read_bytes()
+    (tmp_path / "test" / "b" / "cut.png").write_bytes(whole[:60])
+    with pytest.raises(DataError) as error:
+        load_source("folder", tmp_path)
+    assert "2 of 10 images cannot be read" in str(error.value)
+    assert "train/a/bad.png: the file is empty" in str(error.value)
+    assert "test/b/cut.png: " in str(error.value)
+    source = load_source("folder", tmp_path, skip_unreadable=True)
+    assert (len(source.train), len(source.test), len(source.skipped)) == (4, 4, 2)
+
+
+def test_a_class_that_loses_all_its_images_is_an_error(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 2, "test/a": 2, "test/b": 2})
+    (tmp_path / "train" / "b").mkdir()
+    (tmp_path / "train" / "b" / "bad.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"class 1 \(b\)"):
+        load_source("folder", tmp_path, skip_unreadable=True)
+
+
+def test_too_few_classes_say_what_the_root_is(tmp_path: Path, write_image: WriteImage) -> None:
+    with pytest.raises(DataError, match="found none"):
+        load_source("folder", Path())
+    write_tree(tmp_path / "outer", write_image, {"inner/a": 2, "inner/b": 2})
+    with pytest.raises(DataError, match=r"found only one, inner/.*data\.root is the folder that holds"):
+        load_source("folder", tmp_path / "outer")
+
+
+def test_other_trees_that_cannot_be_used(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path / "one", write_image, {"test/a": 1, "test/b": 1})
+    with pytest.raises(DataError, match="test/ but no train/"):
+        load_source("folder", tmp_path / "one")
+    for name in ("a", "b"):
+        (tmp_path / "two" / name).mkdir(parents=True)
+    with pytest.raises(DataError, match=r"hold no image \(files that end in \.bmp"):
+        load_source("folder", tmp_path / "two")
+    write_tree(tmp_path / "three", write_image, {"train/a": 1, "train/b": 1})
+    for name in ("a", "b"):
+        (tmp_path / "three" / "test" / name).mkdir(parents=True)
+    with pytest.raises(DataError, match="test holds no image"):
+        load_source("folder", tmp_path / "three")
+    write_tree(tmp_path / "four", write_image, {"a": 1, "b": 1})
+    with pytest.raises(DataError, match="leaves nothing held out"):
+        load_source("folder", tmp_path / "four")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+def test_folders_that_may_not_be_read(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 1, "train/b": 1, "test/a": 1, "test/b": 1})
+    (tmp_path / "train").chmod(0)
+    try:
+        with pytest.raises(DataError, match="cannot be read"):
+            load_source("folder", tmp_path)
+    finally:
+        (tmp_path / "train").chmod(0o755)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distail.data.long_tail import class_counts
+from distail.data.splits import fixed_test_split, stratified_split
+from distail.errors import DataError
+
+LABELS = st.lists(st.integers(0, 5), min_size=12, max_size=120).map(lambda labels: torch.tensor([*labels, *[0] * 20]))
+
+
+@given(LABELS, st.floats(0.05, 0.95), st.integers(-3, 5))
+@settings(deadline=None)
+def test_split_is_a_partition_with_every_class_in_training(labels: torch.Tensor, fraction: float, seed: int) -> None:
+    kept, held_out = stratified_split(labels, fraction, seed)
+    assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(len(labels)))
+    assert kept.tolist() == sorted(kept.tolist())
+    assert held_out.tolist() == sorted(held_out.tolist())
+    before, after = class_counts(labels, 6), class_counts(labels[kept], 6)
+    for count, left in zip(before, after, strict=True):
+        expected = min(count - 1, math.floor(count * fraction + 0.5)) if count else 0
+        assert count - left == expected
+        assert left >= min(count, 1)
+
+
+def test_zero_holds_nothing_out() -> None:
+    kept, held_out = stratified_split(torch.tensor([0, 1, 1]), 0, 5)
+    assert kept.tolist() == [0, 1, 2]
+    assert held_out.dtype == torch.int64
+    assert held_out.tolist() == []
+
+
+def test_split_is_a_function_of_the_seed() -> None:
+    labels = torch.arange(200) % 4
+    one, same, other = (stratified_split(labels, 0.25, seed)[1] for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_every_image_is_held_out_equally_often() -> None:
+    labels = torch.tensor([0] * 10 + [1] * 5)
+    times = torch.zeros(15)
+    for seed in range(500):
+        times[stratified_split(labels, 0.2, seed)[1]] += 1
+    assert (times - 100).abs().max() < 42  # deviation 8.9
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan, math.inf, "0.1", None, True])
+def test_bad_fractions_are_refused(fraction: object) -> None:
+    with pytest.raises(DataError, match="expected a number from 0 to below 1"):
+        stratified_split(torch.tensor([0, 1]), fraction, 0)  # type: ignore[arg-type]
+
+
+def test_a_fraction_that_holds_nothing_out_is_an_error() -> None:
+    with pytest.raises(DataError, match="leaves nothing held out: 3 images in 3 classes"):
+        stratified_split(torch.tensor([0, 1, 2]), 0.5, 0)
+
+
+def test_the_fixed_fifth_is_fixed() -> None:
+    labels = torch.arange(100) % 5
+    train, test = fixed_test_split(labels)
+    assert class_counts(labels[test], 5) == (4,) * 5
+    assert torch.equal(test, fixed_test_split(labels)[1])
+    assert len(train) == 80
