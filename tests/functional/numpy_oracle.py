@@ -1,0 +1,168 @@
+"""The mathematics of every method in plain float64 numpy, one sample and one class at a time.
+
+Written from the formulas, not from the package: loops where the package has tensors, sums where it has closed forms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def log_softmax(logits: Array) -> Array:
+    largest = max(logits)
+    total = math.fsum(math.exp(value - largest) for value in logits)
+    return np.array([value - largest - math.log(total) for value in logits])
+
+
+def softmax(logits: Array, temperature: float = 1.0) -> Array:
+    return np.exp(log_softmax(np.asarray(logits, dtype=np.float64) / temperature))
+
+
+def kl(q: Array, log_p: Array) -> float:
+    return math.fsum(float(a) * (math.log(a) - b) for a, b in zip(q, log_p, strict=True) if a > 0)
+
+
+def kl_losses(student: Array, target: Array, temperature: float) -> Array:
+    """T^2 * KL of given target distributions to the student's."""
+    return np.array(
+        [temperature**2 * kl(q, log_softmax(z / temperature)) for z, q in zip(student, target, strict=True)]
+    )
+
+
+def cross_entropies(logits: Array, labels: list[int]) -> Array:
+    return np.array([-log_softmax(z)[y] for z, y in zip(logits, labels, strict=True)])
+
+
+def effective_number_weights(counts: list[int], beta: float) -> Array:
+    """1 / (1 + beta + ... + beta^(n-1)), which is (1 - beta) / (1 - beta^n), scaled to sum C."""
+    weights = np.array([1.0 / math.fsum(beta**power for power in range(count)) for count in counts])
+    return weights * len(counts) / math.fsum(weights)
+
+
+def shares(counts: list[int]) -> Array:
+    return np.array(counts, dtype=np.float64) / sum(counts)
+
+
+def swap(teacher: Array, labels: list[int]) -> Array:
+    rows = []
+    for z, y in zip(teacher.tolist(), labels, strict=True):
+        best = z.index(max(z))
+        z[best], z[y] = z[y], z[best]
+        rows.append(z)
+    return np.array(rows)
+
+
+def reweigh(teacher: Array, weights: Array, temperature: float) -> Array:
+    raw = [softmax(z, temperature) * weights for z in teacher]
+    return np.array([q / math.fsum(q) for q in raw])
+
+
+def power(teacher: Array, exponent: float, temperature: float) -> Array:
+    raw = [softmax(z, temperature) ** exponent for z in teacher]
+    return np.array([q / math.fsum(q) for q in raw])
+
+
+def decoupled(student: Array, teacher: Array, labels: list[int], temperature: float) -> tuple[Array, Array]:
+    target_class, non_target = [], []
+    for z_s, z_t, y in zip(student, teacher, labels, strict=True):
+        p_s, p_t = softmax(z_s, temperature), softmax(z_t, temperature)
+        others = [c for c in range(len(z_s)) if c != y]
+        rest_s, rest_t = math.fsum(p_s[others]), math.fsum(p_t[others])
+        target_class.append(p_t[y] * math.log(p_t[y] / p_s[y]) + rest_t * math.log(rest_t / rest_s))
+        non_target.append(math.fsum(p_t[c] / rest_t * math.log((p_t[c] / rest_t) / (p_s[c] / rest_s)) for c in others))
+    return np.array(target_class), np.array(non_target)
+
+
+def thirds(counts: list[int]) -> list[list[int]]:
+    ranked = sorted(range(len(counts)), key=lambda c: (-counts[c], c))
+    a, b = round(len(counts) / 3), round(2 * len(counts) / 3)
+    return [ranked[:a], ranked[a:b], ranked[b:]]
+
+
+def grouped(
+    student: Array, teacher: Array, groups: list[list[int]], temperature: float
+) -> tuple[Array, Array, Array, Array]:
+    """Cross with rebalanced masses, within with weight 1, cross and within as in the exact decomposition of KL."""
+    groups = [group for group in groups if group]
+    p_s = np.array([softmax(z, temperature) for z in student])
+    p_t = np.array([softmax(z, temperature) for z in teacher])
+    mass_s = np.array([[math.fsum(p[group]) for group in groups] for p in p_s])
+    mass_t = np.array([[math.fsum(p[group]) for group in groups] for p in p_t])
+    totals = mass_t.sum(axis=0)
+    raw = mass_t * (totals.mean() / totals)
+    balanced = raw / raw.sum(axis=1, keepdims=True)
+    cross, within, exact_cross, exact_within = [], [], [], []
+    for b in range(len(student)):
+        by_group = [
+            kl(p_t[b][group] / mass_t[b][g], np.log(p_s[b][group] / mass_s[b][g])) for g, group in enumerate(groups)
+        ]
+        cross.append(kl(balanced[b], np.log(mass_s[b])))
+        within.append(math.fsum(by_group))
+        exact_cross.append(kl(mass_t[b], np.log(mass_s[b])))
+        exact_within.append(math.fsum(m * d for m, d in zip(mass_t[b], by_group, strict=True)))
+    return np.array(cross), np.array(within), np.array(exact_cross), np.array(exact_within)
+
+
+def standardize(logits: Array) -> Array:
+    rows = []
+    for z in logits:
+        mean = math.fsum(z) / len(z)
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in z) / len(z))
+        rows.append([(value - mean) / max(deviation, 1e-6) for value in z])
+    return np.array(rows)
+
+
+def inverse_propensity(
+    kd: Array, cls: Array, labels: list[int], ratio: str, max_weight: float | None, normalize: bool
+) -> Array:
+    h_kd, h_cls = cross_entropies(standardize(kd), labels), cross_entropies(standardize(cls), labels)
+    above, below = (h_kd, h_cls) if ratio == "kd_over_cls" else (h_cls, h_kd)
+    weights = np.array([1 + a / max(b, 1e-6) for a, b in zip(above, below, strict=True)])
+    if max_weight is not None:
+        weights = np.minimum(weights, max_weight)
+    return weights / weights.mean() if normalize else weights
+
+
+def loss_ratio(student: Array, teacher: Array, labels: list[int]) -> Array:
+    pairs = zip(cross_entropies(student, labels), cross_entropies(teacher, labels), strict=True)
+    return np.array([1 - math.exp(-s / max(t, 1e-6)) for s, t in pairs])
+
+
+def class_balanced(logits: Array, labels: list[int], counts: list[int], beta: float) -> Array:
+    weights = effective_number_weights(counts, beta)[labels]
+    return weights * cross_entropies(logits, labels) / (math.fsum(weights) / len(labels))
+
+
+def focal(logits: Array, labels: list[int], gamma: float) -> Array:
+    return np.array([(1 - softmax(z)[y]) ** gamma * -log_softmax(z)[y] for z, y in zip(logits, labels, strict=True)])
+
+
+def ldam(logits: Array, labels: list[int], counts: list[int], largest: float, scale: float, own_scale: float) -> Array:
+    raw = [count**-0.25 for count in counts]
+    losses = []
+    for z, y in zip(logits, labels, strict=True):
+        cosines = z / own_scale
+        cosines[y] -= raw[y] * largest / max(raw)
+        losses.append(-log_softmax(scale * cosines)[y])
+    return np.array(losses)
+
+
+def logit_adjusted(logits: Array, labels: list[int], counts: list[int], tau: float) -> Array:
+    return cross_entropies(logits + tau * np.log(shares(counts)), labels)
+
+
+def unit(vector: Array) -> Array:
+    return vector / math.sqrt(math.fsum(value * value for value in vector))
+
+
+def rectified_feature_distance(projected: Array, teacher: Array, priors_of_label: Array, strength: float) -> Array:
+    losses = []
+    for f_s, f_t, v in zip(projected, teacher, priors_of_label, strict=True):
+        direction = unit(unit(f_t) + strength * v)
+        losses.append(1 - math.fsum(unit(f_s) * direction))
+    return np.array(losses)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import numpy_oracle as oracle
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from made_batches import batches, made_batch, quick
+
+from distail.errors import MethodError
+from distail.functional import class_thirds, grouped_divergence, kl_divergence
+from distail.functional.groups import rebalance, split_by_group
+
+
+@quick
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=40))
+def test_thirds_hold_every_class_once_and_fall_in_count(counts):
+    thirds = class_thirds(counts)
+    assert [list(group) for group in thirds] == oracle.thirds(counts)
+    assert sorted(index for group in thirds for index in group) == list(range(len(counts)))
+
+
+@pytest.mark.parametrize(("classes", "sizes"), [(100, [33, 34, 33]), (10, [3, 4, 3]), (2, [1, 0, 1]), (3, [1, 1, 1])])
+def test_thirds_of_the_usual_sizes(classes, sizes):
+    assert [len(group) for group in class_thirds(range(classes, 0, -1))] == sizes
+
+
+def test_ties_go_by_index():
+    assert class_thirds([5] * 6) == ((0, 1), (2, 3), (4, 5))
+
+
+@quick
+@given(batches)
+def test_cross_and_within_are_those_of_the_definition(batch):
+    groups = class_thirds(batch.counts)
+    cross, within = grouped_divergence(batch.student, batch.teacher, groups, batch.temperature)
+    expected = oracle.grouped(
+        batch.student.numpy(), batch.teacher.numpy(), [list(group) for group in groups], batch.temperature
+    )
+    np.testing.assert_allclose(cross.numpy(), expected[0], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(within.numpy(), expected[1], rtol=1e-6, atol=1e-9)
+
+
+@quick
+@given(batches)
+def test_unweighted_they_are_the_whole_divergence(batch):
+    groups = [list(group) for group in class_thirds(batch.counts)]
+    _, _, cross, within = oracle.grouped(batch.student.numpy(), batch.teacher.numpy(), groups, batch.temperature)
+    whole = kl_divergence(batch.student, torch.softmax(batch.teacher / batch.temperature, dim=1), batch.temperature)
+    np.testing.assert_allclose((cross + within) * batch.temperature**2, whole.numpy(), rtol=1e-7, atol=1e-9)
+
+
+def test_one_group_has_no_cross_term_and_classes_alone_have_no_within_term():
+    batch = made_batch(0)
+    cross, within = grouped_divergence(batch.student, batch.teacher, [range(7)], 2.0)
+    torch.testing.assert_close(cross, torch.zeros_like(cross))
+    torch.testing.assert_close(4 * within, kl_divergence(batch.student, torch.softmax(batch.teacher / 2, dim=1), 2.0))
+    _, within = grouped_divergence(batch.student, batch.teacher, [[index] for index in range(7)], 2.0)
+    torch.testing.assert_close(within, torch.zeros_like(within))
+
+
+def test_rebalanced_groups_that_had_equal_totals_stay():
+    log_masses = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64).log()
+    torch.testing.assert_close(rebalance(log_masses), log_masses)
+
+
+def test_a_favoured_group_loses_and_rows_still_sum_to_one():
+    log_masses = torch.tensor([[0.7, 0.2, 0.1], [0.8, 0.1, 0.1]], dtype=torch.float64).log()
+    balanced = rebalance(log_masses).exp()
+    torch.testing.assert_close(balanced.sum(dim=1), torch.ones(2, dtype=torch.float64))
+    assert (balanced[:, 0] < log_masses.exp()[:, 0]).all()
+
+
+def test_reduce_gives_the_totals_of_the_global_batch():
+    batch = made_batch(1, batch_size=8)
+    groups = class_thirds(batch.counts)
+    whole, _ = grouped_divergence(batch.student, batch.teacher, groups, 2.0)
+    masses, _, _ = split_by_group(
+        batch.student, batch.teacher, torch.tensor([c for g in groups for c in g]), [len(g) for g in groups], 2.0
+    )
+    totals = masses.exp().sum(dim=0)
+    halves = [
+        grouped_divergence(batch.student[rows], batch.teacher[rows], groups, 2.0, reduce=lambda _: totals)[0]
+        for rows in (slice(0, 3), slice(3, 8))
+    ]
+    torch.testing.assert_close(torch.cat(halves), whole)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_saturated_logits_are_finite_in_value_and_gradient(dtype):
+    rows = [[1e4, 0, 0, -1e4], [-1e4, -1e4, 1e4, 1e4], [0, 0, 0, 0]]
+    student = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    teacher = torch.tensor(rows[1:] + rows[:1], dtype=dtype)
+    for groups in ([[0, 1], [2, 3]], [[0], [1, 2, 3]], [[0], [1], [2], [3]]):
+        cross, within = grouped_divergence(student, teacher, groups, 1.0)
+        (gradient,) = torch.autograd.grad((cross + within).sum(), student)
+        assert torch.isfinite(cross).all()
+        assert torch.isfinite(within).all()
+        assert torch.isfinite(gradient).all()
+
+
+def test_a_group_that_no_teacher_row_believes_in_is_finite():
+    """Its batch total underflows to zero in float32."""
+    teacher = torch.tensor([[1e4, 0.0], [1e4, 0.0]])
+    cross, _ = grouped_divergence(torch.zeros(2, 2), teacher, [[0], [1]], 1.0)
+    torch.testing.assert_close(cross, torch.full((2,), 0.693147))
+
+
+def test_gradcheck_and_no_gradient_for_the_teacher():
+    batch = made_batch(2, batch_size=3, num_classes=5)
+    groups, teacher = class_thirds(batch.counts), batch.teacher.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: torch.stack(grouped_divergence(z, teacher.detach(), groups, 2.0)), batch.student.requires_grad_()
+    )
+    torch.stack(grouped_divergence(batch.student, teacher, groups, 2.0)).sum().backward()
+    assert teacher.grad is None
+
+
+@pytest.mark.parametrize("groups", [[[0, 1]], [[0, 1], [1, 2]], [[0, 1, 2, 3]], [[]]])
+def test_groups_that_are_no_partition_are_refused(groups):
+    with pytest.raises(MethodError, match="each of 0 to 2 exactly once"):
+        grouped_divergence(torch.zeros(2, 3), torch.zeros(2, 3), groups, 1.0)
