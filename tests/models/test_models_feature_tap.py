@@ -184,7 +184,7 @@ def test_copies_live_on_their_own(copier):
     assert twin._capture is not tap._capture
 
 
-@pytest.mark.parametrize("name", ["resnet8", "wrn-16-2", "functional"])
+@pytest.mark.parametrize("name", ["resnet8", "functional"])
 def test_compiled_tap_gives_the_same_in_one_graph(name):
     model = FunctionalHead() if name == "functional" else create_model(name, num_classes=CLASSES)
     tap = FeatureTap(model, CLASSES).eval()
@@ -199,7 +199,7 @@ def test_compiled_tap_gives_the_same_in_one_graph(name):
 
 def test_compiled_tap_trains_as_the_plain_one():
     torch.manual_seed(0)
-    taps = [FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES)]
+    taps = [FeatureTap(conv_head_before_pooling(), CLASSES)]
     taps.append(copy.deepcopy(taps[0]))
     images_NCHW = torch.randn(4, 3, 8, 8)
     for forward in (taps[0], torch.compile(taps[1], backend="aot_eager")):
@@ -292,9 +292,9 @@ class NormedLinear(nn.Module):
 
 def test_a_head_of_another_kind_is_named_by_path_and_width():
     model = nn.Sequential(OrderedDict(body=nn.Flatten(), head=NormedLinear()))
-    with pytest.raises(ModelError, match="no classifier with 5 outputs.*none.*classifier='dotted.path'"):
+    with pytest.raises(ModelError, match=r"no classifier with 5 outputs.*none.*classifier='dotted.path'"):
         FeatureTap(model, CLASSES)
-    with pytest.raises(ModelError, match="feature width of classifier 'head' .*give feature_dim"):
+    with pytest.raises(ModelError, match=r"feature width of classifier 'head' .*give feature_dim"):
         FeatureTap(model, CLASSES, classifier="head")
     tap = FeatureTap(model, CLASSES, classifier="head", feature_dim=4)
     assert tap(torch.randn(2, 4)).features.shape == (2, 4)
@@ -316,7 +316,7 @@ def test_candidates_are_named_when_no_layer_fits():
 
 
 def test_unknown_path_names_the_nearest():
-    with pytest.raises(ModelError, match="no module 'clasifier'. Did you mean 'classifier'"):
+    with pytest.raises(ModelError, match=r"no module 'clasifier'. Did you mean 'classifier'"):
         FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES, classifier="clasifier")
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distail.errors import ModelError, did_you_mean
+from distail.models.trial import try_once, where
 
 
 def create_imported_model(path: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
@@ -38,10 +37,10 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
         try:
             model = builder(**_taken(builder, arguments))
         except Exception as error:
-            raise ModelError(f"{path!r} failed with {_where(error)}") from error
+            raise ModelError(f"{path!r} failed with {where(error)}") from error
         if not isinstance(model, nn.Module):
             raise ModelError(f"{path!r} must return a torch.nn.Module, got {type(model).__name__}")
-        _try_once(model, path, (2, in_channels, image_size, image_size), num_classes)
+        try_once(model, path, (2, in_channels, image_size, image_size), num_classes)
     return model
 
 
@@ -79,9 +78,9 @@ def _import(module_name: str, path: str) -> ModuleType:
                 f"no module {error.name!r}, which model {path!r} names; looked in the current directory {Path.cwd()} "
                 "and among the installed packages"
             ) from error
-        raise ModelError(f"importing {module_name!r} failed with {_where(error)}") from error
+        raise ModelError(f"importing {module_name!r} failed with {where(error)}") from error
     except Exception as error:
-        raise ModelError(f"importing {module_name!r} failed with {_where(error)}") from error
+        raise ModelError(f"importing {module_name!r} failed with {where(error)}") from error
 
 
 def _taken(builder: Callable[..., Any], arguments: dict[str, int]) -> dict[str, int]:
@@ -94,24 +93,3 @@ def _taken(builder: Callable[..., Any], arguments: dict[str, int]) -> dict[str, 
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     wanted = named | ({"num_classes", "in_channels"} if takes_any else set())
     return {name: value for name, value in arguments.items() if name in wanted}
-
-
-def _try_once(model: nn.Module, path: str, shape: tuple[int, ...], num_classes: int) -> None:
-    modes = {module: module.training for module in model.modules()}
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    try:
-        with torch.no_grad():
-            logits = model.eval()(torch.zeros(shape, device=device))
-    except Exception as error:
-        raise ModelError(f"{path!r}: the network failed on images {shape} with {_where(error)}") from error
-    finally:
-        for module, training in modes.items():
-            module.training = training
-    if not isinstance(logits, Tensor) or logits.shape != (shape[0], num_classes):
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"{path!r}: images {shape} must give logits ({shape[0]}, {num_classes}), got {got}")
-
-
-def _where(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"

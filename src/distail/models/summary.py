@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from distail.models.modes import eval_mode
+
 
 def count_parameters(model: nn.Module) -> int:
     """All weights and biases, trained or frozen; shared ones once.
@@ -24,14 +26,9 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     >>> count_macs(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 16, 10)), (3, 4, 4))
     4736
     """
-    modes = {module: module.training for module in model.modules()}
     example = next(model.parameters(), torch.zeros(()))
     images_NCHW = torch.zeros((1, *image_shape), device=example.device, dtype=example.dtype)
     counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), counter:
-            model.eval()(images_NCHW)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with torch.no_grad(), eval_mode(model), counter:
+        model(images_NCHW)
     return counter.get_total_flops() // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail.errors import CheckpointError, ModelError, unknown_name
+from distail.errors import CheckpointError, ModelError
 from distail.models.normalization import InputNormalization
+from distail.models.trial import try_once
 
 
 class TimmModel(nn.Module):
@@ -48,11 +50,14 @@ def create_timm_model(
     ``weights`` is a local safetensors file of pretrained weights; for another class count the classifier starts anew.
 
     Raises `ModelError` when timm is not installed or cannot be imported, for unknown names, and for models that do not
-    take these images; `CheckpointError` for weights that are missing, damaged or not safetensors.
+    take these images, which one forward pass shows; `CheckpointError` for weights that are missing, damaged or no
+    safetensors.
     """
     timm = _import_timm()
     if not timm.is_model(name):
-        raise ModelError(unknown_name("timm model", name, timm.list_models()))
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        nearest = f"Nearest: {', '.join(near)}. " if near else ""
+        raise ModelError(f"unknown timm model {name!r}. {nearest}All of them: timm.list_models()")
     config = timm.get_pretrained_cfg(name)
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if config is not None and config.fixed_input_size:
@@ -72,6 +77,7 @@ def create_timm_model(
         ) from error
     if weights is not None:
         _check_filled(model, shapes, weights)
+    try_once(model, f"timm:{name}", (2, in_channels, image_size, image_size), num_classes)
     return TimmModel(_normalization(model.pretrained_cfg, in_channels, mean, std), model)
 
 

@@ -92,8 +92,8 @@ def _read_torch(path: Path, what: str) -> dict[str, Tensor]:
             f"{what}: {path} is damaged, or holds more than tensors, which is never loaded because it could run code. "
             "Store the state dict alone: torch.save(model.state_dict(), path), or better as safetensors"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{what}: {path} is damaged: {error}") from error
+    except Exception as error:  # fed with garbage, torch's reader raises anything, IndexError included
+        raise CheckpointError(f"{what}: {path} is damaged ({type(error).__name__}: {error})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]

@@ -1,0 +1,191 @@
+"""The bridge to timm: built and fed as it should be, and what is told where timm or its torchvision is missing."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from distail.errors import CheckpointError, ModelError
+from distail.models import FeatureTap, InputNormalization, create_model, load_weights, save_weights
+from distail.models.timm_bridge import _mismatch
+
+
+@pytest.fixture(scope="module")
+def timm():
+    """timm itself; where torchvision's operators do not fit this torch, stand-ins that are never called."""
+    if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
+        pytest.skip("timm or torchvision is not installed")
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    import timm
+
+    return timm
+
+
+def failing_import(monkeypatch, error):
+    real = builtins.__import__
+
+    def imports(name, *arguments, **options):
+        if name == "timm":
+            raise error
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", imports)
+
+
+def test_timm_that_is_not_installed(monkeypatch):
+    failing_import(monkeypatch, ModuleNotFoundError("No module named 'timm'"))
+    with pytest.raises(ModelError, match=r"needs timm.*No module named 'timm'.*pip install 'distail\[timm\]'"):
+        create_model("timm:resnet18", num_classes=3)
+
+
+def test_torchvision_built_for_another_torch(monkeypatch):
+    failing_import(monkeypatch, RuntimeError("operator torchvision::nms does not exist"))
+    with pytest.raises(ModelError, match=r"torchvision .* was built for another torch than .*pip install"):
+        create_model("timm:resnet18", num_classes=3)
+
+
+def test_other_errors_of_the_import_are_not_covered_up(monkeypatch):
+    failing_import(monkeypatch, RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        create_model("timm:resnet18", num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("torch_version", "expected"),
+    [
+        ("2.13.0+cpu", "'torchvision==0.28.*' --index-url https://download.pytorch.org/whl/cpu"),
+        ("2.11.1+cu130", "'torchvision==0.26.*' --index-url https://download.pytorch.org/whl/cu130"),
+        ("2.12.0", "'torchvision==0.27.*'"),
+    ],
+)
+def test_the_torchvision_to_install(torch_version, expected):
+    assert _mismatch(torch_version, "0.20.0", RuntimeError("x")).endswith(expected)
+
+
+@pytest.mark.parametrize("option", [{"shortcut": "pad"}, {"classifier": "cosine"}])
+def test_options_of_our_own_networks_are_refused(option):
+    with pytest.raises(ModelError, match="'timm:resnet18' does not have these parameters"):
+        create_model("timm:resnet18", num_classes=3, **option)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size"),
+    [
+        ("resnet18", 3, 32),
+        ("mobilenetv3_small_050", 1, 32),
+        ("vit_tiny_patch16_224", 3, 64),
+        ("convnext_atto", 2, 64),
+    ],
+)
+def test_models_of_several_kinds(timm, name, channels, size):
+    model = create_model(f"timm:{name}", num_classes=5, in_channels=channels, image_size=size).eval()
+    tap = FeatureTap(model, 5)
+    outputs = tap(torch.randn(2, channels, size, size))
+    head = model.get_classifier()
+    assert isinstance(head, nn.Linear)
+    assert outputs.features.shape == (2, tap.feature_dim)
+    torch.testing.assert_close(head(outputs.features), outputs.logits)
+
+
+def test_images_reach_the_model_normalised_as_it_was_trained(timm):
+    mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    model = create_model("timm:resnet18", num_classes=5, mean=mean, std=std).eval()
+    raw_NCHW = torch.rand(2, 3, 8, 8, dtype=torch.float64).numpy()
+    seen = []
+    model.model.conv1.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+    given = (raw_NCHW - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    model(torch.from_numpy(given).float())
+    theirs = model.model.pretrained_cfg
+    expected = (raw_NCHW - np.reshape(theirs["mean"], (3, 1, 1))) / np.reshape(theirs["std"], (3, 1, 1))
+    np.testing.assert_allclose(seen[0].numpy(), expected, atol=1e-5)
+
+
+def test_grey_images_are_normalised_with_the_mean_over_channels(timm):
+    model = create_model("timm:resnet18", num_classes=5, in_channels=1, mean=(0.0,), std=(1.0,))
+    assert isinstance(model.normalization, InputNormalization)
+    config = model.model.pretrained_cfg
+    expected = -np.mean(config["mean"]) / np.mean(config["std"])
+    assert model.normalization.shift.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_mean_and_std_images_pass_as_they_are(timm):
+    assert isinstance(create_model("timm:resnet18", num_classes=5).normalization, nn.Identity)
+
+
+def test_a_normalisation_for_other_channels_is_told(timm):
+    with pytest.raises(ModelError, match="one value per channel"):
+        create_model("timm:resnet18", num_classes=5, in_channels=3, mean=(0.5,), std=(0.5,))
+
+
+def test_pretrained_weights_for_other_classes_keep_the_body(timm, tmp_path):
+    pretrained = timm.create_model("resnet18", num_classes=1000)
+    save_file(pretrained.state_dict(), tmp_path / "pretrained.safetensors")
+    model = create_model("timm:resnet18", num_classes=5, weights=tmp_path / "pretrained.safetensors")
+    assert torch.equal(model.model.layer1[0].conv1.weight, pretrained.layer1[0].conv1.weight)
+    assert model.get_classifier().out_features == 5
+    again = create_model("timm:resnet18", num_classes=1000, weights=str(tmp_path / "pretrained.safetensors"))
+    assert torch.equal(again.model.fc.weight, pretrained.fc.weight)
+
+
+def test_pretrained_weights_without_a_classifier_or_for_grey_images(timm, tmp_path):
+    pretrained = timm.create_model("resnet18", num_classes=1000)
+    body = {key: value for key, value in pretrained.state_dict().items() if not key.startswith("fc.")}
+    save_file(body, tmp_path / "body.safetensors")
+    model = create_model("timm:resnet18", num_classes=5, in_channels=1, weights=tmp_path / "body.safetensors")
+    torch.testing.assert_close(model.model.conv1.weight, pretrained.conv1.weight.sum(1, keepdim=True))
+
+
+def test_weights_that_do_not_fit(timm, tmp_path):
+    save_file(timm.create_model("resnet34", num_classes=7).state_dict(), tmp_path / "larger.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "stranger.safetensors")
+    (tmp_path / "damaged.safetensors").write_bytes(b"no")
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "a.pth")
+    save_file({"a": torch.zeros(2)}, tmp_path / "a.bin")
+    for file, error, message in (
+        ("stranger.safetensors", ModelError, "lacks 120 tensors of the model, such as conv1.weight"),
+        ("damaged.safetensors", CheckpointError, "is damaged"),
+        ("nothing.safetensors", CheckpointError, "does not exist"),
+        ("a.pth", CheckpointError, "not a safetensors file"),
+        ("a.bin", CheckpointError, r"must be named \.safetensors"),
+    ):
+        with pytest.raises(error, match=message):
+            create_model("timm:resnet18", num_classes=5, weights=tmp_path / file)
+    with pytest.raises(ModelError, match=r"lacks .* tensors of the model"):
+        create_model("timm:resnet34", num_classes=5, weights=tmp_path / "stranger.safetensors")
+    with pytest.raises(ModelError, match=r"timm could not build 'resnet50' from .*larger"):
+        create_model("timm:resnet50", num_classes=5, weights=tmp_path / "larger.safetensors")
+
+
+def test_our_own_files_round_trip_and_bare_timm_files_load_too(timm, tmp_path):
+    first, second, third = (create_model("timm:resnet18", num_classes=5) for _ in range(3))
+    save_weights(first, tmp_path / "a.safetensors", {})
+    load_weights(second, tmp_path / "a.safetensors")
+    save_file(first.model.state_dict(), tmp_path / "bare.safetensors")
+    load_weights(third, tmp_path / "bare.safetensors")
+    for other in (second, third):
+        assert all(torch.equal(value, other.state_dict()[key]) for key, value in first.state_dict().items())
+
+
+def test_unknown_timm_names_are_short(timm):
+    with pytest.raises(ModelError, match=r"unknown timm model 'resnet19'\. Nearest: .*resnet18") as caught:
+        create_model("timm:resnet19", num_classes=5)
+    assert len(str(caught.value)) < 300
+
+
+def test_what_timm_refuses_is_told(timm):
+    with pytest.raises(ModelError, match=r"'timm:inception_v3': the network failed on images \(2, 3, 8, 8\)"):
+        create_model("timm:inception_v3", num_classes=5, image_size=8)
