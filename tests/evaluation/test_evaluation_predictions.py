@@ -70,6 +70,12 @@ def test_shapes_that_do_not_match_are_refused(tmp_path: Path, logits: tuple[int,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_teacher_with_other_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"teacher logits of shape \(2, 3\); expected \(4, classes\)"):
+        save_predictions(tmp_path / "p.safetensors", torch.zeros(4, 3), torch.zeros(4), torch.zeros(2, 3))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no predictions at .*p\.safetensors"):
         load_predictions(tmp_path / "p.safetensors")

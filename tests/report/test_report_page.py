@@ -163,6 +163,7 @@ def test_tables_and_charts_speak_to_those_who_do_not_see_them(page: Page) -> Non
 
 
 def test_every_figure_is_in_a_table_without_any_script(page: Page, view: ReportView) -> None:
+    assert "every number is in the tables" in page.texts["noscript"][0]
     rows = {row[0]: row for row in page.cells if row}
     figures = view.runs[0].figures
     assert figures is not None

@@ -20,12 +20,17 @@ def save_predictions(
     The teacher's logits (N, C), where given, are stored as ``teacher_logits``. The file appears complete or not at all.
 
     Raises:
-        DataError: shapes other than (N, C) and (N,).
+        DataError: shapes other than (N, C) and (N,), or a teacher with another number of rows.
     """
     if logits_NC.ndim != 2 or target_N.ndim != 1 or len(logits_NC) != len(target_N):
         raise DataError(
             f"got logits of shape {tuple(logits_NC.shape)} and labels of shape {tuple(target_N.shape)}; "
             "expected (samples, classes) and (samples,)."
+        )
+    if teacher_logits_NC is not None and (teacher_logits_NC.ndim != 2 or len(teacher_logits_NC) != len(logits_NC)):
+        raise DataError(
+            f"got teacher logits of shape {tuple(teacher_logits_NC.shape)}; expected ({len(logits_NC)}, classes), "
+            "a row for each of the student's."
         )
     tensors = {"logits": logits_NC.float(), "target": target_N.long()}
     if teacher_logits_NC is not None:

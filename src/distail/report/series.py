@@ -48,8 +48,8 @@ def rank_ticks(classes: int, most: int = 7) -> list[int]:
 
 
 def chart_data(runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]) -> dict[str, Any]:
-    """Everything the page's script draws, ready for JSON."""
-    return {
+    """Everything the page's script draws, ready for JSON, numbers to four decimals."""
+    data = {
         "runs": [{"name": run.name, "role": run.role} for run in runs],
         "recall": recall_data(runs, class_names, class_counts),
         "groups": {name: groups_data(runs, class_counts, name) for name in ("thirds", "shots")},
@@ -59,6 +59,7 @@ def chart_data(runs: Sequence[RunView], class_names: Sequence[str], class_counts
             [[item.confidence, item.accuracy, item.count] for item in run.reliability if item.count] for run in runs
         ],
     }
+    return {name: _rounded(part) for name, part in data.items()}
 
 
 def recall_data(
@@ -113,6 +114,14 @@ def validation_value(row: Mapping[str, Any]) -> Any:
         return None
     balanced = validation.get("balanced_accuracy")
     return validation.get("top1") if balanced is None else balanced
+
+
+def _rounded(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {name: _rounded(value) for name, value in data.items()}
+    if isinstance(data, list):
+        return [_rounded(value) for value in data]
+    return round(data, 4) if isinstance(data, float) else data
 
 
 def _is_number(value: Any) -> bool:

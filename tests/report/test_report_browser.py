@@ -1,0 +1,216 @@
+"""The page in headless Chromium: drawn, sortable, readable on a phone, usable by keyboard, silent on the network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distail.report.page import write_page
+from distail.report.views import ReportView
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PHONE, DESK = (390, 844), (1280, 900)
+PATIENCE_MS = 240_000  # a busy machine may need a minute for what takes a second
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is a development dependency")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=PATIENCE_MS)
+        yield browser
+        browser.close()
+
+
+class Opened:
+    """A page, and everything that it said or asked for while it was open."""
+
+    def __init__(self, browser: Any, path: Path, size: tuple[int, int], scheme: str) -> None:
+        viewport = {"width": size[0], "height": size[1]}
+        self.context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def __enter__(self) -> Any:
+        return self.page
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.context.close()
+        if kind is None:
+            assert self.complaints == []
+            assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.fixture(scope="module")
+def hostile_page(view: ReportView, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_page(tmp_path_factory.mktemp("hostile") / "report.html", **vars(view))
+
+
+@pytest.fixture(scope="module")
+def plain_page(large_view: ReportView, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    figures = dict(large_view.runs[1].figures or {})
+    figures["per_class_recall"] = [*figures["per_class_recall"][:-1], None]
+    runs = [large_view.runs[0], replace(large_view.runs[1], figures=figures)]
+    return write_page(tmp_path_factory.mktemp("plain") / "report.html", **vars(replace(large_view, runs=runs)))
+
+
+def column(page: Any, table: str, number: int) -> list[str]:
+    cells: list[str] = page.eval_on_selector_all(
+        f"{table} tbody tr:not([hidden]) > *:nth-child({number})", "cells => cells.map(cell => cell.textContent)"
+    )
+    return cells
+
+
+def marks(page: Any, chart: str) -> int:
+    return int(page.locator(f"#chart-{chart} svg path").count())
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone, dark", "desk, light"])
+def test_every_chart_is_drawn_and_nothing_overflows(
+    browser: Any, hostile_page: Path, size: tuple[int, int], scheme: str
+) -> None:
+    with Opened(browser, hostile_page, size, scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+        charts = page.locator(".chart")
+        assert charts.count() == 6
+        for name in ("recall", "thirds", "shots", "loss", "validation", "reliability"):
+            assert marks(page, name) >= 6, name
+            box = page.locator(f"#chart-{name} svg").bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size[0]
+            assert box["height"] > 100
+        assert page.evaluate("window.hacked") is None
+
+
+def test_colours_follow_the_page(browser: Any, plain_page: Path) -> None:
+    with Opened(browser, plain_page, DESK, "light") as page:
+        colours = []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            colours.append(
+                page.evaluate(
+                    "[getComputedStyle(document.body).backgroundColor, getComputedStyle("
+                    "document.querySelector('#chart-loss svg path[stroke*=series-1]')).stroke]"
+                )
+            )
+        assert colours == [["rgb(253, 253, 251)", "rgb(0, 114, 178)"], ["rgb(20, 23, 26)", "rgb(86, 180, 233)"]]
+        page.emulate_media(color_scheme="dark", media="print")
+        assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--series-1')") == "#0072B2"
+
+
+def test_tables_sort_by_mouse_and_by_keyboard(browser: Any, plain_page: Path) -> None:
+    with Opened(browser, plain_page, DESK, "light") as page:
+        table = "#class-table"
+        header = page.locator(f"{table} th").filter(has_text="kd, recall")
+        header.get_by_role("button").click()
+        *measured, last = column(page, table, 5)
+        values = [float(text) for text in measured]
+        assert values == sorted(values, reverse=True)
+        assert last == "no test image"
+        assert header.get_attribute("aria-sort") == "descending"
+        header.get_by_role("button").press("Enter")
+        *measured, last = column(page, table, 5)
+        assert [float(text) for text in measured] == sorted(values)
+        assert last == "no test image"
+        assert page.locator(f"{table} [aria-sort]").count() == 1
+        page.locator(f"{table} th").filter(has_text="Class").get_by_role("button").press(" ")
+        assert column(page, table, 1)[:4] == ["species-0", "species-1", "species-2", "species-3"]
+
+
+def test_a_class_is_found_by_its_name(browser: Any, plain_page: Path) -> None:
+    with Opened(browser, plain_page, DESK, "light") as page:
+        page.get_by_label("Find a class").fill("IES-42")
+        assert column(page, "#class-table", 1) == ["species-42"]
+        assert page.get_by_role("status").text_content() == "1 of 100 classes"
+        page.get_by_label("Find a class").fill("")
+        assert len(column(page, "#class-table", 1)) == 100
+
+
+def test_models_are_hidden_in_all_charts_at_once_by_keyboard(browser: Any, plain_page: Path) -> None:
+    with Opened(browser, plain_page, DESK, "light") as page:
+        names = ("recall", "thirds", "loss", "reliability")
+        before = [marks(page, name) for name in names]
+        chip = page.locator("section[aria-labelledby=recall] .chip").nth(1)
+        chip.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        hidden = [marks(page, name) for name in names]
+        assert all(fewer < full for fewer, full in zip(hidden, before, strict=True))
+        pressed = page.eval_on_selector_all(".chip[data-run='1']", "all => all.map(chip => chip.ariaPressed)")
+        assert set(pressed) == {"false"}
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+        assert [marks(page, name) for name in names] == before
+
+
+def test_pointing_at_a_chart_names_the_class_as_text(browser: Any, hostile_page: Path, hostile: str) -> None:
+    with Opened(browser, hostile_page, DESK, "light") as page:
+        chart = page.locator("#chart-recall")
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        page.mouse.move(box["x"] + box["width"] - 40, box["y"] + box["height"] / 2)
+        tip = page.locator(".tip")
+        tip.wait_for()
+        shown = " ".join(tip.text_content().split())
+        assert " ".join(f"rarest {hostile}".split()) in shown
+        assert "5 training images" in shown
+        assert "kd" in shown
+        assert page.evaluate("window.hacked") is None
+        for name in ("thirds", "loss"):
+            chart = page.locator(f"#chart-{name}")
+            chart.scroll_into_view_if_needed()
+            box = chart.bounding_box()
+            page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.locator(f"#chart-{name} .tip").wait_for()
+        assert "Epoch" in page.locator("#chart-loss .tip").text_content()
+
+
+def test_charts_are_drawn_for_paper_and_back(browser: Any, plain_page: Path) -> None:
+    with Opened(browser, plain_page, DESK, "dark") as page:
+        width = "document.querySelector('#chart-recall svg').getBoundingClientRect().width"
+        opened = "document.querySelector('details.printed').open"
+        before = page.evaluate(width)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate(width) == 660
+        assert page.evaluate(opened)
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.evaluate(width) == before > 660
+        assert not page.evaluate(opened)
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (DESK, "dark")], ids=["phone, light", "desk, dark"])
+def test_axe_finds_nothing_to_complain_about(
+    browser: Any, view: ReportView, tmp_path: Path, size: Any, scheme: str
+) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is a development dependency")
+    path = write_page(tmp_path / "report.html", **vars(view))
+    with Opened(browser, path, size, scheme) as page:
+        page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
+        found = axe.Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
