@@ -123,8 +123,14 @@ def test_empty_files() -> None:
 
 
 def test_what_is_no_image() -> None:
-    with pytest.raises(UnreadableImage, match="not an image in a format that Pillow knows"):
+    with pytest.raises(UnreadableImage, match=r"not an image .*PNG"):
         decode_image(b"these are words, not pixels")
+
+
+def test_a_file_that_would_start_another_program() -> None:
+    postscript = encoded(Image.new("RGB", (4, 4)), "EPS")
+    with pytest.raises(UnreadableImage, match="not an image"):
+        decode_image(postscript)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])

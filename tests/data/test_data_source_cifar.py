@@ -271,7 +271,7 @@ def test_unreadable_rows_can_be_skipped(tmp_path: Path) -> None:
         source = load_source("cifar10", tmp_path, skip_unreadable=True)
         assert len(source.train) == len(images) - 1
         assert source.train.labels.tolist() == np.delete(labels, 3).tolist()
-        assert source.skipped == ("train.parquet, row 3: not an image in a format that Pillow knows",)
+        assert source.skipped == ("train.parquet, row 3: not an image (BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",)
 
 
 def test_class_folders_that_are_not_those_of_cifar(tmp_path: Path) -> None:

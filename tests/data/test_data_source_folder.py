@@ -166,6 +166,14 @@ def test_unreadable_images_are_listed_with_their_paths(tmp_path: Path, write_ima
     assert (len(source.train), len(source.test), len(source.skipped)) == (4, 4, 2)
 
 
+def test_broken_links_are_listed_as_unreadable(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"a": 6, "b": 6})
+    (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(DataError, match=r"1 of 13 images cannot be read:\n  - a/gone\.png: No such file"):
+        load_source("folder", tmp_path)
+    assert len(load_source("folder", tmp_path, skip_unreadable=True).skipped) == 1
+
+
 def test_a_class_that_loses_all_its_images_is_an_error(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"train/a": 2, "test/a": 2, "test/b": 2})
     (tmp_path / "train" / "b").mkdir()

@@ -41,12 +41,27 @@ def fingerprint(facts: Iterable[object], files: Sequence[tuple[str, Path]]) -> s
     """
     digest = hashlib.sha256(json.dumps([_FORMAT, *facts], sort_keys=True).encode())
     for name, path in files:
-        state = path.stat()
-        digest.update(json.dumps([name, state.st_size, state.st_mtime_ns]).encode())
+        digest.update(json.dumps([name, *_state(path)]).encode())
     for _, path in files[:: max(1, -(-len(files) // _SAMPLED_FILES))]:
-        with path.open("rb") as file:
-            digest.update(file.read(_SAMPLED_BYTES))
+        digest.update(_beginning(path))
     return digest.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    # A file that is not there, such as a broken link, is for decoding to report, with all others that cannot be read.
+    try:
+        state = path.stat()
+    except OSError:
+        return -1, -1
+    return state.st_size, state.st_mtime_ns
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_SAMPLED_BYTES)
+    except OSError:
+        return b""
 
 
 def cached(name: str, key: str, decode: Callable[[], Source]) -> Source:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
+# Whatever a file is called, Pillow would open any format it knows, and run Ghostscript for one of them.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
 
 class UnreadableImage(Exception):
     """Why one image cannot be used; never seen by users, who get the list of all of them."""
@@ -30,7 +33,7 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
     if not data:
         raise UnreadableImage("the file is empty")
     try:
-        with Image.open(BytesIO(data)) as image:
+        with Image.open(BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
             if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
                 raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
@@ -39,7 +42,7 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImage("not an image in a format that Pillow knows") from error
+        raise UnreadableImage(f"not an image ({', '.join(_FORMATS)})") from error
     # Pillow's decoders raise more kinds of exception on damaged bytes than can be named.
     except Exception as error:
         raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error

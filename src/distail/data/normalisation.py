@@ -16,8 +16,8 @@ class Normalisation:
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
         if len(mean) != len(std):
             raise DataError(f"{len(mean)} means but {len(std)} deviations; expected one of each a channel")
-        self._shift_C = torch.tensor([value * 255 for value in mean], device=device)
-        self._scale_C = torch.tensor([1 / (value * 255) for value in std], device=device)
+        self._shift_C = torch.tensor([value * 255 for value in mean], dtype=torch.float32, device=device)
+        self._scale_C = torch.tensor([1 / (value * 255) for value in std], dtype=torch.float32, device=device)
 
     def __call__(self, images_BCHW: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """uint8 to ``dtype``, in the memory format of the images."""

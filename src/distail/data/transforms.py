@@ -78,9 +78,9 @@ def flip(images_BCHW: Tensor, bits_B1: Tensor) -> Tensor:
 def rotate(images_BCHW: Tensor, bits_B1: Tensor) -> Tensor:
     """About the centre by up to 15 degrees, nearest pixel, black outside: torchvision's RandomRotation(15) of DR-KD."""
     height, width = images_BCHW.shape[-2:]
-    degrees_B = (bits_B1[:, 0].double() * 2.0**-BITS * 2 - 1) * MAX_ROTATION_DEGREES
+    degrees_B = (bits_B1[:, 0].float() * 2.0**-BITS * 2 - 1) * MAX_ROTATION_DEGREES
     angle_B = degrees_B * (math.pi / 180)
-    cosine_B, sine_B = torch.cos(angle_B).float(), torch.sin(angle_B).float()
+    cosine_B, sine_B = torch.cos(angle_B), torch.sin(angle_B)
     zero_B = torch.zeros_like(cosine_B)
     # grid_sample's axes run from -1 to 1 over each side, so the off-diagonal terms carry the ratio of the sides.
     to_source_B23 = torch.stack(
