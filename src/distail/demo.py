@@ -18,13 +18,13 @@ COLUMNS = ("top1", "balanced_accuracy", "head", "medium", "tail", "seconds")
 # What differs between the two data sets. Digits are not mirror images of each other, so nothing is flipped there.
 DEMOS: dict[str, dict[str, Any]] = {
     "digits": {
-        "data": {"name": "digits", "imbalance_factor": 20, "augment": ["crop"]},
+        "data": {"name": "digits", "imbalance_factor": 20, "validation": 0, "augment": ["crop"]},
         "teacher": "resnet20",
         "student": "resnet8",
-        "training": {"epochs": 40, "batch_size": 64},
+        "training": {"epochs": 30, "batch_size": 64},
     },
     "fashion-mnist": {
-        "data": {"name": "fashion-mnist", "imbalance_factor": 100, "augment": ["crop", "flip"]},
+        "data": {"name": "fashion-mnist", "imbalance_factor": 100, "validation": 0, "augment": ["crop", "flip"]},
         "teacher": "resnet20",
         "student": "resnet8",
         "training": {"epochs": 4, "batch_size": 128},

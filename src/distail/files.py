@@ -43,8 +43,21 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """`write_bytes` for a safetensors file."""
+    """`write_bytes` for a safetensors file; the same content always gives the same bytes."""
     from safetensors.torch import save
 
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, metadata=dict(metadata or {})))
+    write_bytes(path, _with_sorted_metadata(save(contiguous, metadata=dict(metadata or {}))))
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    # safetensors writes metadata in the order of a hash map that is seeded anew in every process.
+    start = 8
+    end = start + int.from_bytes(content[:start], "little")
+    header = json.loads(content[start:end])
+    if len(header.get("__metadata__", {})) < 2:
+        return content
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(start, "little") + text + content[end:]

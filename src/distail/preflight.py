@@ -47,7 +47,7 @@ def check(experiment: Experiment) -> None:
     if teacher is not None and not teacher.is_previous_epoch:
         model = teacher_model(experiment)
         collect("teacher.model", lambda: _probe(model, teacher.classifier))
-        collect("teacher.supervised", lambda: create_method("ce", class_counts=[2, 1], supervised=teacher.supervised))
+        collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
     paths = {
         "teacher.checkpoint": teacher.checkpoint if teacher else None,
         "student.checkpoint": student.checkpoint,
@@ -94,6 +94,9 @@ def _example_method(experiment: Experiment) -> Method:
 
 
 def _probe(model: Model, classifier: str) -> None:
+    # A network of the user's own, or of timm, is tried once the images and their size are known.
+    if ":" in model.name:
+        return
     with torch.device("meta"):
         create_model(model.name, num_classes=2, classifier=classifier, shortcut=model.shortcut or DEFAULT_SHORTCUT)
 

@@ -127,3 +127,20 @@ def test_not_a_number_cannot_be_written_as_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "x.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path):
+    from safetensors import safe_open
+
+    metadata = {f"key-{i}": f"wert ü {i}" for i in range(20)}
+    tensors = {"b": torch.arange(3), "a": torch.ones(2, 2)}
+    contents = set()
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.safetensors"
+        files.write_tensors(path, tensors, dict(reversed(metadata.items())) if attempt % 2 else metadata)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == metadata
+        assert torch.equal(file.get_tensor("a"), tensors["a"])
+        assert torch.equal(file.get_tensor("b"), tensors["b"])

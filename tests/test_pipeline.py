@@ -1,0 +1,359 @@
+"""Whole runs on digits: what they leave, and that nothing is lost when they stop."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import distail
+from distail.config import Experiment
+from distail.errors import CheckpointError, ConfigError, ModelError
+from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.models.weights import read_metadata
+from distail.training.progress import Silent
+from distail.training.stopping import Interrupted
+
+
+def experiment(folder, method="bkd", **changes):
+    return {
+        "name": "try",
+        "output": str(folder),
+        "data": {"name": "digits", "imbalance_factor": 20, "augment": ["crop"], "validation": 0.1},
+        "teacher": {"model": "same", "training": {"epochs": 2}},
+        "student": "resnet8",
+        "method": method,
+        "training": {"epochs": 2, "batch_size": 128, "learning_rate": 0.05, "schedule": "one-cycle"},
+        "trainer": {"device": "cpu", "checkpoint_every_steps": 3},
+        **changes,
+    }
+
+
+class Killed(Silent):
+    """Stops the process's training at one step of one stage."""
+
+    def __init__(self, stage, step):
+        self.wanted, self.left, self.stage = stage, step, None
+
+    def start(self, stage, epochs, steps_per_epoch, done_steps):
+        self.stage = stage
+
+    def step(self):
+        if self.stage == self.wanted:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.messages, self.started = [], []
+
+    def message(self, text):
+        self.messages.append(text)
+
+    def start(self, stage, epochs, steps_per_epoch, done_steps):
+        self.started.append((stage, done_steps))
+
+
+def run(config, reporter=None):
+    return distail.run(config, reporter=reporter or Silent())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return run(experiment(folder))
+
+
+def test_the_result_has_every_key_of_the_contract(finished):
+    result = json.loads((finished.folder / "result.json").read_text())
+    assert result == finished.figures
+    assert {"schema_version", "subset_sha256", "class_counts", "parameters", "macs", "versions"} <= result.keys()
+    for stage in ("teacher", "student"):
+        test = result[stage]["test"]
+        assert set(test) == {
+            "top1",
+            "balanced_accuracy",
+            "macro_f1",
+            "worst_class",
+            "ece",
+            "per_class_recall",
+            "groups",
+        }
+        assert set(test["groups"]["shots"]) == {"many", "medium", "few"}
+        assert set(test["groups"]["thirds"]) == {"head", "medium", "tail"}
+        assert result["timing"][stage]["seconds"] > 0
+        assert result["timing"][stage]["images_per_second"] > 0
+        assert result["parameters"][stage] == 77754
+        assert result["macs"][stage] > 0
+    assert set(result["student"]["best_on_validation"]) == {"epoch", "validation", "test"}
+    assert len(result["class_counts"]) == 10
+    assert min(result["class_counts"]) >= 1
+
+
+def test_the_folder_holds_what_the_design_says(finished):
+    names = {path.name for path in finished.folder.iterdir()}
+    assert {
+        "config.yaml",
+        "metrics.jsonl",
+        "result.json",
+        "predictions.safetensors",
+        "teacher.safetensors",
+        "student.safetensors",
+        "checkpoints",
+        "report.html",
+        "tensorboard",
+    } <= names
+
+
+def test_any_metric_can_be_computed_again_from_the_predictions(finished):
+    logits, target = load_predictions(finished.folder / "predictions.safetensors")
+    assert len(target) == 359
+    assert evaluate_predictions(logits, target, finished.figures["class_counts"]) == finished.student
+    teacher = load_teacher_logits(finished.folder / "predictions.safetensors")
+    assert evaluate_predictions(teacher, target, finished.figures["class_counts"]) == finished.teacher
+
+
+def test_the_stored_student_gives_the_stored_predictions(finished):
+    network = distail.models.create_model("resnet8", num_classes=10, in_channels=1)
+    network.load_state_dict(load_file(finished.folder / "student.safetensors"))
+    assert sum(p.numel() for p in network.parameters()) == finished.figures["parameters"]["student"]
+    described = read_metadata(finished.folder / "student.safetensors")
+    assert described["model"] == "resnet8"
+    assert len(json.loads(described["class_names"])) == 10
+
+
+def test_a_finished_run_returns_at_once_and_changes_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.name != ".lock"}
+    recorder = Recorder()
+    again = run(experiment(finished.folder), recorder)
+    assert again.figures == finished.figures
+    assert recorder.started == []
+    assert before == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.name != ".lock"}
+
+
+def test_the_same_config_and_seed_give_the_same_numbers(finished, tmp_path):
+    again = run(experiment(tmp_path / "again"))
+    assert again.student == finished.student
+    assert again.teacher == finished.teacher
+    for name in ("teacher.safetensors", "student.safetensors"):
+        assert (again.folder / name).read_bytes() == (finished.folder / name).read_bytes()
+
+
+def test_another_seed_gives_another_subset_and_other_numbers(finished, tmp_path):
+    other = run(experiment(tmp_path / "other", seed=1))
+    assert other.figures["subset_sha256"] != finished.figures["subset_sha256"]
+    assert other.student != finished.student
+
+
+@pytest.mark.parametrize(("stage", "step"), [("teacher", 1), ("teacher", 5), ("student", 4)])
+def test_a_stopped_run_ends_with_the_same_files_byte_for_byte(finished, tmp_path, stage, step):
+    with pytest.raises(Interrupted):
+        run(experiment(tmp_path / "run"), Killed(stage, step))
+    assert not (tmp_path / "run" / "result.json").exists()
+    recorder = Recorder()
+    again = run(experiment(tmp_path / "run"), recorder)
+    assert dict(recorder.started)[stage] == step
+    for name in ("teacher.safetensors", "student.safetensors"):
+        assert (again.folder / name).read_bytes() == (finished.folder / name).read_bytes()
+    assert again.student == finished.student
+    lines = [json.loads(line) for line in (again.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [
+        ("teacher", 0),
+        ("teacher", 1),
+        ("student", 0),
+        ("student", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "ipwd"},
+        {"method": "ipwd", "teacher": "previous_epoch"},
+        {"method": "krdistill"},
+        {"method": "dkd"},
+    ],
+    ids=["ipwd", "ipwd-one-stage", "krdistill", "dkd"],
+)
+def test_methods_with_state_resume_byte_for_byte(tmp_path, changes):
+    options = {"training": {"epochs": 3, "batch_size": 128, "learning_rate": 0.05}}
+    whole = run(experiment(tmp_path / "whole", **options, **changes))
+    for step in (2, 3):
+        with pytest.raises(Interrupted):
+            run(experiment(tmp_path / "parts", **options, **changes), Killed("student", step))
+    parts = run(experiment(tmp_path / "parts", **options, **changes))
+    for name in ("student.safetensors", "predictions.safetensors"):
+        assert (parts.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_one_stage_checkpoints_stay_small(tmp_path):
+    result = run(experiment(tmp_path / "run", method="ipwd", teacher="previous_epoch"))
+    steps = list((result.folder / "checkpoints" / "student").glob("*.safetensors"))
+    assert steps
+    assert all("memory" not in name for path in steps for name in load_file(path))
+    assert list((result.folder / "checkpoints" / "student" / "memory").glob("*.safetensors"))
+
+
+def test_a_lost_memory_sends_the_run_back_to_the_checkpoint_before(tmp_path):
+    changes = {"method": "ipwd", "teacher": "previous_epoch"}
+    whole = run(experiment(tmp_path / "whole", **changes))
+    with pytest.raises(Interrupted):
+        run(experiment(tmp_path / "parts", **changes), Killed("student", 5))
+    newest = sorted((tmp_path / "parts" / "checkpoints" / "student" / "memory").iterdir())[-1]
+    newest.write_bytes(b"damaged")
+    recorder = Recorder()
+    parts = run(experiment(tmp_path / "parts", **changes), recorder)
+    assert recorder.started == [("student", 3)]
+    assert any("damaged" in message for message in recorder.messages)
+    assert (parts.folder / "student.safetensors").read_bytes() == (whole.folder / "student.safetensors").read_bytes()
+
+
+def test_a_loaded_teacher_is_used_as_it_is(finished, tmp_path):
+    teacher = {"model": "same", "checkpoint": str(finished.folder / "teacher.safetensors")}
+    result = run(experiment(tmp_path / "run", teacher=teacher))
+    assert result.teacher == finished.teacher
+    assert result.figures["timing"]["teacher"] is None
+    assert result.student == finished.student
+
+
+def test_cross_entropy_needs_no_teacher_and_ignores_one(tmp_path):
+    without = run(experiment(tmp_path / "without", "ce", teacher=None))
+    ignored = run(experiment(tmp_path / "ignored", "ce"))
+    assert without.teacher is None
+    assert without.figures["macs"]["teacher"] is None
+    assert without.student == ignored.student
+
+
+def test_no_validation_uses_every_image_and_has_no_best_epoch(tmp_path):
+    data = {"name": "digits", "imbalance_factor": 20, "validation": 0}
+    result = run(experiment(tmp_path / "run", "ce", data=data))
+    assert result.figures["student"]["best_on_validation"] is None
+    assert json.loads((result.folder / "metrics.jsonl").read_text().splitlines()[0])["validation"] is None
+
+
+def test_a_student_starts_from_its_checkpoint(finished, tmp_path):
+    student = {"model": "resnet8", "checkpoint": str(finished.folder / "student.safetensors")}
+    result = run(experiment(tmp_path / "run", "ce", student=student, training={"epochs": 1, "learning_rate": 1e-9}))
+    first = json.loads((result.folder / "metrics.jsonl").read_text().splitlines()[0])
+    last_before = json.loads((finished.folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert first["validation"]["top1"] == pytest.approx(last_before["validation"]["top1"], abs=10)
+
+
+def test_dive_trains_its_teacher_as_its_paper_does(tmp_path):
+    own = run(experiment(tmp_path / "own", "dive"))
+    shared = run(
+        experiment(
+            tmp_path / "shared", "dive", teacher={"model": "same", "supervised": "ce", "training": {"epochs": 2}}
+        )
+    )
+    assert own.teacher != shared.teacher
+
+
+def test_a_free_composition_runs(tmp_path):
+    method = {
+        "supervised": "balanced_softmax",
+        "targets": ["swap", {"name": "reweigh", "beta": 0.99}],
+        "temperature": 2.0,
+    }
+    result = run(experiment(tmp_path / "run", method))
+    assert result.figures["method"] == "composition"
+    assert set(json.loads((result.folder / "metrics.jsonl").read_text().splitlines()[-1])["terms"]) == {
+        "supervised",
+        "distillation",
+    }
+
+
+def test_a_folder_of_another_experiment_is_refused_with_every_difference(finished):
+    other = experiment(finished.folder, "kd", seed=3)
+    with pytest.raises(ConfigError) as caught:
+        run(other)
+    assert "method.name: 'bkd' there, 'kd' asked for" in str(caught.value)
+    assert "seed: 0 there, 3 asked for" in str(caught.value)
+
+
+def test_the_trainer_section_may_change_between_starts(finished):
+    again = run(experiment(finished.folder, trainer={"device": "cpu", "checkpoint_every_steps": 50}))
+    assert again.figures == finished.figures
+
+
+def test_a_folder_in_use_says_by_whom(finished, tmp_path):
+    from distail.run_folder import RunFolder
+
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked(), pytest.raises(ConfigError, match=rf"in use by process {os.getpid()} on "):
+        run(experiment(tmp_path / "run"))
+
+
+def test_a_damaged_result_is_not_taken_for_a_finished_run(finished, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "result.json").write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        run(experiment(folder))
+
+
+def test_every_problem_with_methods_networks_and_files_is_told_before_images_are_read(tmp_path):
+    wrong = experiment(
+        tmp_path / "run",
+        {"name": "bkd", "betta": 0.9},
+        student={"model": "resnet9", "checkpoint": "nowhere.safetensors"},
+        teacher={"model": "resnet33", "checkpoint": "gone.safetensors", "supervised": "focall"},
+        data={"name": "no-such-data"},
+    )
+    with pytest.raises(ConfigError) as caught:
+        run(wrong)
+    message = str(caught.value)
+    assert message.startswith("6 problems in try:")
+    for part in ("resnet9", "betta", "resnet33", "focall", "nowhere.safetensors", "gone.safetensors"):
+        assert part in message
+    assert "Did you mean 'beta'" in message
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_method_without_its_teacher_is_a_clear_error(tmp_path):
+    with pytest.raises(ConfigError, match="method 'bkd' needs a teacher"):
+        run(experiment(tmp_path / "run", teacher=None))
+
+
+def test_a_teacher_of_other_classes_is_refused(finished, tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = load_file(finished.folder / "teacher.safetensors")
+    names = [str(i) for i in range(10)]
+    for changed, said in (([*names[:9], "ten"], "only in the data: ['9']"), (names[::-1], "in another order")):
+        path = tmp_path / "teacher.safetensors"
+        save_file(tensors, path, {"class_names": json.dumps(changed)})
+        with pytest.raises(ModelError, match=".*") as caught:
+            run(experiment(tmp_path / "run", teacher={"model": "same", "checkpoint": str(path)}))
+        assert said in str(caught.value)
+
+
+def test_a_user_network_by_import_path(tmp_path, monkeypatch):
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n"
+        "def tiny(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64 * in_channels, 16), nn.ReLU(), nn.Linear(16, num_classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    result = run(experiment(tmp_path / "run", "ce", student="my_networks:tiny", teacher=None))
+    assert result.figures["parameters"]["student"] == 64 * 16 + 16 + 160 + 10
+
+
+def test_results_are_returned_for_an_experiment_a_mapping_and_a_path_alike(finished, tmp_path):
+    as_experiment = Experiment.from_mapping(experiment(finished.folder))
+    path = tmp_path / "x.yaml"
+    path.write_text(as_experiment.to_yaml())
+    assert run(as_experiment).figures == run(str(path)).figures == finished.figures
+
+
+def test_training_leaves_torchs_generator_alone(tmp_path):
+    torch.manual_seed(123)
+    expected = torch.rand(1)
+    torch.manual_seed(123)
+    run(experiment(tmp_path / "run", "ce", training={"epochs": 1, "batch_size": 512}))
+    assert torch.equal(torch.rand(1), expected)

@@ -1,0 +1,49 @@
+"""Every configuration that ships is a valid experiment, says how to run it, and holds the published settings."""
+
+import pytest
+import yaml
+
+from distail.config import Experiment
+from distail.objective.presets import PRESETS
+from distail.preflight import check
+from distail.shipped_configs import list_configs
+
+CONFIGS = list_configs()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_shipped_configuration_is_valid_and_begins_with_its_command(name):
+    text = CONFIGS[name]
+    first = text.splitlines()[0]
+    assert first == f"# distail run configs/{name}.yaml"
+    experiment = Experiment.from_mapping(yaml.safe_load(text))
+    assert experiment.name.startswith(name.removesuffix("-bkd"))
+    check(experiment)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("factor", [10, 50, 100])
+def test_the_published_settings_of_bkd(classes, factor):
+    experiment = Experiment.from_mapping(yaml.safe_load(CONFIGS[f"cifar{classes}-lt-{factor}-bkd"]))
+    training = experiment.training
+    assert (training.learning_rate, training.momentum, training.weight_decay, training.batch_size, training.epochs) == (
+        0.1,
+        0.9,
+        2e-4,
+        128,
+        200,
+    )
+    assert training.schedule.milestones == (160, 180)
+    assert training.schedule.factors == (0.01, 0.0001)
+    assert training.schedule.warmup_epochs == 5
+    assert experiment.data.imbalance_factor == factor
+    assert experiment.data.validation == 0
+    assert experiment.data.augment == ("crop", "flip")
+    assert experiment.teacher.model == experiment.student.model
+    assert experiment.student.model.shortcut == "pad"
+    assert experiment.method["temperature"] == 2.0
+    assert experiment.method.get("defer_until", 0) == (0.8 if classes == 10 else 0)
+
+
+def test_bkd_is_what_the_configurations_and_the_table_share():
+    assert PRESETS["bkd"].composition["temperature"] == 2.0
