@@ -17,7 +17,8 @@ def test_a_shipped_configuration_is_valid_and_begins_with_its_command(name):
     first = text.splitlines()[0]
     assert first == f"# distail run configs/{name}.yaml"
     experiment = Experiment.from_mapping(yaml.safe_load(text))
-    assert experiment.name.startswith(name.removesuffix("-bkd"))
+    assert experiment.name.startswith(name)
+    assert text.splitlines()[1].startswith(("# [run here] ", "# [config only] "))
     check(experiment)
 
 
@@ -43,6 +44,28 @@ def test_the_published_settings_of_bkd(classes, factor):
     assert experiment.student.model.shortcut == "pad"
     assert experiment.method["temperature"] == 2.0
     assert experiment.method.get("defer_until", 0) == (0.8 if classes == 10 else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "share", "temperature", "multiplier"),
+    [("mobilenetv2", 0.95, 20, 1), ("shufflenetv2", 0.95, 20, 1), ("resnet18", 0.95, 6, 50)],
+)
+def test_the_published_settings_of_drkd_converted(name, share, temperature, multiplier):
+    experiment = Experiment.from_mapping(yaml.safe_load(CONFIGS[f"cifar100-drkd-{name}"]))
+    assert experiment.method["temperature"] == temperature
+    assert experiment.method["supervised_weight"] == pytest.approx(1 - share)
+    assert experiment.method["distillation_weight"] == pytest.approx(share * multiplier / 100)
+    assert experiment.training.schedule.factors == pytest.approx((0.2, 0.2**2, 0.2**3))
+    assert experiment.teacher.model.name == "same"
+
+
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("cifar100-ipwd")])
+def test_the_published_settings_of_ipwd(name):
+    training = Experiment.from_mapping(yaml.safe_load(CONFIGS[name])).training
+    light = name.endswith(("mobilenetv2", "shufflenetv1", "shufflenetv2"))
+    assert training.learning_rate == (0.01 if light else 0.05)
+    assert (training.batch_size, training.epochs, training.weight_decay) == (64, 240, 5e-4)
+    assert training.schedule.milestones == (150, 180, 210)
 
 
 def test_bkd_is_what_the_configurations_and_the_table_share():
