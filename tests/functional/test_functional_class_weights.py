@@ -53,13 +53,8 @@ def test_the_published_formula_of_cifar100_lt():
 
 def test_counts_may_be_any_sequence_or_tensor():
     expected = effective_number_weights([30, 2])
-    for counts in (
-        (30, 2),
-        np.array([30, 2]),
-        torch.tensor([30, 2]),
-        torch.tensor([30.0, 2.0]),
-        list(torch.tensor([30, 2])),
-    ):
+    whole = torch.tensor([30, 2])
+    for counts in ((30, 2), np.array([30, 2]), whole, whole.double(), list(whole)):
         assert torch.equal(effective_number_weights(counts), expected)
 
 

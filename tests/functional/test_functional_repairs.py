@@ -141,7 +141,7 @@ def test_no_repair_lets_a_gradient_through():
     [
         (
             lambda: swap_rectify(torch.zeros(3), torch.zeros(3, dtype=torch.int64)),
-            r"teacher logits are float32 of shape \(3,\)",
+            "teacher logits are float32 of shape",
         ),
         (lambda: swap_rectify(torch.zeros(2, 3).long(), torch.zeros(2).long()), "int64 of shape"),
         (lambda: swap_rectify(torch.zeros(2, 3), torch.zeros(2)), "target is float32"),

@@ -1,0 +1,144 @@
+"""The limiting cases that methods.md names: two methods that must be one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from made_batches import batches, quick
+from method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
+
+from distail import Outputs, create_method
+
+PLAIN = {"supervised": "ce", "divergence": "kl"}
+
+
+def composed(batch, **parameters):
+    return create_method({**PLAIN, **parameters}, class_counts=batch.counts).double()
+
+
+def assert_same(call, one, other):
+    """The same terms and the same gradient of the student's logits."""
+    first, second = call(one), call(other)
+    torch.testing.assert_close(first["supervised"], second["supervised"])
+    torch.testing.assert_close(first["distillation"], second["distillation"], rtol=1e-6, atol=1e-9)
+    parts = [terms["supervised"] + terms["distillation"] for terms in (first, second)]
+    gradients = [torch.autograd.grad(part, call.student.logits)[0] for part in parts]
+    torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
+
+
+def with_a_correct_teacher(batch, call):
+    teacher = call.teacher.logits.clone()
+    teacher[torch.arange(len(teacher)), batch.target] = teacher.max() + 1
+    return dataclasses.replace(call, teacher=Outputs(teacher, call.teacher.features))
+
+
+@quick
+@given(batches)
+def test_bkd_with_equal_counts_or_beta_zero_is_ce_and_kl(batch):
+    call, plain = make_call(batch), composed(batch, temperature=2.0)
+    assert_same(call, make_method("bkd", [7] * len(batch.counts)), plain)
+    assert_same(call, make_method("bkd", batch.counts, beta=0.0), plain)
+
+
+@quick
+@given(batches)
+def test_drkd_with_a_correct_teacher_is_kd(batch):
+    call = with_a_correct_teacher(batch, make_call(batch))
+    kd = make_method("kd", batch.counts, supervised_weight=0.05, distillation_weight=0.95, temperature=20.0)
+    assert_same(call, make_method("drkd", batch.counts), kd)
+
+
+@quick
+@given(batches)
+def test_krdistill_without_repairs_is_ce_kl_and_cosine_distillation(batch):
+    call = with_a_correct_teacher(batch, make_call(batch))
+    method = make_method("krdistill", [3] * len(batch.counts), prior_strength=0.0)
+    assert_same(call, method, composed(batch, temperature=4.0))
+    projected = method.representation.projector(call.student.features)
+    cosine = torch.nn.functional.cosine_similarity(projected, call.teacher.features, dim=1)
+    torch.testing.assert_close(call(method)["representation"], (1 - cosine).mean())
+
+
+@quick
+@given(batches)
+def test_ipwd_with_all_weights_one_trains_the_student_as_ce_and_kl(batch):
+    call = make_call(batch)
+    method = make_method("ipwd", batch.counts, start=1.0)
+    assert_same(call, method, composed(batch))
+    call(method).total.backward()
+    assert call.student.features.grad is None
+
+
+def test_ipwd_s_second_head_reaches_the_backbone_only_if_asked():
+    from made_batches import made_batch
+
+    batch = made_batch(0)
+    for cls_gradient in (False, True):
+        call, method = make_call(batch), make_method("ipwd", batch.counts, cls_gradient=cls_gradient)
+        call(method).total.backward()
+        assert (call.student.features.grad is not None) == cls_gradient
+        assert all(parameter.grad is not None for parameter in method.trainable_parameters())
+
+
+@quick
+@given(batches)
+def test_balanced_softmax_is_logit_adjustment_at_tau_one_and_tau_zero_is_ce(batch):
+    call = make_call(batch)
+    balanced = call(make_method("ce with balanced_softmax", batch.counts)).per_sample
+    torch.testing.assert_close(balanced, call(make_method("ce with logit_adjusted", batch.counts)).per_sample)
+    plain = call(make_method("ce", batch.counts)).per_sample
+    for case, parameters in {
+        "ce with logit_adjusted": {"tau": 0.0},
+        "ce with focal": {"gamma": 0.0},
+        "ce with class_balanced": {"beta": 0.0},
+        "ce with ldam": {"largest_margin": 0.0, "defer_until": 1.0},
+    }.items():
+        torch.testing.assert_close(call(make_method(case, batch.counts, **parameters)).per_sample, plain)
+
+
+@quick
+@given(batches)
+def test_dive_at_exponent_one_with_equal_counts_is_ce_and_kl(batch):
+    dive = make_method("dive", [4] * len(batch.counts), exponent=1.0)
+    plain = composed(batch, temperature=2.0, supervised_weight=0.5, distillation_weight=0.5)
+    assert_same(make_call(batch), dive, plain)
+
+
+@quick
+@given(batches)
+def test_one_sample_s_dkd_with_its_own_masses_as_weights_is_kl(batch):
+    """KL = TCKD + (1 - p_t[y]) * NCKD: a batch of one, with that weight."""
+    call = make_call(batch).rows(slice(0, 1))
+    p_t = torch.softmax(call.teacher.logits / 4, dim=1)[0, call.target[0]].item()
+    dkd = make_method("dkd", batch.counts, non_target_weight=1 - p_t, target_weight=1.0)
+    torch.testing.assert_close(call(dkd)["distillation"], call(composed(batch))["distillation"], rtol=1e-6, atol=1e-8)
+
+
+def test_wsld_of_a_perfect_teacher_is_kd():
+    batch_counts = [5, 5, 5]
+    student, target = Outputs(torch.randn(4, 3)), torch.tensor([0, 1, 2, 0])
+    teacher = Outputs(1e4 * torch.nn.functional.one_hot(target, 3).float())
+    wsld = create_method("wsld", class_counts=batch_counts, distillation_weight=1.0)
+    kd = create_method({**PLAIN, "temperature": 2.0}, class_counts=batch_counts)
+    torch.testing.assert_close(
+        wsld(student, teacher, target)["distillation"], kd(student, teacher, target)["distillation"]
+    )
+
+
+@pytest.mark.parametrize("name", ["kd", "bkd", "drkd", "ltkd", "dive", "dkd", "wsld"])
+def test_a_student_that_is_its_target_has_no_distillation_loss(name):
+    """Labels that the teacher gets right, equal counts and exponent one: every repair is idle."""
+    logits = torch.tensor([[3.0, 1.0, 0.0], [0.0, 1.0, 3.0]], dtype=torch.float64)
+    parameters = {"exponent": 1.0} if name == "dive" else {}
+    if name == "ltkd":  # its rebalanced masses are those of the batch, not of the teacher
+        parameters = {"cross_weight": 0.0}
+    method = create_method(name, class_counts=[2, 2, 2], **parameters)
+    terms = method(Outputs(logits), Outputs(logits.clone()), torch.tensor([0, 2]))
+    assert terms["distillation"].abs() < 1e-12
+
+
+def test_widths_of_the_cases_differ_so_that_a_mix_up_would_show():
+    assert STUDENT_DIM != TEACHER_DIM
