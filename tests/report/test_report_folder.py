@@ -113,9 +113,16 @@ def test_several_runs_share_one_teacher(make_folder: MakeFolder) -> None:
     view = report_view([make_folder("a", method="kd", seed=1), make_folder("b", method="bkd", seed=2)])
     assert [run.name for run in view.runs] == ["teacher", "kd", "bkd"]
     assert view.bias is not None
-    assert view.title == "digits-kd and digits-bkd"
+    assert view.title == "digits-kd, digits-bkd"
     assert "# a\n" in view.config
     assert "# b\n" in view.config
+
+
+def test_a_student_without_a_teacher_may_come_first(make_folder: MakeFolder) -> None:
+    alone = make_folder("a", method="ce", teacher=False)
+    view = report_view([alone, make_folder("b")])
+    assert [run.name for run in view.runs] == ["teacher", "ce", "bkd"]
+    assert view.bias == run_view_from_folder(make_folder("c")).bias is not None
 
 
 def test_the_same_method_twice_is_told_apart_by_its_folder(make_folder: MakeFolder) -> None:

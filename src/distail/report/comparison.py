@@ -53,12 +53,14 @@ def _merged(views: Sequence[ReportView], folder_names: Sequence[str]) -> ReportV
         if view.class_counts and view.subset_sha256 != first.subset_sha256
     ]
     runs = _side_by_side(named)
+    one_teacher = sum(run.role == "teacher" for run in runs) == 1
+    biases = [view.bias for view in views if view.bias is not None]
     return ReportView(
-        title=" and ".join(dict.fromkeys(view.title for view in views)),
+        title=", ".join(dict.fromkeys(view.title for view in views)),
         runs=runs,
         class_names=first.class_names,
         class_counts=first.class_counts,
-        bias=first.bias if sum(run.role == "teacher" for run in runs) == 1 else None,
+        bias=biases[0] if biases and one_teacher else None,
         config="\n".join(f"# {name}\n{view.config}" for name, view in named),
         versions=first.versions,
         subset_sha256=first.subset_sha256,
