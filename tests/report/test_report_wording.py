@@ -56,6 +56,16 @@ def test_two_teachers_are_not_mistaken_for_one() -> None:
     assert "teacher" not in wording.summary_sentence([TEACHER, replace(TEACHER, name="other"), KD])
 
 
+def test_noise_is_that_of_the_test_set() -> None:
+    bins = (ReliabilityBin(0, 0.5, 300, 0.4, 0.3), ReliabilityBin(0.5, 1, 100, 0.8, 0.7))
+    small = replace(KD, figures=figures(50.0, 41.0, 12.0), reliability=bins)
+    note = wording.noise_note([TEACHER, small, BKD])
+    assert note is not None
+    assert "400 test images tell top-1 to within 4.9 points" in note  # 1.96 * sqrt(0.25 / 400)
+    assert wording.noise_note([KD]) == "One run each: half a point is ordinary noise between seeds."
+    assert wording.noise_note([TEACHER]) is None
+
+
 def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) -> None:
     data = chart_data(view.runs, view.class_names, view.class_counts)
     described = [

@@ -116,7 +116,7 @@ def render_page(
         facts=_facts(class_counts, subset_sha256),
         highlights=_highlights(runs),
         problems=problems,
-        notes=[*notes, *([wording.NOISE] if students(runs) else [])],
+        notes=[*notes, *filter(None, [wording.noise_note(runs)])],
         runs=runs,
         styles=styles,
         results=_results(runs),

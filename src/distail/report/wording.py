@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from distail.report.views import RunView, students, teachers
-
-NOISE = "One run each: a difference of half a point is ordinary noise between seeds."
 
 
 def summary_sentence(runs: Sequence[RunView]) -> str:
@@ -37,6 +36,23 @@ def summary_sentence(runs: Sequence[RunView]) -> str:
         own = [part for part in (_plain(against, name) for name in ("balanced_accuracy", "tail")) if part]
         sentence += f"; their teacher has {' and '.join(own)}"
     return f"{sentence}."
+
+
+def noise_note(runs: Sequence[RunView]) -> str | None:
+    """What a single run can and cannot prove, with the sampling error of the test set where its size is known.
+
+    The half-width is that of a 95 % normal interval for a share, of the student whose interval is widest.
+    """
+    taught = students(runs)
+    if not taught:
+        return None
+    note = "One run each: half a point is ordinary noise between seeds"
+    sizes = [(sum(item.count for item in run.reliability), run.figures["top1"] / 100) for run in taught if run.figures]
+    widths = [(100 * 1.96 * math.sqrt(share * (1 - share) / images), images) for images, share in sizes if images]
+    if widths:
+        width, images = max(widths)
+        note += f", and {images:,} test images tell top-1 to within {width:.1f} points (95 %), single groups less well"
+    return f"{note}."
 
 
 def describe_recall(runs: Sequence[RunView], data: dict[str, Any]) -> str:
