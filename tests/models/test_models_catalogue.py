@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distail.errors import ModelError
-from distail.models import CosineClassifier, count_macs, count_parameters, create_model, list_models
+from distail.models import CosineClassifier, check_model, count_macs, count_parameters, create_model, list_models
 
 # Parameters and MACs for 100 classes and 32x32 colour images, counted on the code that published them (RepDistiller).
 PUBLISHED = {
@@ -198,3 +198,22 @@ def test_all_refused_parameters_are_told_at_once():
         create_model("torch.nn:Identity", num_classes=3, shortcut="pad", classifier="cosine")
     assert "shortcut: 'pad'" in str(caught.value)
     assert "classifier: 'cosine'" in str(caught.value)
+
+
+def test_checking_refuses_what_building_refuses():
+    for name, options in (("resnet32", {"shortcut": "pad"}), ("wrn_16_2", {"classifier": "cosine"}), ("vgg8", {})):
+        check_model(name, **options)
+    for name, options in (
+        ("resnet23", {}),
+        ("vgg8", {"shortcut": "pad"}),
+        ("resnet8", {"shortcut": "pads"}),
+        ("resnet8", {"classifier": "cos"}),
+        ("torch.nn:Identity", {"classifier": "cosine"}),
+        ("torch.nn:Identitty", {}),
+        ("no_such_module:build", {}),
+    ):
+        with pytest.raises(ModelError) as built:
+            create_model(name, num_classes=3, **options)
+        with pytest.raises(ModelError) as checked:
+            check_model(name, **options)
+        assert str(checked.value) == str(built.value)

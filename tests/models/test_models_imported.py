@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distail.errors import ModelError
-from distail.models import create_model
+from distail.models import check_model, create_model
 
 SOURCE = """
 import torch
@@ -104,6 +104,12 @@ def test_gets_what_its_signature_takes(folder, function):
 def test_takes_less_than_there_is(folder, function, classes):
     model = create_model(f"networks_of_mine:{function}", num_classes=classes)
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, classes)
+
+
+def test_checking_looks_but_does_not_call(folder):
+    check_model("networks_of_mine:failing")
+    with pytest.raises(ModelError, match=r"has no function 'buidl'"):
+        check_model("networks_of_mine:buidl")
 
 
 def test_modules_in_folders(folder):

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from distail.errors import CheckpointError, ModelError
-from distail.models import FeatureTap, InputNormalization, create_model, load_weights, save_weights
+from distail.models import FeatureTap, InputNormalization, check_model, create_model, load_weights, save_weights
 from distail.models.timm_bridge import _mismatch
 
 
@@ -184,6 +184,9 @@ def test_unknown_timm_names_are_short(timm):
     with pytest.raises(ModelError, match=r"unknown timm model 'resnet19'\. Nearest: .*resnet18") as caught:
         create_model("timm:resnet19", num_classes=5)
     assert len(str(caught.value)) < 300
+    with pytest.raises(ModelError, match="unknown timm model 'resnet19'"):
+        check_model("timm:resnet19")
+    check_model("timm:resnet18")
 
 
 def test_what_timm_refuses_is_told(timm):

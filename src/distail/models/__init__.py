@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distail.models.catalogue import MODELS, list_models
 from distail.models.classifiers import CosineClassifier
-from distail.models.create import create_model
+from distail.models.create import check_model, create_model
 from distail.models.feature_tap import FeatureTap
 from distail.models.normalization import InputNormalization
 from distail.models.outputs import Outputs
@@ -17,6 +17,7 @@ __all__ = [
     "FeatureTap",
     "InputNormalization",
     "Outputs",
+    "check_model",
     "count_macs",
     "count_parameters",
     "create_model",

@@ -5,18 +5,26 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from distail.errors import ModelError, listed, unknown_name
 from distail.models.catalogue import MODELS
-from distail.models.imported import create_imported_model
-from distail.models.timm_bridge import create_timm_model
+from distail.models.imported import check_imported_model, create_imported_model
+from distail.models.timm_bridge import check_timm_model, create_timm_model
 from distail.models.weights import load_weights
 
+
+class Bridge(NamedTuple):
+    """How models of another library come in; ``check`` and ``create`` take the name without its prefix."""
+
+    check: Callable[[str], None]
+    create: Callable[..., nn.Module]
+
+
 # What stands before the colon in a name; anything else there is a module of the user's.
-BRIDGES: dict[str, Callable[..., nn.Module]] = {"timm": create_timm_model}
+BRIDGES = {"timm": Bridge(check_timm_model, create_timm_model)}
 
 
 def create_model(
@@ -58,13 +66,35 @@ def create_model(
         _refuse_options(name, options, ("image_size",))
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         if prefix in BRIDGES:
-            return BRIDGES[prefix](rest, **sizes, weights=weights, mean=mean, std=std)
+            return BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std)
         model = create_imported_model(name, **sizes)
     else:
         model = _create_from_catalogue(name, options, num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
         load_weights(model, weights, what=name)
     return model
+
+
+def check_model(name: str, *, shortcut: str = "conv", classifier: str = "linear") -> None:
+    """Raises `ModelError` for what `create_model` refuses whatever the data are; for use before data are read.
+
+    >>> check_model("resnet20", shortcut="pad")
+    >>> check_model("vgg8", shortcut="pad")
+    Traceback (most recent call last):
+        ...
+    distail.errors.ModelError: model 'vgg8' does not have these parameters:
+      - shortcut: 'pad' (leave it out, or write 'conv')
+    """
+    options = {"shortcut": shortcut, "classifier": classifier}
+    prefix, colon, rest = name.partition(":")
+    if not colon:
+        _create_from_catalogue(name, options, num_classes=1, in_channels=1)
+        return
+    _refuse_options(name, options, ())
+    if prefix in BRIDGES:
+        BRIDGES[prefix].check(rest)
+    else:
+        check_imported_model(name)
 
 
 def _create_from_catalogue(name: str, options: dict[str, Any], **sizes: int) -> nn.Module:

@@ -44,6 +44,12 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
     return model
 
 
+def check_imported_model(path: str) -> None:
+    """Raises `ModelError` when there is nothing to call at ``package.module:function``; calls nothing."""
+    with _working_directory_importable():
+        _find_builder(path)
+
+
 @contextmanager
 def _working_directory_importable() -> Iterator[None]:
     """For the time of the import: a search path that stays changed would change what others import later."""

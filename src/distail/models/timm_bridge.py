@@ -33,6 +33,15 @@ class TimmModel(nn.Module):
         return logits_NC
 
 
+def check_timm_model(name: str) -> None:
+    """Raises `ModelError` when timm is not installed, cannot be imported or has no model ``name``."""
+    timm = _import_timm()
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
+        nearest = f"Nearest: {', '.join(near)}. " if near else ""
+        raise ModelError(f"unknown timm model {name!r}. {nearest}All of them: timm.list_models()")
+
+
 def create_timm_model(
     name: str,
     *,
@@ -49,15 +58,11 @@ def create_timm_model(
     For another number of channels than timm's, its mean and deviation are averaged over channels [ours].
     ``weights`` is a local safetensors file of pretrained weights; for another class count the classifier starts anew.
 
-    Raises `ModelError` when timm is not installed or cannot be imported, for unknown names, and for models that do not
-    take these images, which one forward pass shows; `CheckpointError` for weights that are missing, damaged or no
-    safetensors.
+    Raises `ModelError` as `check_timm_model`, and for models that do not take these images, which one forward pass
+    shows; `CheckpointError` for weights that are missing, damaged or no safetensors.
     """
+    check_timm_model(name)
     timm = _import_timm()
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
-        nearest = f"Nearest: {', '.join(near)}. " if near else ""
-        raise ModelError(f"unknown timm model {name!r}. {nearest}All of them: timm.list_models()")
     config = timm.get_pretrained_cfg(name)
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if config is not None and config.fixed_input_size:
