@@ -63,8 +63,10 @@ def make_call(batch: MadeBatch, seed: int = 0, dtype: torch.dtype = torch.float6
         return torch.randn(size, dim, dtype=torch.float64, generator=generator).to(dtype)
 
     return Call(
-        student=Outputs(batch.student.to(dtype).requires_grad_(grad), features(STUDENT_DIM).requires_grad_(grad)),
-        teacher=Outputs(batch.teacher.to(dtype), features(TEACHER_DIM)),
+        student=Outputs(
+            batch.student.to(dtype, copy=True).requires_grad_(grad), features(STUDENT_DIM).requires_grad_(grad)
+        ),
+        teacher=Outputs(batch.teacher.to(dtype, copy=True), features(TEACHER_DIM)),
         target=batch.target,
         index=torch.randperm(50, generator=generator)[:size],
     )

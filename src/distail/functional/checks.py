@@ -121,7 +121,7 @@ def counts_tensor(class_counts: Sequence[int] | Tensor) -> Tensor:
 
 
 def _is_count(count: Any) -> bool:
-    return isinstance(count, Real) and not isinstance(count, bool) and count >= 1 and float(count).is_integer()
+    return isinstance(count, Real) and not isinstance(count, bool) and float(count) >= 1 and float(count).is_integer()
 
 
 def _described(tensor: Tensor) -> str:

@@ -109,8 +109,8 @@ class PreviousEpoch(nn.Module):
     def memory_state(self, reduce: Reduce) -> dict[str, Tensor]:
         blocks = list(self._merged(reduce))
         return {
-            "completed": self.completed.value,
-            "in_completed": self.in_completed.value,
+            "completed": self.completed.value.clone(),
+            "in_completed": self.in_completed.value.clone(),
             "running": torch.cat([predictions_RC for _, predictions_RC, _ in blocks]),
             "in_running": torch.cat([written_R for _, _, written_R in blocks]),
             "running_epoch": torch.tensor(self.running_epoch),

@@ -189,8 +189,8 @@ class Method(nn.Module):
         """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
 
         `completed` and `in_completed` change at `begin_epoch` only; `running` and `in_running` are what the epoch under
-        way has written so far. All of them, with `running_epoch`, resume an epoch exactly. Tensors may be the live
-        ones, as in a state_dict. In distributed training every process calls it, and gets the same.
+        way has written so far. All of them, with `running_epoch`, resume an epoch exactly. They are copies. In
+        distributed training every process calls it, and gets the same.
         """
         return {} if self.previous_epoch is None else self.previous_epoch.memory_state(self.reduce)
 

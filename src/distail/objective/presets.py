@@ -48,7 +48,8 @@ class Preset:
     def __str__(self) -> str:
         slots = ", ".join(f"{slot}: {' + '.join(names)}" for slot, names in self.slots.items())
         arxiv = f", arXiv {self.arxiv}" if self.arxiv else ""
-        return f"{self.title} ({self.paper}{arxiv}); {slots}"
+        ours = "; a reconstruction, ours" if self.reconstruction else ""
+        return f"{self.title} ({self.paper}{arxiv}{ours}); {slots}"
 
 
 PRESETS: dict[str, Preset] = {

@@ -29,7 +29,10 @@ class Swap(nn.Module):
 class Reweigh(nn.Module):
     """Multiply every class of the target by its effective-number weight: adds ``T * log w`` [code: BKD].
 
-    Active from ``epoch / epochs >= defer_until``; before, every weight is 1.
+    Args:
+        beta: of the effective number; 0 is all weights 1.
+        defer_until: the share of training before which every weight is 1: active from
+            ``epoch / epochs >= defer_until``, epochs from 0; 1 is never.
     """
 
     def __init__(self, setup: Setup, *, beta: float = 0.9999, defer_until: float = 0.0) -> None:
@@ -48,7 +51,11 @@ class Reweigh(nn.Module):
 
 
 class Power(nn.Module):
-    """Flatten the target: ``p_t**exponent``, renormalised [paper: DiVE]."""
+    """Flatten the target: ``p_t**exponent``, renormalised [paper: DiVE].
+
+    Args:
+        exponent: 1 changes nothing, 0 makes the target uniform.
+    """
 
     def __init__(self, setup: Setup, *, exponent: float = 0.5) -> None:
         super().__init__()

@@ -1,0 +1,73 @@
+"""What is said about every method before it is used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distail import create_method, list_methods
+from distail.errors import MethodError
+from distail.objective import SLOTS, describe_method
+
+
+def test_the_ten_methods_of_the_table():
+    assert list(list_methods()) == ["ce", "kd", "bkd", "drkd", "ipwd", "krdistill", "ltkd", "dive", "dkd", "wsld"]
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_a_row_says_what_to_cite_and_what_it_computes(name):
+    row = list_methods()[name]
+    assert row.title
+    assert row.paper
+    assert row.formula.startswith("L = ")
+    assert row.arxiv or name == "ce"
+    assert row.title in str(row)
+    for slot, entries in row.slots.items():
+        assert set(entries) <= set(SLOTS[slot])
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_a_description_lists_every_parameter_that_the_method_takes_with_its_default(name):
+    description = describe_method(name)
+    own = {each.name: each.default for each in description.parameters if "previous_epoch" not in each.owner}
+    method = create_method(name, class_counts=[9, 5, 1], student_dim=4, teacher_dim=5)
+    same = create_method(name, class_counts=[9, 5, 1], student_dim=4, teacher_dim=5, **own)
+    assert same.extra_repr() == method.extra_repr()
+    constants = [value for key, value in method.state_dict().items() if "value" in key]
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(constants, [v for k, v in same.state_dict().items() if "value" in k], strict=True)
+    )
+    text = str(description)
+    assert all(each.name in text for each in description.parameters)
+    assert all(len(line) < 200 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_provenance_is_marked(name):
+    for line in list_methods()[name].provenance:
+        assert line.startswith(("[code", "[paper", "[note", "[ours"))
+    assert list_methods()[name].provenance or name == "ce"
+
+
+def test_krdistill_says_everywhere_that_it_is_a_reconstruction():
+    assert list_methods()["krdistill"].reconstruction
+    assert "reconstruction" in str(describe_method("krdistill"))
+    assert "reconstruction" in str(list_methods()["krdistill"]).lower()
+    assert "reconstruction" in SLOTS["representation"]["balanced_prototypes"].__doc__
+    assert not any(row.reconstruction for name, row in list_methods().items() if name != "krdistill")
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_every_entry_documents_itself_and_each_of_its_parameters(slot):
+    import inspect
+
+    for entry in SLOTS[slot].values():
+        assert entry.__doc__
+        for parameter in list(inspect.signature(entry).parameters)[1:]:
+            assert f"{parameter}:" in entry.__doc__, f"{entry.__name__} does not say what {parameter} is"
+
+
+def test_an_unknown_method_is_refused_with_the_nearest():
+    with pytest.raises(MethodError, match="Did you mean 'krdistill'"):
+        describe_method("krdistil")
