@@ -9,7 +9,8 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --con
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-# Python compiles what it imports; compiling all of torch's files ahead would take longer than the demo.
+# Python compiles and keeps what it imports; compiling all of torch's files ahead would take longer than the demo.
+unexport PYTHONDONTWRITEBYTECODE
 $(VENV)/runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) "torch>=2.11"

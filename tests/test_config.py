@@ -1,5 +1,7 @@
 """Experiments: what is accepted, what is refused, and in which words."""
 
+import contextlib
+
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -13,11 +15,13 @@ WHOLE = """
 name: cifar100-lt-bkd
 seed: 0
 output: runs/cifar100-lt-bkd-seed0
-data: {name: cifar100, root: null, imbalance_factor: 100, profile: exp, validation: 0.1, augment: [crop, flip], sampler: instance}
+data: {name: cifar100, root: null, imbalance_factor: 100, profile: exp, validation: 0.1, augment: [crop, flip],
+       sampler: instance}
 teacher: {model: {name: resnet32, shortcut: pad}, supervised: ce, checkpoint: null, views: 0, training: {epochs: 200}}
 student: {model: resnet32, checkpoint: null, classifier: linear}
 method: {name: bkd, temperature: 2.0}
-training: {epochs: 200, batch_size: 128, optimizer: sgd, learning_rate: 0.1, momentum: 0.9, weight_decay: 2.0e-4, gradient_clip: null,
+training: {epochs: 200, batch_size: 128, optimizer: sgd, learning_rate: 0.1, momentum: 0.9, weight_decay: 2.0e-4,
+           gradient_clip: null,
            schedule: {name: step, milestones: [160, 180], factors: [0.01, 0.0001], warmup_epochs: 5}}
 trainer: {device: auto, precision: auto, checkpoint_every_steps: 200}
 """
@@ -218,10 +222,6 @@ def test_whatever_is_given_the_answer_is_an_experiment_or_a_config_error(raw):
 @given(st.text(max_size=200))
 def test_any_text_is_a_mapping_or_a_config_error(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
-    path.write_text(text, encoding="utf-8", errors="surrogateescape") if text.isprintable() else path.write_bytes(
-        text.encode("utf-8", "replace")
-    )
-    try:
+    path.write_bytes(text.encode("utf-8", "replace"))
+    with contextlib.suppress(ConfigError):
         assert isinstance(read_yaml(path), dict)
-    except ConfigError:
-        pass

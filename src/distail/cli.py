@@ -69,7 +69,10 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder under which the runs are written.")] = Path("runs"),
     seed: Annotated[int, typer.Option(help="Decides the subset, the weights and the order of the batches.")] = 0,
 ) -> None:
-    """Train a biased teacher and four students on a small long-tailed data set, and show who keeps the tail."""
+    """One biased teacher, four students, one table.
+
+    Trains on a small long-tailed data set and writes a page that shows, class by class, who keeps the tail.
+    """
     from distail.demo import run_demo
 
     run_demo(data, output, seed, _console())
@@ -82,7 +85,10 @@ def run(
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
     ] = None,
 ) -> None:
-    """Distil a student as a configuration says; the same command again resumes, or returns at once if finished."""
+    """Distil a student, or resume an unfinished run.
+
+    The same command again goes on where a run was stopped, and returns at once for a finished one.
+    """
     from distail.config import Experiment
     from distail.pipeline import run as run_experiment
     from distail.show import print_run
@@ -95,7 +101,7 @@ def evaluate(
     target: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
-    """Compute all figures of a run again from its stored test predictions."""
+    """All figures again, from stored predictions."""
     from distail.show import print_evaluation
 
     print_evaluation(target, _console(), as_json=as_json)
@@ -119,7 +125,7 @@ def configs(
     name: Annotated[str | None, typer.Argument(help="The configuration to copy.")] = None,
     destination: Annotated[Path | None, typer.Argument(help="File to write; by default its own name, here.")] = None,
 ) -> None:
-    """List the configurations that come with distail, or copy one to edit it."""
+    """List the experiments that ship, or copy one."""
     from distail.shipped_configs import copy_config, print_configs
 
     if name is None:

@@ -76,6 +76,7 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         TrainingError: training had to stop.
     """
     experiment = as_experiment(config)
+    check(experiment)
     folder = RunFolder(experiment.output)
     with folder.locked():
         stored = folder.stored_experiment(experiment)
@@ -103,7 +104,6 @@ class _Run:
         self.experiment, self.stored, self.folder, self.reporter = experiment, stored, folder, reporter
 
     def through_all_stations(self) -> dict[str, Any]:
-        check(self.experiment)
         data = self.images()
         machine = self.settle(data)
         history = History(self.folder.path)
@@ -164,7 +164,7 @@ class _Run:
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
         if machine.is_main and not stored.is_file():
-            save_weights(network.model, stored, _description(teacher_model(self.experiment), data))
+            save_weights(network.model, stored, _description(teacher_model(self.experiment), options.classifier, data))
         return network, fitted
 
     def student(
@@ -181,7 +181,9 @@ class _Run:
         training = self.experiment.training
         fitted = self.fit("student", network, teacher, method, training, data, machine, history)
         if machine.is_main:
-            save_weights(network.model, self.folder.weights("student"), _description(options.model, data))
+            save_weights(
+                network.model, self.folder.weights("student"), _description(options.model, options.classifier, data)
+            )
         return network, fitted
 
     def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
@@ -343,9 +345,11 @@ def versions(machine: Machine) -> dict[str, str]:
     }
 
 
-def _description(model: Model, data: PreparedData) -> dict[str, str]:
+def _description(model: Model, classifier: str, data: PreparedData) -> dict[str, str]:
     return {
         "model": model.name,
+        "shortcut": model.shortcut or DEFAULT_SHORTCUT,
+        "classifier": classifier,
         "class_names": json.dumps(list(data.class_names)),
         "in_channels": str(data.train.images.shape[1]),
         "mean": json.dumps(list(data.mean)),

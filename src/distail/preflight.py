@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from distail.config import PREVIOUS_EPOCH, SAME, Experiment, Model
-from distail.errors import ConfigError, DistailError, ModelError, listed
-from distail.models import create_model
+from distail.data.sources import SOURCES
+from distail.errors import ConfigError, DistailError, ModelError, listed, unknown_name
+from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
@@ -37,7 +36,9 @@ def check(experiment: Experiment) -> None:
             return None
 
     student, teacher = experiment.student, experiment.teacher
-    collect("student.model", lambda: _probe(student.model, student.classifier))
+    if experiment.data.name not in SOURCES:
+        problems.append(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
+    collect("student.model", lambda: _look_up(student.model, student.classifier))
     method = collect("method", lambda: _example_method(experiment))
     if method is not None and method.needs.teacher and teacher is None:
         problems.append(
@@ -46,7 +47,7 @@ def check(experiment: Experiment) -> None:
         )
     if teacher is not None and not teacher.is_previous_epoch:
         model = teacher_model(experiment)
-        collect("teacher.model", lambda: _probe(model, teacher.classifier))
+        collect("teacher.model", lambda: _look_up(model, teacher.classifier))
         collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
     paths = {
         "teacher.checkpoint": teacher.checkpoint if teacher else None,
@@ -93,12 +94,8 @@ def _example_method(experiment: Experiment) -> Method:
     return build_method(experiment, [2, 1], 8, 8)
 
 
-def _probe(model: Model, classifier: str) -> None:
-    # A network of the user's own, or of timm, is tried once the images and their size are known.
-    if ":" in model.name:
-        return
-    with torch.device("meta"):
-        create_model(model.name, num_classes=2, classifier=classifier, shortcut=model.shortcut or DEFAULT_SHORTCUT)
+def _look_up(model: Model, classifier: str) -> None:
+    check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
 
 
 def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
