@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+# Older releases of typer use click, newer ones a copy of it within typer: this is the base of either's errors.
+USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="distail",
@@ -30,19 +33,15 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted (143 by SIGTERM)."""
-    import click
-
     # Idle OpenMP threads that spin make a step many times slower as soon as another program wants the core. Read when
     # torch is imported, which no verb has done yet.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
+    except USAGE_ERROR as error:
         error.show()
         return BAD_INPUT
-    except click.ClickException as error:
-        return _told(error.format_message(), BAD_INPUT)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _told("interrupted", INTERRUPTED)
     except DistailError as error:
         return _told(str(error), BAD_INPUT)
@@ -80,7 +79,10 @@ def demo(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="A YAML file; `distail configs` lists those that come with distail.")],
+    config: Annotated[
+        Path,
+        typer.Argument(metavar="CONFIG", help="A YAML file; `distail configs` lists those that come with distail."),
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
     ] = None,
@@ -98,7 +100,7 @@ def run(
 
 @app.command()
 def evaluate(
-    target: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
     """All figures again, from stored predictions."""
@@ -109,7 +111,9 @@ def evaluate(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="One method, to see its formula, parameters and paper.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One method, to see its formula, parameters and paper.")
+    ] = None,
 ) -> None:
     """List the methods, or explain one."""
     from distail.show import print_method, print_methods
@@ -122,8 +126,10 @@ def methods(
 
 @app.command()
 def configs(
-    name: Annotated[str | None, typer.Argument(help="The configuration to copy.")] = None,
-    destination: Annotated[Path | None, typer.Argument(help="File to write; by default its own name, here.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The configuration to copy.")] = None,
+    destination: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="File to write; by default its own name, here.")
+    ] = None,
 ) -> None:
     """List the experiments that ship, or copy one."""
     from distail.shipped_configs import copy_config, print_configs

@@ -43,9 +43,14 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     'Valid: a, b.'
     """
     valid = sorted(choices)
-    near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    near = difflib.get_close_matches(str(name), valid, n=5, cutoff=0.5)
+    hint = f"Did you mean {max(near, key=lambda choice: _likeness(str(name), choice))!r}? " if near else ""
     return f"{hint}Valid: {', '.join(valid)}."
+
+
+def _likeness(name: str, choice: str) -> tuple[float, bool]:
+    # People rarely get the first letter wrong: it decides between 'bkd' and 'dkd' for 'bdk'.
+    return difflib.SequenceMatcher(None, choice, name).ratio(), choice[:1] == name[:1]
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
+from distail.training.machine import choose_machine
 
 Built = TypeVar("Built")
 
@@ -49,6 +50,8 @@ def check(experiment: Experiment) -> None:
         model = teacher_model(experiment)
         collect("teacher.model", lambda: _look_up(model, teacher.classifier))
         collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
+    trainer = experiment.trainer
+    collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1))
     paths = {
         "teacher.checkpoint": teacher.checkpoint if teacher else None,
         "student.checkpoint": student.checkpoint,

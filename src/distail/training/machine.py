@@ -92,8 +92,6 @@ def _existing_device(name: str, fallback: torch.device) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"trainer.device: {name!r} cannot be used here ({reason}). Valid: {', '.join(available)}."
-        ) from None
+        reason = str(error).splitlines()[0].split(" device type at start")[0][:80]
+        raise ConfigError(f"{name!r} cannot be used here ({reason}). Valid: {', '.join(available)}.") from None
     return fallback if device.type == fallback.type and device.index is None else device
