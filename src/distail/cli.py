@@ -81,7 +81,7 @@ def demo(
 def run(
     config: Annotated[
         Path,
-        typer.Argument(metavar="CONFIG", help="A YAML file; `distail configs` lists those that come with distail."),
+        typer.Argument(metavar="CONFIG", help="A YAML file; `distail configs` lists some."),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
@@ -111,9 +111,7 @@ def evaluate(
 
 @app.command()
 def methods(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="One method, to see its formula, parameters and paper.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The method to explain.")] = None,
 ) -> None:
     """List the methods, or explain one."""
     from distail.show import print_method, print_methods
@@ -127,9 +125,7 @@ def methods(
 @app.command()
 def configs(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The configuration to copy.")] = None,
-    destination: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="File to write; by default its own name, here.")
-    ] = None,
+    destination: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The file to write.")] = None,
 ) -> None:
     """List the experiments that ship, or copy one."""
     from distail.shipped_configs import copy_config, print_configs

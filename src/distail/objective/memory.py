@@ -83,7 +83,7 @@ class PreviousEpoch(nn.Module):
         latest_N = self.latest_row.value
         latest_N.scatter_reduce_(0, index, rows_B, "amax", include_self=False)
         self.running.value[index] = log_p_BC.exp().to(torch.float16)[latest_N[index]]
-        self.in_running.value[index] = True
+        self.in_running.value.index_fill_(0, index, True)
 
     @torch.no_grad()
     def advance(self, epoch: int, reduce: Reduce) -> None:
