@@ -7,7 +7,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distail.config import Experiment, Training, apply_overrides, read_yaml
+from distail.config import Experiment, Training
+from distail.config_reading import apply_overrides, read_yaml
 from distail.errors import ConfigError
 
 MINIMAL = {"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"}

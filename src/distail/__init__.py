@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from distail.models.outputs import Outputs
     from distail.objective.method import Method, Terms
     from distail.objective.presets import create_method, list_methods
-    from distail.pipeline import Result, run
+    from distail.pipeline import run
+    from distail.result import Result
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _HOME = {
     "Experiment": "distail.config",
     "Method": "distail.objective.method",
     "Outputs": "distail.models.outputs",
-    "Result": "distail.pipeline",
+    "Result": "distail.result",
     "Terms": "distail.objective.method",
     "create_method": "distail.objective.presets",
     "list_methods": "distail.objective.presets",

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +15,15 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.data.seeding import stream_key
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
-from distail.models import FeatureTap, create_model
-from distail.models.summary import count_macs, count_parameters
+from distail.models import FeatureTap
 from distail.models.weights import load_weights, save_weights
+from distail.networks import build_network, describe_network, seeded
 from distail.objective.method import Method
-from distail.preflight import (
-    DEFAULT_SHORTCUT,
-    build_method,
-    check,
-    check_classes,
-    needs_teacher,
-    teacher_method,
-    teacher_model,
-)
+from distail.preflight import build_method, check, check_classes, needs_teacher, teacher_method, teacher_model
 from distail.report.comparison import report_view
 from distail.report.page import write_page
-from distail.run_folder import SCHEMA_VERSION, RunFolder
+from distail.result import Result, Tested, result_figures
+from distail.run_folder import RunFolder
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import Fitted, Stage, fit
@@ -42,26 +31,6 @@ from distail.training.machine import Machine, choose_machine
 from distail.training.predict import EVALUATION_BATCH, predict
 from distail.training.progress import Reporter, default_reporter
 from distail.training.step import frozen
-
-
-@dataclass(frozen=True)
-class Result:
-    """A finished run: its folder and everything in its `result.json`."""
-
-    folder: Path
-    figures: dict[str, Any]
-
-    @property
-    def student(self) -> dict[str, Any]:
-        """The student's figures on the test set, last epoch."""
-        test: dict[str, Any] = self.figures["student"]["test"]
-        return test
-
-    @property
-    def teacher(self) -> dict[str, Any] | None:
-        """The teacher's figures on the test set, or None where there was no teacher."""
-        teacher = self.figures["teacher"]
-        return None if teacher is None else teacher["test"]
 
 
 def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Reporter | None = None) -> Result:
@@ -164,7 +133,9 @@ class _Run:
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
         if machine.is_main and not stored.is_file():
-            save_weights(network.model, stored, _description(teacher_model(self.experiment), options.classifier, data))
+            save_weights(
+                network.model, stored, describe_network(teacher_model(self.experiment), options.classifier, data)
+            )
         return network, fitted
 
     def student(
@@ -174,7 +145,7 @@ class _Run:
         network = self.network("student", options.model, options.classifier, data, machine)
         if options.checkpoint is not None:
             load_weights(network.model, options.checkpoint, what="student")
-        with _seeded(self.experiment.seed, "method"):
+        with seeded(self.experiment.seed, "method"):
             method = build_method(
                 self.experiment, data.class_counts, network.feature_dim, teacher.feature_dim if teacher else None
             )
@@ -182,12 +153,12 @@ class _Run:
         fitted = self.fit("student", network, teacher, method, training, data, machine, history)
         if machine.is_main:
             save_weights(
-                network.model, self.folder.weights("student"), _description(options.model, options.classifier, data)
+                network.model, self.folder.weights("student"), describe_network(options.model, options.classifier, data)
             )
         return network, fitted
 
     def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
-        with _seeded(self.experiment.seed, f"{stage}-weights"):
+        with seeded(self.experiment.seed, f"{stage}-weights"):
             tap = build_network(model, classifier, data)
         layout = torch.channels_last if machine.channels_last else torch.contiguous_format
         return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
@@ -276,7 +247,10 @@ class _Run:
             return logits, evaluate_predictions(logits, data.test.labels, data.class_counts)
 
         logits, student_test = test(student)
-        teacher_logits, teacher_test = test(teacher) if teacher else (None, None)
+        teacher_logits, teacher_test = None, None
+        if teacher is not None:
+            teacher_logits, figures = test(teacher)
+            teacher_test = Tested(teacher, teacher_fitted, figures)
         best = None
         if student_fitted.best is not None:
             student.model.load_state_dict(student_fitted.best.weights)
@@ -285,96 +259,9 @@ class _Run:
                 "validation": student_fitted.best.validation,
                 "test": test(student)[1],
             }
-        channels, height, width = data.train.images.shape[1:]
-        shape = (channels, height, width)
-        networks = {"teacher": teacher, "student": student}
-        figures = {
-            "schema_version": SCHEMA_VERSION,
-            "name": self.experiment.name,
-            "seed": self.experiment.seed,
-            "method": self.experiment.method_name,
-            "class_names": list(data.class_names),
-            "class_counts": list(data.class_counts),
-            "subset_sha256": data.subset_sha256,
-            "teacher": None if teacher is None else {"test": teacher_test},
-            "student": {"test": student_test, "best_on_validation": best},
-            "timing": {
-                "teacher": _timing(teacher_fitted, len(data.train)),
-                "student": _timing(student_fitted, len(data.train)),
-            },
-            "parameters": {name: count_parameters(tap.model) if tap else None for name, tap in networks.items()},
-            "macs": {name: count_macs(tap.model, shape) if tap else None for name, tap in networks.items()},
-            "versions": versions(machine),
-            "config": self.experiment.model_dump(mode="json"),
-        }
+        tested = Tested(student, student_fitted, student_test)
+        figures = result_figures(self.experiment, data, machine, teacher_test, tested, best)
         if machine.is_main:
             save_predictions(self.folder.predictions, logits, data.test.labels, teacher_logits)
             files.write_json(self.folder.result, figures)
         return figures
-
-
-def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
-    """A tapped network that fits the data."""
-    channels, height, width = data.train.images.shape[1:]
-    classes = len(data.class_names)
-    bare = create_model(
-        model.name,
-        num_classes=classes,
-        in_channels=channels,
-        shortcut=model.shortcut or DEFAULT_SHORTCUT,
-        classifier=classifier,
-        image_size=min(height, width),
-        weights=model.weights,
-        mean=data.mean,
-        std=data.std,
-    )
-    return FeatureTap(bare, classes)
-
-
-def versions(machine: Machine) -> dict[str, str]:
-    """What the figures were made with."""
-    return {
-        "distail": version("distail"),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": version("numpy"),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type,
-        "precision": machine.precision,
-        "processes": str(machine.world_size),
-    }
-
-
-def _description(model: Model, classifier: str, data: PreparedData) -> dict[str, str]:
-    return {
-        "model": model.name,
-        "shortcut": model.shortcut or DEFAULT_SHORTCUT,
-        "classifier": classifier,
-        "class_names": json.dumps(list(data.class_names)),
-        "in_channels": str(data.train.images.shape[1]),
-        "mean": json.dumps(list(data.mean)),
-        "std": json.dumps(list(data.std)),
-        "subset_sha256": data.subset_sha256,
-    }
-
-
-def _timing(fitted: Fitted | None, images: int) -> dict[str, float] | None:
-    if fitted is None:
-        return None
-    trained = images * len(fitted.history)
-    return {"seconds": round(fitted.seconds, 3), "images_per_second": round(trained / fitted.seconds, 1)}
-
-
-class _seeded:  # noqa: N801 (reads as a function)
-    """Torch's generator, seeded for one purpose and put back afterwards."""
-
-    def __init__(self, seed: int, purpose: str) -> None:
-        self._seed = int(stream_key(purpose, seed)) >> 1
-        self._fork = torch.random.fork_rng()
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(self, *reason: Any) -> None:
-        self._fork.__exit__(*reason)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from distail.config import PREVIOUS_EPOCH, SAME, Experiment, Model
+from distail.config import SAME, Experiment, Model
+from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES
 from distail.errors import ConfigError, DistailError, ModelError, listed, unknown_name
 from distail.models import check_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -181,9 +182,9 @@ class Method(nn.Module):
         Raises:
             MethodError: features are missing or have the wrong width, or a class has no sample.
         """
-        if self.needs.class_means and self.representation is not None:
-            prepare = getattr(self.representation, "prepare")  # noqa: B009 - an nn.Module attribute has no known type
-            prepare(batches, self.reduce)
+        if self.needs.class_means:
+            entry: Any = self.representation
+            entry.prepare(batches, self.reduce)
 
     def memory_state(self) -> dict[str, Tensor]:
         """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
