@@ -13,7 +13,6 @@ help:  ## what there is
 unexport PYTHONDONTWRITEBYTECODE
 $(VENV)/runtime: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) "torch>=2.11"
 	$(PIP) --editable .
 	touch $@
 
