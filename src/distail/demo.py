@@ -21,7 +21,7 @@ DEMOS: dict[str, dict[str, Any]] = {
         "data": {"name": "digits", "imbalance_factor": 20, "validation": 0, "augment": ["crop"]},
         "teacher": "resnet20",
         "student": "resnet8",
-        "training": {"epochs": 20, "batch_size": 64, "learning_rate": 0.1},
+        "training": {"epochs": 24, "batch_size": 64},
     },
     "fashion-mnist": {
         "data": {"name": "fashion-mnist", "imbalance_factor": 100, "validation": 0, "augment": ["crop", "flip"]},
