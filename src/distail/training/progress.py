@@ -7,6 +7,7 @@ from typing import Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from distail.training.history import Row
 
@@ -66,10 +67,10 @@ class Bar:
     def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self._console,
         )
         self._task = self._progress.add_task(stage, total=epochs * steps_per_epoch, completed=done_steps, figures="")
@@ -81,7 +82,7 @@ class Bar:
 
     def epoch(self, row: Row, epochs: int) -> None:
         assert self._progress is not None
-        self._progress.update(self._task, figures=_figures(row, epochs))
+        self._progress.update(self._task, figures=_short_figures(row))
 
     def finish(self) -> None:
         if self._progress is not None:
@@ -114,6 +115,15 @@ def epoch_line(row: Row, epochs: int) -> str:
     return (
         f"{row['stage']} {figures}  learning rate {row['learning_rate']:.4g}  {row['images_per_second']:.0f} images/s"
     )
+
+
+def _short_figures(row: Row) -> str:
+    """What fits beside a bar in 80 columns."""
+    validation = row["validation"]
+    if validation is None:
+        return f"loss {row['loss']:.3f}"
+    accuracy = f"{validation['top1']:.1f}, balanced {validation['balanced_accuracy']:.1f}"
+    return f"loss {row['loss']:.3f}  validation {accuracy}"
 
 
 def _figures(row: Row, epochs: int) -> str:

@@ -1,0 +1,48 @@
+"""What a person sees: a bar that fits a narrow terminal, plain lines elsewhere."""
+
+import io
+import re
+
+from rich.console import Console
+
+from distail.training.progress import Bar, Lines, default_reporter
+
+ROW = {
+    "stage": "student",
+    "epoch": 6,
+    "loss": 0.94701,
+    "validation": {"top1": 73.469, "balanced_accuracy": 41.25},
+    "learning_rate": 0.05,
+    "images_per_second": 1234.5,
+}
+
+
+def shown(terminal, width=80):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=width, color_system=None)
+    reporter = default_reporter(console)
+    reporter.message("hello [not markup]")
+    reporter.start("student", epochs=8, steps_per_epoch=400, done_steps=2400)
+    reporter.step()
+    reporter.epoch(ROW, 8)
+    reporter.finish()
+    return reporter, console.file.getvalue()
+
+
+def test_a_terminal_gets_a_bar_with_loss_accuracy_and_time_left_in_80_columns():
+    reporter, text = shown(terminal=True)
+    assert isinstance(reporter, Bar)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+    last = [line for line in plain.replace("\r", "\n").splitlines() if line.strip()][-1]
+    for part in ("student", "2401/3200", "loss 0.947", "validation 73.5, balanced 41.2", ":"):
+        assert part in last
+    assert "…" not in last
+
+
+def test_a_pipe_gets_one_plain_line_an_epoch():
+    reporter, text = shown(terminal=False, width=40)
+    assert isinstance(reporter, Lines)
+    assert text.splitlines() == [
+        "hello [not markup]",
+        "student: resuming after step 2400 of 3200",
+        "student epoch 7/8  loss 0.9470  validation top-1 73.47  balanced 41.25  learning rate 0.05  1234 images/s",
+    ]
