@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
 from distail.config import SAME, Experiment, Model
 from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES
@@ -97,11 +99,14 @@ def teacher_model(experiment: Experiment) -> Model:
 
 
 def _example_method(experiment: Experiment) -> Method:
-    return build_method(experiment, [2, 1], 8, 8)
+    with torch.random.fork_rng():
+        return build_method(experiment, [2, 1], 8, 8)
 
 
 def _look_up(model: Model, classifier: str) -> None:
-    check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
+    # What is built only to be looked at draws its weights; the caller's random numbers stay as they were.
+    with torch.random.fork_rng():
+        check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
 
 
 def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
