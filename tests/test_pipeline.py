@@ -221,6 +221,17 @@ def test_a_loaded_teacher_is_used_as_it_is(finished, tmp_path):
     assert result.student == finished.student
 
 
+def test_a_stopped_run_with_a_loaded_teacher_goes_on_with_that_teacher(finished, tmp_path):
+    teacher = {"model": "same", "checkpoint": str(finished.folder / "teacher.safetensors")}
+    with pytest.raises(Interrupted):
+        run(experiment(tmp_path / "run", teacher=teacher), Killed("student", 4))
+    recorder = Recorder()
+    result = run(experiment(tmp_path / "run", teacher=teacher), recorder)
+    assert recorder.started == [("student", 4)]
+    assert result.teacher == finished.teacher
+    assert result.student == finished.student
+
+
 def test_cross_entropy_needs_no_teacher_and_ignores_one(tmp_path):
     without = run(experiment(tmp_path / "without", "ce", teacher=None))
     ignored = run(experiment(tmp_path / "ignored", "ce"))

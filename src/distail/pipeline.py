@@ -20,8 +20,7 @@ from distail.models.weights import load_weights, save_weights
 from distail.networks import build_network, describe_network, seeded
 from distail.objective.method import Method
 from distail.preflight import build_method, check, check_classes, needs_teacher, teacher_method, teacher_model
-from distail.report.comparison import report_view
-from distail.report.page import write_page
+from distail.report.comparison import write_report
 from distail.result import Result, Tested, result_figures
 from distail.run_folder import RunFolder
 from distail.training.checkpoint import CheckpointFolder
@@ -53,7 +52,7 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         if finished is None:
             finished = _Run(experiment, stored, folder, reporter or default_reporter()).through_all_stations()
         if not folder.report.is_file():
-            write_page(folder.report, **vars(report_view([folder.path])))
+            write_report(folder.report, [folder.path])
         return Result(folder.path, finished)
 
 
@@ -125,9 +124,11 @@ class _Run:
         network = self.network("teacher", teacher_model(self.experiment), options.classifier, data, machine)
         fitted = None
         stored = self.folder.weights("teacher")
-        if options.checkpoint is not None and not stored.is_file():
-            check_classes(options.checkpoint, data.class_names)
-            load_weights(network.model, options.checkpoint, what="teacher")
+        if options.checkpoint is not None:
+            # A run begun with a teacher ends with it, whatever has become of the file since.
+            weights = stored if stored.is_file() else options.checkpoint
+            check_classes(weights, data.class_names)
+            load_weights(network.model, weights, what="teacher")
         else:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
