@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from distail.errors import DataError
-from distail.functional.groups import class_thirds
 
 SHOTS = ("many", "medium", "few")
 THIRDS = ("head", "medium", "tail")
@@ -68,4 +67,7 @@ def thirds(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
     {'head': (2,), 'medium': (0, 1), 'tail': (3,)}
     """
     counts = checked_counts(class_counts)
-    return {name: tuple(sorted(part)) for name, part in zip(THIRDS, class_thirds(counts), strict=True)}
+    ranked = sorted(range(len(counts)), key=lambda c: (-counts[c], c))
+    first, second = round(len(counts) / 3), round(2 * len(counts) / 3)
+    parts = (ranked[:first], ranked[first:second], ranked[second:])
+    return {name: tuple(sorted(part)) for name, part in zip(THIRDS, parts, strict=True)}
