@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -71,3 +71,15 @@ def thirds(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
     first, second = round(len(counts) / 3), round(2 * len(counts) / 3)
     parts = (ranked[:first], ranked[first:second], ranked[second:])
     return {name: tuple(sorted(part)) for name, part in zip(THIRDS, parts, strict=True)}
+
+
+def group_of_class(groups: Mapping[str, Sequence[int]], classes: int) -> Tensor:
+    """The position of each class's group in the mapping: (C,) int64. Every class must be in one group.
+
+    >>> group_of_class(thirds([5, 50, 500, 4]), 4)
+    tensor([1, 1, 0, 2])
+    """
+    position_C = torch.empty(classes, dtype=torch.int64)
+    for position, members in enumerate(groups.values()):
+        position_C[list(members)] = position
+    return position_C

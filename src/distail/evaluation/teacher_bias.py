@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distail.evaluation.groups import THIRDS, thirds
+from distail.evaluation.groups import THIRDS, group_of_class, thirds
 from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.metrics import group_means
 
@@ -35,9 +35,7 @@ def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int
     """
     scores_NC, target_N, counts = checked_predictions(scores_NC, target_N, class_counts)
     groups = thirds(counts)
-    third_C = torch.empty(len(counts), dtype=torch.int64)
-    for position, name in enumerate(THIRDS):
-        third_C[list(groups[name])] = position
+    third_C = group_of_class(groups, len(counts))
     predicted_N = scores_NC.argmax(1)
     wrong_N = predicted_N != target_N
     tail_error_N = wrong_N & (third_C[target_N] == THIRDS.index("tail"))
