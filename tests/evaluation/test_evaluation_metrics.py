@@ -165,3 +165,11 @@ def test_inputs_stay_as_they_were_and_need_no_gradient() -> None:
 def test_what_cannot_be_evaluated_is_refused(logits: Tensor, target: Tensor, counts: list[int], message: str) -> None:
     with pytest.raises(DataError, match=message):
         evaluate_predictions(logits, target, counts)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    logits = torch.tensor([[math.nan, 0.0], [0.0, 1.0]])
+    with pytest.raises(DataError) as caught:
+        evaluate_predictions(logits, torch.tensor([0, 5]), [3, 0, 1])
+    text = str(caught.value)
+    assert all(said in text for said in ("not finite", "5 in row 1", "class 1: 0"))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from distail.evaluation.inputs import row_blocks
+
 BINS = 15
-_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class ReliabilityBin:
 
 def top_confidence(logits_NC: Tensor) -> Tensor:
     """The softmax probability of each row's largest logit, float64 (N,)."""
-    blocks = torch.split(logits_NC, _ROWS_AT_ONCE)
-    return torch.cat([torch.exp(rows.amax(1) - rows.logsumexp(1)) for rows in (b.double() for b in blocks)])
+    blocks = (rows.double() for rows in row_blocks(logits_NC))
+    return torch.cat([torch.exp(rows.amax(1) - rows.logsumexp(1)) for rows in blocks])
 
 
 def reliability_bins(logits_NC: Tensor, target_N: Tensor, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
@@ -40,8 +42,12 @@ def reliability_bins(logits_NC: Tensor, target_N: Tensor, bins: int = BINS) -> t
     >>> bins[-1].count, bins[-1].accuracy
     (2, 0.5)
     """
-    confidence_N = top_confidence(logits_NC)
-    correct_N = (logits_NC.argmax(1) == target_N).double()
+    return bins_of_confidence(top_confidence(logits_NC), logits_NC.argmax(1) == target_N, bins)
+
+
+def bins_of_confidence(confidence_N: Tensor, correct_N: Tensor, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
+    """`reliability_bins` of confidences (N,) float64 and of whether each was right (N,) bool; N may be 0."""
+    correct_N = correct_N.double()
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
     bin_N = (torch.bucketize(confidence_N, edges) - 1).clamp(0, bins - 1)
     count = torch.bincount(bin_N, minlength=bins).tolist()
@@ -67,9 +73,14 @@ def expected_calibration_error(logits_NC: Tensor, target_N: Tensor, bins: int = 
     >>> round(expected_calibration_error(torch.tensor([[9.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 1])), 2)
     49.99
     """
-    total = len(target_N)
+    return calibration_gap(reliability_bins(logits_NC, target_N, bins))
+
+
+def calibration_gap(bins: Sequence[ReliabilityBin]) -> float:
+    """The expected calibration error of reliability bins that hold at least one prediction, in percent."""
+    total = sum(item.count for item in bins)
     return 100 * sum(
         item.count / total * abs(item.accuracy - item.confidence)
-        for item in reliability_bins(logits_NC, target_N, bins)
+        for item in bins
         if item.accuracy is not None and item.confidence is not None
     )

@@ -51,8 +51,7 @@ def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[
         name: _outcomes(wrong_N[from_N == position], into_N[from_N == position], groups)
         for position, name in enumerate(THIRDS)
     }
-    tail_error_N = wrong_N & (from_N == THIRDS.index("tail"))
-    errors_C = torch.bincount(predicted_N[tail_error_N], minlength=len(counts))
+    errors_C = tail_errors(predicted_N, target_N, counts)
     order = torch.argsort(errors_C, descending=True, stable=True)[:SWALLOWERS].tolist()
     total = int(errors_C.sum())
     swallowers = [(c, int(errors_C[c])) for c in order if errors_C[c]]
@@ -60,6 +59,17 @@ def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[
         "flow": flow,
         "swallowers": [{"class": c, "errors": errors, "share": 100 * errors / total} for c, errors in swallowers],
     }
+
+
+def tail_errors(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> Tensor:
+    """How many wrong predictions of tail images name each class: (C,) int64.
+
+    >>> tail_errors(torch.tensor([0, 2, 1]), torch.tensor([2, 2, 0]), [300, 50, 5])
+    tensor([1, 0, 0])
+    """
+    tail_C = torch.zeros(len(counts), dtype=torch.bool)
+    tail_C[list(thirds(counts)["tail"])] = True
+    return torch.bincount(predicted_N[(predicted_N != target_N) & tail_C[target_N]], minlength=len(counts))
 
 
 def _outcomes(wrong_M: Tensor, into_M: Tensor, groups: dict[str, tuple[int, ...]]) -> dict[str, float | None] | None:

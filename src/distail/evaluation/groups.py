@@ -83,3 +83,13 @@ def group_of_class(groups: Mapping[str, Sequence[int]], classes: int) -> Tensor:
     for position, members in enumerate(groups.values()):
         position_C[list(members)] = position
     return position_C
+
+
+def group_shares(values_C: Tensor, groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:
+    """The percent of the sum of a per-class number that lies in each group; None where the sum is 0.
+
+    >>> group_shares(torch.tensor([3, 1, 0]), thirds([300, 50, 5]))
+    {'head': 75.0, 'medium': 25.0, 'tail': 0.0}
+    """
+    total = float(values_C.sum())
+    return {name: 100 * float(values_C[list(part)].sum()) / total if total else None for name, part in groups.items()}

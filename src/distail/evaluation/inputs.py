@@ -7,44 +7,70 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distail.errors import DataError
+from distail.errors import DataError, listed
 from distail.evaluation.groups import checked_counts
+
+_NUMBERS_AT_ONCE = 4_000_000
+
+
+def row_blocks(logits_NC: Tensor) -> tuple[Tensor, ...]:
+    """The rows in views that each hold about four million numbers, so that what is made of one stays small."""
+    return torch.split(logits_NC, max(1, _NUMBERS_AT_ONCE // max(1, logits_NC.shape[1])))
 
 
 def checked_predictions(
     logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """The three as CPU tensors (floating, int64) and a tuple of ints, or an error that says what does not fit.
+    """The three as CPU tensors (floating, int64) and a tuple of ints, or an error that says all that does not fit.
 
     Raises:
-        DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range.
+        DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range,
+            counts below 1. Several problems are listed.
     """
     logits = torch.as_tensor(logits_NC).detach().cpu()
     target = torch.as_tensor(target_N).detach().cpu()
-    counts = checked_counts(class_counts)
+    problems = _shape_problems(logits, target) or [*_logit_problems(logits), *_label_problems(target, logits.shape[1])]
+    counts: tuple[int, ...] = ()
+    try:
+        counts = checked_counts(class_counts)
+    except DataError as error:
+        problems.append(str(error))
+    if counts and logits.ndim == 2 and logits.shape[1] != len(counts):
+        problems.append(f"the logits have {logits.shape[1]} classes, but class_counts names {len(counts)}.")
+    if problems:
+        raise DataError(problems[0] if len(problems) == 1 else listed(problems, f"{len(problems)} problems:"))
+    return logits, target.long(), counts
+
+
+def _shape_problems(logits: Tensor, target: Tensor) -> list[str]:
     if logits.ndim != 2 or target.ndim != 1 or len(logits) != len(target):
-        raise DataError(
+        return [
             f"got logits of shape {tuple(logits.shape)} and labels of shape {tuple(target.shape)}; "
             "expected (samples, classes) and (samples,)."
-        )
+        ]
     if not logits.is_floating_point() or target.is_floating_point():
-        raise DataError(f"got {logits.dtype} logits and {target.dtype} labels; expected floats and whole numbers.")
+        return [f"got {logits.dtype} logits and {target.dtype} labels; expected floats and whole numbers."]
     if len(target) == 0:
-        raise DataError("there is nothing to evaluate: the logits have no rows. Expected at least one test image.")
-    if logits.shape[1] != len(counts):
-        raise DataError(f"the logits have {logits.shape[1]} classes, but class_counts names {len(counts)}.")
-    bad_row_N = ~torch.isfinite(logits).all(dim=1)
-    if bad_row_N.any():
-        raise DataError(
-            f"{int(bad_row_N.sum())} of {len(target)} rows of logits are not finite (NaN or infinite); "
-            f"the first is row {int(bad_row_N.int().argmax())}."
-        )
-    target = target.long()
-    outside_N = (target < 0) | (target >= len(counts))
-    if outside_N.any():
-        row = int(outside_N.int().argmax())
-        raise DataError(
-            f"{int(outside_N.sum())} of {len(target)} labels lie outside 0 to {len(counts) - 1}; "
-            f"the first is {int(target[row])} in row {row}."
-        )
-    return logits, target, counts
+        return ["there is nothing to evaluate: the logits have no rows. Expected at least one test image."]
+    return []
+
+
+def _logit_problems(logits_NC: Tensor) -> list[str]:
+    bad_row_N = torch.cat([~torch.isfinite(rows).all(dim=1) for rows in row_blocks(logits_NC)])
+    if not bad_row_N.any():
+        return []
+    return [
+        f"{int(bad_row_N.sum())} of {len(bad_row_N)} rows of logits are not finite (NaN or infinite); "
+        f"the first is row {int(bad_row_N.int().argmax())}."
+    ]
+
+
+def _label_problems(target_N: Tensor, classes: int) -> list[str]:
+    outside_N = (target_N < 0) | (target_N >= classes)
+    if not outside_N.any():
+        return []
+    row = int(outside_N.int().argmax())
+    return [
+        f"{int(outside_N.sum())} of {len(target_N)} labels lie outside 0 to {classes - 1}; "
+        f"the first is {int(target_N[row])} in row {row}."
+    ]

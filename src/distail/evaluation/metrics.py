@@ -12,6 +12,7 @@ from torch import Tensor
 from distail.evaluation.calibration import expected_calibration_error
 from distail.evaluation.groups import shots, thirds
 from distail.evaluation.inputs import checked_predictions
+from distail.evaluation.tally import Tally
 
 
 def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:
@@ -38,21 +39,16 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     {'many': 100.0, 'medium': 50.0, 'few': None}
     """
     logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
-    classes = len(counts)
-    predicted_N = logits_NC.argmax(1)
-    right_N = predicted_N == target_N
-    images_C = torch.bincount(target_N, minlength=classes).double()
-    predictions_C = torch.bincount(predicted_N, minlength=classes).double()
-    right_C = torch.bincount(target_N[right_N], minlength=classes).double()
-    present_C = images_C > 0
-    recall_C = 100 * right_C / images_C  # NaN for a class without test images: never selected below
-    f1_C = 200 * right_C / (images_C + predictions_C)
-    recalls = [value if there else None for value, there in zip(recall_C.tolist(), present_C.tolist(), strict=True)]
+    tally = Tally.of(logits_NC.argmax(1), target_N, len(counts))
+    present_C = tally.images > 0
+    f1_C = 200 * tally.right / (tally.images + tally.predictions)
+    recalls = tally.recalls()
+    recall_of_present = torch.tensor([recall for recall in recalls if recall is not None], dtype=torch.float64)
     return {
-        "top1": float(100 * right_N.double().mean()),
-        "balanced_accuracy": float(recall_C[present_C].mean()),
+        "top1": float(100 * (tally.right.sum() / len(target_N))),
+        "balanced_accuracy": float(recall_of_present.mean()),
         "macro_f1": float(f1_C[present_C].mean()),
-        "worst_class": float(recall_C[present_C].min()),
+        "worst_class": float(recall_of_present.min()),
         "ece": expected_calibration_error(logits_NC, target_N),
         "per_class_recall": recalls,
         "groups": {

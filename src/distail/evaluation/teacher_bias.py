@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from distail.evaluation.groups import THIRDS, group_of_class, thirds
+from distail.evaluation.error_flow import tail_errors
+from distail.evaluation.groups import group_shares, thirds
 from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.metrics import group_means
+from distail.evaluation.tally import Tally
 
 
 def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:
@@ -29,32 +30,29 @@ def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int
     Raises:
         DataError: as `distail.evaluation.metrics.evaluate_predictions`.
 
+    >>> import torch
     >>> bias = teacher_bias(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 2]), [300, 50, 5])
     >>> bias["wrong"], bias["predicted_share"]["head"], bias["tail_errors"]["head"]
     (25.0, 75.0, 100.0)
     """
     scores_NC, target_N, counts = checked_predictions(scores_NC, target_N, class_counts)
-    groups = thirds(counts)
-    third_C = group_of_class(groups, len(counts))
     predicted_N = scores_NC.argmax(1)
-    wrong_N = predicted_N != target_N
-    tail_error_N = wrong_N & (third_C[target_N] == THIRDS.index("tail"))
-    images_C = torch.bincount(target_N, minlength=len(counts)).tolist()
-    right_C = torch.bincount(target_N[~wrong_N], minlength=len(counts)).tolist()
-    recalls = [100 * right / images if images else None for right, images in zip(right_C, images_C, strict=True)]
+    tally = Tally.of(predicted_N, target_N, len(counts))
+    groups = thirds(counts)
     return {
         "samples": len(target_N),
-        "wrong": float(100 * wrong_N.double().mean()),
-        "true_share": _shares(third_C[target_N]),
-        "predicted_share": _shares(third_C[predicted_N]),
-        "recall": group_means(recalls, groups),
-        "tail_errors": _shares(third_C[predicted_N[tail_error_N]]),
+        "wrong": float(100 * (predicted_N != target_N).double().mean()),
+        "true_share": group_shares(tally.images, groups),
+        "predicted_share": group_shares(tally.predictions, groups),
+        "recall": group_means(tally.recalls(), groups),
+        "tail_errors": group_shares(tail_errors(predicted_N, target_N, counts), groups),
     }
 
 
 def describe_bias(bias: Mapping[str, Any]) -> str:
     """`teacher_bias` as one plain sentence in which each claim is a number.
 
+    >>> import torch
     >>> print(describe_bias(teacher_bias(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 2]), [300, 50, 5])))
     The teacher is wrong on 25.0 % of 4 images, predicts head classes for 75.0 % of them (true share 50.0 %) and tail \
 classes for 0.0 % (true share 25.0 %), recalls 100.0 % of the head and 0.0 % of the tail, and 100.0 % of its errors \
@@ -76,9 +74,3 @@ on tail images name a head class.
         else f"and {to_head:.1f} % of its errors on tail images name a head class"
     )
     return f"The teacher {', '.join(claims)}."
-
-
-def _shares(third_of_each: Tensor) -> dict[str, float | None]:
-    total = len(third_of_each)
-    counts = torch.bincount(third_of_each, minlength=len(THIRDS)).tolist()
-    return {name: 100 * count / total if total else None for name, count in zip(THIRDS, counts, strict=True)}
