@@ -117,6 +117,39 @@ def test_the_right_size_is_not_resized() -> None:
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(image)), 8), image[:, 2:10])
 
 
+@given(height=st.integers(1, 90), width=st.integers(1, 90), side=st.integers(1, 70))
+@settings(deadline=None, max_examples=80)
+def test_the_square_is_that_of_the_whole_image_resized(height: int, width: int, side: int) -> None:
+    image = Image.fromarray(colours(height, width))
+    scale = side / min(height, width)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR))[top : top + side, left : left + side]
+    result = decode_image(encoded(image), side)
+    assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width", "exact"), [(90, 120, True), (130, 260, False), (600, 500, False)])
+def test_large_jpegs_are_decoded_smaller(height: int, width: int, exact: bool) -> None:
+    smooth = Image.fromarray(colours(4, 5)).resize((width, height), Image.Resampling.BICUBIC)
+    data = encoded(smooth, "JPEG", quality=95)
+    whole = decode_image(encoded(Image.open(io.BytesIO(data)).convert("RGB")), 60)
+    difference = np.abs(decode_image(data, 60).astype(int) - whole)
+    assert (difference.max() == 0) == exact
+    assert difference.mean() < 4
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_large_jpegs_are_turned_upright_too(orientation: int) -> None:
+    upright = Image.fromarray(colours(3, 4)).resize((400, 300), Image.Resampling.BICUBIC)
+    stored = upright.rotate({3: 180, 6: 90, 8: -90}[orientation], expand=True)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    result = decode_image(encoded(stored, "JPEG", quality=95, exif=exif), 64)
+    expected = decode_image(encoded(upright), 64)
+    assert np.abs(result.astype(int) - expected).mean() < 2
+
+
 def test_empty_files() -> None:
     with pytest.raises(UnreadableImage, match="the file is empty"):
         decode_image(b"")
@@ -136,8 +169,9 @@ def test_a_file_that_would_start_another_program() -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_truncated_files(kind: str) -> None:
     whole = encoded(Image.fromarray(colours(64, 64)), kind)
-    with pytest.raises(UnreadableImage):
-        decode_image(whole[: len(whole) // 2])
+    for image_size in (None, 16):
+        with pytest.raises(UnreadableImage):
+            decode_image(whole[: len(whole) // 2], image_size)
 
 
 def test_decompression_bombs(monkeypatch: pytest.MonkeyPatch) -> None:

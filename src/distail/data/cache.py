@@ -20,7 +20,7 @@ from torch import Tensor
 from distail.data.images import LabelledImages, Source
 
 _log = logging.getLogger(__name__)
-_FORMAT = 1
+_FORMAT = 2
 _SAMPLED_FILES = 64
 _SAMPLED_BYTES = 65536
 

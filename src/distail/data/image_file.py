@@ -26,7 +26,8 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
 
     Turned upright as EXIF says. Palettes, CMYK and other colour spaces become RGB; transparency is laid over white;
     16-bit grey is cut to 8 bits; of an animation the first picture is taken. ``image_size`` resizes the shorter side
-    (bilinear, with antialiasing) and cuts out the centre. Raises ``UnreadableImage``.
+    (bilinear, with antialiasing) and cuts out the centre; a JPEG at least twice, four or eight times as large is
+    decoded at that fraction of its size. Raises ``UnreadableImage``.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -37,8 +38,12 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
             width, height = image.size
             if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
                 raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
-            upright = _grey_or_rgb(ImageOps.exif_transpose(image))
-            return np.array(upright if image_size is None else _centre_square(upright, image_size), dtype=np.uint8)
+            if image_size is not None:
+                image.draft(None, (image_size, image_size))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _grey_or_rgb(image)
+            return np.asarray(upright if image_size is None else _centre_square(upright, image_size), dtype=np.uint8)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
@@ -76,6 +81,8 @@ def _centre_square(image: Image.Image, side: int) -> Image.Image:
     width, height = image.size
     scale = side / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    resized = image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    return resized.crop((left, top, left + side, top + side))
+    # Only what the square shows is computed: what the whole image resized and then cut would be, to a grey level.
+    across, down = width / size[0], height / size[1]
+    box = (left * across, top * down, min(width, (left + side) * across), min(height, (top + side) * down))
+    return image.resize((side, side), Image.Resampling.BILINEAR, box=box)
