@@ -1,0 +1,188 @@
+"""What several seeds and one test set can say of a difference between methods, and what is only noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from distail.evaluation.bootstrap import Array, interval_and_p
+
+LEVEL = 0.95
+OVER_SEEDS, OVER_IMAGES = "seeds", "test images"
+FIGURES = (
+    "top1",
+    "balanced_accuracy",
+    "macro_f1",
+    "worst_class",
+    "ece",
+    "groups.thirds.head",
+    "groups.thirds.medium",
+    "groups.thirds.tail",
+    "groups.shots.many",
+    "groups.shots.medium",
+    "groups.shots.few",
+)
+"""The figures that are compared: dotted paths into `student.test` of a `result.json`."""
+
+Values = Mapping[int, float]
+"""Seed to a figure in percent."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A figure over seeds: its values by seed, mean, sample deviation and 95 % interval of the mean.
+
+    Attributes:
+        values: percent by seed; empty where no run has the figure.
+        mean: None without a value.
+        deviation: with n - 1 in the denominator; None below two values.
+        interval: Student's t; None below two values.
+    """
+
+    values: dict[int, float]
+    mean: float | None
+    deviation: float | None
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A method's figure minus the baseline's, and whether that is more than noise.
+
+    Attributes:
+        over: what is drawn again: "seeds" (Student's t of the paired differences) or "test images" (bootstrap).
+        interval, p: 95 % and two-sided; None where they cannot be known, such as over one seed.
+        p_corrected: after Holm, over all differences of the comparison with the same `over`.
+        inside_noise: whether no difference at all would explain it: `p_corrected` is 0.05 or more, or not known.
+    """
+
+    method: str
+    figure: str
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+    p_corrected: float | None
+    over: str
+    inside_noise: bool
+
+
+def figure_of(test: Mapping[str, Any], figure: str) -> float | None:
+    """A figure by its dotted path; None where a group has no class.
+
+    >>> figure_of({"top1": 40.0, "groups": {"thirds": {"tail": None}}}, "groups.thirds.tail") is None
+    True
+    """
+    value: Any = test
+    for part in figure.split("."):
+        value = value[part]
+    return None if value is None else float(value)
+
+
+def summarise(values: Values) -> Summary:
+    """Mean, deviation and Student t interval over seeds.
+
+    >>> two = summarise({0: 40.0, 1: 42.0})
+    >>> two.mean, f"{two.deviation:.4f}", [f"{end:.4f}" for end in two.interval]
+    (41.0, '1.4142', ['28.2938', '53.7062'])
+    >>> summarise({0: 40.0})
+    Summary(values={0: 40.0}, mean=40.0, deviation=None, interval=None)
+    """
+    numbers = list(values.values())
+    if not numbers:
+        return Summary({}, None, None, None)
+    mean = math.fsum(numbers) / len(numbers)
+    if len(numbers) == 1:
+        return Summary(dict(values), mean, None, None)
+    deviation = _deviation(numbers, mean)
+    half = _half_width(deviation, len(numbers))
+    return Summary(dict(values), mean, deviation, (mean - half, mean + half))
+
+
+def over_seeds(method: str, figure: str, values: Values, baseline: Values) -> Difference | None:
+    """The paired difference over the seeds that both have; None where they share none.
+
+    >>> over_seeds("bkd", "top1", {0: 41.0, 1: 43.0}, {0: 38.0, 1: 39.0}).difference
+    3.5
+    """
+    differences = _paired(values, baseline)
+    if not differences:
+        return None
+    summary = summarise(differences)
+    assert summary.mean is not None
+    p = None
+    if summary.deviation is not None:
+        from scipy import stats
+
+        error = summary.deviation / math.sqrt(len(differences))
+        t = math.copysign(math.inf, summary.mean) if error == 0 else summary.mean / error
+        p = 1.0 if summary.mean == 0 else float(2 * stats.t.sf(abs(t), len(differences) - 1))
+    return Difference(method, figure, summary.mean, summary.interval, p, None, OVER_SEEDS, True)
+
+
+def over_images(
+    method: str,
+    figure: str,
+    values: Values,
+    baseline: Values,
+    drawn: Callable[[str, int], Array | None],
+    baseline_method: str,
+) -> Difference | None:
+    """The difference, averaged over the seeds that both have, with what other test images would make of it.
+
+    Args:
+        method, figure, values, baseline: as in `over_seeds`.
+        drawn: the figure of a method and seed on each resampled test set (B,), or None where it cannot be known.
+        baseline_method: the baseline's name for `drawn`.
+    """
+    differences = _paired(values, baseline)
+    if not differences:
+        return None
+    mean = math.fsum(differences.values()) / len(differences)
+    pairs = [(drawn(method, seed), drawn(baseline_method, seed)) for seed in differences]
+    known = [own - other for own, other in pairs if own is not None and other is not None]
+    if len(known) < len(pairs):
+        return Difference(method, figure, mean, None, None, None, OVER_IMAGES, True)
+    interval, p = interval_and_p(np.mean(known, axis=0), LEVEL)
+    return Difference(method, figure, mean, interval, p, None, OVER_IMAGES, True)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for their number by Holm's step-down rule (Holm 1979), in the order given.
+
+    >>> holm([0.125, 0.5, 0.25])
+    [0.375, 0.5, 0.5]
+    """
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = highest
+    return corrected
+
+
+def corrected(differences: Sequence[Difference]) -> list[Difference]:
+    """The differences with `p_corrected` and `inside_noise` filled in; each kind of `over` is one family of tests."""
+    result = list(differences)
+    for over in (OVER_SEEDS, OVER_IMAGES):
+        family = [(i, p) for i, p in ((i, one.p) for i, one in enumerate(result) if one.over == over) if p is not None]
+        for (place, _), p in zip(family, holm([p for _, p in family]), strict=True):
+            result[place] = replace(result[place], p_corrected=p, inside_noise=p >= 1 - LEVEL)
+    return result
+
+
+def _paired(values: Values, baseline: Values) -> dict[int, float]:
+    return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
+
+
+def _deviation(numbers: Sequence[float], mean: float) -> float:
+    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
+
+
+def _half_width(deviation: float, count: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * deviation / math.sqrt(count)

@@ -1,0 +1,128 @@
+"""Seeds, pairs and corrections against their definitions and scipy's own tests."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from distail.evaluation.bootstrap import interval_and_p
+from distail.evaluation.comparison import (
+    OVER_IMAGES,
+    OVER_SEEDS,
+    Difference,
+    corrected,
+    figure_of,
+    holm,
+    over_images,
+    over_seeds,
+    summarise,
+)
+
+percents = st.lists(st.floats(0, 100), min_size=2, max_size=8)
+
+
+@given(percents)
+def test_mean_deviation_and_interval_are_those_of_numpy_and_scipy(values):
+    summary = summarise(dict(enumerate(values)))
+    assert summary.mean == pytest.approx(np.mean(values))
+    assert summary.deviation == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    if summary.deviation > 1e-9:
+        expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
+        assert summary.interval == pytest.approx(expected, rel=1e-6)
+    else:
+        assert summary.interval == pytest.approx((summary.mean, summary.mean), abs=1e-6)
+
+
+def test_the_interval_by_hand():
+    # t(0.975, 2) = 4.302653: 30, 40, 50 have deviation 10, so the half width is 4.302653 * 10 / sqrt(3).
+    low, high = summarise({0: 30.0, 1: 40.0, 2: 50.0}).interval
+    assert (low, high) == pytest.approx((40 - 24.841377, 40 + 24.841377), abs=1e-5)
+
+
+def test_one_seed_has_a_mean_and_no_deviation_and_none_has_nothing():
+    one = summarise({3: 41.0})
+    assert (one.mean, one.deviation, one.interval) == (41.0, None, None)
+    nothing = summarise({})
+    assert (nothing.values, nothing.mean, nothing.deviation, nothing.interval) == ({}, None, None, None)
+
+
+@given(percents, st.integers(0, 1000))
+def test_the_difference_over_seeds_is_the_paired_t_test(values, seed):
+    other = np.random.default_rng(seed).normal(50, 10, len(values))
+    found = over_seeds("a", "top1", dict(enumerate(values)), dict(enumerate(other)))
+    expected = stats.ttest_rel(values, other)
+    assert found.difference == pytest.approx(np.mean(values) - np.mean(other))
+    assert found.p == pytest.approx(expected.pvalue, rel=1e-6)
+    interval = expected.confidence_interval(0.95)
+    assert found.interval == pytest.approx((interval.low, interval.high), rel=1e-6)
+
+
+def test_pairs_are_the_seeds_that_both_have():
+    found = over_seeds("a", "top1", {0: 50.0, 1: 60.0, 2: 70.0}, {1: 50.0, 2: 50.0, 5: 0.0})
+    assert found.difference == 15.0
+    assert over_seeds("a", "top1", {0: 50.0}, {1: 50.0}) is None
+
+
+def test_one_seed_gives_a_difference_without_interval_or_p_and_is_not_called_more_than_noise():
+    found = corrected([over_seeds("a", "top1", {0: 50.0}, {0: 40.0})])[0]
+    assert found == Difference("a", "top1", 10.0, None, None, None, OVER_SEEDS, True)
+
+
+@pytest.mark.parametrize(("shift", "p"), [(0.0, 1.0), (2.5, 0.0)])
+def test_differences_without_any_spread(shift, p):
+    found = over_seeds("a", "top1", {0: 50.0 + shift, 1: 30.0 + shift}, {0: 50.0, 1: 30.0})
+    assert (found.interval, found.p) == ((shift, shift), p)
+
+
+def test_over_images_the_seeds_are_averaged_before_the_interval():
+    random = np.random.default_rng(0)
+    drawn = {(name, seed): random.normal(40 + seed, 1, 500) for name in ("a", "kd") for seed in (0, 1)}
+    found = over_images("a", "top1", {0: 42.0, 1: 44.0}, {0: 40.0, 1: 41.0}, lambda *run: drawn[run], "kd")
+    mean = ((drawn["a", 0] - drawn["kd", 0]) + (drawn["a", 1] - drawn["kd", 1])) / 2
+    assert (found.interval, found.p) == interval_and_p(mean)
+    assert found.difference == 2.5
+    unknown = over_images("a", "top1", {0: 42.0}, {0: 40.0}, lambda *run: None, "kd")
+    assert (unknown.difference, unknown.interval, unknown.p) == (2.0, None, None)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_rejects_exactly_what_the_step_down_procedure_rejects(p_values):
+    adjusted = holm(p_values)
+    for level in (0.01, 0.05, 0.3, 0.9):
+        rejected = set()
+        for rank, place in enumerate(np.argsort(p_values, kind="stable")):
+            if p_values[place] * (len(p_values) - rank) > level:
+                break
+            rejected.add(int(place))
+        assert {i for i, p in enumerate(adjusted) if p <= level} == rejected
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())
+def test_holm_does_not_depend_on_the_order_and_never_lowers_a_p_value(p_values, random):
+    order = list(range(len(p_values)))
+    random.shuffle(order)
+    shuffled = holm([p_values[i] for i in order])
+    assert [shuffled[order.index(i)] for i in range(len(p_values))] == pytest.approx(holm(p_values))
+    assert all(before <= after <= 1 for before, after in zip(p_values, holm(p_values), strict=True))
+
+
+def test_each_kind_of_difference_is_its_own_family():
+    def made(p, over):
+        return Difference("a", "top1", 1.0, None, p, None, over, True)
+
+    given_ = [made(0.02, OVER_SEEDS), made(0.03, OVER_SEEDS), made(None, OVER_SEEDS), made(0.04, OVER_IMAGES)]
+    found = corrected(given_)
+    assert [one.p_corrected for one in found] == pytest.approx([0.04, 0.04, None, 0.04])
+    assert [one.inside_noise for one in found] == [False, False, True, False]
+    assert [one.p for one in found] == [one.p for one in given_]
+
+
+def test_a_path_leads_to_its_figure():
+    test = {"top1": 3, "groups": {"shots": {"few": None, "many": 4.5}}}
+    assert figure_of(test, "top1") == 3.0
+    assert figure_of(test, "groups.shots.many") == 4.5
+    assert figure_of(test, "groups.shots.few") is None
+    assert not math.isnan(figure_of(test, "top1"))
