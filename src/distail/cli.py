@@ -150,7 +150,10 @@ def _told(message: str, code: int) -> int:
 def _unexpected(error: BaseException) -> int:
     signal_number = getattr(error, "signal_number", None)
     if signal_number is not None:
-        return _told(f"{error}; the same command resumes from the checkpoint just written", 128 + signal_number)
+        where = (
+            "the checkpoint just written" if getattr(error, "saved", False) else "the last checkpoint, if there is one"
+        )
+        return _told(f"{error}; the same command resumes from {where}", 128 + signal_number)
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return _told(f"{error.strerror or error}{where}", FAILED)

@@ -224,6 +224,7 @@ class _Run:
                 machine=machine,
                 seed=seed,
                 compile=self.experiment.trainer.compile,
+                data_sha256=data.subset_sha256,
                 prepare=prepare if method.needs.class_means else None,
             ),
             CheckpointFolder(self.folder.checkpoints(stage), self.reporter.message),

@@ -184,6 +184,101 @@ def test_sigterm_is_told_apart_from_sigint(tmp_path):
     assert CheckpointFolder(tmp_path / "checkpoints").steps() == [2]
 
 
+class StopInValidation:
+    """Sends this process a signal while its n-th validation is under way."""
+
+    def __init__(self, left, number=signal.SIGTERM):
+        self.left, self.number, self.finished = left, number, 0
+
+    def __call__(self, tap):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        self.finished += 1
+        return balanced(tap)
+
+
+def test_a_signal_in_validation_acts_at_once_and_the_epoch_is_ended_by_the_next_start(tmp_path):
+    whole = stage(validate=balanced)
+    fitted = train(whole, tmp_path / "whole")
+    validate = StopInValidation(2)
+    with pytest.raises(Interrupted) as caught:
+        train(stage(validate=validate), tmp_path / "parts", every=100)
+    assert (caught.value.signal_number, caught.value.saved, validate.finished) == (signal.SIGTERM, True, 1)
+    assert CheckpointFolder(tmp_path / "parts" / "checkpoints").steps() == [10]
+    last = stage(validate=balanced)
+    resumed = train(last, tmp_path / "parts")
+    assert_equal_weights(weights(whole), weights(last))
+    timeless = ("seconds", "images_per_second")
+    strip = [[{k: v for k, v in row.items() if k not in timeless} for row in run.history] for run in (fitted, resumed)]
+    assert strip[0] == strip[1]
+    assert History(tmp_path / "parts").rows() == resumed.history
+
+
+def test_a_signal_before_training_has_begun_acts_at_once_and_writes_nothing(tmp_path):
+    def prepare():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the pass went on")
+
+    with pytest.raises(Interrupted) as caught:
+        train(replace(stage(), prepare=prepare), tmp_path)
+    assert not caught.value.saved
+    assert CheckpointFolder(tmp_path / "checkpoints").steps() == []
+
+
+def test_a_second_signal_acts_at_once(tmp_path):
+    class Twice(Silent):
+        def step(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("the step went on")
+
+    with pytest.raises(Interrupted) as caught:
+        train(stage(), tmp_path, reporter=Twice())
+    assert (caught.value.signal_number, caught.value.saved) == (signal.SIGTERM, False)
+
+
+def test_other_data_under_the_same_checkpoints_is_refused(tmp_path):
+    train(replace(stage(epochs=1), data_sha256="a" * 64), tmp_path)
+    with pytest.raises(CheckpointError, match="began with other images or labels"):
+        train(replace(stage(epochs=1), data_sha256="b" * 64), tmp_path)
+
+
+def test_a_finished_stage_writes_no_checkpoint_again(tmp_path):
+    fitted = train(stage(epochs=1), tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
+    again = train(stage(epochs=1), tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()} == before
+    assert again == fitted
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"format": 99}, "in format 99; this is"), ({"written_with": {"torch": "1.0"}}, "begun with torch 1.0")],
+)
+def test_checkpoints_of_other_versions_are_refused_or_told(tmp_path, changes, said):
+    with pytest.raises(Interrupted):
+        train(stage(), tmp_path, reporter=StopAfter(3))
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    found = folder.latest()
+    folder.save(replace(found, values={**found.values, **changes}))
+    told = Messages()
+    if "format" in changes:
+        with pytest.raises(CheckpointError, match=said):
+            train(stage(), tmp_path, reporter=told)
+    else:
+        train(stage(), tmp_path, reporter=told)
+        assert said in told.texts[0]
+
+
+class Messages(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def message(self, text):
+        self.texts.append(text)
+
+
 def test_handlers_are_put_back(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     train(stage(epochs=1), tmp_path)

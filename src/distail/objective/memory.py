@@ -14,6 +14,7 @@ from distail.functional.checks import check_number, check_range, check_whole
 from distail.objective.context import Needs, Progress, Reduce, Setup
 from distail.objective.exact import Exact
 
+SETTLED = frozenset({"completed", "in_completed"})  # what changes between epochs only
 LEAST_PROBABILITY = 1e-12  # stands for the zeros of half precision, whose logarithm is infinite
 ROWS = 65_536  # samples that are committed at a time
 

@@ -15,7 +15,7 @@ from distail.functional.numerics import at_least_float32
 from distail.models.outputs import Outputs
 from distail.objective.context import Context, Needs, Progress, Reduce, Reply, Setup
 from distail.objective.inputs import check_batch, check_features, check_teacher, logits_of
-from distail.objective.memory import PreviousEpoch
+from distail.objective.memory import SETTLED, PreviousEpoch
 from distail.objective.terms import Terms, TermWeights
 
 __all__ = ["Method", "Stations", "Terms", "whole_batch"]
@@ -186,12 +186,17 @@ class Method(nn.Module):
             entry: Any = self.representation
             entry.prepare(batches, self.reduce)
 
+    @property
+    def settled_memory(self) -> frozenset[str]:
+        """The entries of `memory_state` that change at `begin_epoch` only, and so need storing once an epoch."""
+        return SETTLED if self.previous_epoch is not None else frozenset()
+
     def memory_state(self) -> dict[str, Tensor]:
         """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
 
-        `completed` and `in_completed` change at `begin_epoch` only; `running` and `in_running` are what the epoch under
-        way has written so far. All of them, with `running_epoch`, resume an epoch exactly. They are copies. In
-        distributed training every process calls it, and gets the same.
+        `completed` and `in_completed` are `settled_memory`; `running` and `in_running` are what the epoch under way has
+        written so far. All of them, with `running_epoch`, resume an epoch exactly. They are copies. In distributed
+        training every process calls it, and gets the same.
         """
         return {} if self.previous_epoch is None else self.previous_epoch.memory_state(self.reduce)
 

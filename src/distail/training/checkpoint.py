@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distail import files
+from distail.errors import CheckpointError
 
 # Two, so that a damaged newest file still leaves one to go back to.
 KEPT = 2
@@ -40,15 +42,22 @@ class CheckpointFolder:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one checkpoint and drop those that are no longer needed."""
+        self.write(checkpoint)
+        self.keep(self.steps()[-KEPT:])
+
+    def write(self, checkpoint: Checkpoint) -> None:
+        """Write one checkpoint and drop none."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
         values = json.dumps(checkpoint.values, sort_keys=True)
         metadata = {"step": str(checkpoint.step), "values": values, "sha256": _digest(checkpoint.step, tensors, values)}
         files.write_tensors(self._path(checkpoint.step), tensors, metadata)
-        for step in self.steps()[:-KEPT]:
-            self._path(step).unlink(missing_ok=True)
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None; damaged ones are named in a warning and removed."""
+        """The newest checkpoint that is whole, or None; damaged ones are named in a warning and removed.
+
+        Raises:
+            CheckpointError: one may not be read; it is left where it is.
+        """
         for step in reversed(self.steps()):
             found = self.at(step)
             if found is not None:
@@ -57,18 +66,29 @@ class CheckpointFolder:
 
     def at(self, step: int) -> Checkpoint | None:
         """The checkpoint after `step`, or None if there is none or it is damaged."""
+        path = self._path(step)
         try:
-            return self._read(self._path(step))
+            return self._read(path)
         except FileNotFoundError:
             return None
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            self._warn(f"checkpoint {self._path(step)} is damaged ({error}); going back to the one before it")
-            self.remove(step)
-            return None
+        except OSError as error:
+            if error.errno != errno.EIO:  # it may be whole: only a failing disk is damage
+                raise CheckpointError(f"checkpoint {path} cannot be read ({error.strerror or error})") from None
+            problem: Exception = error
+        except (SafetensorError, ValueError, KeyError) as error:
+            problem = error
+        self._warn(f"checkpoint {path} is damaged ({problem}); going back to the one before it")
+        self.remove(step)
+        return None
 
     def remove(self, step: int) -> None:
         """Forget one checkpoint."""
         self._path(step).unlink(missing_ok=True)
+
+    def keep(self, steps: Collection[int]) -> None:
+        """Forget all others."""
+        for step in {*self.steps()} - {*steps}:
+            self.remove(step)
 
     def steps(self) -> list[int]:
         """The steps that have a file, rising."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,13 +18,14 @@ from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
 from distail.models.outputs import Outputs
 from distail.objective.method import Method, Terms
-from distail.training.checkpoint import Checkpoint, CheckpointFolder
+from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History, Row
 from distail.training.machine import Machine
+from distail.training.memories import MemoryFolder
 from distail.training.optimizer import build_optimizer
 from distail.training.progress import Reporter
 from distail.training.schedule import learning_rate_factor
-from distail.training.state import Best, TrainingState, capture, restore
+from distail.training.state import Best, TrainingState, capture, check_origin, restore
 from distail.training.step import Teacher, TrainingStep
 from distail.training.stopping import Interrupted, StopRequest, stop_requests
 
@@ -44,6 +46,8 @@ class Stage:
     machine: Machine
     seed: int
     compile: bool = False
+    data_sha256: str = ""
+    """What the checkpoints were trained on must be what the rest is trained on."""
     prepare: Callable[[], None] | None = None
     """What the method must see before its first step; a resumed method has it in its state."""
 
@@ -64,7 +68,7 @@ def fit(
 
     Raises:
         TrainingError: the loss, or the teacher, is not finite; the last good checkpoint is kept.
-        Interrupted: SIGINT or SIGTERM came; a checkpoint of the last finished step is written first.
+        Interrupted: a signal came; once training has begun, a checkpoint of the last finished step is written first.
     """
     trainer = _Trainer(stage, checkpoints, history, reporter, checkpoint_every)
     try:
@@ -81,8 +85,12 @@ class _Trainer:
     ) -> None:
         self.stage, self.checkpoints, self.history, self.reporter = stage, checkpoints, history, reporter
         self.checkpoint_every = checkpoint_every
-        # Apart from the step checkpoints, which stay small: a memory grows with the number of images.
-        self.memories = CheckpointFolder(checkpoints.folder / "memory", reporter.message)
+        self.memories = MemoryFolder(
+            checkpoints.folder / "memory",
+            stage.method.settled_memory,
+            stage.batches.steps_per_epoch,
+            reporter.message,
+        )
         self.device = stage.machine.device
         stage.method.reduce = stage.machine.sum_over_processes
         self.step_module = TrainingStep(stage.student, stage.method, stage.machine)
@@ -90,6 +98,7 @@ class _Trainer:
         self.parameters = parameters
         self.optimizer = build_optimizer(parameters, stage.training)
         self.state = TrainingState()
+        self.changed = True  # since the newest checkpoint
         # The step at which the loss or the teacher first was not finite; tensors, so that a GPU need not wait.
         self.first_bad = torch.full((2,), -1, dtype=torch.int64, device=self.device)
         self.clock = time.perf_counter()
@@ -97,49 +106,53 @@ class _Trainer:
     def run(self, request: StopRequest) -> None:
         stage = self.stage
         self.clock = time.perf_counter()
-        self._resume()
-        if stage.machine.is_main:
-            self.history.rewind(stage.name, self.state.history)
-        forward = _wrapped(self.step_module, stage)
+        with request.at_once():
+            self._resume()
+            if stage.machine.is_main:
+                self.history.rewind(stage.name, self.state.history)
+            forward = _wrapped(self.step_module, stage)
         steps = stage.batches.steps_per_epoch
         self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
         stage.student.train()
+        if len(self.state.history) < self.state.step // steps:  # stopped while it was validated
+            self._end_epoch(request)
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
             stage.method.begin_epoch(epoch, stage.training.epochs)
             for batch in stage.batches.epoch(epoch, first_step):
-                self._train_on(batch, forward, epoch)
+                self._train_on(batch, forward)
                 if self.state.step % steps == 0:
-                    self._end_epoch(epoch)
+                    self._end_epoch(request)
                 if request.signal_number is not None or self.state.step % self.checkpoint_every == 0:
                     self._checkpoint()
                 if request.signal_number is not None:
-                    raise Interrupted(request.signal_number)
+                    raise Interrupted(request.signal_number, saved=True)
         self._checkpoint()
 
     def _resume(self) -> None:
         stage = self.stage
         while (found := self.checkpoints.latest()) is not None:
-            memory = self.memories.at(found.step) if stage.method.needs.memory else found
+            memory = self.memories.at(found.step) if stage.method.needs.memory else {}
             if memory is None:
                 self.reporter.message(f"{stage.name}: no memory of step {found.step}; going back to the one before it")
                 self.checkpoints.remove(found.step)
                 continue
+            for remark in check_origin(found, stage.data_sha256):
+                self.reporter.message(f"{stage.name}: {remark}")
             self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
             if stage.method.needs.memory:
-                stage.method.load_memory_state(memory.tensors)
+                stage.method.load_memory_state(memory)
+            self.changed = False
             return
         if stage.prepare is not None:
             stage.prepare()
 
-    def _train_on(self, batch: Batch, forward: Callable[..., Terms], epoch: int) -> None:
+    def _train_on(self, batch: Batch, forward: Callable[..., Terms]) -> None:
         stage, state = self.stage, self.state
-        steps = stage.batches.steps_per_epoch
         # Networks with dropout draw from torch's generator: tie it to the step, so that a resumed run draws the same.
         torch.manual_seed(int(stream_key("step", stage.seed, state.step)) >> 1)
-        factor = learning_rate_factor(stage.training.schedule, state.step, steps, stage.training.epochs)
         for group in self.optimizer.param_groups:
-            group["lr"] = stage.training.learning_rate * factor
+            group["lr"] = self._learning_rate(state.step)
         teacher = stage.teacher(batch.images) if stage.teacher is not None else None
         terms = forward(batch.images, batch.labels, batch.index, teacher)
         self.optimizer.zero_grad(set_to_none=True)
@@ -150,7 +163,13 @@ class _Trainer:
         self.optimizer.step()
         self._accumulate(terms, len(batch.labels))
         state.step += 1
+        self.changed = True
         self.reporter.step()
+
+    def _learning_rate(self, step: int) -> float:
+        training = self.stage.training
+        factor = learning_rate_factor(training.schedule, step, self.stage.batches.steps_per_epoch, training.epochs)
+        return training.learning_rate * factor
 
     def _watch(self, terms: Terms, teacher: Outputs | None) -> None:
         finite = [torch.isfinite(terms.total.detach())]
@@ -182,12 +201,13 @@ class _Trainer:
             weighted = value.detach().float() * samples
             self.state.sums[name] = self.state.sums[name] + weighted if name in self.state.sums else weighted
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, request: StopRequest) -> None:
         stage, state = self.stage, self.state
+        epoch = state.step // stage.batches.steps_per_epoch - 1
         self._stop_if_not_finite()
         samples = stage.batches.num_images
         means = {name: stage.machine.sum_over_processes(value).item() / samples for name, value in state.sums.items()}
-        validation = stage.validate(stage.student) if stage.validate is not None else None
+        validation = self._validate(request)
         self._note_time()
         row: Row = {
             "stage": stage.name,
@@ -195,12 +215,13 @@ class _Trainer:
             "loss": means.pop("loss"),
             "terms": _under("terms/", means),
             "statistics": _under("statistics/", means),
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "learning_rate": self._learning_rate(state.step - 1),
             "validation": validation,
             "seconds": round(state.epoch_seconds, 3),
             "images_per_second": round(samples / state.epoch_seconds, 1),
         }
         state.history.append(row)
+        self.changed = True
         state.sums, state.epoch_seconds = {}, 0.0
         if validation is not None and (
             state.best is None or validation["balanced_accuracy"] > state.best.validation["balanced_accuracy"]
@@ -211,17 +232,34 @@ class _Trainer:
             self.history.append(row)
         self.reporter.epoch(row, stage.training.epochs)
 
+    def _validate(self, request: StopRequest) -> dict[str, Any] | None:
+        if self.stage.validate is None:
+            return None
+        # Several processes stop together or not at all, and writing a checkpoint takes them all.
+        alone = self.stage.machine.world_size == 1
+        try:
+            with request.at_once() if alone else nullcontext():
+                return self.stage.validate(self.stage.student)
+        except Interrupted as stop:
+            self._checkpoint()
+            raise Interrupted(stop.signal_number, saved=True) from None
+
     def _checkpoint(self) -> None:
         self._stop_if_not_finite()
+        if not self.changed:
+            return
         self._note_time()
         stage = self.stage
         memory = stage.method.memory_state()
+        self.changed = False
         if not stage.machine.is_main:
             return
         # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
         if stage.method.needs.memory:
-            self.memories.save(Checkpoint(self.state.step, memory, {}))
-        self.checkpoints.save(capture(self.state, stage.student.model, stage.method, self.optimizer))
+            self.memories.save(self.state.step, memory)
+        self.checkpoints.save(capture(self.state, stage.student.model, stage.method, self.optimizer, stage.data_sha256))
+        if stage.method.needs.memory:
+            self.memories.keep(self.checkpoints.steps())
 
     def _note_time(self) -> None:
         now = time.perf_counter()

@@ -8,9 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distail import __version__
 from distail.errors import CheckpointError
 from distail.training.checkpoint import Checkpoint
 from distail.training.history import Row
+
+# Raised when a checkpoint's content changes its meaning.
+FORMAT = 1
 
 
 @dataclass
@@ -35,9 +39,13 @@ class TrainingState:
 
 
 def capture(
-    state: TrainingState, student: nn.Module, method: nn.Module, optimizer: torch.optim.Optimizer
+    state: TrainingState,
+    student: nn.Module,
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data_sha256: str = "",
 ) -> Checkpoint:
-    """One flat set of named tensors and plain values that `restore` understands."""
+    """One flat set of named tensors and plain values that `restore` understands, and where it came from."""
     tensors = {
         **_prefixed("student.", student.state_dict()),
         **_prefixed("method.", method.state_dict()),
@@ -45,6 +53,9 @@ def capture(
         **_prefixed("sums.", state.sums),
     }
     values: dict[str, Any] = {
+        "format": FORMAT,
+        "written_with": _versions(),
+        "data_sha256": data_sha256,
         "seconds": state.seconds,
         "epoch_seconds": state.epoch_seconds,
         "history": state.history,
@@ -54,6 +65,30 @@ def capture(
         tensors |= _prefixed("best.", state.best.weights)
         values["best"] = {"epoch": state.best.epoch, "validation": state.best.validation}
     return Checkpoint(state.step, tensors, values)
+
+
+def check_origin(checkpoint: Checkpoint, data_sha256: str) -> list[str]:
+    """What a user should know of a checkpoint that is about to be restored.
+
+    Raises:
+        CheckpointError: it is of another version's format, or was trained on other data.
+    """
+    values = checkpoint.values
+    written_with: dict[str, str] = values.get("written_with", {})
+    if values.get("format", FORMAT) != FORMAT:
+        raise CheckpointError(
+            f"the checkpoint was written by distail {written_with.get('distail', '?')} in format {values['format']}; "
+            f"this is {__version__}, which reads format {FORMAT}. Finish the run with that version, or begin anew with "
+            "another output"
+        )
+    began = values.get("data_sha256", data_sha256)
+    if began != data_sha256:
+        raise CheckpointError(
+            f"this run began with other images or labels (subset {began[:12]}, now {data_sha256[:12]}); put the data "
+            "back as it was, or begin anew with another output"
+        )
+    others = [f"{name} {old}" for name, old in written_with.items() if _versions().get(name) != old]
+    return [f"begun with {' and '.join(others)}; from here on the last digits may differ"] if others else []
 
 
 def restore(
@@ -112,3 +147,7 @@ def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str,
         state.setdefault(int(index), {})[name] = laid_out.copy_(tensor) if laid_out is not tensor else tensor
     with torch.no_grad():
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _versions() -> dict[str, str]:
+    return {"distail": __version__, "torch": torch.__version__}

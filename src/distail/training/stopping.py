@@ -1,42 +1,74 @@
-"""SIGINT and SIGTERM as a polite request: finish the step, write a checkpoint, then leave."""
+"""SIGINT, SIGTERM and SIGHUP as a polite request: finish the step, write a checkpoint, then leave."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupted(BaseException):
-    """Training stopped on request, with a checkpoint written; `signal_number` tells which request."""
+    """A run stopped on request: `signal_number` tells which, `saved` whether a checkpoint was written for it."""
 
-    def __init__(self, signal_number: int) -> None:
+    def __init__(self, signal_number: int, *, saved: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
+        self.saved = saved
 
 
 class StopRequest:
-    """The first signal received, or None."""
+    """The signal received, or None; whoever holds one asks, or lets the signal act `at_once`."""
 
-    signal_number: int | None = None
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._acts_at_once = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block a signal raises `Interrupted` where it finds the work; so does one that came before."""
+        before, self._acts_at_once = self._acts_at_once, True
+        try:
+            if self.signal_number is not None:
+                raise Interrupted(self.signal_number)
+            yield
+        finally:
+            self._acts_at_once = before
+
+    def note(self, signal_number: int) -> None:
+        """Take up a signal; a second one acts at once."""
+        again, self.signal_number = self.signal_number is not None, signal_number
+        if again or self._acts_at_once:
+            raise Interrupted(signal_number)
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Within the block the first SIGINT or SIGTERM is noted instead of acted on; a second one acts at once."""
+    """Within the block the first signal is noted instead of acted on; a second one acts at once.
+
+    A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored. Blocks nest: the
+    inner one is asked. Python handles signals in the main thread: in any other nothing is noted.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
+    process = os.getpid()
 
-    def note(signal_number: int, frame: FrameType | None) -> None:
-        if request.signal_number is not None:
-            raise KeyboardInterrupt
-        request.signal_number = signal_number
+    def handle(signal_number: int, frame: FrameType | None) -> None:
+        if os.getpid() == process:
+            request.note(signal_number)
+        elif signal_number == signal.SIGTERM:
+            # A forked worker, which inherits the handler, is ended as ever; the other signals are for its parent.
+            signal.signal(signal_number, signal.SIG_DFL)
+            os.kill(os.getpid(), signal_number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handle) for number in heard}
     try:
         yield request
     finally:

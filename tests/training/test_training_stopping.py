@@ -1,0 +1,89 @@
+"""Signals: noted, acted on at once where asked, ignored where the process was started to ignore them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from distail.training.stopping import SIGNALS, Interrupted, stop_requests
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_first_signal_is_noted_and_a_second_acts(number):
+    with stop_requests() as request:
+        send(number)
+        assert request.signal_number == number
+        with pytest.raises(Interrupted) as caught:
+            send(number)
+    assert caught.value.signal_number == number
+
+
+def test_a_signal_acts_at_once_where_it_is_asked_to_and_only_there():
+    with stop_requests() as request:
+        with pytest.raises(Interrupted), request.at_once():
+            send(signal.SIGTERM)
+        assert request.signal_number == signal.SIGTERM
+        with pytest.raises(Interrupted), request.at_once():
+            raise AssertionError("entered with a request pending")
+
+
+def test_blocks_nest_and_handlers_are_put_back():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with stop_requests() as outer, outer.at_once():
+        with stop_requests() as inner:
+            send(signal.SIGINT)
+            assert (inner.signal_number, outer.signal_number) == (signal.SIGINT, None)
+        with pytest.raises(Interrupted):
+            send(signal.SIGINT)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as request:
+            send(signal.SIGHUP)
+            assert request.signal_number is None
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_another_thread_notes_nothing():
+    handler, found = signal.getsignal(signal.SIGINT), []
+
+    def work():
+        with stop_requests() as request:
+            found.append((request.signal_number, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(None, handler)]
+
+
+def test_a_forked_worker_is_ended_by_sigterm_and_left_alone_by_a_terminal():
+    code = """
+import os, signal, sys, time
+from distail.training.stopping import stop_requests
+with stop_requests():
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(7)
+    time.sleep(0.2)
+    os.kill(child, signal.SIGINT)
+    time.sleep(0.2)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0), "SIGINT ended the worker"
+    os.kill(child, signal.SIGTERM)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 0, done.stderr
