@@ -58,7 +58,7 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
         console.print(describe_bias(view.bias), highlight=False)
     console.print(rich_table(runs, COLUMNS, models_as_columns=False))
     folder = output / f"demo-{data}-seed{seed}"
-    page = write_page(folder / "report.html", **{**vars(view), "runs": runs})
+    page = write_page(folder / "report.html", replace(view, runs=runs))
     recall_figure(folder / "recall.png", runs, view.class_counts)
     console.print(f"Open {page} in a browser for the per-class picture.", highlight=False, soft_wrap=True)
     return page

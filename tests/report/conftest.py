@@ -111,7 +111,7 @@ def make_folder(tmp_path: Path, counts: list[int]) -> Callable[..., Path]:
         change: Callable[[dict[str, Any]], None] = lambda result: None,
     ) -> Path:
         folder = tmp_path / name
-        folder.mkdir()
+        folder.mkdir(parents=True)
         logits, target = predictions(seed, counts, 2.0, 0.3)
         teacher_logits, _ = predictions(0, counts, 2.0, 0.6)
         figures = evaluate_predictions(logits, target, counts)
@@ -144,3 +144,92 @@ def make_folder(tmp_path: Path, counts: list[int]) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+FIGURES = (
+    *("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece"),
+    *(f"groups.thirds.{name}" for name in ("head", "medium", "tail")),
+    *(f"groups.shots.{name}" for name in ("many", "medium", "few")),
+)
+
+
+@pytest.fixture
+def make_comparison(make_folder: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Write a comparison's folder as `compare` does: real runs, their means, differences that need not be true."""
+
+    def make(
+        name: str = "comparison",
+        methods: tuple[str, ...] = ("ce", "kd", "bkd"),
+        seeds: tuple[int, ...] = (0, 1),
+        baseline: str = "kd",
+        change: Callable[[dict[str, Any]], None] = lambda stored: None,
+    ) -> Path:
+        folder = tmp_path / name
+        (folder / "runs").mkdir(parents=True)
+        runs, figures = [], {}
+        stored: dict[str, Any] = {}
+        for position, method in enumerate(methods):
+            values: dict[str, dict[str, float]] = {figure: {} for figure in FIGURES}
+            for seed in seeds:
+                own = f"{name}/runs/{method}-seed{seed}"
+                run = make_folder(own, method=method, seed=10 * position + seed + 1)
+                stored = json.loads((run / "result.json").read_text())
+                runs.append({"method": method, "seed": seed, "folder": own.removeprefix(f"{name}/")})
+                runs[-1] |= {"state": "finished", "problem": None}
+                for figure, own_values in values.items():
+                    own_values[str(seed)] = at(stored["student"]["test"], figure)
+            figures[method] = {figure: summary(own_values) for figure, own_values in values.items()}
+        differences = [
+            {
+                "method": method,
+                "figure": figure,
+                "difference": figures[method][figure]["mean"] - figures[baseline][figure]["mean"],
+                "interval": [-1.0, 2.5],
+                "p": 0.2,
+                "p_corrected": 0.4,
+                "over": over,
+                "inside_noise": figure != "groups.thirds.tail",
+            }
+            for over in ("seeds", "test images")
+            for method in methods
+            if method != baseline
+            for figure in FIGURES
+        ]
+        content = {
+            "schema_version": 1,
+            "name": name,
+            "class_names": stored["class_names"],
+            "class_counts": stored["class_counts"],
+            "subset_sha256": {str(seed): f"{seed:x}" * 64 for seed in seeds},
+            "seeds": list(seeds),
+            "methods": list(methods),
+            "baseline": baseline,
+            "teachers": "shared",
+            "runs": runs,
+            "teacher_runs": [],
+            "figures": figures,
+            "differences": differences,
+            "statements": ["bkd lies above kd on the tail third.", "Everything else lies inside the noise."],
+            "grid": None,
+        }
+        change(content)
+        (folder / "comparison.json").write_text(json.dumps(content))
+        (folder / "comparison.yaml").write_text(f"name: {name}\n")
+        return folder
+
+    return make
+
+
+def at(figures: dict[str, Any], path: str) -> float:
+    for name in path.split("."):
+        figures = figures[name]
+    return figures  # type: ignore[return-value]
+
+
+def summary(values: dict[str, float]) -> dict[str, Any]:
+    known = list(values.values())
+    mean = sum(known) / len(known)
+    if len(known) < 2:
+        return {"values": values, "mean": mean, "deviation": None, "interval": None}
+    deviation = (sum((value - mean) ** 2 for value in known) / (len(known) - 1)) ** 0.5
+    return {"values": values, "mean": mean, "deviation": deviation, "interval": [mean - deviation, mean + deviation]}

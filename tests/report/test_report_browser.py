@@ -69,7 +69,7 @@ class Opened:
 
 @pytest.fixture(scope="module")
 def hostile_page(view: ReportView, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_page(tmp_path_factory.mktemp("hostile") / "report.html", **vars(view))
+    return write_page(tmp_path_factory.mktemp("hostile") / "report.html", view)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def plain_page(large_view: ReportView, tmp_path_factory: pytest.TempPathFactory)
     figures = dict(large_view.runs[1].figures or {})
     figures["per_class_recall"] = [*figures["per_class_recall"][:-1], None]
     runs = [large_view.runs[0], replace(large_view.runs[1], figures=figures)]
-    return write_page(tmp_path_factory.mktemp("plain") / "report.html", **vars(replace(large_view, runs=runs)))
+    return write_page(tmp_path_factory.mktemp("plain") / "report.html", replace(large_view, runs=runs))
 
 
 def column(page: Any, table: str, number: int) -> list[str]:
@@ -209,7 +209,7 @@ def test_axe_finds_nothing_to_complain_about(
     browser: Any, view: ReportView, tmp_path: Path, size: Any, scheme: str
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is a development dependency")
-    path = write_page(tmp_path / "report.html", **vars(view))
+    path = write_page(tmp_path / "report.html", view)
     with Opened(browser, path, size, scheme) as page:
         page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
         found = axe.Axe().run(page)

@@ -90,7 +90,7 @@ def test_what_is_missing_or_damaged_is_said_on_the_page(
     damage(folder)
     view = run_view_from_folder(folder)
     assert any(message in problem for problem in view.problems), view.problems
-    page = write_page(tmp_path / "report.html", **vars(view)).read_text(encoding="utf-8")
+    page = write_page(tmp_path / "report.html", view).read_text(encoding="utf-8")
     assert "What is missing here" in page
     assert page.rstrip().endswith("</html>")
 
@@ -160,5 +160,5 @@ def test_an_unfinished_run_beside_a_finished_one_is_named(make_folder: MakeFolde
 
 
 def test_no_folder_at_all_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no run was named"):
+    with pytest.raises(ConfigError, match="no folder was named"):
         report_view([])

@@ -68,7 +68,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text(view: ReportView, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return write_page(tmp_path_factory.mktemp("page") / "report.html", **vars(view)).read_text(encoding="utf-8")
+    return write_page(tmp_path_factory.mktemp("page") / "report.html", view).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_hostile_names_come_back_as_they_were_from_the_data(page: Page, view: Re
     data = data_of(page)
     assert data["recall"]["names"][-1] == f"rarest {hostile}"
     assert data["runs"][2]["name"] == f"bkd{hostile}"
-    expected = json.loads(json.dumps(chart_data(view.runs, view.class_names, view.class_counts)))
+    expected = json.loads(json.dumps(chart_data(view)))
     for run in data["runs"]:
         for drawn in ("path", "filled", "dash"):
             del run[drawn]
@@ -182,7 +182,7 @@ def test_missing_values_are_named_and_never_zero(view: ReportView, tmp_path: Pat
     figures["per_class_recall"] = [*figures["per_class_recall"][:-1], None]
     figures["groups"] = {**figures["groups"], "shots": {"many": 50.0, "medium": None, "few": None}}
     runs = [replace(view.runs[1], figures=figures, best_on_validation=None, seconds=None)]
-    page = Page(write_page(tmp_path / "p.html", **vars(replace(view, runs=runs))).read_text(encoding="utf-8"))
+    page = Page(write_page(tmp_path / "p.html", replace(view, runs=runs)).read_text(encoding="utf-8"))
     result = next(row for row in page.cells if row and row[0].startswith("kd"))
     assert result.count("no such class") == 2
     assert result.count("not measured") == 1
@@ -195,7 +195,7 @@ def test_numbers_that_are_not_finite_do_not_break_the_data(view: ReportView, tmp
     strange = replace(view.runs[0], history=[{"stage": "teacher", "epoch": 0, "loss": float("nan")}])
     figures = {**(view.runs[1].figures or {}), "per_class_recall": [float("inf")] * 12}
     runs = [strange, replace(view.runs[1], figures=figures)]
-    page = Page(write_page(tmp_path / "p.html", **vars(replace(view, runs=runs))).read_text(encoding="utf-8"))
+    page = Page(write_page(tmp_path / "p.html", replace(view, runs=runs)).read_text(encoding="utf-8"))
     assert data_of(page)["recall"]["recalls"][1] == [None] * 12
 
 
@@ -205,7 +205,7 @@ def test_numbers_that_are_not_finite_do_not_break_the_data(view: ReportView, tmp
     ids=["nothing", "no figures", "training has begun"],
 )
 def test_an_unfinished_experiment_still_gives_a_page(tmp_path: Path, runs: list[RunView]) -> None:
-    path = write_page(tmp_path / "new" / "p.html", title="begun", runs=runs, problems=["not finished"])
+    path = write_page(tmp_path / "new" / "p.html", ReportView("begun", runs, problems=["not finished"]))
     page = Page(path.read_text(encoding="utf-8"))
     assert "There are no test figures yet." in page.texts["p"]
     assert "not finished" in page.texts["li"]
@@ -214,7 +214,7 @@ def test_an_unfinished_experiment_still_gives_a_page(tmp_path: Path, runs: list[
 
 
 def test_one_student_is_introduced_by_its_numbers(view: ReportView, tmp_path: Path) -> None:
-    page = Page(write_page(tmp_path / "p.html", **vars(replace(view, runs=view.runs[:2]))).read_text(encoding="utf-8"))
+    page = Page(write_page(tmp_path / "p.html", replace(view, runs=view.runs[:2])).read_text(encoding="utf-8"))
     terms = page.texts["dt"]
     assert terms[:3] == ["Top-1", "Balanced accuracy", "Tail third"]
     assert "teacher" in page.texts["dd"][0]

@@ -62,7 +62,7 @@ def test_classes_are_drawn_in_the_order_the_thirds_are_cut(counts: list[int]) ->
 def test_recalls_follow_the_order_of_size(view: ReportView) -> None:
     shuffled = [5, 400, 60]
     run = RunView("kd", "student", {"per_class_recall": [1.0, None, 3.0], "groups": {"thirds": {}, "shots": {}}})
-    recall = chart_data([run, RunView("no figures", "student")], ["a", "b", "c"], shuffled)["recall"]
+    recall = chart_data(ReportView("x", [run, RunView("no figures", "student")], ["a", "b", "c"], shuffled))["recall"]
     assert (recall["names"], recall["counts"]) == (["b", "c", "a"], [400, 60, 5])
     assert recall["recalls"] == [[None, 3.0, 1.0], None]
     assert recall["cuts"] == [1, 2]
@@ -71,13 +71,13 @@ def test_recalls_follow_the_order_of_size(view: ReportView) -> None:
 def test_too_many_points_give_way_to_means(view: ReportView) -> None:
     classes = POINTS_UP_TO + 1
     figures = {"per_class_recall": [50.0] * classes, "groups": {"thirds": {}, "shots": {}}}
-    data = chart_data([RunView("kd", "student", figures)], ["x"] * classes, [5] * classes)
+    data = chart_data(ReportView("x", [RunView("kd", "student", figures)], ["x"] * classes, [5] * classes))
     assert data["recall"]["points"] is False
-    assert chart_data(view.runs, view.class_names, view.class_counts)["recall"]["points"] is True
+    assert chart_data(view)["recall"]["points"] is True
 
 
 def test_without_figures_or_classes_there_is_nothing_to_draw() -> None:
-    data = chart_data([RunView("kd", "student")], [], [])
+    data = chart_data(ReportView("x", [RunView("kd", "student")], [], []))
     assert data["recall"] is None
     assert data["groups"]["thirds"]["values"] == [None]
     assert data["reliability"] == [[]]

@@ -23,51 +23,54 @@ BKD = RunView("bkd", "student", figures(43.0, 42.0, 20.0))
 
 
 def test_one_student_is_set_against_its_teacher() -> None:
-    assert wording.summary_sentence([TEACHER, BKD]) == (
+    assert wording.summary_sentence(ReportView("x", [TEACHER, BKD])) == (
         "bkd reaches 43.0 % top-1 (its teacher 44.0 %), 42.0 % balanced accuracy (40.0 %) "
         "and 20.0 % on the tail third (10.0 %)."
     )
 
 
 def test_without_a_teacher_or_a_tail_nothing_is_claimed_of_them() -> None:
-    assert wording.summary_sentence([RunView("ce", "student", figures(43.0, 42.0, None))]) == (
+    assert wording.summary_sentence(ReportView("x", [RunView("ce", "student", figures(43.0, 42.0, None))])) == (
         "ce reaches 43.0 % top-1 and 42.0 % balanced accuracy."
     )
-    sentence = wording.summary_sentence([TEACHER, RunView("ce", "student", figures(43.0, 42.0, None))])
+    sentence = wording.summary_sentence(ReportView("x", [TEACHER, RunView("ce", "student", figures(43.0, 42.0, None))]))
     assert sentence == "ce reaches 43.0 % top-1 (its teacher 44.0 %) and 42.0 % balanced accuracy (40.0 %)."
 
 
 def test_of_several_students_the_best_are_named() -> None:
-    assert wording.summary_sentence([TEACHER, KD, BKD]) == (
+    assert wording.summary_sentence(ReportView("x", [TEACHER, KD, BKD])) == (
         "Of 2 students bkd has the highest balanced accuracy, 42.0 %, and the highest recall on the tail third, "
         "20.0 %; their teacher has 40.0 % balanced accuracy and 10.0 % on the tail third."
     )
     drkd = RunView("drkd", "student", figures(43.0, 41.5, 30.0))
     assert "42.0 %, and drkd the highest recall on the tail third, 30.0 %." in (
-        wording.summary_sentence([KD, BKD, drkd])
+        wording.summary_sentence(ReportView("x", [KD, BKD, drkd]))
     )
 
 
 def test_unfinished_runs_have_no_figures_yet() -> None:
-    assert wording.summary_sentence([TEACHER, RunView("kd", "student")]) == "There are no test figures yet."
+    assert (
+        wording.summary_sentence(ReportView("x", [TEACHER, RunView("kd", "student")]))
+        == "There are no test figures yet."
+    )
 
 
 def test_two_teachers_are_not_mistaken_for_one() -> None:
-    assert "teacher" not in wording.summary_sentence([TEACHER, replace(TEACHER, name="other"), KD])
+    assert "teacher" not in wording.summary_sentence(ReportView("x", [TEACHER, replace(TEACHER, name="other"), KD]))
 
 
 def test_noise_is_that_of_the_test_set() -> None:
     bins = (ReliabilityBin(0, 0.5, 300, 0.4, 0.3), ReliabilityBin(0.5, 1, 100, 0.8, 0.7))
     small = replace(KD, figures=figures(50.0, 41.0, 12.0), reliability=bins)
-    note = wording.noise_note([TEACHER, small, BKD])
+    note = wording.noise_note(ReportView("x", [TEACHER, small, BKD]))
     assert note is not None
     assert "400 test images tell top-1 to within 4.9 points" in note  # 1.96 * sqrt(0.25 / 400)
-    assert wording.noise_note([KD]) == "One run each: half a point is ordinary noise between seeds."
-    assert wording.noise_note([TEACHER]) is None
+    assert wording.noise_note(ReportView("x", [KD])) == "One run each: half a point is ordinary noise between seeds."
+    assert wording.noise_note(ReportView("x", [TEACHER])) is None
 
 
 def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) -> None:
-    data = chart_data(view.runs, view.class_names, view.class_counts)
+    data = chart_data(view)
     described = [
         wording.describe_recall(view.runs, data["recall"]),
         wording.describe_groups(view.runs, data["groups"]["thirds"]),

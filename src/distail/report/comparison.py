@@ -1,82 +1,78 @@
-"""One run or several on one page: one teacher where they share it, a note where they do not share the data."""
+"""The page of a run, of several runs beside each other, or of a comparison: whatever folder is named."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from distail.errors import ConfigError
-from distail.report.folder import run_view_from_folder
+from distail.report.beside import side_by_side
+from distail.report.comparison_folder import COMPARISON, comparison_view_from_folder, is_comparison
+from distail.report.folder import is_run, run_view_from_folder
 from distail.report.page import write_page
-from distail.report.views import ReportView, RunView
+from distail.report.views import ReportView
 
 
 def write_report(path: str | Path, folders: Sequence[str | Path], title: str | None = None) -> Path:
-    """Write the page of one run's folder, or of several beside each other, and return its path.
+    """Write the page of what `report_view` reads and return its path.
 
     Raises:
         ConfigError: as `report_view`.
     """
-    return write_page(path, **vars(report_view(folders, title)))
+    return write_page(path, report_view(folders, title))
+
+
+def write_comparison_report(folder: Path) -> Path:
+    """Write `report.html` into the folder of a comparison, finished or not, and return its path.
+
+    Raises:
+        ConfigError: the folder does not exist.
+    """
+    return write_page(folder / "report.html", comparison_view_from_folder(folder))
 
 
 def report_view(folders: Sequence[str | Path], title: str | None = None) -> ReportView:
-    """The view of one run's folder, or of several beside each other.
+    """The view of one run's folder, of several beside each other, or of one comparison's folder.
 
     Raises:
-        ConfigError: no folder, one that does not exist, or runs with different classes.
+        ConfigError: no folder, one that does not exist or is neither a run nor a comparison, a comparison beside other
+            folders, or runs with different classes.
     """
     if not folders:
-        raise ConfigError("no run was named; expected at least one folder that `distail run` left.")
-    views = [run_view_from_folder(folder) for folder in folders]
-    merged = views[0] if len(views) == 1 else _merged(views, [Path(folder).resolve().name for folder in folders])
-    return replace(merged, title=title) if title else merged
+        raise ConfigError("no folder was named; expected at least one that `distail run` or `distail compare` left.")
+    paths = [Path(folder) for folder in folders]
+    _check(paths)
+    if is_comparison(paths[0]):
+        view = comparison_view_from_folder(paths[0])
+    elif len(paths) == 1:
+        view = run_view_from_folder(paths[0])
+    else:
+        view = side_by_side([run_view_from_folder(path) for path in paths], [path.resolve().name for path in paths])
+    return replace(view, title=title) if title else view
 
 
-def _merged(views: Sequence[ReportView], folder_names: Sequence[str]) -> ReportView:
-    named = list(zip(folder_names, views, strict=True))
-    first = next((view for view in views if view.class_counts), views[0])
-    problems = [f"{name}: {text}" for name, view in named for text in view.problems]
-    for name, view in named:
-        if view.class_counts and list(view.class_names) != list(first.class_names):
-            raise ConfigError(
-                f"{name} has {len(view.class_names)} classes ({', '.join(view.class_names[:3])}, …), the first run "
-                f"{len(first.class_names)} ({', '.join(first.class_names[:3])}, …); "
-                "one page shows runs with equal classes."
-            )
-    notes = [
-        f"{name} was trained on other images than the first run (the subset hashes differ): "
-        "what sets them apart is partly the data."
-        for name, view in named
-        if view.class_counts and view.subset_sha256 != first.subset_sha256
-    ]
-    runs = _side_by_side(named)
-    one_teacher = sum(run.role == "teacher" for run in runs) == 1
-    biases = [view.bias for view in views if view.bias is not None]
-    return ReportView(
-        title=", ".join(dict.fromkeys(view.title for view in views)),
-        runs=runs,
-        class_names=first.class_names,
-        class_counts=first.class_counts,
-        bias=biases[0] if biases and one_teacher else None,
-        config="\n".join(f"# {name}\n{view.config}" for name, view in named),
-        versions=first.versions,
-        subset_sha256=first.subset_sha256,
-        notes=list(dict.fromkeys([*notes, *(note for view in views for note in view.notes)])),
-        problems=problems,
+def _check(paths: Sequence[Path]) -> None:
+    problems = [problem for path in paths if (problem := _problem(path, alone=len(paths) == 1))]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _problem(path: Path, *, alone: bool) -> str | None:
+    expected = "expected the folder that `distail run` or `distail compare` left"
+    if not path.exists():
+        return f"there is no folder {str(path)!r}; {expected}."
+    if not path.is_dir():
+        return f"{str(path)!r} is a file; {expected}."
+    if is_comparison(path):
+        return None if alone else f"{str(path)!r} is a comparison, which has a page of its own; name it alone."
+    if is_run(path):
+        return None
+    inside = sorted(
+        child.name for child in path.iterdir() if child.is_dir() and (is_run(child) or is_comparison(child))
     )
-
-
-def _side_by_side(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
-    """Teachers first, those with equal figures once; names that occur twice get their folder's name."""
-    kept: list[tuple[str, RunView]] = []
-    for folder, view in named:
-        for run in view.runs:
-            shared = run.role == "teacher" and run.figures is not None
-            if not (shared and any(other.role == "teacher" and other.figures == run.figures for _, other in kept)):
-                kept.append((folder, run))
-    kept.sort(key=lambda pair: pair[1].role != "teacher")
-    times = Counter(run.name for _, run in kept)
-    return [replace(run, name=f"{run.name} ({folder})") if times[run.name] > 1 else run for folder, run in kept]
+    hint = f" Did you mean {str(path / inside[0])!r}?" if inside else ""
+    return (
+        f"{str(path)!r} is neither a run nor a comparison: it has no config.yaml, metrics.jsonl, result.json or "
+        f"{COMPARISON}; {expected}.{hint}"
+    )

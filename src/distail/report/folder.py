@@ -12,6 +12,7 @@ from distail.evaluation.calibration import reliability_bins
 from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.teacher_bias import teacher_bias
+from distail.report.reading import complete_figures, mapping, number, usable_counts, whole
 from distail.report.views import ReportView, Role, RunView
 
 RECONSTRUCTIONS = {
@@ -19,6 +20,11 @@ RECONSTRUCTIONS = {
     "authors' method.",
     "balanced_prototypes": "KRDistill's equations are not public: balanced prototypes are a reconstruction.",
 }
+
+
+def is_run(folder: Path) -> bool:
+    """Whether anything in the folder is what a run writes."""
+    return any((folder / name).is_file() for name in ("result.json", "metrics.jsonl", "config.yaml"))
 
 
 def run_view_from_folder(folder: str | Path) -> ReportView:
@@ -43,14 +49,14 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     labels = {"teacher": "teacher", "student": method if isinstance(method, str) else "student"}
 
     def view(stage: Role) -> RunView:
-        best = _mapping(_mapping(result.get("student")).get("best_on_validation")) if stage == "student" else {}
+        best = mapping(mapping(result.get("student")).get("best_on_validation")) if stage == "student" else {}
         return RunView(
             name=labels[stage],
             role=stage,
             figures=figures[stage],
-            seconds=_number(_mapping(_mapping(result.get("timing")).get(stage)).get("seconds")),
-            parameters=_whole(_mapping(result.get("parameters")).get(stage)),
-            macs=_whole(_mapping(result.get("macs")).get(stage)),
+            seconds=number(mapping(mapping(result.get("timing")).get(stage)).get("seconds")),
+            parameters=whole(mapping(result.get("parameters")).get(stage)),
+            macs=whole(mapping(result.get("macs")).get(stage)),
             history=[row for row in history if row.get("stage") == stage],
             reliability=reliability.get(stage, ()),
             best_on_validation=best if complete_figures(best.get("test"), len(counts)) else None,
@@ -60,7 +66,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     if runs[0].figures is None and not runs[0].history:
         runs = runs[1:]
     config = _config_text(folder)
-    asked = json.dumps([method, _mapping(result.get("config")).get("method")])
+    asked = json.dumps([method, mapping(result.get("config")).get("method")])
     return ReportView(
         title=str(result.get("name") or folder.resolve().name),
         runs=runs,
@@ -68,24 +74,10 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         class_counts=counts,
         bias=bias,
         config=config,
-        versions={str(name): str(value) for name, value in _mapping(result.get("versions")).items()},
+        versions={str(name): str(value) for name, value in mapping(result.get("versions")).items()},
         subset_sha256=result.get("subset_sha256") if isinstance(result.get("subset_sha256"), str) else None,
         notes=[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
         problems=problems,
-    )
-
-
-def complete_figures(figures: Any, classes: int) -> bool:
-    """Whether these are figures of `evaluate_predictions` for that many classes."""
-    if not isinstance(figures, Mapping):
-        return False
-    groups = _mapping(figures.get("groups"))
-    return (
-        all(_number(figures.get(name)) is not None for name in ("top1", "balanced_accuracy"))
-        and isinstance(figures.get("per_class_recall"), Sequence)
-        and len(figures["per_class_recall"]) == classes
-        and {"many", "medium", "few"} <= _mapping(groups.get("shots")).keys()
-        and {"head", "medium", "tail"} <= _mapping(groups.get("thirds")).keys()
     )
 
 
@@ -107,7 +99,7 @@ def _result(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
 
 def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str], list[int]]:
     counts = result.get("class_counts")
-    if not isinstance(counts, list) or not counts or any(_whole(count) is None or count < 1 for count in counts):
+    if not isinstance(counts, list) or not usable_counts(counts):
         problems.append("result.json names no usable class_counts: nothing can be shown by class.")
         return [], []
     names = result.get("class_names")
@@ -118,7 +110,7 @@ def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str],
 
 
 def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list[str]) -> Mapping[str, Any] | None:
-    figures = _mapping(result.get(stage)).get("test")
+    figures = mapping(result.get(stage)).get("test")
     if figures is None:
         return None
     if not classes or not complete_figures(figures, classes):
@@ -141,7 +133,7 @@ def _history(folder: Path, problems: list[str]) -> list[Mapping[str, Any]]:
             row = json.loads(line)
         except ValueError:
             row = None
-        if isinstance(row, Mapping) and _whole(row.get("epoch")) is not None:
+        if isinstance(row, Mapping) and whole(row.get("epoch")) is not None:
             rows.append(row)
         else:
             damaged += 1
@@ -177,15 +169,3 @@ def _config_text(folder: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:
         return ""
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

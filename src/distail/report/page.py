@@ -16,10 +16,12 @@ from distail import __version__, files
 from distail.evaluation.groups import THIRDS_RULE, thirds
 from distail.evaluation.teacher_bias import describe_bias
 from distail.report import wording
+from distail.report.changes import difference, reference
+from distail.report.differences import describe_differences, difference_tables, signed
 from distail.report.series import chart_data, class_order
 from distail.report.style import styles_of
 from distail.report.table import COLUMNS, Column, Row, caption, cell, table_rows
-from distail.report.views import RunView, students, teachers
+from distail.report.views import ReportView, RunView, recall_by_class, students, teachers
 
 _HIGHLIGHTS = (
     ("Top-1", "top1"),
@@ -29,23 +31,10 @@ _HIGHLIGHTS = (
     ("Calibration error", "ece"),
 )
 _CHANGES_UP_TO = 3
+SCRIPTS = ("echarts.common.min.js", "page.js")
 
 
-def write_page(
-    path: str | Path,
-    *,
-    title: str,
-    runs: Sequence[RunView],
-    class_names: Sequence[str] = (),
-    class_counts: Sequence[int] = (),
-    summary: str | None = None,
-    bias: Mapping[str, Any] | None = None,
-    config: str = "",
-    versions: Mapping[str, str] | None = None,
-    subset_sha256: str | None = None,
-    notes: Sequence[str] = (),
-    problems: Sequence[str] = (),
-) -> Path:
+def write_page(path: str | Path, view: ReportView) -> Path:
     """Write the report of one or more models into one HTML file and return its path.
 
     Whatever a view lacks is named on the page as missing. All text is escaped; scripts run only if their hash is the
@@ -53,80 +42,50 @@ def write_page(
 
     Args:
         path: the file to write; it appears complete or not at all.
-        title: the page's heading.
-        runs: the models, in the order they are shown.
-        class_names: (C,) names.
-        class_counts: (C,) training images of each class.
-        summary: the sentence below the heading; written from the figures by default.
-        bias: what `distail.evaluation.teacher_bias.teacher_bias` returned.
-        config: the experiment as YAML.
-        versions: package name to version.
-        subset_sha256: the hash of the training subset.
-        notes: what a reader must know about the results.
-        problems: what could not be read.
+        view: what to show.
     """
     path = Path(path)
-    files.write_text(
-        path,
-        render_page(
-            title=title,
-            runs=runs,
-            class_names=class_names,
-            class_counts=class_counts,
-            summary=summary,
-            bias=bias,
-            config=config,
-            versions=versions,
-            subset_sha256=subset_sha256,
-            notes=notes,
-            problems=problems,
-        ),
-    )
+    files.write_text(path, render_page(view))
     return path
 
 
-def render_page(
-    *,
-    title: str,
-    runs: Sequence[RunView],
-    class_names: Sequence[str],
-    class_counts: Sequence[int],
-    summary: str | None,
-    bias: Mapping[str, Any] | None,
-    config: str,
-    versions: Mapping[str, str] | None,
-    subset_sha256: str | None,
-    notes: Sequence[str],
-    problems: Sequence[str],
-) -> str:
+def render_page(view: ReportView) -> str:
     """The page of `write_page` as text."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
-    data = chart_data(runs, class_names, class_counts)
+    runs = view.runs
+    data = chart_data(view)
     styles = styles_of(runs)
     for run, style in zip(data["runs"], styles, strict=True):
         run.update(path=style.path, filled=style.filled, dash=list(style.dash))
-    scripts = [_asset("echarts.common.min.js"), _asset("page.js")]
-    return environment.from_string(_asset("page.html.jinja")).render(
-        title=title,
-        summary=summary or wording.summary_sentence(runs),
-        bias=describe_bias(bias) if bias is not None else None,
-        facts=_facts(class_counts, subset_sha256),
+    scripts = [_asset(name) for name in SCRIPTS]
+    return environment.get_template("page.html.jinja").render(
+        view=view,
+        title=view.title,
+        summary=view.summary or wording.summary_sentence(view),
+        bias=describe_bias(view.bias) if view.bias is not None else None,
+        facts=_facts(view),
         highlights=_highlights(runs),
-        problems=problems,
-        notes=[*notes, *filter(None, [wording.noise_note(runs)])],
+        notes=[*view.notes, *filter(None, [wording.noise_note(view)])],
+        missing=[*(view.comparison.missing if view.comparison else ()), *view.problems],
         runs=runs,
         styles=styles,
         results=_results(runs),
-        results_caption=caption(),
+        results_caption=caption(seeds=_seeds(runs)),
+        differences=difference_tables(view),
         data=data,
-        words=_words(runs, data),
-        classes=_classes(runs, class_names, class_counts),
+        words=_words(runs, view.comparison.baseline if view.comparison else "", data),
+        classes=_classes(view),
         reliability=[(run, [item for item in run.reliability if item.count]) for run in runs if run.reliability],
-        config=config,
-        versions=sorted((versions or {}).items()),
+        versions=sorted(view.versions.items()),
         version=__version__,
         data_json=_safe_json(data),
         css=_asset("page.css"),
@@ -160,17 +119,24 @@ def _finite(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def _facts(class_counts: Sequence[int], subset_sha256: str | None) -> list[tuple[str, str]]:
+def _facts(view: ReportView) -> list[tuple[str, str]]:
     facts = []
-    if class_counts:
+    counts = view.class_counts
+    if view.comparison is not None and view.comparison.seeds:
+        facts += [("Seeds", ", ".join(map(str, view.comparison.seeds))), ("Baseline", view.comparison.baseline)]
+    if counts:
         facts += [
-            ("Training images", f"{sum(class_counts):,}"),
-            ("Classes", f"{len(class_counts):,}"),
-            ("Largest to smallest class", f"{max(class_counts):,} to {min(class_counts):,}"),
+            ("Training images", f"{sum(counts):,}"),
+            ("Classes", f"{len(counts):,}"),
+            ("Largest to smallest class", f"{max(counts):,} to {min(counts):,}"),
         ]
-    if subset_sha256:
-        facts.append(("Training subset", subset_sha256[:12]))
+    if view.subset_sha256:
+        facts.append(("Training subset", view.subset_sha256[:12]))
     return facts
+
+
+def _seeds(runs: Sequence[RunView]) -> int:
+    return max((len(run.seeds) for run in runs), default=0)
 
 
 def _highlights(runs: Sequence[RunView]) -> list[tuple[str, str, str | None]]:
@@ -196,7 +162,7 @@ def _results(runs: Sequence[RunView]) -> dict[str, Any]:
     }
 
 
-def _words(runs: Sequence[RunView], data: Mapping[str, Any]) -> dict[str, str | None]:
+def _words(runs: Sequence[RunView], baseline: str, data: Mapping[str, Any]) -> dict[str, Any]:
     measured = any(run.figures is not None for run in runs)
     return {
         "recall": wording.describe_recall(runs, data["recall"]) if data["recall"] else None,
@@ -209,42 +175,41 @@ def _words(runs: Sequence[RunView], data: Mapping[str, Any]) -> dict[str, str | 
         if any(data["validation"])
         else None,
         "reliability": wording.describe_reliability(runs) if any(data["reliability"]) else None,
+        "differences": [
+            describe_differences(chart, [run.name for run in runs], baseline) for chart in data["differences"]
+        ],
     }
 
 
-def _classes(runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]) -> dict[str, Any] | None:
-    measured = [run for run in runs if run.figures is not None]
-    if not class_counts or not measured:
+def _classes(view: ReportView) -> dict[str, Any] | None:
+    measured = [(run, recalls) for run in view.runs if (recalls := recall_by_class(run)) is not None]
+    if not view.class_counts or not measured:
         return None
-    third_of = {c: name for name, members in thirds(class_counts).items() for c in members}
-    recalls = [_recalls(run) for run in measured]
-    columns = [f"{run.name}, recall" for run in measured]
-    taught, teaching = students(runs), teachers(runs)
-    if len(teaching) == 1 and len(taught) <= _CHANGES_UP_TO:
-        columns += [f"{run.name} against teacher" for run in taught]
-        recalls += [_difference(_recalls(run), _recalls(teaching[0])) for run in taught]
-    changes_from = len(measured)
-    rows = [
-        {
-            "name": class_names[c],
-            "count": class_counts[c],
-            "third": third_of[c],
-            "cells": [
-                {"value": column[c], "text": _signed(column[c]) if i >= changes_from else _plain(column[c])}
-                for i, column in enumerate(recalls)
-            ],
-        }
-        for c in class_order(class_counts)
-    ]
-    return {"columns": columns, "rows": rows, "rule": THIRDS_RULE, "changes": len(columns) > changes_from}
-
-
-def _recalls(run: RunView) -> list[float | None]:
-    return list(run.figures["per_class_recall"]) if run.figures is not None else []
-
-
-def _difference(own: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:
-    return [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
+    third_of = {c: name for name, members in thirds(view.class_counts).items() for c in members}
+    columns = [(f"{run.name}, recall", list(recalls), False) for run, recalls in measured]
+    against = reference(view)
+    taught = [(run, recalls) for run, recalls in measured if run.role == "student" and run is not against]
+    if against is not None and len(taught) <= _CHANGES_UP_TO:
+        base = recall_by_class(against)
+        assert base is not None
+        columns += [(f"{run.name} against {against.name}", difference(recalls, base), True) for run, recalls in taught]
+    return {
+        "columns": [title for title, _, _ in columns],
+        "rows": [
+            {
+                "name": view.class_names[c],
+                "count": view.class_counts[c],
+                "third": third_of[c],
+                "cells": [
+                    {"value": values[c], "text": _signed(values[c]) if change else _plain(values[c])}
+                    for _, values, change in columns
+                ],
+            }
+            for c in class_order(view.class_counts)
+        ],
+        "rule": THIRDS_RULE,
+        "changes": len(columns) > len(measured),
+    }
 
 
 def _plain(value: float | None) -> str:
@@ -252,5 +217,4 @@ def _plain(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    # Adding 0.0 turns a rounded -0.0 into 0.0; the minus is the typographic one.
-    return "no test image" if value is None else f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+    return "no test image" if value is None else signed(value)

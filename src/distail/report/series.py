@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
-from distail.report.views import RunView
+from distail.report.differences import difference_data
+from distail.report.views import ReportView, RunView, Spread, recall_by_class
 
 POINTS_UP_TO = 4000
 """With more points than this a chart draws the neighbourhood means only: that many marks neither draw nor read well."""
@@ -47,8 +48,9 @@ def rank_ticks(classes: int, most: int = 7) -> list[int]:
     return [0] if steps < 2 else [round(i * (classes - 1) / (steps - 1)) for i in range(steps)]
 
 
-def chart_data(runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]) -> dict[str, Any]:
+def chart_data(view: ReportView) -> dict[str, Any]:
     """Everything the page's script draws, ready for JSON, numbers to four decimals."""
+    runs, class_names, class_counts = view.runs, view.class_names, view.class_counts
     data = {
         "runs": [{"name": run.name, "role": run.role} for run in runs],
         "recall": recall_data(runs, class_names, class_counts),
@@ -58,6 +60,7 @@ def chart_data(runs: Sequence[RunView], class_names: Sequence[str], class_counts
         "reliability": [
             [[item.confidence, item.accuracy, item.count] for item in run.reliability if item.count] for run in runs
         ],
+        "differences": difference_data(view),
     }
     return {name: _rounded(part) for name, part in data.items()}
 
@@ -66,19 +69,20 @@ def recall_data(
     runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]
 ) -> dict[str, Any] | None:
     """Recall of every class in order of size, and its neighbourhood mean; None without classes or figures."""
-    measured = [run for run in runs if run.figures is not None]
+    by_class = [recall_by_class(run) for run in runs]
+    measured = sum(recalls is not None for recalls in by_class)
     if not class_counts or not measured:
         return None
     order = class_order(class_counts)
     window = neighbourhood(len(order))
-    recalls = [None if run.figures is None else [run.figures["per_class_recall"][c] for c in order] for run in runs]
+    recalls = [None if recalls is None else [recalls[c] for c in order] for recalls in by_class]
     groups = thirds(class_counts)
     return {
         "names": [class_names[c] for c in order],
         "counts": [class_counts[c] for c in order],
         "cuts": [len(groups["head"]), len(groups["head"]) + len(groups["medium"])],
         "window": window,
-        "points": len(order) * len(measured) <= POINTS_UP_TO,
+        "points": len(order) * measured <= POINTS_UP_TO,
         "ticks": {"wide": rank_ticks(len(order), 9), "narrow": rank_ticks(len(order), 5)},
         "recalls": recalls,
         "means": [None if values is None else moving_mean(values, window) for values in recalls],
@@ -88,10 +92,14 @@ def recall_data(
 def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: str) -> dict[str, Any]:
     """Mean recall of each group, with the number of classes in it."""
     sizes = {"thirds": thirds, "shots": shots}[grouping](class_counts) if class_counts else {}
+    names = {"thirds": THIRDS, "shots": SHOTS}[grouping]
     return {
-        "names": list({"thirds": THIRDS, "shots": SHOTS}[grouping]),
+        "names": list(names),
         "sizes": [len(members) for members in sizes.values()],
         "values": [None if run.figures is None else list(run.figures["groups"][grouping].values()) for run in runs],
+        "deviations": [
+            [run.spreads.get(f"groups.{grouping}.{name}", Spread()).deviation for name in names] for run in runs
+        ],
     }
 
 

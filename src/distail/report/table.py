@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, unknown_name
 from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
-from distail.report.views import RunView
+from distail.report.views import RunView, Spread, figure
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,24 +29,22 @@ class Row:
     seconds: float | None = None
     parameters: int | None = None
     macs: int | None = None
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Column:
-    """A title, where the value is found, how it is written, and the rule of the grouping it follows."""
+    """A title, where the value is found, how it is written, the rule of its grouping, the dotted path of a figure."""
 
     title: str
     value: Callable[[Row], float | int | None]
     digits: int = 1
     rule: str | None = None
+    path: str | None = None
 
 
-def _figure(name: str) -> Callable[[Row], float | None]:
-    return lambda row: None if row.figures is None else row.figures.get(name)
-
-
-def _group(grouping: str, name: str) -> Callable[[Row], float | None]:
-    return lambda row: None if row.figures is None else row.figures["groups"][grouping][name]
+def _figure(title: str, path: str, rule: str | None = None) -> Column:
+    return Column(title, lambda row: figure(row, path), rule=rule, path=path)
 
 
 def _millions(value: float | None) -> float | None:
@@ -54,21 +52,22 @@ def _millions(value: float | None) -> float | None:
 
 
 COLUMNS: dict[str, Column] = {
-    "top1": Column("Top-1", _figure("top1")),
-    "balanced_accuracy": Column("Balanced accuracy", _figure("balanced_accuracy")),
-    "macro_f1": Column("Macro F1", _figure("macro_f1")),
-    "head": Column("Head third", _group("thirds", "head"), rule=THIRDS_RULE),
-    "medium": Column("Medium third", _group("thirds", "medium"), rule=THIRDS_RULE),
-    "tail": Column("Tail third", _group("thirds", "tail"), rule=THIRDS_RULE),
-    "many": Column("Many-shot", _group("shots", "many"), rule=SHOTS_RULE),
-    "medium_shot": Column("Medium-shot", _group("shots", "medium"), rule=SHOTS_RULE),
-    "few": Column("Few-shot", _group("shots", "few"), rule=SHOTS_RULE),
-    "worst_class": Column("Worst class", _figure("worst_class")),
-    "ece": Column("ECE", _figure("ece")),
+    "top1": _figure("Top-1", "top1"),
+    "balanced_accuracy": _figure("Balanced accuracy", "balanced_accuracy"),
+    "macro_f1": _figure("Macro F1", "macro_f1"),
+    "head": _figure("Head third", "groups.thirds.head", THIRDS_RULE),
+    "medium": _figure("Medium third", "groups.thirds.medium", THIRDS_RULE),
+    "tail": _figure("Tail third", "groups.thirds.tail", THIRDS_RULE),
+    "many": _figure("Many-shot", "groups.shots.many", SHOTS_RULE),
+    "medium_shot": _figure("Medium-shot", "groups.shots.medium", SHOTS_RULE),
+    "few": _figure("Few-shot", "groups.shots.few", SHOTS_RULE),
+    "worst_class": _figure("Worst class", "worst_class"),
+    "ece": _figure("ECE", "ece"),
     "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
     "parameters": Column("Parameters, millions", lambda row: _millions(row.parameters), digits=2),
     "macs": Column("MACs, millions", lambda row: _millions(row.macs)),
 }
+FIGURE_TITLES = {column.path: column.title for column in COLUMNS.values() if column.path}
 DEFAULT_COLUMNS = tuple(COLUMNS)
 
 
@@ -88,7 +87,7 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
     """A row for each run, followed by its best epoch on validation where that was kept."""
     rows: list[Row] = []
     for run in runs:
-        rows.append(Row(run.name, run.role, run.figures, run.seconds, run.parameters, run.macs))
+        rows.append(Row(run.name, run.role, run.figures, run.seconds, run.parameters, run.macs, run.spreads))
         best = run.best_on_validation
         if best is not None and best.get("test") is not None:
             epoch = best.get("epoch")
@@ -103,13 +102,23 @@ def cell(row: Row, column: Column) -> str:
     value = column.value(row)
     if value is None:
         return NO_CLASS if column.rule and row.figures is not None else NOT_MEASURED
-    return f"{value:,.{column.digits}f}"
+    spread = row.spreads.get(column.path) if column.path else None
+    deviation = "" if spread is None or spread.deviation is None else f" ± {spread.deviation:.{column.digits}f}"
+    return f"{value:,.{column.digits}f}{deviation}"
 
 
-def caption(columns: Sequence[str] = DEFAULT_COLUMNS) -> str:
-    """What the numbers are and by which rules classes were grouped."""
+def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0) -> str:
+    """What the numbers are and by which rules classes were grouped.
+
+    Args:
+        columns: names in `COLUMNS`.
+        seeds: how many seeds the numbers are means over, 0 for single runs.
+    """
     rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
-    return "; ".join([PROTOCOL, *rules]) + "."
+    means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
+        seeds, [f"mean ± sample deviation over {seeds} seeds"]
+    )
+    return "; ".join([PROTOCOL, *means, *rules]) + "."
 
 
 def markdown_table(runs: Sequence[RunView], columns: Sequence[str] = DEFAULT_COLUMNS) -> str:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from distail.evaluation.calibration import ReliabilityBin
 
 Role = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Sample deviation and 95 % interval of a mean over seeds; None where one seed cannot tell."""
+
+    deviation: float | None = None
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,46 @@ class RunView:
     reliability: Sequence[ReliabilityBin] = ()
     best_on_validation: Mapping[str, Any] | None = None
     """``epoch`` and ``test`` (figures) of the epoch that did best on the validation split."""
+    seeds: tuple[int, ...] = ()
+    """The seeds that the figures are means over; empty for a single run."""
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    """How far seeds lie apart, by the figure's dotted path, such as ``groups.thirds.tail``."""
+    predicted: Sequence[int] = ()
+    """The predicted class of each test image; for means over seeds, of the first seed."""
+    error_flow: Mapping[str, Any] | None = None
+    """What `distail.evaluation.error_flow.error_flow` returns."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of one method minus the baseline's."""
+
+    method: str
+    figure: str
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+    p_corrected: float | None
+    over: str
+    inside_noise: bool
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """What a comparison knows beyond its runs."""
+
+    baseline: str
+    seeds: tuple[int, ...]
+    teachers: str = "shared"
+    differences: Sequence[Difference] = ()
+    statements: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    """One sentence a run that failed or is not there."""
 
 
 @dataclass(frozen=True)
 class ReportView:
-    """Everything on one page; the fields are the keywords of `distail.report.page.write_page`."""
+    """Everything on one page."""
 
     title: str
     runs: Sequence[RunView] = ()
@@ -44,6 +87,30 @@ class ReportView:
     subset_sha256: str | None = None
     notes: Sequence[str] = ()
     problems: Sequence[str] = ()
+    comparison: ComparisonView | None = None
+    test_labels: Sequence[int] = ()
+    """The true class of each test image, in the order of the runs' ``predicted``."""
+
+
+def recall_by_class(run: RunView) -> Sequence[float | None] | None:
+    """(C,) recalls in percent, None for a class without test images; None where nothing was measured by class."""
+    recalls: Sequence[float | None] | None = None if run.figures is None else run.figures.get("per_class_recall")
+    return recalls
+
+
+class Measured(Protocol):
+    """Whatever carries figures."""
+
+    @property
+    def figures(self) -> Mapping[str, Any] | None: ...
+
+
+def figure(run: Measured, path: str) -> float | None:
+    """A figure by its dotted path, such as ``groups.thirds.tail``; None where it was not measured."""
+    found: Any = run.figures
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return None if found is None else float(found)
 
 
 def teachers(runs: Sequence[RunView]) -> list[RunView]:

@@ -6,18 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from distail.report.views import RunView, students, teachers
+from distail.report.views import ComparisonView, ReportView, RunView, students, teachers
 
 
-def summary_sentence(runs: Sequence[RunView]) -> str:
+def summary_sentence(view: ReportView) -> str:
     """What came out, in one sentence.
 
-    >>> summary_sentence([])
+    >>> summary_sentence(ReportView("begun"))
     'There are no test figures yet.'
     """
-    taught, teaching = students(runs), teachers(runs)
+    taught, teaching = students(view.runs), teachers(view.runs)
     if not taught:
         return "There are no test figures yet."
+    if view.comparison is not None:
+        return _compared(view.comparison, len(taught))
     against = teaching[0] if len(teaching) == 1 else None
     if len(taught) == 1:
         parts = [_reaches(taught[0], name, against) for name in ("top1", "balanced_accuracy", "tail")]
@@ -38,13 +40,22 @@ def summary_sentence(runs: Sequence[RunView]) -> str:
     return f"{sentence}."
 
 
-def noise_note(runs: Sequence[RunView]) -> str | None:
+def _compared(comparison: ComparisonView, methods: int) -> str:
+    seeds = len(comparison.seeds)
+    many = f"{methods} method{'s' if methods != 1 else ''}"
+    each = "one seed each" if seeds == 1 else f"{seeds} seeds each"
+    how = "all from one teacher a seed" if comparison.teachers == "shared" else "each with a teacher of its own"
+    against = f"; {comparison.baseline} is what the others are measured against" if comparison.baseline else ""
+    return f"{many}, {each}, {how}{against}."
+
+
+def noise_note(view: ReportView) -> str | None:
     """What a single run can and cannot prove, with the sampling error of the test set where its size is known.
 
     The half-width is that of a 95 % normal interval for a share, of the student whose interval is widest.
     """
-    taught = students(runs)
-    if not taught:
+    taught = students(view.runs)
+    if not taught or any(len(run.seeds) > 1 for run in taught):
         return None
     note = "One run each: half a point is ordinary noise between seeds"
     sizes = [(sum(item.count for item in run.reliability), run.figures["top1"] / 100) for run in taught if run.figures]

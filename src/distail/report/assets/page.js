@@ -71,10 +71,10 @@
   });
 
   const bars = Math.max(1, data.groups.thirds.values.filter((values) => values).length);
-  const add = (name, option) => {
+  const add = (name, option, height = 60 + 3 * Math.max(44, 21 * bars)) => {
     const place = document.getElementById(`chart-${name}`);
     if (!place) return;
-    if (place.classList.contains("bars")) place.style.height = `${60 + 3 * Math.max(44, 21 * bars)}px`;
+    if (place.classList.contains("bars")) place.style.height = `${height}px`;
     const chart = echarts.init(place, null, { renderer: "svg" });
     const draw = (width = place.clientWidth) =>
       chart.setOption({ animation: false, textStyle: text, ...option(width) }, { notMerge: true });
@@ -135,9 +135,23 @@
     };
   };
 
+  // A line from low to high with caps, through a mark or the end of a bar.
+  const whisker = (from, to, at, size) =>
+    [from, to].map((value) => ({ coord: [value, at], symbol: "path://M0 0H1V10H0Z", symbolSize: [1.4, size] }));
+  const whiskers = (pairs) => ({
+    silent: true,
+    animation: false,
+    symbolRotate: 0,
+    label: { show: false },
+    emphasis: { disabled: true },
+    lineStyle: { color: "var(--ink)", width: 1.4, type: "solid" },
+    data: pairs,
+  });
+
   const groupChart = (grouping) => (width) => {
-    const { names, sizes, values } = data.groups[grouping];
+    const { names, sizes, values, deviations } = data.groups[grouping];
     const visible = range(values.length).filter((run) => shown[run] && values[run]);
+    const spread = (run, i) => (deviations[run][i] === null ? "" : ` ± ${number(deviations[run][i])}`);
     const classes = (i) => (sizes[i] === 1 ? "1 class" : `${sizes[i] || "no"} classes`);
     return {
       grid: { left: 74, right: 46, top: 6, bottom: 24 },
@@ -153,7 +167,8 @@
         axisPointer: { type: "none" },
         formatter: (items) => {
           const i = items[0].dataIndex;
-          const value = (run) => (values[run][i] === null ? "no such class" : `${number(values[run][i])} %`);
+          const value = (run) =>
+            values[run][i] === null ? "no such class" : `${number(values[run][i])}${spread(run, i)} %`;
           return tip(names[i], classes(i), visible.map((run) => [run, value(run)]));
         },
       }),
@@ -162,7 +177,10 @@
         barMaxWidth: 22,
         barCategoryGap: "24%",
         barGap: "12%",
-        data: values[run].map((value) => value ?? 0),
+        data: values[run].map((value, i) => ({
+          value: value ?? 0,
+          label: { distance: 5 + ((deviations[run][i] ?? 0) / 100) * (width - 120) },
+        })),
         itemStyle: data.runs[run].filled
           ? { color: colour(run), borderRadius: [0, 3, 3, 0] }
           : { color: "var(--paper)", borderColor: colour(run), borderWidth: 1.5, borderRadius: [0, 3, 3, 0] },
@@ -173,10 +191,72 @@
           fontSize: 12,
           formatter: ({ dataIndex: i }) => {
             if (values[run][i] === null) return sizes[i] ? "no test image" : "no such class";
-            return number(values[run][i]) + (width > 480 && values[run][i] < 75 ? `  ${data.runs[run].name}` : "");
+            const name = width > 480 && values[run][i] < 70 ? `  ${data.runs[run].name}` : "";
+            return number(values[run][i]) + spread(run, i) + name;
           },
         },
+        markLine: whiskers(
+          range(names.length)
+            .filter((i) => values[run][i] !== null && deviations[run][i] !== null)
+            .map((i) => whisker(Math.max(0, values[run][i] - deviations[run][i]), values[run][i] + deviations[run][i], i, 7)),
+        ),
       })),
+    };
+  };
+
+  // The methods below one another, each with its difference to the baseline and the interval around it.
+  const differenceChart = ({ rows }) => (width) => {
+    const visible = rows.filter(([run]) => shown[run]);
+    const ends = visible.flatMap(([, value, low, high]) => [value, low ?? value, high ?? value, 0]);
+    const reach = Math.max(1, ...ends.map(Math.abs)) * 1.08;
+    const signed = (value) => (value < 0 ? "−" : "+") + number(Math.abs(value));
+    const wide = Math.min(150, Math.max(60, width * 0.3));
+    return {
+      grid: { left: wide, right: 16, top: 8, bottom: 26 },
+      xAxis: axis({
+        type: "value",
+        min: -Math.ceil(reach),
+        max: Math.ceil(reach),
+        splitNumber: width < 400 ? 2 : 4,
+        splitLine: { lineStyle: { color: "var(--line)" } },
+        axisLabel: { formatter: (value) => (value ? signed(value) : "0") },
+      }),
+      yAxis: axis({
+        type: "category",
+        inverse: true,
+        data: visible.map(([run]) => data.runs[run].name),
+        axisLabel: { color: "var(--ink)", fontSize: 13, width: wide - 12, overflow: "truncate" },
+      }),
+      tooltip: tooltip({
+        trigger: "item",
+        formatter: ({ dataIndex }) => {
+          const [run, value, low, high, noise] = visible[dataIndex];
+          const between = low === null ? "no interval" : `95 % interval ${signed(low)} to ${signed(high)}`;
+          return tip(data.runs[run].name, between + (noise ? ", inside the noise" : ""), [[run, signed(value)]]);
+        },
+      }),
+      series: [
+        {
+          type: "scatter",
+          z: 3,
+          data: visible.map(([run, value, , , noise], i) => ({
+            value: [value, i],
+            ...marks(run, 12),
+            itemStyle: { color: noise ? "var(--paper)" : colour(run), borderColor: colour(run), borderWidth: 1.6 },
+          })),
+          markLine: whiskers(
+            visible.flatMap(([, , low, high], i) => (low === null ? [] : [whisker(low, high, i, 9)])),
+          ),
+        },
+        {
+          type: "line",
+          data: visible.map((_, i) => [0, i]),
+          silent: true,
+          symbol: "none",
+          tooltip: { show: false },
+          lineStyle: { color: "var(--soft)", width: 1, type: [2, 4] },
+        },
+      ],
     };
   };
 
@@ -242,6 +322,7 @@
     };
   };
 
+  data.differences.forEach((item, i) => add(`difference-${i}`, differenceChart(item), 60 + 34 * item.rows.length));
   if (data.recall) add("recall", recallChart);
   add("thirds", groupChart("thirds"));
   add("shots", groupChart("shots"));

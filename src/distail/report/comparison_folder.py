@@ -1,0 +1,248 @@
+"""A comparison's folder as a `ReportView`: every method is the mean of its seeds; what is missing is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from distail.errors import ConfigError
+from distail.report.folder import run_view_from_folder
+from distail.report.pooled import pooled_run, spread_of
+from distail.report.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
+from distail.report.views import ComparisonView, Difference, ReportView, RunView, Spread, figure
+
+COMPARISON = "comparison.json"
+FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """One run of one method, with what its folder holds."""
+
+    method: str
+    seed: int
+    folder: str
+    view: ReportView
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether the folder holds what `distail compare` writes."""
+    return (folder / COMPARISON).is_file() or (folder / "comparison.yaml").is_file()
+
+
+def comparison_view_from_folder(folder: str | Path) -> ReportView:
+    """Read `comparison.json` and the runs that it names.
+
+    Figures, deviations and intervals are those of `comparison.json`; what it does not hold (recall by class, curves,
+    calibration, predictions) comes from the runs' own folders. Failed, missing and damaged runs are named in the view.
+
+    Raises:
+        ConfigError: the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail compare` left.")
+    problems: list[str] = []
+    stored = _stored(folder, problems)
+    counts = items(stored.get("class_counts")) if usable_counts(stored.get("class_counts")) else []
+    if stored and not counts:
+        problems.append(f"{COMPARISON} names no usable class_counts: nothing can be shown by class.")
+    names = stored.get("class_names")
+    if not isinstance(names, list) or len(names) != len(counts):
+        names = [f"class {c}" for c in range(len(counts))]
+    entries = [run for run in mappings(stored.get("runs")) if text(run.get("method")) is not None]
+    seeds = [_read_seed(folder, run, problems) for run in entries if run.get("state") == FINISHED]
+    read = [seed for seed in seeds if _fits(seed, counts, problems)]
+    labels = [label for label in items(stored.get("methods")) if isinstance(label, str)]
+    methods = [_method(label, [seed for seed in read if seed.method == label], stored) for label in labels]
+    first = read[0].view if read else None
+    return ReportView(
+        title=text(stored.get("name")) or folder.resolve().name,
+        runs=[*_teachers(folder, stored, read), *methods],
+        class_names=[str(name) for name in names],
+        class_counts=counts,
+        config=_config(folder, first),
+        versions=first.versions if first else {},
+        subset_sha256=_hash(stored),
+        bias=first.bias if first and _one_teacher(stored) else None,
+        notes=list(dict.fromkeys(note for seed in read for note in seed.view.notes)),
+        problems=problems,
+        comparison=_comparison(stored, entries),
+        test_labels=first.test_labels if first else (),
+    )
+
+
+def _stored(folder: Path, problems: list[str]) -> Mapping[str, Any]:
+    path = folder / COMPARISON
+    if not path.is_file():
+        problems.append(f"This comparison has no finished run yet: there is no {COMPARISON}.")
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        problems.append(f"{COMPARISON} cannot be read ({error}): there is nothing to compare.")
+        return {}
+    if not isinstance(content, Mapping):
+        problems.append(f"{COMPARISON} holds no mapping: there is nothing to compare.")
+        return {}
+    return content
+
+
+def _read_seed(folder: Path, run: Mapping[str, Any], problems: list[str]) -> _Seed:
+    method, seed, where = str(run["method"]), whole(run.get("seed")) or 0, text(run.get("folder")) or ""
+    path = folder / where
+    if not where or not path.is_dir():
+        problems.append(
+            f"{method}, seed {seed}: its folder {where!r} is not there; its figures come from {COMPARISON}, and "
+            "classes, curves and predictions are left out."
+        )
+        return _Seed(method, seed, where, ReportView(title=method))
+    view = run_view_from_folder(path)
+    problems += [f"{method}, seed {seed}: {problem}" for problem in view.problems]
+    return _Seed(method, seed, where, view)
+
+
+def _fits(seed: _Seed, counts: Sequence[int], problems: list[str]) -> bool:
+    """Whether a run has the comparison's classes; one of other classes cannot be averaged with the rest."""
+    if not seed.view.class_counts:
+        return False
+    if len(seed.view.class_counts) == len(counts):
+        return True
+    problems.append(
+        f"{seed.method}, seed {seed.seed}: its run has {len(seed.view.class_counts)} classes, the comparison "
+        f"{len(counts)}; it is left out by class."
+    )
+    return False
+
+
+def _method(label: str, seeds: Sequence[_Seed], stored: Mapping[str, Any]) -> RunView:
+    runs = [run for seed in seeds for run in seed.view.runs if run.role == "student"]
+    pooled = pooled_run(label, "student", [seed.seed for seed in seeds], runs)
+    known = mapping(mapping(stored.get("figures")).get(label))
+    figures: dict[str, Any] = deepcopy(dict(pooled.figures or {}))
+    spreads: dict[str, Spread] = {}
+    for path, summary in known.items():
+        summary = mapping(summary)
+        mean = number(summary.get("mean"))
+        if mean is not None:
+            _put(figures, path.split("."), mean)
+            spreads[path] = Spread(number(summary.get("deviation")), pair(summary.get("interval")))
+    told = {whole_seed for summary in known.values() for whole_seed in mapping(mapping(summary).get("values"))}
+    return replace(
+        pooled,
+        figures=_whole_figures(figures) if figures else None,
+        spreads=spreads,
+        seeds=tuple(sorted({*pooled.seeds, *(int(seed) for seed in told if str(seed).isdigit())})),
+    )
+
+
+def _teachers(folder: Path, stored: Mapping[str, Any], read: Sequence[_Seed]) -> list[RunView]:
+    """Each kind of teacher once: from its own run where it was trained, else as the students' runs measured it."""
+    kinds: dict[str, list[tuple[int, RunView]]] = {}
+    for entry in mappings(stored.get("teacher_runs")):
+        where, seed = text(entry.get("folder")), whole(entry.get("seed")) or 0
+        if where and (folder / where).is_dir():
+            own = [run for run in run_view_from_folder(folder / where).runs if run.role == "student"]
+            kinds.setdefault(str(entry.get("supervised")), []).extend((seed, run) for run in own if run.figures)
+    if not any(kinds.values()):
+        seen: dict[int, RunView] = {}
+        for one in read:
+            for run in one.view.runs:
+                if run.role == "teacher" and run.figures is not None:
+                    seen.setdefault(one.seed, run)
+        kinds = {"": sorted(seen.items())}
+    found = {kind: _distinct(pairs) for kind, pairs in kinds.items() if pairs}
+    return [_teacher("teacher" if len(found) == 1 else f"teacher ({kind})", pairs) for kind, pairs in found.items()]
+
+
+def _distinct(pairs: Sequence[tuple[int, RunView]]) -> Sequence[tuple[int, RunView]]:
+    """One loaded teacher serves every seed: shown once, without a deviation that it cannot have."""
+    return pairs[:1] if all(run.figures == pairs[0][1].figures for _, run in pairs) else pairs
+
+
+def _teacher(name: str, pairs: Sequence[tuple[int, RunView]]) -> RunView:
+    runs = [run for _, run in pairs]
+    pooled = pooled_run(name, "teacher", [seed for seed, _ in pairs], runs)
+    return replace(pooled, spreads={path: spread_of([figure(run, path) for run in runs]) for path in _TEACHER_FIGURES})
+
+
+_TEACHER_FIGURES = (
+    *("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece"),
+    *(f"groups.thirds.{name}" for name in ("head", "medium", "tail")),
+    *(f"groups.shots.{name}" for name in ("many", "medium", "few")),
+)
+
+
+def _put(figures: dict[str, Any], path: Sequence[str], value: float) -> None:
+    for name in path[:-1]:
+        figures = figures.setdefault(name, {})
+    figures[path[-1]] = value
+
+
+def _whole_figures(figures: dict[str, Any]) -> dict[str, Any]:
+    """With every key that tables and charts look up, None where nothing is known."""
+    groups = mapping(figures.get("groups"))
+    return {
+        **dict.fromkeys(("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece", "per_class_recall")),
+        **figures,
+        "groups": {
+            "shots": {**dict.fromkeys(("many", "medium", "few")), **mapping(groups.get("shots"))},
+            "thirds": {**dict.fromkeys(("head", "medium", "tail")), **mapping(groups.get("thirds"))},
+        },
+    }
+
+
+def _comparison(stored: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> ComparisonView:
+    return ComparisonView(
+        baseline=text(stored.get("baseline")) or "",
+        seeds=tuple(seed for seed in items(stored.get("seeds")) if whole(seed) is not None),
+        teachers=text(stored.get("teachers")) or "shared",
+        differences=[found for entry in mappings(stored.get("differences")) if (found := _difference(entry))],
+        statements=[line for line in items(stored.get("statements")) if isinstance(line, str)],
+        missing=[
+            f"{entry['method']}, seed {entry.get('seed')}: "
+            + (
+                f"failed ({entry.get('problem') or 'no reason was kept'})"
+                if entry.get("state") == "failed"
+                else "not run"
+            )
+            for entry in entries
+            if entry.get("state") != FINISHED
+        ],
+    )
+
+
+def _difference(entry: Mapping[str, Any]) -> Difference | None:
+    method, name, value = text(entry.get("method")), text(entry.get("figure")), number(entry.get("difference"))
+    if method is None or name is None or value is None:
+        return None
+    return Difference(
+        method=method,
+        figure=name,
+        difference=value,
+        interval=pair(entry.get("interval")),
+        p=number(entry.get("p")),
+        p_corrected=number(entry.get("p_corrected")),
+        over=text(entry.get("over")) or "seeds",
+        inside_noise=bool(entry.get("inside_noise")),
+    )
+
+
+def _config(folder: Path, first: ReportView | None) -> str:
+    try:
+        return (folder / "comparison.yaml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return first.config if first else ""
+
+
+def _hash(stored: Mapping[str, Any]) -> str | None:
+    hashes = {value for value in mapping(stored.get("subset_sha256")).values() if isinstance(value, str)}
+    return hashes.pop() if len(hashes) == 1 else None
+
+
+def _one_teacher(stored: Mapping[str, Any]) -> bool:
+    return stored.get("teachers") == "shared" and len(items(stored.get("seeds"))) == 1

@@ -1,0 +1,102 @@
+"""What sets each method apart from the baseline, as tables and as a chart of intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distail.report.table import FIGURE_TITLES
+from distail.report.views import Difference, ReportView
+
+DRAWN = ("balanced_accuracy", "groups.thirds.tail")
+LOWER_IS_BETTER = frozenset({"ece"})
+_OVER = {
+    "seeds": "paired over {seeds} seeds",
+    "test images": "paired over test images",
+}
+
+
+def difference_tables(view: ReportView) -> list[dict[str, Any]]:
+    """One table for each way of pairing (seeds, test images): a row a method, a column a figure."""
+    if view.comparison is None:
+        return []
+    found = view.comparison.differences
+    return [_table(view, [item for item in found if item.over == over], over) for over in _ways(found)]
+
+
+def difference_data(view: ReportView) -> list[dict[str, Any]]:
+    """The charts: for each drawn figure every method's difference with its interval, paired as the first table is."""
+    if view.comparison is None or not view.comparison.differences:
+        return []
+    found = view.comparison.differences
+    over = _ways(found)[0]
+    position = {run.name: i for i, run in enumerate(view.runs)}
+    return [
+        {
+            "figure": name,
+            "title": FIGURE_TITLES[name],
+            "rows": [
+                [position[item.method], item.difference, *(item.interval or (None, None)), item.inside_noise]
+                for item in found
+                if item.over == over and item.figure == name and item.method in position
+            ],
+        }
+        for name in DRAWN
+        if any(item.over == over and item.figure == name and item.method in position for item in found)
+    ]
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """With its sign, a typographic minus, and no negative zero.
+
+    >>> signed(-0.04), signed(-1.25), signed(2)
+    ('+0.0', '−1.2', '+2.0')
+    """
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
+def describe_differences(chart: dict[str, Any], names: Sequence[str], baseline: str) -> str:
+    """A chart of differences in words."""
+    parts = [
+        f"{names[run]} {signed(value)}"
+        + ("" if low is None else f" (interval {signed(low)} to {signed(high)})")
+        + (", inside the noise" if noise else "")
+        for run, value, low, high, noise in chart["rows"]
+    ]
+    return f"{chart['title']}, points more or less than {baseline}: {'; '.join(parts)}."
+
+
+def _ways(found: Sequence[Difference]) -> list[str]:
+    return list(dict.fromkeys(item.over for item in found))
+
+
+def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str, Any]:
+    assert view.comparison is not None
+    figures = [name for name in FIGURE_TITLES if any(item.figure == name for item in found)]
+    cells = {(item.method, item.figure): item for item in found}
+    return {
+        "how": _OVER.get(over, "paired over {over}").format(seeds=len(view.comparison.seeds), over=over),
+        "columns": [FIGURE_TITLES[name] for name in figures],
+        "rows": [
+            (method, [_cell(cells.get((method, name))) for name in figures])
+            for method in dict.fromkeys(item.method for item in found)
+        ],
+    }
+
+
+def _cell(item: Difference | None) -> dict[str, Any]:
+    if item is None:
+        return {"value": None, "text": "not compared", "interval": None, "noise": False, "better": None, "p": None}
+    gain = -item.difference if item.figure in LOWER_IS_BETTER else item.difference
+    return {
+        "value": item.difference,
+        "text": signed(item.difference),
+        "interval": None if item.interval is None else f"{signed(item.interval[0])} to {signed(item.interval[1])}",
+        "noise": item.inside_noise,
+        "better": gain > 0,
+        "p": None if item.p_corrected is None else f"p {_probability(item.p_corrected)}",
+    }
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"

@@ -1,0 +1,154 @@
+"""A comparison's folder as a page: means with deviations, differences, what failed, whatever is damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distail.errors import ConfigError
+from distail.report.comparison import report_view, write_comparison_report
+from distail.report.table import COLUMNS, cell, table_rows
+
+MakeFolder = Callable[..., Path]
+
+
+def recalls(folder: Path, method: str, seeds: tuple[int, ...]) -> np.ndarray:
+    results = [json.loads((folder / f"runs/{method}-seed{seed}/result.json").read_text()) for seed in seeds]
+    return np.array([result["student"]["test"]["per_class_recall"] for result in results])
+
+
+def test_every_method_is_the_mean_of_its_seeds(make_comparison: MakeFolder) -> None:
+    folder = make_comparison(seeds=(0, 1, 2))
+    view = report_view([folder])
+    assert [(run.name, run.role) for run in view.runs] == [
+        ("teacher", "teacher"),
+        ("ce", "student"),
+        ("kd", "student"),
+        ("bkd", "student"),
+    ]
+    bkd = view.runs[3]
+    assert bkd.seeds == (0, 1, 2)
+    by_class = recalls(folder, "bkd", (0, 1, 2))
+    assert bkd.figures is not None
+    np.testing.assert_allclose(bkd.figures["per_class_recall"], by_class.mean(0))
+    tails = by_class[:, -4:].mean(1)
+    assert bkd.figures["groups"]["thirds"]["tail"] == pytest.approx(tails.mean())
+    assert bkd.spreads["groups.thirds.tail"].deviation == pytest.approx(tails.std(ddof=1))
+    assert bkd.seconds == pytest.approx(10.25)
+    assert sum(item.count for item in bkd.reliability) == 3 * 240
+    assert [row["epoch"] for row in bkd.history] == [0, 1, 2, 3]
+    assert view.problems == []
+
+
+def test_cells_say_mean_and_deviation(make_comparison: MakeFolder) -> None:
+    row = table_rows(report_view([make_comparison()]).runs)[3]
+    tail = COLUMNS["tail"]
+    assert row.figures is not None
+    value, deviation = row.figures["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].deviation
+    assert cell(row, tail) == f"{value:.1f} ± {deviation:.1f}"
+    assert cell(row, COLUMNS["seconds"]) == "10"
+
+
+def test_one_teacher_for_all_seeds_has_no_deviation(make_comparison: MakeFolder) -> None:
+    teacher = report_view([make_comparison()]).runs[0]
+    assert teacher.figures is not None
+    assert all(spread.deviation is None for spread in teacher.spreads.values())
+
+
+def test_teachers_that_were_trained_come_from_their_own_runs(
+    make_comparison: MakeFolder, make_folder: MakeFolder
+) -> None:
+    folder = make_comparison()
+    for seed in (0, 1):
+        make_folder(f"comparison/teachers/ce-seed{seed}", method="ce", seed=90 + seed, teacher=False)
+    stored = json.loads((folder / "comparison.json").read_text())
+    stored["teacher_runs"] = [
+        {"seed": seed, "supervised": "ce", "folder": f"teachers/ce-seed{seed}", "state": "finished"} for seed in (0, 1)
+    ]
+    (folder / "comparison.json").write_text(json.dumps(stored))
+    teacher = report_view([folder]).runs[0]
+    assert (teacher.name, teacher.role, teacher.seeds, teacher.seconds) == ("teacher", "teacher", (0, 1), 10.25)
+    assert teacher.spreads["top1"].deviation is not None
+    assert len(teacher.history) == 4
+
+
+def test_failed_and_missing_runs_are_said_to_be_missing(make_comparison: MakeFolder) -> None:
+    def fail(stored: dict[str, Any]) -> None:
+        stored["methods"].append("ipwd")
+        stored["runs"] += [
+            {"method": "ipwd", "seed": 0, "folder": "runs/ipwd-seed0", "state": "failed", "problem": "loss not finite"},
+            {"method": "ipwd", "seed": 1, "folder": "runs/ipwd-seed1", "state": "missing", "problem": None},
+        ]
+
+    folder = make_comparison(change=fail)
+    view = report_view([folder])
+    assert view.comparison is not None
+    assert view.comparison.missing == ["ipwd, seed 0: failed (loss not finite)", "ipwd, seed 1: not run"]
+    assert view.runs[-1].name == "ipwd"
+    assert view.runs[-1].figures is None
+    text = write_comparison_report(folder).read_text(encoding="utf-8")
+    assert "ipwd, seed 0: failed (loss not finite)" in text
+    assert "bkd lies above kd on the tail third." in text
+    assert text.rstrip().endswith("</html>")
+
+
+def test_a_run_whose_folder_is_gone_keeps_its_figures(make_comparison: MakeFolder) -> None:
+    folder = make_comparison()
+    shutil.rmtree(folder / "runs")
+    view = report_view([folder])
+    bkd = view.runs[-1]
+    assert bkd.figures is not None
+    assert bkd.figures["top1"] > 0
+    assert bkd.figures["per_class_recall"] is None
+    assert len(view.problems) == 6
+    assert "its folder 'runs/ce-seed0' is not there" in view.problems[0]
+    assert "</html>" in write_comparison_report(folder).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read"),
+        (b'{"methods": ["kd"', "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[]", "no mapping"),
+        (b"{}", None),
+        (
+            b'{"methods": 3, "seeds": "x", "runs": [1], "figures": [], "differences": {"a": 1}, "statements": 5}',
+            "usable",
+        ),
+        (b'{"methods": ["kd"], "runs": [{"method": "kd", "state": "finished"}], "class_counts": [3, 1]}', "not there"),
+        (b'{"methods": ["kd"], "figures": {"kd": {"top1": {"mean": NaN, "values": []}}}, "class_counts": [3]}', None),
+        (b'{"differences": [{"method": "kd", "figure": "top1", "difference": 1, "interval": [0]}]}', "usable"),
+    ],
+)
+def test_a_damaged_comparison_still_gives_a_page(tmp_path: Path, content: bytes, message: str | None) -> None:
+    (tmp_path / "comparison.json").write_bytes(content)
+    view = report_view([tmp_path])
+    if message:
+        assert any(message in problem for problem in view.problems), view.problems
+    assert "There are no test figures yet." in write_comparison_report(tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:
+    (tmp_path / "comparison.yaml").write_text("name: x\n")
+    assert "no finished run yet" in report_view([tmp_path]).problems[0]
+
+
+def test_folders_that_are_neither_are_told_apart(make_folder: MakeFolder, make_comparison: MakeFolder) -> None:
+    run, comparison = make_folder(), make_comparison()
+    (run.parent / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"neither a run nor a comparison.*Did you mean '.*comparison'"):
+        report_view([run.parent])
+    with pytest.raises(ConfigError, match="is a comparison, which has a page of its own"):
+        report_view([run, comparison])
+    with pytest.raises(ConfigError, match=r"is a file; expected the folder"):
+        report_view([run / "config.yaml"])
+    with pytest.raises(ConfigError, match=r"no folder.*nowhere'.*\n.*neither"):
+        report_view([run.parent / "nowhere", run.parent / "empty"])
