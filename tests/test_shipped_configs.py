@@ -47,14 +47,25 @@ def test_the_published_settings_of_bkd(classes, factor):
 
 
 @pytest.mark.parametrize(
-    ("name", "share", "temperature", "multiplier"),
-    [("mobilenetv2", 0.95, 20, 1), ("shufflenetv2", 0.95, 20, 1), ("resnet18", 0.95, 6, 50)],
+    ("name", "share", "temperature", "multiplier", "batch", "classes"),
+    [
+        ("cifar100-drkd-mobilenetv2", 0.95, 20, 1, 128, 100),
+        ("cifar100-drkd-shufflenetv2", 0.95, 20, 1, 128, 100),
+        ("cifar100-drkd-resnet18", 0.95, 6, 50, 128, 100),
+        ("cifar100-drkd-googlenet", 0.4, 20, 50, 64, 100),
+        ("cifar100-drkd-densenet121", 0.9, 20, 50, 100, 100),
+        ("cifar100-drkd-resnext29", 0.9, 20, 100, 64, 100),
+        ("tiny-imagenet-drkd-resnet18", 0.95, 6, 50, 128, 200),
+    ],
 )
-def test_the_published_settings_of_drkd_converted(name, share, temperature, multiplier):
-    experiment = Experiment.from_mapping(yaml.safe_load(CONFIGS[f"cifar100-drkd-{name}"]))
+def test_the_published_settings_of_drkd_converted(name, share, temperature, multiplier, batch, classes):
+    experiment = Experiment.from_mapping(yaml.safe_load(CONFIGS[name]))
+    assert experiment.student.model.name == name.rpartition("-")[2]
+    assert experiment.training.batch_size == batch
+    assert experiment.training.learning_rate == pytest.approx(0.1 * batch / 128)
     assert experiment.method["temperature"] == temperature
     assert experiment.method["supervised_weight"] == pytest.approx(1 - share)
-    assert experiment.method["distillation_weight"] == pytest.approx(share * multiplier / 100)
+    assert experiment.method["distillation_weight"] == pytest.approx(share * multiplier / classes)
     assert experiment.training.schedule.factors == pytest.approx((0.2, 0.2**2, 0.2**3))
     assert experiment.teacher.model.name == "same"
 

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from torch import nn
 
-from distail.models import mobilenet, resnet_cifar, resnet_large, shufflenet, vgg, wide_resnet
+from distail.models import (
+    densenet,
+    googlenet,
+    mobilenet,
+    resnet_cifar,
+    resnet_large,
+    resnext,
+    shufflenet,
+    vgg,
+    wide_resnet,
+)
 
 # A builder takes num_classes, in_channels and classifier, and of shortcut and image_size what it knows, by keyword.
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -16,6 +26,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **vgg.BUILDERS,
     **mobilenet.BUILDERS,
     **shufflenet.BUILDERS,
+    **googlenet.BUILDERS,
+    **densenet.BUILDERS,
+    **resnext.BUILDERS,
 }
 
 

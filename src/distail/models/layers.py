@@ -26,6 +26,11 @@ def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, stride: int
     return nn.Sequential(*conv_norm(in_channels, out_channels, kernel, stride, groups), nn.ReLU(inplace=True))
 
 
+def norm_relu(channels: int) -> nn.Sequential:
+    """Batch normalisation and a ReLU, for networks that normalise before each convolution."""
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
 class ResidualBlock(nn.Module):
     """relu(branch(x) + shortcut(x)); the shortcut is the identity unless one is given."""
 

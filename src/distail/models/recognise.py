@@ -14,7 +14,7 @@ from distail.models.catalogue import MODELS
 def recognise(state: Mapping[str, Tensor]) -> str | None:
     """The name and options of the network with exactly these names and shapes, or None.
 
-    Builds the catalogue's networks one after another, up to two seconds in all.
+    Builds the catalogue's networks one after another, up to three seconds in all.
 
     >>> from distail.models.catalogue import MODELS
     >>> recognise(MODELS["resnet8"](num_classes=7, in_channels=1, shortcut="pad").state_dict())

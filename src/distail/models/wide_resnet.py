@@ -8,12 +8,8 @@ from functools import partial
 from torch import Tensor, nn
 
 from distail.models.classifiers import create_classifier
-from distail.models.layers import kaiming_fan_out, named
+from distail.models.layers import kaiming_fan_out, named, norm_relu
 from distail.models.network import Network
-
-
-def _norm_relu(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 
 def _conv(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
@@ -25,8 +21,8 @@ class SameWidthBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.activate = _norm_relu(width)
-        self.branch = nn.Sequential(_conv(width, width, 1), *_norm_relu(width), _conv(width, width, 1))
+        self.activate = norm_relu(width)
+        self.branch = nn.Sequential(_conv(width, width, 1), *norm_relu(width), _conv(width, width, 1))
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         worked_NCHW: Tensor = self.branch(self.activate(maps_NCHW))
@@ -38,8 +34,8 @@ class WideningBlock(nn.Module):
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.activate = _norm_relu(in_channels)
-        self.branch = nn.Sequential(_conv(in_channels, width, stride), *_norm_relu(width), _conv(width, width, 1))
+        self.activate = norm_relu(in_channels)
+        self.branch = nn.Sequential(_conv(in_channels, width, stride), *norm_relu(width), _conv(width, width, 1))
         self.shortcut = nn.Conv2d(in_channels, width, 1, stride, bias=False)
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
@@ -62,7 +58,7 @@ def wide_resnet(
             stage.append(SameWidthBlock(width) if channels == width else WideningBlock(channels, width, stride))
             channels = width
         body.add_module(f"stage{number}", stage)
-    body.add_module("activate", _norm_relu(channels))
+    body.add_module("activate", norm_relu(channels))
     network = Network(body, create_classifier(classifier, channels, num_classes))
     kaiming_fan_out(network)
     if isinstance(network.classifier, nn.Linear):
