@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 
 import pytest
 import torch
@@ -14,53 +13,8 @@ from distail.errors import CheckpointError, ConfigError, ModelError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.models.weights import read_metadata
-from distail.training.progress import Silent
 from distail.training.stopping import Interrupted
-
-
-def experiment(folder, method="bkd", **changes):
-    return {
-        "name": "try",
-        "output": str(folder),
-        "data": {"name": "digits", "imbalance_factor": 20, "augment": ["crop"], "validation": 0.1},
-        "teacher": {"model": "same", "training": {"epochs": 2}},
-        "student": "resnet8",
-        "method": method,
-        "training": {"epochs": 2, "batch_size": 128, "learning_rate": 0.05, "schedule": "one-cycle"},
-        "trainer": {"device": "cpu", "checkpoint_every_steps": 3},
-        **changes,
-    }
-
-
-class Killed(Silent):
-    """Stops the process's training at one step of one stage."""
-
-    def __init__(self, stage, step):
-        self.wanted, self.left, self.stage = stage, step, None
-
-    def start(self, stage, epochs, steps_per_epoch, done_steps):
-        self.stage = stage
-
-    def step(self):
-        if self.stage == self.wanted:
-            self.left -= 1
-            if self.left == 0:
-                os.kill(os.getpid(), signal.SIGINT)
-
-
-class Recorder(Silent):
-    def __init__(self):
-        self.messages, self.started = [], []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def start(self, stage, epochs, steps_per_epoch, done_steps):
-        self.started.append((stage, done_steps))
-
-
-def run(config, reporter=None):
-    return distail.run(config, reporter=reporter or Silent())
+from whole_runs import Killed, Recorder, experiment, run
 
 
 @pytest.fixture(scope="module")
@@ -168,27 +122,6 @@ def test_a_stopped_run_ends_with_the_same_files_byte_for_byte(finished, tmp_path
         ("student", 0),
         ("student", 1),
     ]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"method": "ipwd"},
-        {"method": "ipwd", "teacher": "previous_epoch"},
-        {"method": "krdistill"},
-        {"method": "dkd"},
-    ],
-    ids=["ipwd", "ipwd-one-stage", "krdistill", "dkd"],
-)
-def test_methods_with_state_resume_byte_for_byte(tmp_path, changes):
-    options = {"training": {"epochs": 3, "batch_size": 128, "learning_rate": 0.05}}
-    whole = run(experiment(tmp_path / "whole", **options, **changes))
-    for step in (2, 3):
-        with pytest.raises(Interrupted):
-            run(experiment(tmp_path / "parts", **options, **changes), Killed("student", step))
-    parts = run(experiment(tmp_path / "parts", **options, **changes))
-    for name in ("student.safetensors", "predictions.safetensors"):
-        assert (parts.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 def test_one_stage_checkpoints_stay_small(tmp_path):

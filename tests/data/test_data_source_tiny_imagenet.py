@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distail.data.prepare import prepare_data
 from distail.data.sources import load_source
 from distail.errors import DataError
 
@@ -36,6 +37,19 @@ def test_classes_are_in_the_order_of_wnids(tree: Path) -> None:
     assert source.train.images.shape == (12, 3, 64, 64)
     assert source.train.labels.bincount().tolist() == [3, 4, 5]
     assert source.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_its_long_tail_thins_the_classes_in_the_order_of_wnids(tree: Path, write_image: WriteImage) -> None:
+    for wnid in WNIDS:
+        for number in range(10, 20):
+            write_image(tree / "train" / wnid / "images" / f"{wnid}_{number}.JPEG", height=64, width=64)
+    data = prepare_data("tiny-imagenet", root=tree, imbalance_factor=7, image_size=32)
+    # 13, 14 and 15 images: the largest class sets the profile, 15 * 7 ** (-c / 2), and a smaller one keeps what it has.
+    assert data.class_counts == (13, 5, 2)
+    assert data.train.images.shape == (20, 3, 32, 32)
+    assert data.test.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    again = prepare_data("tiny-imagenet", root=tree, imbalance_factor=7, image_size=32)
+    assert data.subset_sha256 == again.subset_sha256
 
 
 def test_the_folder_of_the_archive_is_found_in_the_usual_place(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from torch import nn
 from distail.errors import ModelError
 from distail.models import CosineClassifier, check_model, count_macs, count_parameters, create_model, list_models
 
-# Parameters and MACs for 100 classes and 32x32 colour images, counted on the code that published them (RepDistiller; the last
-# three: DR-KD's).
+# Parameters and MACs for 100 classes and 32x32 colour images, counted on the code that published them:
+# RepDistiller's, the last three on DR-KD's.
 PUBLISHED = {
     "resnet8": (83892, 12507392),
     "resnet20": (278324, 40818944),

@@ -101,6 +101,15 @@ def test_balanced_softmax_is_logit_adjustment_at_tau_one_and_tau_zero_is_ce(batc
 
 @quick
 @given(batches)
+def test_with_equal_counts_every_correction_by_counts_is_ce(batch):
+    call, counts = make_call(batch), [6] * len(batch.counts)
+    plain = call(make_method("ce", counts)).per_sample
+    for entry in ("balanced_softmax", "logit_adjusted", "class_balanced"):
+        torch.testing.assert_close(call(make_method(f"ce with {entry}", counts)).per_sample, plain)
+
+
+@quick
+@given(batches)
 def test_dive_at_exponent_one_with_equal_counts_is_ce_and_kl(batch):
     dive = make_method("dive", [4] * len(batch.counts), exponent=1.0)
     plain = composed(batch, temperature=2.0, supervised_weight=0.5, distillation_weight=0.5)
