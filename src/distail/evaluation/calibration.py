@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distail.evaluation.inputs import row_blocks
+from distail.evaluation.inputs import rows_at_once
 
 BINS = 15
 
@@ -26,7 +26,7 @@ class ReliabilityBin:
 
 def top_confidence(logits_NC: Tensor) -> Tensor:
     """The softmax probability of each row's largest logit, float64 (N,)."""
-    blocks = (rows.double() for rows in row_blocks(logits_NC))
+    blocks = (rows.double() for rows in torch.split(logits_NC, rows_at_once(logits_NC)))
     return torch.cat([torch.exp(rows.amax(1) - rows.logsumexp(1)) for rows in blocks])
 
 

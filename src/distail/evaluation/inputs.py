@@ -13,9 +13,9 @@ from distail.evaluation.groups import checked_counts
 _NUMBERS_AT_ONCE = 4_000_000
 
 
-def row_blocks(logits_NC: Tensor) -> tuple[Tensor, ...]:
-    """The rows in views that each hold about four million numbers, so that what is made of one stays small."""
-    return torch.split(logits_NC, max(1, _NUMBERS_AT_ONCE // max(1, logits_NC.shape[1])))
+def rows_at_once(logits_NC: Tensor) -> int:
+    """How many rows hold about four million numbers: what is made of so many stays small, whatever N and C are."""
+    return max(1, _NUMBERS_AT_ONCE // max(1, logits_NC.shape[1]))
 
 
 def checked_predictions(
@@ -56,7 +56,9 @@ def _shape_problems(logits: Tensor, target: Tensor) -> list[str]:
 
 
 def _logit_problems(logits_NC: Tensor) -> list[str]:
-    bad_row_N = torch.cat([~torch.isfinite(rows).all(dim=1) for rows in row_blocks(logits_NC)])
+    bad_row_N = torch.cat(
+        [~torch.isfinite(rows).all(dim=1) for rows in torch.split(logits_NC, rows_at_once(logits_NC))]
+    )
     if not bad_row_N.any():
         return []
     return [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import DataError
-from distail.evaluation.inputs import row_blocks
+from distail.evaluation.inputs import rows_at_once
 from distail.evaluation.metrics import group_means
 
 QUARTERS = ("most", "second", "third", "least")
@@ -17,7 +17,7 @@ QUARTERS = ("most", "second", "third", "least")
 def mean_probability(logits_NC: Tensor) -> Tensor:
     """The teacher's mean probability of each class over a data set: (N, C) logits to (C,) float64 summing to 1."""
     total_C = torch.zeros(logits_NC.shape[1], dtype=torch.float64)
-    for rows in row_blocks(logits_NC.detach().cpu()):
+    for rows in torch.split(logits_NC.detach().cpu(), rows_at_once(logits_NC)):
         total_C += rows.double().softmax(1).sum(0)
     return total_C / len(logits_NC)
 
