@@ -264,11 +264,6 @@ def test_a_method_without_its_teacher_is_a_clear_error(tmp_path):
         run(experiment(tmp_path / "run", teacher=None))
 
 
-def test_stored_views_are_refused_rather_than_ignored(tmp_path):
-    with pytest.raises(ConfigError, match=r"teacher\.views: 4 stored views are not available yet"):
-        run(experiment(tmp_path / "run", teacher={"model": "same", "views": 4}))
-
-
 def test_a_teacher_of_other_classes_is_refused(finished, tmp_path):
     from safetensors.torch import save_file
 

@@ -103,6 +103,7 @@ class Teacher(Section):
     """By default what the method's own paper trains its teacher with: `ce` but for `dive`."""
     checkpoint: Path | None = None
     views: Annotated[int, Field(ge=0)] = 0
+    """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image."""
     training: dict[str, Any] = {}
 
     @property
@@ -125,6 +126,8 @@ class Trainer(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_every_steps: Count = 200
     compile: bool = False
+    cache_limit_mb: Annotated[int, Field(ge=0)] = 2048
+    """Teacher outputs for stored views: of more megabytes than this they lie in a memory-mapped file, not in memory."""
 
 
 class Experiment(Section):

@@ -30,6 +30,7 @@ from distail.training.machine import Machine, choose_machine
 from distail.training.predict import EVALUATION_BATCH, predict
 from distail.training.progress import Reporter, default_reporter
 from distail.training.step import frozen
+from distail.training.teacher_cache import TeacherCache
 
 
 def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Reporter | None = None) -> Result:
@@ -176,6 +177,7 @@ class _Run:
         history: History,
     ) -> Fitted:
         options, seed = self.experiment.data, int(stream_key(stage, self.experiment.seed)) >> 1
+        stored_views = self.experiment.teacher.views if teacher and self.experiment.teacher else 0
         batches = ImageBatches(
             data.train,
             batch_size=training.batch_size,
@@ -185,6 +187,7 @@ class _Run:
             sampler=options.sampler,
             num_classes=len(data.class_names),
             seed=seed,
+            views=stored_views,
             device=machine.device,
             channels_last=machine.channels_last,
             rank=machine.rank,
@@ -210,13 +213,24 @@ class _Run:
                 rank=machine.rank,
                 world_size=machine.world_size,
             )
-            method.prepare((listen(batch.images), batch.labels) for batch in batches)
+            method.prepare((listen(batch), batch.labels) for batch in batches)
+
+        cache = None
+        if listen and stored_views:
+            cache = TeacherCache(
+                listen,
+                batches,
+                machine,
+                features=method.needs.teacher_features,
+                limit_mb=self.experiment.trainer.cache_limit_mb,
+                folder=self.folder.path,
+            )
 
         return fit(
             Stage(
                 name=stage,
                 student=network,
-                teacher=listen,
+                teacher=cache or listen,
                 method=method.to(machine.device),
                 batches=batches,
                 validate=validate if data.validation else None,
@@ -226,6 +240,7 @@ class _Run:
                 compile=self.experiment.trainer.compile,
                 data_sha256=data.subset_sha256,
                 prepare=prepare if method.needs.class_means else None,
+                fill=cache.fill if cache else None,
             ),
             CheckpointFolder(self.folder.checkpoints(stage), self.reporter.message),
             history,

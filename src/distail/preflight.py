@@ -53,8 +53,11 @@ def check(experiment: Experiment) -> None:
         model = teacher_model(experiment)
         collect("teacher.model", lambda: _look_up(model, teacher.classifier))
         collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
-    if teacher is not None and teacher.views:
-        problems.append(f"teacher.views: {teacher.views} stored views are not available yet; 0 runs the teacher live")
+    if teacher is not None and teacher.is_previous_epoch and teacher.views:
+        problems.append(
+            f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
+            "stored; expected 0"
+        )
     trainer = experiment.trainer
     collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1))
     paths = {

@@ -1,14 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
-from distail.data.augment import apply_augmentation, draw_augmentation, normalise
+from distail.data.augment import apply_augmentation, draw_augmentation, draw_views, normalise
 from distail.data.batches import Batch, ImageBatches, evaluation_batches
 from distail.data.images import LabelledImages
-from distail.data.samplers import epoch_order
+from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -21,7 +21,11 @@ def batches_of(data: LabelledImages, **options: object) -> ImageBatches:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return all(torch.equal(left, right) for left, right in zip(one, other, strict=True))
+    return all(left is right is None or torch.equal(left, right) for left, right in zip(one, other, strict=True))
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    return Batch(*(None if tensors[0] is None else torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
 @pytest.mark.parametrize("augment", [[], ["crop"], ["flip"], ["crop", "flip"], ["crop", "flip", "rotate"]])
@@ -71,16 +75,63 @@ def test_epochs_and_seeds_differ(random_images: MakeImages) -> None:
 
 @pytest.mark.parametrize("world_size", [2, 3, 8, 11])
 @pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("views", [0, 2])
 def test_slices_of_all_ranks_are_the_global_batch(
-    random_images: MakeImages, world_size: int, channels_last: bool
+    random_images: MakeImages, world_size: int, channels_last: bool, views: int
 ) -> None:
     data = random_images(19)
-    options = {"augment": ["crop", "flip"], "channels_last": channels_last}
+    options = {"augment": ["crop", "flip"], "channels_last": channels_last, "views": views}
     ranks = [batches_of(data, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
     for whole, *parts in zip(batches_of(data, **options).epoch(1), *(rank.epoch(1) for rank in ranks), strict=True):
         sizes = [len(part.labels) for part in parts]
         assert max(sizes) - min(sizes) <= 1
-        assert same(whole, Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))))
+        assert same(whole, joined(parts))
+
+
+@pytest.mark.parametrize("augment", [[], ["crop"], ["crop", "flip"]])
+@pytest.mark.parametrize("sampler", ["instance", "class_balanced"])
+def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(
+    random_images: MakeImages, augment: list[str], sampler: str
+) -> None:
+    data = random_images(21, height=8, width=16)
+    batches = batches_of(data, augment=augment, seed=4, views=3, sampler=sampler)
+    order = epoch_order(sampler, data.labels, 3, 4, 5)
+    views = epoch_views(order, 3, 4, 5)
+    for step, batch in enumerate(batches.epoch(5)):
+        part = slice(step * 8, step * 8 + 8)
+        draws = draw_views(augment, order[part], views[part], 4)
+        expected = normalise(apply_augmentation(data.images[order[part]], draws), MEAN, STD)
+        assert torch.equal(batch.index, order[part])
+        assert torch.equal(batch.view, views[part])
+        torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("world_size", [1, 2, 5])
+def test_every_view_holds_the_very_pixels_that_training_shows(
+    random_images: MakeImages, world_size: int, channels_last: bool
+) -> None:
+    data = random_images(13)
+    options = {"augment": ["crop", "flip"], "views": 3, "channels_last": channels_last}
+    ranks = [batches_of(data, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
+    parts = [part for parts in zip(*(rank.every_view(6) for rank in ranks), strict=True) for part in parts]
+    stored = joined([part for part in parts if len(part.labels)])
+    assert torch.equal(stored.view * 13 + stored.index, torch.arange(39))
+    for epoch in range(4):
+        for batch in batches_of(data, **options).epoch(epoch):
+            row = batch.view * 13 + batch.index
+            assert torch.equal(stored.images[row], batch.images)
+            assert torch.equal(stored.labels[row], batch.labels)
+
+
+def test_views_change_no_order_and_can_be_entered_at_any_step(random_images: MakeImages) -> None:
+    data = random_images(21)
+    whole = list(batches_of(data, augment=["crop"], views=2).epoch(3))
+    live = list(batches_of(data, augment=["crop"]).epoch(3))
+    assert all(torch.equal(one.index, other.index) for one, other in zip(whole, live, strict=True))
+    assert all(batch.view is None for batch in live)
+    rest = list(batches_of(data, augment=["crop"], views=2).epoch(3, 1))
+    assert all(same(one, other) for one, other in zip(whole[1:], rest, strict=True))
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 5])
@@ -89,11 +140,9 @@ def test_evaluation_is_in_order(random_images: MakeImages, world_size: int, chan
     data = random_images(11)
     options = {"batch_size": 4, "mean": MEAN, "std": STD, "channels_last": channels_last}
     ranks = [list(evaluation_batches(data, rank=rank, world_size=world_size, **options)) for rank in range(world_size)]
-    together = [
-        Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True))) for parts in zip(*ranks, strict=True)
-    ]
+    together = [joined(parts) for parts in zip(*ranks, strict=True)]
     assert [len(batch.labels) for batch in together] == [4, 4, 3]
-    whole = Batch(*(torch.cat(tensors) for tensors in zip(*together, strict=True)))
+    whole = joined(together)
     assert torch.equal(whole.index, torch.arange(11))
     assert torch.equal(whole.labels, data.labels)
     assert torch.equal(whole.images, normalise(data.images, MEAN, STD))
@@ -124,6 +173,7 @@ def test_one_batch_larger_than_the_data(random_images: MakeImages) -> None:
         ({"sampler": "balanced"}, "unknown sampler 'balanced'. Did you mean 'class_balanced'"),
         ({"augment": ["crp"]}, "unknown augmentation 'crp'"),
         ({"rank": 2, "world_size": 2}, "rank is 2 of 2"),
+        ({"views": -1}, "views is -1; expected at least 0"),
         ({"mean": (0.5,), "std": (0.5, 0.5)}, "1 means but 2 deviations"),
     ],
 )
@@ -141,9 +191,12 @@ def test_bad_arguments_of_evaluation_are_raised_at_once(random_images: MakeImage
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_a_gpu_gives_the_same_and_the_host_never_waits(random_images: MakeImages, channels_last: bool) -> None:
+@pytest.mark.parametrize("views", [0, 2])
+def test_a_gpu_gives_the_same_and_the_host_never_waits(
+    random_images: MakeImages, channels_last: bool, views: int
+) -> None:
     data = random_images(30, height=32, width=32)
-    options = {"augment": ["crop", "flip"], "channels_last": channels_last}
+    options = {"augment": ["crop", "flip"], "channels_last": channels_last, "views": views}
     on_cpu = list(batches_of(data, **options).epoch(1))
     epoch = batches_of(data, device="cuda", **options).epoch(1)
     on_gpu = [next(epoch)]

@@ -55,7 +55,7 @@ def stage(method="kd", *, teacher=True, validate=None, machine=CPU, **training):
 
     def listen(batch):
         with torch.no_grad():
-            return teacher_network(batch)
+            return teacher_network(batch.images)
 
     return Stage(
         name="student",
@@ -296,7 +296,7 @@ def test_a_loss_that_is_not_finite_stops_says_where_and_keeps_the_last_good_chec
 
 def test_a_teacher_that_is_not_finite_is_named(tmp_path):
     def broken(batch):
-        return Outputs(torch.full((len(batch), 3), float("nan")), None)
+        return Outputs(torch.full((len(batch.labels), 3), float("nan")), None)
 
     with pytest.raises(TrainingError, match="the teacher's logits are not finite at step 0"):
         train(replace(stage(), teacher=broken), tmp_path)

@@ -8,20 +8,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distail.data.augment import apply_named, augmentation_names, draw_augmentation
+from distail.data.augment import Draws, apply_named, augmentation_names, draw_augmentation, draw_views
 from distail.data.images import LabelledImages
 from distail.data.normalisation import Normalisation
-from distail.data.samplers import SAMPLERS, epoch_order
+from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.data.transforms import as_images, as_pixels, crop_pixels
 from distail.errors import DataError, unknown_name
 
 
 class Batch(NamedTuple):
-    """``index`` (B,) int64 rows of the data set, ``images`` (B, channels, H, W) normalised, ``labels`` (B,) int64."""
+    """``index`` (B,) int64 rows of the data set, ``images`` (B, channels, H, W) normalised, ``labels`` (B,) int64.
+
+    ``view`` (B,) int64 says which stored view of its sample each image is; None where views are drawn afresh.
+    """
 
     index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
     images: Tensor
     labels: Tensor
+    view: Tensor | None = None
 
 
 class ImageBatches:
@@ -30,6 +34,9 @@ class ImageBatches:
     ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept. Each rank yields its
     contiguous slice of the same global batch: the slices of all ranks side by side are what one process would yield.
     Where the last batch has fewer images than there are ranks, some slices are empty: all ranks take the same steps.
+
+    With ``views`` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
+    whatever is known of every view (``every_view``) is then known of every image that training shows.
 
     Raises ``DataError`` for unknown samplers and augmentations, an empty data set, and sizes or ranks out of range.
 
@@ -50,12 +57,15 @@ class ImageBatches:
         sampler: str = "instance",
         num_classes: int,
         seed: int,
+        views: int = 0,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
         _check_sizes(data, batch_size, rank, world_size)
+        if views < 0:
+            raise DataError(f"views is {views}; expected at least 0")
         if sampler not in SAMPLERS:
             raise DataError(unknown_name("sampler", sampler, SAMPLERS))
         self._augment = augmentation_names(augment)
@@ -69,24 +79,56 @@ class ImageBatches:
         self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
         self._device = torch.device(device)
         self._rank, self._world_size = rank, world_size
+        self.views = views
         self.num_images = len(data)
         self.steps_per_epoch = -(-len(data) // batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
         order_N = epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
-        order_N = order_N.to(self._device)
+        view_N = epoch_views(order_N, self.views, self._seed, epoch) if self.views else None
         for step in range(first_step, self.steps_per_epoch):
-            index_G = order_N[step * self._batch_size : (step + 1) * self._batch_size]
+            whole = slice(step * self._batch_size, (step + 1) * self._batch_size)
+            index_G = order_N[whole]
             mine = _slice_of_rank(len(index_G), self._rank, self._world_size)
-            draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine].to(self._device)
-            index_B = index_G[mine]
-            if self._crops:
-                pixels = crop_pixels(self._pixels, index_B, draws.of("crop"), self._height, self._width)
+            if view_N is None:
+                draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine]
+                yield self._batch(index_G[mine], draws)
             else:
-                pixels = self._pixels.index_select(0, index_B)
-            images = apply_named(as_images(pixels), draws, self._after_crop)
-            yield Batch(index_B, self._normalise(images), self._labels.index_select(0, index_B))
+                yield self._view_batch(index_G[mine], view_N[whole][mine])
+
+    def every_view(self, batch_size: int) -> Iterator[Batch]:
+        """Every stored view of every image, ``views * num_images`` rows: view 0 of all images in order, then view 1.
+
+        >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
+        >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
+        >>> [(batch.index.tolist(), batch.view.tolist()) for batch in batches.every_view(3)]
+        [([0, 1, 0], [0, 0, 1]), ([1], [1])]
+        """
+        rows = self.views * self.num_images
+        for first in range(0, rows, batch_size):
+            mine = _slice_of_rank(min(batch_size, rows - first), self._rank, self._world_size)
+            row_B = torch.arange(first + mine.start, first + mine.stop)
+            yield self._view_batch(row_B % self.num_images, row_B // self.num_images)
+
+    def _view_batch(self, index_B: Tensor, view_B: Tensor) -> Batch:
+        batch = self._batch(index_B, draw_views(self._augment, index_B, view_B, self._seed))
+        return batch._replace(view=self._on_device(view_B))
+
+    def _batch(self, index_B: Tensor, draws: Draws) -> Batch:
+        index_B, draws = self._on_device(index_B), draws.to(self._device)
+        if self._crops:
+            pixels = crop_pixels(self._pixels, index_B, draws.of("crop"), self._height, self._width)
+        else:
+            pixels = self._pixels.index_select(0, index_B)
+        images = apply_named(as_images(pixels), draws, self._after_crop)
+        return Batch(index_B, self._normalise(images), self._labels.index_select(0, index_B))
+
+    def _on_device(self, numbers_B: Tensor) -> Tensor:
+        """To a GPU from pinned memory, so that the host does not wait."""
+        if self._device.type == "cuda":
+            return numbers_B.pin_memory().to(self._device, non_blocking=True)
+        return numbers_B.to(self._device)
 
 
 def evaluation_batches(

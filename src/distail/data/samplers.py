@@ -1,4 +1,4 @@
-"""Which images an epoch shows, and in which order."""
+"""Which images an epoch shows, in which order, and which stored view of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.seeding import random_permutation, random_units, stream_key
+from distail.data.seeding import random_bits, random_permutation, random_units, stream_key
 from distail.errors import DataError, unknown_name
 
 Order = Callable[[NDArray[np.int64], int, np.uint64], NDArray[np.int64]]
@@ -54,3 +54,26 @@ def epoch_order(sampler: str, labels_N: Tensor, num_classes: int, seed: int, epo
         raise DataError(unknown_name("sampler", sampler, SAMPLERS))
     key = stream_key(f"order-{sampler}", seed, epoch)
     return torch.from_numpy(SAMPLERS[sampler](labels_N.cpu().numpy(), num_classes, key))
+
+
+def epoch_views(order_N: Tensor, views: int, seed: int, epoch: int) -> Tensor:
+    """Which of its ``views`` stored views each draw (N,) of an epoch's order shows: (N,) int64, a pure function.
+
+    A sample starts at a view of its own and goes on to the next one every epoch, so that ``views`` epochs show it each
+    once; where a sampler draws a sample several times in an epoch, the further draws show the views that follow.
+
+    >>> [epoch_views(torch.tensor([5, 5]), 3, seed=0, epoch=epoch).tolist() for epoch in range(3)]
+    [[1, 2], [2, 0], [0, 1]]
+    """
+    samples_N = order_N.cpu().numpy()
+    first_N = (random_bits(stream_key("first-view", seed), samples_N) % np.uint64(views)).astype(np.int64)
+    return torch.from_numpy((first_N + epoch + _drawn_before(samples_N)) % views)
+
+
+def _drawn_before(samples_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often each draw's sample was drawn earlier in the same order."""
+    by_sample_N = np.argsort(samples_N, kind="stable")
+    sorted_N = samples_N[by_sample_N]
+    before_N = np.empty_like(by_sample_N)
+    before_N[by_sample_N] = np.arange(len(samples_N)) - np.searchsorted(sorted_N, sorted_N)
+    return before_N

@@ -50,6 +50,8 @@ class Stage:
     """What the checkpoints were trained on must be what the rest is trained on."""
     prepare: Callable[[], None] | None = None
     """What the method must see before its first step; a resumed method has it in its state."""
+    fill: Callable[[Reporter], None] | None = None
+    """What must be done before the first step of every start, resumed or not."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,15 @@ class _Trainer:
     def run(self, request: StopRequest) -> None:
         stage = self.stage
         self.clock = time.perf_counter()
+        steps = stage.batches.steps_per_epoch
         with request.at_once():
             self._resume()
             if stage.machine.is_main:
                 self.history.rewind(stage.name, self.state.history)
+            if stage.fill is not None and self.state.step < steps * stage.training.epochs:
+                stage.fill(self.reporter)
             forward = _wrapped(self.step_module, stage)
-        steps = stage.batches.steps_per_epoch
+        self._note_time(of_an_epoch=False)
         self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
         stage.student.train()
         if len(self.state.history) < self.state.step // steps:  # stopped while it was validated
@@ -153,7 +158,7 @@ class _Trainer:
         torch.manual_seed(int(stream_key("step", stage.seed, state.step)) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
-        teacher = stage.teacher(batch.images) if stage.teacher is not None else None
+        teacher = stage.teacher(batch) if stage.teacher is not None else None
         terms = forward(batch.images, batch.labels, batch.index, teacher)
         self.optimizer.zero_grad(set_to_none=True)
         self._watch(terms, teacher)
@@ -261,10 +266,11 @@ class _Trainer:
         if stage.method.needs.memory:
             self.memories.keep(self.checkpoints.steps())
 
-    def _note_time(self) -> None:
+    def _note_time(self, *, of_an_epoch: bool = True) -> None:
         now = time.perf_counter()
         self.state.seconds += now - self.clock
-        self.state.epoch_seconds += now - self.clock
+        if of_an_epoch:
+            self.state.epoch_seconds += now - self.clock
         self.clock = now
 
 

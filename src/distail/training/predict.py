@@ -33,8 +33,8 @@ def predict(
     was_training = network.training
     network.eval()
     with torch.inference_mode(), machine.autocast():
-        for index_B, images, _ in batches:
-            if len(index_B):
-                logits_NC[index_B] = network(images).logits.float()
+        for batch in batches:
+            if len(batch.index):
+                logits_NC[batch.index] = network(batch.images).logits.float()
     network.train(was_training)
     return machine.sum_over_processes(logits_NC).cpu()

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from distail.data.batches import Batch
 from distail.models.outputs import Outputs
 from distail.objective.method import Method, Terms
 from distail.training.machine import Machine
 
-Teacher = Callable[[Tensor], Outputs]
+Teacher = Callable[[Batch], Outputs]
+"""What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
 
 
 class TrainingStep(nn.Module):
@@ -34,9 +36,9 @@ def frozen(network: nn.Module, machine: Machine) -> Teacher:
     """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors."""
     network.eval().requires_grad_(False)
 
-    def teacher(images: Tensor) -> Outputs:
+    def teacher(batch: Batch) -> Outputs:
         with torch.inference_mode(), machine.autocast():
-            outputs: Outputs = network(images)
+            outputs: Outputs = network(batch.images)
         # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
         features = None if outputs.features is None else outputs.features.clone()
         return Outputs(outputs.logits.clone(), features)

@@ -1,0 +1,110 @@
+"""What a teacher says of every stored view of every image: asked once, then looked up."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distail.data.batches import Batch, ImageBatches
+from distail.errors import TrainingError
+from distail.models.outputs import Outputs
+from distail.training.machine import Machine
+from distail.training.progress import Reporter
+from distail.training.step import Teacher
+
+STAGE = "teacher's views"
+# Fixed, since the size of a batch decides the last bits: a cache that is filled again holds the same ones.
+FILL_BATCH = 512
+MEGABYTE = 2**20
+
+
+class TeacherCache:
+    """A `Teacher` that answers from one array: a row of logits (and features) for each view of each image.
+
+    Rows keep the number format of the teacher's answers (bfloat16 where it runs in bf16, else float32): nothing is
+    rounded. The array lies on the training device; one of more than `limit_mb` megabytes (of 2**20 bytes) is a single
+    memory-mapped file in `folder`, without a name and gone when the process ends, however it ends.
+
+    Nothing is kept from one start of a run to the next, since `fill` gives the same bits again. Distributed, each
+    process asks for its share and then holds every row: an image may be in anyone's part of a batch.
+
+    Args:
+        teacher: the live teacher.
+        batches: what training shows, with `views` above 0.
+        features: keep the features too.
+        limit_mb: the largest array that is held in memory.
+        folder: where a larger one goes.
+    """
+
+    def __init__(
+        self, teacher: Teacher, batches: ImageBatches, machine: Machine, *, features: bool, limit_mb: int, folder: Path
+    ) -> None:
+        self._teacher, self._batches, self._machine = teacher, batches, machine
+        self._features, self._limit_mb, self._folder = features, limit_mb, folder
+        self._classes = 0
+        self._rows_RW = torch.empty(0)
+
+    def fill(self, reporter: Reporter) -> None:
+        """Ask the teacher about every view.
+
+        Raises:
+            TrainingError: the disk has no room for the memory-mapped file.
+        """
+        batches = self._batches
+        count = batches.views * batches.num_images
+        reporter.message(f"teacher: storing what it says of {batches.views} views of each training image")
+        reporter.start(STAGE, 1, -(-count // FILL_BATCH), 0)
+        for step, batch in enumerate(batches.every_view(FILL_BATCH)):
+            answers_BW = self._answers(batch)
+            first = step * FILL_BATCH
+            if first == 0:
+                self._rows_RW = self._allocate(count, answers_BW)
+            # float32 holds both formats exactly, and every communication library can add it up.
+            block_FW = answers_BW.new_zeros((min(FILL_BATCH, count - first), answers_BW.shape[1]), dtype=torch.float32)
+            block_FW[self._row_of(batch) - first] = answers_BW.float()
+            self._rows_RW[first : first + len(block_FW)] = self._machine.sum_over_processes(block_FW)
+            reporter.step()
+        reporter.finish()
+
+    def __call__(self, batch: Batch) -> Outputs:
+        """The stored outputs of a batch: (B, C) logits and, where kept, (B, D) features, as new tensors."""
+        rows_RW = self._rows_RW
+        answers_BW = rows_RW.index_select(0, self._row_of(batch).to(rows_RW.device))
+        if answers_BW.device != self._machine.device:
+            answers_BW = answers_BW.pin_memory().to(self._machine.device, non_blocking=True)
+        features_BD = answers_BW[:, self._classes :] if self._features else None
+        return Outputs(answers_BW[:, : self._classes], features_BD)
+
+    def _row_of(self, batch: Batch) -> Tensor:
+        assert batch.view is not None, "the batches that train are those that the cache was filled from"
+        return batch.view * self._batches.num_images + batch.index
+
+    def _answers(self, batch: Batch) -> Tensor:
+        outputs = self._teacher(batch)
+        self._classes = outputs.logits.shape[1]
+        if not self._features:
+            return outputs.logits
+        assert outputs.features is not None, "a tapped network gives its features"
+        return torch.cat([outputs.logits, outputs.features], dim=1)
+
+    def _allocate(self, count: int, example_BW: Tensor) -> Tensor:
+        shape, dtype = (count, example_BW.shape[1]), example_BW.dtype
+        size = shape[0] * shape[1] * example_BW.element_size()
+        if size <= self._limit_mb * MEGABYTE:
+            return torch.empty(shape, dtype=dtype, device=self._machine.device)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views-") as file:
+                # A mapped page that the disk has no room for would kill the process: all of them are taken at once.
+                os.posix_fallocate(file.fileno(), 0, size)
+                return torch.from_file(file.name, shared=True, size=shape[0] * shape[1], dtype=dtype).view(shape)
+        except OSError as error:
+            raise TrainingError(
+                f"the teacher's outputs for {self._batches.views} views take {size / MEGABYTE:,.0f} MB, more than "
+                f"trainer.cache_limit_mb: {self._limit_mb}, and {str(self._folder)!r} cannot hold them: "
+                f"{error.strerror or error}. Lower teacher.views, or raise trainer.cache_limit_mb"
+            ) from None

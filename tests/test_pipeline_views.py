@@ -1,0 +1,131 @@
+"""Whole runs whose teacher is asked once about each stored view: same results however they are stored or stopped."""
+
+import json
+import math
+import os
+import signal
+
+import pytest
+
+import distail
+from distail.errors import ConfigError
+from distail.training.progress import Silent
+from distail.training.stopping import Interrupted
+from distail.training.teacher_cache import STAGE
+
+
+def experiment(folder, method="bkd", *, checkpoint=None, views=2, trainer=None, epochs=3):
+    return {
+        "name": "views",
+        "output": str(folder),
+        "data": {"name": "digits", "imbalance_factor": 20, "augment": ["crop"], "validation": 0},
+        "teacher": {
+            "model": "resnet8",
+            "views": views,
+            "checkpoint": checkpoint and str(checkpoint),
+            "training": {"epochs": 1},
+        },
+        "student": "resnet8",
+        "method": method,
+        "training": {"epochs": epochs, "batch_size": 256, "learning_rate": 0.05},
+        "trainer": {"device": "cpu", "checkpoint_every_steps": 2, **(trainer or {})},
+    }
+
+
+def run(config, reporter=None):
+    return distail.run(config, reporter=reporter or Silent())
+
+
+class StopAfter(Silent):
+    """Sends this process Ctrl-C after some steps of one stage; keeps the names of the stages."""
+
+    def __init__(self, stage, steps):
+        self.wanted, self.left, self.stages = stage, steps, []
+
+    def start(self, stage, epochs, steps_per_epoch, done_steps):
+        self.stages.append(stage)
+
+    def step(self):
+        if self.stages[-1] == self.wanted:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run(experiment(tmp_path_factory.mktemp("views") / "run")).folder
+
+
+@pytest.fixture(scope="module")
+def teacher(whole):
+    return whole / "teacher.safetensors"
+
+
+def student(folder):
+    return (folder / "student.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("limit_mb", [2048, 0], ids=["in memory", "memory-mapped"])
+def test_the_same_run_however_its_views_are_stored(whole, tmp_path, limit_mb):
+    again = run(experiment(tmp_path / "run", trainer={"cache_limit_mb": limit_mb}))
+    assert student(again.folder) == student(whole)
+    assert not [path for path in again.folder.iterdir() if "views" in path.name]
+
+
+def test_the_number_of_views_matters(whole, teacher, tmp_path):
+    students = {
+        views: student(run(experiment(tmp_path / str(views), checkpoint=teacher, views=views)).folder)
+        for views in (0, 1)
+    }
+    assert len({student(whole), *students.values()}) == 3
+
+
+def test_stopped_while_filling_and_while_training_it_ends_with_the_same_bytes(whole, tmp_path):
+    for stage, steps in ((STAGE, 2), ("student", 1), ("student", 3), (STAGE, 1)):
+        watching = StopAfter(stage, steps)
+        with pytest.raises(Interrupted):
+            run(experiment(tmp_path / "run"), watching)
+        assert watching.stages[-1] == stage
+    resumed = StopAfter(None, 1)
+    assert student(run(experiment(tmp_path / "run"), resumed).folder) == student(whole)
+    assert resumed.stages == ["teacher", STAGE, "student"]
+
+
+def test_a_student_that_is_done_asks_the_teacher_nothing(whole, tmp_path):
+    folder, images = tmp_path / "run", sum(json.loads((whole / "result.json").read_text())["class_counts"])
+    with pytest.raises(Interrupted):
+        run(experiment(folder), StopAfter("student", 3 * math.ceil(images / 256)))
+    watching = StopAfter(None, 1)
+    assert student(run(experiment(folder), watching).folder) == student(whole)
+    assert watching.stages == ["teacher", "student"]
+
+
+@pytest.mark.parametrize("method", sorted(name for name in distail.list_methods() if name not in ("ce", "bkd")))
+def test_every_method_that_listens_to_a_teacher_runs_with_views(teacher, tmp_path, method):
+    config = experiment(tmp_path / "whole", method, checkpoint=teacher, epochs=1)
+    first = run(config)
+    assert 0 <= first.student["top1"] <= 100
+    config["output"] = str(tmp_path / "parts")
+    with pytest.raises(Interrupted):
+        run(config, StopAfter("student", 2))
+    assert student(run(config).folder) == student(first.folder)
+
+
+def test_a_method_without_a_teacher_stores_nothing(tmp_path):
+    watching = StopAfter(None, 1)
+    run(experiment(tmp_path / "run", "ce", epochs=1), watching)
+    assert watching.stages == ["student"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"model": "previous_epoch", "views": 4}, r"teacher\.views: 4, but teacher: previous_epoch has no network"),
+        ({"model": None, "views": 4}, r"teacher\.model: "),
+        ({"model": "same", "views": -1}, r"teacher\.views: .*greater than or equal to 0"),
+    ],
+)
+def test_views_without_a_network_to_store_are_refused(tmp_path, teacher, message):
+    with pytest.raises(ConfigError, match=message):
+        run({**experiment(tmp_path / "run", "ipwd"), "teacher": teacher})
