@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -300,6 +301,20 @@ def test_a_teacher_that_is_not_finite_is_named(tmp_path):
 
     with pytest.raises(TrainingError, match="the teacher's logits are not finite at step 0"):
         train(replace(stage(), teacher=broken), tmp_path)
+
+
+def test_what_is_filled_before_the_first_step_counts_for_the_stage_and_for_no_epoch(tmp_path):
+    calls = []
+
+    def fill(reporter):
+        calls.append(reporter)
+        time.sleep(1.0)
+
+    filled = train(replace(stage(epochs=1), fill=fill), tmp_path)
+    assert filled.seconds >= 1.0 + filled.history[0]["seconds"] - 0.01
+    assert len(calls) == 1
+    train(replace(stage(epochs=1), fill=fill), tmp_path)
+    assert len(calls) == 1
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):

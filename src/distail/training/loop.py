@@ -115,8 +115,8 @@ class _Trainer:
                 self.history.rewind(stage.name, self.state.history)
             if stage.fill is not None and self.state.step < steps * stage.training.epochs:
                 stage.fill(self.reporter)
+                self._note_time(of_an_epoch=False)
             forward = _wrapped(self.step_module, stage)
-        self._note_time(of_an_epoch=False)
         self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
         stage.student.train()
         if len(self.state.history) < self.state.step // steps:  # stopped while it was validated
