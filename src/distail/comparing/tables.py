@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail import files
-from distail.comparing.figures import MAIN, RULES, TITLES, plain, signed
+from distail.comparing.figures import RULES, TITLES, plain, signed
 from distail.comparing.statements import verdict
 from distail.report.table import NO_CLASS, PROTOCOL
 
@@ -54,22 +54,18 @@ def write_tables(folder: Path, content: Content) -> list[Path]:
 
 
 def print_tables(content: Content, console: Console) -> None:
-    """The main figures, their differences and the sentences; the files have the rest."""
+    """The main figures and the sentences; the files have the rest."""
+    from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
-    for title, (header, *rows) in (
-        (content["name"], figure_cells(content, ON_A_TERMINAL)),
-        (f"against {content['baseline']}", difference_cells(content, MAIN)),
-    ):
-        if not rows:
-            continue
-        table = Table(title=escape(title))
-        for i, name in enumerate(header):
-            table.add_column(escape(name), justify="left" if i == 0 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table)
+    header, *rows = figure_cells(content, ON_A_TERMINAL)
+    table = Table(title=escape(content["name"]), box=SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
     console.print(f"{CAPTION}; {RULES[0]}.", highlight=False, style="dim")
     for sentence in content["statements"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
