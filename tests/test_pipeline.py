@@ -1,7 +1,6 @@
 """Whole runs on digits: what they leave, and that nothing is lost when they stop."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -9,7 +8,7 @@ from safetensors.torch import load_file
 
 import distail
 from distail.config import Experiment
-from distail.errors import CheckpointError, ConfigError, ModelError
+from distail.errors import ConfigError, ModelError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.models.weights import read_metadata
@@ -223,22 +222,6 @@ def test_a_folder_of_another_experiment_is_refused_with_every_difference(finishe
 def test_the_trainer_section_may_change_between_starts(finished):
     again = run(experiment(finished.folder, trainer={"device": "cpu", "checkpoint_every_steps": 50}))
     assert again.figures == finished.figures
-
-
-def test_a_folder_in_use_says_by_whom(finished, tmp_path):
-    from distail.run_folder import RunFolder
-
-    folder = RunFolder(tmp_path / "run")
-    with folder.locked(), pytest.raises(ConfigError, match=rf"in use by process {os.getpid()} on "):
-        run(experiment(tmp_path / "run"))
-
-
-def test_a_damaged_result_is_not_taken_for_a_finished_run(finished, tmp_path):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "result.json").write_text("{")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        run(experiment(folder))
 
 
 def test_every_problem_with_methods_networks_and_files_is_told_before_images_are_read(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # Older releases of typer use click, newer ones a copy of it within typer: this is the base of either's errors.
 USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -50,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # how rich leaves when nobody reads what it prints
+            return DONE
+        raise
     except BaseException as error:
         return _unexpected(error)
     return DONE
@@ -96,61 +102,6 @@ def run(
     from distail.show import print_run
 
     print_run(run_experiment(Experiment.from_yaml(config, overrides or [])).folder, _console())
-
-
-@app.command()
-def compare(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")
-    ] = None,
-    methods: Annotated[
-        str,
-        typer.Option(
-            help="A YAML list or file: names, or labelled methods, as in 'kd, warm: {name: kd, temperature: 8}'."
-        ),
-    ] = "ce,kd,bkd,drkd,ipwd,krdistill",
-    seeds: Annotated[str, typer.Option(help="Each method is trained once with each.")] = "0,1,2",
-    baseline: Annotated[
-        str | None, typer.Option(help="What the others are compared with.  [default: kd, else the first]")
-    ] = None,
-    teachers: Annotated[
-        str, typer.Option(help="shared: one teacher a seed; own: each method's as in its paper.")
-    ] = "shared",
-    grid: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="Choose on validation; repeat for a product.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")] = "local",
-    parallel: Annotated[
-        int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder.  [default: comparisons/<name>]")] = None,
-) -> None:
-    """Compare methods over seeds, with what is only noise.
-
-    Trains each teacher once a seed and shares it. The same command again keeps what is finished and resumes the rest.
-    """
-    from distail.comparing.compare import compare as carry_out
-    from distail.comparing.tables import print_tables
-
-    comparison = carry_out(
-        config,
-        overrides or [],
-        methods=methods,
-        seeds=seeds,
-        baseline=baseline,
-        teachers=teachers,
-        grid=grid or [],
-        engine=engine,
-        parallel=parallel,
-        output=output,
-    )
-    console = _console()
-    print_tables(comparison.content, console)
-    console.print(f"Open {comparison.folder}/report.html; tables are beside it.", highlight=False, soft_wrap=True)
-    comparison.raise_if_failed()
 
 
 @app.command()
@@ -211,7 +162,8 @@ def _unexpected(error: BaseException) -> int:
         return _told(f"{error}; the same command resumes from {where}", 128 + signal_number)
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        return _told(f"{error.strerror or error}{where}", FAILED)
+        room = "; make room, and the same command goes on from its last checkpoint" if error.errno in NO_ROOM else ""
+        return _told(f"{error.strerror or error}{where}{room}", FAILED)
     if os.environ.get("DISTAIL_TRACEBACK"):
         raise error
     return _told(

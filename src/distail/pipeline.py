@@ -30,6 +30,7 @@ from distail.training.machine import Machine, choose_machine
 from distail.training.predict import EVALUATION_BATCH, predict
 from distail.training.progress import Reporter, default_reporter
 from distail.training.step import frozen
+from distail.training.stopping import stop_requests
 from distail.training.teacher_cache import TeacherCache
 
 
@@ -45,16 +46,28 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         TrainingError: training had to stop.
     """
     experiment = as_experiment(config)
-    check(experiment)
-    folder = RunFolder(experiment.output)
-    with folder.locked():
-        stored = folder.stored_experiment(experiment)
-        finished = folder.stored_result()
-        if finished is None:
-            finished = _Run(experiment, stored, folder, reporter or default_reporter()).through_all_stations()
-        if not folder.report.is_file():
-            write_report(folder.report, [folder.path])
-        return Result(folder.path, finished)
+    folder, told = RunFolder(experiment.output), reporter or default_reporter()
+    with stop_requests() as request, request.at_once():
+        finished = folder.finished(experiment, told.message)
+        if finished is not None:
+            return _with_page(Result(folder.path, finished), told)
+        check(experiment)
+        with folder.locked(told.message):
+            folder.tidy()
+            stored = folder.stored_experiment(experiment)
+            figures = _Run(experiment, stored, folder, told).through_all_stations()
+            folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
+            return _with_page(Result(folder.path, figures), told)
+
+
+def _with_page(result: Result, told: Reporter) -> Result:
+    page = RunFolder(result.folder).report
+    try:
+        if not page.is_file():
+            write_report(page, [result.folder])
+    except OSError as error:
+        told.message(f"{page} could not be written ({error.strerror}); the run itself is complete")
+    return result
 
 
 def as_experiment(config: Experiment | Mapping[str, Any] | str | Path) -> Experiment:
@@ -134,7 +147,7 @@ class _Run:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
-        if machine.is_main and not stored.is_file():
+        if machine.is_main and (options.checkpoint is None or not stored.is_file()):
             save_weights(
                 network.model, stored, describe_network(teacher_model(self.experiment), options.classifier, data)
             )

@@ -30,14 +30,6 @@ def check(experiment: Experiment) -> None:
     Raises:
         ConfigError: all problems with methods, networks and files, listed.
     """
-    problems = problems_of(experiment)
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
-
-
-def problems_of(experiment: Experiment) -> list[str]:
-    """What `check` raises, one string a problem, each beginning with the key it is about."""
     problems: list[str] = []
 
     def collect(where: str, attempt: Callable[[], Built]) -> Built | None:
@@ -68,14 +60,18 @@ def problems_of(experiment: Experiment) -> list[str]:
         )
     trainer = experiment.trainer
     collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1))
+    # A run that has begun holds its teacher's weights.
+    begun = (experiment.output / "teacher.safetensors").is_file()
     paths = {
-        "teacher.checkpoint": teacher.checkpoint if teacher else None,
+        "teacher.checkpoint": teacher.checkpoint if teacher and not begun else None,
         "student.checkpoint": student.checkpoint,
         "student.model.weights": student.model.weights,
         "teacher.model.weights": teacher.model.weights if teacher else None,
     }
     problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
-    return problems
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
 
 
 def build_method(

@@ -6,14 +6,20 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from distail import files
 from distail.config import Experiment
 from distail.errors import CheckpointError, ConfigError, listed
+from distail.evaluation.predictions import load_predictions
+from distail.models.weights import read_metadata
+from distail.training.checkpoint import CheckpointFolder
 
 SCHEMA_VERSION = 1
 
@@ -48,56 +54,141 @@ class RunFolder:
         return self.path / "checkpoints" / stage
 
     def stored_result(self) -> dict[str, Any] | None:
-        """The figures of a finished run, or None."""
+        """The figures of a finished run, or None.
+
+        Raises:
+            CheckpointError: they are damaged, or another version's.
+        """
+        figures = self._read_result()
+        if figures is not None and figures.get("schema_version") != SCHEMA_VERSION:
+            raise CheckpointError(f"{self.result} is not a result of this version (schema {SCHEMA_VERSION})")
+        return figures
+
+    def finished(self, experiment: Experiment, warn: Callable[[str], None]) -> dict[str, Any] | None:
+        """The figures of this experiment where nothing is left to do; reads only, so that it needs no lock.
+
+        A file that is missing or damaged is something to do where the last checkpoint can give it back; else a warning.
+
+        Raises:
+            CheckpointError: the figures are another version's, or damaged for good.
+        """
+        if not (self.result.is_file() and self.config.is_file()):
+            return None
+        if list(_differences(_compared(Experiment.from_yaml(self.config)), _compared(experiment))):
+            return None
+        damage = self._damage()
+        if damage and CheckpointFolder(self.checkpoints("student")).steps():
+            warn(listed(damage, f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"))
+            return None
+        figures = self.stored_result()
+        for problem in damage:
+            warn(problem)
+        return figures
+
+    def _read_result(self) -> dict[str, Any] | None:
         if not self.result.is_file():
             return None
         try:
             figures = json.loads(self.result.read_text(encoding="utf-8"))
+            if not isinstance(figures, dict):
+                raise ValueError("it holds no mapping")
         except (ValueError, OSError) as error:
             raise CheckpointError(
                 f"{self.result} cannot be read ({error}); remove it to finish the run again"
             ) from None
-        if not isinstance(figures, dict) or figures.get("schema_version") != SCHEMA_VERSION:
-            raise CheckpointError(f"{self.result} is not a result of this version (schema {SCHEMA_VERSION})")
         return figures
 
+    def _damage(self) -> list[str]:
+        """What a run that has a result lacks of its files, or holds damaged, one sentence each."""
+        readers: list[Callable[[], object]] = [self._read_result, partial(load_predictions, self.predictions)]
+        readers.append(partial(read_metadata, self.weights("student")))
+        return [problem for reader in readers if (problem := _problem(reader))]
+
+    def tidy(self) -> None:
+        """Remove the temporary files of processes that were killed; only for the one that holds the lock."""
+        checkpoints = self.path / "checkpoints"
+        for folder in (self.path, checkpoints, *(path for path in checkpoints.rglob("*") if path.is_dir())):
+            files.remove_stale_temporaries(folder)
+
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for one process; the system frees the lock when the process ends, however it ends."""
+    def locked(self, warn: Callable[[str], None] = lambda message: None) -> Iterator[None]:
+        """Hold the folder for one process; the system frees the lock when the process ends, however it ends.
+
+        Raises:
+            ConfigError: the folder cannot be written, or another process holds it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("a+", encoding="utf-8")
+        except FileExistsError:
+            raise ConfigError(f"output {str(self.path)!r} is a file; expected a folder, or a new name") from None
         except OSError as error:
             raise ConfigError(f"output {str(self.path)!r} cannot be written: {error.strerror or error}") from None
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 lock.seek(0)
                 holder = lock.read().strip() or "another process"
                 raise ConfigError(
                     f"{str(self.path)!r} is in use by {holder}; wait for it, or choose another output"
                 ) from None
-            lock.seek(0)
-            lock.truncate()
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-            yield
+            except OSError as error:
+                warn(
+                    f"the file system of {str(self.path)!r} has no locks ({error.strerror or error}): "
+                    "nothing keeps a second run out of this folder"
+                )
+            _close_in_forks(lock)
+            with suppress(OSError):  # on a full disk the name is missing, the lock holds
+                os.ftruncate(lock.fileno(), 0)
+                os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_UN)
 
     def stored_experiment(self, experiment: Experiment) -> Experiment | None:
         """The experiment that this folder was started with, or None for a new folder.
 
         Raises:
-            ConfigError: the folder holds another experiment than the one asked for; every key that differs is listed.
+            ConfigError: the folder holds another experiment than the one asked for (every key that differs is listed),
+                or one that nobody knows.
         """
         if not self.config.is_file():
+            left = [path.name for path in (self.result, self.path / "checkpoints") if path.exists()]
+            if left:
+                raise ConfigError(
+                    f"{str(self.path)!r} holds {' and '.join(left)} of a run, but not the config.yaml that says which; "
+                    "choose another output, or empty the folder"
+                )
             return None
         stored = Experiment.from_yaml(self.config)
-        differing = list(differences(_compared(stored), _compared(experiment)))
-        if differing:
+        differences = list(_differences(_compared(stored), _compared(experiment)))
+        if differences:
             headline = f"{str(self.path)!r} holds another experiment; choose another output or name. It differs in:"
-            raise ConfigError(listed(differing, headline))
+            raise ConfigError(listed(differences, headline))
         return stored
+
+
+def _problem(reader: Callable[[], object]) -> str | None:
+    try:
+        reader()
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _close_in_forks(lock: IO[str]) -> None:
+    # A worker that outlives its killed parent would hold the lock. What is registered stays: hold the file weakly.
+    held = weakref.ref(lock)
+
+    def close() -> None:
+        file = held()
+        if file is not None:
+            file.close()
+
+    os.register_at_fork(after_in_child=close)
 
 
 def _compared(experiment: Experiment) -> dict[str, Any]:
@@ -105,14 +196,9 @@ def _compared(experiment: Experiment) -> dict[str, Any]:
     return experiment.model_dump(mode="json", exclude={"trainer", "output"})
 
 
-def differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:
-    """One line for each key in which two nested mappings differ.
-
-    >>> list(differences({"data": {"name": "digits"}, "seed": 0}, {"data": {"name": "csv"}, "seed": 0}))
-    ["data.name: 'digits' there, 'csv' asked for"]
-    """
+def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         for key in sorted({*stored, *given}):
-            yield from differences(stored.get(key), given.get(key), f"{where}.{key}" if where else key)
+            yield from _differences(stored.get(key), given.get(key), f"{where}.{key}" if where else key)
     elif stored != given:
         yield f"{where}: {stored!r} there, {given!r} asked for"

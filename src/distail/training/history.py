@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from distail import files
+from distail.training.events import Events
 
 Row = dict[str, Any]
 
@@ -17,40 +18,38 @@ class History:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "metrics.jsonl"
-        self._events = folder / "tensorboard"
-        self._writer: Any = None
+        self._events = Events(folder / "tensorboard")
+        self._events_are_ours = False
 
     def rewind(self, stage: str, rows: Sequence[Row]) -> None:
-        """Make the file hold what it held when `stage` had finished exactly `rows`."""
-        others = [row for row in self.rows() if row["stage"] != stage]
-        files.write_text(self._path, "".join(map(_line, [*others, *rows])))
+        """Make the file hold what it held when `stage` had finished exactly `rows`, and TensorBoard show just that."""
+        found = self.rows()
+        wanted = [*(row for row in found if row["stage"] != stage), *rows]
+        files.write_text(self._path, "".join(map(_line, wanted)))
+        if wanted != found or not self._events_are_ours:
+            self._events.start_again()
+            for row in wanted:
+                self._events.write(row)
+        self._events_are_ours = True
 
     def append(self, row: Row) -> None:
-        """Add one finished epoch."""
-        with self._path.open("a", encoding="utf-8") as file:
+        """Add one finished epoch.
+
+        Raises:
+            OSError: naming the file.
+        """
+        with files.naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
-        writer = self._tensorboard()
-        for name, value in _flat(row):
-            writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
-        writer.flush()
+        self._events.write(row)
 
     def rows(self) -> list[Row]:
         """All rows that are whole; a line cut off by a kill is left out."""
         if not self._path.is_file():
             return []
-        return list(_whole_lines(self._path.read_text(encoding="utf-8")))
+        return list(_whole_lines(self._path.read_text(encoding="utf-8", errors="replace")))
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _tensorboard(self) -> Any:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(self._events)
-        return self._writer
+        self._events.close()
 
 
 def _line(row: Row) -> str:
@@ -65,11 +64,3 @@ def _whole_lines(text: str) -> Iterator[Row]:
             continue
         if isinstance(row, dict) and "stage" in row:
             yield row
-
-
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "epoch":
-            yield f"{prefix}{name}", float(value)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import sys
+from contextlib import suppress
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -89,9 +91,28 @@ class Bar:
             self._progress = None
 
 
+class Unstoppable:
+    """A stream whose failures stop nobody: a run goes on without its terminal, its reader, or room for its log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def default_reporter(console: Console | None = None, **options: Any) -> Reporter:
     """A bar on a terminal, lines elsewhere; both on standard error, so that output can be piped."""
-    console = console or Console(stderr=True, **options)
+    console = console or Console(file=cast(TextIO, Unstoppable(sys.stderr)), **options)
     return Bar(console) if console.is_terminal else Lines(console)
 
 

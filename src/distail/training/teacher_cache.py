@@ -98,7 +98,7 @@ class TeacherCache:
             return torch.empty(shape, dtype=dtype, device=self._machine.device)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views-") as file:
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views.", suffix=".tmp") as file:
                 # A mapped page that the disk has no room for would kill the process: all of them are taken at once.
                 os.posix_fallocate(file.fileno(), 0, size)
                 return torch.from_file(file.name, shared=True, size=shape[0] * shape[1], dtype=dtype).view(shape)

@@ -1,1 +1,0 @@
-"""Many runs side by side: what is compared, where it runs, what the figures say together."""

@@ -1,0 +1,279 @@
+"""A run's folder under adversity: locks, damage to a finished run, what kills left behind, and no right to write."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+
+import distail
+from distail import files, pipeline
+from distail.errors import CheckpointError, ConfigError
+from distail.run_folder import RunFolder
+from distail.training.progress import Silent
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.messages, self.started = [], []
+
+    def message(self, text):
+        self.messages.append(text)
+
+    def start(self, stage, epochs, steps_per_epoch, done_steps):
+        self.started.append((stage, done_steps))
+
+
+def experiment(folder, **changes):
+    return {
+        "name": "try",
+        "output": str(folder),
+        "data": {"name": "digits", "imbalance_factor": 20, "validation": 0},
+        "teacher": {"model": "same", "training": {"epochs": 1}},
+        "student": "resnet8",
+        "method": "kd",
+        "training": {"epochs": 1, "batch_size": 256, "learning_rate": 0.05},
+        "trainer": {"device": "cpu"},
+        **changes,
+    }
+
+
+def run(folder, reporter=None, **changes):
+    return distail.run(experiment(folder, **changes), reporter=reporter or Recorder())
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("original") / "run")
+
+
+@pytest.fixture
+def finished(original, tmp_path):
+    """A finished run to spoil."""
+    folder = tmp_path / "moved here"
+    shutil.copytree(original.folder, folder)
+    return RunFolder(folder)
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_finished_run_that_was_moved_is_still_finished(finished, original):
+    recorder = Recorder()
+    assert run(finished.path, recorder).figures == original.figures
+    assert recorder.messages == recorder.started == []
+
+
+def test_a_finished_run_is_read_without_lock_without_teacher_file_and_without_a_right_to_write(original, monkeypatch):
+    def refused(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system", "somewhere")
+
+    before = files_of(original.folder)
+    monkeypatch.setattr(RunFolder, "locked", refused)
+    monkeypatch.setattr(files, "write_bytes", refused)
+    assert run(original.folder).figures == original.figures
+    assert files_of(original.folder) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"), reason="nobody to become")
+def test_a_read_only_folder_of_a_finished_run_prints_its_figures(finished, tmp_path):
+    """As another user than root where there is a way, since root may write everywhere."""
+    finished.report.unlink()
+    for path in (finished.path, *finished.path.rglob("*")):
+        path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH | (stat.S_IXUSR | stat.S_IXOTH) * path.is_dir())
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(path.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    (tmp_path / "c.yaml").write_text(json.dumps(experiment(finished.path)))
+    (tmp_path / "c.yaml").chmod(0o644)
+    command = [sys.executable, "-m", "distail", "run", str(tmp_path / "c.yaml")]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+        if subprocess.run([*command[:4], sys.executable, "-c", "import distail, torch.version"], cwd="/").returncode:
+            pytest.skip("nobody may not read this Python")
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "Tail third" in done.stdout
+    assert "report.html could not be written (Permission denied); the run itself is complete" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("result.json", b'{"schema', "cannot be read"),
+        ("result.json", b"[]", "cannot be read"),
+        ("predictions.safetensors", None, "there are no predictions"),
+        ("predictions.safetensors", b"half", "cannot be read as safetensors"),
+        ("student.safetensors", None, "does not exist"),
+        ("student.safetensors", b"half", "damaged"),
+    ],
+)
+def test_what_a_finished_run_lost_comes_back_from_its_checkpoint(finished, original, name, content, said):
+    path = finished.path / name
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    recorder = Recorder()
+    result = run(finished.path, recorder)
+    assert said in recorder.messages[0]
+    assert "is finished again from its checkpoint" in recorder.messages[0]
+    assert recorder.started == [("teacher", 2), ("student", 2)]
+    assert (result.student, result.teacher) == (original.student, original.teacher)
+    assert result.figures["timing"] == original.figures["timing"]
+    for each in ("predictions.safetensors", "student.safetensors", "teacher.safetensors"):
+        assert (finished.path / each).read_bytes() == (original.folder / each).read_bytes()
+
+
+def test_without_checkpoints_what_is_lost_is_told_and_nothing_is_trained_again(finished, original):
+    shutil.rmtree(finished.path / "checkpoints")
+    finished.predictions.unlink()
+    recorder = Recorder()
+    assert run(finished.path, recorder).figures == original.figures
+    assert "there are no predictions" in recorder.messages[0]
+    assert recorder.started == []
+    finished.result.write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        run(finished.path)
+
+
+def test_a_result_of_another_version_is_never_written_over(finished):
+    figures = json.loads(finished.result.read_text())
+    finished.result.write_text(json.dumps({**figures, "schema_version": 99}))
+    with pytest.raises(CheckpointError, match="not a result of this version"):
+        run(finished.path)
+    assert json.loads(finished.result.read_text())["schema_version"] == 99
+
+
+def test_a_damaged_teacher_file_is_written_again_when_the_run_goes_on(finished, original):
+    finished.result.unlink()
+    finished.weights("teacher").write_bytes(b"half")
+    run(finished.path)
+    name = "teacher.safetensors"
+    assert (finished.path / name).read_bytes() == (original.folder / name).read_bytes()
+
+
+def test_a_page_of_the_unfinished_run_gives_way_to_that_of_the_finished_one(finished):
+    finished.result.unlink()
+    finished.report.write_text("This run is not finished")
+    run(finished.path)
+    assert "This run is not finished" not in finished.report.read_text()
+
+
+def test_a_page_that_cannot_be_written_does_not_spoil_the_run_and_is_written_later(finished, original, monkeypatch):
+    def full(path, folders):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    finished.report.unlink()
+    recorder = Recorder()
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "write_report", full)
+        assert run(finished.path, recorder).figures == original.figures
+    assert "report.html could not be written (No space left on device)" in recorder.messages[0]
+    run(finished.path)
+    assert finished.report.is_file()
+
+
+@pytest.mark.parametrize("left", ["result.json", "checkpoints"])
+def test_a_run_whose_configuration_is_gone_is_refused(finished, left):
+    for path in list(finished.path.iterdir()):
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(ConfigError, match=rf"holds {left} of a run, but not the config\.yaml"):
+        run(finished.path)
+
+
+def test_a_configuration_alone_is_a_run_that_has_not_begun(finished, original):
+    for path in list(finished.path.iterdir()):
+        if path != finished.config:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert run(finished.path).student == original.student
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(finished):
+    finished.result.unlink()
+    student = finished.checkpoints("student")
+    stale = [
+        finished.path / ".result.json.123.tmp",
+        student / ".step-00000001.safetensors.99999.tmp",
+        student / "memory" / "by-epoch" / ".step-00000001.safetensors.5.tmp",
+        finished.path / ".teacher-views.ab_3d.tmp",
+    ]
+    kept = [finished.path / "notes.tmp", finished.path / ".notes.txt", finished.path / "mine" / ".x.1.tmp"]
+    for path in (*stale, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("left")
+    run(finished.path)
+    assert [path for path in stale if path.exists()] == []
+    assert all(path.exists() for path in kept)
+
+
+def test_a_stopped_run_goes_on_when_its_teacher_file_has_been_moved_away(original, tmp_path):
+    weights = tmp_path / "teacher.safetensors"
+    shutil.copy(original.folder / "teacher.safetensors", weights)
+    teacher = {"model": "same", "checkpoint": str(weights)}
+    whole = run(tmp_path / "run", teacher=teacher)
+    weights.unlink()
+    assert run(tmp_path / "run", teacher=teacher).figures == whole.figures
+    (tmp_path / "run" / "result.json").unlink()
+    assert run(tmp_path / "run", teacher=teacher).student == whole.student
+
+
+def test_a_folder_in_use_says_by_whom(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    with folder.locked(), pytest.raises(ConfigError, match=rf"in use by process {os.getpid()} on "):
+        run(tmp_path / "run")
+
+
+def test_a_fork_that_outlives_its_parent_does_not_hold_the_folder(tmp_path, monkeypatch):
+    """The parent gives up its file as a kill does: without unlocking it."""
+    folder, (told, tell) = RunFolder(tmp_path / "run"), os.pipe()
+    held = folder.locked()
+    with monkeypatch.context() as patch:
+        held.__enter__()
+        child = os.fork()
+        if child == 0:
+            os.write(tell, b"here")
+            signal.pause()
+            os._exit(0)
+        os.read(told, 4)
+        patch.setattr(fcntl, "flock", lambda file, operation: None)
+        held.__exit__(None, None, None)
+    try:
+        with folder.locked():
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    warnings = []
+    with RunFolder(tmp_path / "run").locked(warnings.append):
+        pass
+    assert "has no locks (No locks available)" in warnings[0]
+
+
+def test_a_full_disk_has_a_lock_without_a_name(tmp_path, monkeypatch):
+    def full(descriptor, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = RunFolder(tmp_path / "run")
+    monkeypatch.setattr(os, "write", full)
+    with folder.locked(), pytest.raises(ConfigError, match="in use by another process"), folder.locked():
+        pass
+
+
+def test_an_output_that_is_a_file_is_named_as_such(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ConfigError, match="is a file; expected a folder"):
+        run(tmp_path / "run")
