@@ -38,7 +38,14 @@ def test_help_shows_the_verbs_in_the_order_of_the_work_and_loads_no_torch(tmp_pa
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout[done.stdout.index("Commands:") :].splitlines()[1:]
-    assert [line.split()[0] for line in lines if line.strip()] == ["demo", "run", "evaluate", "methods", "configs"]
+    assert [line.split()[0] for line in lines if line.strip()] == [
+        "demo",
+        "run",
+        "compare",
+        "evaluate",
+        "methods",
+        "configs",
+    ]
     assert "..." not in done.stdout.split("Commands:")[1], "a verb's summary does not fit 80 columns"
 
 

@@ -105,6 +105,61 @@ def run(
 
 
 @app.command()
+def compare(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="A YAML list or file: names, or labelled methods, as in 'kd, warm: {name: kd, temperature: 8}'."
+        ),
+    ] = "ce,kd,bkd,drkd,ipwd,krdistill",
+    seeds: Annotated[str, typer.Option(help="Each method is trained once with each.")] = "0,1,2",
+    baseline: Annotated[
+        str | None, typer.Option(help="What the others are compared with.  [default: kd, else the first]")
+    ] = None,
+    teachers: Annotated[
+        str, typer.Option(help="shared: one teacher a seed; own: each method's as in its paper.")
+    ] = "shared",
+    grid: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="Choose on validation; repeat for a product.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")] = "local",
+    parallel: Annotated[
+        int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder.  [default: comparisons/<name>]")] = None,
+) -> None:
+    """Compare methods over seeds, with what is only noise.
+
+    Trains each teacher once a seed and shares it. The same command again keeps what is finished and resumes the rest.
+    """
+    from distail.comparing.compare import compare as carry_out
+    from distail.comparing.tables import print_tables
+
+    comparison = carry_out(
+        config,
+        overrides or [],
+        methods=methods,
+        seeds=seeds,
+        baseline=baseline,
+        teachers=teachers,
+        grid=grid or [],
+        engine=engine,
+        parallel=parallel,
+        output=output,
+    )
+    console = _console()
+    print_tables(comparison.content, console)
+    console.print(f"Open {comparison.folder}/report.html; tables are beside it.", highlight=False, soft_wrap=True)
+    comparison.raise_if_failed()
+
+
+@app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distail.errors import ConfigError, did_you_mean, listed
+from distail.plain_yaml import NotPlain, load_plain_yaml
 
 PREVIOUS_EPOCH = "previous_epoch"
+
+# Reading stops there, whatever the path names: a device has no end.
+_LARGEST_BYTES = 1 << 18
 
 
 def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,10 +43,14 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file (safe loader: plain values only)."""
+    """The mapping in a YAML file of plain values, up to 256 KiB."""
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise ConfigError(f"{str(path)!r} is larger than 256 KiB: it is no experiment")
+        raw = load_plain_yaml(content.decode("utf-8-sig"))
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = (
@@ -57,8 +63,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{str(path)!r} is not a text file in UTF-8") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    except NotPlain as error:
+        raise ConfigError(f"{str(path)!r} is not valid YAML: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{str(path)!r} must hold a mapping of keys to values, not {type(raw).__name__}")
     return raw
@@ -78,9 +84,9 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
             problems.append(f"{override!r} is not key=value, such as training.epochs=30")
             continue
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            problems.append(f"{override!r}: the value is not valid YAML")
+            value = load_plain_yaml(text)
+        except NotPlain as error:
+            problems.append(f"{override!r}: the value is not valid YAML: {error}")
             continue
         *parents, last = key.split(".")
         section = result

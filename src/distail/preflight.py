@@ -30,6 +30,14 @@ def check(experiment: Experiment) -> None:
     Raises:
         ConfigError: all problems with methods, networks and files, listed.
     """
+    problems = problems_of(experiment)
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
+
+
+def problems_of(experiment: Experiment) -> list[str]:
+    """What `check` raises, one string a problem, each beginning with the key it is about."""
     problems: list[str] = []
 
     def collect(where: str, attempt: Callable[[], Built]) -> Built | None:
@@ -69,9 +77,7 @@ def check(experiment: Experiment) -> None:
         "teacher.model.weights": teacher.model.weights if teacher else None,
     }
     problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
+    return problems
 
 
 def build_method(

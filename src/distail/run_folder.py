@@ -164,10 +164,10 @@ class RunFolder:
                 )
             return None
         stored = Experiment.from_yaml(self.config)
-        differences = list(_differences(_compared(stored), _compared(experiment)))
-        if differences:
+        differing = list(differences(_compared(stored), _compared(experiment)))
+        if differing:
             headline = f"{str(self.path)!r} holds another experiment; choose another output or name. It differs in:"
-            raise ConfigError(listed(differences, headline))
+            raise ConfigError(listed(differing, headline))
         return stored
 
 
@@ -196,9 +196,14 @@ def _compared(experiment: Experiment) -> dict[str, Any]:
     return experiment.model_dump(mode="json", exclude={"trainer", "output"})
 
 
-def _differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:
+def differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:
+    """One line for each key in which two nested mappings differ.
+
+    >>> list(differences({"data": {"name": "digits"}, "seed": 0}, {"data": {"name": "csv"}, "seed": 0}))
+    ["data.name: 'digits' there, 'csv' asked for"]
+    """
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         for key in sorted({*stored, *given}):
-            yield from _differences(stored.get(key), given.get(key), f"{where}.{key}" if where else key)
+            yield from differences(stored.get(key), given.get(key), f"{where}.{key}" if where else key)
     elif stored != given:
         yield f"{where}: {stored!r} there, {given!r} asked for"

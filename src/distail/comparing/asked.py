@@ -1,0 +1,142 @@
+"""The words of `--methods`, `--seeds` and `--grid`, read as the YAML that they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distail.errors import ConfigError, listed
+
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
+HOW_METHODS = (
+    "expected names and labelled methods, such as --methods 'ce, kd, bkd-beta0: {name: bkd, beta: 0}', "
+    "or a YAML file with such a list"
+)
+# What a grid may vary. The teacher is shared and the data are the ground of the comparison: both stay.
+GRID_SECTIONS = ("method", "training", "student")
+
+
+def read_methods(text: str) -> dict[str, dict[str, Any]]:
+    """Label to method, in the order given; a method is what a configuration says under `method:`.
+
+    Raises:
+        ConfigError: not a list, an entry that is neither a name nor a labelled method, or a label given twice.
+
+    >>> read_methods("ce, kd, bkd-beta0: {name: bkd, beta: 0}")
+    {'ce': {'name': 'ce'}, 'kd': {'name': 'kd'}, 'bkd-beta0': {'name': 'bkd', 'beta': 0}}
+    """
+    problems: list[str] = []
+    methods: dict[str, dict[str, Any]] = {}
+    for entry in _list_from_file(Path(text)) if text.endswith((".yaml", ".yml")) else _flow_list(text, "--methods"):
+        labelled = _labelled(entry)
+        if labelled is None:
+            problems.append(f"{entry!r} is no method; {HOW_METHODS}")
+            continue
+        label, method = labelled
+        if not LABEL.fullmatch(label):
+            problems.append(f"{label!r} is no label: it names a folder; letters, digits and ._+- only, 60 at most")
+        elif label.lower() in (other.lower() for other in methods):
+            problems.append(f"{label!r} is given twice; give one of them a label, such as other-{label}: {method}")
+        else:
+            methods[label] = method
+    if not methods and not problems:
+        problems.append(f"no method is named; {HOW_METHODS}")
+    _raise(problems, "--methods")
+    return methods
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Different whole numbers from 0.
+
+    >>> read_seeds("0,1,2")
+    (0, 1, 2)
+    """
+    seeds = _flow_list(text, "--seeds")
+    if not seeds or any(type(seed) is not int or not 0 <= seed < 2**32 for seed in seeds):
+        raise ConfigError(f"--seeds: {text!r} are not whole numbers from 0, such as 0,1,2")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds: {text!r} names a seed twice; a seed repeated is the same run, not another one")
+    return tuple(seeds)
+
+
+def read_grid(words: Iterable[str]) -> dict[str, list[Any]]:
+    """Key to the values that it takes; several keys span a product.
+
+    Raises:
+        ConfigError: a word that is not key=value,value, or a key that a grid may not vary; all are listed.
+
+    >>> read_grid(["method.temperature=1,2,4", "training.learning_rate=0.1"])
+    {'method.temperature': [1, 2, 4], 'training.learning_rate': [0.1]}
+    """
+    problems: list[str] = []
+    axes: dict[str, list[Any]] = {}
+    for word in words:
+        key, _, text = word.partition("=")
+        section = key.partition(".")[0]
+        try:
+            values = _flow_list(text, f"--grid {word}")
+        except ConfigError as error:
+            problems.append(str(error))
+            continue
+        if not re.fullmatch(r"\w+(\.\w+)+", key) or not values:
+            problems.append(f"{word!r} is not key=value,value, such as method.temperature=1,2,4")
+        elif section not in GRID_SECTIONS:
+            problems.append(f"{key!r} cannot vary within a comparison; valid are keys under {', '.join(GRID_SECTIONS)}")
+        elif key in axes:
+            problems.append(f"{key!r} is given twice; name all its values at once")
+        elif any(value in values[:i] for i, value in enumerate(values)):
+            problems.append(f"{word!r} names a value twice")
+        else:
+            axes[key] = values
+    _raise(problems, "--grid")
+    return axes
+
+
+def folder_name(text: str) -> str:
+    """A label or grid point as a folder's name.
+
+    >>> folder_name("kd temperature=2.0 targets=['swap', 'reweigh']")
+    'kd+temperature-2.0+targets-swap-reweigh'
+    """
+    words = re.split(r" (?=\w+=)", text)
+    return "+".join(re.sub(r"[^A-Za-z0-9._+-]+", "-", word).strip("-") for word in words)
+
+
+def _labelled(entry: Any) -> tuple[str, dict[str, Any]] | None:
+    if isinstance(entry, str):
+        return entry, {"name": entry}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        return None
+    label, method = next(iter(entry.items()))
+    if isinstance(method, str):
+        method = {"name": method}
+    return (str(label), dict(method)) if isinstance(method, Mapping) else None
+
+
+def _flow_list(text: str, where: str) -> list[Any]:
+    try:
+        values = yaml.safe_load(f"[{text}]")
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"{where}: {text!r} cannot be read as a YAML list") from None
+    return list(values)
+
+
+def _list_from_file(path: Path) -> list[Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--methods: cannot read {str(path)!r}: {error.strerror or error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--methods: {str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, list):
+        raise ConfigError(f"--methods: {str(path)!r} must hold a list; {HOW_METHODS}")
+    return content
+
+
+def _raise(problems: list[str], where: str) -> None:
+    if problems:
+        raise ConfigError(f"{where}: {problems[0]}" if len(problems) == 1 else listed(problems, f"{where}:"))

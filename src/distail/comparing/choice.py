@@ -1,0 +1,83 @@
+"""A grid's best point, chosen by the validation split alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distail.comparing.grid import Point
+from distail.comparing.plan import Plan
+from distail.training.history import History
+
+FIGURE = "balanced_accuracy"
+RULE = "balanced accuracy on the validation split after the last epoch, mean over seeds"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A grid point with its validation figure by seed."""
+
+    point: Point
+    validation: Mapping[int, float]
+
+    @property
+    def mean(self) -> float | None:
+        return math.fsum(self.validation.values()) / len(self.validation) if self.validation else None
+
+
+def judge(plan: Plan, finished: frozenset[tuple[str, int]]) -> dict[str, list[Judged]]:
+    """The points of each method; runs that are not finished have no figure."""
+    return {
+        method: [
+            Judged(
+                point,
+                {
+                    seed: _last_validation(plan, point.label, seed)
+                    for seed in plan.asked.seeds
+                    if (point.label, seed) in finished and plan.asked.axes
+                },
+            )
+            for point in points
+        ]
+        for method, points in plan.points.items()
+    }
+
+
+def best(points: Sequence[Judged]) -> Point | None:
+    """The point with the best mean; one that lost a seed never beats one that did not; None without any figure.
+
+    With a single point there is nothing to choose.
+    """
+    if len(points) == 1:
+        return points[0].point
+    known = [(len(judged.validation), judged.mean, judged.point) for judged in points if judged.mean is not None]
+    return max(known, key=lambda entry: entry[:2])[2] if known else None
+
+
+def grid_content(plan: Plan, judged: Mapping[str, Sequence[Judged]], chosen: Mapping[str, Point | None]) -> Any:
+    """The grid as it stands in `comparison.json`: every point with its validation figures; None without a grid."""
+    if not plan.asked.axes:
+        return None
+    return {
+        "axes": {key: list(values) for key, values in plan.asked.axes.items()},
+        "rule": RULE,
+        "points": [
+            {
+                "method": method,
+                "label": one.point.label,
+                "settings": dict(one.point.settings),
+                "validation": {str(seed): value for seed, value in one.validation.items()},
+                "mean": one.mean,
+                "chosen": chosen[method] == one.point,
+            }
+            for method, points in judged.items()
+            for one in points
+        ],
+    }
+
+
+def _last_validation(plan: Plan, label: str, seed: int) -> float:
+    rows = History(plan.runs[label, seed].folder.path).rows()
+    return float(next(row for row in reversed(rows) if row["stage"] == "student")["validation"][FIGURE])

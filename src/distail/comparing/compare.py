@@ -1,0 +1,144 @@
+"""`distail compare`: check everything, train what is not trained yet, say what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from distail import files
+from distail.comparing.asked import read_grid, read_methods, read_seeds
+from distail.comparing.display import Display, default_display
+from distail.comparing.engines import ENGINES, Wanted
+from distail.comparing.plan import Asked, Plan, Teachers, make_plan
+from distail.comparing.result import comparison_content
+from distail.comparing.schedule import Schedule
+from distail.comparing.status import FAILED
+from distail.comparing.stored import store, stored_problems
+from distail.comparing.tables import write_tables
+from distail.config import Experiment
+from distail.errors import ConfigError, DistailError, TrainingError, listed, unknown_name
+from distail.report.comparison import write_comparison_report
+from distail.run_folder import RunFolder
+from distail.training.stopping import stop_requests
+
+DEFAULT_METHODS = "ce,kd,bkd,drkd,ipwd,krdistill"
+DEFAULT_SEEDS = "0,1,2"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison that was carried out: its folder and everything in its `comparison.json`."""
+
+    folder: Path
+    content: Mapping[str, Any]
+
+    @property
+    def failed(self) -> list[str]:
+        """The runs that failed, teachers included."""
+        runs = [*self.content["teacher_runs"], *self.content["runs"]]
+        return [run["folder"] for run in runs if run["state"] == FAILED]
+
+    def raise_if_failed(self) -> None:
+        """Raise a `TrainingError` that names the failed runs, if there are any."""
+        if self.failed:
+            runs = len(self.content["teacher_runs"]) + len(self.content["runs"])
+            raise TrainingError(
+                f"{len(self.failed)} of {runs} runs failed: {', '.join(self.failed)}; the tables show the others. "
+                "The same command tries them again."
+            )
+
+
+def compare(
+    config: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    methods: str = DEFAULT_METHODS,
+    seeds: str = DEFAULT_SEEDS,
+    baseline: str | None = None,
+    teachers: str = "shared",
+    grid: Sequence[str] = (),
+    engine: str = "local",
+    parallel: int | None = None,
+    output: Path | None = None,
+    display: Display | None = None,
+) -> Comparison:
+    """Compare methods on one experiment, or finish a comparison that was stopped; the words are those of the verb.
+
+    Raises:
+        DistailError: whatever cannot be carried out as it is asked, all of it listed, before any work.
+        Interrupted: a signal came; every run wrote a checkpoint.
+    """
+    base = Experiment.from_yaml(config, overrides)
+    problems: list[str] = []
+    try:
+        axes = read_grid(grid)
+    except ConfigError as error:
+        problems.append(str(error))
+        axes = {}
+    # The rest cannot be looked at without methods and seeds: their problems end the search.
+    asked = _asked(base, methods, seeds, teachers, baseline, axes, output, problems)
+    plan, found = make_plan(asked)
+    problems += found + stored_problems(asked)
+    if engine not in ENGINES:
+        problems.append(f"--engine: {unknown_name('engine', engine, ENGINES)}")
+    if parallel is not None and parallel < 1:
+        problems.append(f"--parallel: {parallel} runs at once are too few; 1 is the least")
+    _raise(problems, base.name)
+    with RunFolder(plan.folder).locked():
+        return _carried_out(plan, engine, parallel, display or default_display())
+
+
+def _asked(
+    base: Experiment,
+    methods: str,
+    seeds: str,
+    teachers: str,
+    baseline: str | None,
+    axes: Mapping[str, Sequence[Any]],
+    output: Path | None,
+    problems: list[str],
+) -> Asked:
+    own: list[str] = []
+    read: dict[str, Any] = {}
+    for name, reader, text in (("methods", read_methods, methods), ("seeds", read_seeds, seeds)):
+        try:
+            read[name] = reader(text)
+        except DistailError as error:
+            own.append(str(error))
+    if teachers not in get_args(Teachers):
+        own.append(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
+    if own:
+        _raise([*problems, *own], base.name)
+    return Asked(base, read["methods"], read["seeds"], teachers, baseline, axes, output)  # type: ignore[arg-type]
+
+
+def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Display) -> Comparison:
+    store(plan)
+    schedule = Schedule(plan.jobs, plan.folder)
+
+    def write(*, images: bool = False) -> Comparison:
+        content = comparison_content(plan, schedule.states, images=images)
+        files.write_json(plan.folder / "comparison.json", content)
+        return Comparison(plan.folder, content)
+
+    if schedule.left:
+        with stop_requests() as request:
+            engine = ENGINES[engine_name](Wanted(len(schedule.left), parallel, plan.asked.base.trainer.device))
+            try:
+                schedule.carry_out(engine, display, request, write)
+            finally:
+                display.finish()
+                engine.close()
+                write()
+    comparison = write(images=True)
+    write_tables(plan.folder / "tables", comparison.content)
+    write_comparison_report(plan.folder)
+    return comparison
+
+
+def _raise(problems: Sequence[str], name: str) -> None:
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(listed(problems, f"{count} in the comparison {name}:"))

@@ -1,0 +1,214 @@
+"""From what was asked to the runs it takes: every teacher once a seed, every student after its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from distail.comparing.asked import folder_name
+from distail.comparing.grid import Point, points_of
+from distail.config import Experiment
+from distail.errors import DistailError
+from distail.objective.method import Method
+from distail.preflight import build_method, needs_teacher, problems_of, teacher_model
+from distail.run_folder import RunFolder
+
+Teachers = Literal["shared", "own"]
+DEFAULT_BASELINE = "kd"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a comparison was asked for, read but not yet checked."""
+
+    base: Experiment
+    methods: Mapping[str, Mapping[str, Any]]
+    seeds: Sequence[int]
+    teachers: Teachers = "shared"
+    baseline: str | None = None
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    output: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """By default one folder for shared teachers and one for own ones: the two are reported separately."""
+        suffix = "" if self.teachers == "shared" else "-own-teachers"
+        return self.output or Path("comparisons") / f"{self.base.name}{suffix}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its name, also that of its log, and what it waits for."""
+
+    name: str
+    experiment: Experiment
+    after: str | None = None
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.experiment.output)
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """A teacher of one seed."""
+
+    supervised: str
+    seed: int
+    job: Job
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a comparison.
+
+    Attributes:
+        points: label of a method to its grid points; one without a grid.
+        teachers: each trained once; empty where a checkpoint is given or no method listens to a teacher.
+        runs: (point's label, seed) to the student's run.
+    """
+
+    asked: Asked
+    baseline: str
+    points: Mapping[str, Sequence[Point]]
+    teachers: Sequence[TeacherRun]
+    runs: Mapping[tuple[str, int], Job]
+
+    @property
+    def folder(self) -> Path:
+        return self.asked.folder
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Teachers first: most other runs wait for them."""
+        return [*(teacher.job for teacher in self.teachers), *self.runs.values()]
+
+
+def make_plan(asked: Asked) -> tuple[Plan, list[str]]:
+    """The plan, and everything that can be known to be wrong with it before any work."""
+    problems: list[str] = []
+    points, grid_problems = points_of(asked.base, asked.methods, asked.axes)
+    problems += grid_problems
+    if asked.axes and not asked.base.data.validation:
+        problems.append(
+            "--grid chooses on a validation split, but data.validation is 0, and the test set must not choose; "
+            "give one, such as data.validation=0.1"
+        )
+    baseline = asked.baseline or (DEFAULT_BASELINE if DEFAULT_BASELINE in asked.methods else next(iter(points)))
+    if baseline not in asked.methods:
+        problems.append(f"--baseline: {baseline!r} is not among the methods: {', '.join(asked.methods)}")
+    if asked.teachers == "own" and asked.base.teacher is not None and asked.base.teacher.checkpoint is not None:
+        problems.append("--teachers own trains a teacher for each method; teacher.checkpoint gives them all one")
+    teachers: dict[tuple[str, int], TeacherRun] = {}
+    runs: dict[tuple[str, int], Job] = {}
+    found: dict[str, list[str]] = {}
+    for several in points.values():
+        for point in several:
+            try:
+                own = [_Run(asked, point, seed) for seed in asked.seeds]
+                # Seeds differ in nothing that could be wrong.
+                wrong = problems_of(own[0].experiment)
+            except DistailError as error:
+                own, wrong = [], _single_problems(error)
+            for problem in wrong:
+                found.setdefault(problem, []).append(point.label)
+            for run in own if not wrong else []:
+                teacher = run.teacher()
+                if teacher is not None:
+                    teacher = teachers.setdefault((teacher.supervised, run.seed), teacher)
+                runs[point.label, run.seed] = run.job(teacher)
+    everywhere = sum(len(several) for several in points.values())
+    for problem, labels in found.items():
+        problems.append(problem if len(labels) == everywhere else f"{', '.join(labels)}: {problem}")
+    plan = Plan(asked, baseline, points, list(teachers.values()), runs)
+    return plan, problems + _folder_problems(plan.jobs)
+
+
+class _Run:
+    """One student: its experiment as if it trained its teacher itself, its teacher's run, its own."""
+
+    def __init__(self, asked: Asked, point: Point, seed: int) -> None:
+        self.asked, self.seed = asked, seed
+        self.name = f"{folder_name(point.label)}-seed{seed}"
+        changes: dict[str, Any] = {
+            "name": f"{asked.base.name}-{folder_name(point.label)}",
+            "seed": seed,
+            "output": str(asked.folder / "runs" / self.name),
+        }
+        experiment = Experiment.from_mapping({**point.raw, **changes}, where=point.label)
+        teacher = experiment.teacher
+        if teacher is not None and not teacher.is_previous_epoch and _is_sound(experiment):
+            teacher = teacher if needs_teacher(experiment) else None
+            experiment = experiment.model_copy(update={"teacher": teacher})
+        self.experiment = experiment
+
+    def teacher(self) -> TeacherRun | None:
+        """The run that trains this student's teacher; None where there is nothing to train."""
+        teacher = self.experiment.teacher
+        if teacher is None or teacher.is_previous_epoch or teacher.checkpoint is not None:
+            return None
+        supervised: dict[str, Any] = teacher.supervised or {"name": "ce"}
+        if self.asked.teachers == "own":
+            supervised = {"name": _example(self.experiment).teacher_supervised}
+        plain = supervised == {"name": "ce"}
+        parameters = [f"{key}={value}" for key, value in supervised.items() if key != "name"]
+        short = folder_name(" ".join([str(supervised["name"]), *parameters]))
+        base = self.asked.base
+        raw = base.model_dump(mode="json")
+        changes = {
+            "name": f"{base.name}-teacher-{short}",
+            "seed": self.seed,
+            "output": str(self.asked.folder / "teachers" / f"{short}-seed{self.seed}"),
+            "teacher": None,
+            "student": {"model": teacher_model(base).model_dump(mode="json"), "classifier": teacher.classifier},
+            "method": {"name": "ce", **({} if plain else {"supervised": supervised})},
+            "training": base.teacher_training.model_dump(mode="json"),
+        }
+        name = f"teacher-{short}-seed{self.seed}"
+        return TeacherRun(short, self.seed, Job(name, Experiment.from_mapping({**raw, **changes}, where="the teacher")))
+
+    def job(self, teacher: TeacherRun | None) -> Job:
+        if teacher is None:
+            return Job(self.name, self.experiment)
+        assert self.experiment.teacher is not None
+        weights = teacher.job.folder.weights("student")
+        changes = {"model": teacher_model(self.asked.base), "checkpoint": weights}
+        loaded = self.experiment.teacher.model_copy(update=changes)
+        return Job(self.name, self.experiment.model_copy(update={"teacher": loaded}), after=teacher.job.name)
+
+
+def _example(experiment: Experiment) -> Method:
+    return build_method(experiment, [2, 1], 8, 8)
+
+
+def _is_sound(experiment: Experiment) -> bool:
+    try:
+        _example(experiment)
+    except DistailError:
+        return False
+    return True
+
+
+def _single_problems(error: DistailError) -> list[str]:
+    """The lines below the headline of `distail.errors.listed`."""
+    headline, *lines = str(error).split("\n  - ")
+    return lines or [headline]
+
+
+def _folder_problems(jobs: Sequence[Job]) -> list[str]:
+    """Runs that would share a folder, and folders that hold other runs or damaged results."""
+    problems: list[str] = []
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        if job.name.lower() in seen:
+            problems.append(f"{job.name}: two runs would share this folder; give one of them another label")
+            continue
+        seen[job.name.lower()] = job
+        try:
+            job.folder.stored_experiment(job.experiment)
+            job.folder.stored_result()
+        except DistailError as error:
+            problems.append(str(error))
+    return problems

@@ -1,0 +1,139 @@
+"""Runs in the order of their needs: teachers before their students, as many at once as the engine carries."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distail.comparing.display import Display
+from distail.comparing.engines import Engine
+from distail.comparing.plan import Job
+from distail.comparing.status import FAILED, FINISHED, STOPPED, read_status
+from distail.errors import DataError
+from distail.training.stopping import Interrupted, StopRequest
+
+MISSING = "missing"
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+@dataclass(frozen=True)
+class State:
+    """How a run stands: `finished`, `failed` or `missing`, and why it is not finished."""
+
+    state: str
+    problem: str | None = None
+
+
+class Schedule:
+    """All jobs of a comparison and how they stand; `carry_out` moves them on."""
+
+    def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
+        self.jobs = {job.name: job for job in jobs}
+        self.folder = folder
+        self.states = {name: self._before(job) for name, job in self.jobs.items()}
+
+    @staticmethod
+    def _before(job: Job) -> State:
+        if job.folder.stored_result() is not None:
+            return State(FINISHED)
+        return State(MISSING, "it was not started" if not job.folder.config.is_file() else "it is not finished")
+
+    @property
+    def left(self) -> list[str]:
+        """The runs that are not finished."""
+        return [name for name, state in self.states.items() if state.state != FINISHED]
+
+    def carry_out(
+        self, engine: Engine, display: Display, request: StopRequest, after_each: Callable[[], object]
+    ) -> None:
+        """Start what can start, until nothing is left; a run that fails stops none but its students.
+
+        Raises:
+            DataError: the images cannot be used; no other run could use them.
+            Interrupted: a signal came; every run was asked to write a checkpoint and to leave.
+        """
+        waiting = [self.jobs[name] for name in self.left]
+        display.begin(len(self.jobs), len(self.jobs) - len(waiting), engine.parallel)
+        under_way: set[str] = set()
+        stopping: BaseException | None = None
+        while under_way or (waiting and stopping is None):
+            if stopping is None:
+                waiting = self._started(waiting, under_way, engine, display)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            for name in under_way:
+                display.progress(name, read_status(self._status(name)))
+            for name, cause in engine.ended().items():
+                under_way.discard(name)
+                error = self._end(name, cause, stopping is not None, display)
+                after_each()
+                if error is not None and stopping is None:
+                    stopping = error
+                    engine.stop()
+            if request.signal_number is not None and stopping is None:
+                stopping = Interrupted(request.signal_number)
+                display.message(f"stopping: {len(under_way)} runs write a checkpoint; once more to stop at once")
+                engine.stop()
+        if stopping is not None:
+            raise stopping
+
+    def _started(self, waiting: list[Job], under_way: set[str], engine: Engine, display: Display) -> list[Job]:
+        still = []
+        for job in waiting:
+            teacher = State(FINISHED) if job.after is None else self.states[job.after]
+            if teacher.state == FAILED:
+                self.states[job.name] = State(FAILED, f"its teacher failed: {teacher.problem}")
+                display.ended(job.name, "not started, since its teacher failed")
+            elif teacher.state == FINISHED and len(under_way) < engine.parallel:
+                self._status(job.name).unlink(missing_ok=True)
+                engine.start(self._order(job))
+                under_way.add(job.name)
+                display.started(job.name)
+            else:
+                still.append(job)
+        return still
+
+    def _order(self, job: Job) -> Mapping[str, Any]:
+        log = self._log(job.name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return {
+            "name": job.name,
+            "directory": os.getcwd(),
+            "experiment": job.experiment.model_dump(mode="json"),
+            "status": str(self._status(job.name)),
+            "log": str(log),
+        }
+
+    def _end(self, name: str, cause: str | None, stopping: bool, display: Display) -> BaseException | None:
+        """Note how a run ended; returns an error that no other run could escape."""
+        status = read_status(self._status(name))
+        result = self.jobs[name].folder.stored_result()
+        if result is not None:
+            self.states[name] = State(FINISHED)
+            test = result["student"]["test"]
+            seconds = result["timing"]["student"]["seconds"]
+            display.ended(
+                name,
+                f"top-1 {test['top1']:.1f}, balanced {test['balanced_accuracy']:.1f}, {seconds:,.0f} s of training",
+            )
+        elif status.get("state") == FAILED:
+            self.states[name] = State(FAILED, status["problem"])
+            display.ended(name, f"failed: {status['problem']} ({self._log(name)})")
+            if status.get("kind") == DataError.__name__:
+                return DataError(status["problem"])
+        elif stopping or status.get("state") == STOPPED:
+            self.states[name] = State(MISSING, "it was stopped before it was finished")
+            display.ended(name, "stopped")
+        else:
+            self.states[name] = State(FAILED, cause or "its process ended without a word")
+            display.ended(name, f"failed: {self.states[name].problem} ({self._log(name)})")
+        return None
+
+    def _status(self, name: str) -> Path:
+        return self.folder / "status" / f"{name}.json"
+
+    def _log(self, name: str) -> Path:
+        return self.folder / "logs" / f"{name}.log"

@@ -1,0 +1,92 @@
+"""What a comparison shows, in sentences whose every number is in its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distail.comparing.figures import MAIN, TITLES, plain, signed
+from distail.comparing.status import FINISHED
+
+MORE_THAN_NOISE = "more than noise"
+
+
+def statements(content: Mapping[str, Any]) -> list[str]:
+    """The sentences of `comparison.json`, from the rest of its content."""
+    return [
+        *_ground(content),
+        *_grid(content),
+        *_differences(content),
+        *_not_finished(content),
+    ]
+
+
+def verdict(differences: Sequence[Mapping[str, Any]]) -> str:
+    """What is known of one method's difference in one figure: its entries over seeds and over test images.
+
+    >>> verdict([{"over": "seeds", "p_corrected": 0.2, "inside_noise": True}])
+    'inside the noise of seeds'
+    """
+    known = [one for one in differences if one["p_corrected"] is not None]
+    inside = [one["over"] for one in known if one["inside_noise"]]
+    if not known:
+        return "not known"
+    return f"inside the noise of {' and '.join(inside)}" if inside else MORE_THAN_NOISE
+
+
+def _ground(content: Mapping[str, Any]) -> list[str]:
+    seeds = len(content["seeds"])
+    ground = [f"Every difference is against {content['baseline']}, over {seeds} seed{'s' * (seeds != 1)}."]
+    if content["teacher_runs"]:
+        ground.append(
+            "All methods learn from the same teacher, one for each seed."
+            if content["teachers"] == "shared"
+            else "Each method learns from a teacher that was trained as its own paper does, one for each seed."
+        )
+    if seeds == 1:
+        ground.append("One seed is one draw: how far figures move from seed to seed is not known here.")
+    for over in ("seeds", "test images"):
+        tests = sum(one["over"] == over and one["p"] is not None for one in content["differences"])
+        if tests > 1:
+            ground.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
+    return ground
+
+
+def _grid(content: Mapping[str, Any]) -> list[str]:
+    grid = content["grid"]
+    if grid is None:
+        return []
+    return [
+        f"{point['label']} was chosen among {sum(other['method'] == point['method'] for other in grid['points'])} "
+        f"points by {grid['rule']}: {plain(point['mean'])}. The test set had no part in it."
+        for point in grid["points"]
+        if point["chosen"] and point["settings"] and point["mean"] is not None
+    ]
+
+
+def _differences(content: Mapping[str, Any]) -> list[str]:
+    sentences = []
+    for method in content["methods"]:
+        for figure in MAIN:
+            found = [one for one in content["differences"] if (one["method"], one["figure"]) == (method, figure)]
+            if not found:
+                continue
+            intervals = [
+                f"over {one['over']} {signed(one['interval'][0])} to {signed(one['interval'][1])}"
+                for one in found
+                if one["interval"] is not None
+            ]
+            known = f" ({', '.join(intervals)})" if intervals else ""
+            sentences.append(
+                f"{method} against {content['baseline']}, {TITLES[figure]}: {signed(found[0]['difference'])} points"
+                f"{known}: {verdict(found)}."
+            )
+    return sentences
+
+
+def _not_finished(content: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{run['method']}, seed {run['seed']}, is {run['state']}: {run['problem']}"
+        for run in content["runs"]
+        if run["state"] != FINISHED
+    ]

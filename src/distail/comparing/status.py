@@ -1,0 +1,69 @@
+"""What a run under way tells the comparison: a small file, readable whichever engine carries the run out."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distail.training.history import Row
+from distail.training.progress import Reporter
+
+RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
+SECONDS_BETWEEN_WRITES = 0.5
+
+
+def write_status(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace the file at once; not synced to disk, since after a crash nobody asks for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_status(path: Path) -> dict[str, Any]:
+    """What was written last; empty where nothing was."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+class StatusReporter:
+    """A `distail.training.progress.Reporter` that keeps the status file up to date and passes everything on."""
+
+    def __init__(self, path: Path, log: Reporter) -> None:
+        self._path, self._log = path, log
+        self._content: dict[str, Any] = {}
+        self._written = 0.0
+
+    def message(self, text: str) -> None:
+        self._log.message(text)
+
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
+        self._log.start(stage, epochs, steps_per_epoch, done_steps)
+        self._content = {"state": RUNNING, "stage": stage, "steps": epochs * steps_per_epoch, "done": done_steps}
+        self._write()
+
+    def step(self) -> None:
+        self._log.step()
+        self._content["done"] += 1
+        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self._write()
+
+    def epoch(self, row: Row, epochs: int) -> None:
+        self._log.epoch(row, epochs)
+        validation = row["validation"]
+        self._content["loss"] = row["loss"]
+        self._content["balanced"] = None if validation is None else validation["balanced_accuracy"]
+
+    def finish(self) -> None:
+        self._log.finish()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        write_status(self._path, self._content)

@@ -1,0 +1,49 @@
+"""`comparison.yaml`: what a folder was asked for, so that another comparison cannot be mixed into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distail import files
+from distail.comparing.plan import Asked, Plan
+from distail.config_reading import read_yaml
+from distail.run_folder import differences
+
+# Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
+_FREE = {"name", "seed", "output", "method", "trainer"}
+
+
+def stored_problems(asked: Asked) -> list[str]:
+    """Every setting in which the folder's comparison differs from the one asked for."""
+    path = asked.folder / "comparison.yaml"
+    if not path.is_file():
+        return []
+    stored = read_yaml(path)
+    ground = _ground(asked)
+    differing = list(differences({key: stored.get(key) for key in ground}, ground))
+    where = f"{str(asked.folder)!r} holds another comparison; choose another --output"
+    return [f"{where}. It differs in {one}" for one in differing]
+
+
+def store(plan: Plan) -> Path:
+    """Write what was asked for."""
+    asked = plan.asked
+    content = {
+        "name": asked.base.name,
+        "methods": [{label: dict(method)} for label, method in asked.methods.items()],
+        "seeds": list(asked.seeds),
+        "baseline": plan.baseline,
+        "grid": {key: list(values) for key, values in asked.axes.items()},
+        **_ground(asked),
+    }
+    path = plan.folder / "comparison.yaml"
+    files.write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140))
+    return path
+
+
+def _ground(asked: Asked) -> dict[str, Any]:
+    """What all runs of a folder have in common."""
+    return {"teachers": asked.teachers, "experiment": asked.base.model_dump(mode="json", exclude=_FREE)}

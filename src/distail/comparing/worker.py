@@ -1,0 +1,90 @@
+"""One run of a comparison, in a process of its own: `python -m distail.comparing.worker`, told what to do on stdin."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from distail.comparing.status import FAILED, FINISHED, STOPPED, StatusReporter, write_status
+
+SECONDS_FOR_ANOTHER_TO_LEAVE = 60
+
+
+def work(order: Mapping[str, Any]) -> None:
+    """Call `distail.run` on one experiment; how it ended goes to the status file, what happened to the log.
+
+    Args:
+        order: `directory` to work in, `experiment` as a mapping, and the paths `status` and `log`.
+    """
+    os.chdir(order["directory"])
+    status = Path(order["status"])
+    with Path(order["log"]).open("a", encoding="utf-8") as log:
+        write_status(status, _ended(order["experiment"], status, log))
+
+
+def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> dict[str, Any]:
+    from rich.console import Console
+
+    from distail.config import Experiment
+    from distail.errors import DistailError, TrainingError
+    from distail.pipeline import run
+    from distail.training.progress import Lines
+    from distail.training.stopping import Interrupted
+
+    def failed(error: BaseException, text: str) -> dict[str, Any]:
+        print(f"distail: {text}", file=log, flush=True)
+        return {"state": FAILED, "kind": type(error).__name__, "problem": text}
+
+    try:
+        experiment = Experiment.from_mapping(raw)
+        _wait_until_free(experiment)
+        run(experiment, reporter=StatusReporter(status, Lines(Console(file=log))))
+    except (Interrupted, KeyboardInterrupt) as error:
+        return {**failed(error, str(error) or "interrupted"), "state": STOPPED}
+    except (DistailError, TrainingError) as error:
+        return failed(error, str(error))
+    except Exception as error:
+        traceback.print_exc(file=log)
+        return failed(error, f"{type(error).__name__}: {error}")
+    return {"state": FINISHED}
+
+
+def _wait_until_free(experiment: Any) -> None:
+    """A comparison that was killed leaves runs that are still writing their last checkpoint."""
+    from distail.errors import ConfigError
+    from distail.run_folder import RunFolder
+
+    folder = RunFolder(experiment.output)
+    until = time.monotonic() + SECONDS_FOR_ANOTHER_TO_LEAVE
+    while folder.path.is_dir() and time.monotonic() < until:
+        try:
+            with folder.locked():
+                return
+        except ConfigError:
+            time.sleep(0.2)
+
+
+def _leave_with_parent() -> None:
+    """When the comparison's process is gone, however it ended, its end of the pipe closes: checkpoint and leave."""
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Read one order from the first line of stdin and carry it out."""
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    work(order)
+
+
+if __name__ == "__main__":
+    main()
