@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: help setup demo test test-slow lint bench clean
+.PHONY: help setup demo test test-slow lint docs bench clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,13 +20,17 @@ $(VENV)/development: $(VENV)/runtime
 	$(PIP) --editable '.[dev]'
 	touch $@
 
+$(VENV)/documentation: $(VENV)/development
+	$(PIP) --editable '.[docs]'
+	touch $@
+
 setup: $(VENV)/development  ## the environment in .venv/
 
 demo: $(VENV)/runtime  ## the main job on a small data set: a table and a page under runs/
 	$(BIN)/distail demo
 
 test: setup  ## what CI runs
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: setup  ## what takes longer than CI has
 	$(BIN)/python -m pytest -m slow
@@ -35,6 +39,9 @@ lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/documentation  ## the documentation as a site in build/site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: setup  ## speed, as ratios from one run
 	$(BIN)/python benchmarks/speed.py

@@ -1,0 +1,89 @@
+"""Every code block of the documentation runs: Python and shell page by page in one folder, YAML as an experiment."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distail.config import Experiment
+from distail.objective.presets import PRESETS
+from distail.preflight import check
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+LANGUAGES = {"python", "sh", "yaml", "console"}
+# `console` shows what cannot run in a test: setting up an environment, several machines.
+BLOCK = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
+BASE = {"name": "page", "data": "digits", "teacher": "same", "student": "resnet8", "method": "kd"}
+
+
+def blocks(page):
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def run_python(code, names, page):
+    if "import lightning" in code:
+        pytest.importorskip("lightning")
+    exec(compile(code, page.name, "exec"), names)
+
+
+def run_yaml(text, names, page):
+    given = yaml.safe_load(text)
+    check(Experiment.from_mapping(given if "name" in given else BASE | given))
+    named = re.match(r"# (\S+\.yaml)\n", text)
+    if named:
+        Path(named[1]).write_text(text, encoding="utf-8")
+
+
+def run_shell(commands, names, page):
+    distail = Path("bin") / "distail"
+    distail.parent.mkdir(exist_ok=True)
+    distail.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m distail "$@"\n')
+    distail.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{distail.parent.resolve()}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+RUNNERS = {"python": run_python, "sh": run_shell, "yaml": run_yaml, "console": lambda *_: None}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": page.stem}
+    for language, text in blocks(page):
+        assert language in RUNNERS, f"{page.name}: a block is marked {language!r}; expected one of {sorted(RUNNERS)}"
+        RUNNERS[language](text, names, page)
+
+
+def test_pages_were_found():
+    assert len(PAGES) > 15
+    assert sum(len(blocks(page)) for page in PAGES) > 30
+
+
+def test_the_table_of_methods_is_that_of_the_code():
+    text = (DOCS / "methods" / "index.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[?`(\w+)`[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|[^|]*\|$", text, re.MULTILINE)
+    slots = ("supervised", "targets", "divergence", "weights", "representation")
+    shown = {
+        name: {slot: tuple(cell.strip().split(", ")) for slot, cell in zip(slots, cells, strict=True) if cell.strip()}
+        for name, *cells in rows
+    }
+    assert shown == {name: preset.slots for name, preset in PRESETS.items()}
+
+
+@pytest.mark.parametrize("name", ["krdistill"])
+def test_a_reconstruction_says_so(name):
+    assert "reconstruction" in (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not target.startswith("http") and not (page.parent / target).exists()]
+    assert not missing
