@@ -74,7 +74,7 @@ class RunFolder:
         """
         if not (self.result.is_file() and self.config.is_file()):
             return None
-        if list(_differences(_compared(Experiment.from_yaml(self.config)), _compared(experiment))):
+        if list(differences(_compared(Experiment.from_yaml(self.config)), _compared(experiment))):
             return None
         damage = self._damage()
         if damage and CheckpointFolder(self.checkpoints("student")).steps():
