@@ -13,6 +13,7 @@ import typer
 
 from distail import __version__
 from distail.errors import DistailError, TrainingError
+from distail.launch import is_main_process, print_once
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,9 @@ def run(
     from distail.pipeline import run as run_experiment
     from distail.show import print_run
 
-    print_run(run_experiment(Experiment.from_yaml(config, overrides or [])).folder, _console())
+    result = run_experiment(Experiment.from_yaml(config, overrides or []))
+    if is_main_process():
+        print_run(result.folder, _console())
 
 
 @app.command()
@@ -204,7 +207,7 @@ def _console() -> Console:
 
 
 def _told(message: str, code: int) -> int:
-    print(f"distail: {message}", file=sys.stderr)
+    print_once(f"distail: {message}")
     return code
 
 

@@ -120,7 +120,7 @@ class Student(Section):
 
 
 class Trainer(Section):
-    """Where and how it runs; nothing here changes what is learnt beyond rounding."""
+    """Where and how it runs; but for `sync_batch_norm` nothing here changes what is learnt beyond rounding."""
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -128,6 +128,10 @@ class Trainer(Section):
     compile: bool = False
     cache_limit_mb: Annotated[int, Field(ge=0)] = 2048
     """Teacher outputs for stored views: of more megabytes than this they lie in a memory-mapped file, not in memory."""
+    sync_batch_norm: bool = False
+    """With several processes on GPUs: batch statistics over the global batch, not over each process's part."""
+    process_timeout_minutes: Positive = 10
+    """How long one of several processes may keep the others waiting before it counts as lost and the run ends."""
 
 
 class Experiment(Section):
@@ -137,11 +141,11 @@ class Experiment(Section):
     >>> experiment = Experiment.from_mapping(quick)
     >>> experiment.output.as_posix(), experiment.training.batch_size
     ('runs/quick-seed0', 128)
-    >>> Experiment.from_mapping({**quick, "trainer": {"devise": "cpu"}})
+    >>> Experiment.from_mapping({**quick, "trainer": {"devise": "cpu"}})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     distail.errors.ConfigError: 1 problem in the experiment:
-      - trainer.devise: unknown key. Did you mean 'device'? Valid: checkpoint_every_steps, compile, device, precision.
+      - trainer.devise: unknown key. Did you mean 'device'? Valid: ...
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from distail import files
 from distail.config import Experiment, Model, Training
@@ -28,7 +30,8 @@ from distail.training.history import History
 from distail.training.loop import Fitted, Stage, fit
 from distail.training.machine import Machine, choose_machine
 from distail.training.predict import EVALUATION_BATCH, predict
-from distail.training.progress import Reporter, default_reporter
+from distail.training.processes import Processes, joined
+from distail.training.progress import Reporter, Silent, default_reporter
 from distail.training.step import frozen
 from distail.training.stopping import stop_requests
 from distail.training.teacher_cache import TeacherCache
@@ -46,18 +49,29 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         TrainingError: training had to stop.
     """
     experiment = as_experiment(config)
-    folder, told = RunFolder(experiment.output), reporter or default_reporter()
-    with stop_requests() as request, request.at_once():
-        finished = folder.finished(experiment, told.message)
-        if finished is not None:
-            return _with_page(Result(folder.path, finished), told)
-        check(experiment)
-        with folder.locked(told.message):
-            folder.tidy()
-            stored = folder.stored_experiment(experiment)
-            figures = _Run(experiment, stored, folder, told).through_all_stations()
-            folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
-            return _with_page(Result(folder.path, figures), told)
+    folder, trainer = RunFolder(experiment.output), experiment.trainer
+    with (
+        stop_requests() as request,
+        request.at_once(),
+        joined(trainer.device, trainer.process_timeout_minutes) as processes,
+        ExitStack() as held,
+    ):
+        told = (reporter or default_reporter()) if processes.is_main else Silent()
+        figures = processes.from_main(lambda: folder.finished(experiment, told.message))
+        if figures is None:
+            processes.from_main(lambda: check(experiment, processes))
+
+            def begin() -> Experiment | None:
+                held.enter_context(folder.locked(told.message))
+                folder.tidy()
+                return folder.stored_experiment(experiment)
+
+            stored = processes.from_main(begin)
+            figures = _Run(experiment, stored, folder, told, processes).through_all_stations()
+            if processes.is_main:
+                folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
+        result = Result(folder.path, figures)
+        return _with_page(result, told) if processes.is_main else result
 
 
 def _with_page(result: Result, told: Reporter) -> Result:
@@ -81,12 +95,18 @@ def as_experiment(config: Experiment | Mapping[str, Any] | str | Path) -> Experi
 
 class _Run:
     def __init__(
-        self, experiment: Experiment, stored: Experiment | None, folder: RunFolder, reporter: Reporter
+        self,
+        experiment: Experiment,
+        stored: Experiment | None,
+        folder: RunFolder,
+        reporter: Reporter,
+        processes: Processes,
     ) -> None:
         self.experiment, self.stored, self.folder, self.reporter = experiment, stored, folder, reporter
+        self.processes = processes
 
     def through_all_stations(self) -> dict[str, Any]:
-        data = self.images()
+        data = self.processes.one_a_machine_first(self.images)
         machine = self.settle(data)
         history = History(self.folder.path)
         try:
@@ -107,6 +127,7 @@ class _Run:
             seed=self.experiment.seed,
             image_size=options.image_size,
             skip_unreadable=options.skip_unreadable,
+            progress=self.processes.is_main,
         )
         counts = data.class_counts
         self.reporter.message(
@@ -123,10 +144,11 @@ class _Run:
         """Decide device and number format; the format stays what it was when the run began."""
         trainer = self.experiment.trainer
         precision = self.stored.trainer.precision if self.stored else trainer.precision
-        machine = choose_machine(trainer.device, precision, min(data.train.images.shape[-2:]))
-        if self.stored is None and machine.is_main:
+        machine = choose_machine(trainer.device, precision, min(data.train.images.shape[-2:]), self.processes)
+        if self.stored is None:
             settled = trainer.model_copy(update={"precision": machine.precision})
-            files.write_text(self.folder.config, self.experiment.model_copy(update={"trainer": settled}).to_yaml())
+            text = self.experiment.model_copy(update={"trainer": settled}).to_yaml()
+            self.processes.from_main(lambda: files.write_text(self.folder.config, text))
         return machine
 
     def teacher(
@@ -147,10 +169,14 @@ class _Run:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
-        if machine.is_main and (options.checkpoint is None or not stored.is_file()):
-            save_weights(
-                network.model, stored, describe_network(teacher_model(self.experiment), options.classifier, data)
-            )
+        self.processes.take_from_main(network.model.state_dict().values())
+
+        def keep() -> None:
+            if options.checkpoint is None or not stored.is_file():
+                described = describe_network(teacher_model(self.experiment), options.classifier, data)
+                save_weights(network.model, stored, described)
+
+        self.processes.from_main(keep)
         return network, fitted
 
     def student(
@@ -166,15 +192,15 @@ class _Run:
             )
         training = self.experiment.training
         fitted = self.fit("student", network, teacher, method, training, data, machine, history)
-        if machine.is_main:
-            save_weights(
-                network.model, self.folder.weights("student"), describe_network(options.model, options.classifier, data)
-            )
+        described = describe_network(options.model, options.classifier, data)
+        self.processes.from_main(lambda: save_weights(network.model, self.folder.weights("student"), described))
         return network, fitted
 
     def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
         with seeded(self.experiment.seed, f"{stage}-weights"):
             tap = build_network(model, classifier, data)
+        if self.experiment.trainer.sync_batch_norm and machine.world_size > 1:
+            tap.model = nn.SyncBatchNorm.convert_sync_batchnorm(tap.model)  # type: ignore[no-untyped-call]
         layout = torch.channels_last if machine.channels_last else torch.contiguous_format
         return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
@@ -226,7 +252,7 @@ class _Run:
                 rank=machine.rank,
                 world_size=machine.world_size,
             )
-            method.prepare((listen(batch), batch.labels) for batch in batches)
+            method.prepare((listen(batch), batch.labels) for batch in batches if len(batch.labels))
 
         cache = None
         if listen and stored_views:
@@ -290,8 +316,11 @@ class _Run:
                 "test": test(student)[1],
             }
         tested = Tested(student, student_fitted, student_test)
-        figures = result_figures(self.experiment, data, machine, teacher_test, tested, best)
-        if machine.is_main:
+
+        def write() -> dict[str, Any]:
+            figures = result_figures(self.experiment, data, machine, teacher_test, tested, best)
             save_predictions(self.folder.predictions, logits, data.test.labels, teacher_logits)
             files.write_json(self.folder.result, figures)
-        return figures
+            return figures
+
+        return self.processes.from_main(write)

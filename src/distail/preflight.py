@@ -18,25 +18,26 @@ from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
 from distail.training.machine import choose_machine
+from distail.training.processes import ALONE, Processes
 
 Built = TypeVar("Built")
 
 DEFAULT_SHORTCUT = "conv"
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment, processes: Processes = ALONE) -> None:
     """Everything that can be known to be wrong before images are read.
 
     Raises:
         ConfigError: all problems with methods, networks and files, listed.
     """
-    problems = problems_of(experiment)
+    problems = problems_of(experiment, processes)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
         raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
 
 
-def problems_of(experiment: Experiment) -> list[str]:
+def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[str]:
     """What `check` raises, one string a problem, each beginning with the key it is about."""
     problems: list[str] = []
 
@@ -67,7 +68,12 @@ def problems_of(experiment: Experiment) -> list[str]:
             "stored; expected 0"
         )
     trainer = experiment.trainer
-    collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1))
+    machine = collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1, processes))
+    if trainer.sync_batch_norm and machine is not None and machine.device.type != "cuda":
+        problems.append(
+            f"trainer.sync_batch_norm: torch offers it on GPUs only, and this runs on {machine.device.type!r}; "
+            "leave it false, or train on GPUs"
+        )
     # A run that has begun holds its teacher's weights.
     begun = (experiment.output / "teacher.safetensors").is_file()
     paths = {

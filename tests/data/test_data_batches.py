@@ -83,6 +83,9 @@ def test_slices_of_all_ranks_are_the_global_batch(
     options = {"augment": ["crop", "flip"], "channels_last": channels_last, "views": views}
     ranks = [batches_of(data, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
     for whole, *parts in zip(batches_of(data, **options).epoch(1), *(rank.epoch(1) for rank in ranks), strict=True):
+        if len(whole.labels) < 2 * world_size:
+            assert all(same(whole, part) for part in parts)
+            continue
         sizes = [len(part.labels) for part in parts]
         assert max(sizes) - min(sizes) <= 1
         assert same(whole, joined(parts))

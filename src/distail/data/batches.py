@@ -11,6 +11,7 @@ from torch import Tensor
 from distail.data.augment import Draws, apply_named, augmentation_names, draw_augmentation, draw_views
 from distail.data.images import LabelledImages
 from distail.data.normalisation import Normalisation
+from distail.data.ranks import slice_of_rank, training_slice
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.data.transforms import as_images, as_pixels, crop_pixels
 from distail.errors import DataError, unknown_name
@@ -33,7 +34,7 @@ class ImageBatches:
 
     ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept. Each rank yields its
     contiguous slice of the same global batch: the slices of all ranks side by side are what one process would yield.
-    Where the last batch has fewer images than there are ranks, some slices are empty: all ranks take the same steps.
+    A batch of fewer than two images a rank goes whole to every rank (``training_share`` counts it once).
 
     With ``views`` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
     whatever is known of every view (``every_view``) is then known of every image that training shows.
@@ -90,7 +91,7 @@ class ImageBatches:
         for step in range(first_step, self.steps_per_epoch):
             whole = slice(step * self._batch_size, (step + 1) * self._batch_size)
             index_G = order_N[whole]
-            mine = _slice_of_rank(len(index_G), self._rank, self._world_size)
+            mine = training_slice(len(index_G), self._rank, self._world_size)
             if view_N is None:
                 draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine]
                 yield self._batch(index_G[mine], draws)
@@ -107,7 +108,7 @@ class ImageBatches:
         """
         rows = self.views * self.num_images
         for first in range(0, rows, batch_size):
-            mine = _slice_of_rank(min(batch_size, rows - first), self._rank, self._world_size)
+            mine = slice_of_rank(min(batch_size, rows - first), self._rank, self._world_size)
             row_B = torch.arange(first + mine.start, first + mine.stop)
             yield self._view_batch(row_B % self.num_images, row_B // self.num_images)
 
@@ -142,7 +143,7 @@ def evaluation_batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[Batch]:
-    """The data set in order, without augmentation; ranks share each batch as ``ImageBatches`` does.
+    """The data set in order, without augmentation; ranks share each batch, and a small one leaves some of them empty.
 
     >>> data = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
     >>> [batch.index.tolist() for batch in evaluation_batches(data, batch_size=2, mean=[0.5], std=[0.5])]
@@ -157,15 +158,11 @@ def _in_order(
 ) -> Iterator[Batch]:
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     for first in range(0, len(data), batch_size):
-        mine = _slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
+        mine = slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
         part = slice(first + mine.start, first + mine.stop)
         images = data.images[part].contiguous(memory_format=memory_format)
         index_B = torch.arange(part.start, part.stop, device=data.labels.device)
         yield Batch(index_B, normalise(images), data.labels[part])
-
-
-def _slice_of_rank(length: int, rank: int, world_size: int) -> slice:
-    return slice(length * rank // world_size, length * (rank + 1) // world_size)
 
 
 def _check_sizes(data: LabelledImages, batch_size: int, rank: int, world_size: int) -> None:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from distail.config import Training
 from distail.data.batches import Batch, ImageBatches
+from distail.data.ranks import training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
-from distail.models.outputs import Outputs
 from distail.objective.method import Method, Terms
-from distail.training.checkpoint import CheckpointFolder
+from distail.training.checkpoint import Checkpoint, CheckpointFolder
+from distail.training.finite import NEVER, FiniteWatch
 from distail.training.history import History, Row
 from distail.training.machine import Machine
 from distail.training.memories import MemoryFolder
 from distail.training.optimizer import build_optimizer
 from distail.training.progress import Reporter
+from distail.training.replicas import Step, settle_batch_statistics, shared_step
 from distail.training.schedule import learning_rate_factor
 from distail.training.state import Best, TrainingState, capture, check_origin, restore
 from distail.training.step import Teacher, TrainingStep
@@ -74,7 +75,7 @@ def fit(
     """
     trainer = _Trainer(stage, checkpoints, history, reporter, checkpoint_every)
     try:
-        with stop_requests() as request, torch.random.fork_rng():
+        with stop_requests(patient=stage.machine.world_size > 1) as request, torch.random.fork_rng():
             trainer.run(request)
     finally:
         reporter.finish()
@@ -95,14 +96,15 @@ class _Trainer:
         )
         self.device = stage.machine.device
         stage.method.reduce = stage.machine.sum_over_processes
-        self.step_module = TrainingStep(stage.student, stage.method, stage.machine)
+        self.processes = stage.machine.processes
+        self.step_module = TrainingStep(stage.student, stage.method, stage.machine, _compile_size(stage))
+        self.step: Step = self.step_module
         parameters = [parameter for parameter in self.step_module.parameters() if parameter.requires_grad]
         self.parameters = parameters
         self.optimizer = build_optimizer(parameters, stage.training)
         self.state = TrainingState()
         self.changed = True  # since the newest checkpoint
-        # The step at which the loss or the teacher first was not finite; tensors, so that a GPU need not wait.
-        self.first_bad = torch.full((2,), -1, dtype=torch.int64, device=self.device)
+        self.finite = FiniteWatch(self.device)
         self.clock = time.perf_counter()
 
     def run(self, request: StopRequest) -> None:
@@ -110,13 +112,14 @@ class _Trainer:
         self.clock = time.perf_counter()
         steps = stage.batches.steps_per_epoch
         with request.at_once():
+            self.processes.take_from_main(self.step_module.state_dict().values())
             self._resume()
-            if stage.machine.is_main:
-                self.history.rewind(stage.name, self.state.history)
-            if stage.fill is not None and self.state.step < steps * stage.training.epochs:
-                stage.fill(self.reporter)
-                self._note_time(of_an_epoch=False)
-            forward = _wrapped(self.step_module, stage)
+            self.processes.from_main(lambda: self.history.rewind(stage.name, self.state.history))
+            if self.state.step < steps * stage.training.epochs:
+                if stage.fill is not None:
+                    stage.fill(self.reporter)
+                    self._note_time(of_an_epoch=False)
+                self._share_step()
         self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
         stage.student.train()
         if len(self.state.history) < self.state.step // steps:  # stopped while it was validated
@@ -125,16 +128,32 @@ class _Trainer:
             epoch, first_step = divmod(self.state.step, steps)
             stage.method.begin_epoch(epoch, stage.training.epochs)
             for batch in stage.batches.epoch(epoch, first_step):
-                self._train_on(batch, forward)
+                self._train_on(batch)
                 if self.state.step % steps == 0:
                     self._end_epoch(request)
-                if request.signal_number is not None or self.state.step % self.checkpoint_every == 0:
+                signal_number = self._agree(request)
+                if signal_number or self.state.step % self.checkpoint_every == 0:
                     self._checkpoint()
-                if request.signal_number is not None:
-                    raise Interrupted(request.signal_number, saved=True)
+                if signal_number:
+                    raise Interrupted(signal_number, saved=True)
         self._checkpoint()
 
     def _resume(self) -> None:
+        stage = self.stage
+        found, memory = self.processes.from_main(self._newest)
+        if found is None:
+            if stage.prepare is not None:
+                stage.prepare()
+            return
+        self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
+        if not self.processes.is_main:  # what all had summed up is the main process's now
+            self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
+        if stage.method.needs.memory:
+            stage.method.load_memory_state(memory)
+        self.changed = False
+
+    def _newest(self) -> tuple[Checkpoint | None, dict[str, Tensor]]:
+        """The newest checkpoint that is whole, with the memory that belongs to it."""
         stage = self.stage
         while (found := self.checkpoints.latest()) is not None:
             memory = self.memories.at(found.step) if stage.method.needs.memory else {}
@@ -144,29 +163,35 @@ class _Trainer:
                 continue
             for remark in check_origin(found, stage.data_sha256):
                 self.reporter.message(f"{stage.name}: {remark}")
-            self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
-            if stage.method.needs.memory:
-                stage.method.load_memory_state(memory)
-            self.changed = False
-            return
-        if stage.prepare is not None:
-            stage.prepare()
+            return found, memory
+        return None, {}
 
-    def _train_on(self, batch: Batch, forward: Callable[..., Terms]) -> None:
+    def _share_step(self) -> None:
+        stage = self.stage
+        if self.processes.size > 1:
+            batch = next(stage.batches.epoch(0))
+            teacher = stage.teacher(batch) if stage.teacher is not None else None
+            self.step = shared_step(self.step_module, batch, teacher)
+
+    def _train_on(self, batch: Batch) -> None:
         stage, state = self.stage, self.state
         # Networks with dropout draw from torch's generator: tie it to the step, so that a resumed run draws the same.
-        torch.manual_seed(int(stream_key("step", stage.seed, state.step)) >> 1)
+        torch.manual_seed(int(stream_key("step", stage.seed, state.step, *self._own_stream())) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
         teacher = stage.teacher(batch) if stage.teacher is not None else None
-        terms = forward(batch.images, batch.labels, batch.index, teacher)
+        loss, terms = self.step(batch.images, batch.labels, batch.index, teacher)
+        size = self._batch_size(state.step)
+        share = training_share(size, self.processes.rank, self.processes.size)
         self.optimizer.zero_grad(set_to_none=True)
-        self._watch(terms, teacher)
-        torch.autograd.backward(terms.total)
+        self.finite.note(state.step, loss, teacher)
+        # The processes' gradients are averaged: each counts by its share, and together they are the whole batch's.
+        weight = share * self.processes.size
+        torch.autograd.backward(loss if weight == 1 else loss * weight)
         if stage.training.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, stage.training.gradient_clip)
         self.optimizer.step()
-        self._accumulate(terms, len(batch.labels))
+        self._accumulate(terms, share * size)
         state.step += 1
         self.changed = True
         self.reporter.step()
@@ -176,22 +201,32 @@ class _Trainer:
         factor = learning_rate_factor(training.schedule, step, self.stage.batches.steps_per_epoch, training.epochs)
         return training.learning_rate * factor
 
-    def _watch(self, terms: Terms, teacher: Outputs | None) -> None:
-        finite = [torch.isfinite(terms.total.detach())]
-        finite.append(torch.isfinite(teacher.logits).all() if teacher is not None else torch.ones_like(finite[0]))
-        bad = torch.where(torch.stack(finite), -1, self.state.step)
-        self.first_bad = torch.where(self.first_bad >= 0, self.first_bad, bad)
-        if self.device.type == "cpu":
-            self._stop_if_not_finite()
+    def _own_stream(self) -> tuple[int, ...]:
+        return (self.processes.rank,) if self.processes.rank else ()
+
+    def _batch_size(self, step: int) -> int:
+        """Images in the batch of all processes."""
+        full = self.stage.training.batch_size
+        return min(full, self.stage.batches.num_images - step % self.stage.batches.steps_per_epoch * full)
+
+    def _agree(self, request: StopRequest) -> int:
+        """The signal that any process has had, or 0; on a CPU also whether all was finite: a GPU would have to wait."""
+        bad = self.finite.first() if self.device.type == "cpu" else []
+        number, *bad = self.processes.lowest([-(request.signal_number or 0), *bad])
+        if bad:
+            self._stop_if_bad(*bad)
+        return -number
 
     def _stop_if_not_finite(self) -> None:
-        bad_loss, bad_teacher = self.first_bad.tolist()
-        if bad_loss < 0 and bad_teacher < 0:
+        self._stop_if_bad(*self.processes.lowest(self.finite.first()))
+
+    def _stop_if_bad(self, bad_loss: int, bad_teacher: int) -> None:
+        step = min(bad_loss, bad_teacher)
+        if step == NEVER:
             return
         steps = self.stage.batches.steps_per_epoch
-        step = min(bad for bad in (bad_loss, bad_teacher) if bad >= 0)
-        what = "the teacher's logits are" if 0 <= bad_teacher <= step else "the loss is"
-        kept = self.checkpoints.steps()
+        what = "the teacher's logits are" if bad_teacher <= step else "the loss is"
+        kept = self.processes.from_main(self.checkpoints.steps)
         good = f"the checkpoint after step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
         raise TrainingError(
             f"{self.stage.name}: {what} not finite at step {step} (epoch {step // steps + 1}, step {step % steps + 1} "
@@ -199,7 +234,7 @@ class _Trainer:
             "trainer.precision=fp32."
         )
 
-    def _accumulate(self, terms: Terms, samples: int) -> None:
+    def _accumulate(self, terms: Terms, samples: float) -> None:
         values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
         values |= {f"statistics/{name}": value for name, value in terms.statistics.items()}
         for name, value in values.items():
@@ -211,7 +246,8 @@ class _Trainer:
         epoch = state.step // stage.batches.steps_per_epoch - 1
         self._stop_if_not_finite()
         samples = stage.batches.num_images
-        means = {name: stage.machine.sum_over_processes(value).item() / samples for name, value in state.sums.items()}
+        means = {name: value.item() / samples for name, value in self._sums_of_all().items()}
+        settle_batch_statistics(stage.student, self.processes)
         validation = self._validate(request)
         self._note_time()
         row: Row = {
@@ -233,17 +269,14 @@ class _Trainer:
         ):
             weights = {name: value.detach().clone() for name, value in stage.student.model.state_dict().items()}
             state.best = Best(epoch, validation, weights)
-        if stage.machine.is_main:
-            self.history.append(row)
+        self.processes.from_main(lambda: self.history.append(row))
         self.reporter.epoch(row, stage.training.epochs)
 
     def _validate(self, request: StopRequest) -> dict[str, Any] | None:
         if self.stage.validate is None:
             return None
-        # Several processes stop together or not at all, and writing a checkpoint takes them all.
-        alone = self.stage.machine.world_size == 1
         try:
-            with request.at_once() if alone else nullcontext():
+            with request.at_once():
                 return self.stage.validate(self.stage.student)
         except Interrupted as stop:
             self._checkpoint()
@@ -255,16 +288,23 @@ class _Trainer:
             return
         self._note_time()
         stage = self.stage
-        memory = stage.method.memory_state()
+        settle_batch_statistics(stage.student, self.processes)
+        sums, memory = self._sums_of_all(), stage.method.memory_state()
+
+        def save() -> None:
+            # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
+            if stage.method.needs.memory:
+                self.memories.save(self.state.step, memory)
+            state = replace(self.state, sums=sums)
+            self.checkpoints.save(capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256))
+            if stage.method.needs.memory:
+                self.memories.keep(self.checkpoints.steps())
+
+        self.processes.from_main(save)
         self.changed = False
-        if not stage.machine.is_main:
-            return
-        # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
-        if stage.method.needs.memory:
-            self.memories.save(self.state.step, memory)
-        self.checkpoints.save(capture(self.state, stage.student.model, stage.method, self.optimizer, stage.data_sha256))
-        if stage.method.needs.memory:
-            self.memories.keep(self.checkpoints.steps())
+
+    def _sums_of_all(self) -> dict[str, Tensor]:
+        return {name: self.processes.sum(self.state.sums[name]) for name in sorted(self.state.sums)}
 
     def _note_time(self, *, of_an_epoch: bool = True) -> None:
         now = time.perf_counter()
@@ -274,18 +314,9 @@ class _Trainer:
         self.clock = now
 
 
-def _wrapped(module: TrainingStep, stage: Stage) -> Callable[..., Terms]:
-    if not stage.compile:
-        return module
-    compiled = TrainingStep(cast(nn.Module, torch.compile(module.student)), module.method, stage.machine)
-
-    def forward(images: Tensor, *rest: Any) -> Terms:
-        # The last batch of an epoch is smaller: a second compilation for it would cost more than it saves.
-        step = compiled if len(images) == stage.training.batch_size else module
-        terms: Terms = step(images, *rest)
-        return terms
-
-    return forward
+def _compile_size(stage: Stage) -> int | None:
+    mine = training_slice(stage.training.batch_size, stage.machine.rank, stage.machine.world_size)
+    return int(mine.stop - mine.start) if stage.compile else None
 
 
 def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import ConfigError
+from distail.training.processes import ALONE, Processes, runs_on_cpu
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Below this many pixels a side, casting costs more than bf16 arithmetic saves (benchmarks/README.md).
@@ -22,13 +23,20 @@ class Machine:
 
     device: torch.device
     precision: str
-    rank: int = 0
-    world_size: int = 1
+    processes: Processes = ALONE
+
+    @property
+    def rank(self) -> int:
+        return self.processes.rank
+
+    @property
+    def world_size(self) -> int:
+        return self.processes.size
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files."""
-        return self.rank == 0
+        return self.processes.is_main
 
     @property
     def channels_last(self) -> bool:
@@ -43,34 +51,36 @@ class Machine:
 
     def sum_over_processes(self, value: Tensor) -> Tensor:
         """Sum a tensor over all processes (differentiable uses are not supported: statistics only)."""
-        if self.world_size == 1:
-            return value
-        total = value.detach().clone()
-        torch.distributed.all_reduce(total)
-        return total
+        return self.processes.sum(value)
 
 
-def choose_machine(device: str, precision: str, image_side: int) -> Machine:
+def choose_machine(device: str, precision: str, image_side: int, processes: Processes = ALONE) -> Machine:
     """Resolve `auto` for device and precision.
 
     Args:
         device: `auto`, or what `torch.device` takes.
         precision: `auto`, `fp32` or `bf16`.
         image_side: pixels; `auto` keeps fp32 for very small images.
+        processes: those that share the run.
 
     Raises:
         ConfigError: the device does not exist here.
     """
     from accelerate import PartialState
 
-    on_cpu = device == "cpu" or (device == "auto" and not _has_accelerator())
+    on_cpu = runs_on_cpu(device)
     state = PartialState(cpu=on_cpu)
     chosen = torch.device("cpu") if on_cpu else state.device
     if device not in ("auto", "cpu"):
         chosen = _existing_device(device, chosen)
+        if processes.size > 1 and torch.device(device).index is not None:
+            raise ConfigError(
+                f"{device!r} is one device, and there are {processes.size} processes, which need one each: "
+                f"say {torch.device(device).type!r} or 'auto'"
+            )
     if precision == "auto":
         precision = "bf16" if image_side >= SMALLEST_BF16_SIDE and supports_fast_bf16(chosen) else "fp32"
-    return Machine(chosen, precision, state.process_index, state.num_processes)
+    return Machine(chosen, precision, processes)
 
 
 def supports_fast_bf16(device: torch.device) -> bool:
@@ -80,10 +90,6 @@ def supports_fast_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
     return False
-
-
-def _has_accelerator() -> bool:
-    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _existing_device(name: str, fallback: torch.device) -> torch.device:

@@ -17,19 +17,28 @@ Teacher = Callable[[Batch], Outputs]
 
 
 class TrainingStep(nn.Module):
-    """Student and method as one module, so that whatever wraps it (DDP, compile) sees all that is trained."""
+    """Student and method as one module, so that whatever wraps it (DDP) sees all that is trained.
 
-    def __init__(self, student: nn.Module, method: Method, machine: Machine) -> None:
+    Args:
+        compile_size: compile the student for batches of this size: a second compilation, for the smaller last batch of
+            an epoch, would cost more than it saves. None: do not compile.
+    """
+
+    def __init__(self, student: nn.Module, method: Method, machine: Machine, compile_size: int | None = None) -> None:
         super().__init__()
         self.student = student
         self.method = method
         self._machine = machine
+        self._compile_size = compile_size
+        self._compiled = None if compile_size is None else torch.compile(student.forward)
 
-    def forward(self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None) -> Terms:
+    def forward(self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None) -> tuple[Tensor, Terms]:
+        """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate."""
+        compiled = self._compiled if len(images) == self._compile_size else None
         with self._machine.autocast():
-            student = self.student(images)
+            student = (compiled or self.student)(images)
         terms: Terms = self.method(student, teacher, target, index=index)
-        return terms
+        return terms.total, terms
 
 
 def frozen(network: nn.Module, machine: Machine) -> Teacher:

@@ -22,18 +22,24 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """The signal received, or None; whoever holds one asks, or lets the signal act `at_once`."""
+    """The signal received, or None; whoever holds one asks, or lets the signal act `at_once`.
 
-    def __init__(self) -> None:
+    Args:
+        patient: no signal acts at once, not even a second one. Several processes stop together or not at all, and their
+            launcher passes on the Ctrl-C that they have had already.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
         self.signal_number: int | None = None
+        self._patient = patient
         self._acts_at_once = False
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Within the block a signal raises `Interrupted` where it finds the work; so does one that came before."""
-        before, self._acts_at_once = self._acts_at_once, True
+        before, self._acts_at_once = self._acts_at_once, not self._patient
         try:
-            if self.signal_number is not None:
+            if self.signal_number is not None and self._acts_at_once:
                 raise Interrupted(self.signal_number)
             yield
         finally:
@@ -42,18 +48,18 @@ class StopRequest:
     def note(self, signal_number: int) -> None:
         """Take up a signal; a second one acts at once."""
         again, self.signal_number = self.signal_number is not None, signal_number
-        if again or self._acts_at_once:
+        if (again and not self._patient) or self._acts_at_once:
             raise Interrupted(signal_number)
 
 
 @contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Within the block the first signal is noted instead of acted on; a second one acts at once.
+def stop_requests(*, patient: bool = False) -> Iterator[StopRequest]:
+    """Within the block the first signal is noted instead of acted on; a second one acts at once, unless `patient`.
 
     A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored. Blocks nest: the
     inner one is asked. Python handles signals in the main thread: in any other nothing is noted.
     """
-    request = StopRequest()
+    request = StopRequest(patient=patient)
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -1,0 +1,185 @@
+"""The processes that share a run: what decides how it goes on is decided together, so that none waits for another."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from distail.errors import TrainingError
+
+Value = TypeVar("Value")
+
+# Reading a data set for the first time may take long, and the other processes wait for it.
+LONGEST_PREPARATION = timedelta(days=1)
+_OF_A_LOST_PROCESS = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|timed? ?out|broken pipe", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that `torchrun` or `accelerate launch` started; by default it is alone.
+
+    Attributes:
+        rank, size: which of how many.
+        local_rank: which on this machine.
+        control: the group for what hosts tell each other; never waits for a GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: distributed.ProcessGroup | None = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def together(self, work: Callable[[], Value], longest: timedelta | None = None) -> Value:
+        """What `work` gives here; where it fails in any process, all of them raise the error of the first.
+
+        Args:
+            longest: how long others may take, where that is longer than the time after which a process counts as lost.
+        """
+        if self.size == 1:
+            return work()
+        value, error = _attempt(work)
+        errors: list[Exception | None] = [None] * self.size
+        if longest is not None:
+            distributed.monitored_barrier(self.control, timeout=longest)
+        distributed.all_gather_object(errors, error, group=self.control)
+        for first in errors:
+            if first is not None:
+                raise first
+        assert value is not None
+        return value[0]
+
+    def from_main(self, work: Callable[[], Value]) -> Value:
+        """What `work` gives in the main process, in all; its error too."""
+        if self.size == 1:
+            return work()
+        outcome = [_attempt(work) if self.is_main else (None, None)]
+        distributed.broadcast_object_list(outcome, src=0, group=self.control)
+        value, error = outcome[0]
+        if error is not None:
+            raise error
+        assert value is not None
+        return value[0]
+
+    def one_a_machine_first(self, work: Callable[[], Value]) -> Value:
+        """What `work` gives here: the first process of each machine does it before the others, who find its files."""
+        if self.size == 1:
+            return work()
+        if self.local_rank == 0:
+            value = self.together(work, LONGEST_PREPARATION)
+            self.together(lambda: None, LONGEST_PREPARATION)
+            return value
+        self.together(lambda: None, LONGEST_PREPARATION)
+        return self.together(work, LONGEST_PREPARATION)
+
+    def lowest(self, numbers: Sequence[int]) -> list[int]:
+        """Of each number the lowest that any process has."""
+        if self.size == 1:
+            return list(numbers)
+        lowest = torch.tensor(numbers, dtype=torch.int64)
+        distributed.all_reduce(lowest, distributed.ReduceOp.MIN, group=self.control)
+        return lowest.tolist()
+
+    def sum(self, value: Tensor) -> Tensor:
+        """A tensor summed over all processes, without gradient."""
+        if self.size == 1:
+            return value
+        total = value.detach().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @torch.no_grad()
+    def take_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes the main process's values, in place."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            value = tensor.detach().contiguous()
+            distributed.broadcast(value, src=0)
+            tensor.copy_(value)
+
+    @torch.no_grad()
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the mean of what they have, in place."""
+        if self.size == 1 or not tensors:
+            return
+        means = self.sum(torch.cat([tensor.flatten() for tensor in tensors])) / self.size
+        for tensor, mean in zip(tensors, torch.split(means, [tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined(device: str, minutes: float) -> Iterator[Processes]:
+    """Within the block the launched processes can talk to each other.
+
+    Args:
+        device: `auto`, or what `torch.device` takes: GPUs talk by NCCL, CPUs by gloo.
+        minutes: how long one process may keep the others waiting before it counts as lost.
+
+    Raises:
+        TrainingError: the others could not be reached (any more).
+    """
+    from accelerate import PartialState
+
+    found = distributed.is_available() and distributed.is_initialized()
+    silence = timedelta(minutes=minutes)
+    try:
+        state = PartialState(cpu=runs_on_cpu(device), timeout=silence)
+        if state.num_processes == 1:
+            yield ALONE
+            return
+        control = distributed.new_group(backend="gloo", timeout=silence)
+        yield Processes(state.process_index, state.num_processes, state.local_process_index, control)
+    except RuntimeError as error:
+        if isinstance(error, TrainingError) or not _tells_of_a_lost_process(error):
+            raise
+        detail = str(error).strip().splitlines()[0]
+        raise TrainingError(
+            f"another process of this run has died, or was silent for {minutes:g} minutes; what it said last tells "
+            f"why. The same command resumes from the newest checkpoint ({detail})"
+        ) from error
+    # Only after success: while an error is under way the others may have gone, and this would wait for them.
+    distributed.destroy_process_group(control)
+    if not found:
+        distributed.destroy_process_group()
+        state._reset_state()
+
+
+def runs_on_cpu(device: str) -> bool:
+    """Whether a `trainer.device` means the CPU here."""
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return device == "cpu" or (device == "auto" and not accelerated)
+
+
+def _attempt(work: Callable[[], Value]) -> tuple[tuple[Value] | None, Exception | None]:
+    try:
+        return (work(),), None
+    except Exception as error:
+        return None, _sendable(error)
+
+
+def _sendable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return TrainingError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def _tells_of_a_lost_process(error: RuntimeError) -> bool:
+    return isinstance(error, distributed.DistError) or _OF_A_LOST_PROCESS.search(str(error)) is not None
