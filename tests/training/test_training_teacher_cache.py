@@ -12,6 +12,7 @@ from distail.data.images import LabelledImages
 from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
 from distail.training.machine import Machine
+from distail.training.processes import Processes
 from distail.training.progress import Silent
 from distail.training.step import frozen
 from distail.training.teacher_cache import FILL_BATCH, STAGE, TeacherCache
@@ -20,15 +21,15 @@ CLASSES, IMAGES, VIEWS = 5, 700, 3  # more rows than one fill batch, and no mult
 
 
 @dataclass(frozen=True)
-class Processes(Machine):
+class Threads(Processes):
     """One of several processes, as a thread: its sum is that of the group."""
 
     group: dict = field(default_factory=dict)
 
-    def sum_over_processes(self, value):
+    def sum(self, value):
         self.group[self.rank] = value
         self.group["barrier"].wait()
-        total = sum(self.group[rank] for rank in range(self.world_size))
+        total = sum(self.group[rank] for rank in range(self.size))
         self.group["barrier"].wait()
         return total
 
@@ -174,7 +175,8 @@ def test_answers_are_the_callers_own(tmp_path):
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_share_the_asking_and_each_holds_everything(tmp_path, world_size):
     group = {"barrier": threading.Barrier(world_size, timeout=60)}
-    members = [Processes(torch.device("cpu"), "fp32", rank, world_size, group=group) for rank in range(world_size)]
+    threads = [Threads(rank, world_size, group=group) for rank in range(world_size)]
+    members = [Machine(torch.device("cpu"), "fp32", thread) for thread in threads]
     listeners, caches = [Pixels() for _ in members], [None] * world_size
 
     def work(rank):

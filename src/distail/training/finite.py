@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from distail.errors import TrainingError
 from distail.models.outputs import Outputs
 
 NEVER = 2**62
@@ -28,3 +31,20 @@ class FiniteWatch:
         """The first bad step of the loss and of the teacher, or `NEVER`; waits for the device."""
         steps: list[int] = self._first.tolist()
         return steps
+
+
+def not_finite(stage: str, bad_loss: int, bad_teacher: int, steps_per_epoch: int, kept: Sequence[int]) -> TrainingError:
+    """What the user is told: which of the two first was not finite, where, and which checkpoint is left.
+
+    Args:
+        bad_loss, bad_teacher: the first bad steps.
+        kept: the steps that have a checkpoint, rising.
+    """
+    step = min(bad_loss, bad_teacher)
+    what = "the teacher's logits are" if bad_teacher == step else "the loss is"
+    good = f"the checkpoint after step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
+    return TrainingError(
+        f"{stage}: {what} not finite at step {step} (epoch {step // steps_per_epoch + 1}, "
+        f"step {step % steps_per_epoch + 1} of {steps_per_epoch}); {good}. "
+        "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32."
+    )

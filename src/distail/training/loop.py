@@ -14,19 +14,18 @@ from distail.config import Training
 from distail.data.batches import Batch, ImageBatches
 from distail.data.ranks import training_share, training_slice
 from distail.data.seeding import stream_key
-from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
 from distail.objective.method import Method, Terms
-from distail.training.checkpoint import Checkpoint, CheckpointFolder
-from distail.training.finite import NEVER, FiniteWatch
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.finite import NEVER, FiniteWatch, not_finite
 from distail.training.history import History, Row
 from distail.training.machine import Machine
-from distail.training.memories import MemoryFolder
 from distail.training.optimizer import build_optimizer
 from distail.training.progress import Reporter
 from distail.training.replicas import Step, settle_batch_statistics, shared_step
 from distail.training.schedule import learning_rate_factor
-from distail.training.state import Best, TrainingState, capture, check_origin, restore
+from distail.training.stage_checkpoints import StageCheckpoints
+from distail.training.state import Best, TrainingState, capture, restore
 from distail.training.step import Teacher, TrainingStep
 from distail.training.stopping import Interrupted, StopRequest, stop_requests
 
@@ -86,14 +85,14 @@ class _Trainer:
     def __init__(
         self, stage: Stage, checkpoints: CheckpointFolder, history: History, reporter: Reporter, checkpoint_every: int
     ) -> None:
-        self.stage, self.checkpoints, self.history, self.reporter = stage, checkpoints, history, reporter
-        self.checkpoint_every = checkpoint_every
-        self.memories = MemoryFolder(
-            checkpoints.folder / "memory",
-            stage.method.settled_memory,
+        self.stage, self.history, self.reporter = stage, history, reporter
+        self.checkpoints = StageCheckpoints(
+            checkpoints,
+            stage.method,
             stage.batches.steps_per_epoch,
-            reporter.message,
+            lambda remark: reporter.message(f"{stage.name}: {remark}"),
         )
+        self.checkpoint_every = checkpoint_every
         self.device = stage.machine.device
         stage.method.reduce = stage.machine.sum_over_processes
         self.processes = stage.machine.processes
@@ -140,7 +139,7 @@ class _Trainer:
 
     def _resume(self) -> None:
         stage = self.stage
-        found, memory = self.processes.from_main(self._newest)
+        found, memory = self.processes.from_main(lambda: self.checkpoints.newest(stage.data_sha256))
         if found is None:
             if stage.prepare is not None:
                 stage.prepare()
@@ -151,20 +150,6 @@ class _Trainer:
         if stage.method.needs.memory:
             stage.method.load_memory_state(memory)
         self.changed = False
-
-    def _newest(self) -> tuple[Checkpoint | None, dict[str, Tensor]]:
-        """The newest checkpoint that is whole, with the memory that belongs to it."""
-        stage = self.stage
-        while (found := self.checkpoints.latest()) is not None:
-            memory = self.memories.at(found.step) if stage.method.needs.memory else {}
-            if memory is None:
-                self.reporter.message(f"{stage.name}: no memory of step {found.step}; going back to the one before it")
-                self.checkpoints.remove(found.step)
-                continue
-            for remark in check_origin(found, stage.data_sha256):
-                self.reporter.message(f"{stage.name}: {remark}")
-            return found, memory
-        return None, {}
 
     def _share_step(self) -> None:
         stage = self.stage
@@ -221,18 +206,9 @@ class _Trainer:
         self._stop_if_bad(*self.processes.lowest(self.finite.first()))
 
     def _stop_if_bad(self, bad_loss: int, bad_teacher: int) -> None:
-        step = min(bad_loss, bad_teacher)
-        if step == NEVER:
-            return
-        steps = self.stage.batches.steps_per_epoch
-        what = "the teacher's logits are" if bad_teacher <= step else "the loss is"
-        kept = self.processes.from_main(self.checkpoints.steps)
-        good = f"the checkpoint after step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
-        raise TrainingError(
-            f"{self.stage.name}: {what} not finite at step {step} (epoch {step // steps + 1}, step {step % steps + 1} "
-            f"of {steps}); {good}. Try a lower training.learning_rate, training.gradient_clip: 5 or "
-            "trainer.precision=fp32."
-        )
+        if min(bad_loss, bad_teacher) < NEVER:
+            kept = self.processes.from_main(self.checkpoints.steps)
+            raise not_finite(self.stage.name, bad_loss, bad_teacher, self.stage.batches.steps_per_epoch, kept)
 
     def _accumulate(self, terms: Terms, samples: float) -> None:
         values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
@@ -289,18 +265,9 @@ class _Trainer:
         self._note_time()
         stage = self.stage
         settle_batch_statistics(stage.student, self.processes)
-        sums, memory = self._sums_of_all(), stage.method.memory_state()
-
-        def save() -> None:
-            # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
-            if stage.method.needs.memory:
-                self.memories.save(self.state.step, memory)
-            state = replace(self.state, sums=sums)
-            self.checkpoints.save(capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256))
-            if stage.method.needs.memory:
-                self.memories.keep(self.checkpoints.steps())
-
-        self.processes.from_main(save)
+        state, memory = replace(self.state, sums=self._sums_of_all()), stage.method.memory_state()
+        found = capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256)
+        self.processes.from_main(lambda: self.checkpoints.save(found, memory))
         self.changed = False
 
     def _sums_of_all(self) -> dict[str, Tensor]:

@@ -1,0 +1,55 @@
+"""The checkpoints of a stage and, where its method remembers every sample, the memories that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from distail.objective.method import Method
+from distail.training.checkpoint import Checkpoint, CheckpointFolder
+from distail.training.memories import MemoryFolder
+from distail.training.state import check_origin
+
+
+class StageCheckpoints:
+    """Checkpoints with their memories, which are stored apart: only what has both counts."""
+
+    def __init__(
+        self, folder: CheckpointFolder, method: Method, steps_per_epoch: int, warn: Callable[[str], None]
+    ) -> None:
+        self._folder, self._warn = folder, warn
+        self._memories = (
+            MemoryFolder(folder.folder / "memory", method.settled_memory, steps_per_epoch, warn)
+            if method.needs.memory
+            else None
+        )
+
+    def newest(self, data_sha256: str) -> tuple[Checkpoint | None, dict[str, Tensor]]:
+        """The newest checkpoint that is whole, with its memory; None where there is none.
+
+        Raises:
+            CheckpointError: it was trained on other data, or may not be read.
+        """
+        while (found := self._folder.latest()) is not None:
+            memory = self._memories.at(found.step) if self._memories is not None else {}
+            if memory is not None:
+                for remark in check_origin(found, data_sha256):
+                    self._warn(remark)
+                return found, memory
+            self._warn(f"no memory of step {found.step}; going back to the one before it")
+            self._folder.remove(found.step)
+        return None, {}
+
+    def save(self, checkpoint: Checkpoint, memory: dict[str, Tensor]) -> None:
+        """Write both, and drop what is no longer needed."""
+        # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
+        if self._memories is not None:
+            self._memories.save(checkpoint.step, memory)
+        self._folder.save(checkpoint)
+        if self._memories is not None:
+            self._memories.keep(self._folder.steps())
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, rising."""
+        return self._folder.steps()
