@@ -82,7 +82,7 @@ def test_any_mapping_is_refused_clearly(tree: Any) -> None:
 YAML_WORDS = """
 name: |seed: |data: |- |{|}|[|]|: |, |&a |*a|<<: |!!|!!bool |!!int |!!float |!!binary |!!set |!!python/object:os.system |
 >|'|"|#|%YAML 1.1|---|...|? |2001-01-01|2001-99-99|0x|1_000|12:30:45|1e-3|.nan|~|\\ud800
-"""
+"""  # noqa: E501
 words = [*YAML_WORDS.replace("\n", "").split("|"), "\n", "\n  ", "|", "\t", "\0", "\ufeff"]
 pieces = st.lists(st.sampled_from(words) | st.text(max_size=6), max_size=14).map("".join)
 
