@@ -55,6 +55,7 @@ def test_the_folder_holds_what_the_design_says(finished):
         "metrics.jsonl",
         "result.json",
         "predictions.safetensors",
+        "samples.safetensors",
         "teacher.safetensors",
         "student.safetensors",
         "checkpoints",

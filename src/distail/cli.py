@@ -174,6 +174,30 @@ def evaluate(
 
 
 @app.command()
+def report(
+    targets: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN_OR_COMPARISON...", help="A folder that `run` or `compare` left; or several runs."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The HTML file; report.html in the folder, or here for several runs, if not given."),
+    ] = None,
+    figures: Annotated[
+        bool, typer.Option(help="Also write figures/ beside the page, as PNG and SVG for papers.")
+    ] = True,
+    title: Annotated[str | None, typer.Option(help="The heading of the page.")] = None,
+) -> None:
+    """One HTML page: who keeps which classes.
+
+    The page is one file that loads nothing. An unfinished or damaged run gives a page that says what is missing.
+    """
+    from distail.show import write_pages
+
+    write_pages(targets, output, figures=figures, title=title, console=_console())
+
+
+@app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The method to explain.")] = None,
 ) -> None:

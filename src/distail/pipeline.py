@@ -17,6 +17,7 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.data.seeding import stream_key
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
+from distail.evaluation.samples import change_order, sample_images, save_samples
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, save_weights
 from distail.networks import build_network, describe_network, seeded
@@ -320,7 +321,15 @@ class _Run:
         def write() -> dict[str, Any]:
             figures = result_figures(self.experiment, data, machine, teacher_test, tested, best)
             save_predictions(self.folder.predictions, logits, data.test.labels, teacher_logits)
+            save_samples(self.folder.samples, sample_images(data.test, _by_change(student_test, teacher_test)))
             files.write_json(self.folder.result, figures)
             return figures
 
         return self.processes.from_main(write)
+
+
+def _by_change(student: Mapping[str, Any], teacher: Tested | None) -> list[int]:
+    """Classes from most to least changed by distillation; without a teacher, by distance from the mean recall."""
+    recalls = student["per_class_recall"]
+    other = teacher.figures["per_class_recall"] if teacher else [student["balanced_accuracy"]] * len(recalls)
+    return change_order(recalls, other)

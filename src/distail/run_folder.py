@@ -43,6 +43,10 @@ class RunFolder:
         return self.path / "predictions.safetensors"
 
     @property
+    def samples(self) -> Path:
+        return self.path / "samples.safetensors"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,33 @@ def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
         else "result.json holds exactly what the stored predictions give.",
         highlight=False,
     )
+
+
+def write_pages(
+    targets: Sequence[Path], output: Path | None, *, figures: bool, title: str | None, console: Console
+) -> None:
+    """The page of a run, of several or of a comparison, its figures beside it, and where they lie.
+
+    Raises:
+        ConfigError: a folder that is neither a run nor a comparison, or an output that is a folder.
+    """
+    from distail.report.figures import write_figures
+    from distail.report.page import write_page
+
+    view = report_view(targets, title)
+    page = output or (targets[0] if len(targets) == 1 else Path()) / "report.html"
+    if page.is_dir():
+        raise ConfigError(f"--output {str(page)!r} is a folder; expected a file, such as {str(page / 'report.html')!r}")
+    write_page(page, view)
+    console.print(f"{page}: open it in a browser.", highlight=False, soft_wrap=True, markup=False)
+    missing = len(view.problems) + len(view.comparison.missing if view.comparison else ())
+    if missing:
+        things = "one thing is" if missing == 1 else f"{missing} things are"
+        console.print(f"{things} missing; the page says what.", highlight=False)
+    if figures and (written := write_figures(page.parent / "figures", view)):
+        names = ", ".join(dict.fromkeys(path.stem for path in written))
+        text = f"{page.parent / 'figures'}: {names}, as PNG and SVG."
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_methods(console: Console) -> None:

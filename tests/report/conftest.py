@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from distail.evaluation.calibration import reliability_bins
+from distail.evaluation.error_flow import flow_of_predictions, tail_errors
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
+from distail.evaluation.samples import Samples, save_samples
 from distail.evaluation.teacher_bias import teacher_bias
 from distail.report.views import ReportView, RunView
 
@@ -31,6 +33,13 @@ def predictions(seed: int, counts: list[int], skill: float, bias: float) -> tupl
     logits = torch.randn(len(target), len(counts), generator=generator)
     logits += bias * torch.tensor(counts).log() + skill * torch.nn.functional.one_hot(target, len(counts))
     return logits, target
+
+
+def samples(target: torch.Tensor) -> Samples:
+    """The first test image of each class: grey, 8 by 8."""
+    index = torch.tensor([target.tolist().index(c) for c in range(int(target.max()) + 1)])
+    pixels = torch.arange(len(index) * 64) % 256
+    return Samples(index, target[index], pixels.to(torch.uint8).view(-1, 1, 8, 8))
 
 
 def history(stage: str, epochs: int = 4, validation: bool = True) -> list[dict[str, Any]]:
@@ -69,6 +78,9 @@ def view(counts: list[int]) -> ReportView:
                 macs=69_000_000,
                 history=history(role),
                 reliability=reliability_bins(logits, target),
+                predicted=logits.argmax(1).tolist(),
+                error_flow=flow_of_predictions(logits.argmax(1), target, counts)["flow"],
+                tail_errors=tail_errors(logits.argmax(1), target, counts).tolist(),
                 best_on_validation={"epoch": 2, "test": figures} if name == "kd" else None,
             )
         )
@@ -84,6 +96,8 @@ def view(counts: list[int]) -> ReportView:
         subset_sha256="9f86d081884c7d65",
         notes=[f"note {HOSTILE}"],
         problems=[f"problem {HOSTILE}"],
+        test_labels=target.tolist(),
+        samples=samples(target),
     )
 
 
@@ -94,9 +108,29 @@ def large_view(view: ReportView) -> ReportView:
     runs = []
     for seed, run in enumerate(view.runs[:2]):
         logits, target = predictions(seed, counts, 2.0, 0.5)
-        runs.append(replace(run, figures=evaluate_predictions(logits, target, counts), best_on_validation=None))
+        predicted = logits.argmax(1)
+        runs.append(
+            replace(
+                run,
+                figures=evaluate_predictions(logits, target, counts),
+                best_on_validation=None,
+                predicted=predicted.tolist(),
+                error_flow=flow_of_predictions(predicted, target, counts)["flow"],
+                tail_errors=tail_errors(predicted, target, counts).tolist(),
+            )
+        )
     names = [f"species-{c}" for c in range(100)]
-    return replace(view, title="long tail", runs=runs, class_names=names, class_counts=counts, notes=(), problems=())
+    return replace(
+        view,
+        title="long tail",
+        runs=runs,
+        class_names=names,
+        class_counts=counts,
+        notes=(),
+        problems=(),
+        test_labels=target.tolist(),
+        samples=samples(target),
+    )
 
 
 @pytest.fixture
@@ -140,6 +174,7 @@ def make_folder(tmp_path: Path, counts: list[int]) -> Callable[..., Path]:
         stages = ["teacher", "student"] if teacher else ["student"]
         lines = [json.dumps(row) for stage in stages for row in history(stage)]
         (folder / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        save_samples(folder / "samples.safetensors", samples(target))
         save_predictions(folder / "predictions.safetensors", logits, target, teacher_logits if teacher else None)
         return folder
 

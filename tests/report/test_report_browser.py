@@ -24,6 +24,10 @@ ARGUMENTS = (
     "--disable-sync",
 )
 PHONE, DESK = (390, 844), (1280, 900)
+CHARTS = (
+    *("recall", "thirds", "shots", "flow", "cost-parameters", "cost-seconds"),
+    *("loss", "validation", "reliability"),
+)
 PATIENCE_MS = 240_000  # a busy machine may need a minute for what takes a second
 
 pytestmark = [
@@ -98,9 +102,9 @@ def test_every_chart_is_drawn_and_nothing_overflows(
     with Opened(browser, hostile_page, size, scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == size[0]
         charts = page.locator(".chart")
-        assert charts.count() == 6
-        for name in ("recall", "thirds", "shots", "loss", "validation", "reliability"):
-            assert marks(page, name) >= 6, name
+        assert charts.count() == len(CHARTS)
+        for name in CHARTS:
+            assert marks(page, name) >= 3, name
             box = page.locator(f"#chart-{name} svg").bounding_box()
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= size[0]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -7,7 +8,8 @@ import pytest
 from PIL import Image
 
 from distail.errors import ConfigError
-from distail.report.figures import recall_figure
+from distail.report.comparison import report_view
+from distail.report.figures import FIGURES, recall_figure, write_figures
 from distail.report.style import STUDENTS, TEACHERS
 from distail.report.views import ReportView, RunView
 
@@ -50,3 +52,28 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path, view: ReportView) -> No
         recall_figure(tmp_path / "recall.sgv", view.runs, view.class_counts)
     with pytest.raises(ConfigError, match="none of the 1 models has test figures"):
         recall_figure(tmp_path / "recall.png", [RunView("kd", "student")], view.class_counts)
+
+
+def test_every_figure_that_has_numbers_is_written_twice(tmp_path: Path, make_comparison: Callable[..., Path]) -> None:
+    view = report_view([make_comparison()])
+    written = write_figures(tmp_path / "figures", view)
+    names = [f"{name}.{ending}" for name in FIGURES for ending in ("png", "svg")]
+    assert [path.name for path in written] == names
+    for path in written:
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+            continue
+        with Image.open(path) as image:
+            assert image.width >= 840
+            assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
+    before = {path.name: path.read_bytes() for path in written}
+    assert {path.name: path.read_bytes() for path in write_figures(tmp_path / "again", view)} == before
+
+
+def test_a_run_without_predictions_has_fewer_figures(tmp_path: Path, make_folder: Callable[..., Path]) -> None:
+    folder = make_folder()
+    (folder / "predictions.safetensors").unlink()
+    assert {path.stem for path in write_figures(tmp_path / "f", report_view([folder]))} == {"recall", "groups", "cost"}
+    (folder / "result.json").unlink()
+    assert write_figures(tmp_path / "g", report_view([folder])) == []
+    assert not (tmp_path / "g").exists()

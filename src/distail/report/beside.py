@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from distail.errors import ConfigError
+from distail.report.gallery import joined_samples
 from distail.report.views import ReportView, RunView
 
 
@@ -46,14 +47,19 @@ def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> Re
         subset_sha256=first.subset_sha256,
         notes=list(dict.fromkeys([*notes, *(note for view in views for note in view.notes)])),
         problems=problems,
+        test_labels=first.test_labels,
+        samples=joined_samples(views),
     )
 
 
 def _together(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
     """Teachers first, those with equal figures once; names that occur twice get their folder's name."""
     kept: list[tuple[str, RunView]] = []
+    labels = next((view.test_labels for _, view in named if view.test_labels), ())
     for folder, view in named:
-        for run in view.runs:
+        for own in view.runs:
+            # Of other test images an answer cannot stand below the shared samples.
+            run = own if view.test_labels == labels else replace(own, predicted=())
             shared = run.role == "teacher" and run.figures is not None
             if not (shared and any(other.role == "teacher" and other.figures == run.figures for _, other in kept)):
                 kept.append((folder, run))

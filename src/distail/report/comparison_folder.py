@@ -11,8 +11,10 @@ from typing import Any
 
 from distail.errors import ConfigError
 from distail.report.folder import run_view_from_folder
+from distail.report.gallery import joined_samples
 from distail.report.pooled import pooled_run, spread_of
 from distail.report.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
+from distail.report.table import FIGURE_TITLES
 from distail.report.views import ComparisonView, Difference, ReportView, RunView, Spread, figure
 
 COMPARISON = "comparison.json"
@@ -73,6 +75,7 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
         problems=problems,
         comparison=_comparison(stored, entries),
         test_labels=first.test_labels if first else (),
+        samples=joined_samples([seed.view for seed in read]),
     )
 
 
@@ -125,8 +128,8 @@ def _method(label: str, seeds: Sequence[_Seed], stored: Mapping[str, Any]) -> Ru
     known = mapping(mapping(stored.get("figures")).get(label))
     figures: dict[str, Any] = deepcopy(dict(pooled.figures or {}))
     spreads: dict[str, Spread] = {}
-    for path, summary in known.items():
-        summary = mapping(summary)
+    for path in FIGURE_TITLES:
+        summary = mapping(known.get(path))
         mean = number(summary.get("mean"))
         if mean is not None:
             _put(figures, path.split("."), mean)
@@ -167,14 +170,7 @@ def _distinct(pairs: Sequence[tuple[int, RunView]]) -> Sequence[tuple[int, RunVi
 def _teacher(name: str, pairs: Sequence[tuple[int, RunView]]) -> RunView:
     runs = [run for _, run in pairs]
     pooled = pooled_run(name, "teacher", [seed for seed, _ in pairs], runs)
-    return replace(pooled, spreads={path: spread_of([figure(run, path) for run in runs]) for path in _TEACHER_FIGURES})
-
-
-_TEACHER_FIGURES = (
-    *("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece"),
-    *(f"groups.thirds.{name}" for name in ("head", "medium", "tail")),
-    *(f"groups.shots.{name}" for name in ("many", "medium", "few")),
-)
+    return replace(pooled, spreads={path: spread_of([figure(run, path) for run in runs]) for path in FIGURE_TITLES})
 
 
 def _put(figures: dict[str, Any], path: Sequence[str], value: float) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distail.errors import ConfigError, DistailError
-from distail.evaluation.calibration import reliability_bins
+from distail.evaluation.calibration import ReliabilityBin, reliability_bins
+from distail.evaluation.error_flow import flow_of_predictions, tail_errors
 from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.samples import Samples, load_samples
 from distail.evaluation.teacher_bias import teacher_bias
 from distail.report.reading import complete_figures, mapping, number, usable_counts, whole
 from distail.report.views import ReportView, Role, RunView
@@ -44,7 +47,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     history = _history(folder, problems)
     names, counts = ([], []) if stored is None else _classes(stored, problems)
     figures = {stage: _figures(result, stage, len(counts), problems) for stage in ("teacher", "student")}
-    reliability, bias = _from_predictions(folder, counts, problems) if counts else ({}, None)
+    predictions = _from_predictions(folder, counts, problems) if counts else _Predictions()
     method = result.get("method")
     labels = {"teacher": "teacher", "student": method if isinstance(method, str) else "student"}
 
@@ -58,7 +61,10 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
             parameters=whole(mapping(result.get("parameters")).get(stage)),
             macs=whole(mapping(result.get("macs")).get(stage)),
             history=[row for row in history if row.get("stage") == stage],
-            reliability=reliability.get(stage, ()),
+            reliability=predictions.reliability.get(stage, ()),
+            predicted=predictions.predicted.get(stage, ()),
+            error_flow=predictions.error_flow.get(stage),
+            tail_errors=predictions.tail_errors.get(stage, ()),
             best_on_validation=best if complete_figures(best.get("test"), len(counts)) else None,
         )
 
@@ -72,12 +78,14 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         runs=runs,
         class_names=names,
         class_counts=counts,
-        bias=bias,
+        bias=predictions.bias,
         config=config,
         versions={str(name): str(value) for name, value in mapping(result.get("versions")).items()},
         subset_sha256=result.get("subset_sha256") if isinstance(result.get("subset_sha256"), str) else None,
         notes=[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
         problems=problems,
+        test_labels=predictions.labels,
+        samples=_samples(folder, result, problems),
     )
 
 
@@ -142,25 +150,55 @@ def _history(folder: Path, problems: list[str]) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _from_predictions(
-    folder: Path, counts: Sequence[int], problems: list[str]
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+@dataclass(frozen=True)
+class _Predictions:
+    """What stored test predictions tell, by stage."""
+
+    reliability: Mapping[str, Sequence[ReliabilityBin]] = field(default_factory=dict)
+    predicted: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    error_flow: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tail_errors: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    labels: Sequence[int] = ()
+    bias: Mapping[str, Any] | None = None
+
+
+def _from_predictions(folder: Path, counts: Sequence[int], problems: list[str]) -> _Predictions:
     path = folder / "predictions.safetensors"
     if not path.is_file():
-        problems.append("There is no predictions.safetensors: calibration and the teacher's bias are not shown.")
-        return {}, None
+        problems.append(
+            "There is no predictions.safetensors: calibration, the teacher's bias and where tail predictions go are "
+            "not shown."
+        )
+        return _Predictions()
     try:
         logits_NC, target_N = load_predictions(path)
         teacher_NC = load_teacher_logits(path)
         logits_NC, target_N, _ = checked_predictions(logits_NC, target_N, counts)
-        reliability = {"student": reliability_bins(logits_NC, target_N)}
-        if teacher_NC is None:
-            return reliability, None
-        bias = teacher_bias(teacher_NC, target_N, counts)
-        return {**reliability, "teacher": reliability_bins(teacher_NC, target_N)}, bias
+        stages = {"student": logits_NC} if teacher_NC is None else {"student": logits_NC, "teacher": teacher_NC}
+        predicted = {stage: logits.argmax(1) for stage, logits in stages.items()}
+        flows = {stage: flow_of_predictions(named_N, target_N, counts) for stage, named_N in predicted.items()}
+        return _Predictions(
+            reliability={stage: reliability_bins(logits, target_N) for stage, logits in stages.items()},
+            predicted={stage: named_N.tolist() for stage, named_N in predicted.items()},
+            error_flow={stage: flow["flow"] for stage, flow in flows.items()},
+            tail_errors={stage: tail_errors(named, target_N, counts).tolist() for stage, named in predicted.items()},
+            labels=target_N.tolist(),
+            bias=None if teacher_NC is None else teacher_bias(teacher_NC, target_N, counts),
+        )
     except DistailError as error:
         problems.append(f"predictions.safetensors cannot be used: {error}")
-        return {}, None
+        return _Predictions()
+
+
+def _samples(folder: Path, result: Mapping[str, Any], problems: list[str]) -> Samples | None:
+    path = folder / "samples.safetensors"
+    if not result or not path.is_file():
+        return None
+    try:
+        return load_samples(path)
+    except DistailError as error:
+        problems.append(f"samples.safetensors cannot be used: {error}.")
+        return None
 
 
 def _config_text(folder: Path) -> str:

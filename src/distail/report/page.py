@@ -18,6 +18,8 @@ from distail.evaluation.teacher_bias import describe_bias
 from distail.report import wording
 from distail.report.changes import difference, reference
 from distail.report.differences import describe_differences, difference_tables, signed
+from distail.report.flow import describe_flow, flow_rows, swallowers
+from distail.report.gallery import STUDENTS_OPEN, galleries
 from distail.report.series import chart_data, class_order
 from distail.report.style import styles_of
 from distail.report.table import COLUMNS, Column, Row, caption, cell, table_rows
@@ -31,7 +33,7 @@ _HIGHLIGHTS = (
     ("Calibration error", "ece"),
 )
 _CHANGES_UP_TO = 3
-SCRIPTS = ("echarts.common.min.js", "page.js")
+SCRIPTS = ("echarts.common.min.js", "base.js", "charts.js", "page.js")
 
 
 def write_page(path: str | Path, view: ReportView) -> Path:
@@ -61,8 +63,11 @@ def render_page(view: ReportView) -> str:
         lstrip_blocks=True,
     )
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
+    environment.filters["signed"] = signed
     runs = view.runs
     data = chart_data(view)
+    words = _words(runs, view.comparison.baseline if view.comparison else "", data)
+    classes, shown = _classes(view), galleries(view)
     styles = styles_of(runs)
     for run, style in zip(data["runs"], styles, strict=True):
         run.update(path=style.path, filled=style.filled, dash=list(style.dash))
@@ -82,8 +87,14 @@ def render_page(view: ReportView) -> str:
         results_caption=caption(seeds=_seeds(runs)),
         differences=difference_tables(view),
         data=data,
-        words=_words(runs, view.comparison.baseline if view.comparison else "", data),
-        classes=_classes(view),
+        words=words,
+        classes=classes,
+        seeds=_seeds(runs),
+        swallowers=[(run.name, found) for run in runs if (found := swallowers(view, run))],
+        flows=[(run.name, rows) for run in runs if (rows := flow_rows(run))],
+        galleries=shown,
+        galleries_open=STUDENTS_OPEN,
+        contents=_contents(view, words, bool(classes), bool(shown)),
         reliability=[(run, [item for item in run.reliability if item.count]) for run in runs if run.reliability],
         versions=sorted(view.versions.items()),
         version=__version__,
@@ -135,6 +146,24 @@ def _facts(view: ReportView) -> list[tuple[str, str]]:
     return facts
 
 
+def _contents(view: ReportView, words: Mapping[str, Any], classes: bool, gallery: bool) -> list[tuple[str, str]]:
+    """The sections that this page has, in their order."""
+    sections = [
+        ("results", "Results", bool(view.runs)),
+        ("differences", "Differences", bool(view.comparison and view.comparison.differences)),
+        ("recall", "Recall against class size", bool(words["recall"])),
+        ("groups", "Head, medium and tail", bool(words["thirds"])),
+        ("flow", "Where tail predictions go", bool(words["flow"])),
+        ("gallery", "Gained and lost", gallery),
+        ("classes", "Every class", classes),
+        ("cost", "Cost", bool(words["parameters"] or words["seconds"])),
+        ("training", "Training", bool(words["loss"])),
+        ("reliability", "Calibration", bool(words["reliability"])),
+        ("configuration", "Configuration", bool(view.config or view.versions)),
+    ]
+    return [(anchor, name) for anchor, name, there in sections if there]
+
+
 def _seeds(runs: Sequence[RunView]) -> int:
     return max((len(run.seeds) for run in runs), default=0)
 
@@ -175,6 +204,9 @@ def _words(runs: Sequence[RunView], baseline: str, data: Mapping[str, Any]) -> d
         if any(data["validation"])
         else None,
         "reliability": wording.describe_reliability(runs) if any(data["reliability"]) else None,
+        "flow": describe_flow(runs),
+        "parameters": wording.describe_cost(runs, data["cost"]["parameters"], "million parameters"),
+        "seconds": wording.describe_cost(runs, data["cost"]["seconds"], "seconds of training"),
         "differences": [
             describe_differences(chart, [run.name for run in runs], baseline) for chart in data["differences"]
         ],

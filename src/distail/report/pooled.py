@@ -26,6 +26,8 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
         reliability=pooled_bins([run.reliability for run in measured if run.reliability]),
         seeds=tuple(seeds),
         predicted=first.predicted,
+        error_flow=mean_tree([run.error_flow for run in measured]),
+        tail_errors=mean_tree([run.tail_errors for run in measured if run.tail_errors]) or (),
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
 from distail.report.differences import difference_data
-from distail.report.views import ReportView, RunView, Spread, recall_by_class
+from distail.report.flow import flow_data
+from distail.report.views import ReportView, RunView, Spread, figure, recall_by_class
 
 POINTS_UP_TO = 4000
 """With more points than this a chart draws the neighbourhood means only: that many marks neither draw nor read well."""
@@ -61,6 +62,8 @@ def chart_data(view: ReportView) -> dict[str, Any]:
             [[item.confidence, item.accuracy, item.count] for item in run.reliability if item.count] for run in runs
         ],
         "differences": difference_data(view),
+        "flow": flow_data(runs),
+        "cost": cost_data(runs),
     }
     return {name: _rounded(part) for name, part in data.items()}
 
@@ -113,6 +116,23 @@ def curves(runs: Sequence[RunView], value: Callable[[Mapping[str, Any]], Any]) -
         ]
         for run in runs
     ]
+
+
+def cost_data(runs: Sequence[RunView]) -> dict[str, list[list[float] | None]]:
+    """[cost, balanced accuracy, its deviation or 0] of every run, by parameters in millions and by seconds."""
+
+    def points(cost: Callable[[RunView], float | None]) -> list[list[float] | None]:
+        return [
+            None
+            if (spent := cost(run)) is None or (accuracy := figure(run, "balanced_accuracy")) is None
+            else [spent, accuracy, run.spreads.get("balanced_accuracy", Spread()).deviation or 0.0]
+            for run in runs
+        ]
+
+    return {
+        "parameters": points(lambda run: None if run.parameters is None else run.parameters / 1e6),
+        "seconds": points(lambda run: run.seconds),
+    }
 
 
 def validation_value(row: Mapping[str, Any]) -> Any:

@@ -45,6 +45,13 @@ STUDENTS = (
     Style("#D55E00", "#D55E00", _TRIANGLE, "^", filled=False, dash=(6, 2)),
     Style("#009E73", "#F0E442", _SQUARE, "s", filled=False, dash=(6, 2)),
 )
+# What becomes of an image, and the ink that is read on it: a colour for right, a darkening brown for wrong.
+OUTCOME_COLOURS = {
+    "correct": ("#1f7a74", "white"),
+    "tail": ("#e8d7b8", "#1b1f23"),
+    "medium": ("#c78f3c", "#1b1f23"),
+    "head": ("#7a4208", "white"),
+}
 
 
 def styles_of(runs: Sequence[RunView]) -> list[Style]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from distail.evaluation.calibration import ReliabilityBin
+from distail.evaluation.samples import Samples
 
 Role = Literal["teacher", "student"]
 
@@ -42,7 +43,9 @@ class RunView:
     predicted: Sequence[int] = ()
     """The predicted class of each test image; for means over seeds, of the first seed."""
     error_flow: Mapping[str, Any] | None = None
-    """What `distail.evaluation.error_flow.error_flow` returns."""
+    """The ``flow`` of `distail.evaluation.error_flow.error_flow`."""
+    tail_errors: Sequence[float] = ()
+    """(C,) how many wrong predictions of tail images name each class; means over seeds."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class ReportView:
     comparison: ComparisonView | None = None
     test_labels: Sequence[int] = ()
     """The true class of each test image, in the order of the runs' ``predicted``."""
+    samples: Samples | None = None
 
 
 def recall_by_class(run: RunView) -> Sequence[float | None] | None:

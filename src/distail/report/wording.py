@@ -101,6 +101,16 @@ def describe_curves(runs: Sequence[RunView], series: Sequence[Sequence[Sequence[
     return f"{what} by epoch: {'; '.join(parts)}."
 
 
+def describe_cost(runs: Sequence[RunView], points: Sequence[Sequence[float] | None], what: str) -> str | None:
+    """Balanced accuracy against a cost in words; None where no cost is known."""
+    parts = [
+        f"{run.name} {point[1]:.1f} % with {point[0]:,.{0 if point[0] >= 100 else 2}f} {what}"
+        for run, point in zip(runs, points, strict=True)
+        if point
+    ]
+    return f"Balanced accuracy: {'; '.join(parts)}." if parts else None
+
+
 def describe_reliability(runs: Sequence[RunView]) -> str:
     """The reliability diagram in words."""
     parts = []
