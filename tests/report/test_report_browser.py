@@ -198,7 +198,7 @@ def test_pointing_at_a_chart_names_the_class_as_text(browser: Any, hostile_page:
 def test_charts_are_drawn_for_paper_and_back(browser: Any, plain_page: Path) -> None:
     with Opened(browser, plain_page, DESK, "dark") as page:
         width = "document.querySelector('#chart-recall svg').getBoundingClientRect().width"
-        opened = "document.querySelector('details.printed').open"
+        opened = "document.querySelector('section[aria-labelledby=configuration] details').open"
         before = page.evaluate(width)
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.evaluate(width) == 660
