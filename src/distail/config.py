@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distail.config_reading import PREVIOUS_EPOCH, apply_overrides, expand_shorthand, read_yaml
 from distail.errors import ConfigError, did_you_mean, listed
@@ -38,6 +38,17 @@ class Data(Section):
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
     image_size: Annotated[int, Field(ge=1)] | None = None
     skip_unreadable: bool = False
+    stream: Literal["auto", "always", "never"] = "auto"
+    """Whether image files stay on disk and are decoded batch by batch: `auto` where they would take too much memory."""
+    memory_limit_mb: Count | None = None
+    """What `auto` lets them take decoded, in units of 2**20 bytes; by default a quarter of the free memory."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that decode; by default one for each core, at most 16."""
+
+    @field_validator("stream", mode="before")
+    @classmethod
+    def _stream_in_words(cls, value: Any) -> Any:
+        return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
 
 
 class Model(Section):

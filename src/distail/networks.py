@@ -17,7 +17,7 @@ from distail.preflight import DEFAULT_SHORTCUT
 
 def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
     """A tapped network that fits the data."""
-    channels, height, width = data.train.images.shape[1:]
+    channels, height, width = data.train.image_shape
     classes = len(data.class_names)
     bare = create_model(
         model.name,
@@ -40,7 +40,7 @@ def describe_network(model: Model, classifier: str, data: PreparedData) -> dict[
         "shortcut": model.shortcut or DEFAULT_SHORTCUT,
         "classifier": classifier,
         "class_names": json.dumps(list(data.class_names)),
-        "in_channels": str(data.train.images.shape[1]),
+        "in_channels": str(data.train.image_shape[0]),
         "mean": json.dumps(list(data.mean)),
         "std": json.dumps(list(data.std)),
         "subset_sha256": data.subset_sha256,

@@ -129,6 +129,9 @@ class _Run:
             image_size=options.image_size,
             skip_unreadable=options.skip_unreadable,
             progress=self.processes.is_main,
+            stream=options.stream,
+            memory_limit_mb=options.memory_limit_mb,
+            workers=options.workers,
         )
         counts = data.class_counts
         self.reporter.message(
@@ -137,6 +140,8 @@ class _Run:
             f"{len(data.validation) if data.validation else 0:,} for validation, {len(data.test):,} for the test; "
             f"subset {data.subset_sha256[:12]}"
         )
+        for note in data.notes:
+            self.reporter.message(note)
         if data.skipped:
             self.reporter.message(f"{len(data.skipped)} unreadable images were skipped, such as {data.skipped[0]}")
         return data
@@ -145,7 +150,7 @@ class _Run:
         """Decide device and number format; the format stays what it was when the run began."""
         trainer = self.experiment.trainer
         precision = self.stored.trainer.precision if self.stored else trainer.precision
-        machine = choose_machine(trainer.device, precision, min(data.train.images.shape[-2:]), self.processes)
+        machine = choose_machine(trainer.device, precision, min(data.train.image_shape[1:]), self.processes)
         if self.stored is None:
             settled = trainer.model_copy(update={"precision": machine.precision})
             text = self.experiment.model_copy(update={"trainer": settled}).to_yaml()

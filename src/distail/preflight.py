@@ -11,7 +11,7 @@ import torch
 
 from distail.config import SAME, Experiment, Model
 from distail.config_reading import PREVIOUS_EPOCH
-from distail.data.sources import SOURCES
+from distail.data.sources import SOURCES, check_streams
 from distail.errors import ConfigError, DistailError, ModelError, listed, unknown_name
 from distail.models import check_model
 from distail.models.weights import read_metadata
@@ -51,6 +51,7 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
     student, teacher = experiment.student, experiment.teacher
     if experiment.data.name not in SOURCES:
         problems.append(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
+    collect("data.stream", lambda: check_streams(experiment.data.name, experiment.data.stream))
     collect("student.model", lambda: _look_up(student.model, student.classifier))
     method = collect("method", lambda: _example_method(experiment))
     if method is not None and method.needs.teacher and teacher is None:

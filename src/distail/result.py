@@ -57,8 +57,7 @@ def result_figures(
     best: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of `result.json`: a contract, whose changes raise `SCHEMA_VERSION`."""
-    channels, height, width = data.train.images.shape[1:]
-    shape = (channels, height, width)
+    shape = data.train.image_shape
     stages = {"teacher": teacher, "student": student}
     return {
         "schema_version": SCHEMA_VERSION,

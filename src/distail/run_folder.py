@@ -196,8 +196,9 @@ def _close_in_forks(lock: IO[str]) -> None:
 
 
 def _compared(experiment: Experiment) -> dict[str, Any]:
-    # The trainer section may change between starts: another machine, another checkpoint interval.
-    return experiment.model_dump(mode="json", exclude={"trainer", "output"})
+    # These may change between starts: another machine, another checkpoint interval, more memory.
+    held = {"stream", "memory_limit_mb", "workers"}
+    return experiment.model_dump(mode="json", exclude={"trainer": True, "output": True, "data": held})
 
 
 def differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:

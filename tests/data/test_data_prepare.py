@@ -21,7 +21,7 @@ def test_everything_describes_the_training_set_after_the_split() -> None:
     assert data.validation is not None
     assert data.class_counts == class_counts(data.train.labels, 10)
     assert data.subset_sha256 == subset_sha256(data.train)
-    assert (data.mean, data.std) == channel_statistics(data.train.images)
+    assert (data.mean, data.std) == channel_statistics(data.train)
     before = tuple(
         kept + held_out
         for kept, held_out in zip(data.class_counts, class_counts(data.validation.labels, 10), strict=True)
@@ -92,14 +92,15 @@ def test_an_unknown_profile_is_an_error_even_without_a_tail() -> None:
 def test_statistics_against_numpy(random_images: MakeImages, channels: int) -> None:
     images = random_images(20, channels=channels).images // torch.tensor([1, 2, 5])[:channels].view(1, -1, 1, 1)
     images = images.to(torch.uint8)
-    mean, std = channel_statistics(images)
+    mean, std = channel_statistics(LabelledImages(images, torch.zeros(20, dtype=torch.int64)))
     exact = images.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, exact.std((0, 2, 3)), rtol=1e-12)
 
 
 def test_a_channel_that_never_changes_keeps_a_usable_deviation() -> None:
-    assert channel_statistics(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8)) == ((9 / 255,), (1 / 255,))
+    grey = LabelledImages(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8), torch.arange(2))
+    assert channel_statistics(grey) == ((9 / 255,), (1 / 255,))
 
 
 def test_a_class_is_never_left_without_training_images(

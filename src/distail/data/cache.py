@@ -1,6 +1,6 @@
-"""Decoded data sets kept on disk, so that images are decoded once.
+"""What was learnt by decoding kept on disk, so that images are decoded once.
 
-A file holds both splits as safetensors, named by a fingerprint of where it came from. Nothing depends on the cache:
+A file is one safetensors file, named by a fingerprint of where its content came from. Nothing depends on the cache:
 where it cannot be written, or a file in it is damaged, data is decoded as if there were none.
 """
 
@@ -12,12 +12,16 @@ import logging
 import os
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from distail.data.images import LabelledImages, Source
+
+Made = TypeVar("Made")
+Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 2
@@ -66,29 +70,50 @@ def _beginning(path: Path) -> bytes:
 
 def cached(name: str, key: str, decode: Callable[[], Source]) -> Source:
     """The data set from the cache, or decoded and put there."""
-    path = cache_folder() / f"{name}-{key[:32]}.safetensors"
-    source = _read(path)
-    if source is None:
-        source = decode()
-        _write(path, source)
-    return source
+    return remembered(f"{name}-{key[:32]}", decode, _packed, _unpacked)
 
 
-def _read(path: Path) -> Source | None:
+def remembered(
+    file: str, make: Callable[[], Made], pack: Callable[[Made], Packed], unpack: Callable[[Packed], Made]
+) -> Made:
+    """Whatever can be packed as tensors and plain values: from the cache, or made and put there."""
+    path = cache_folder() / f"{file}.safetensors"
+    found = _read(path, unpack)
+    if found is None:
+        found = make()
+        _write(path, pack(found))
+    return found
+
+
+def _packed(source: Source) -> Packed:
+    tensors: dict[str, Tensor] = {}
+    for split, data in (("train", source.train), ("test", source.test)):
+        assert isinstance(data, LabelledImages)
+        tensors |= {split: data.images, f"{split}_labels": data.labels}
+        if data.digests is not None:
+            tensors[f"{split}_digests"] = data.digests
+    return tensors, {"class_names": source.class_names, "skipped": source.skipped}
+
+
+def _unpacked(packed: Packed) -> Source:
+    tensors, facts = packed
+    train, test = (
+        LabelledImages(tensors[split], tensors[f"{split}_labels"], tensors.get(f"{split}_digests"))
+        for split in ("train", "test")
+    )
+    return Source(train, test, tuple(facts["class_names"]), tuple(facts["skipped"]))
+
+
+def _read(path: Path, unpack: Callable[[Packed], Made]) -> Made | None:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["distail"])
-            tensors = {key: file.get_tensor(key) for key in ("train", "train_labels", "test", "test_labels")}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping, but has keys()
         if facts["checksum"] != _checksum(tensors):
             raise ValueError("the checksum differs")
-        return Source(
-            LabelledImages(tensors["train"], tensors["train_labels"]),
-            LabelledImages(tensors["test"], tensors["test_labels"]),
-            tuple(facts["class_names"]),
-            tuple(facts["skipped"]),
-        )
+        return unpack((tensors, facts))
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -96,17 +121,12 @@ def _read(path: Path) -> Source | None:
         return None
 
 
-def _write(path: Path, source: Source) -> None:
+def _write(path: Path, packed: Packed) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {
-        "train": source.train.images,
-        "train_labels": source.train.labels,
-        "test": source.test.images,
-        "test_labels": source.test.labels,
-    }
-    facts = {"class_names": source.class_names, "skipped": source.skipped, "checksum": _checksum(tensors)}
+    tensors = dict(packed[0])
+    facts = {**packed[1], "checksum": _checksum(tensors)}
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distail.data.images import LabelledImages
+from distail.data.images import Images, LabelledImages
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError, listed, unknown_name
 
@@ -109,13 +109,21 @@ def long_tail_subset(
     return torch.from_numpy(np.sort(np.concatenate(kept)).astype(np.int64))
 
 
-def subset_sha256(images: LabelledImages) -> str:
-    """SHA-256 over the images' bytes (N, channels, H, W), then the labels as little-endian int64, in order.
+def subset_sha256(images: Images) -> str:
+    """SHA-256 over what the images are, then the labels as little-endian int64, in order.
+
+    Images that come from files of their own are the SHA-256 of each file, then the shape (channels, H, W) of one as
+    little-endian int64, whether they are in memory or streamed; all others are their pixels (N, channels, H, W).
 
     >>> subset_sha256(LabelledImages(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0])))[:8]
     '3e7077fd'
     """
-    digest = hashlib.sha256(images.images.cpu().numpy().data)
+    if isinstance(images, LabelledImages) and images.digests is None:
+        digest = hashlib.sha256(images.images.cpu().numpy().data)
+    else:
+        assert images.digests is not None
+        digest = hashlib.sha256(images.digests.numpy().data)
+        digest.update(np.array(images.image_shape, dtype="<i8").data)
     digest.update(images.labels.cpu().numpy().astype("<i8").data)
     return digest.hexdigest()
 

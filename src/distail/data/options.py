@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distail.errors import DataError
+from distail.errors import DataError, unknown_name
+
+STREAM = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -12,14 +14,21 @@ class SourceOptions:
     """``image_size``: None keeps the size found; n resizes the shorter side and cuts the centre to n x n.
 
     ``skip_unreadable`` leaves images out that cannot be read, and lists them, instead of stopping. ``progress`` shows a
-    bar on a terminal. Raises ``DataError`` for an ``image_size`` that is not a whole number of at least 1.
+    bar on a terminal. ``stream``, ``memory_limit_mb`` and ``workers`` decide how image files are held
+    (``distail.data.holding``), which changes nothing of what is learnt. Raises ``DataError`` for an ``image_size`` that
+    is not a whole number of at least 1, and for an unknown ``stream``.
     """
 
     image_size: int | None = None
     skip_unreadable: bool = False
     progress: bool = True
+    stream: str = "auto"
+    memory_limit_mb: int | None = None
+    workers: int | None = None
 
     def __post_init__(self) -> None:
+        if self.stream not in STREAM:
+            raise DataError(unknown_name("way to hold images", self.stream, STREAM))
         size = self.image_size
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
             raise DataError(

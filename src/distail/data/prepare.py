@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from distail.data.images import LabelledImages
+from distail.data.images import Images
 from distail.data.long_tail import class_counts, long_tail_subset, subset_sha256
 from distail.data.sources import load_source
 from distail.data.splits import stratified_split
@@ -25,15 +23,16 @@ class PreparedData:
     ``std`` are per channel, in units of 0 to 1.
     """
 
-    train: LabelledImages
-    validation: LabelledImages | None
-    test: LabelledImages
+    train: Images
+    validation: Images | None
+    test: Images
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     subset_sha256: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def prepare_data(
@@ -47,21 +46,35 @@ def prepare_data(
     image_size: int | None = None,
     skip_unreadable: bool = False,
     progress: bool = True,
+    stream: str = "auto",
+    memory_limit_mb: int | None = None,
+    workers: int | None = None,
 ) -> PreparedData:
     """Load a source, thin its training set to a long tail, then hold out a stratified validation set.
 
-    The test set is left as it is. Raises ``DataError`` for everything that is wrong with the data or the arguments.
+    The test set is left as it is. ``stream`` (auto, always, never), ``memory_limit_mb`` and ``workers`` decide whether
+    image files stay on disk and how many processes decode them; nothing else of the result depends on them. Raises
+    ``DataError`` for everything that is wrong with the data or the arguments.
 
     >>> data = prepare_data("digits", imbalance_factor=10, validation=0.1)
-    >>> len(data.class_counts), sum(data.class_counts) == len(data.train), data.train.images.shape[1:]
-    (10, True, torch.Size([1, 8, 8]))
+    >>> len(data.class_counts), sum(data.class_counts) == len(data.train), data.train.image_shape
+    (10, True, (1, 8, 8))
     """
-    source = load_source(name, root, image_size=image_size, skip_unreadable=skip_unreadable, progress=progress)
+    source = load_source(
+        name,
+        root,
+        image_size=image_size,
+        skip_unreadable=skip_unreadable,
+        progress=progress,
+        stream=stream,
+        memory_limit_mb=memory_limit_mb,
+        workers=workers,
+    )
     num_classes = len(source.class_names)
     subset = source.train.subset(long_tail_subset(source.train.labels, num_classes, imbalance_factor, profile, seed))
     kept, held_out = stratified_split(subset.labels, validation, seed)
     train = subset.subset(kept)
-    mean, std = channel_statistics(train.images)
+    mean, std = channel_statistics(train)
     return PreparedData(
         train=train,
         validation=subset.subset(held_out) if len(held_out) else None,
@@ -72,21 +85,22 @@ def prepare_data(
         mean=mean,
         std=std,
         skipped=source.skipped,
+        notes=source.notes,
     )
 
 
-def channel_statistics(images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population deviation of each channel in units of 0 to 1, exact, from the histogram of grey levels.
+def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population deviation of each channel in units of 0 to 1, exact until the last rounding.
 
-    >>> channel_statistics(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
-    ((0.5,), (0.5,))
+    >>> mean, deviation = channel_statistics(load_source("digits").train)
+    >>> round(mean[0], 3), round(deviation[0], 3)
+    (0.305, 0.376)
     """
-    levels = torch.arange(256, dtype=torch.float64) / 255
+    _, height, width = images.image_shape
+    pixels = len(images) * height * width
     means, deviations = [], []
-    for channel in range(images_NCHW.shape[1]):
-        histogram = torch.bincount(images_NCHW[:, channel].flatten(), minlength=256).double()
-        share = histogram / histogram.sum()
-        mean = (share * levels).sum()
-        means.append(mean.item())
-        deviations.append(max((share * (levels - mean) ** 2).sum().sqrt().item(), _SMALLEST_STD))
+    for total, squares in zip(*(sums.tolist() for sums in images.level_sums()), strict=True):
+        means.append(total / (255 * pixels))
+        # Whole numbers of any length: nothing is lost where the deviation is small beside the mean.
+        deviations.append(max(math.sqrt(pixels * squares - total**2) / (255 * pixels), _SMALLEST_STD))
     return tuple(means), tuple(deviations)

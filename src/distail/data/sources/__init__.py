@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from distail.data.images import Source
@@ -27,6 +28,8 @@ SOURCES: dict[str, Callable[[Path | None, SourceOptions], Source]] = {
     "folder": load_folder,
     "tiny-imagenet": load_tiny_imagenet,
 }
+# Sources whose images are files of their own, which can stay on disk.
+STREAMED = frozenset({"csv", "folder", "tiny-imagenet"})
 
 
 def load_source(
@@ -36,8 +39,11 @@ def load_source(
     image_size: int | None = None,
     skip_unreadable: bool = False,
     progress: bool = True,
+    stream: str = "auto",
+    memory_limit_mb: int | None = None,
+    workers: int | None = None,
 ) -> Source:
-    """A data set by name, decoded; ``root`` None looks in the usual places.
+    """A data set by name, decoded or ready to be streamed; ``root`` None looks in the usual places.
 
     Raises ``DataError`` for unknown names, data that is not found, and everything that is wrong with it.
 
@@ -46,14 +52,22 @@ def load_source(
     """
     if name not in SOURCES:
         raise DataError(unknown_name("data set", name, SOURCES))
-    options = SourceOptions(image_size, skip_unreadable, progress)
+    check_streams(name, stream)
+    options = SourceOptions(image_size, skip_unreadable, progress, stream, memory_limit_mb, workers)
     try:
         source = SOURCES[name](None if root is None else Path(root).expanduser(), options)
     except OSError as error:
         raise DataError(f"data set {name!r} cannot be read: {error}") from error
-    return _checked(
-        Source(resized(source.train, image_size), resized(source.test, image_size), source.class_names, source.skipped)
-    )
+    return _checked(replace(source, train=resized(source.train, image_size), test=resized(source.test, image_size)))
+
+
+def check_streams(name: str, stream: str) -> None:
+    """``DataError`` where a data set is to stay on disk that does not consist of image files."""
+    if stream == "always" and name not in STREAMED:
+        raise DataError(
+            f"data set {name!r} cannot be streamed (data.stream: always); only image files can: "
+            f"{', '.join(sorted(STREAMED))}"
+        )
 
 
 def _checked(source: Source) -> Source:

@@ -34,7 +34,7 @@ def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> l
                 for file in names
                 if _counts(file) and os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
             ]
-        files += [ImageFile(path, relative_to / path, label) for path in natural_sorted(found)]
+        files += [ImageFile(path, relative_to, label) for path in natural_sorted(found)]
     return files
 
 

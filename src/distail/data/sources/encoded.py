@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from distail.data.cache import cached, fingerprint
+from distail.data.cache import cached, fingerprint, remembered
 from distail.data.decode import EncodedImage, decode_all
+from distail.data.file_work import DecodeFiles
+from distail.data.holding import decoding_processes, why_stream
 from distail.data.images import LabelledImages, Source
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.options import SourceOptions
+from distail.data.streamed import StreamedImages
+from distail.data.survey import pack as pack_survey
+from distail.data.survey import survey
+from distail.data.survey import unpack as unpack_survey
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image on disk: ``name`` relative to the data set, with forward slashes."""
+    """One image on disk: ``name`` relative to ``folder``, with forward slashes."""
 
     name: str
-    path: Path
+    folder: Path
     label: int
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.name
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,10 @@ def load_files(
     class_names: Sequence[str],
     options: SourceOptions,
 ) -> Source:
-    """Image files decoded, or taken from the cache if they were decoded before and have not changed."""
+    """Image files decoded, or looked at and left on disk; from the cache if that was done before and none has changed.
+
+    All lie in one folder. ``options`` and the memory there is decide which of the two (``distail.data.holding``).
+    """
     require_every_class(
         class_counts(torch.tensor([file.label for file in train], dtype=torch.int64), len(class_names)),
         tuple(class_names),
@@ -50,21 +65,67 @@ def load_files(
         [layout, *options.identity(), len(train), list(class_names), [file.label for file in files]],
         [(file.name, file.path) for file in files],
     )
-    return cached(name, key, lambda: decode_source(_encoded(train), _encoded(test), class_names, options))
+    reason = why_stream(files, options)
+    if reason is None:
+        return cached(
+            name, key, lambda: decode_source(_encoded(train), _encoded(test), class_names, options, digests=True)
+        )
+    return _streamed(name, key, files, len(train), class_names, options, reason)
 
 
 def decode_source(
-    train: EncodedSplit, test: EncodedSplit, class_names: Sequence[str], options: SourceOptions
+    train: EncodedSplit,
+    test: EncodedSplit,
+    class_names: Sequence[str],
+    options: SourceOptions,
+    *,
+    digests: bool = False,
 ) -> Source:
-    """Both splits decoded together, so that one rule of colour and size and one list of problems holds for both."""
+    """Both splits decoded together, so that one rule of colour and size and one list of problems holds for both.
+
+    ``digests``: the images are files of their own, and are known by the SHA-256 of each from now on.
+    """
     decoded = decode_all([*train.images, *test.images], options)
     labels = torch.tensor([*train.labels, *test.labels], dtype=torch.int64)[decoded.rows]
+    known = decoded.digests if digests else None
     in_train = int((decoded.rows < len(train.images)).sum())
+    train_images, test_images = (
+        LabelledImages(decoded.images[part], labels[part], None if known is None else known[part])
+        for part in (slice(in_train), slice(in_train, None))
+    )
+    return Source(train_images, test_images, tuple(class_names), decoded.skipped)
+
+
+def _streamed(
+    name: str,
+    key: str,
+    files: Sequence[ImageFile],
+    in_train: int,
+    class_names: Sequence[str],
+    options: SourceOptions,
+    reason: str,
+) -> Source:
+    folder, workers = str(files[0].folder), decoding_processes(options)
+    names = np.array([os.fsencode(file.name) for file in files])
+    known = remembered(
+        f"{name}-{key[:32]}-files", lambda: survey(folder, names, options, workers), pack_survey, unpack_survey
+    )
+    everything = StreamedImages(
+        names=names[known.rows.numpy()],
+        labels=torch.tensor([file.label for file in files], dtype=torch.int64)[known.rows],
+        digests=known.digests,
+        sums=known.sums,
+        squares=known.squares,
+        decode=DecodeFiles(folder, options.image_size, known.image_shape),
+        workers=workers,
+    )
+    of_train = known.rows < in_train
     return Source(
-        LabelledImages(decoded.images[:in_train], labels[:in_train]),
-        LabelledImages(decoded.images[in_train:], labels[in_train:]),
+        everything.subset(of_train.nonzero().flatten()),
+        everything.subset((~of_train).nonzero().flatten()),
         tuple(class_names),
-        decoded.skipped,
+        known.skipped,
+        (f"images stay on disk ({reason}), decoded batch by batch; worker processes: {workers}",),
     )
 
 

@@ -43,7 +43,7 @@ def load_manifest(root: Path | None, options: SourceOptions) -> Source:
     _check_rows(rows, root)
     names = natural_sorted({row.label for row in rows})
     label_of = {name: label for label, name in enumerate(names)}
-    files = [ImageFile(row.path, root.parent / row.path, label_of[row.label]) for row in rows]
+    files = [ImageFile(row.path, root.parent, label_of[row.label]) for row in rows]
     if rows[0].split is None:
         train, test = (part.tolist() for part in fixed_test_split(torch.tensor([file.label for file in files])))
     else:

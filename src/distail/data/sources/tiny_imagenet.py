@@ -58,7 +58,7 @@ def _test(folder: Path, labels: dict[str, int]) -> list[ImageFile]:
         elif Path(name).name != name or not path.is_file():
             problems.append(f"line {number}: there is no image val/images/{name}")
         else:
-            files.append(ImageFile(f"val/images/{name}", path, labels[wnid]))
+            files.append(ImageFile(f"val/images/{name}", folder, labels[wnid]))
     if problems or not files:
         raise DataError(listed(first_of(problems or ["it is empty"]), f"{annotations} cannot be used:"))
     return files
