@@ -30,7 +30,7 @@ from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import Fitted, Stage, fit
 from distail.training.machine import Machine, choose_machine
-from distail.training.predict import EVALUATION_BATCH, predict
+from distail.training.predict import evaluation_batch_size, predict
 from distail.training.processes import Processes, joined
 from distail.training.progress import Reporter, Silent, default_reporter
 from distail.training.step import frozen
@@ -250,7 +250,7 @@ class _Run:
             assert listen is not None
             batches = evaluation_batches(
                 data.train,
-                batch_size=EVALUATION_BATCH,
+                batch_size=evaluation_batch_size(data.train.image_shape),
                 mean=data.mean,
                 std=data.std,
                 device=machine.device,

@@ -1,19 +1,21 @@
-"""Batches of a data set that lies in memory, on the device that trains."""
+"""Batches of a data set, in memory or streamed, on the device that trains."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import tee
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from distail.data.augment import Draws, apply_named, augmentation_names, draw_augmentation, draw_views
-from distail.data.images import LabelledImages
+from distail.data.images import Images
 from distail.data.normalisation import Normalisation
+from distail.data.pixels import images_in_order, pixel_source
 from distail.data.ranks import slice_of_rank, training_slice
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
-from distail.data.transforms import as_images, as_pixels, crop_pixels
+from distail.data.transforms import as_images, crop_pixels
 from distail.errors import DataError, unknown_name
 
 
@@ -29,6 +31,14 @@ class Batch(NamedTuple):
     view: Tensor | None = None
 
 
+class _Plan(NamedTuple):
+    """A batch before its images are looked up, on the CPU."""
+
+    index: Tensor  # type: ignore[assignment]
+    draws: Draws
+    view: Tensor | None = None
+
+
 class ImageBatches:
     """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
 
@@ -39,8 +49,12 @@ class ImageBatches:
     With ``views`` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
     whatever is known of every view (``every_view``) is then known of every image that training shows.
 
+    Images that are streamed give the same batches as the same images in memory; the processes that decode them stay
+    until ``close``, and one pass over the batches ends the one before.
+
     Raises ``DataError`` for unknown samplers and augmentations, an empty data set, and sizes or ranks out of range.
 
+    >>> from distail.data.images import LabelledImages
     >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
     >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
     >>> batches.steps_per_epoch, [len(batch.labels) for batch in batches.epoch(0)]
@@ -49,7 +63,7 @@ class ImageBatches:
 
     def __init__(
         self,
-        data: LabelledImages,
+        data: Images,
         *,
         batch_size: int,
         mean: Sequence[float],
@@ -72,8 +86,10 @@ class ImageBatches:
         self._augment = augmentation_names(augment)
         self._crops = "crop" in self._augment
         self._after_crop = [name for name in self._augment if name != "crop"]
-        self._height, self._width = data.images.shape[-2:]
-        self._pixels = as_pixels(data.images.to(device), channels_last=channels_last, border=self._crops)
+        _, self._height, self._width = data.image_shape
+        # A rank's share of a batch, rounded up: what a stream of images must have ready.
+        share = -(-batch_size // world_size)
+        self._source = pixel_source(data, share, device, channels_last=channels_last, border=self._crops)
         self._labels = data.labels.to(device)
         self._labels_on_cpu = data.labels.cpu()
         self._normalise = Normalisation(mean, std, device)
@@ -86,6 +102,24 @@ class ImageBatches:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
+        return self._batches(self._epoch_plans(epoch, first_step))
+
+    def every_view(self, batch_size: int) -> Iterator[Batch]:
+        """Every stored view of every image, ``views * num_images`` rows: view 0 of all images in order, then view 1.
+
+        >>> from distail.data.images import LabelledImages
+        >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
+        >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
+        >>> [(batch.index.tolist(), batch.view.tolist()) for batch in batches.every_view(3)]
+        [([0, 1, 0], [0, 0, 1]), ([1], [1])]
+        """
+        return self._batches(self._view_plans(batch_size))
+
+    def close(self) -> None:
+        """End the processes that decode, if there are any."""
+        self._source.close()
+
+    def _epoch_plans(self, epoch: int, first_step: int) -> Iterator[_Plan]:
         order_N = epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
         view_N = epoch_views(order_N, self.views, self._seed, epoch) if self.views else None
         for step in range(first_step, self.steps_per_epoch):
@@ -94,36 +128,34 @@ class ImageBatches:
             mine = training_slice(len(index_G), self._rank, self._world_size)
             if view_N is None:
                 draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine]
-                yield self._batch(index_G[mine], draws)
+                yield _Plan(index_G[mine], draws)
             else:
-                yield self._view_batch(index_G[mine], view_N[whole][mine])
+                yield self._view_plan(index_G[mine], view_N[whole][mine])
 
-    def every_view(self, batch_size: int) -> Iterator[Batch]:
-        """Every stored view of every image, ``views * num_images`` rows: view 0 of all images in order, then view 1.
-
-        >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
-        >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
-        >>> [(batch.index.tolist(), batch.view.tolist()) for batch in batches.every_view(3)]
-        [([0, 1, 0], [0, 0, 1]), ([1], [1])]
-        """
+    def _view_plans(self, batch_size: int) -> Iterator[_Plan]:
         rows = self.views * self.num_images
         for first in range(0, rows, batch_size):
             mine = slice_of_rank(min(batch_size, rows - first), self._rank, self._world_size)
             row_B = torch.arange(first + mine.start, first + mine.stop)
-            yield self._view_batch(row_B % self.num_images, row_B // self.num_images)
+            yield self._view_plan(row_B % self.num_images, row_B // self.num_images)
 
-    def _view_batch(self, index_B: Tensor, view_B: Tensor) -> Batch:
-        batch = self._batch(index_B, draw_views(self._augment, index_B, view_B, self._seed))
-        return batch._replace(view=self._on_device(view_B))
+    def _view_plan(self, index_B: Tensor, view_B: Tensor) -> _Plan:
+        return _Plan(index_B, draw_views(self._augment, index_B, view_B, self._seed), view_B)
 
-    def _batch(self, index_B: Tensor, draws: Draws) -> Batch:
-        index_B, draws = self._on_device(index_B), draws.to(self._device)
+    def _batches(self, plans: Iterable[_Plan]) -> Iterator[Batch]:
+        ahead, here = tee(plans)
+        for plan, pixels in zip(here, self._source.of(plan.index for plan in ahead), strict=True):
+            index_B, draws = self._on_device(plan.index), plan.draws.to(self._device)
+            view_B = None if plan.view is None else self._on_device(plan.view)
+            rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
+            images = as_images(self._windows(pixels, rows_B, draws))
+            images = self._normalise(apply_named(images, draws, self._after_crop))
+            yield Batch(index_B, images, self._labels.index_select(0, index_B), view_B)
+
+    def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
         if self._crops:
-            pixels = crop_pixels(self._pixels, index_B, draws.of("crop"), self._height, self._width)
-        else:
-            pixels = self._pixels.index_select(0, index_B)
-        images = apply_named(as_images(pixels), draws, self._after_crop)
-        return Batch(index_B, self._normalise(images), self._labels.index_select(0, index_B))
+            return crop_pixels(pixels, rows_B, draws.of("crop"), self._height, self._width)
+        return pixels.index_select(0, rows_B)
 
     def _on_device(self, numbers_B: Tensor) -> Tensor:
         """To a GPU from pinned memory, so that the host does not wait."""
@@ -133,7 +165,7 @@ class ImageBatches:
 
 
 def evaluation_batches(
-    data: LabelledImages,
+    data: Images,
     *,
     batch_size: int,
     mean: Sequence[float],
@@ -145,27 +177,35 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """The data set in order, without augmentation; ranks share each batch, and a small one leaves some of them empty.
 
+    >>> from distail.data.images import LabelledImages
     >>> data = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
     >>> [batch.index.tolist() for batch in evaluation_batches(data, batch_size=2, mean=[0.5], std=[0.5])]
     [[0, 1], [2]]
     """
     _check_sizes(data, batch_size, rank, world_size)
-    return _in_order(data.to(device), batch_size, Normalisation(mean, std, device), channels_last, rank, world_size)
+    return _in_order(data, batch_size, Normalisation(mean, std, device), device, channels_last, rank, world_size)
 
 
 def _in_order(
-    data: LabelledImages, batch_size: int, normalise: Normalisation, channels_last: bool, rank: int, world_size: int
+    data: Images,
+    batch_size: int,
+    normalise: Normalisation,
+    device: torch.device | str,
+    channels_last: bool,
+    rank: int,
+    world_size: int,
 ) -> Iterator[Batch]:
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    labels_N, order_N = data.labels.to(device), torch.arange(len(data), device=device)
+    parts = []
     for first in range(0, len(data), batch_size):
         mine = slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
-        part = slice(first + mine.start, first + mine.stop)
-        images = data.images[part].contiguous(memory_format=memory_format)
-        index_B = torch.arange(part.start, part.stop, device=data.labels.device)
-        yield Batch(index_B, normalise(images), data.labels[part])
+        parts.append(slice(first + mine.start, first + mine.stop))
+    for part, images in zip(parts, images_in_order(data, parts, batch_size, device), strict=True):
+        yield Batch(order_N[part], normalise(images.contiguous(memory_format=memory_format)), labels_N[part])
 
 
-def _check_sizes(data: LabelledImages, batch_size: int, rank: int, world_size: int) -> None:
+def _check_sizes(data: Images, batch_size: int, rank: int, world_size: int) -> None:
     if not len(data):
         raise DataError("there are no images to make batches of")
     if batch_size < 1:

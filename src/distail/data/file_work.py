@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from distail.data.decode import DecodedImage, EncodedImage, decode_one
 from distail.data.image_file import Pixels
@@ -59,7 +60,7 @@ class LookAtFiles:
 
 @dataclass(frozen=True)
 class DecodeFiles:
-    """The files named as one uint8 tensor (B, H, W, channels) in shared memory, or the problems of those that fail.
+    """The files named as one uint8 tensor (B, H, W, channels), or the problems of those that fail.
 
     ``image_shape`` (channels, H, W) is what every file was found to be when it was looked at.
     """
@@ -76,8 +77,13 @@ class DecodeFiles:
             problem = decoded if isinstance(decoded, str) else self._placed(decoded.pixels, images[row])
             if problem is not None:
                 problems.append(f"{name}: {problem}")
-        # Here, where too little shared memory can be told of, not in the thread that sends what is returned.
-        return problems or torch.from_numpy(images).share_memory_()  # type: ignore[no-untyped-call]
+        if problems:
+            return problems
+        # A worker shares it here, where too little shared memory can be told of: it would be silent while it sends.
+        images_BHWC = torch.from_numpy(images)
+        if get_worker_info() is not None:
+            images_BHWC.share_memory_()  # type: ignore[no-untyped-call]
+        return images_BHWC
 
     def _placed(self, pixels: Pixels, image_HWC: Pixels) -> str | None:
         """Write the pixels in their place; or say why they do not fit."""

@@ -1,4 +1,4 @@
-"""Worker processes: work done ahead of who needs it, in order, within bounds."""
+"""Worker processes: work done before it is asked for, in order, within bounds."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ class Workers(Generic[Task, Done]):
         assert self._loader is not None, "closed"
         self._plan.tasks = tasks
         self._passes = own = self._passes + 1
-        found = _without_signal_handler(lambda: iter(cast(Iterable[Done], self._loader)))
+        found: Iterator[Done] | None = None
         while True:
             assert own == self._passes, "another pass has begun"
             try:
+                if found is None:
+                    found = _without_signal_handler(lambda: iter(cast(Iterable[Done], self._loader)))
                 done = next(found)
             except StopIteration:
                 return
@@ -76,7 +78,8 @@ class Workers(Generic[Task, Done]):
         self._loader = None
 
     def _ended(self, error: Exception) -> TrainingError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # The last line: those before it are the process's own traceback, if it has one.
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         return TrainingError(
             f"a process that decodes images has ended ({reason}). Most often the machine, or the container, had no "
             f"memory left, or too little of it at /dev/shm. Lower data.workers (now {self._count}) and give the same "

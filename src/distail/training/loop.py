@@ -78,6 +78,7 @@ def fit(
             trainer.run(request)
     finally:
         reporter.finish()
+        stage.batches.close()
     return Fitted(trainer.state.seconds, trainer.state.history, trainer.state.best)
 
 

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from distail.data.batches import evaluation_batches
-from distail.data.images import LabelledImages
+from distail.data.images import Images
 from distail.models.feature_tap import FeatureTap
 from distail.training.machine import Machine
 
-EVALUATION_BATCH = 512
+_LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
+# The largest batch of this many pixels a side; of larger images fewer, so that memory stays bounded.
+_SIDE = 96
 
 
-def predict(
-    network: FeatureTap, data: LabelledImages, mean: Sequence[float], std: Sequence[float], machine: Machine
-) -> Tensor:
+def predict(network: FeatureTap, data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Tensor:
     """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole."""
     logits_NC = torch.zeros(len(data), network.num_classes, device=machine.device)
     batches = evaluation_batches(
         data,
-        batch_size=EVALUATION_BATCH,
+        batch_size=evaluation_batch_size(data.image_shape),
         mean=mean,
         std=std,
         device=machine.device,
@@ -38,3 +38,13 @@ def predict(
                 logits_NC[batch.index] = network(batch.images).logits.float()
     network.train(was_training)
     return machine.sum_over_processes(logits_NC).cpu()
+
+
+def evaluation_batch_size(image_shape: tuple[int, int, int]) -> int:
+    """Images (channels, H, W) that a network looks at together, where nothing is learnt.
+
+    >>> evaluation_batch_size((3, 32, 32)), evaluation_batch_size((3, 224, 224))
+    (512, 94)
+    """
+    _, height, width = image_shape
+    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _LARGEST_BATCH * _SIDE**2 // (height * width)))

@@ -1,0 +1,81 @@
+"""Where the pixels of a batch come from: from memory, or from files that are decoded ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from distail.data.images import Images, LabelledImages
+from distail.data.stream import ImageStream
+from distail.data.streamed import StreamedImages
+from distail.data.transforms import as_pixels
+
+
+class PixelSource(Protocol):
+    """Pixels (N, planes, H, W, unit) for one batch after another; see ``distail.data.transforms``."""
+
+    holds_all: bool
+    """Whether a batch's rows are those of the whole data set, or 0, 1, ... of its own images."""
+
+    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pixels for each ``index_B`` (B,) on the CPU, on the training device."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever is held."""
+        ...
+
+
+def pixel_source(
+    data: Images, batch_size: int, device: torch.device | str, *, channels_last: bool, border: bool
+) -> PixelSource:
+    """The source for a data set; ``border`` adds the one that crops need."""
+    if isinstance(data, StreamedImages):
+        return _FromFiles(ImageStream(data, batch_size, device), channels_last, border)
+    return _InMemory(as_pixels(data.images.to(device), channels_last=channels_last, border=border))
+
+
+def images_in_order(
+    data: Images, parts: Sequence[slice], batch_size: int, device: torch.device | str
+) -> Iterator[Tensor]:
+    """The images (B, channels, H, W) uint8 of each part of the data set, of at most ``batch_size``, on the device."""
+    if isinstance(data, LabelledImages):
+        on_device = data.images.to(device)
+        yield from (on_device[part] for part in parts)
+        return
+    with closing(ImageStream(data, batch_size, device)) as stream:
+        for images_BHWC in stream.batches(torch.arange(part.start, part.stop) for part in parts):
+            yield images_BHWC.permute(0, 3, 1, 2)
+
+
+class _InMemory:
+    holds_all = True
+
+    def __init__(self, pixels: Tensor) -> None:
+        self._pixels = pixels
+
+    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        for _ in indices:
+            yield self._pixels
+
+    def close(self) -> None: ...
+
+
+class _FromFiles:
+    holds_all = False
+
+    def __init__(self, stream: ImageStream, channels_last: bool, border: bool) -> None:
+        self._stream, self._channels_last, self._border = stream, channels_last, border
+
+    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        for images_BHWC in self._stream.batches(indices):
+            # Crops are cut from one run of memory, which must not be empty where no image is asked for.
+            some = images_BHWC if len(images_BHWC) else images_BHWC.new_zeros((1, *images_BHWC.shape[1:]))
+            yield as_pixels(some.permute(0, 3, 1, 2), channels_last=self._channels_last, border=self._border)
+
+    def close(self) -> None:
+        self._stream.close()
