@@ -21,6 +21,13 @@ class UnreadableImage(Exception):
     """Why one image cannot be used; never seen by users, who get the list of all of them."""
 
 
+def load_decoders() -> None:
+    """Import what decodes, before processes are forked that would import it each for itself."""
+    from PIL import Image, ImageOps  # noqa: F401
+
+    Image.preinit()
+
+
 def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
     """Pixels (H, W) of a grey image or (H, W, 3) of any other, uint8.
 

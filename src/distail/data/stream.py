@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distail.data.file_work import Names
+from distail.data.image_file import load_decoders
 from distail.data.problems import first_of
 from distail.data.streamed import StreamedImages
 from distail.data.workers import Workers
@@ -30,6 +31,7 @@ class ImageStream:
     """
 
     def __init__(self, data: StreamedImages, batch_size: int, device: torch.device | str = "cpu") -> None:
+        load_decoders()
         self._data, self._device = data, torch.device(device)
         self._shape = (data.image_shape[1], data.image_shape[2], data.image_shape[0])
         self._piece = max(1, min(_MOST_IMAGES_A_PIECE, _PIECE_BYTES // int(np.prod(self._shape))))

@@ -13,6 +13,7 @@ from torch import Tensor
 from distail.data.cache import Packed
 from distail.data.decode import check_one_size, check_unreadable
 from distail.data.file_work import Facts, LookAtFiles, Names
+from distail.data.image_file import load_decoders
 from distail.data.options import SourceOptions
 from distail.data.progress import progress_bar
 from distail.data.workers import Workers
@@ -41,6 +42,7 @@ def survey(folder: str, names: Names, options: SourceOptions, workers: int) -> S
 
     Raises ``DataError`` as ``decode_all`` does, with every unreadable image listed, and where sizes differ.
     """
+    load_decoders()
     look = Workers(LookAtFiles(folder, options.image_size), min(workers, -(-len(names) // _FILES_A_TASK)))
     parts = [names[first : first + _FILES_A_TASK] for first in range(0, len(names), _FILES_A_TASK)]
     found: list[Facts] = []
