@@ -137,6 +137,8 @@ class Trainer(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     checkpoint_every_steps: Count = 200
     compile: bool = False
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Who is told of every epoch: `tensorboard`, and any tracker that Accelerate knows, such as `wandb` or `mlflow`."""
     cache_limit_mb: Annotated[int, Field(ge=0)] = 2048
     """Teacher outputs for stored views: of more megabytes than this they lie in a memory-mapped file, not in memory."""
     sync_batch_norm: bool = False

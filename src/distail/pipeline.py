@@ -36,6 +36,7 @@ from distail.training.progress import Reporter, Silent, default_reporter
 from distail.training.step import frozen
 from distail.training.stopping import stop_requests
 from distail.training.teacher_cache import TeacherCache
+from distail.training.trackers import Tracker, build_trackers
 
 
 def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Reporter | None = None) -> Result:
@@ -109,13 +110,23 @@ class _Run:
     def through_all_stations(self) -> dict[str, Any]:
         data = self.processes.one_a_machine_first(self.images)
         machine = self.settle(data)
-        history = History(self.folder.path)
+        history = History(self.folder.path, self.trackers())
         try:
             teacher, teacher_fitted = self.teacher(data, machine, history)
             student, student_fitted = self.student(data, machine, history, teacher)
         finally:
             history.close()
         return self.evaluation(data, machine, teacher, teacher_fitted, student, student_fitted)
+
+    def trackers(self) -> list[Tracker]:
+        experiment = self.experiment
+        return build_trackers(
+            experiment.trainer.trackers,
+            f"{experiment.name}-seed{experiment.seed}",
+            self.folder.path,
+            experiment.model_dump(mode="json"),
+            self.reporter.message,
+        )
 
     def images(self) -> PreparedData:
         options = self.experiment.data

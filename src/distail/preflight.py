@@ -19,6 +19,7 @@ from distail.objective.method import Method
 from distail.objective.presets import create_method
 from distail.training.machine import choose_machine
 from distail.training.processes import ALONE, Processes
+from distail.training.trackers import tracker_problems
 
 Built = TypeVar("Built")
 
@@ -69,6 +70,7 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
             "stored; expected 0"
         )
     trainer = experiment.trainer
+    problems += [f"trainer.trackers: {problem}" for problem in tracker_problems(trainer.trackers)]
     machine = collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1, processes))
     if trainer.sync_batch_norm and machine is not None and machine.device.type != "cuda":
         problems.append(

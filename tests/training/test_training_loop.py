@@ -18,6 +18,7 @@ from distail.evaluation.metrics import evaluate_predictions
 from distail.models import FeatureTap, Outputs
 from distail.objective.presets import create_method
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.events import Events
 from distail.training.history import History
 from distail.training.loop import Stage, fit
 from distail.training.machine import Machine
@@ -355,7 +356,7 @@ def test_rewinding_one_stage_keeps_the_other(tmp_path):
 def test_tensorboard_events_carry_the_terms_by_name(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    history = History(tmp_path)
+    history = History(tmp_path, [Events(tmp_path / "tensorboard")])
     fit(stage("kd", validate=balanced), CheckpointFolder(tmp_path / "c"), history, Silent(), 100)
     history.close()
     events = EventAccumulator(str(tmp_path / "tensorboard"))

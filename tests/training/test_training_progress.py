@@ -11,7 +11,13 @@ ROW = {
     "stage": "student",
     "epoch": 6,
     "loss": 0.94701,
-    "validation": {"top1": 73.469, "balanced_accuracy": 41.25},
+    "terms": {"supervised": 0.5, "distillation": 0.44701},
+    "statistics": {"rectified_share": 0.22512},
+    "validation": {
+        "top1": 73.469,
+        "balanced_accuracy": 41.25,
+        "groups": {"thirds": {"head": 80.0, "medium": None, "tail": 2.125}},
+    },
     "learning_rate": 0.05,
     "images_per_second": 1234.5,
 }
@@ -44,5 +50,6 @@ def test_a_pipe_gets_one_plain_line_an_epoch():
     assert text.splitlines() == [
         "hello [not markup]",
         "student: resuming after step 2400 of 3200",
-        "student epoch 7/8  loss 0.9470  validation top-1 73.47  balanced 41.25  learning rate 0.05  1234 images/s",
+        "student epoch 7/8  loss 0.9470 (supervised 0.5000, distillation 0.4470)  rectified_share 0.225  "
+        "validation top-1 73.47  balanced 41.25  head 80.00  tail 2.12  learning rate 0.05  1234 images/s",
     ]

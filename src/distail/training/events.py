@@ -32,7 +32,7 @@ class Events:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=f"{row['stage']}/{name}", simple_value=value) for name, value in _flat(row)]
+        values = [Summary.Value(tag=f"{row['stage']}/{name}", simple_value=value) for name, value in flat_figures(row)]
         with files.naming(self._folder):
             self._append(Event(wall_time=time.time(), step=row["epoch"], summary=Summary(value=values)))
 
@@ -63,9 +63,14 @@ class Events:
         self._file.flush()
 
 
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def flat_figures(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of one epoch, nested names joined by slashes.
+
+    >>> list(flat_figures({"epoch": 3, "stage": "student", "terms": {"supervised": 2}, "validation": None}))
+    [('terms/supervised', 2.0)]
+    """
     for name, value in figures.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
+            yield from flat_figures(value, f"{prefix}{name}/")
         elif isinstance(value, int | float) and name != "epoch":
             yield f"{prefix}{name}", float(value)

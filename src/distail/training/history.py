@@ -1,4 +1,4 @@
-"""History as data: one line an epoch in `metrics.jsonl`, the same figures for TensorBoard."""
+"""History as data: one line an epoch in `metrics.jsonl`, the same figures for TensorBoard and other trackers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distail import files
-from distail.training.events import Events
+from distail.training.trackers import Tracker
 
 Row = dict[str, Any]
 
@@ -16,21 +16,22 @@ Row = dict[str, Any]
 class History:
     """The rows of all stages of a run, in a file that a resumed stage rewinds to its checkpoint."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
         self._path = folder / "metrics.jsonl"
-        self._events = Events(folder / "tensorboard")
-        self._events_are_ours = False
+        self._trackers = trackers
+        self._told_by_us = False
 
     def rewind(self, stage: str, rows: Sequence[Row]) -> None:
-        """Make the file hold what it held when `stage` had finished exactly `rows`, and TensorBoard show just that."""
+        """Make the file hold what it held when `stage` had finished exactly `rows`, and trackers show just that."""
         found = self.rows()
         wanted = [*(row for row in found if row["stage"] != stage), *rows]
         files.write_text(self._path, "".join(map(_line, wanted)))
-        if wanted != found or not self._events_are_ours:
-            self._events.start_again()
-            for row in wanted:
-                self._events.write(row)
-        self._events_are_ours = True
+        if wanted != found or not self._told_by_us:
+            for tracker in self._trackers:
+                tracker.start_again()
+                for row in wanted:
+                    tracker.write(row)
+        self._told_by_us = True
 
     def append(self, row: Row) -> None:
         """Add one finished epoch.
@@ -40,7 +41,8 @@ class History:
         """
         with files.naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
-        self._events.write(row)
+        for tracker in self._trackers:
+            tracker.write(row)
 
     def rows(self) -> list[Row]:
         """All rows that are whole; a line cut off by a kill is left out."""
@@ -49,7 +51,8 @@ class History:
         return list(_whole_lines(self._path.read_text(encoding="utf-8", errors="replace")))
 
     def close(self) -> None:
-        self._events.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def _line(row: Row) -> str:

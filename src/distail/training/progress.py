@@ -119,9 +119,9 @@ def default_reporter(console: Console | None = None, **options: Any) -> Reporter
 def epoch_line(row: Row, epochs: int) -> str:
     """One epoch in words.
 
-    >>> epoch_line({"stage": "student", "epoch": 0, "loss": 2.5, "validation": None, "learning_rate": 0.1,
-    ...             "images_per_second": 900.0}, 30)
-    'student epoch 1/30  loss 2.5000  learning rate 0.1  900 images/s'
+    >>> epoch_line({"stage": "student", "epoch": 0, "loss": 2.5, "terms": {"supervised": 1.5, "distillation": 1.0},
+    ...             "validation": None, "learning_rate": 0.1, "images_per_second": 900.0}, 30)
+    'student epoch 1/30  loss 2.5000 (supervised 1.5000, distillation 1.0000)  learning rate 0.1  900 images/s'
     """
     figures = _figures(row, epochs)
     return (
@@ -139,8 +139,17 @@ def _short_figures(row: Row) -> str:
 
 
 def _figures(row: Row, epochs: int) -> str:
-    text = f"epoch {row['epoch'] + 1}/{epochs}  loss {row['loss']:.4f}"
+    parts = [f"epoch {row['epoch'] + 1}/{epochs}", f"loss {row['loss']:.4f}{_terms(row)}"]
+    parts += [f"{name} {value:.3g}" for name, value in (row.get("statistics") or {}).items()]
     validation = row["validation"]
-    if validation is None:
-        return text
-    return f"{text}  validation top-1 {validation['top1']:.2f}  balanced {validation['balanced_accuracy']:.2f}"
+    if validation is not None:
+        parts += [f"validation top-1 {validation['top1']:.2f}", f"balanced {validation['balanced_accuracy']:.2f}"]
+        thirds = validation.get("groups", {}).get("thirds", {})
+        parts += [f"{name} {value:.2f}" for name, value in thirds.items() if value is not None]
+    return "  ".join(parts)
+
+
+def _terms(row: Row) -> str:
+    """The objective's terms by name, where the loss has more than one."""
+    terms = row.get("terms") or {}
+    return f" ({', '.join(f'{name} {value:.4f}' for name, value in terms.items())})" if len(terms) > 1 else ""
