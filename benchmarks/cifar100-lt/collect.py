@@ -11,8 +11,13 @@ from distail.report.folder import run_view_from_folder
 from distail.report.table import markdown_table
 
 HERE = Path(__file__).parent
+PICTURES = HERE.parents[1] / "docs" / "pictures"
 COLUMNS = ("top1", "balanced_accuracy", "head", "medium", "tail", "many", "medium_shot", "few", "worst_class", "ece")
-PREFIX, ORDER = "cifar100-lt-100-30epochs-", ("ce", "kd", "bkd-beta0", "bkd", "drkd")
+PREFIX, ORDER = (
+    "cifar100-lt-100-30epochs-",
+    (*("ce", "kd", "bkd-beta0", "bkd", "drkd", "ipwd", "krdistill"), *("ltkd", "dkd", "wsld", "dive", "ipwd-one-stage")),
+)
+SYSTEMS = ("bkd", "drkd", "ipwd", "krdistill")
 
 
 def main(folders: list[Path]) -> None:
@@ -22,6 +27,8 @@ def main(folders: list[Path]) -> None:
         if not any((folder / "result.json").is_file() for folder in found):
             missing.append(name)
         for folder in found:
+            if not (folder / "result.json").is_file():
+                continue
             kept = HERE / "results" / folder.name
             kept.mkdir(parents=True, exist_ok=True)
             for file in ("result.json", "metrics.jsonl", "config.yaml"):
@@ -36,6 +43,10 @@ def main(folders: list[Path]) -> None:
         table += f"\n\nNot finished, so not in the table: {', '.join(missing)}."
     (HERE / "table.md").write_text(table + "\n", encoding="utf-8")
     recall_figure(HERE / "recall.png", runs, whole.class_counts)
+    for system in SYSTEMS:
+        shown = [run for run in runs if run.role == "teacher" or run.name in ("ce", system)]
+        if len(shown) == 3:
+            recall_figure(PICTURES / f"{system}.png", shown, whole.class_counts)
     print(table)
 
 

@@ -11,7 +11,10 @@ one() { .venv/bin/distail run $config seed=$seed trainer.compile=true "$@"; }
 
 one name=$name-kd method=kd
 one name=$name-ce method=ce teacher=null
-one name=$name-bkd method=bkd $teacher
 one name=$name-bkd-beta0 'method={name: bkd, beta: 0.0}' $teacher
 one name=$name-drkd 'method={name: drkd, temperature: 4.0, supervised_weight: 0.5, distillation_weight: 0.5}' $teacher
+for method in bkd ipwd krdistill ltkd dkd wsld dive; do
+  one name=$name-$method method=$method $teacher
+done
+one name=$name-ipwd-one-stage method=ipwd teacher=previous_epoch
 .venv/bin/python benchmarks/cifar100-lt/collect.py runs/$name-*-seed$seed
