@@ -13,16 +13,15 @@ from distail.report.table import markdown_table
 HERE = Path(__file__).parent
 PICTURES = HERE.parents[1] / "docs" / "pictures"
 COLUMNS = ("top1", "balanced_accuracy", "head", "medium", "tail", "many", "medium_shot", "few", "worst_class", "ece")
-PREFIX, ORDER = (
-    "cifar100-lt-100-30epochs-",
-    (*("ce", "kd", "bkd-beta0", "bkd", "drkd", "ipwd", "krdistill"), *("ltkd", "dkd", "wsld", "dive", "ipwd-one-stage")),
-)
+PREFIX = "cifar100-lt-100-30epochs-"
+REPAIRS = ("ce", "kd", "bkd-beta0", "bkd", "drkd", "ipwd", "krdistill")
+PEERS = ("ltkd", "dkd", "wsld", "dive", "ipwd-one-stage")
 SYSTEMS = ("bkd", "drkd", "ipwd", "krdistill")
 
 
 def main(folders: list[Path]) -> None:
     views, missing = [], []
-    for name in ORDER:
+    for name in (*REPAIRS, *PEERS):
         found = [folder for folder in folders if folder.name.startswith(f"{PREFIX}{name}-seed")]
         if not any((folder / "result.json").is_file() for folder in found):
             missing.append(name)
