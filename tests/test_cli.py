@@ -41,6 +41,7 @@ def test_help_shows_the_verbs_in_the_order_of_the_work_and_loads_no_torch(tmp_pa
     assert [line.split()[0] for line in lines if line.strip()] == [
         "demo",
         "run",
+        "audit",
         "compare",
         "evaluate",
         "report",

@@ -108,6 +108,51 @@ def run(
 
 
 @app.command()
+def audit(
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="TARGET", help="A run's folder, a file of weights, or a file of logits and labels."),
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [key=value ...]", help="For weights: which data, such as data.root=DIR."),
+    ] = None,
+    class_counts: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|LIST", help="Training images a class, for logits: 500,120,30 or a file of them."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="SPLIT", help="validation (default), train (where there is none) or test."),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="One for all repairs; by default each has its method's.")
+    ] = None,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Show every class, not only the worst.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as well: .json or .md.")] = None,
+) -> None:
+    """How biased a teacher is, and what repairs would do.
+
+    Before any training. Logits and labels of any framework: .safetensors or .npz with arrays logits and labels, or
+    .csv with columns label, logit_0, logit_1, ... (or named after the classes).
+    """
+    from distail.auditing.show import run_audit
+
+    run_audit(
+        target,
+        words or [],
+        _console(),
+        split=split,
+        class_counts=class_counts,
+        temperature=temperature,
+        all_classes=all_classes,
+        as_json=as_json,
+        output=output,
+    )
+
+
+@app.command()
 def compare(
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")

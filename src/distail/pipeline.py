@@ -13,11 +13,12 @@ from torch import nn
 from distail import files
 from distail.config import Experiment, Model, Training
 from distail.data.batches import ImageBatches, evaluation_batches
-from distail.data.prepare import PreparedData, prepare_data
+from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.samples import change_order, sample_images, save_samples
+from distail.images import images_of
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, save_weights
 from distail.networks import build_network, describe_network, seeded
@@ -129,24 +130,10 @@ class _Run:
         )
 
     def images(self) -> PreparedData:
-        options = self.experiment.data
-        data = prepare_data(
-            options.name,
-            root=options.root,
-            imbalance_factor=options.imbalance_factor,
-            profile=options.profile,
-            validation=options.validation,
-            seed=self.experiment.seed,
-            image_size=options.image_size,
-            skip_unreadable=options.skip_unreadable,
-            progress=self.processes.is_main,
-            stream=options.stream,
-            memory_limit_mb=options.memory_limit_mb,
-            workers=options.workers,
-        )
+        data = images_of(self.experiment, progress=self.processes.is_main)
         counts = data.class_counts
         self.reporter.message(
-            f"{options.name}: {len(data.train):,} training images of {len(counts)} classes "
+            f"{self.experiment.data.name}: {len(data.train):,} training images of {len(counts)} classes "
             f"({max(counts):,} in the largest, {min(counts):,} in the smallest), "
             f"{len(data.validation) if data.validation else 0:,} for validation, {len(data.test):,} for the test; "
             f"subset {data.subset_sha256[:12]}"

@@ -36,7 +36,7 @@ def audit(
         logits_NC: (N, C) floating and finite, in any class order that the labels share.
         target_N: (N,) integer labels, 0 to C - 1.
         class_counts: (C,) training images of each class, at least 1; they decide groups, reweighing and stand-ins.
-        class_names: C names; the classes' numbers by default.
+        class_names: C names; by default `class 0`, `class 1`, ...
         method: an experiment's own, as `create_method` takes it; its repair is shown with its parameters.
         temperature: one for all repairs; by default each has its method's.
         student: the logits of a trained student for the same images, where there is one.
@@ -134,7 +134,7 @@ def _cautions(by_group: ByGroup, counts: tuple[int, ...]) -> list[str]:
 
 def _checked_names(names: Sequence[str] | None, classes: int) -> list[str]:
     if names is None:
-        return [str(c) for c in range(classes)]
+        return [f"class {c}" for c in range(classes)]
     if len(names) != classes:
         raise DataError(f"got {len(names)} class names for {classes} classes; expected one each.")
     return [str(name) for name in names]

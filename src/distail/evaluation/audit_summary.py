@@ -21,7 +21,7 @@ def summary(audit: Mapping[str, Any]) -> list[str]:
     >>> from distail.evaluation.audit import audit
     >>> found = audit(4 * torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 2]), [300, 50, 5])
     >>> print(summary(found)[1])
-    The errors on tail images end most often in 0 (100.0 %).
+    The errors on tail images end most often in class 0 (100.0 %).
     """
     return [*_bias(audit), *_confidence(audit), *_swaps(audit), *_repairs(audit), *_weights(audit)]
 

@@ -20,7 +20,7 @@ QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 NO_STUDENT = "the weights compare the student's loss with the teacher's: before training there is no student"
 TRAINED_STUDENT = "this run's student as it was at the end of training"
 STAND_IN = (
-    "no student, hence no heads: the teacher stands in for the distilled head (a student that copies it) and the "
+    "without a student's two heads, the teacher stands in for the distilled head (a student that copies it) and the "
     "class frequencies for the label-only head. This is not the paper's weight, which compares two heads of the "
     "student and changes during training; it is large where the teacher explains an image worse than knowing the "
     "class frequencies alone would"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from distail.data.batches import evaluation_batches
 from distail.data.images import Images
-from distail.models.feature_tap import FeatureTap
+from distail.models.outputs import Outputs
 from distail.training.machine import Machine
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
@@ -17,7 +18,18 @@ _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
 _SIDE = 96
 
 
-def predict(network: FeatureTap, data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Tensor:
+class Classifier(Protocol):
+    """A module from images (B, channels, H, W) to `Outputs` with logits (B, num_classes), such as a `FeatureTap`."""
+
+    num_classes: int
+    training: bool
+
+    def __call__(self, images_NCHW: Tensor) -> Outputs: ...
+    def eval(self) -> Any: ...
+    def train(self, mode: bool = True) -> Any: ...
+
+
+def predict(network: Classifier, data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Tensor:
     """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole."""
     logits_NC = torch.zeros(len(data), network.num_classes, device=machine.device)
     batches = evaluation_batches(

@@ -1,0 +1,90 @@
+"""A file of logits and labels, of any framework, as something to audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from distail.auditing.audited import TEST_CAUTION, Audited
+from distail.auditing.problems import Problems
+from distail.evaluation.class_counts import counted_labels, read_class_counts
+from distail.evaluation.inputs import checked_predictions
+from distail.evaluation.logits_file import read_logits
+from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.sample_weights import StudentHeads
+from distail.run_folder import RunFolder
+
+COUNTED = (
+    "The training images of each class were counted from these labels. That is right for the training data; "
+    "for a validation or test set give --class-counts."
+)
+
+
+def audited_file(path: Path, class_counts: str | None) -> Audited:
+    """Logits and labels of a safetensors, npz or csv file; see `distail.evaluation.logits_file.read_logits`.
+
+    Args:
+        path: the file. The predictions.safetensors of a finished run brings that run's class counts and names.
+        class_counts: numbers or a file of them (`distail.evaluation.class_counts.read_class_counts`); None counts the
+            labels.
+
+    Raises:
+        ConfigError: what cannot be read or does not fit, all of it listed.
+    """
+    if class_counts is None and path.name == RunFolder(path.parent).predictions.name:
+        result = RunFolder(path.parent).stored_result()
+        if result is not None:
+            return audited_predictions(RunFolder(path.parent), result)
+    problems = Problems()
+    table = problems.attempt(lambda: read_logits(path))
+    counts = None if class_counts is None else problems.attempt(lambda: read_class_counts(class_counts))
+    if table is not None and table.logits.ndim == 2:
+        classes = table.logits.shape[1]
+        if class_counts is None and table.target.ndim == 1:
+            counts = problems.attempt(lambda: counted_labels(table.target, classes))
+        # Without usable counts the rest is checked all the same.
+        problems.attempt(lambda: checked_predictions(table.logits, table.target, counts or [1] * classes))
+    elif table is not None:
+        problems.attempt(lambda: checked_predictions(table.logits, table.target, counts or [1]))
+    problems.stop(f"{path} cannot be audited")
+    assert table is not None
+    assert counts is not None
+    return Audited(
+        what=f"{table.source} in {path}",
+        images=f"{len(table.target):,} images of {len(counts):,} classes; the file does not say of which split",
+        split=None,
+        counts_from="these labels" if class_counts is None else f"--class-counts {_short(class_counts)}",
+        logits=table.logits,
+        target=table.target,
+        class_counts=counts,
+        class_names=table.class_names,
+        cautions=(COUNTED,) if class_counts is None else (),
+    )
+
+
+def audited_predictions(run: RunFolder, result: dict[str, Any]) -> Audited:
+    """The stored test predictions of a finished run: its teacher's, or its student's where it had no teacher.
+
+    Raises:
+        CheckpointError: the predictions cannot be read.
+    """
+    student_NC, target_N = load_predictions(run.predictions)
+    teacher_NC = load_teacher_logits(run.predictions)
+    logits_NC, whose = (student_NC, "student (there was no teacher)") if teacher_NC is None else (teacher_NC, "teacher")
+    return Audited(
+        what=f"the {whose} of {run.path}, from its stored predictions",
+        images=f"{len(target_N):,} test images of {result['config']['data']['name']}",
+        split="test",
+        counts_from=f"{run.result}, training images",
+        logits=logits_NC,
+        target=target_N,
+        class_counts=tuple(result["class_counts"]),
+        class_names=result["class_names"],
+        method=result["config"]["method"],
+        student=None if teacher_NC is None else StudentHeads(student_NC),
+        cautions=(TEST_CAUTION,),
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,180 @@
+"""A network with the images that a configuration names, as something to audit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from distail.auditing.audited import TEST_CAUTION, Audited
+from distail.auditing.second_head import student_heads
+from distail.config import Experiment, Model
+from distail.data.images import Images
+from distail.data.prepare import PreparedData
+from distail.errors import ConfigError
+from distail.evaluation.sample_weights import StudentHeads
+from distail.images import images_of
+from distail.models import FeatureTap
+from distail.models.catalogue import MODELS
+from distail.models.weights import load_weights, read_metadata
+from distail.networks import build_network, seeded
+from distail.preflight import check_classes, teacher_model
+from distail.run_folder import RunFolder
+from distail.training.machine import Machine, choose_machine
+from distail.training.predict import Classifier, predict
+
+Say = Callable[[str], None]
+SAFETENSORS = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file of weights, the network that they fill, and what to call it."""
+
+    weights: Path
+    model: Model
+    classifier: str
+    name: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of its network; nothing where it was not written by distail."""
+        return read_metadata(self.weights) if self.weights.suffix == SAFETENSORS else {}
+
+
+def audited_run(run: RunFolder, experiment: Experiment, split: str | None, say: Say) -> Audited:
+    """The teacher of a run's folder, or its student where it has no teacher, on images of the run's data.
+
+    Args:
+        run: the folder; its weights must be there, a finished run has them.
+        experiment: what the folder holds, with changes such as another `data.root`.
+        split: `train`, `validation` or `test`; None is validation, or train where there is none.
+        say: told of what takes long.
+
+    Raises:
+        ConfigError: the run has no weights yet, or there is no such split.
+        DistailError: the data or the weights cannot be used.
+    """
+    stored = _of_run(run, experiment)
+    audited = _Audit(experiment, split, say)
+    student = None
+    if stored.weights != run.weights("student") and run.weights("student").is_file():
+        own = Stored(run.weights("student"), experiment.student.model, experiment.student.classifier, "student")
+        student = student_heads(audited.network(own), run, audited.predict)
+    return audited.of(stored, student)
+
+
+def audited_checkpoint(weights: Path, experiment: Experiment, split: str | None, say: Say) -> Audited:
+    """A file of weights on the images that an experiment names.
+
+    The network is what the file says of itself, else the experiment's teacher, or its student where it has none.
+
+    Raises:
+        DistailError: the data, the network or the weights cannot be used, or there is no such split.
+    """
+    return _Audit(experiment, split, say).of(_of_checkpoint(weights, experiment), None)
+
+
+class _Audit:
+    """An experiment's images, and networks on one split of them."""
+
+    def __init__(self, experiment: Experiment, split: str | None, say: Say) -> None:
+        self.experiment, self.say = experiment, say
+        say(f"{experiment.data.name}: reading the images")
+        self.data = images_of(experiment)
+        self.split, self.images, self.reason = _split(self.data, split)
+        trainer = experiment.trainer
+        self.machine: Machine = choose_machine(trainer.device, trainer.precision, min(self.data.train.image_shape[-2:]))
+
+    def network(self, stored: Stored) -> FeatureTap:
+        with seeded(self.experiment.seed, "audit"):
+            tap = build_network(stored.model.model_copy(update={"weights": None}), stored.classifier, self.data)
+        if stored.weights.suffix == SAFETENSORS:
+            check_classes(stored.weights, self.data.class_names)
+        load_weights(tap.model, stored.weights, what=stored.name)
+        return tap.to(self.machine.device)
+
+    def predict(self, network: Classifier) -> Tensor:
+        return predict(network, self.images, self.data.mean, self.data.std, self.machine)
+
+    def of(self, stored: Stored, student: StudentHeads | None) -> Audited:
+        network = self.network(stored)
+        self.say(f"{stored.name}: {len(self.images):,} {self.split} images")
+        return Audited(
+            what=f"{stored.name}, a {stored.model.name}",
+            images=f"{len(self.images):,} {self.split} images of {self.experiment.data.name}{self.reason}",
+            split=self.split,
+            counts_from=f"the {len(self.data.train):,} training images",
+            logits=self.predict(network),
+            target=self.images.labels,
+            class_counts=self.data.class_counts,
+            class_names=self.data.class_names,
+            method=self.experiment.method,
+            student=student,
+            cautions=_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
+        )
+
+
+def _of_run(run: RunFolder, experiment: Experiment) -> Stored:
+    teacher = experiment.teacher
+    if run.weights("teacher").is_file():
+        assert teacher is not None
+        return Stored(
+            run.weights("teacher"), teacher_model(experiment), teacher.classifier, f"the teacher of {run.path}"
+        )
+    if run.weights("student").is_file():
+        name = f"the student of {run.path} (it had no teacher)"
+        return Stored(run.weights("student"), experiment.student.model, experiment.student.classifier, name)
+    raise ConfigError(
+        f"{str(run.path)!r} has neither teacher.safetensors nor student.safetensors yet; finish the run with "
+        "`distail run`, or audit a file of weights with a CONFIG."
+    )
+
+
+def _of_checkpoint(weights: Path, experiment: Experiment) -> Stored:
+    section = experiment.teacher
+    if section is None or section.is_previous_epoch:
+        asked = Stored(weights, experiment.student.model, experiment.student.classifier, str(weights))
+    else:
+        asked = Stored(weights, teacher_model(experiment), section.classifier, str(weights))
+    described = asked.metadata
+    name = described.get("model", "")
+    # A file may name a network of ours or timm's; code of the user's own is imported only if the CONFIG names it.
+    if name not in MODELS and not name.startswith("timm:"):
+        return asked
+    model = Model.model_validate({"name": name, "shortcut": described.get("shortcut")})
+    return Stored(weights, model, described.get("classifier", "linear"), str(weights))
+
+
+def _split(data: PreparedData, asked: str | None) -> tuple[str, Images, str]:
+    """The split's name, its images, and why it was taken where nobody asked for it."""
+    if asked is None:
+        if data.validation is not None:
+            return "validation", data.validation, ""
+        return "train", data.train, " (data.validation is 0: there is no validation split)"
+    images = {"train": data.train, "validation": data.validation, "test": data.test}[asked]
+    if images is None:
+        raise ConfigError(
+            "there is no validation split: data.validation is 0. Use --split train, or hold some images out with "
+            "data.validation=0.1, which is honest for a network that was trained without them."
+        )
+    return asked, images, ""
+
+
+def _cautions(split: str, trained_on: str | None, data: PreparedData) -> tuple[str, ...]:
+    same = trained_on == data.subset_sha256
+    if split == "test":
+        return (TEST_CAUTION,)
+    if split == "train":
+        whose = "These are the images that it was trained on" if same else "It may have been trained on these images"
+        return (
+            f"{whose}: on new images it errs more often. Training would see the same targets, crops and flips apart.",
+        )
+    if same:
+        return ()
+    known = (
+        "the file does not say on what" if trained_on is None else "on other images than this CONFIG's training split"
+    )
+    return (f"It was trained {known}: if validation images were among them, it looks better here than it is.",)

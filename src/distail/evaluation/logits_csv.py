@@ -1,0 +1,137 @@
+"""Logits and labels from a csv file, read in blocks so that memory is bounded by the numbers and not by their text."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distail.errors import DataError
+from distail.evaluation.logits_table import LogitsTable
+
+LABEL_COLUMNS = ("label", "labels", "target")
+LARGEST_BYTES = 2 * 2**30
+_BLOCK_BYTES = 2**25
+_NUMBERED = re.compile(r"logits?_(\d+)")
+_WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*")
+
+
+def read_csv(path: Path) -> LogitsTable:
+    """A column ``label`` and one column of logits a class, numbered (``logit_0``) or named after the classes.
+
+    Raises:
+        DataError: larger than two GiB, no header, columns missing, doubled or not numbers, labels that name no class.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_BYTES:
+        raise DataError(
+            f"{path} has {size / 2**30:.1f} GiB of text; csv is read up to {LARGEST_BYTES / 2**30:g} GiB. Store the "
+            "logits as npz or safetensors, which is smaller and quicker: numpy.savez(path, logits=..., labels=...)."
+        )
+    header = _header(path)
+    label = next((name for name in LABEL_COLUMNS if name in header), None)
+    if label is None:
+        hint = " Are the columns separated by commas?" if len(header) == 1 else ""
+        raise DataError(f"{path} has no column 'label'; its columns are {_some(header)}.{hint}")
+    doubled = [name for name, times in Counter(header).items() if times > 1]
+    if doubled:
+        raise DataError(f"{path}: {len(doubled)} columns occur more than once: {_some(doubled)}.")
+    classes = [name for name in header if name != label]
+    if not classes:
+        raise DataError(f"{path} has labels but no column of logits; expected one a class, such as logit_0, logit_1.")
+    columns, names = _in_order(path, classes)
+    logits_NC, labels = _read(path, header, columns, label)
+    return LogitsTable(logits_NC, _targets(path, labels, names), names)
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            row = next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as csv: {error}") from None
+    if not row:
+        raise DataError(f"{path} is empty; expected a header: label,logit_0,logit_1,...")
+    return [name.strip() for name in row]
+
+
+def _in_order(path: Path, classes: Sequence[str]) -> tuple[list[str], tuple[str, ...] | None]:
+    """The columns of logits by class, and the classes' names unless they are numbered."""
+    numbers = [int(match[1]) if (match := _NUMBERED.fullmatch(name)) else None for name in classes]
+    if None in numbers:
+        return list(classes), tuple(classes)
+    missing = sorted(set(range(len(classes))) - {number for number in numbers if number is not None})
+    if missing:
+        raise DataError(
+            f"{path} has {len(classes)} columns of logits, but not {_some([f'logit_{c}' for c in missing])}; expected "
+            f"logit_0 to logit_{len(classes) - 1}."
+        )
+    return [name for _, name in sorted(zip(numbers, classes, strict=True))], None
+
+
+def _read(path: Path, header: Sequence[str], columns: Sequence[str], label: str) -> tuple[Tensor, list[str]]:
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    blocks: list[Tensor] = []
+    labels: list[str] = []
+    try:
+        reader = arrow_csv.open_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(
+                column_names=list(header), skip_rows=1, block_size=_BLOCK_BYTES, use_threads=False
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types={label: pa.string(), **dict.fromkeys(columns, pa.float32())}, strings_can_be_null=False
+            ),
+        )
+        with reader:
+            for batch in reader:
+                labels += batch.column(label).to_pylist()
+                blocks.append(_numbers(batch, columns))
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise DataError(f"{path}: {_in_words(str(error), header)}") from None
+    return torch.cat(blocks) if blocks else torch.zeros(0, len(columns)), labels
+
+
+def _numbers(batch: Any, columns: Sequence[str]) -> Tensor:
+    # An empty cell is not a number: it becomes NaN here and is told as such with the row that it stands in.
+    block_NC = np.empty((batch.num_rows, len(columns)), dtype=np.float32)
+    for position, name in enumerate(columns):
+        block_NC[:, position] = batch.column(name).to_numpy(zero_copy_only=False)
+    return torch.from_numpy(block_NC)
+
+
+def _targets(path: Path, labels: Sequence[str], names: Sequence[str] | None) -> Tensor:
+    by_name = {name: c for c, name in enumerate(names or ())}
+    texts = [text.strip() for text in labels]
+    if by_name and all(text in by_name for text in texts):
+        return torch.tensor([by_name[text] for text in texts], dtype=torch.int64)
+    wrong = [(row, text) for row, text in enumerate(texts) if not _WHOLE.fullmatch(text)]
+    if wrong:
+        row, text = wrong[0]
+        expected = f"a class number or one of {_some(names)}" if names else "a class number, from 0"
+        raise DataError(
+            f"{path}: {len(wrong)} of {len(texts)} labels are no class; the first is {text!r} in row {row}. "
+            f"Expected {expected}."
+        )
+    return torch.tensor([int(text) for text in texts], dtype=torch.int64)
+
+
+def _in_words(message: str, header: Sequence[str]) -> str:
+    column = re.search(r"In CSV column #(\d+): .*?CSV conversion error to float: invalid value '(.*)'", message)
+    if column:
+        name = header[int(column[1])]
+        return f"column {name!r} holds {column[2]!r}, which is not a number; expected the label and one column a class."
+    return f"it cannot be read as csv: {message}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

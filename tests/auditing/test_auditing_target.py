@@ -1,0 +1,213 @@
+"""What is audited, of a run, of weights, and of a file: whole small runs on digits, made once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from distail.auditing.target import audited
+from distail.config import Experiment
+from distail.errors import ConfigError, DistailError
+from distail.evaluation.sample_weights import propensity_weights
+from distail.images import images_of
+from distail.pipeline import run
+from distail.training.progress import Silent
+
+CONFIG: dict[str, Any] = {
+    "name": "try",
+    "data": {"name": "digits", "imbalance_factor": 20, "validation": 0.1},
+    "teacher": {"model": "resnet8", "training": {"epochs": 1}},
+    "student": "resnet8",
+    "method": {"name": "ipwd"},
+    "training": {"epochs": 1, "batch_size": 128, "learning_rate": 0.05},
+    "trainer": {"device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of IPWD, whose checkpoint has the second head."""
+    path = tmp_path_factory.mktemp("audit") / "run"
+    run({**CONFIG, "output": str(path)}, reporter=Silent())
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(folder: Path) -> Path:
+    return folder / "config.yaml"
+
+
+def test_a_run_is_audited_on_its_validation_split(folder: Path) -> None:
+    found = audited(folder)
+    data = images_of(Experiment.from_yaml(folder / "config.yaml"))
+    assert data.validation is not None
+    assert (found.split, found.class_counts, found.class_names) == ("validation", data.class_counts, data.class_names)
+    assert torch.equal(found.target, data.validation.labels)
+    assert found.what == f"the teacher of {folder}, a resnet8"
+    assert found.cautions == ()  # trained on exactly the other images of this split
+    assert f"{len(data.train)} training images" in found.counts_from
+
+
+def test_an_ipwd_runs_own_heads_are_used(folder: Path) -> None:
+    found = audited(folder, split="train")
+    assert found.student is not None
+    assert found.student.label_only is not None
+    weights = propensity_weights(found.student.distilled, found.student.label_only, found.target)
+    entry = found.audit()["sample_weights"]
+    assert entry["ipwd"]["heads"] == "own"
+    assert entry["ipwd"]["overall"]["mean"] == pytest.approx(float(weights.clamp_max(10).mean()))
+    assert entry["wsld"]["overall"] is not None
+    # The second head by hand, from the student's stored weights and the features before its classifier.
+    checkpoint = load_file(sorted((folder / "checkpoints/student").glob("step-*.safetensors"))[-1])
+    exported = load_file(folder / "student.safetensors")
+    assert all(torch.equal(checkpoint[f"student.{name}"], value) for name, value in exported.items())
+
+
+def test_stored_test_predictions_serve_the_test_split(folder: Path) -> None:
+    stored = load_file(folder / "predictions.safetensors")
+    found = audited(folder, split="test")
+    assert torch.equal(found.logits, stored["teacher_logits"])
+    assert "touches the test set once" in " ".join(found.cautions)
+    beside = audited(folder / "predictions.safetensors")
+    assert (beside.split, beside.class_counts, beside.class_names) == ("test", found.class_counts, found.class_names)
+    computed = audited(folder, ["data.root=null"], split="test")
+    torch.testing.assert_close(computed.logits, stored["teacher_logits"], atol=1e-4, rtol=1e-4)
+
+
+def test_training_images_come_with_a_caution(folder: Path) -> None:
+    assert "These are the images that it was trained on" in " ".join(audited(folder, split="train").cautions)
+
+
+def test_weights_with_a_config(folder: Path, config: Path, tmp_path: Path) -> None:
+    from_run, from_file = audited(folder), audited(folder / "teacher.safetensors", [str(config)])
+    assert torch.equal(from_run.logits, from_file.logits)
+    assert from_file.cautions == ()
+    # Its metadata say what the network is, whatever the configuration's teacher.
+    other = audited(folder / "teacher.safetensors", [str(config), "teacher.model=resnet20"])
+    assert torch.equal(other.logits, from_run.logits)
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(folder / "teacher.safetensors"), bare)
+    unknown = audited(bare, [str(config), "data.validation=0.3"])
+    assert "does not say on what" in unknown.cautions[0]
+    torch.save(load_file(bare), tmp_path / "bare.pt")
+    assert torch.equal(audited(tmp_path / "bare.pt", [str(config)]).logits, from_run.logits)
+    without = audited(folder / "teacher.safetensors", [str(config), "data.validation=0"])
+    assert without.split == "train"
+    assert "data.validation is 0" in without.images
+    shifted = audited(folder / "teacher.safetensors", [str(config), "seed=3"])
+    assert "on other images than this CONFIG's training split" in shifted.cautions[0]
+
+
+def test_a_files_metadata_never_import_code(folder: Path, config: Path, tmp_path: Path) -> None:
+    path = tmp_path / "strange.safetensors"
+    save_file(load_file(folder / "teacher.safetensors"), path, metadata={"model": "antigravity:fly"})
+    assert torch.equal(audited(path, [str(config)]).logits, audited(folder).logits)
+
+
+def test_a_run_without_a_teacher_is_audited_as_the_teacher_it_could_be(tmp_path: Path) -> None:
+    path = tmp_path / "plain"
+    run({**CONFIG, "output": str(path), "teacher": None, "method": "ce"}, reporter=Silent())
+    found = audited(path)
+    assert "the student of" in found.what
+    assert "had no teacher" in found.what
+    assert found.student is None
+    stored = audited(path, split="test")
+    assert "there was no teacher" in stored.what
+    assert torch.equal(stored.logits, load_file(path / "predictions.safetensors")["logits"])
+
+
+def npz(path: Path, logits: Any = None, labels: Any = None) -> Path:
+    rng = np.random.default_rng(0)
+    np.savez(
+        path,
+        logits=rng.normal(size=(60, 3)) if logits is None else logits,
+        labels=np.arange(60) % 3 if labels is None else labels,
+    )
+    return path
+
+
+def test_a_file_of_logits_with_and_without_counts(tmp_path: Path) -> None:
+    path = npz(tmp_path / "x.npz")
+    given = audited(path, class_counts="300,40,5")
+    assert (given.class_counts, given.split) == ((300, 40, 5), None)
+    assert given.cautions == ()
+    counted = audited(path)
+    assert (counted.class_counts, counted.counts_from) == ((20, 20, 20), "these labels")
+    assert "counted from these labels" in counted.cautions[0]
+    (tmp_path / "counts.json").write_text(json.dumps({"class_counts": [9, 5, 2]}))
+    assert audited(path, class_counts=str(tmp_path / "counts.json")).class_counts == (9, 5, 2)
+
+
+def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    logits = np.zeros((4, 3))
+    logits[2, 1] = np.nan
+    path = npz(tmp_path / "x.npz", logits, np.array([0, 1, 2, 9]))
+    with pytest.raises(ConfigError) as caught:
+        audited(path, class_counts="5,0")
+    text = str(caught.value)
+    assert all(said in text for said in ("row 2", "first is 9 in row 3", "class 1: 0"))
+    with pytest.raises(ConfigError) as caught:
+        audited(tmp_path / "missing.npz", class_counts="nowhere.txt")
+    assert all(said in str(caught.value) for said in ("there is no file", "nowhere.txt"))
+    with pytest.raises(ConfigError, match=r"logits have 3 classes, but class_counts names 2"):
+        audited(npz(tmp_path / "y.npz"), class_counts="5,1")
+    with pytest.raises(ConfigError) as caught:
+        audited(npz(tmp_path / "z.npz", logits, np.array([0, 0, 0, 0])))
+    assert all(said in str(caught.value) for said in ("2 of 3 classes have no label", "--class-counts", "row 2"))
+    with pytest.raises(ConfigError, match="expected \\(samples, classes\\)"):
+        audited(npz(tmp_path / "w.npz", np.zeros(4), np.zeros(4, dtype=int)))
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "options", "said"),
+    [
+        ("run", ["x.yaml"], {}, ["CONFIG 'x.yaml' is given, but a run's folder has its own"]),
+        ("run", [], {"class_counts": "1,2", "split": "vali"}, ["--class-counts is for", "Did you mean 'validation'"]),
+        ("run", ["trainig.epochs=1"], {}, ["Did you mean 'training'"]),
+        ("run", ["data.validation=0"], {"split": "validation"}, ["there is no validation split"]),
+        ("run/teacher.safetensors", [], {}, ["need a CONFIG", "or audit the run's folder: distail audit"]),
+        (
+            "run/teacher.safetensors",
+            ["no.yaml"],
+            {"class_counts": "1"},
+            ["no configuration file 'no.yaml'", "--class-"],
+        ),
+        ("gone.safetensors", ["no.yaml"], {}, ["there is no such file", "no configuration file"]),
+        ("noise.safetensors", ["run/config.yaml"], {}, ["is not a safetensors file, or is damaged"]),
+        ("x.npz", ["x.yaml"], {"split": "test"}, ["a file of logits has no CONFIG", "--split is given"]),
+        ("empty", [], {}, ["it is not the folder of a run"]),
+        ("x.pkl", [], {}, ["ends in '.pkl'"]),
+        ("other.safetensors", ["run/config.yaml"], {}, ["was trained for 7 classes, but the data has 10"]),
+    ],
+)
+def test_what_does_not_fit_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: Any, options: Any, said: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, "run", ignore=shutil.ignore_patterns("checkpoints"))
+    npz(Path("x.npz"))
+    Path("empty").mkdir()
+    Path("x.pkl").write_bytes(b"")
+    Path("noise.safetensors").write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00noise...")
+    weights = load_file("run/teacher.safetensors")
+    save_file(
+        {name: value[:7] if name.startswith("classifier") else value for name, value in weights.items()},
+        "other.safetensors",
+    )
+    with pytest.raises(DistailError) as caught:
+        audited(Path(name), words, **options)
+    for text in said:
+        assert text in str(caught.value)
+
+
+def test_an_unfinished_run_says_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
+    with pytest.raises(ConfigError, match=r"neither teacher.safetensors nor student.safetensors"):
+        audited(tmp_path)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from distail.errors import DataError
+from distail.evaluation import logits_csv
+from distail.evaluation.logits_file import holds_logits, read_logits
+
+LOGITS = np.array([[1.5, -2.0, 0.25], [0.0, 3.0, -1.0]], dtype=np.float32)
+LABELS = np.array([0, 2])
+
+
+def write_csv(path: Path, header: str, *lines: str) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_each_kind_of_file_gives_the_same(tmp_path: Path) -> None:
+    save_file({"logits": LOGITS, "target": LABELS}, tmp_path / "a.safetensors")
+    np.savez(tmp_path / "a.npz", logits=LOGITS, labels=LABELS)
+    np.savez_compressed(tmp_path / "b.npz", logits=LOGITS.astype(">f8"), target=LABELS.astype(np.uint8))
+    write_csv(tmp_path / "a.csv", "label,logit_0,logit_1,logit_2", "0,1.5,-2,0.25", "2,0,3e0,-1")
+    write_csv(tmp_path / "b.csv", "logit_2, logit_0 ,logit_1,target", "0.25,1.5,-2,0", "-1,0,3,2")
+    write_csv(tmp_path / "c.csv", '\ufefflabel,dog,"cat, big",bee', "dog,1.5,-2,0.25", "bee,0,3,-1")
+    names = {}
+    for path in sorted(tmp_path.iterdir()):
+        table = read_logits(path)
+        np.testing.assert_array_equal(table.logits.numpy(), LOGITS)
+        np.testing.assert_array_equal(table.target.numpy(), LABELS)
+        names[path.name] = table.class_names
+    assert names.pop("c.csv") == ("dog", "cat, big", "bee")
+    assert set(names.values()) == {None}
+
+
+def test_the_teachers_logits_are_taken_where_there_are_both(tmp_path: Path) -> None:
+    save_file({"logits": LOGITS, "teacher_logits": LOGITS + 1, "target": LABELS}, tmp_path / "p.safetensors")
+    table = read_logits(tmp_path / "p.safetensors")
+    assert table.source == "teacher_logits"
+    np.testing.assert_array_equal(table.logits.numpy(), LOGITS + 1)
+
+
+@given(st.lists(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=3, max_size=3), min_size=1, max_size=30))
+def test_any_numbers_survive_csv(tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]]) -> None:
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    rows = [[5.0, *row[1:]] for row in rows]  # never probabilities
+    write_csv(path, "label,a,b,c", *(",".join(["1", *map(repr, row)]) for row in rows))
+    np.testing.assert_array_equal(read_logits(path).logits.numpy(), np.array(rows, dtype=np.float32))
+
+
+def test_blocks_of_csv_are_put_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logits_csv, "_BLOCK_BYTES", 200)
+    path = write_csv(tmp_path / "x.csv", "label,a,b", *(f"{i % 2},{i},{-i}" for i in range(500)))
+    table = read_logits(path)
+    assert table.logits[:, 0].tolist() == list(range(500))
+    assert table.target.tolist() == [i % 2 for i in range(500)]
+
+
+def test_an_empty_cell_is_not_a_number(tmp_path: Path) -> None:
+    table = read_logits(write_csv(tmp_path / "x.csv", "label,a,b", "0,1,2", "1,,2"))
+    assert table.logits.isnan().tolist() == [[False, False], [True, False]]
+
+
+class Danger:
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return Path("/tmp/never").touch, ()  # type: ignore[return-value]
+
+
+def pickled(path: Path) -> None:
+    np.savez(path, logits=np.array([Danger(), 1], dtype=object), labels=LABELS)
+
+
+def one_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, LOGITS)
+
+
+def truncated(path: Path) -> None:
+    np.savez(path, logits=LOGITS, labels=LABELS)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(3 * 2**30)
+
+
+def text(content: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(content, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said"),
+    [
+        ("x.npz", pickled, "pickled objects, which are never loaded"),
+        ("x.npz", lambda path: path.write_bytes(pickle.dumps(LOGITS)), "pickled objects"),
+        ("x.npz", one_array, "a single array; expected an archive"),
+        ("x.npz", truncated, "cannot be read as npz, or is damaged"),
+        ("x.npz", lambda path: path.write_bytes(b""), "cannot be read as npz"),
+        ("x.npz", lambda path: np.savez(path, scores=LOGITS), "holds the arrays scores; expected logits"),
+        ("x.npz", lambda path: np.savez(path, logits=LOGITS, labels=np.array(["a", "b"])), "labels are of type <U1"),
+        ("x.npz", lambda path: np.savez(path, logits=np.eye(2), labels=LABELS), "are probabilities"),
+        ("x.safetensors", lambda path: path.write_bytes(b"12345678garbage"), "or is damaged"),
+        ("x.safetensors", lambda path: save_file({"logits": LOGITS}, path), "the tensors logits; expected logits"),
+        ("x.pkl", lambda path: path.write_bytes(b""), "ends in '.pkl'. .*Valid: .csv, .npz, .safetensors"),
+        ("x", lambda path: path.write_bytes(b""), "ends in 'nothing'"),
+        ("x.csv", huge, "3.0 GiB of text; csv is read up to 2 GiB. Store the logits as npz"),
+        ("x.csv", text(""), "is empty; expected a header"),
+        ("x.csv", text("label;a;b\n0;1;2\n"), "no column 'label'.*separated by commas"),
+        ("x.csv", text("a,b\n1,2\n"), "no column 'label'; its columns are 'a', 'b'"),
+        ("x.csv", text("label\n1\n"), "no column of logits"),
+        ("x.csv", text("label,a,a\n0,1,2\n"), "1 columns occur more than once: 'a'"),
+        ("x.csv", text("label,logit_0,logit_2\n0,1,2\n"), "but not 'logit_1'; expected logit_0 to logit_1"),
+        ("x.csv", text("label,path,a\n0,cat.png,2\n"), "column 'path' holds 'cat.png', which is not a number"),
+        ("x.csv", text("label,a,b\n0,1\n"), "Expected 3 columns, got 2"),
+        ("x.csv", text("label,a,b\n0,5,2\nzebra,5,1\n"), "1 of 2 labels are no class; the first is 'zebra' in row 1"),
+        ("x.csv", text("label,logit_0,logit_1\n0.5,5,2\n"), "'0.5' in row 0. Expected a class number, from 0"),
+        ("x.csv", lambda path: path.write_bytes(b"label,\xff\xfe\n"), "cannot be read as csv"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, write: Callable[[Path], object], said: str) -> None:
+    write(tmp_path / name)
+    with pytest.raises(DataError, match=said):
+        read_logits(tmp_path / name)
+    assert not Path("/tmp/never").exists()
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"):
+        read_logits(tmp_path / "x.npz")
+
+
+def test_logits_are_told_from_weights(tmp_path: Path) -> None:
+    save_file({"logits": LOGITS, "labels": LABELS}, tmp_path / "logits.safetensors")
+    save_file({"fc.weight": LOGITS}, tmp_path / "weights.safetensors")
+    assert holds_logits(tmp_path / "logits.safetensors")
+    assert not holds_logits(tmp_path / "weights.safetensors")
+    assert not holds_logits(tmp_path / "none.safetensors")
+
+
+def test_half_precision_logits_stay_small(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", logits=LOGITS.astype(np.float16), labels=LABELS)
+    assert read_logits(tmp_path / "x.npz").logits.dtype == torch.float16
