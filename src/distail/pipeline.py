@@ -81,6 +81,7 @@ def _with_page(result: Result, told: Reporter) -> Result:
     page = RunFolder(result.folder).report
     try:
         if not page.is_file():
+            files.remove_stale_temporaries(result.folder)
             write_report(page, [result.folder])
     except OSError as error:
         told.message(f"{page} could not be written ({error.strerror}); the run itself is complete")

@@ -1,0 +1,248 @@
+"""Full disks and signals, whatever a run is doing: what was there stays, the user is told, the next start goes on."""
+
+import errno
+import json
+import os
+import resource
+import signal
+import subprocess
+
+import pytest
+
+import distail
+from distail import pipeline
+from distail.cli import main
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.progress import Silent
+from distail.training.stopping import Interrupted
+
+BYTES = ("student.safetensors", "teacher.safetensors", "predictions.safetensors")
+
+
+class Recorder(Silent):
+    def __init__(self):
+        self.messages = []
+
+    def message(self, text):
+        self.messages.append(text)
+
+
+def experiment(folder):
+    """Every station: a teacher, its class means, its stored views, a student, validation, evaluation."""
+    return {
+        "name": "try",
+        "output": str(folder),
+        "data": {"name": "digits", "imbalance_factor": 20, "validation": 0.1},
+        "teacher": {"model": "same", "views": 1, "training": {"epochs": 1}},
+        "student": "resnet8",
+        "method": "krdistill",
+        "training": {"epochs": 2, "batch_size": 128, "learning_rate": 0.05},
+        "trainer": {"device": "cpu", "checkpoint_every_steps": 2},
+    }
+
+
+def run(folder, reporter=None):
+    return distail.run(experiment(folder), reporter=reporter or Silent())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("whole") / "run").folder
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "try.yaml"
+    path.write_text(json.dumps(experiment(tmp_path / "run")))
+    return str(path)
+
+
+def assert_goes_on_to_the_same_end(folder, whole):
+    assert not list(folder.rglob("*.tmp")), "a temporary file was left"
+    run(folder)
+    for name in BYTES:
+        assert (folder / name).read_bytes() == (whole / name).read_bytes()
+    assert (folder / "report.html").is_file()
+
+
+# Full disks
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system with room for one checkpoint and a half; room is made by mounting it again."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "none", str(folder)], capture_output=True
+    ).returncode:
+        pytest.skip("a file system can be mounted by root only")
+
+    def make_room():
+        subprocess.run(["mount", "-o", "remount,size=100m", str(folder)], check=True)
+
+    yield folder, make_room
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_fills_up_keeps_the_older_checkpoint_and_is_told(small_disk, config, whole, capsys):
+    folder, make_room = small_disk
+    for _ in range(2):  # without room the second attempt gets no further, and spoils nothing
+        assert main(["run", config, f"output={folder}/run"]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "distail: No space left on device (" in said
+        assert "make room, and the same command goes on from its last checkpoint" in said
+        found = CheckpointFolder(folder / "run" / "checkpoints" / "teacher")
+        assert found.latest().step == found.steps()[0] == 2
+        assert not list(folder.rglob("*.tmp"))
+    make_room()
+    assert main(["run", config, f"output={folder}/run"]) == 0
+    assert "teacher: resuming after step 2 of 4" in capsys.readouterr().err
+    for name in BYTES:
+        assert (folder / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_limit_on_the_size_of_files_is_told_and_leaves_no_litter(tmp_path, config, whole, capsys):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        assert main(["run", config]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "File too large" in capsys.readouterr().err
+    assert_goes_on_to_the_same_end(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(
+    ("problem", "at"),
+    [(errno.ENOSPC, 1), (errno.EIO, 7), (errno.EDQUOT, 15), (errno.EIO, 20), (errno.ENOSPC, 25)],
+    ids=["configuration", "teacher's checkpoint", "student's checkpoint", "its folder", "result"],
+)
+def test_any_write_may_fail(tmp_path, whole, monkeypatch, problem, at):
+    fsync, calls = os.fsync, []
+
+    def failing(descriptor):
+        calls.append(descriptor)
+        if len(calls) == at:
+            raise OSError(problem, os.strerror(problem))
+        fsync(descriptor)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(OSError) as caught:
+            run(folder)
+    assert caught.value.errno == problem
+    assert caught.value.filename.startswith(str(folder))
+    assert_goes_on_to_the_same_end(folder, whole)
+
+
+def test_file_systems_that_cannot_sync_are_used(tmp_path, whole, monkeypatch):
+    def unsupported(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", unsupported)
+    assert_goes_on_to_the_same_end(tmp_path / "run", whole)
+
+
+def test_a_history_that_cannot_be_written_names_its_file(tmp_path, whole, monkeypatch):
+    from distail.training.events import Events
+
+    def full(self, event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Events, "_append", full)
+        with pytest.raises(OSError, match="tensorboard"):
+            run(tmp_path / "run")
+    assert_goes_on_to_the_same_end(tmp_path / "run", whole)
+
+
+# Signals
+
+
+class SignalAt(Silent):
+    """A signal at the n-th event of some kind that is told to a reporter."""
+
+    def __init__(self, number, kind, wanted, count=1):
+        self.number, self.kind, self.wanted, self.count = number, kind, wanted, count
+        self.stage = None
+
+    def _tell(self, kind, text):
+        if kind == self.kind and self.wanted in text:
+            self.count -= 1
+            if self.count == 0:
+                os.kill(os.getpid(), self.number)
+
+    def message(self, text):
+        self._tell("message", text)
+
+    def start(self, stage, epochs, steps_per_epoch, done_steps):
+        self.stage = stage
+        self._tell("start", stage)
+
+    def step(self):
+        self._tell("step", self.stage)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "count", "saved"),
+    [
+        ("message", "digits:", 1, False),
+        ("step", "teacher", 3, True),
+        ("start", "teacher's views", 1, False),
+        ("step", "student", 3, True),
+    ],
+    ids=["data", "teacher", "views", "student"],
+)
+def test_a_signal_while_something_is_told(tmp_path, whole, kind, wanted, count, saved):
+    with pytest.raises(Interrupted) as caught:
+        run(tmp_path / "run", SignalAt(signal.SIGTERM, kind, wanted, count))
+    assert (caught.value.signal_number, caught.value.saved) == (signal.SIGTERM, saved)
+    assert_goes_on_to_the_same_end(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(
+    ("station", "number", "code"),
+    [
+        ("prepare_data", signal.SIGINT, 130),
+        ("prepare_data", signal.SIGHUP, 129),
+        ("evaluation_batches", signal.SIGTERM, 143),
+        ("result_figures", signal.SIGTERM, 143),
+        ("write_report", signal.SIGTERM, 143),
+    ],
+    ids=["data", "data, terminal closed", "class means", "evaluation", "report"],
+)
+def test_a_signal_within_a_station_that_has_no_steps(
+    tmp_path, config, whole, monkeypatch, capsys, station, number, code
+):
+    def disturbed(*arguments, **options):
+        os.kill(os.getpid(), number)
+        raise AssertionError("the station went on")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, station, disturbed)
+        assert main(["run", config]) == code
+    said = capsys.readouterr().err
+    assert f"distail: stopped by {signal.Signals(number).name}; the same command" in said
+    assert "bug" not in said
+    if number == signal.SIGTERM:
+        assert_goes_on_to_the_same_end(tmp_path / "run", whole)
+
+
+def test_a_signal_while_a_checkpoint_is_written_lets_it_be_written(tmp_path, whole, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def disturbed(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 5:  # config.yaml and metrics.jsonl took two each: the file, then its folder
+            os.kill(os.getpid(), signal.SIGTERM)
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", disturbed)
+        with pytest.raises(Interrupted) as caught:
+            run(tmp_path / "run")
+    assert caught.value.saved
+    assert CheckpointFolder(tmp_path / "run" / "checkpoints" / "teacher").steps()[-1] in (2, 3)
+    assert_goes_on_to_the_same_end(tmp_path / "run", whole)
