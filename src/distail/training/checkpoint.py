@@ -43,7 +43,7 @@ class CheckpointFolder:
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one checkpoint and drop those that are no longer needed."""
         self.write(checkpoint)
-        self.keep(self.steps()[-KEPT:])
+        self.forget_old()
 
     def write(self, checkpoint: Checkpoint) -> None:
         """Write one checkpoint and drop none."""
@@ -89,6 +89,10 @@ class CheckpointFolder:
         """Forget all others."""
         for step in {*self.steps()} - {*steps}:
             self.remove(step)
+
+    def forget_old(self) -> None:
+        """Forget all but the newest ones."""
+        self.keep(self.steps()[-KEPT:])
 
     def steps(self) -> list[int]:
         """The steps that have a file, rising."""

@@ -36,6 +36,7 @@ class StageCheckpoints:
             if memory is not None:
                 for remark in check_origin(found, data_sha256):
                     self._warn(remark)
+                self._forget_old()
                 return found, memory
             self._warn(f"no memory of step {found.step}; going back to the one before it")
             self._folder.remove(found.step)
@@ -46,10 +47,14 @@ class StageCheckpoints:
         # The memory first: a checkpoint without its memory could not be resumed, a memory too many does no harm.
         if self._memories is not None:
             self._memories.save(checkpoint.step, memory)
-        self._folder.save(checkpoint)
-        if self._memories is not None:
-            self._memories.keep(self._folder.steps())
+        self._folder.write(checkpoint)
+        self._forget_old()
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, rising."""
         return self._folder.steps()
+
+    def _forget_old(self) -> None:
+        self._folder.forget_old()
+        if self._memories is not None:
+            self._memories.keep(self._folder.steps())
