@@ -1,11 +1,7 @@
 """Experiments: what is accepted, what is refused, and in which words."""
 
-import contextlib
-
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from distail.config import Experiment, Training
 from distail.config_reading import apply_overrides, read_yaml
@@ -199,30 +195,3 @@ def test_files_that_are_no_experiment(tmp_path, content, said):
 def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         read_yaml(tmp_path)
-
-
-KEYS = st.sampled_from(["name", "seed", "data", "teacher", "student", "method", "training", "trainer", "model", "x"])
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=4), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.dictionaries(KEYS, VALUES, max_size=8))
-def test_whatever_is_given_the_answer_is_an_experiment_or_a_config_error(raw):
-    try:
-        experiment = Experiment.from_mapping({**MINIMAL, **raw})
-    except ConfigError:
-        return
-    assert experiment.name
-
-
-@settings(deadline=None, max_examples=200)
-@given(st.text(max_size=200))
-def test_any_text_is_a_mapping_or_a_config_error(tmp_path_factory, text):
-    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
-    path.write_bytes(text.encode("utf-8", "replace"))
-    with contextlib.suppress(ConfigError):
-        assert isinstance(read_yaml(path), dict)

