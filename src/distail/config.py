@@ -36,8 +36,10 @@ class Data(Section):
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     augment: tuple[Literal["crop", "flip", "rotate"], ...] = ()
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
-    image_size: Annotated[int, Field(ge=1)] | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     skip_unreadable: bool = False
+    allow_outside_root: bool = False
+    """Whether a manifest (`csv`) may name images outside its folder."""
     stream: Literal["auto", "always", "never"] = "auto"
     """Whether image files stay on disk and are decoded batch by batch: `auto` where they would take too much memory."""
     memory_limit_mb: Count | None = None

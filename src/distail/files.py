@@ -74,8 +74,8 @@ def _sync(descriptor: int) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """`write_bytes` for text in UTF-8."""
-    write_bytes(path, content.encode("utf-8"))
+    """`write_bytes` for text in UTF-8; what stands for bytes of a file's name that are no text becomes an escape."""
+    write_bytes(path, content.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -26,4 +26,5 @@ def images_of(experiment: Experiment, *, progress: bool = True) -> PreparedData:
         stream=options.stream,
         memory_limit_mb=options.memory_limit_mb,
         workers=options.workers,
+        allow_outside_root=options.allow_outside_root,
     )

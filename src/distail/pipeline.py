@@ -142,7 +142,12 @@ class _Run:
         for note in data.notes:
             self.reporter.message(note)
         if data.skipped:
-            self.reporter.message(f"{len(data.skipped)} unreadable images were skipped, such as {data.skipped[0]}")
+            if self.processes.is_main:
+                files.write_text(self.folder.skipped, "\n".join(data.skipped) + "\n")
+            self.reporter.message(
+                f"{len(data.skipped)} unreadable images were skipped, such as {data.skipped[0]}; "
+                f"{self.folder.skipped} lists them"
+            )
         return data
 
     def settle(self, data: PreparedData) -> Machine:

@@ -12,7 +12,7 @@ import torch
 from distail.config import SAME, Experiment, Model
 from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import ConfigError, DistailError, ModelError, listed, unknown_name
+from distail.errors import CheckpointError, ConfigError, DistailError, ModelError, listed, unknown_name
 from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
@@ -133,7 +133,7 @@ def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
     stored = read_metadata(checkpoint).get("class_names")
     if stored is None:
         return
-    names = tuple(json.loads(stored))
+    names = _names_in(stored, checkpoint)
     if sorted(names) != sorted(class_names):
         missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
         raise ModelError(
@@ -146,3 +146,15 @@ def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
             f"the teacher {str(checkpoint)!r} has the data's classes in another order: class {first} is "
             f"{names[first]!r} for the teacher and {class_names[first]!r} in the data"
         )
+
+
+def _names_in(stored: str, checkpoint: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads(stored)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(
+            f"{str(checkpoint)!r}: its class_names are {stored[:80]!r}; expected a JSON list of texts"
+        )
+    return tuple(names)

@@ -47,6 +47,11 @@ class RunFolder:
         return self.path / "samples.safetensors"
 
     @property
+    def skipped(self) -> Path:
+        """Images that could not be read and were left out (`skip_unreadable`), one a line."""
+        return self.path / "skipped_images.txt"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

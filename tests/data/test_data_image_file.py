@@ -97,8 +97,33 @@ def test_images_are_turned_upright(orientation: int) -> None:
 
 def test_the_first_picture_of_an_animation() -> None:
     frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
-    result = decode_image(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
-    assert result[0, 0].tolist() == [255, 0, 0]
+    options = {"GIF": {}, "WEBP": {"lossless": True}, "PNG": {}, "TIFF": {}}
+    for kind, how in options.items():
+        result = decode_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **how))
+        assert result[0, 0].tolist() == [255, 0, 0], kind
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])
+@pytest.mark.parametrize("side", [None, 1, 5])
+def test_a_single_pixel(kind: str, side: int | None) -> None:
+    result = decode_image(encoded(Image.new("RGB", (1, 1), (9, 9, 9)), kind), side)
+    assert result.shape[:2] == (side or 1, side or 1)
+    assert np.abs(result.astype(int) - 9).max() <= 2
+
+
+@pytest.mark.parametrize("side", [None, 4])
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P5 0 0 255\n",
+        b"P6 0 4 255\n",
+        b"GIF89a\0\0\0\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\0\0\0\0\0\x02\x00\x00;",
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(8) + b"\x08\0\0\0\0" + b"\xaf\x31\xbd\x91",
+    ],
+)
+def test_images_without_pixels(data: bytes, side: int | None) -> None:
+    with pytest.raises(UnreadableImage):
+        decode_image(data, side)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 8), (8, 20), (5, 9), (30, 7)])

@@ -161,3 +161,72 @@ def test_unreadable_images(manifest: Callable[[str], Path], tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"1 of 10 images cannot be read:\n  - images/i3\.png: the file is empty"):
         load_source("csv", path)
     assert len(load_source("csv", path, skip_unreadable=True).skipped) == 1
+
+
+def lists_ten(header: str, separator: str = ",", end: str = "\n") -> str:
+    return end.join([header, *(f"images/i{number}.png{separator}c{number % 2}" for number in range(10))])
+
+
+@pytest.mark.parametrize("separator", [",", "\t", ";", "\t "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_separators_and_line_ends_of_every_program(manifest: Callable[[str], Path], separator: str, end: str) -> None:
+    path = manifest("")
+    path.write_bytes(lists_ten(f"path{separator}label", separator, end).encode("utf-8-sig"))
+    source = load_source("csv", path)
+    assert source.class_names == ("c0", "c1")
+    assert len(source.train) == 8
+
+
+def test_images_outside_the_folder_only_when_told(
+    manifest: Callable[[str], Path], tmp_path: Path, write_image: WriteImage
+) -> None:
+    write_image(tmp_path / "secret" / "x.png")
+    write_image(tmp_path / "secret" / "y.png")
+    (tmp_path / "set" / "link.png").symlink_to(tmp_path / "secret" / "x.png")
+    path = manifest(lists_ten("path,label") + f"\nlink.png,c0\n../secret/x.png,c0\n{tmp_path}/secret/y.png,c1")
+    with pytest.raises(DataError) as error:
+        load_source("csv", path)
+    assert "3 problems" in str(error.value)
+    assert str(error.value).count("data.allow_outside_root: true allows it") == 3
+    source = load_source("csv", path, allow_outside_root=True)
+    assert len(source.train) + len(source.test) == 13
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label,path\nimages/i0.png,a,b\n", "has the column path more than once"),
+        ("path,label\nimages/i0.png,a,b\n", r"line 2: 3 fields, but 2 columns; put text that holds ',' in quotes"),
+        ("path,label\nimages/i0.png,a\0b\n", "line 2 holds a NUL byte"),
+        ("path,label\nimages/i0.png,a\n./images//i0.png,b\n", r"lines 2, 3: 'images/i0\.png' is listed more than once"),
+        ("path,label\nimages\\i0.png,a\n", r"does not exist \(folders are separated by / here\)"),
+        ("path,label\nloop.png,a\n", "'loop.png'"),
+        (f"path,label\n{'x' * 300}.png,a\n", "File name too long"),
+        (f"path,label\n{'x/' * 3000}.png,a\n", "File name too long"),
+        (lists_ten("path,label").replace("c1", "c0"), "has a single class, 'c0'"),
+        (lists_ten("path,label").replace("c1", "c\x1b[2J"), r"'c\\x1b\[2J' holds a character that cannot be printed"),
+        (lists_ten("path,label") + '\nimages/i0.png,"a\nb"', "listed more than once"),
+        ("path,label\n" + "x" * 140_000, "line 2 has more than 131,072 characters"),
+        ("x" * 140_000, "line 1 has more than"),
+        ('path,label\n"' + "x\n" * 140_000, "field larger than field limit"),
+    ],
+)
+def test_what_no_program_should_write(manifest: Callable[[str], Path], text: str, message: str) -> None:
+    path = manifest(text)
+    (path.parent / "loop.png").symlink_to(path.parent / "loop.png")
+    with pytest.raises(DataError, match=message):
+        load_source("csv", path)
+
+
+def test_utf_16_and_a_device(manifest: Callable[[str], Path]) -> None:
+    path = manifest("")
+    path.write_bytes(lists_ten("path,label").encode("utf-16"))
+    with pytest.raises(DataError, match="cannot be read as CSV in UTF-8"):
+        load_source("csv", path)
+    with pytest.raises(DataError, match="which is not a file"):
+        load_source("csv", "/dev/zero")
+
+
+def test_numbers_of_thousands_of_digits_are_labels_like_others(manifest: Callable[[str], Path]) -> None:
+    text = lists_ten("path,label").replace("c0", "9" * 5000).replace("c1", "8" * 5000)
+    assert load_source("csv", manifest(text)).class_names == ("8" * 5000, "9" * 5000)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from distail.data import image_file
 from distail.data.long_tail import class_counts
 from distail.data.sources import load_source
 from distail.errors import DataError
@@ -217,3 +218,60 @@ def test_folders_that_may_not_be_read(tmp_path: Path, write_image: WriteImage) -
             load_source("folder", tmp_path)
     finally:
         (tmp_path / "train").chmod(0o755)
+
+
+def test_what_is_no_regular_file_is_not_waited_for(
+    tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(tmp_path, write_image, {"a": 6, "b": 6})
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (tmp_path / "b" / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "b" / "zz.png").write_bytes(b"x" * 2000)
+    monkeypatch.setattr(image_file, "_LARGEST_FILE", 1999)
+    source = load_source("folder", tmp_path, skip_unreadable=True)
+    assert source.skipped == (
+        "a/pipe.png: not a regular file",
+        "b/zero.png: not a regular file",
+        "b/zz.png: 2,000 bytes: more than the limit of 1,999",
+    )
+
+
+def test_a_class_folder_whose_name_is_not_text_is_refused_before_any_image_is_read(
+    tmp_path: Path, write_image: WriteImage
+) -> None:
+    write_tree(tmp_path, write_image, {"a": 6})
+    broken = tmp_path / os.fsdecode(b"caf\xe9")
+    broken.mkdir()
+    (broken / "x.png").write_bytes(b"not looked at")
+    with pytest.raises(DataError, match=r"'caf\\udce9' holds a character that cannot be printed"):
+        load_source("folder", tmp_path)
+
+
+def test_classes_of_one_image(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"a": 10, "b": 1, "c": 1})
+    source = load_source("folder", tmp_path)
+    assert class_counts(source.train.labels, 3) == (8, 1, 1)
+    assert class_counts(source.test.labels, 3) == (2, 0, 0)
+
+
+def test_other_image_formats_in_disguise_are_listed_and_skipped(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"a": 6, "b": 6})
+    (tmp_path / "a" / "drawing.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    whole = (tmp_path / "b" / "0.png").read_bytes()
+    (tmp_path / "b" / "really_png.jpg").write_bytes(whole)
+    with pytest.raises(DataError, match=r"1 of 14 images cannot be read:\n  - a/drawing\.png: not an image \(BMP"):
+        load_source("folder", tmp_path)
+    source = load_source("folder", tmp_path, skip_unreadable=True)
+    assert len(source.train) + len(source.test) == 13
+
+
+def test_images_of_formats_that_are_not_read_are_said_to_be_passed_over(
+    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tree(tmp_path, write_image, {"a": 6, "b": 6})
+    for name in ("drawing.svg", "phone.HEIC", "notes.txt"):
+        (tmp_path / "a" / name).write_text("")
+    with caplog.at_level(logging.WARNING):
+        source = load_source("folder", tmp_path)
+    assert len(source.train) + len(source.test) == 12
+    assert "2 files are of image formats that are not read and were passed over (.heic, .svg)" in caplog.text

@@ -62,6 +62,8 @@ def _state(path: Path) -> tuple[int, int]:
 
 def _beginning(path: Path) -> bytes:
     try:
+        if not path.is_file():  # reading from a pipe or a device could last for ever
+            return b""
         with path.open("rb") as file:
             return file.read(_SAMPLED_BYTES)
     except OSError:

@@ -130,7 +130,7 @@ def _typical_size(encoded: Sequence[EncodedImage]) -> float:
     for item in islice(encoded, 0, None, max(1, len(encoded) // 16)):
         try:
             sizes.append(len(item.read()))
-        except OSError:
+        except (OSError, UnreadableImage):
             continue
     return sum(sizes) / max(1, len(sizes))
 

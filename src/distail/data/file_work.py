@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from distail.data.decode import DecodedImage, EncodedImage, decode_one
-from distail.data.image_file import Pixels
+from distail.data.image_file import Pixels, read_image_file
 
 Names = NDArray[np.bytes_]
 
@@ -97,7 +98,7 @@ class DecodeFiles:
 def _decoded(folder: str, names: Names, image_size: int | None) -> Iterator[tuple[str, DecodedImage | str]]:
     for encoded_name in names.tolist():
         name = os.fsdecode(encoded_name)
-        yield name, decode_one(EncodedImage(name, Path(folder, name).read_bytes), image_size)
+        yield name, decode_one(EncodedImage(name, partial(read_image_file, Path(folder, name))), image_size)
 
 
 def _shape(pixels: Pixels) -> tuple[int, int, int]:

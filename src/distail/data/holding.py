@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from distail.data.decode import EncodedImage, decode_one, usable_cores
+from distail.data.image_file import read_image_file
 from distail.data.options import SourceOptions
 
 MEGABYTE = 2**20
@@ -49,7 +51,7 @@ def decoding_processes(options: SourceOptions) -> int:
 
 def _decoded_bytes(files: Sequence[_File], image_size: int | None) -> int:
     sample = [file.path for file in files[:: max(1, -(-len(files) // _SAMPLED))]]
-    decoded = [decode_one(EncodedImage(path.name, path.read_bytes), image_size) for path in sample]
+    decoded = [decode_one(EncodedImage(path.name, partial(read_image_file, path)), image_size) for path in sample]
     return len(files) * max((image.pixels.size for image in decoded if not isinstance(image, str)), default=0)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,8 @@ Pixels = NDArray[np.uint8]
 # Whatever a file is called, Pillow would open any format it knows, and run Ghostscript for one of them.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
+_LARGEST_FILE = 1 << 28
+
 
 class UnreadableImage(Exception):
     """Why one image cannot be used; never seen by users, who get the list of all of them."""
@@ -26,6 +30,16 @@ def load_decoders() -> None:
     from PIL import Image, ImageOps  # noqa: F401
 
     Image.preinit()
+
+
+def read_image_file(path: Path) -> bytes:
+    """The bytes of a file up to 256 MiB; ``UnreadableImage`` for larger ones and for what could block or never end."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise UnreadableImage("not a regular file")
+    if state.st_size > _LARGEST_FILE:
+        raise UnreadableImage(f"{state.st_size:,} bytes: more than the limit of {_LARGEST_FILE:,}")
+    return path.read_bytes()
 
 
 def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
@@ -43,6 +57,8 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
     try:
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
+            if not width or not height:
+                raise UnreadableImage(f"{width}x{height} pixels: there is nothing to see")
             if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
                 raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
             if image_size is not None:

@@ -15,8 +15,12 @@ def natural_sorted(names: Iterable[str]) -> list[str]:
     ['class1', 'Class2', 'class10']
     """
 
-    def key(name: str) -> tuple[list[str | int], str]:
+    def key(name: str) -> tuple[list[str | tuple[int, str]], str]:
         parts = _NUMBER.split(name.casefold())
-        return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+        # Python refuses to make an int of thousands of digits; without leading zeros, longer is larger.
+        numbers = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+        ordered: list[str | tuple[int, str]] = [*parts]
+        ordered[1::2] = numbers
+        return ordered, name
 
     return sorted(names, key=key)

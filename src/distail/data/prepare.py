@@ -49,6 +49,7 @@ def prepare_data(
     stream: str = "auto",
     memory_limit_mb: int | None = None,
     workers: int | None = None,
+    allow_outside_root: bool = False,
 ) -> PreparedData:
     """Load a source, thin its training set to a long tail, then hold out a stratified validation set.
 
@@ -69,6 +70,7 @@ def prepare_data(
         stream=stream,
         memory_limit_mb=memory_limit_mb,
         workers=workers,
+        allow_outside_root=allow_outside_root,
     )
     num_classes = len(source.class_names)
     subset = source.train.subset(long_tail_subset(source.train.labels, num_classes, imbalance_factor, profile, seed))

@@ -42,6 +42,7 @@ def load_source(
     stream: str = "auto",
     memory_limit_mb: int | None = None,
     workers: int | None = None,
+    allow_outside_root: bool = False,
 ) -> Source:
     """A data set by name, decoded or ready to be streamed; ``root`` None looks in the usual places.
 
@@ -53,7 +54,7 @@ def load_source(
     if name not in SOURCES:
         raise DataError(unknown_name("data set", name, SOURCES))
     check_streams(name, stream)
-    options = SourceOptions(image_size, skip_unreadable, progress, stream, memory_limit_mb, workers)
+    options = SourceOptions(image_size, skip_unreadable, progress, stream, memory_limit_mb, workers, allow_outside_root)
     try:
         source = SOURCES[name](None if root is None else Path(root).expanduser(), options)
     except OSError as error:

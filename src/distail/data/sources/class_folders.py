@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,11 @@ from distail.errors import DataError, listed
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
+_UNREAD_SUFFIXES = frozenset(
+    {".avif", ".dng", ".eps", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
+)
+
+_log = logging.getLogger(__name__)
 
 
 def class_folder_names(folder: Path) -> list[str]:
@@ -24,17 +30,26 @@ def class_folder_names(folder: Path) -> list[str]:
 def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> list[ImageFile]:
     """The images of every class folder at any depth, class by class, in natural order."""
     files = []
+    unread: list[str] = []
     for name, label in labels.items():
         found: list[str] = []
         for place, folders, names in os.walk(folder / name):
             folders[:] = [inner for inner in folders if _counts(inner)]
             here = Path(place)
+            unread += [suffix for file in names if _counts(file) and (suffix := _suffix(file)) in _UNREAD_SUFFIXES]
             found += [
                 (here / file).relative_to(relative_to).as_posix()
                 for file in names
-                if _counts(file) and os.path.splitext(file)[1].lower() in IMAGE_SUFFIXES
+                if _counts(file) and _suffix(file) in IMAGE_SUFFIXES
             ]
         files += [ImageFile(path, relative_to, label) for path in natural_sorted(found)]
+    if unread:
+        _log.warning(
+            "%s: %d files are of image formats that are not read and were passed over (%s)",
+            folder,
+            len(unread),
+            ", ".join(sorted(set(unread))),
+        )
     return files
 
 
@@ -48,6 +63,10 @@ def check_same_classes(train: Path, test: Path) -> list[str]:
             listed(differences, f"{train} and {test} must hold the same class folders; {len(differences)} differ:")
         )
     return in_train
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _counts(name: str) -> bool:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from distail.data.cache import cached, fingerprint, remembered
+from distail.data.class_names import check_class_names
 from distail.data.decode import EncodedImage, decode_all
 from distail.data.file_work import DecodeFiles
 from distail.data.holding import decoding_processes, why_stream
+from distail.data.image_file import read_image_file
 from distail.data.images import LabelledImages, Source
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.options import SourceOptions
@@ -56,6 +59,7 @@ def load_files(
 
     All lie in one folder. ``options`` and the memory there is decide which of the two (``distail.data.holding``).
     """
+    check_class_names(class_names, f"data set {name!r}")
     require_every_class(
         class_counts(torch.tensor([file.label for file in train], dtype=torch.int64), len(class_names)),
         tuple(class_names),
@@ -131,5 +135,5 @@ def _streamed(
 
 def _encoded(files: Sequence[ImageFile]) -> EncodedSplit:
     return EncodedSplit(
-        [EncodedImage(file.name, file.path.read_bytes) for file in files], [file.label for file in files]
+        [EncodedImage(file.name, partial(read_image_file, file.path)) for file in files], [file.label for file in files]
     )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
+import posixpath
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
@@ -14,24 +13,18 @@ from distail.data.natural import natural_sorted
 from distail.data.options import SourceOptions
 from distail.data.problems import first_of
 from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.manifest_rows import Row, read_rows
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, listed
 
 _SPLITS = ("train", "test")
 
 
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    path: str
-    label: str
-    split: str | None
-
-
 def load_manifest(root: Path | None, options: SourceOptions) -> Source:
     """``root`` is a CSV file with the columns ``path``, ``label`` and optionally ``split`` (``train`` or ``test``).
 
-    Paths are relative to the manifest's folder and may not leave it. Labels may be any text: class names are the
+    Tabs or semicolons may stand for its commas. Paths are relative to the manifest's folder and may not leave it, by ..
+    or by symbolic links either, unless ``allow_outside_root``. Labels may be any text: class names are the
     distinct labels in natural order. Without ``split`` a stratified fifth, the same for every run's seed, is the test
     set. Raises ``DataError`` listing the rows that cannot be used.
     """
@@ -39,8 +32,8 @@ def load_manifest(root: Path | None, options: SourceOptions) -> Source:
         raise DataError("data set 'csv' needs data.root: the path of the manifest, a CSV file with columns path,label")
     if not root.is_file():
         raise DataError(f"data.root is {root}, which is not a file; expected a CSV file with columns path,label")
-    rows = _read_rows(root)
-    _check_rows(rows, root)
+    rows = read_rows(root)
+    _check_rows(rows, root, allow_outside_root=options.allow_outside_root)
     names = natural_sorted({row.label for row in rows})
     label_of = {name: label for label, name in enumerate(names)}
     files = [ImageFile(row.path, root.parent, label_of[row.label]) for row in rows]
@@ -51,41 +44,12 @@ def load_manifest(root: Path | None, options: SourceOptions) -> Source:
     return load_files("csv", "csv", [files[row] for row in train], [files[row] for row in test], names, options)
 
 
-def _read_rows(manifest: Path) -> list[_Row]:
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            missing = [name for name in ("path", "label") if name not in columns]
-            if missing:
-                raise DataError(
-                    f"{manifest} has the columns {', '.join(columns) or '(none)'}; "
-                    f"missing: {', '.join(missing)} (expected path,label and optionally split)"
-                )
-            reader.fieldnames = columns
-            with_split = "split" in columns
-            rows = [
-                _Row(
-                    reader.line_num,
-                    (row["path"] or "").strip(),
-                    (row["label"] or "").strip(),
-                    (row["split"] or "").strip() if with_split else None,
-                )
-                for row in reader
-            ]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{manifest} cannot be read as CSV in UTF-8: {error}") from error
-    if not rows:
-        raise DataError(f"{manifest} lists no image")
-    return rows
-
-
-def _check_rows(rows: list[_Row], manifest: Path) -> None:
-    inside = manifest.parent.resolve()
+def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) -> None:
+    inside = None if allow_outside_root else manifest.parent.resolve()
     problems = [f"line {row.line}: {problem}" for row in rows for problem in _problems(row, manifest.parent, inside)]
     lines_of = defaultdict(list)
     for row in rows:
-        lines_of[row.path].append(row.line)
+        lines_of[posixpath.normpath(row.path) if row.path else ""].append(row.line)
     problems += [
         f"lines {', '.join(str(line) for line in lines)}: {path!r} is listed more than once"
         for path, lines in lines_of.items()
@@ -102,7 +66,7 @@ def _check_rows(rows: list[_Row], manifest: Path) -> None:
         raise DataError(listed(first_of(problems), f"{len(problems)} problems in {manifest}:"))
 
 
-def _problems(row: _Row, folder: Path, inside: Path) -> list[str]:
+def _problems(row: Row, folder: Path, inside: Path | None) -> list[str]:
     problems = []
     if not row.label:
         problems.append("there is no label")
@@ -113,17 +77,28 @@ def _problems(row: _Row, folder: Path, inside: Path) -> list[str]:
     return problems
 
 
-def _path_problem(path: str, folder: Path, inside: Path) -> str | None:
+def _path_problem(path: str, folder: Path, inside: Path | None) -> str | None:
     if not path:
         return "there is no path"
-    if "\0" in path:
-        return f"{path!r} is not a path"
+    if inside is not None and (problem := _way_out(path, folder, inside)):
+        return f"{path!r} {problem}; data.allow_outside_root: true allows it"
+    try:
+        if (folder / path).is_file():
+            return None
+        exists = (folder / path).exists()
+    except OSError as error:
+        return f"{path!r}: {error.strerror or error}"
+    slashes = " (folders are separated by / here)" if "\\" in path else ""
+    return f"{path!r} is not a file" if exists else f"{path!r} does not exist{slashes}"
+
+
+def _way_out(path: str, folder: Path, inside: Path) -> str | None:
     if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
-        return f"{path!r} is absolute; paths are relative to the manifest's folder"
+        return "is absolute; paths are relative to the manifest's folder"
     if ".." in PurePosixPath(path).parts:
-        return f"{path!r} leaves the manifest's folder by .."
-    if not (folder / path).resolve().is_relative_to(inside):
-        return f"{path!r} leaves the manifest's folder by a symbolic link"
-    if not (folder / path).is_file():
-        return f"{path!r} does not exist" if not (folder / path).exists() else f"{path!r} is not a file"
-    return None
+        return "leaves the manifest's folder by .."
+    try:
+        resolved = (folder / path).resolve()
+    except (OSError, RuntimeError):  # a link to itself, which is neither inside nor outside: it does not exist
+        return None
+    return None if resolved.is_relative_to(inside) else "leaves the manifest's folder by a symbolic link"
