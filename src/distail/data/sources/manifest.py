@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import torch
 
+from distail.data.class_names import check_class_names
 from distail.data.images import Source
 from distail.data.natural import natural_sorted
 from distail.data.options import SourceOptions
@@ -35,6 +36,7 @@ def load_manifest(root: Path | None, options: SourceOptions) -> Source:
     rows = read_rows(root)
     _check_rows(rows, root, allow_outside_root=options.allow_outside_root)
     names = natural_sorted({row.label for row in rows})
+    check_class_names(names, str(root))
     label_of = {name: label for label, name in enumerate(names)}
     files = [ImageFile(row.path, root.parent, label_of[row.label]) for row in rows]
     if rows[0].split is None:
