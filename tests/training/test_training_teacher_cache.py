@@ -15,8 +15,9 @@ from distail.training.machine import Machine
 from distail.training.processes import Processes
 from distail.training.progress import Silent
 from distail.training.step import frozen
-from distail.training.teacher_cache import FILL_BATCH, STAGE, TeacherCache
+from distail.training.teacher_cache import STAGE, TeacherCache
 
+FILL_BATCH = 512  # of small images
 CLASSES, IMAGES, VIEWS = 5, 700, 3  # more rows than one fill batch, and no multiple of it
 
 

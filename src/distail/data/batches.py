@@ -86,6 +86,7 @@ class ImageBatches:
         self._augment = augmentation_names(augment)
         self._crops = "crop" in self._augment
         self._after_crop = [name for name in self._augment if name != "crop"]
+        self.image_shape = data.image_shape
         _, self._height, self._width = data.image_shape
         # A rank's share of a batch, rounded up: what a stream of images must have ready.
         share = -(-batch_size // world_size)

@@ -12,7 +12,7 @@ from torch import Tensor
 from distail.data.images import Images, LabelledImages
 from distail.data.stream import ImageStream
 from distail.data.streamed import StreamedImages
-from distail.data.transforms import as_pixels
+from distail.data.transforms import as_images, as_pixels
 
 
 class PixelSource(Protocol):
@@ -49,7 +49,7 @@ def images_in_order(
         return
     with closing(ImageStream(data, batch_size, device)) as stream:
         for images_BHWC in stream.batches(torch.arange(part.start, part.stop) for part in parts):
-            yield images_BHWC.permute(0, 3, 1, 2)
+            yield as_images(images_BHWC.unsqueeze(1))
 
 
 class _InMemory:

@@ -35,9 +35,10 @@ class ImageStream:
         self._data, self._device = data, torch.device(device)
         self._shape = (data.image_shape[1], data.image_shape[2], data.image_shape[0])
         self._piece = max(1, min(_MOST_IMAGES_A_PIECE, _PIECE_BYTES // int(np.prod(self._shape))))
-        ahead = -(-2 * self._pieces_of(batch_size) // max(1, data.workers))
+        workers = min(data.workers, self._pieces_of(len(data)))
+        ahead = -(-2 * self._pieces_of(batch_size) // max(1, workers))
         self._workers: Workers[Names, Tensor | list[str]] = Workers(
-            data.decode, data.workers, ahead=max(2, ahead), pinned=self._device.type == "cuda"
+            data.decode, workers, ahead=max(2, ahead), pinned=self._device.type == "cuda"
         )
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -13,12 +13,11 @@ from distail.data.batches import Batch, ImageBatches
 from distail.errors import TrainingError
 from distail.models.outputs import Outputs
 from distail.training.machine import Machine
+from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
 from distail.training.step import Teacher
 
 STAGE = "teacher's views"
-# Fixed, since the size of a batch decides the last bits: a cache that is filled again holds the same ones.
-FILL_BATCH = 512
 MEGABYTE = 2**20
 
 
@@ -56,15 +55,17 @@ class TeacherCache:
         """
         batches = self._batches
         count = batches.views * batches.num_images
+        # Always the same, since it decides the last bits: a cache that is filled again holds the same ones.
+        size = evaluation_batch_size(batches.image_shape)
         reporter.message(f"teacher: storing what it says of {batches.views} views of each training image")
-        reporter.start(STAGE, 1, -(-count // FILL_BATCH), 0)
-        for step, batch in enumerate(batches.every_view(FILL_BATCH)):
+        reporter.start(STAGE, 1, -(-count // size), 0)
+        for step, batch in enumerate(batches.every_view(size)):
             answers_BW = self._answers(batch)
-            first = step * FILL_BATCH
+            first = step * size
             if first == 0:
                 self._rows_RW = self._allocate(count, answers_BW)
             # float32 holds both formats exactly, and every communication library can add it up.
-            block_FW = answers_BW.new_zeros((min(FILL_BATCH, count - first), answers_BW.shape[1]), dtype=torch.float32)
+            block_FW = answers_BW.new_zeros((min(size, count - first), answers_BW.shape[1]), dtype=torch.float32)
             block_FW[self._row_of(batch) - first] = answers_BW.float()
             self._rows_RW[first : first + len(block_FW)] = self._machine.sum_over_processes(block_FW)
             reporter.step()
