@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from distail import files
 from distail.data.batches import evaluation_batches
-from distail.data.images import LabelledImages
+from distail.data.images import Images
 from distail.errors import CheckpointError
 
 BUDGET_BYTES = 950_000
@@ -42,14 +42,14 @@ def change_order(own: Sequence[float | None], other: Sequence[float | None]) -> 
     return sorted(range(len(changes)), key=lambda c: (-changes[c], c))
 
 
-def sample_images(test: LabelledImages, class_order: Sequence[int]) -> Samples:
+def sample_images(test: Images, class_order: Sequence[int]) -> Samples:
     """The first test images of each class, shrunk so that all together stay below `BUDGET_BYTES`.
 
     Args:
         test: the test set, in the order of the stored predictions.
         class_order: classes by how much they are wanted; with more classes than fit, the last ones get no image.
     """
-    channels, height, width = _shape(test)
+    channels, height, width = test.image_shape
     for side, per_class in CHOICES:
         shrink = min(1.0, side / max(height, width))
         size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
@@ -93,17 +93,12 @@ def load_samples(path: Path) -> Samples:
     return Samples(tensors["index"], tensors["label"], tensors["images"])
 
 
-def _shape(test: LabelledImages) -> tuple[int, int, int]:
-    channels, height, width = getattr(test, "image_shape", None) or test.images.shape[1:]
-    return channels, height, width
-
-
 def _first_rows(labels_N: Tensor, c: int, at_most: int) -> Tensor:
     return torch.nonzero(labels_N == c).flatten()[:at_most]
 
 
-def _shrunk(test: LabelledImages, index: Tensor, size: tuple[int, int]) -> Tensor:
-    channels = _shape(test)[0]
+def _shrunk(test: Images, index: Tensor, size: tuple[int, int]) -> Tensor:
+    channels = test.image_shape[0]
     batches = evaluation_batches(
         test.subset(index),
         batch_size=64,
