@@ -1,0 +1,61 @@
+"""A comparison that takes seconds, and engines that need no process."""
+
+from distail.comparing.worker import work
+
+CONFIG = {
+    "name": "quick",
+    "data": {"name": "digits", "imbalance_factor": 20, "validation": 0.1, "augment": ["crop"]},
+    "teacher": {"model": "resnet8"},
+    "student": "resnet8",
+    "method": "ce",
+    "training": {"epochs": 1, "batch_size": 256, "learning_rate": 0.05},
+    "trainer": {"device": "cpu"},
+}
+
+
+class InProcess:
+    """Carries out every order at once, here."""
+
+    def __init__(self, wanted):
+        self.parallel = wanted.parallel or 1
+        self.orders = []
+        self._done = {}
+
+    def start(self, order):
+        self.orders.append(order["name"])
+        work(order)
+        self._done[order["name"]] = None
+
+    def ended(self):
+        done, self._done = self._done, {}
+        return done
+
+    def stop(self): ...
+    def close(self): ...
+
+
+class Quiet:
+    """A display that only remembers."""
+
+    def __init__(self):
+        self.events = []
+
+    def begin(self, runs, done, parallel):
+        self.events.append(("begin", runs, done))
+
+    def started(self, name):
+        self.events.append(("started", name))
+
+    def progress(self, name, status): ...
+
+    def ended(self, name, text):
+        self.events.append(("ended", name, text))
+
+    def message(self, text):
+        self.events.append(("message", text))
+
+    def finish(self): ...
+
+    @property
+    def started_runs(self):
+        return [event[1] for event in self.events if event[0] == "started"]

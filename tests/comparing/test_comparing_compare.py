@@ -1,0 +1,271 @@
+"""Whole comparisons on digits, run by run in this process: what they leave, and what is kept when they grow."""
+
+import csv
+import json
+import math
+import re
+import statistics
+
+import pytest
+import yaml
+from comparing_cases import CONFIG, InProcess, Quiet
+from rich.console import Console
+
+from distail.comparing.compare import compare
+from distail.comparing.engines import ENGINES
+from distail.comparing.tables import CSV_COLUMNS, print_tables
+from distail.errors import ConfigError, TrainingError
+from distail.evaluation.comparison import FIGURES, figure_of
+from distail.run_folder import RunFolder
+from distail.training.history import History
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "quick.yaml").write_text(yaml.safe_dump(CONFIG))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(ENGINES, "local", InProcess)
+        yield folder
+
+
+def carried_out(*overrides, **options):
+    display = Quiet()
+    return compare("quick.yaml", overrides, display=display, **options), display
+
+
+@pytest.fixture(scope="module")
+def finished(workplace):
+    return carried_out(methods="ce,kd,bkd", seeds="0,1")[0]
+
+
+def result(comparison, method, seed):
+    run = next(run for run in comparison.content["runs"] if (run["method"], run["seed"]) == (method, seed))
+    return json.loads((comparison.folder / run["folder"] / "result.json").read_text())
+
+
+def test_the_folder_holds_what_the_seam_says(finished):
+    names = {path.name for path in finished.folder.iterdir()}
+    assert {"comparison.yaml", "comparison.json", "teachers", "runs", "tables", "report.html"} <= names
+    assert {path.name for path in (finished.folder / "tables").iterdir()} == {
+        f"comparison.{s}" for s in ("md", "csv", "tex")
+    }
+    assert json.loads((finished.folder / "comparison.json").read_text()) == json.loads(json.dumps(finished.content))
+
+
+def test_the_result_has_every_key_of_the_seam(finished):
+    content = finished.content
+    assert content["schema_version"] == 1
+    assert (content["methods"], content["baseline"], content["seeds"]) == (["ce", "kd", "bkd"], "kd", [0, 1])
+    assert (content["teachers"], content["grid"], content["name"]) == ("shared", None, "quick")
+    assert len(content["class_names"]) == len(content["class_counts"]) == 10
+    assert set(content["subset_sha256"]) == {"0", "1"}
+    assert len(content["runs"]) == 6
+    assert {run["state"] for run in content["runs"] + content["teacher_runs"]} == {"finished"}
+    assert [run["supervised"] for run in content["teacher_runs"]] == ["ce", "ce"]
+    assert all(run["seconds"] > 0 for run in content["runs"] + content["teacher_runs"]), "the teacher's time is kept"
+    assert set(content["figures"]["bkd"]) == set(FIGURES)
+    for one in content["differences"]:
+        assert set(one) == {"method", "figure", "difference", "interval", "p", "p_corrected", "over", "inside_noise"}
+    assert len(content["differences"]) == 2 * 2 * len(FIGURES)
+
+
+def test_every_figure_is_that_of_the_runs(finished):
+    for method in ("ce", "kd", "bkd"):
+        tests = {seed: result(finished, method, seed)["student"]["test"] for seed in (0, 1)}
+        for name in FIGURES:
+            values = {seed: figure_of(test, name) for seed, test in tests.items()}
+            figure = finished.content["figures"][method][name]
+            assert figure["values"] == values
+            assert figure["mean"] == pytest.approx(statistics.mean(values.values()))
+            assert figure["deviation"] == pytest.approx(statistics.stdev(values.values()))
+            half = 12.706205 * figure["deviation"] / math.sqrt(2)  # t(0.975, 1)
+            assert figure["interval"] == pytest.approx((figure["mean"] - half, figure["mean"] + half), abs=1e-4)
+
+
+def test_students_of_one_seed_share_data_and_teacher(finished):
+    for seed in (0, 1):
+        results = [result(finished, method, seed) for method in ("ce", "kd", "bkd")]
+        assert len({one["subset_sha256"] for one in results}) == 1
+        assert results[0]["teacher"] is None
+        teacher = json.loads((finished.folder / f"teachers/ce-seed{seed}/result.json").read_text())
+        assert results[1]["teacher"]["test"] == results[2]["teacher"]["test"] == teacher["student"]["test"]
+        assert teacher["subset_sha256"] == results[0]["subset_sha256"]
+        assert teacher["timing"]["student"]["seconds"] > 0
+    assert finished.content["subset_sha256"]["0"] != finished.content["subset_sha256"]["1"]
+
+
+def test_differences_pair_the_seeds_and_the_test_images(finished):
+    by = {(one["method"], one["figure"], one["over"]): one for one in finished.content["differences"]}
+    for name in FIGURES:
+        figures = finished.content["figures"]
+        pairs = [figures["bkd"][name]["values"][seed] - figures["kd"][name]["values"][seed] for seed in (0, 1)]
+        for over in ("seeds", "test images"):
+            one = by["bkd", name, over]
+            assert one["difference"] == pytest.approx(statistics.mean(pairs))
+            assert one["interval"][0] - 1e-9 <= one["difference"] <= one["interval"][1] + 1e-9 or over == "test images"
+            assert one["p"] <= one["p_corrected"] <= 1
+            assert one["inside_noise"] == (one["p_corrected"] >= 0.05)
+
+
+def test_the_statements_say_only_what_the_tables_say(finished):
+    shown = (finished.folder / "tables/comparison.md").read_text().split("\n- ")[0]
+    sentences = [one for one in finished.content["statements"] if "against" in one and "points" in one]
+    assert len(sentences) == 6
+    for sentence in sentences:
+        for number in re.findall(r"[+-]?\d+\.\d", sentence):
+            assert number in shown, (number, sentence)
+    assert any("noise" in sentence for sentence in sentences)
+
+
+def test_the_csv_reads_back(finished):
+    with (finished.folder / "tables/comparison.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert len(rows) == 3 * len(FIGURES)
+    for row in rows:
+        figure = finished.content["figures"][row["method"]][row["figure"]]
+        assert float(row["mean"]) == figure["mean"]
+        assert (float(row["interval_low"]), float(row["interval_high"])) == tuple(figure["interval"])
+        assert (row["difference"] == "") == (row["method"] == "kd")
+
+
+def test_the_markdown_tables_are_whole(finished):
+    text = (finished.folder / "tables/comparison.md").read_text()
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    for header, rule, *rows in tables:
+        assert {line.count("|") for line in (header, rule, *rows)} == {header.count("|")}
+    mean = finished.content["figures"]["kd"]["top1"]
+    assert f"| kd | 2 | {mean['mean']:.1f} ± {mean['deviation']:.1f} |" in text
+
+
+def test_the_terminal_shows_methods_figures_and_sentences_in_80_columns(finished):
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_tables(finished.content, console)
+    shown = console.export_text()
+    assert "bkd against kd, Tail third" in " ".join(shown.split())
+    assert f"{finished.content['figures']['ce']['top1']['mean']:.1f} ±" in shown
+
+
+def test_the_same_again_trains_nothing_and_gives_the_same(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.glob("*/*/*.safetensors")}
+    again, display = carried_out(methods="ce,kd,bkd", seeds="0,1")
+    assert display.started_runs == []
+    assert again.content == finished.content
+    assert before == {path: path.stat().st_mtime_ns for path in finished.folder.glob("*/*/*.safetensors")}
+
+
+def test_methods_and_seeds_may_be_added_and_the_baseline_changed(finished):
+    more, display = carried_out(methods="ce,kd,drkd", seeds="0,1", baseline="ce")
+    assert display.started_runs == ["drkd-seed0", "drkd-seed1"]
+    assert more.content["methods"] == ["ce", "kd", "drkd"]
+    assert more.content["figures"]["kd"] == finished.content["figures"]["kd"]
+    assert {one["method"] for one in more.content["differences"]} == {"kd", "drkd"}
+
+
+def test_one_seed_has_no_deviation_and_the_test_images_still_speak(finished):
+    one, _ = carried_out(methods="ce,kd", seeds="1")
+    assert {figure["deviation"] for figure in one.content["figures"]["ce"].values()} == {None}
+    by = {(each["figure"], each["over"]): each for each in one.content["differences"]}
+    assert by["top1", "seeds"]["p"] is None
+    assert by["top1", "seeds"]["inside_noise"] is True
+    low, high = by["top1", "test images"]["interval"]
+    assert low <= by["top1", "test images"]["difference"] <= high
+    assert any("One seed is one draw" in sentence for sentence in one.content["statements"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options", "said"),
+    [
+        (["training.epochs=2"], {}, "training.epochs: 1 there, 2 asked for"),
+        (["data.imbalance_factor=10"], {}, "data.imbalance_factor: 20.0 there, 10.0 asked for"),
+        ([], {"teachers": "own", "output": "comparisons/quick"}, "teachers: 'shared' there, 'own' asked for"),
+        ([], {"methods": "kd: {name: kd, temperature: 3}"}, "method.temperature: None there, 3 asked for"),
+    ],
+)
+def test_a_folder_of_another_comparison_is_refused_with_every_difference(finished, overrides, options, said):
+    if "output" in options:
+        options = {**options, "output": finished.folder}
+    with pytest.raises(ConfigError) as caught:
+        carried_out(*overrides, **{"methods": "ce,kd", "seeds": "0", **options})
+    assert said in str(caught.value)
+    assert str(finished.folder) in str(caught.value)
+
+
+def test_another_device_or_interval_is_no_other_comparison(finished):
+    again, _ = carried_out("trainer.checkpoint_every_steps=7", methods="ce,kd", seeds="0")
+    assert again.failed == []
+
+
+def test_two_comparisons_cannot_share_a_folder(finished):
+    with RunFolder(finished.folder).locked(), pytest.raises(ConfigError, match="is in use by process"):
+        carried_out(methods="ce,kd", seeds="0")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"engine": "rya"}, "Did you mean 'ray'"),
+        ({"parallel": 0}, "1 is the least"),
+        ({"teachers": "mine"}, "--teachers: unknown choice 'mine'"),
+        ({"methods": "bdk", "seeds": "x"}, "--seeds"),
+        ({"baseline": "dkd"}, "--baseline: 'dkd' is not among the methods"),
+        ({"grid": ["data.name=csv"]}, "--grid"),
+    ],
+)
+def test_words_that_mean_nothing_start_nothing(workplace, options, said):
+    with pytest.raises(ConfigError) as caught:
+        carried_out(**{"methods": "ce", "seeds": "0", "output": workplace / "nothing", **options})
+    assert said in str(caught.value)
+    assert not (workplace / "nothing").exists()
+
+
+@pytest.fixture(scope="module")
+def with_grid(workplace):
+    return carried_out(methods="ce,kd", seeds="0,1", grid=["method.temperature=1,4"], output=workplace / "grid")[0]
+
+
+def test_a_grid_chooses_by_validation_and_reports_the_test_of_the_chosen_alone(with_grid):
+    content = with_grid.content
+    points = {point["label"]: point for point in content["grid"]["points"]}
+    assert set(points) == {"ce", "kd temperature=1", "kd temperature=4"}
+    for label in ("kd temperature=1", "kd temperature=4"):
+        for seed in (0, 1):
+            folder = with_grid.folder / "runs" / f"{label.replace(' ', '+').replace('=', '-')}-seed{seed}"
+            last = [row for row in History(folder).rows() if row["stage"] == "student"][-1]
+            assert points[label]["validation"][str(seed)] == last["validation"]["balanced_accuracy"]
+    best = max(("kd temperature=1", "kd temperature=4"), key=lambda label: points[label]["mean"])
+    other = next(label for label in points if label not in (best, "ce"))
+    assert points[best]["chosen"]
+    assert not points[other]["chosen"]
+    assert content["methods"] == ["ce", best]
+    assert content["baseline"] == best
+    assert set(content["figures"]) == {"ce", best}
+    assert other not in {run["method"] for run in content["runs"]}
+    assert any(sentence.startswith(f"{best} was chosen among 2 points") for sentence in content["statements"])
+    text = (with_grid.folder / "tables/comparison.md").read_text()
+    assert f"| {other} | {points[other]['mean']:.1f} |  |" in text
+    assert text.count(other) == 1
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(workplace):
+    comparison, _ = carried_out(
+        methods="ce,kd,wild: {name: kd, distillation_weight: 1.0e+38}",
+        seeds="0",
+        output=workplace / "failing",
+    )
+    assert comparison.failed == ["runs/wild-seed0"]
+    content = comparison.content
+    run = next(run for run in content["runs"] if run["method"] == "wild")
+    assert run["state"] == "failed"
+    assert "not finite" in run["problem"]
+    assert content["figures"]["wild"]["top1"] == {"values": {}, "mean": None, "deviation": None, "interval": None}
+    assert content["figures"]["kd"]["top1"]["mean"] is not None
+    assert any("wild, seed 0, is failed" in sentence for sentence in content["statements"])
+    assert "| wild | 0 | failed |" in (comparison.folder / "tables/comparison.md").read_text()
+    assert "not finite" in (comparison.folder / "logs/wild-seed0.log").read_text()
+    with pytest.raises(TrainingError, match=r"1 of 4 runs failed: runs/wild-seed0"):
+        comparison.raise_if_failed()
+    assert (comparison.folder / "report.html").is_file()

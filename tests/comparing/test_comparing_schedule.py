@@ -1,0 +1,144 @@
+"""The order of runs, and what becomes of the others when one fails, dies or is told to stop."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from comparing_cases import Quiet
+
+from distail.comparing import schedule as schedule_module
+from distail.comparing.plan import Job
+from distail.comparing.schedule import MISSING, Schedule, State
+from distail.comparing.status import FAILED, FINISHED, STOPPED, write_status
+from distail.config import Experiment
+from distail.errors import DataError
+from distail.files import write_json
+from distail.training.stopping import Interrupted, StopRequest
+
+TEST = {"top1": 50.0, "balanced_accuracy": 40.0}
+RESULT = {"schema_version": 1, "student": {"test": TEST}, "timing": {"student": {"seconds": 1.0}}}
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(schedule_module, "SECONDS_BETWEEN_LOOKS", 0)
+
+
+def job(folder, name, after=None):
+    raw = {"name": name, "output": str(folder / name), "data": "digits", "student": "resnet8", "method": "ce"}
+    return Job(name, Experiment.from_mapping(raw), after)
+
+
+class Scripted:
+    """Ends each run a look after it started, as its script says."""
+
+    def __init__(self, parallel, **script):
+        self.parallel, self.script = parallel, script
+        self.started, self.most, self._running, self.stopped = [], 0, [], False
+
+    def start(self, order):
+        self.started.append(order["name"])
+        self._running.append(order)
+        self.most = max(self.most, len(self._running))
+
+    def ended(self):
+        if not self._running or (self.script.get(self._running[0]["name"]) == "forever" and not self.stopped):
+            return {}
+        order = self._running.pop(0)
+        end = self.script.get(order["name"], FINISHED)
+        if end == FINISHED:
+            write_json(Path(order["experiment"]["output"]) / "result.json", RESULT)
+        elif isinstance(end, dict):
+            write_status(Path(order["status"]), end)
+        elif end == "forever":
+            write_status(Path(order["status"]), {"state": STOPPED, "problem": "stopped by SIGTERM"})
+        return {order["name"]: end if end not in (FINISHED, "forever") and isinstance(end, str) else None}
+
+    def stop(self):
+        self.stopped = True
+
+
+def carry_out(folder, jobs, engine, request=None, display=None):
+    schedule = Schedule(jobs, folder)
+    writes = []
+    try:
+        schedule.carry_out(engine, display or Quiet(), request or StopRequest(), lambda: writes.append(1))
+    finally:
+        schedule.writes = len(writes)
+        carry_out.last = schedule
+    return schedule
+
+
+def test_students_wait_for_their_teacher_and_others_do_not(tmp_path):
+    jobs = [job(tmp_path, "t"), job(tmp_path, "kd", "t"), job(tmp_path, "bkd", "t"), job(tmp_path, "ce")]
+    engine = Scripted(2)
+    schedule = carry_out(tmp_path, jobs, engine)
+    assert engine.started[:2] == ["t", "ce"]
+    assert sorted(engine.started) == ["bkd", "ce", "kd", "t"]
+    assert engine.most == 2
+    assert {state.state for state in schedule.states.values()} == {FINISHED}
+    assert schedule.writes == 4
+
+
+def test_finished_runs_are_not_started_again(tmp_path):
+    jobs = [job(tmp_path, "t"), job(tmp_path, "kd", "t")]
+    carry_out(tmp_path, jobs, Scripted(1))
+    engine = Scripted(1)
+    display = Quiet()
+    carry_out(tmp_path, [*jobs, job(tmp_path, "bkd", "t")], engine, display=display)
+    assert engine.started == ["bkd"]
+    assert ("begin", 3, 2) in display.events
+
+
+def test_a_run_that_fails_stops_none_but_its_students(tmp_path):
+    jobs = [job(tmp_path, "t0"), job(tmp_path, "t1"), job(tmp_path, "a", "t0"), job(tmp_path, "b", "t1")]
+    problem = {"state": FAILED, "kind": "TrainingError", "problem": "the loss is not finite"}
+    schedule = carry_out(tmp_path, jobs, Scripted(1, t0=problem))
+    assert schedule.states["t0"] == State(FAILED, "the loss is not finite")
+    assert schedule.states["a"] == State(FAILED, "its teacher failed: the loss is not finite")
+    assert schedule.states["b"] == schedule.states["t1"] == State(FINISHED)
+
+
+def test_a_process_that_dies_is_a_failure_with_its_cause(tmp_path):
+    display = Quiet()
+    schedule = carry_out(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"), display=display)
+    assert schedule.states["a"] == State(FAILED, "ended by SIGKILL")
+    assert any("logs/a.log" in event[-1] for event in display.events if event[0] == "ended")
+
+
+def test_what_a_dead_process_left_of_an_earlier_start_is_not_believed(tmp_path):
+    write_status(tmp_path / "status" / "a.json", {"state": FAILED, "problem": "long ago"})
+    schedule = carry_out(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"))
+    assert schedule.states["a"].problem == "ended by SIGKILL"
+
+
+def test_images_that_no_run_could_use_end_the_comparison(tmp_path):
+    problem = {"state": FAILED, "kind": "DataError", "problem": "no such folder"}
+    engine = Scripted(2, a=problem, b="forever")
+    with pytest.raises(DataError, match="no such folder"):
+        carry_out(tmp_path, [job(tmp_path, name) for name in "abcd"], engine)
+    assert engine.stopped
+    assert "d" not in engine.started
+    assert carry_out.last.states["b"].state == MISSING
+
+
+def test_a_signal_stops_every_run_and_starts_none(tmp_path):
+    request = StopRequest()
+    engine = Scripted(2, a="forever", b="forever")
+    engine.start_of_all = engine.start
+    engine.start = lambda order: (engine.start_of_all(order), setattr(request, "signal_number", signal.SIGTERM))
+    with pytest.raises(Interrupted) as caught:
+        carry_out(tmp_path, [job(tmp_path, name) for name in "abc"], engine, request)
+    assert caught.value.signal_number == signal.SIGTERM
+    assert engine.started == ["a", "b"]
+    assert {state.state for state in carry_out.last.states.values()} == {MISSING}
+
+
+def test_a_run_that_was_begun_before_is_said_to_be_unfinished(tmp_path):
+    one = job(tmp_path, "a")
+    one.folder.config.parent.mkdir()
+    one.folder.config.write_text("")
+    schedule = Schedule([one, job(tmp_path, "b")], tmp_path)
+    assert schedule.states["a"].problem == "it is not finished"
+    assert schedule.states["b"].problem == "it was not started"
+    assert schedule.left == ["a", "b"]
