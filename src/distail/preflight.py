@@ -63,7 +63,9 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
     if teacher is not None and not teacher.is_previous_epoch:
         model = teacher_model(experiment)
         collect("teacher.model", lambda: _look_up(model, teacher.classifier))
-        collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
+        # Without a choice of its own the method decides, and what is wrong with that has been said.
+        if method is not None or teacher.supervised is not None:
+            collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
     if teacher is not None and teacher.is_previous_epoch and teacher.views:
         problems.append(
             f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "

@@ -13,7 +13,6 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Column
@@ -63,7 +62,6 @@ class LiveDisplay:
             TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             BarColumn(bar_width=10),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=console,
@@ -112,5 +110,5 @@ def _figures(status: Mapping[str, Any]) -> str:
     loss, balanced = status.get("loss"), status.get("balanced")
     texts = [str(status["stage"])]
     texts += [f"loss {loss:.3f}"] if loss is not None else []
-    texts += [f"validation, balanced {balanced:.1f}"] if balanced is not None else []
+    texts += [f"balanced {balanced:.1f}"] if balanced is not None else []
     return "  ".join(texts)

@@ -1,0 +1,91 @@
+"""What is shown while runs are under way, and what a run tells of itself."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from distail.comparing.display import LineDisplay, LiveDisplay, default_display
+from distail.comparing.status import StatusReporter, read_status, write_status
+from distail.training.progress import Silent
+
+
+def happen(display):
+    display.begin(3, 1, 2)
+    display.started("kd [x]-seed0")
+    display.progress("kd [x]-seed0", {})
+    display.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
+    display.message("stopping")
+    display.ended("kd [x]-seed0", "top-1 50.0")
+    display.ended("never-started", "not started, since its teacher failed")
+    display.started("left-over")
+    display.finish()
+
+
+def test_without_a_terminal_there_is_one_line_an_event():
+    console = Console(file=io.StringIO(), width=40)
+    happen(default_display(console))
+    assert console.file.getvalue().splitlines() == [
+        "3 runs, 1 of them finished already; up to 2 at once",
+        "kd [x]-seed0: started",
+        "stopping",
+        "kd [x]-seed0: top-1 50.0",
+        "never-started: not started, since its teacher failed",
+        "left-over: started",
+    ]
+    assert isinstance(default_display(console), LineDisplay)
+
+
+def test_on_a_terminal_every_run_has_a_bar_that_fits_80_columns():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    display = default_display(console)
+    assert isinstance(display, LiveDisplay)
+    display.begin(3, 1, 2)
+    display.started("kd [x]-seed0")
+    display.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
+    shown = Console(width=80, record=True, file=io.StringIO())
+    shown.print(display._progress.get_renderable())
+    lines = shown.export_text().splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert "runs" in lines[0]
+    assert "1/3" in lines[0]
+    assert "kd [x]-seed0" in lines[1]
+    assert "4/10" in lines[1]
+    display.finish()
+
+
+def test_a_live_display_survives_everything_that_happens():
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    happen(LiveDisplay(console))
+    assert "top-1 50.0" in console.file.getvalue()
+
+
+def test_a_run_tells_its_stage_steps_and_figures(tmp_path):
+    path = tmp_path / "status" / "kd.json"
+    log = Silent()
+    reporter = StatusReporter(path, log)
+    reporter.start("student", 3, 5, 4)
+    assert read_status(path) == {"state": "running", "stage": "student", "steps": 15, "done": 4}
+    reporter._written = 0.0
+    reporter.epoch({"loss": 0.5, "validation": {"balanced_accuracy": 40.0}}, 3)
+    reporter.step()
+    assert read_status(path) == {
+        "state": "running",
+        "stage": "student",
+        "steps": 15,
+        "done": 5,
+        "loss": 0.5,
+        "balanced": 40.0,
+    }
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]"])
+def test_a_status_that_cannot_be_read_is_none(tmp_path, content):
+    path = tmp_path / "status.json"
+    assert read_status(path) == {}
+    path.write_text(content)
+    assert read_status(path) == {}
+    write_status(path, {"state": "finished"})
+    assert read_status(path) == {"state": "finished"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]

@@ -1,0 +1,140 @@
+"""What local processes are given: cores, GPUs and a way to notice that the comparison is gone."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from distail.comparing.engines import local
+from distail.comparing.engines.engine import Wanted
+from distail.comparing.engines.local import LocalProcesses
+
+
+class Process:
+    """A process that only remembers how it was started."""
+
+    made: list = []  # noqa: RUF012
+
+    def __init__(self, command, env, **options):
+        self.environment, self.returncode, self.signals = env, None, []
+        self.stdin = io.StringIO()
+        Process.made.append(self)
+
+    def poll(self):
+        return self.returncode
+
+    def send_signal(self, number):
+        self.signals.append(number)
+
+    def kill(self):
+        self.signals.append(signal.SIGKILL)
+
+    def wait(self): ...
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of 16 cores and three GPUs."""
+    Process.made = []
+    monkeypatch.setattr(local.subprocess, "Popen", Process)
+    monkeypatch.setattr(local.os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["4", "5", "7"])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def order(tmp_path, name):
+    return {"name": name, "log": str(tmp_path / "log")}
+
+
+def test_gpus_are_given_out_one_to_a_run_and_again_when_free(machine, tmp_path):
+    engine = LocalProcesses(Wanted(9, None, "auto"))
+    assert engine.parallel == 3
+    for name in "abc":
+        engine.start(order(tmp_path, name))
+    assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in Process.made] == ["4", "5", "7"]
+    assert {process.environment["OMP_NUM_THREADS"] for process in Process.made} == {"5"}
+    Process.made[1].returncode = 0
+    assert engine.ended() == {"b": None}
+    engine.start(order(tmp_path, "d"))
+    assert Process.made[3].environment["CUDA_VISIBLE_DEVICES"] == "5"
+
+
+def test_more_runs_than_gpus_share_them(machine, tmp_path):
+    engine = LocalProcesses(Wanted(9, 4, "cuda"))
+    for name in "abcd":
+        engine.start(order(tmp_path, name))
+    assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in Process.made] == ["4", "5", "7", "4"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "parallel", "threads"),
+    [
+        (Wanted(9, None, "cpu"), 9, "1"),
+        (Wanted(3, None, "cpu"), 3, "5"),
+        (Wanted(40, None, "cpu"), 16, "1"),
+        (Wanted(9, 2, "cpu"), 2, "8"),
+        (Wanted(9, 20, "cpu"), 20, "1"),
+        (Wanted(9, None, "cuda:1"), 1, "16"),
+    ],
+)
+def test_on_a_cpu_the_cores_are_shared_out(machine, tmp_path, wanted, parallel, threads):
+    engine = LocalProcesses(wanted)
+    assert engine.parallel == parallel
+    engine.start(order(tmp_path, "a"))
+    assert Process.made[0].environment["OMP_NUM_THREADS"] == threads
+    assert Process.made[0].environment.get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_what_the_user_set_is_kept(machine, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    engine = LocalProcesses(Wanted(2, None, "cpu"))
+    engine.start(order(tmp_path, "a"))
+    assert Process.made[0].environment["OMP_NUM_THREADS"] == "3"
+
+
+def test_how_a_process_ended_is_told(machine, tmp_path):
+    engine = LocalProcesses(Wanted(3, 3, "cpu"))
+    for name, code in (("a", 0), ("b", 3), ("c", -9)):
+        engine.start(order(tmp_path, name))
+        Process.made[-1].returncode = code
+    ended = engine.ended()
+    assert ended["a"] is None
+    assert "exit code 3" in ended["b"]
+    assert "SIGKILL" in ended["c"]
+    assert "memory" in ended["c"]
+    assert engine.ended() == {}
+
+
+def test_stopping_asks_and_closing_kills(machine, tmp_path):
+    engine = LocalProcesses(Wanted(1, None, "cpu"))
+    engine.start(order(tmp_path, "a"))
+    engine.stop()
+    engine.close()
+    assert Process.made[0].signals == [signal.SIGTERM, signal.SIGKILL]
+
+
+def test_a_worker_leaves_when_the_comparison_is_gone(tmp_path):
+    script = (
+        "import threading, time\n"
+        "from distail.comparing.worker import _leave_with_parent\n"
+        "threading.Thread(target=_leave_with_parent, daemon=True).start()\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert worker.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    assert worker.poll() is None
+    worker.stdin.close()
+    assert worker.wait(timeout=30) == -signal.SIGTERM
+
+
+def test_an_order_is_plain_json(machine, tmp_path):
+    engine = LocalProcesses(Wanted(1, None, "cpu"))
+    engine.start({**order(tmp_path, "a"), "experiment": {"name": "ü"}})
+    assert json.loads(Process.made[0].stdin.getvalue())["experiment"] == {"name": "ü"}

@@ -1,0 +1,100 @@
+"""Tables of made results: what is escaped, what is missing, what the verdicts are."""
+
+import csv
+import io
+
+import pytest
+
+from distail.comparing.figures import plain, signed
+from distail.comparing.statements import verdict
+from distail.comparing.tables import comma_separated, escape_latex, latex, markdown
+from distail.evaluation.comparison import FIGURES
+
+
+def figure(mean=None, deviation=None, interval=None, values=None):
+    return {"values": values or {}, "mean": mean, "deviation": deviation, "interval": interval}
+
+
+def content(**changes):
+    own = {name: figure(41.25, 0.5, [40.0, 42.5], {"0": 41.0, "1": 41.5}) for name in FIGURES}
+    nothing = {name: figure() for name in FIGURES}
+    few = {**own, "groups.shots.few": figure()}
+    difference = {
+        "method": "a_b",
+        "figure": "top1",
+        "difference": -0.04,
+        "interval": [-1.0, 0.9],
+        "p": 0.0001,
+        "p_corrected": 0.0002,
+        "over": "seeds",
+        "inside_noise": False,
+    }
+    runs = [{"method": "a_b", "seed": 0, "state": "finished", "problem": None}]
+    runs += [{"method": "x", "seed": 0, "state": "failed", "problem": "50% & |more|"}]
+    return {
+        "name": "lt_100%",
+        "methods": ["a_b", "kd", "x"],
+        "baseline": "kd",
+        "runs": [*runs, {"method": "kd", "seed": 0, "state": "finished", "problem": None}],
+        "figures": {"a_b": few, "kd": own, "x": nothing},
+        "differences": [difference],
+        "grid": None,
+        "statements": ["x, seed 0, is failed: 50% & |more| <b>"],
+        **changes,
+    }
+
+
+def test_latex_escapes_names_and_has_equal_columns():
+    text = latex(content())
+    assert r"a\_b" in text
+    assert r"$\pm$" in text
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert not any(sign in line.replace(r"\_", "").replace(r"\%", "") for line in body for sign in "_%")
+    for block in text.split(r"\begin{tabular}")[1:]:
+        columns = len(block[1 : block.index("}")])
+        rows = [line for line in block.splitlines() if line.endswith(r"\\")]
+        assert rows
+        assert {line.count(" & ") + 1 for line in rows} == {columns}
+
+
+@pytest.mark.parametrize("sign", "\\&%$#_{}~^<>±")
+def test_every_special_sign_is_escaped(sign):
+    assert escape_latex(sign) != sign
+    assert escape_latex(f"a{sign}b").startswith("a")
+
+
+def test_markdown_escapes_bars_and_tags():
+    text = markdown(content())
+    assert "50% & \\|more\\| &lt;b>" in text
+    assert "| x | 0 | failed | failed" in text
+    assert "no such class |\n| kd" in text
+    assert (
+        "| a_b | Top-1 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than noise |".replace("<", "&lt;") in text
+    )
+
+
+def test_csv_leaves_empty_what_is_not_known():
+    rows = {(row["method"], row["figure"]): row for row in csv.DictReader(io.StringIO(comma_separated(content())))}
+    assert rows["x", "top1"]["mean"] == rows["a_b", "groups.shots.few"]["mean"] == ""
+    assert rows["a_b", "top1"]["seeds_p_corrected"] == "0.0002"
+    assert rows["a_b", "top1"]["images_low"] == ""
+    assert (rows["a_b", "top1"]["verdict"], rows["kd", "top1"]["verdict"]) == ("more than noise", "")
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([], "not known"),
+        ([("seeds", None, True)], "not known"),
+        ([("seeds", None, True), ("test images", 0.01, False)], "more than noise"),
+        ([("seeds", 0.2, True), ("test images", 0.01, False)], "inside the noise of seeds"),
+        ([("seeds", 0.2, True), ("test images", 0.3, True)], "inside the noise of seeds and test images"),
+    ],
+)
+def test_a_difference_is_more_than_noise_only_where_all_that_is_known_says_so(entries, expected):
+    made = [{"over": over, "p_corrected": p, "inside_noise": inside} for over, p, inside in entries]
+    assert verdict(made) == expected
+
+
+def test_numbers_never_show_a_negative_zero():
+    assert (signed(-0.01), signed(0.04), signed(-0.06), plain(-0.01)) == ("0.0", "0.0", "-0.1", "0.0")
