@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 from collections.abc import Callable
@@ -32,7 +34,7 @@ def decoding(random_images: MakeImages) -> Decoding:
 
 
 def stored() -> list[Path]:
-    return sorted(cache_folder().glob("*"))
+    return sorted(cache_folder().glob("[!.]*"))
 
 
 def assert_same(one: Source, other: Source) -> None:
@@ -120,6 +122,32 @@ def test_errors_of_decoding_are_not_swallowed() -> None:
     with pytest.raises(ValueError, match="bad image"):
         cached("name", "k" * 64, broken)
     assert stored() == []
+
+
+def test_what_killed_writers_left_goes_with_the_next_writing(decoding: Decoding) -> None:
+    stale = cache_folder() / ".partial-x1"
+    stale.mkdir(parents=True)
+    (stale / "half.safetensors").write_bytes(b"half")
+    cached("name", "k" * 64, decoding)
+    assert sorted(path.name for path in cache_folder().iterdir()) == [".lock", stored()[0].name]
+
+
+def test_while_another_process_writes_this_one_only_decodes(decoding: Decoding) -> None:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_same(cached("name", "k" * 64, decoding), decoding.source)
+    assert stored() == []
+
+
+def test_a_file_system_without_locks_is_cached_on_as_well(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for _ in range(2):
+        cached("name", "k" * 64, decoding)
+    assert decoding.times == 1
 
 
 def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

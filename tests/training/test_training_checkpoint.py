@@ -1,5 +1,6 @@
 """Checkpoints: whole, atomic, hashed, and passed over when damaged."""
 
+import errno
 import os
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distail import files
+from distail.errors import CheckpointError
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 
 
@@ -107,6 +109,37 @@ def test_a_file_of_another_step_under_this_name_is_damage(tmp_path):
     folder.save(checkpoint(1))
     (tmp_path / "step-00000001.safetensors").rename(tmp_path / "step-00000009.safetensors")
     assert folder.latest() is None
+
+
+@pytest.mark.parametrize("problem", [errno.EACCES, errno.ESTALE, errno.EMFILE])
+def test_a_checkpoint_that_may_not_be_read_just_now_is_left_alone_and_told(tmp_path, monkeypatch, problem):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(checkpoint(1))
+
+    def refused(path):
+        raise OSError(problem, os.strerror(problem))
+
+    monkeypatch.setattr(folder, "_read", refused)
+    with pytest.raises(CheckpointError, match=r"step-00000001\.safetensors cannot be read"):
+        folder.latest()
+    assert folder.steps() == [1]
+
+
+def test_a_failing_disk_is_damage(tmp_path, monkeypatch):
+    warnings = []
+    folder = CheckpointFolder(tmp_path, warnings.append)
+    folder.save(checkpoint(1))
+    folder.save(checkpoint(2))
+    read = folder._read
+
+    def failing(path):
+        if path.name == "step-00000002.safetensors":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(folder, "_read", failing)
+    assert folder.latest().step == 1
+    assert "Input/output error" in warnings[0]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

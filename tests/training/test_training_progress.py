@@ -1,8 +1,11 @@
 """What a person sees: a bar that fits a narrow terminal, plain lines elsewhere."""
 
+import errno
 import io
 import re
+import sys
 
+import pytest
 from rich.console import Console
 
 from distail.training.progress import Bar, Lines, default_reporter
@@ -53,3 +56,23 @@ def test_a_pipe_gets_one_plain_line_an_epoch():
         "student epoch 7/8  loss 0.9470 (supervised 0.5000, distillation 0.4470)  rectified_share 0.225  "
         "validation top-1 73.47  balanced 41.25  head 80.00  tail 2.12  learning rate 0.05  1234 images/s",
     ]
+
+
+class Broken(io.StringIO):
+    """What is left of a terminal that was closed, or a log on a full disk."""
+
+    def write(self, text):
+        raise OSError(errno.EIO, "Input/output error")
+
+    def flush(self):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_run_goes_on_when_nobody_can_be_told(terminal, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Broken())
+    reporter = default_reporter(force_terminal=terminal)
+    reporter.message("hello")
+    reporter.start("student", 2, 3, 0)
+    reporter.step()
+    reporter.finish()

@@ -6,15 +6,17 @@ where it cannot be written, or a file in it is damaged, data is decoded as if th
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from torch import Tensor
 
@@ -25,6 +27,7 @@ Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
 _log = logging.getLogger(__name__)
 _FORMAT = 2
+_PARTIAL = ".partial-"
 _SAMPLED_FILES = 64
 _SAMPLED_BYTES = 65536
 
@@ -129,17 +132,27 @@ def _write(path: Path, packed: Packed) -> None:
 
     tensors = dict(packed[0])
     facts = {**packed[1], "checksum": _checksum(tensors)}
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
-        os.close(handle)
-        save_file(tensors, temporary, metadata={"distail": json.dumps(facts)})
-        os.replace(temporary, path)
+        with (path.parent / ".lock").open("a") as lock:
+            _remove_stale(path.parent, lock)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
+                save_file(tensors, Path(folder) / path.name, metadata={"distail": json.dumps(facts)})
+                os.replace(Path(folder) / path.name, path)
     except (SafetensorError, OSError) as error:
         _log.info("decoded data was not cached in %s (%s)", path.parent, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+
+
+def _remove_stale(folder: Path, lock: IO[str]) -> None:
+    """Lock the folder and remove what writers that were killed left; `BlockingIOError` while another one writes."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # without locks nobody knows what is stale
+        return
+    for stale in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(stale)
 
 
 def _checksum(tensors: dict[str, Tensor]) -> int:
