@@ -1,7 +1,10 @@
-"""Settings for the whole suite."""
+"""Settings for the whole suite, and what more than one room's tests need."""
 
+import importlib.util
 import os
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Before torch is imported. Tests are small computations: threads that wait for one another cost more than they bring.
@@ -11,3 +14,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A busy machine is not a fault of the code.
 settings.register_profile("distail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("distail")
+
+
+@pytest.fixture(scope="session")
+def timm():
+    """timm itself; where torchvision's operators do not fit this torch, stand-ins that are never called."""
+    if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
+        pytest.skip("timm or torchvision is not installed")
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    import timm
+
+    return timm

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import importlib.util
-import sys
 
 import numpy as np
 import pytest
@@ -15,24 +13,6 @@ from torch import nn
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, InputNormalization, check_model, create_model, load_weights, save_weights
 from distail.models.timm_bridge import _mismatch
-
-
-@pytest.fixture(scope="module")
-def timm():
-    """timm itself; where torchvision's operators do not fit this torch, stand-ins that are never called."""
-    if importlib.util.find_spec("timm") is None or importlib.util.find_spec("torchvision") is None:
-        pytest.skip("timm or torchvision is not installed")
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
-            del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-    import timm
-
-    return timm
 
 
 def failing_import(monkeypatch, error):
