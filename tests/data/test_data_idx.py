@@ -15,11 +15,18 @@ def idx_bytes(array: np.ndarray) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 255))
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(0, 255))
 @settings(deadline=None)
 def test_arrays_come_back(shape: list[int], start: int) -> None:
     array = (np.arange(np.prod(shape)).reshape(shape) + start).astype(np.uint8)
     np.testing.assert_array_equal(parse_idx(idx_bytes(array), "x", len(shape)), array)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 28, 28), (3, 0, 28), (0, 2**32 - 1, 2**32 - 1)])
+def test_arrays_of_nothing(shape: tuple[int, ...]) -> None:
+    header = struct.pack(f">BBBB{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    with pytest.raises(DataError, match="there is nothing in it"):
+        parse_idx(header, "x", len(shape))
 
 
 @given(st.binary(max_size=64), st.integers(1, 4))

@@ -194,7 +194,7 @@ def test_the_second_time_comes_from_the_cache(tmp_path: Path, monkeypatch: pytes
     write_parquet(tmp_path / "p", "cifar10", splits)
     write_folders(tmp_path / "f", "cifar10", splits)
     first = [load_source("cifar10", tmp_path / place) for place in ("p", "f")]
-    monkeypatch.setattr("distail.data.decode.decode_image", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr("distail.data.sources.encoded.decode_all", lambda *args: pytest.fail("decoded again"))
     for place, before in zip(("p", "f"), first, strict=True):
         again = load_source("cifar10", tmp_path / place)
         assert torch.equal(again.train.images, before.train.images)

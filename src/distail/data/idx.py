@@ -27,7 +27,9 @@ def parse_idx(data: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
     if tuple(data[:4]) != (0, 0, _UNSIGNED_BYTE, dimensions):
         raise DataError(f"{name} begins with the bytes {data[:4].hex(' ')}; {expected}: 00 00 08 {dimensions:02x}")
     shape = [int(size) for size in np.frombuffer(data, dtype=">u4", count=dimensions, offset=4)]
+    sizes = " x ".join(str(size) for size in shape)
+    if 0 in shape:
+        raise DataError(f"{name} says it holds {sizes} bytes: there is nothing in it")
     if len(data) - header != math.prod(shape):
-        sizes = " x ".join(str(size) for size in shape)
         raise DataError(f"{name} says it holds {sizes} bytes but has {len(data) - header}: it is damaged or cut off")
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)

@@ -8,15 +8,19 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import torch
 
+from distail.data.bounded import Bounded
 from distail.data.images import LabelledImages, Source
 from distail.errors import DataError
 
 _PIXELS = 3 * 32 * 32
 _REST = 1 << 20
+# The whole of CIFAR has 184 MB.
+_MOST_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,23 @@ def load_binary(found: Path, layout: BinaryLayout, class_names: tuple[str, ...])
 
 
 def _from_folder(folder: Path) -> Callable[[str], bytes]:
-    return lambda name: (folder / name).read_bytes()
+    def read(name: str) -> bytes:
+        path = folder / name
+        try:
+            with path.open("rb") as file:
+                return Bounded(file, _MOST_BYTES).read()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+
+    return read
 
 
 def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]:
     contents: dict[str, bytes] = {}
     try:
-        with gzip.open(archive) as stream:
-            with tarfile.open(fileobj=stream, mode="r:") as tar:
+        with gzip.open(archive) as compressed:
+            stream = Bounded(compressed, _MOST_BYTES)
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:  # which reads, and does nothing else
                 for member in tar:
                     name = Path(member.name).name
                     if member.isfile() and name in layout.files:
@@ -78,7 +91,8 @@ def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]
             # tarfile stops before the end of the stream, where gzip keeps its checksum: damaged pixels would pass.
             while stream.read(_REST):
                 pass
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    # Damaged headers hold numbers that are none, and fields that end too early.
+    except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, LookupError, ArithmeticError) as error:
         raise DataError(f"{archive} cannot be read: {error}. Download it again") from error
     missing = [name for name in layout.files if name not in contents]
     if missing:

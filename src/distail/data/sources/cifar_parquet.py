@@ -15,6 +15,9 @@ from distail.errors import DataError
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("fine_label", "label")
+_ROWS_AT_ONCE = 256
+# The whole of CIFAR has 142 MB; a few bytes of parquet can stand for any number of equal images.
+_MOST_BYTES = 1 << 31
 
 
 def parquet_parts(folder: Path, split: str) -> list[Path]:
@@ -41,25 +44,46 @@ def _read(paths: list[Path]) -> EncodedSplit:
 
     images: list[EncodedImage] = []
     labels: list[int] = []
+    left = _MOST_BYTES
     for path in paths:
+        before = len(images)
         try:
             with pq.ParquetFile(path) as file:
-                schema = file.schema_arrow
-                image_column = _column(path, schema.names, _IMAGE_COLUMNS)
-                label_column = _column(path, schema.names, _LABEL_COLUMNS)
-                table = file.read(columns=[image_column, label_column])
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as parquet: {error}") from error
-        if not pa.types.is_integer(schema.field(label_column).type) or table[label_column].null_count:
-            raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
-        if not _holds_bytes(schema.field(image_column).type):
-            raise DataError(
-                f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)"
-            )
-        rows = table[image_column].to_pylist()
-        images += [EncodedImage(f"{path.name}, row {row}", _reader(value)) for row, value in enumerate(rows)]
-        labels += table[label_column].to_pylist()
+                image_column, label_column = _columns(path, file.schema_arrow)
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label_column]):
+                    left -= batch.nbytes
+                    if left < 0:
+                        raise DataError(f"{path} holds more than {_MOST_BYTES:,} bytes: it is not CIFAR")
+                    rows = batch.column(image_column).to_pylist()
+                    images += [
+                        EncodedImage(f"{path.name}, row {row}", _reader(value))
+                        for row, value in enumerate(rows, start=len(images) - before)
+                    ]
+                    found = batch.column(label_column)
+                    if found.null_count:
+                        raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
+                    labels += found.cast(pa.int64()).to_pylist()
+        except DataError:
+            raise
+        # Of a damaged file pyarrow raises its own exceptions, which are several of Python's as well, and Python's.
+        except Exception as error:
+            raise DataError(f"{path} cannot be read as parquet: {' '.join(str(error).split())}") from error
     return EncodedSplit(images, labels)
+
+
+def _columns(path: Path, schema: Any) -> tuple[str, str]:
+    """The columns of images and labels; ``DataError`` where they are missing or hold something else."""
+    import pyarrow as pa
+
+    names = schema.names
+    image_column, label_column = (_column(path, names, wanted) for wanted in (_IMAGE_COLUMNS, _LABEL_COLUMNS))
+    if twice := [name for name in (image_column, label_column) if names.count(name) > 1]:
+        raise DataError(f"{path} has the column {' and '.join(twice)} more than once")
+    if not pa.types.is_integer(schema.field(label_column).type):
+        raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
+    if not _holds_bytes(schema.field(image_column).type):
+        raise DataError(f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)")
+    return image_column, label_column
 
 
 def _column(path: Path, found: list[str], wanted: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distail.data.bounded import Bounded
 from distail.data.idx import parse_idx
 from distail.data.images import LabelledImages, Source
 from distail.data.options import SourceOptions
@@ -29,6 +30,8 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+# The largest of the four files has 47 MB.
+_MOST_BYTES = 1 << 28
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -66,7 +69,8 @@ def _array(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
     path = _file(folder, name)
     assert path is not None, "the folder was chosen because it holds all four files"
     try:
-        data = path.read_bytes() if path.suffix != ".gz" else gzip.decompress(path.read_bytes())
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = Bounded(file, _MOST_BYTES).read()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return parse_idx(data, str(path), dimensions)
