@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from distail.report.comparison import write_comparison_report, write_report
 from distail.report.page import write_page
 from distail.report.views import ReportView
 
@@ -208,13 +211,112 @@ def test_charts_are_drawn_for_paper_and_back(browser: Any, plain_page: Path) -> 
         assert not page.evaluate(opened)
 
 
-@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (DESK, "dark")], ids=["phone, light", "desk, dark"])
-def test_axe_finds_nothing_to_complain_about(
-    browser: Any, view: ReportView, tmp_path: Path, size: Any, scheme: str
-) -> None:
+def test_axe_finds_nothing_to_complain_about(browser: Any, hostile_page: Path) -> None:
+    with Opened(browser, hostile_page, DESK, "dark") as page:
+        assert complaints_of_axe(page) == ""
+
+
+def blank(page: Any, charts: list[str]) -> list[str]:
+    """The charts that show nothing: fewer than eight colours on the screen."""
+    with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
+        screen = picture.convert("RGB")
+    found = []
+    for name in charts:
+        box = page.locator(f"#chart-{name}").bounding_box()
+        top = box["y"] + page.evaluate("scrollY")
+        part = screen.crop((int(box["x"]), int(top), int(box["x"] + box["width"]), int(top + box["height"])))
+        if len(part.getcolors(1 << 24) or []) < 8:
+            found.append(name)
+    return found
+
+
+def complaints_of_axe(page: Any) -> str:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is a development dependency")
-    path = write_page(tmp_path / "report.html", view)
+    page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
+    found = axe.Axe().run(page)
+    return found.generate_report() if found.violations_count else ""
+
+
+@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (DESK, "light")], ids=["phone, dark", "desk, light"])
+def test_a_comparison_is_drawn_fits_and_is_accessible(
+    browser: Any, make_comparison: Callable[..., Path], size: tuple[int, int], scheme: str
+) -> None:
+    def fail(stored: dict[str, Any]) -> None:
+        stored["methods"].append("ipwd")
+        stored["runs"].append({"method": "ipwd", "seed": 0, "folder": "runs/ipwd-seed0", "state": "failed"})
+
+    path = write_comparison_report(make_comparison(change=fail))
     with Opened(browser, path, size, scheme) as page:
-        page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
-        found = axe.Axe().run(page)
-        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+        charts = page.eval_on_selector_all(".chart", "all => all.map(chart => chart.id.replace('chart-', ''))")
+        assert charts == ["difference-0", "difference-1", *CHARTS]
+        assert blank(page, charts) == []
+        # A mean over seeds carries a whisker: a line and two caps for each student and group.
+        assert page.locator("#chart-thirds svg path[stroke='var(--ink)']").count() >= 3 * 3
+        pictures = page.eval_on_selector_all(".samples img", "all => all.map(image => image.naturalWidth)")
+        assert len(pictures) >= 4
+        assert set(pictures) == {8}
+        shown = page.locator("main").text_content()
+        assert "ipwd, seed 0: failed (no reason was kept)" in shown
+        assert "Everything else lies inside the noise." in shown
+        assert "inside the noise" in page.locator("section[aria-labelledby=differences] table").first.text_content()
+        assert complaints_of_axe(page) == ""
+
+
+def truncated(folder: Path) -> None:
+    content = (folder / "result.json").read_bytes()
+    (folder / "result.json").write_bytes(content[: len(content) // 2])
+    (folder / "predictions.safetensors").write_bytes(b"damaged")
+
+
+def killed(folder: Path) -> None:
+    for name in ("result.json", "predictions.safetensors", "samples.safetensors"):
+        (folder / name).unlink()
+    path = folder / "metrics.jsonl"
+    path.write_text(path.read_text()[:-20])
+
+
+def without_predictions(folder: Path) -> None:
+    (folder / "predictions.safetensors").write_bytes(b"damaged")
+    (folder / "samples.safetensors").write_bytes(b"damaged")
+
+
+@pytest.mark.parametrize(
+    ("damage", "charts", "said"),
+    [
+        (truncated, ["loss", "validation"], "result.json cannot be read"),
+        (killed, ["loss", "validation"], "This run is not finished"),
+        (
+            without_predictions,
+            ["recall", "thirds", "shots", "cost-parameters", "cost-seconds", "loss", "validation"],
+            "samples.safetensors cannot be used",
+        ),
+    ],
+)
+def test_a_broken_run_still_opens(
+    browser: Any, make_folder: Callable[..., Path], damage: Callable[[Path], None], charts: list[str], said: str
+) -> None:
+    folder = make_folder()
+    damage(folder)
+    with Opened(browser, write_report(folder / "report.html", [folder]), PHONE, "light") as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+        found = page.eval_on_selector_all(".chart", "all => all.map(chart => chart.id.replace('chart-', ''))")
+        assert found == charts
+        assert blank(page, charts) == []
+        assert said in page.locator(".notice").text_content()
+        assert complaints_of_axe(page) == ""
+
+
+def test_the_keyboard_skips_to_the_results_and_nothing_moves_by_itself(browser: Any, plain_page: Path) -> None:
+    with Opened(browser, plain_page, DESK, "light") as page:
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "content"
+        behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
+        assert page.evaluate(behaviour) == "smooth"
+        page.emulate_media(reduced_motion="reduce")
+        assert page.evaluate(behaviour) == "auto"
+        links = page.eval_on_selector_all(".contents a", "all => all.map(link => link.getAttribute('href'))")
+        assert links[0] == "#results"
+        assert all(page.locator(link).count() == 1 for link in links)

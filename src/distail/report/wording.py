@@ -19,7 +19,7 @@ def summary_sentence(view: ReportView) -> str:
     if not taught:
         return "There are no test figures yet."
     if view.comparison is not None:
-        return _compared(view.comparison, len(taught))
+        return _compared(view.comparison, len(taught), sum(run.role == "student" for run in view.runs))
     against = teaching[0] if len(teaching) == 1 else None
     if len(taught) == 1:
         parts = [_reaches(taught[0], name, against) for name in ("top1", "balanced_accuracy", "tail")]
@@ -40,13 +40,13 @@ def summary_sentence(view: ReportView) -> str:
     return f"{sentence}."
 
 
-def _compared(comparison: ComparisonView, methods: int) -> str:
+def _compared(comparison: ComparisonView, measured: int, asked: int) -> str:
     seeds = len(comparison.seeds)
-    many = f"{methods} method{'s' if methods != 1 else ''}"
-    each = "one seed each" if seeds == 1 else f"{seeds} seeds each"
-    how = "all from one teacher a seed" if comparison.teachers == "shared" else "each with a teacher of its own"
-    against = f"; {comparison.baseline} is what the others are measured against" if comparison.baseline else ""
-    return f"{many}, {each}, {how}{against}."
+    many = f"{measured} of {asked} methods" if measured < asked else f"{asked} method{'s' if asked != 1 else ''}"
+    each = "one seed" if seeds == 1 else f"{seeds} seeds"
+    how = "the same teacher for all" if comparison.teachers == "shared" else "a teacher of its own for each"
+    against = f" The others are measured against {comparison.baseline}." if comparison.baseline else ""
+    return f"{many}, {each}, {how}{' of a seed' if seeds > 1 else ''}.{against}"
 
 
 def noise_note(view: ReportView) -> str | None:

@@ -119,17 +119,20 @@
   const differenceChart = ({ rows }) => (width) => {
     const visible = rows.filter(([run]) => shown[run]);
     const ends = visible.flatMap(([, value, low, high]) => [value, low ?? value, high ?? value, 0]);
-    const reach = Math.max(1, ...ends.map(Math.abs)) * 1.08;
+    const reach = Math.max(0.5, ...ends.map(Math.abs)) * 1.05;
+    const steps = width < 400 ? 2 : 4;
+    const step = [0.25, 0.5, 1, 2, 2.5, 5, 10, 20, 25, 50].find((step) => steps * step >= reach) ?? 50;
+    const edge = step * Math.ceil(reach / step);
     const wide = Math.min(150, Math.max(60, width * 0.3));
     return {
       grid: { left: wide, right: 16, top: 8, bottom: 26 },
       xAxis: axis({
         type: "value",
-        min: -Math.ceil(reach),
-        max: Math.ceil(reach),
-        splitNumber: width < 400 ? 2 : 4,
+        min: -edge,
+        max: edge,
+        interval: step,
         splitLine: { lineStyle: { color: "var(--line)" } },
-        axisLabel: { formatter: (value) => (value ? signed(value) : "0") },
+        axisLabel: { formatter: (value) => (value ? signed(value, value % 1 ? 1 : 0) : "0") },
       }),
       yAxis: axis({
         type: "category",
@@ -217,6 +220,8 @@
     const points = data.cost[what];
     const visible = range(points.length).filter((run) => shown[run] && points[run]);
     const costs = visible.map((run) => points[run][0]);
+    const lows = visible.map((run) => points[run][1] - points[run][2]);
+    const highs = visible.map((run) => points[run][1] + points[run][2]);
     const [name, unit] = what === "seconds" ? seconds(Math.max(0, ...costs)) : ["parameters, millions", 1];
     const wide = costs.length > 1 && Math.max(...costs) > 20 * Math.min(...costs);
     return {
@@ -224,7 +229,7 @@
       xAxis: axis({
         type: wide ? "log" : "value",
         min: wide ? undefined : 0,
-        max: wide ? undefined : (value) => Number((value.max * 1.25).toPrecision(2)),
+        boundaryGap: wide ? undefined : [0, "18%"],
         splitNumber: 4,
         name: wide ? `${name} (logarithmic)` : name,
         nameLocation: "middle",
@@ -233,8 +238,8 @@
       }),
       yAxis: axis({
         type: "value",
-        scale: true,
-        boundaryGap: ["18%", "18%"],
+        min: Math.max(0, Math.floor(Math.min(...lows) - 0.5)),
+        max: Math.min(100, Math.ceil(Math.max(...highs) + 0.5)),
         splitNumber: 4,
         splitLine: { lineStyle: { color: "var(--line)" } },
         axisLabel: { formatter: (value) => `${Number(value.toFixed(1))} %` },
@@ -256,7 +261,7 @@
           data: [[cost / unit, accuracy]],
           ...marks(run, 12),
           label: { show: true, position: "right", formatter: () => data.runs[run].name, color: "var(--ink)", fontSize: 12 },
-          labelLayout: { moveOverlap: "shiftY" },
+          labelLayout: { hideOverlap: true },
           markLine: whiskers(
             deviation ? [upright(accuracy - deviation, accuracy + deviation, cost / unit, 7)] : [],
           ),
