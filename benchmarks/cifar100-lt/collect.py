@@ -1,4 +1,4 @@
-"""Keep what a reader of the results needs: `collect.py runs/cifar100-lt-100-30epochs-*`."""
+"""Keep what a reader of the results needs: `collect.py comparisons/cifar100-lt-100-30epochs/runs/*`."""
 
 import shutil
 import sys
@@ -22,13 +22,13 @@ SYSTEMS = ("bkd", "drkd", "ipwd", "krdistill")
 def main(folders: list[Path]) -> None:
     views, missing = [], []
     for name in (*REPAIRS, *PEERS):
-        found = [folder for folder in folders if folder.name.startswith(f"{PREFIX}{name}-seed")]
+        found = [folder for folder in folders if folder.name.removeprefix(PREFIX).startswith(f"{name}-seed")]
         if not any((folder / "result.json").is_file() for folder in found):
             missing.append(name)
         for folder in found:
             if not (folder / "result.json").is_file():
                 continue
-            kept = HERE / "results" / folder.name
+            kept = HERE / "results" / f"{PREFIX}{folder.name.removeprefix(PREFIX)}"
             kept.mkdir(parents=True, exist_ok=True)
             for file in ("result.json", "metrics.jsonl", "config.yaml"):
                 shutil.copy(folder / file, kept / file)

@@ -93,7 +93,7 @@ def test_a_signal_lets_every_run_write_a_checkpoint(workplace, number, code):
     process.send_signal(number)
     told = process.communicate(timeout=60)[1]
     assert process.returncode == code
-    assert "stopping: 2 runs write a checkpoint" in told
+    assert "stopping, 2 under way: each writes a checkpoint" in told
     assert "the same command resumes" in told
     assert "Traceback" not in told
     for run in ("ce-seed0", "wsld-seed0"):

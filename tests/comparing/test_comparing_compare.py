@@ -158,11 +158,13 @@ def test_the_same_again_trains_nothing_and_gives_the_same(finished):
 
 
 def test_methods_and_seeds_may_be_added_and_the_baseline_changed(finished):
-    more, display = carried_out(methods="ce,kd,drkd", seeds="0,1", baseline="ce")
-    assert display.started_runs == ["drkd-seed0", "drkd-seed1"]
-    assert more.content["methods"] == ["ce", "kd", "drkd"]
+    more, display = carried_out(methods="ce,kd,krdistill", seeds="0,1", baseline="ce")
+    assert display.started_runs == ["krdistill-seed0", "krdistill-seed1"]
+    assert more.content["methods"] == ["ce", "kd", "krdistill"]
+    assert any("reconstruction" in sentence for sentence in more.content["statements"])
+    assert not any("reconstruction" in sentence for sentence in finished.content["statements"])
     assert more.content["figures"]["kd"] == finished.content["figures"]["kd"]
-    assert {one["method"] for one in more.content["differences"]} == {"kd", "drkd"}
+    assert {one["method"] for one in more.content["differences"]} == {"kd", "krdistill"}
 
 
 def test_one_seed_has_no_deviation_and_the_test_images_still_speak(finished):

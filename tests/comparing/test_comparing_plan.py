@@ -171,3 +171,13 @@ def test_two_runs_of_one_folder_are_refused():
 def test_without_kd_the_first_method_is_the_baseline(labels):
     assert plan_of(labels, "0").baseline == "a"
     assert plan_of(labels, "0", baseline="b").baseline == "b"
+
+
+def test_the_benchmarks_own_list_of_methods_is_a_comparison():
+    root = Path(__file__).parents[2]
+    base = Experiment.from_yaml(root / "configs" / "cifar100-lt-100-30epochs.yaml")
+    methods = read_methods(str(root / "benchmarks" / "cifar100-lt" / "methods.yaml"))
+    plan, problems = make_plan(Asked(base, methods, (0,)))
+    assert problems == []
+    assert len(plan.runs) == len(methods) == 12
+    assert len(plan.teachers) == 1

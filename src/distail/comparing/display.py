@@ -37,7 +37,7 @@ class LineDisplay:
 
     def begin(self, runs: int, done: int, parallel: int) -> None:
         kept = f", {done} of them finished already" if done else ""
-        self.message(f"{runs} runs{kept}; up to {parallel} at once")
+        self.message(f"{runs} run{'s' * (runs != 1)}{kept}; at most {parallel} at once")
 
     def started(self, name: str) -> None:
         self.message(f"{name}: started")

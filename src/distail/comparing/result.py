@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from distail.errors import CheckpointError, DistailError
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_figures, image_facts
 from distail.evaluation.comparison import FIGURES, Difference, corrected, figure_of, over_images, over_seeds, summarise
 from distail.evaluation.predictions import load_predictions
+from distail.report.folder import RECONSTRUCTIONS
 
 SCHEMA_VERSION = 1
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
@@ -90,6 +92,8 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool)
         for (label, seed), result in results.items()
         if result["subset_sha256"] != content["subset_sha256"][str(seed)]
     ]
+    asked = json.dumps([dict(method) for method in plan.asked.methods.values()])
+    notes += [note for name, note in RECONSTRUCTIONS.items() if f'"{name}"' in asked][:1]
     return {**content, "statements": [*statements(content), *notes]}
 
 

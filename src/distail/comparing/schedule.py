@@ -75,7 +75,7 @@ class Schedule:
                     engine.stop()
             if request.signal_number is not None and stopping is None:
                 stopping = Interrupted(request.signal_number)
-                display.message(f"stopping: {len(under_way)} runs write a checkpoint; once more to stop at once")
+                display.message(f"stopping, {len(under_way)} under way: each writes a checkpoint; again stops at once")
                 engine.stop()
         if stopping is not None:
             raise stopping

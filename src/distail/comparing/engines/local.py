@@ -27,8 +27,8 @@ class LocalProcesses:
     def __init__(self, wanted: Wanted) -> None:
         gpus = visible_gpus() if wanted.device in ON_A_GPU else []
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        # A device named by its number is one device: runs would crowd it.
-        places = len(gpus) or (cores if wanted.device in ("auto", "cpu") else 1)
+        # Anything but a CPU or counted GPUs is one device, which several runs would crowd.
+        places = len(gpus) or (cores if runs_on_cpu(wanted.device) else 1)
         self.parallel = wanted.parallel or default_parallel(wanted.runs, places)
         self._gpus = gpus
         self._threads = {**thread_settings(cores, self.parallel), **_set_by_user()}
@@ -74,6 +74,13 @@ class LocalProcesses:
             running.process.kill()
             running.process.wait()
         self._running = {}
+
+
+def runs_on_cpu(device: str) -> bool:
+    """Whether `trainer.device` comes down to the CPU, where there is no CUDA device."""
+    import torch
+
+    return device == "cpu" or (device == "auto" and not torch.backends.mps.is_available())
 
 
 def visible_gpus() -> list[str]:
