@@ -99,11 +99,17 @@ def test_no_array_of_classes_by_classes_exists(monkeypatch):
     sizes = []
     true_exp = torch.exp
     monkeypatch.setattr(torch, "exp", lambda tensor: (sizes.append(tensor.numel()), true_exp(tensor))[1])
-    monkeypatch.setattr(prototypes, "LEAST_STEPS", 1)
-    monkeypatch.setattr(prototypes, "WORK", 0.0)
+    monkeypatch.setattr(prototypes, "WORK", 2 * 1000**2 * 2)
     monkeypatch.setattr(prototypes, "ROWS", 64)
     assert balanced_prototypes(1000, 2).shape == (1000, 2)
     assert max(sizes) == 64 * 1000
+
+
+def test_a_hundred_thousand_classes_are_not_waited_for():
+    prototypes = balanced_prototypes(100_000, 64)
+    assert prototypes.shape == (100_000, 64)
+    torch.testing.assert_close(prototypes.norm(dim=1), torch.ones(100_000, dtype=torch.float64))
+    assert prototypes.mean(dim=0).norm() < 0.01
 
 
 @pytest.mark.parametrize(("num_classes", "dim"), [(1, 3), (0, 3), (3, 0), (3, -1)])

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from distail.errors import MethodError
 
 SHARPNESS = 2.0  # t of the Gaussian potential exp(-t * |u - v|^2) (Wang and Isola 2020)
-MOST_STEPS, LEAST_STEPS = 300, 10
+MOST_STEPS = 300
 WORK = 3e11  # multiply-adds that all steps together may cost, about ten seconds on one core
 ROWS = 1024  # rows of the cosine matrix that exist at a time
 
@@ -21,7 +21,8 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
 
     Where ``D >= C - 1``, the simplex equiangular tight frame in closed form, turned by a seeded rotation: all pairwise
     cosines are ``-1 / (C - 1)``. Else they minimise the Gaussian-potential uniformity energy by descent from a seeded
-    start, in blocks of rows. The same for the same (C, D, seed).
+    start, in blocks of rows. A step costs ``C^2 * D``, and all of them about ten seconds: with tens of thousands of
+    classes there are few, and in the end none. The same for the same (C, D, seed).
 
     Args:
         num_classes: at least 2.
@@ -70,7 +71,9 @@ def _simplex(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
 
 def _spread(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
     prototypes_CD = _unit(torch.randn(num_classes, dim, dtype=torch.float64, generator=generator))
-    steps = int(max(LEAST_STEPS, min(MOST_STEPS, WORK / (2 * num_classes**2 * dim))))
+    steps = int(min(MOST_STEPS, WORK / (2 * num_classes**2 * dim)))
+    if steps == 0:
+        return prototypes_CD
     energy, push_CD = _energy_and_push(prototypes_CD, SHARPNESS)
     velocity_CD, rate = torch.zeros_like(prototypes_CD), 1.0
     for _ in range(steps):

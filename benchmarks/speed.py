@@ -1,0 +1,242 @@
+"""How fast distilling is: ratios from one run, against a plain loop and against training the student alone.
+
+    make bench                                   # about 8 minutes on two quiet cores
+    python benchmarks/speed.py --quick           # says whether it runs, not how fast
+
+See speed.md beside this file for what is measured and how to read it.
+"""
+
+from __future__ import annotations
+
+import os
+
+# As the command line does: threads that spin while they wait steal the cores from the loader's workers.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+import reference_loop
+from distail import create_method
+from distail.config import Schedule, Training
+from distail.data.batches import ImageBatches
+from distail.data.images import LabelledImages
+from distail.data.prepare import channel_statistics, prepare_data
+from distail.models import FeatureTap, create_model
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.history import History
+from distail.training.loop import Stage, fit
+from distail.training.machine import Machine, choose_machine
+from distail.training.progress import Silent
+from distail.training.step import frozen
+from distail.training.teacher_cache import TeacherCache
+
+CLASSES, BATCH = 100, 128
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Teacher and student, and what the issue asks of them."""
+
+    teacher: str
+    student: str
+    goal_over_reference: float
+
+    def __str__(self) -> str:
+        return f"{self.teacher} -> {self.student}"
+
+
+PAIRS = (Pair("resnet56", "resnet20", 3.0), Pair("resnet32", "resnet32", 2.1))
+GOAL_OVER_REFERENCE_ON_GPU, GOAL_OVER_ALONE = 10.0, 0.90
+
+
+@dataclass
+class Bench:
+    """One pair on one machine: every way of training is a function that returns images a second."""
+
+    pair: Pair
+    data: LabelledImages
+    machine: Machine
+    method: str
+    epochs: int
+    views: int
+    compile: bool
+
+    def reference(self) -> float:
+        """The plain loop, one epoch."""
+        student, teacher = (self._network(name, plain=True) for name in (self.pair.student, self.pair.teacher))
+        start = time.perf_counter()
+        reference_loop.train(student, teacher, self._loader, self.machine.device)
+        return len(self.data) / (time.perf_counter() - start)
+
+    def alone(self) -> float:
+        """Our own cross-entropy, no teacher."""
+        return self._fit("ce", self.epochs, teacher=False)
+
+    def cached(self) -> float:
+        """Distilling from stored views, their filling included."""
+        return self._fit(self.method, self.epochs, views=self.views)
+
+    def live(self) -> float:
+        """Distilling from a teacher that is asked at every step."""
+        return self._fit(self.method, max(1, self.epochs // 5))
+
+    @property
+    def ways(self) -> dict[str, Callable[[], float]]:
+        return {"reference": self.reference, "alone": self.alone, "cached": self.cached, "live": self.live}
+
+    @cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return channel_statistics(self.data.images)
+
+    @cached_property
+    def _loader(self) -> reference_loop.DataLoader:
+        dataset = reference_loop.PngImages(self.data.images, self.data.labels, *self._statistics)
+        return reference_loop.make_loader(dataset, BATCH)
+
+    def _network(self, name: str, *, plain: bool) -> torch.nn.Module:
+        torch.manual_seed(0)
+        network = create_model(name, num_classes=CLASSES)
+        if plain:
+            return network.to(self.machine.device)
+        layout = torch.channels_last if self.machine.channels_last else torch.contiguous_format
+        return FeatureTap(network, CLASSES).to(self.machine.device, memory_format=layout)
+
+    def _fit(self, method: str, epochs: int, *, views: int = 0, teacher: bool = True) -> float:
+        mean, std = self._statistics
+        batches = ImageBatches(
+            self.data,
+            batch_size=BATCH,
+            mean=mean,
+            std=std,
+            augment=("crop", "flip"),
+            num_classes=CLASSES,
+            seed=0,
+            views=views,
+            device=self.machine.device,
+            channels_last=self.machine.channels_last,
+        )
+        listen = frozen(self._network(self.pair.teacher, plain=False), self.machine) if teacher else None
+        with tempfile.TemporaryDirectory() as folder:
+            cache = None
+            if listen and views:
+                cache = TeacherCache(listen, batches, self.machine, features=False, limit_mb=2048, folder=Path(folder))
+            stage = Stage(
+                name="student",
+                student=self._network(self.pair.student, plain=False),
+                teacher=cache or listen,
+                method=create_method(method, class_counts=[10] * CLASSES).to(self.machine.device),
+                batches=batches,
+                validate=None,
+                training=Training(
+                    epochs=epochs, batch_size=BATCH, learning_rate=0.01, schedule=Schedule(name="constant")
+                ),
+                machine=self.machine,
+                seed=0,
+                compile=self.compile,
+                fill=cache.fill if cache else None,
+            )
+            history = History(Path(folder))
+            fitted = fit(stage, CheckpointFolder(Path(folder) / "checkpoints"), history, Silent(), 10**9)
+            history.close()
+        return len(self.data) * epochs / fitted.seconds
+
+
+def make_data(images: int, real: bool) -> LabelledImages:
+    """CIFAR-100 where it is found and asked for, else smooth noise of its shape (which PNG packs as it does photos)."""
+    if real:
+        train = prepare_data("cifar100").train
+        return train.subset(torch.arange(images) % len(train))
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(images, 3, 8, 8, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")
+    noisy = smooth * 224 + torch.rand(images, 3, 32, 32, generator=generator) * 16
+    return LabelledImages(noisy.to(torch.uint8), torch.arange(images) % CLASSES)
+
+
+def measure(bench: Bench, repeats: int) -> dict[str, list[float]]:
+    """Images a second of every way, once a repeat, one after the other: what disturbs one disturbs its neighbours."""
+    seen: dict[str, list[float]] = {name: [] for name in bench.ways}
+    for repeat in range(repeats + 1):
+        for name, way in bench.ways.items():
+            speed = way()
+            if repeat or repeats == 1:  # the first round warms up: workers start, libraries choose their kernels
+                seen[name].append(speed)
+        if repeats == 1:
+            break
+    return seen
+
+
+def ratio(seen: dict[str, list[float]], above: str, below: str) -> float:
+    """The median over the repeats of one way over another in the same repeat."""
+    return statistics.median(one / other for one, other in zip(seen[above], seen[below], strict=True))
+
+
+def report(pair: Pair, seen: dict[str, list[float]], goal: float) -> str:
+    def spread(name: str) -> str:
+        return f"{statistics.median(seen[name]):,.0f} ({min(seen[name]):,.0f} to {max(seen[name]):,.0f})"
+
+    def judged(value: float, wanted: float) -> str:
+        return f"{value:.2f} (goal {wanted:.2f}: {'met' if value >= wanted else 'missed'})"
+
+    rows = {
+        "reference loop, images/s": spread("reference"),
+        "student alone (ce)": spread("alone"),
+        "distilling, stored views": spread("cached"),
+        "distilling, live teacher": spread("live"),
+        "stored / reference": judged(ratio(seen, "cached", "reference"), goal),
+        "stored / alone": judged(ratio(seen, "cached", "alone"), GOAL_OVER_ALONE),
+        "live / reference": f"{ratio(seen, 'live', 'reference'):.2f}",
+        "live / alone": f"{ratio(seen, 'live', 'alone'):.2f}",
+        "stored / reference, fastest of each": f"{max(seen['cached']) / max(seen['reference']):.2f}",
+        "stored / alone, fastest of each": f"{max(seen['cached']) / max(seen['alone']):.2f}",
+    }
+    return "\n".join([f"\n{pair}", *(f"  {name:<36} {value}" for name, value in rows.items())])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one repeat of a few steps")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--images", type=int, help="an epoch's images (1,024 on a CPU, 49,920 on a GPU)")
+    parser.add_argument("--epochs", type=int, help="of our own training (10)")
+    parser.add_argument("--views", type=int, default=1, help="stored views; a tenth of the epochs")
+    parser.add_argument("--method", default="kd")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--compile", action="store_true", help="torch.compile for our own loops")
+    parser.add_argument("--data", choices=("synthetic", "cifar100"), default="synthetic")
+    parser.add_argument("--json", type=Path, help="where to keep every single measurement")
+    given = parser.parse_args()
+
+    machine = choose_machine(given.device, given.precision, 32)
+    on_gpu = machine.device.type == "cuda"
+    images = given.images or (BATCH if given.quick else 49_920 if on_gpu else 1_024)
+    epochs = given.epochs or (2 if given.quick else 10)
+    repeats = 1 if given.quick else given.repeats
+    data = make_data(images, real=given.data == "cifar100")
+    name = torch.cuda.get_device_name() if on_gpu else f"{torch.get_num_threads()} CPU threads"
+    print(
+        f"{name}, torch {torch.__version__}, {machine.precision}, {given.method}, batch {BATCH}, {images:,} images x "
+        f"{epochs} epochs, {given.views} stored view{'s' * (given.views > 1)}, {repeats} repeats"
+    )
+    results = {}
+    for pair in PAIRS:
+        bench = Bench(pair, data, machine, given.method, epochs, given.views, given.compile)
+        seen = results[str(pair)] = measure(bench, repeats)
+        print(report(pair, seen, GOAL_OVER_REFERENCE_ON_GPU if on_gpu else pair.goal_over_reference), flush=True)
+    if given.json:
+        given.json.write_text(json.dumps({"machine": name, "images_per_second": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
