@@ -96,11 +96,16 @@ def step_of(method: Method, classes: int, batch: int, device: torch.device) -> A
     return step
 
 
-def cost_of(name: str, classes: int, batch: int, device: torch.device, repeats: int) -> Cost:
-    """The shortest of `repeats` steps, and the memory of one."""
+def method_of(name: str, classes: int, device: torch.device) -> Method:
+    """A method for a long tail of so many classes."""
     counts = [max(1, 1_000 // (rank + 1)) for rank in range(classes)]
     method = create_method(name, class_counts=counts, student_dim=WIDTH, teacher_dim=WIDTH, **EXTRA.get(name, {}))
-    step = step_of(method.to(device), classes, batch, device)
+    return method.to(device)
+
+
+def cost_of(method: Method, classes: int, batch: int, device: torch.device, repeats: int) -> Cost:
+    """The shortest of `repeats` steps, and the memory of one."""
+    step = step_of(method, classes, batch, device)
     step()
     with PeakMemory() as memory:
         step()
@@ -109,7 +114,7 @@ def cost_of(name: str, classes: int, batch: int, device: torch.device, repeats: 
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
-    return Cost(name, classes, batch, min(seconds), memory.peak)
+    return Cost(method.name, classes, batch, min(seconds), memory.peak)
 
 
 def slope(costs: list[Cost], what: str) -> float:
