@@ -27,6 +27,7 @@ from distail.preflight import build_method, check, check_classes, needs_teacher,
 from distail.report.comparison import write_report
 from distail.result import Result, Tested, result_figures
 from distail.run_folder import RunFolder
+from distail.training.allocator import keep_freed_memory
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import Fitted, Stage, fit
@@ -155,6 +156,8 @@ class _Run:
         trainer = self.experiment.trainer
         precision = self.stored.trainer.precision if self.stored else trainer.precision
         machine = choose_machine(trainer.device, precision, min(data.train.image_shape[1:]), self.processes)
+        if machine.device.type == "cpu":
+            keep_freed_memory()
         if self.stored is None:
             settled = trainer.model_copy(update={"precision": machine.precision})
             text = self.experiment.model_copy(update={"trainer": settled}).to_yaml()
