@@ -11,12 +11,12 @@ from distail.training.allocator import keep_freed_memory
 if len(sys.argv) > 1 and not keep_freed_memory():
     print(-1)
     sys.exit()
-for _ in range(3):
-    made = [torch.ones(2**24) for _ in range(2)]
+for _ in range(5):
+    made = torch.ones(2**24)
     del made
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    made = [torch.ones(2**24) for _ in range(2)]
+for _ in range(10):
+    made = torch.ones(2**24)
     del made
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -31,5 +31,4 @@ def test_freed_memory_is_kept_for_the_next_tensors():
     kept = faults("keep")
     if kept < 0:
         pytest.skip("not glibc")
-    assert kept < 200
-    assert faults() > 10 * max(kept, 20)
+    assert faults() > 3 * kept + 1000
