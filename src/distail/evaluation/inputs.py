@@ -10,11 +10,11 @@ from torch import Tensor
 from distail.errors import DataError, listed
 from distail.evaluation.groups import checked_counts
 
-_NUMBERS_AT_ONCE = 4_000_000
+_NUMBERS_AT_ONCE = 1_000_000
 
 
 def rows_at_once(logits_NC: Tensor) -> int:
-    """How many rows hold about four million numbers: what is made of so many stays small, whatever N and C are."""
+    """How many rows hold about a million numbers: what is made of so many stays small, whatever N and C are."""
     return max(1, _NUMBERS_AT_ONCE // max(1, logits_NC.shape[1]))
 
 

@@ -115,24 +115,26 @@ def repair_effects(
     >>> right, effects["drkd"].right, effects["drkd"].divergence
     (tensor([False]), tensor([True]), tensor([0.4621], dtype=torch.float64))
     """
+    # Filled in place: small tensors kept between large ones that come and go would leave holes in memory.
+    before_N = torch.empty(len(target_N), dtype=torch.bool)
+    effects = {
+        name: RepairEffect(torch.empty(len(target_N), dtype=torch.float64), torch.empty_like(before_N))
+        for name in repairs
+    }
     at_once = rows_at_once(logits_NC)
-    before: list[Tensor] = []
-    parts: dict[str, list[RepairEffect]] = {name: [] for name in repairs}
-    for rows, target_B in zip(torch.split(logits_NC, at_once), torch.split(target_N, at_once), strict=True):
-        logits_BC = rows.double()
-        before.append(_favours(logits_BC, target_B))
+    for first in range(0, len(target_N), at_once):
+        block = slice(first, first + at_once)
+        logits_BC, target_B = logits_NC[block].double(), target_N[block]
+        before_N[block] = _favours(logits_BC, target_B)
         for name, repair in repairs.items():
             repaired_BC = repair(logits_BC, target_B)
             moved_B = kl_of_log_probabilities(
                 log_probabilities(repaired_BC, repair.temperature), log_probabilities(logits_BC, repair.temperature)
             )
             # A target that stays where it is may come out a rounding error below 0.
-            parts[name].append(RepairEffect(moved_B.clamp_min(0.0), _favours(repaired_BC, target_B)))
-    effects = {
-        name: RepairEffect(torch.cat([p.divergence for p in part]), torch.cat([p.right for p in part]))
-        for name, part in parts.items()
-    }
-    return torch.cat(before), effects
+            effects[name].divergence[block] = moved_B.clamp_min(0.0)
+            effects[name].right[block] = _favours(repaired_BC, target_B)
+    return before_N, effects
 
 
 def _favours(logits_BC: Tensor, target_B: Tensor) -> Tensor:
