@@ -67,9 +67,11 @@ def _groups(found: Mapping[str, Any]) -> Iterator[AuditTable]:
     rows.append(("that is, images", *(_number(part and part["images"], ",") for part in swapped)))
     yield AuditTable(
         "How biased the teacher is",
-        ("Percent", *parts),
+        ("", *parts),
         rows,
-        "Recall and precision are means over classes, the other figures over images, by the class of their label. "
+        "Percent, but for classes and images. Recall and precision are means over classes, the rest is over images, by "
+        "the class of their label. Shares: of the labels, of the first choices, and of the probability that the "
+        "teacher gives. Confidence: the probability of its first choice. "
         f"{NOTHING}: nothing to measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
     )
 
@@ -130,6 +132,8 @@ def _repairs(found: Mapping[str, Any]) -> AuditTable:
         for name, repair in found["repairs"].items()
         if repair["parameters"]
     )
+    names = [name for name, repair in found["repairs"].items() if repair["reconstruction"]]
+    ours = f" A reconstruction, not the authors' own: {', '.join(names)}." if names else ""
     return AuditTable(
         "What each method's repair would do to the targets",
         (
@@ -141,7 +145,7 @@ def _repairs(found: Mapping[str, Any]) -> AuditTable:
         rows,
         "Moves: T^2 times the mean KL(repaired || original) of the targets at temperature T, which is the loss that "
         "the repair charges a student that copies the teacher. Right: percent of images whose target then favours the "
-        f"label. Settings: {settings}.",
+        f"label; swap uses the label itself. Settings: {settings}.{ours}",
     )
 
 
@@ -173,24 +177,25 @@ def _classes(found: Mapping[str, Any], all_classes: bool) -> AuditTable:
     measured = [row for row in classes if row["recall"] is not None]
     shown = classes if all_classes else sorted(measured, key=_worst_first)[:WORST_CLASSES]
     hidden = len(classes) - len(shown)
+    worst = "Every class, the lowest recall first" if not hidden else f"The {len(shown)} classes with the lowest recall"
     return AuditTable(
-        "Every class" if all_classes or not hidden else f"The {len(shown)} classes with the lowest recall",
+        "Every class" if all_classes else worst,
         (
             "Class",
-            "Third",
             "Train",
             "Here",
             "Recall",
             "Prec.",
             "True",
             "Prob.",
-            "Errors go to",
+            "Errors",
+            "go to",
         ),
         [_class_row(row, classes) for row in shown],
         "Train, here: images of the training set and of this audit. Recall, precision, true share of the images and "
-        "the teacher's mean probability in percent. Errors go to: the class that most errors on this class's images "
-        f"name, and how many do.{f' --all-classes shows the other {hidden:,}.' if hidden else ''}",
-        frozenset({0, 1, 8}),
+        "the teacher's mean probability in percent. Errors go to: the class that most of a class's errors name, and "
+        f"how many do.{f' --all-classes shows the other {hidden:,}.' if hidden else ''}",
+        frozenset({0, 8}),
     )
 
 
@@ -202,14 +207,13 @@ def _class_row(row: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]) -> 
     into = row["errors_go_to"]
     return (
         row["name"],
-        row["third"],
         _number(row["training_images"], ","),
         _number(row["images"], ","),
         _number(row["recall"], ".1f"),
         _number(row["precision"], ".1f"),
         _number(row["true_share"], ".2f"),
         _number(row["mean_probability"], ".2f"),
-        NOTHING if into is None else f"{classes[into['class']]['name']} ({into['errors']:,})",
+        *((NOTHING, NOTHING) if into is None else (_number(into["errors"], ","), classes[into["class"]]["name"])),
     )
 
 

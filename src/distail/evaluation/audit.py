@@ -48,9 +48,10 @@ def audit(
         ``confidence_when_wrong``, ``true_share``, ``predicted_share``, ``mean_probability``.
         ``classes``: the same of each class, with ``errors_go_to`` (the class that most of its errors name) and
         ``tail_errors`` (how many errors of tail images name it). ``errors``: as `error_flow`, and ``tail_errors`` by
-        third. ``repairs``: of each method's repair its ``entries``, ``parameters``, ``temperature``, and overall and by
-        group ``kl`` (nats: mean of KL(repaired || original), both tempered), ``loss`` (kl times T^2) and ``right``
-        (images whose target then favours the label); ``before`` holds the ``right`` of the targets as they are.
+        third. ``repairs``: of each method's repair its ``entries``, ``parameters``, ``temperature``, whether it is a
+        ``reconstruction``, and overall and by group ``kl`` (nats: mean of KL(repaired || original), both tempered),
+        ``loss`` (kl times T^2) and ``right`` (images whose target then favours the label); ``before`` holds the
+        ``right`` of the targets as they are.
         ``swapped``: ``images`` and ``share`` of those whose label DR-KD exchanges. ``sample_weights``: the `spread` of
         IPWD's and WSLD's weights and their ``meaning``: a student's, or stand-ins. ``cautions``: sentences.
 
@@ -93,6 +94,7 @@ def audit(
                 "entries": list(repair.entries),
                 "parameters": dict(repair.parameters),
                 "temperature": repair.temperature,
+                "reconstruction": repair.reconstruction,
                 **by_group.describe(_moved(effects[name], repair.temperature)),
             }
             for name, repair in repairs.items()

@@ -80,9 +80,10 @@ def _repairs(audit: Mapping[str, Any]) -> Iterator[str]:
         after = [repair["groups"]["thirds"][group] for group in groups]
         moved = " and ".join(f"{third['loss']:.2f}" for third in after)
         right = " and ".join(f"{third['right']:.1f} %" for third in after)
+        how = f"{' + '.join(repair['entries'])}, temperature {repair['temperature']:g}"
+        ours = "; a reconstruction" if repair["reconstruction"] else ""
         yield (
-            f"The repair of {name} ({' + '.join(repair['entries'])}, temperature {repair['temperature']:g}) moves the "
-            f"targets of {' and '.join(groups)} by {moved} (T^2 x KL), which then favour the label for {right}."
+            f"The repair of {name} ({how}{ours}) moves the targets of {' and '.join(groups)} by {moved} (T^2 x KL), which then favour the label for {right}."
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distail.evaluation.inputs import rows_at_once
+from distail.evaluation.inputs import by_rows
 
 BINS = 15
 
@@ -26,8 +26,12 @@ class ReliabilityBin:
 
 def top_confidence(logits_NC: Tensor) -> Tensor:
     """The softmax probability of each row's largest logit, float64 (N,)."""
-    blocks = (rows.double() for rows in torch.split(logits_NC, rows_at_once(logits_NC)))
-    return torch.cat([torch.exp(rows.amax(1) - rows.logsumexp(1)) for rows in blocks])
+
+    def confidence(rows: Tensor) -> Tensor:
+        rows = rows.double()
+        return torch.exp(rows.amax(1) - rows.logsumexp(1))
+
+    return by_rows(confidence, logits_NC, dtype=torch.float64)
 
 
 def reliability_bins(logits_NC: Tensor, target_N: Tensor, bins: int = BINS) -> tuple[ReliabilityBin, ...]:

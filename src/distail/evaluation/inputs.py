@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,21 @@ _NUMBERS_AT_ONCE = 1_000_000
 def rows_at_once(logits_NC: Tensor) -> int:
     """How many rows hold about a million numbers: what is made of so many stays small, whatever N and C are."""
     return max(1, _NUMBERS_AT_ONCE // max(1, logits_NC.shape[1]))
+
+
+def by_rows(work: Callable[..., Tensor], first_NC: Tensor, *others: Tensor, dtype: torch.dtype) -> Tensor:
+    """One number a row, (N,), of tensors with N rows each, worked on in blocks of rows.
+
+    >>> by_rows(lambda rows, label: rows.sum(1) + label, torch.ones(2, 3), torch.tensor([0, 1]), dtype=torch.float64)
+    tensor([3., 4.], dtype=torch.float64)
+    """
+    # Filled in place: small tensors kept between large ones that come and go would leave holes in memory.
+    found_N = torch.empty(len(first_NC), dtype=dtype)
+    at_once = rows_at_once(first_NC)
+    for first in range(0, len(found_N), at_once):
+        block = slice(first, first + at_once)
+        found_N[block] = work(*(part[block] for part in (first_NC, *others)))
+    return found_N
 
 
 def checked_predictions(
@@ -56,9 +71,7 @@ def _shape_problems(logits: Tensor, target: Tensor) -> list[str]:
 
 
 def _logit_problems(logits_NC: Tensor) -> list[str]:
-    bad_row_N = torch.cat(
-        [~torch.isfinite(rows).all(dim=1) for rows in torch.split(logits_NC, rows_at_once(logits_NC))]
-    )
+    bad_row_N = by_rows(lambda rows: ~torch.isfinite(rows).all(dim=1), logits_NC, dtype=torch.bool)
     if not bad_row_N.any():
         return []
     return [

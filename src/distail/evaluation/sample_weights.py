@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distail.evaluation.by_group import ByGroup
-from distail.evaluation.inputs import rows_at_once
+from distail.evaluation.inputs import by_rows
 from distail.functional.class_weights import class_log_share
 from distail.functional.sample_weights import clip_and_normalize, loss_ratio, propensity_ratio
 
@@ -58,12 +58,12 @@ def stand_in_weights(teacher_NC: Tensor, target_N: Tensor, class_counts: tuple[i
 
 def propensity_weights(kd_NC: Tensor, cls_NC: Tensor, target_N: Tensor) -> Tensor:
     """IPWD's weights of two heads, before the clip: (N, C) twice and (N,) to (N,) float64, in blocks of rows."""
-    return _by_rows(propensity_ratio, kd_NC, cls_NC, target_N)
+    return _in_double(propensity_ratio, kd_NC, cls_NC, target_N)
 
 
 def loss_ratio_weights(student_NC: Tensor, teacher_NC: Tensor, target_N: Tensor) -> Tensor:
     """WSLD's weights: (N, C) twice and (N,) to (N,) float64, in blocks of rows."""
-    return _by_rows(loss_ratio, student_NC, teacher_NC, target_N)
+    return _in_double(loss_ratio, student_NC, teacher_NC, target_N)
 
 
 def sample_weight_spreads(
@@ -114,9 +114,13 @@ def spread(weights_N: Tensor, max_weight: float | None, overall_mean: float) -> 
     }
 
 
-def _by_rows(
+def _in_double(
     weigh: Callable[[Tensor, Tensor, Tensor], Tensor], first_NC: Tensor, second_NC: Tensor, target_N: Tensor
 ) -> Tensor:
-    at_once = rows_at_once(first_NC)
-    parts = zip(*(torch.split(part, at_once) for part in (first_NC, second_NC, target_N)), strict=True)
-    return torch.cat([weigh(first.double(), second.double(), target) for first, second, target in parts])
+    return by_rows(
+        lambda first, second, target: weigh(first.double(), second.double(), target),
+        first_NC,
+        second_NC,
+        target_N,
+        dtype=torch.float64,
+    )

@@ -22,12 +22,16 @@ from distail.objective.presets import list_methods
 
 @dataclass(frozen=True)
 class Repair:
-    """The target slot of a method: its entries, their parameters, and the temperature of the targets."""
+    """The target slot of a method: its entries, their parameters, the temperature of the targets.
+
+    `reconstruction`: whether the method is our reading of a paper whose equations are not public.
+    """
 
     entries: tuple[str, ...]
     parameters: Mapping[str, Any]
     temperature: float
     modules: tuple[nn.Module, ...]
+    reconstruction: bool = False
 
     def __call__(self, logits_BC: Tensor, target_B: Tensor) -> Tensor:
         """Teacher logits (B, C) and labels (B,) to repaired logits (B, C), as at the end of training."""
@@ -79,8 +83,8 @@ def repair_of(
     >>> repair_of({"name": "kd"}, [30, 5]) is None
     True
     """
-    preset = list_methods()[method["name"]].composition if "name" in method else {}
-    asked = {**DEFAULTS, **preset, **method}
+    preset = list_methods()[method["name"]] if "name" in method else None
+    asked = {**DEFAULTS, **(preset.composition if preset else {}), **method}
     entries = parse(asked)["targets"]
     if not entries:
         return None
@@ -92,7 +96,11 @@ def repair_of(
         for key, default in entry.defaults.items()
     }
     return Repair(
-        tuple(entry.name for entry in entries), parameters, own, tuple(entry.build(setup, asked) for entry in entries)
+        tuple(entry.name for entry in entries),
+        parameters,
+        own,
+        tuple(entry.build(setup, asked) for entry in entries),
+        preset is not None and preset.reconstruction,
     )
 
 
@@ -115,7 +123,7 @@ def repair_effects(
     >>> right, effects["drkd"].right, effects["drkd"].divergence
     (tensor([False]), tensor([True]), tensor([0.4621], dtype=torch.float64))
     """
-    # Filled in place: small tensors kept between large ones that come and go would leave holes in memory.
+    # Filled in place, as in `by_rows`.
     before_N = torch.empty(len(target_N), dtype=torch.bool)
     effects = {
         name: RepairEffect(torch.empty(len(target_N), dtype=torch.float64), torch.empty_like(before_N))
