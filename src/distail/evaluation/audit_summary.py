@@ -83,7 +83,8 @@ def _repairs(audit: Mapping[str, Any]) -> Iterator[str]:
         how = f"{' + '.join(repair['entries'])}, temperature {repair['temperature']:g}"
         ours = "; a reconstruction" if repair["reconstruction"] else ""
         yield (
-            f"The repair of {name} ({how}{ours}) moves the targets of {' and '.join(groups)} by {moved} (T^2 x KL), which then favour the label for {right}."
+            f"The repair of {name} ({how}{ours}) moves the targets of {' and '.join(groups)} by {moved} "
+            f"(T^2 x KL), which then favour the label for {right}."
         )
 
 
