@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -75,7 +76,8 @@ def stage(method="kd", *, teacher=True, validate=None, machine=CPU, **training):
 
 
 def train(stage, folder, every=4, reporter=None):
-    return fit(stage, CheckpointFolder(folder / "checkpoints"), History(folder), reporter or Silent(), every)
+    with closing(History(folder)) as history:
+        return fit(stage, CheckpointFolder(folder / "checkpoints"), history, reporter or Silent(), every)
 
 
 class StopAfter(Silent):
@@ -226,6 +228,31 @@ def test_a_signal_before_training_has_begun_acts_at_once_and_writes_nothing(tmp_
         train(replace(stage(), prepare=prepare), tmp_path)
     assert not caught.value.saved
     assert CheckpointFolder(tmp_path / "checkpoints").steps() == []
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_signal_to_all_processes_of_a_job_is_a_stop_and_no_failure(tmp_path, steps):
+    """It ends the processes that decode images, too: what is heard of first is that they are gone."""
+    whole, stopped = stage(), stage()
+    train(whole, tmp_path / "whole")
+
+    class Ended:
+        steps_per_epoch, num_images = stopped.batches.steps_per_epoch, stopped.batches.num_images
+
+        def epoch(self, epoch, first_step=0):
+            batches = stopped.batches.epoch(epoch, first_step)
+            for _ in range(steps):
+                yield next(batches)
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise TrainingError("a process that decodes images has ended")
+
+    with pytest.raises(Interrupted) as caught:
+        train(replace(stopped, batches=Ended()), tmp_path / "parts")
+    assert (caught.value.signal_number, caught.value.saved) == (signal.SIGTERM, steps > 0)
+    assert CheckpointFolder(tmp_path / "parts" / "checkpoints").steps() == [3][:steps]
+    last = stage()
+    train(last, tmp_path / "parts")
+    assert_equal_weights(weights(whole), weights(last))
 
 
 def test_a_second_signal_acts_at_once(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from distail.config import Training
 from distail.data.batches import Batch, ImageBatches
 from distail.data.ranks import training_share, training_slice
 from distail.data.seeding import stream_key
+from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
 from distail.objective.method import Method, Terms
 from distail.training.checkpoint import CheckpointFolder
@@ -103,7 +104,7 @@ class _Trainer:
         self.parameters = parameters
         self.optimizer = build_optimizer(parameters, stage.training)
         self.state = TrainingState()
-        self.changed = True  # since the newest checkpoint
+        self.changed = False  # since the newest checkpoint
         self.finite = FiniteWatch(self.device)
         self.clock = time.perf_counter()
 
@@ -127,7 +128,7 @@ class _Trainer:
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
             stage.method.begin_epoch(epoch, stage.training.epochs)
-            for batch in stage.batches.epoch(epoch, first_step):
+            for batch in self._batches(epoch, first_step, request):
                 self._train_on(batch)
                 if self.state.step % steps == 0:
                     self._end_epoch(request)
@@ -137,6 +138,16 @@ class _Trainer:
                 if signal_number:
                     raise Interrupted(signal_number, saved=True)
         self._checkpoint()
+
+    def _batches(self, epoch: int, first_step: int, request: StopRequest) -> Iterator[Batch]:
+        try:
+            yield from self.stage.batches.epoch(epoch, first_step)
+        except TrainingError:
+            # A signal to all processes of a job ends those that decode images while this one waits for them.
+            if request.signal_number is None or self.processes.size > 1:
+                raise
+            self._checkpoint()
+            raise Interrupted(request.signal_number, saved=self.state.step > 0) from None
 
     def _resume(self) -> None:
         stage = self.stage
@@ -150,7 +161,6 @@ class _Trainer:
             self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
         if stage.method.needs.memory:
             stage.method.load_memory_state(memory)
-        self.changed = False
 
     def _share_step(self) -> None:
         stage = self.stage
