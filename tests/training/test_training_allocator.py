@@ -11,7 +11,7 @@ from distail.training.allocator import keep_freed_memory
 if len(sys.argv) > 1 and not keep_freed_memory():
     print(-1)
     sys.exit()
-for _ in range(5):
+for _ in range(25):
     made = torch.ones(2**24)
     del made
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -31,4 +31,4 @@ def test_freed_memory_is_kept_for_the_next_tensors():
     kept = faults("keep")
     if kept < 0:
         pytest.skip("not glibc")
-    assert faults() > 3 * kept + 1000
+    assert kept < 10_000 < faults()
