@@ -101,13 +101,17 @@ def test_a_signal_lets_every_run_write_a_checkpoint(workplace, number, code):
     assert {run["state"] for run in content(workplace)["runs"]} == {"missing"}
 
 
-def test_a_failed_run_is_exit_code_1_and_bad_input_2_before_any_work(workplace):
+def test_bad_input_is_exit_code_2_before_any_work(workplace):
     bad = compare(workplace, "--methods", "bdk,kd: {name: kd, temperature: -1}", "--seeds", "0", "data.name=digit")
     assert bad.returncode == 2
     assert bad.stdout == ""
     for said in ("Did you mean 'bkd'", "temperature", "Did you mean 'digits'", "3 problems in the comparison quick"):
         assert said in bad.stderr
     assert not (workplace / "comparisons").exists()
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_exit_code_1(workplace):
     failed = compare(workplace, "--methods", "ce", "--seeds", "0", "training.learning_rate=1e30", "training.epochs=3")
     assert failed.returncode == 1
     assert "1 of 1 runs failed: runs/ce-seed0" in failed.stderr
@@ -115,12 +119,14 @@ def test_a_failed_run_is_exit_code_1_and_bad_input_2_before_any_work(workplace):
     assert "Traceback" not in failed.stderr
 
 
-def test_data_that_are_not_there_end_it_at_once_and_only_once_told(workplace):
-    done = compare(workplace, "--methods", "ce,a: ce", "--seeds", "0", "data.name=cifar10", "data.root=nowhere")
+def test_data_that_are_not_there_end_it_at_once(workplace):
+    arguments = ("--methods", "ce,a: ce", "--seeds", "0", "--parallel", "1")
+    done = compare(workplace, *arguments, "data.name=cifar10", "data.root=nowhere")
     assert done.returncode == 2
     assert "nowhere" in done.stderr
     assert "Traceback" not in done.stderr
-    assert {run["state"] for run in content(workplace)["runs"]} >= {"missing"}
+    assert "a-seed0: started" not in done.stderr
+    assert [run["state"] for run in content(workplace)["runs"]] == ["failed", "missing"]
 
 
 def test_ray_gives_what_local_processes_give(workplace):
