@@ -101,10 +101,12 @@ def run(
     from distail.config import Experiment
     from distail.pipeline import run as run_experiment
     from distail.show import print_run
+    from distail.training.processes import leave
 
     result = run_experiment(Experiment.from_yaml(config, overrides or []))
     if is_main_process():
         print_run(result.folder, _console())
+    leave()
 
 
 @app.command()

@@ -127,6 +127,9 @@ ALONE = Processes()
 def joined(device: str, minutes: float) -> Iterator[Processes]:
     """Within the block the launched processes can talk to each other.
 
+    The group of all of them (`PartialState`, which another program may have set up before) outlives the block: a second
+    one could meet what the first left in the launcher's store.
+
     Args:
         device: `auto`, or what `torch.device` takes: GPUs talk by NCCL, CPUs by gloo.
         minutes: how long one process may keep the others waiting before it counts as lost.
@@ -136,7 +139,6 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
     """
     from accelerate import PartialState
 
-    found = distributed.is_available() and distributed.is_initialized()
     silence = timedelta(minutes=minutes)
     try:
         state = PartialState(cpu=runs_on_cpu(device), timeout=silence)
@@ -155,9 +157,12 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         ) from error
     # Only after success: while an error is under way the others may have gone, and this would wait for them.
     distributed.destroy_process_group(control)
-    if not found:
+
+
+def leave() -> None:
+    """Say goodbye to the other processes, at the end of a program that succeeded; nothing for a process alone."""
+    if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
-        state._reset_state()
 
 
 def runs_on_cpu(device: str) -> bool:
