@@ -150,7 +150,7 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
     except RuntimeError as error:
         if isinstance(error, TrainingError) or not _tells_of_a_lost_process(error):
             raise
-        detail = str(error).strip().splitlines()[0]
+        detail = str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". ")[0]
         raise TrainingError(
             f"another process of this run has died, or was silent for {minutes:g} minutes; what it said last tells "
             f"why. The same command resumes from the newest checkpoint ({detail})"

@@ -46,8 +46,10 @@ class StopRequest:
             self._acts_at_once = before
 
     def note(self, signal_number: int) -> None:
-        """Take up a signal; a second one acts at once."""
-        again, self.signal_number = self.signal_number is not None, signal_number
+        """Take up a signal; a second one acts at once, or not at all."""
+        again = self.signal_number is not None
+        if not (again and self._patient):
+            self.signal_number = signal_number
         if (again and not self._patient) or self._acts_at_once:
             raise Interrupted(signal_number)
 
