@@ -18,17 +18,18 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 import reference_loop
 from distail import create_method
 from distail.config import Schedule, Training
-from distail.data.batches import ImageBatches
+from distail.data.batches import Batch, ImageBatches
 from distail.data.images import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
@@ -71,6 +72,7 @@ class Bench:
     epochs: int
     views: int
     compile: bool
+    watched: bool = False
 
     def reference(self) -> float:
         """The plain loop, one epoch."""
@@ -136,7 +138,7 @@ class Bench:
                 student=self._network(self.pair.student, plain=False),
                 teacher=cache or listen,
                 method=create_method(method, class_counts=[10] * CLASSES).to(self.machine.device),
-                batches=batches,
+                batches=cast(ImageBatches, Unwaiting(batches)) if self.watched else batches,
                 validate=None,
                 training=Training(
                     epochs=epochs, batch_size=BATCH, learning_rate=0.01, schedule=Schedule(name="constant")
@@ -150,6 +152,41 @@ class Bench:
             fitted = fit(stage, CheckpointFolder(Path(folder) / "checkpoints"), history, Silent(), 10**9)
             history.close()
         return len(self.data) * epochs / fitted.seconds
+
+
+class Unwaiting:
+    """Batches between whose first and last step nothing may make the host wait for the GPU: torch raises if it does."""
+
+    def __init__(self, batches: ImageBatches) -> None:
+        self._batches = batches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        try:
+            for step, batch in enumerate(self._batches.epoch(epoch, first_step), first_step + 1):
+                torch.cuda.set_sync_debug_mode("error" if step < self._batches.steps_per_epoch else "default")
+                yield batch
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def profile(bench: Bench) -> None:
+    """Where the steps of our ways spend their time; on a GPU, that no step of an epoch waits."""
+    on_gpu = bench.machine.device.type == "cuda"
+    sort_by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    for name in ("alone", "cached", "live"):
+        bench.ways[name]()
+        with torch.profiler.profile() as profiler:
+            bench.ways[name]()
+        print(f"\n{bench.pair}, {name}")
+        print(profiler.key_averages().table(sort_by=sort_by, row_limit=20, max_name_column_width=45))
+        if on_gpu:
+            bench.watched = True
+            bench.ways[name]()
+            bench.watched = False
+            print(f"{name}: no step of an epoch made the host wait")
 
 
 def make_data(images: int, real: bool) -> LabelledImages:
@@ -216,6 +253,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--compile", action="store_true", help="torch.compile for our own loops")
     parser.add_argument("--data", choices=("synthetic", "cifar100"), default="synthetic")
+    parser.add_argument("--profile", action="store_true", help="where a step's time goes; on a GPU, that none waits")
     parser.add_argument("--json", type=Path, help="where to keep every single measurement")
     given = parser.parse_args()
 
@@ -236,9 +274,12 @@ def main() -> None:
     results = {}
     for pair in PAIRS:
         bench = Bench(pair, data, machine, given.method, epochs, given.views, given.compile)
+        if given.profile:
+            profile(bench)
+            continue
         seen = results[str(pair)] = measure(bench, repeats)
         print(report(pair, seen, GOAL_OVER_REFERENCE_ON_GPU if on_gpu else pair.goal_over_reference), flush=True)
-    if given.json:
+    if given.json and results:
         given.json.write_text(json.dumps({"machine": name, "images_per_second": results}, indent=2) + "\n")
 
 
