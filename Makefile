@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: help setup demo test test-slow lint docs bench clean
+.PHONY: help setup demo test test-slow fuzz lint docs bench clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,6 +34,12 @@ test: setup  ## what CI runs
 
 test-slow: setup  ## what takes longer than CI has
 	$(BIN)/python -m pytest -m slow
+
+FUZZ_SECONDS ?= 60
+fuzz: setup  ## every reader of a user's file fed with garbage, FUZZ_SECONDS each
+	$(PIP) atheris
+	set -e; for target in $$($(BIN)/python tests/fuzz/fuzz_forever.py); do echo "== $$target"; \
+		$(BIN)/python tests/fuzz/fuzz_forever.py $$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096; done
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .

@@ -120,7 +120,7 @@ def test_runs_resumes_evaluates_and_reports_without_a_single_unpickled_class(tre
         teacher: {{model: same, training: {{epochs: 1}}}}
         student: resnet8
         method: krdistill
-        training: {{epochs: 2, batch_size: 4, learning_rate: 0.01}}
+        training: {{epochs: 1, batch_size: 8, learning_rate: 0.01}}
         trainer: {{device: cpu, precision: fp32, checkpoint_every_steps: 1}}
         """)
     )
