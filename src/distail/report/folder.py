@@ -15,7 +15,7 @@ from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.samples import Samples, load_samples
 from distail.evaluation.teacher_bias import teacher_bias
-from distail.report.reading import complete_figures, mapping, number, usable_counts, whole
+from distail.report.reading import clean_figures, mapping, number, usable_counts, whole
 from distail.report.views import ReportView, Role, RunView
 
 RECONSTRUCTIONS = {
@@ -65,7 +65,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
             predicted=predictions.predicted.get(stage, ()),
             error_flow=predictions.error_flow.get(stage),
             tail_errors=predictions.tail_errors.get(stage, ()),
-            best_on_validation=best if complete_figures(best.get("test"), len(counts)) else None,
+            best_on_validation=_best(best, len(counts)),
         )
 
     runs = [view("teacher"), view("student")]
@@ -121,10 +121,15 @@ def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list
     figures = mapping(result.get(stage)).get("test")
     if figures is None:
         return None
-    if not classes or not complete_figures(figures, classes):
+    clean = clean_figures(figures, classes) if classes else None
+    if clean is None:
         problems.append(f"result.json holds no complete test figures of the {stage}.")
-        return None
-    return dict(figures)
+    return clean
+
+
+def _best(best: Mapping[str, Any], classes: int) -> Mapping[str, Any] | None:
+    figures = clean_figures(best.get("test"), classes) if classes else None
+    return None if figures is None else {"epoch": whole(best.get("epoch")), "test": figures}
 
 
 def _history(folder: Path, problems: list[str]) -> list[Mapping[str, Any]]:

@@ -6,6 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distail.evaluation.groups import SHOTS, THIRDS
+
+_LARGEST = 2**53  # the largest whole number that JavaScript and float64 hold exactly
+
 
 def mapping(value: Any) -> Mapping[str, Any]:
     """The mapping, or an empty one."""
@@ -32,8 +36,12 @@ def number(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, or None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """A whole number that a page can count with, or None.
+
+    >>> whole(3), whole(3.0), whole(10**400)
+    (3, None, None)
+    """
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST else None
 
 
 def text(value: Any) -> str | None:
@@ -54,18 +62,21 @@ def usable_counts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(whole(count) is not None and count >= 1 for count in value)
 
 
-def complete_figures(figures: Any, classes: int) -> bool:
-    """Whether these are figures of `evaluate_predictions` for that many classes."""
-    if not isinstance(figures, Mapping):
-        return False
-    groups = mapping(figures.get("groups"))
-    return (
-        all(number(figures.get(name)) is not None for name in ("top1", "balanced_accuracy"))
-        and isinstance(figures.get("per_class_recall"), Sequence)
-        and len(figures["per_class_recall"]) == classes
-        and {"many", "medium", "few"} <= mapping(groups.get("shots")).keys()
-        and {"head", "medium", "tail"} <= mapping(groups.get("thirds")).keys()
-    )
+def clean_figures(figures: Any, classes: int) -> dict[str, Any] | None:
+    """Figures of `evaluate_predictions` for that many classes, numbers or None throughout; None where they are not."""
+    found = mapping(figures)
+    recalls = items(found.get("per_class_recall"))
+    if number(found.get("top1")) is None or number(found.get("balanced_accuracy")) is None or len(recalls) != classes:
+        return None
+    groups = mapping(found.get("groups"))
+    return {
+        **{name: number(found.get(name)) for name in ("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece")},
+        "per_class_recall": [number(recall) for recall in recalls],
+        "groups": {
+            grouping: {name: number(mapping(groups.get(grouping)).get(name)) for name in names}
+            for grouping, names in (("shots", SHOTS), ("thirds", THIRDS))
+        },
+    }
 
 
 def _finite(value: float) -> bool:

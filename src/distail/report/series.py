@@ -9,6 +9,7 @@ from typing import Any
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
 from distail.report.differences import difference_data
 from distail.report.flow import flow_data
+from distail.report.reading import number, whole
 from distail.report.views import ReportView, RunView, Spread, figure, recall_by_class
 
 POINTS_UP_TO = 4000
@@ -110,9 +111,9 @@ def curves(runs: Sequence[RunView], value: Callable[[Mapping[str, Any]], Any]) -
     """[epoch, value] of every run, epochs counted from 1; rows without a finite value are left out."""
     return [
         [
-            [row["epoch"] + 1, float(found)]
+            [epoch + 1, found]
             for row in run.history
-            if _is_number(row.get("epoch")) and _is_number(found := value(row))
+            if (epoch := whole(row.get("epoch"))) is not None and (found := number(value(row))) is not None
         ]
         for run in runs
     ]
@@ -150,7 +151,3 @@ def _rounded(data: Any) -> Any:
     if isinstance(data, list):
         return [_rounded(value) for value in data]
     return round(data, 4) if isinstance(data, float) else data
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -62,10 +62,12 @@
   const groupChart = (grouping) => (width) => {
     const { names, sizes, values, deviations } = data.groups[grouping];
     const visible = range(values.length).filter((run) => shown[run] && values[run]);
+    const right = deviations.flat().some((deviation) => deviation !== null) ? 88 : 46;
+    const upTo = (run, i) => Math.min(100, values[run][i] + (deviations[run][i] ?? 0));
     const spread = (run, i) => (deviations[run][i] === null ? "" : ` ± ${number(deviations[run][i])}`);
     const classes = (i) => (sizes[i] === 1 ? "1 class" : `${sizes[i] || "no"} classes`);
     return {
-      grid: { left: 74, right: 46, top: 6, bottom: 24 },
+      grid: { left: 74, right, top: 6, bottom: 24 },
       xAxis: percentAxis({ axisLabel: { formatter: "{value} %" } }),
       yAxis: axis({
         type: "category",
@@ -90,7 +92,7 @@
         barGap: "12%",
         data: values[run].map((value, i) => ({
           value: value ?? 0,
-          label: { distance: 5 + ((deviations[run][i] ?? 0) / 100) * (width - 120) },
+          label: { distance: 5 + ((upTo(run, i) - value) / 100) * (width - 74 - right) },
         })),
         itemStyle: data.runs[run].filled
           ? { color: colour(run), borderRadius: [0, 3, 3, 0] }
@@ -102,14 +104,14 @@
           fontSize: 12,
           formatter: ({ dataIndex: i }) => {
             if (values[run][i] === null) return sizes[i] ? "no test image" : "no such class";
-            const name = width > 480 && values[run][i] < 70 ? `  ${data.runs[run].name}` : "";
+            const name = width > 480 && upTo(run, i) < 70 ? `  ${data.runs[run].name}` : "";
             return number(values[run][i]) + spread(run, i) + name;
           },
         },
         markLine: whiskers(
           range(names.length)
             .filter((i) => values[run][i] !== null && deviations[run][i] !== null)
-            .map((i) => whisker(Math.max(0, values[run][i] - deviations[run][i]), values[run][i] + deviations[run][i], i, 7)),
+            .map((i) => whisker(Math.max(0, values[run][i] - deviations[run][i]), upTo(run, i), i, 7)),
         ),
       })),
     };
