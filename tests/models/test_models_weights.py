@@ -251,3 +251,10 @@ def test_half_precision_weights_fill_a_full_precision_model(tmp_path):
     load_weights(other, tmp_path / "a.safetensors")
     assert other.classifier.weight.dtype == torch.float32
     torch.testing.assert_close(other.classifier.weight, model.classifier.weight, atol=1e-3, rtol=1e-2)
+
+
+def test_a_torch_file_has_no_metadata(tmp_path):
+    torch.save(resnet8().state_dict(), tmp_path / "teacher.pt")
+    assert read_metadata(tmp_path / "teacher.pt") == {}
+    with pytest.raises(CheckpointError, match=r"does not exist"):
+        read_metadata(tmp_path / "missing.pt")

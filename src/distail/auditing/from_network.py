@@ -26,7 +26,6 @@ from distail.training.machine import Machine, choose_machine
 from distail.training.predict import Classifier, predict
 
 Say = Callable[[str], None]
-SAFETENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Stored:
     @property
     def metadata(self) -> dict[str, str]:
         """What the file says of its network; nothing where it was not written by distail."""
-        return read_metadata(self.weights) if self.weights.suffix == SAFETENSORS else {}
+        return read_metadata(self.weights)
 
 
 def audited_run(run: RunFolder, experiment: Experiment, split: str | None, say: Say) -> Audited:
@@ -91,8 +90,7 @@ class _Audit:
     def network(self, stored: Stored) -> FeatureTap:
         with seeded(self.experiment.seed, "audit"):
             tap = build_network(stored.model.model_copy(update={"weights": None}), stored.classifier, self.data)
-        if stored.weights.suffix == SAFETENSORS:
-            check_classes(stored.weights, self.data.class_names)
+        check_classes(stored.weights, self.data.class_names)
         load_weights(tap.model, stored.weights, what=stored.name)
         return tap.to(self.machine.device)
 

@@ -82,7 +82,7 @@ def _weights(
     experiment = None
     if not target.is_file():
         problems.add(f"there is no such file (current directory {Path.cwd()}).")
-    elif target.suffix == ".safetensors":
+    else:
         problems.attempt(lambda: read_metadata(target))
     if config is not None:
         experiment = problems.attempt(lambda: Experiment.from_yaml(config, overrides))

@@ -14,6 +14,7 @@ from distail.files import write_tensors
 from distail.models.recognise import recognise
 
 _WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
+_TORCH_SUFFIXES = (".pt", ".pth")
 _LISTED = 8
 
 
@@ -54,10 +55,12 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a safetensors file; `CheckpointError` when it is missing or not one."""
+    """The metadata of a weights file; `.pt` and `.pth` have none. `CheckpointError` when it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     _check_file(Path(path), "weights")
+    if Path(path).suffix in _TORCH_SUFFIXES:
+        return {}
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
@@ -73,7 +76,7 @@ def _check_file(path: Path, what: str) -> None:
 
 def _read(path: Path, what: str) -> dict[str, Tensor]:
     _check_file(path, what)
-    if path.suffix in (".pt", ".pth"):
+    if path.suffix in _TORCH_SUFFIXES:
         return _read_torch(path, what)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
