@@ -7,6 +7,9 @@ import logging
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +302,39 @@ def test_crops_of_large_images_move_by_an_eighth(tmp_path: Path) -> None:
     black = (batch.images == -torch.tensor(held.mean)[:, None, None] / torch.tensor(held.std)[:, None, None]).all(1)
     borders = [int(row.all(side).sum()) for row in black for side in (0, 1)]
     assert 5 < max(borders) <= 28
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
+    for number in range(20):
+        photograph(tmp_path / "ab"[number % 2] / f"{number:04}.jpg", 40, 40, number)
+    for number in range(20, 800):
+        folder = tmp_path / "ab"[number % 2]
+        (folder / f"{number:04}.jpg").hardlink_to(folder / f"{number % 20:04}.jpg")
+    script = """
+        import resource, sys
+        import torch
+        from distail.data.sources import load_source
+        from distail.data.stream import ImageStream
+
+        def most(whose):
+            return resource.getrusage(whose).ru_maxrss / 1024
+
+        data = load_source("folder", sys.argv[1], image_size=224, stream="always", workers=1, progress=False).train
+        before = most(resource.RUSAGE_SELF)
+        stream = ImageStream(data, 32)
+        images = sum(len(batch) for batch in stream.batches(torch.arange(len(data)).split(32)))
+        stream.close()
+        print(images, before, most(resource.RUSAGE_SELF), most(resource.RUSAGE_CHILDREN))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    images, before, parent, worker = map(float, done.stdout.split())
+    assert images == 640
+    # Decoded all of them take 161 MB; the bound is two batches ahead and the one at hand, of 5 MB each.
+    assert parent - before < 40
+    assert worker - before < 40
 
 
 @pytest.mark.parametrize(
