@@ -175,15 +175,15 @@ def main() -> None:
 
     device = torch.device(given.device)
     limit, repeats = (2**20, 3) if given.quick else (MOST_LOGITS, given.repeats)
-    sizes = [(classes, batch) for classes in CLASSES for batch in BATCHES if classes * batch <= limit]
     costs = []
     for name in given.methods.split(","):
-        for classes, batch in sizes:
-            costs.append(cost_of(name, classes, batch, device, repeats))
-            cost = costs[-1]
-            print(
-                f"{name:>10} C {classes:>7,} B {batch:>5,}: {cost.seconds * 1e3:9.2f} ms {cost.bytes / 2**20:9.2f} MiB"
-            )
+        for classes in (classes for classes in CLASSES if classes * BATCHES[0] <= limit):
+            method = method_of(name, classes, device)
+            for batch in (batch for batch in BATCHES if classes * batch <= limit):
+                cost = cost_of(method, classes, batch, device, repeats)
+                costs.append(cost)
+                told = f"{cost.seconds * 1e3:9.2f} ms {cost.bytes / 2**20:9.2f} MiB"
+                print(f"{name:>10} C {classes:>7,} B {batch:>5,}: {told}", flush=True)
     given.output.mkdir(parents=True, exist_ok=True)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     text = table(costs, where)
