@@ -87,7 +87,7 @@ def recall_data(
         "cuts": [len(groups["head"]), len(groups["head"]) + len(groups["medium"])],
         "window": window,
         "points": len(order) * measured <= POINTS_UP_TO,
-        "ticks": {"wide": rank_ticks(len(order), 9), "narrow": rank_ticks(len(order), 5)},
+        "ticks": {"wide": rank_ticks(len(order), 12 if len(order) <= 12 else 9), "narrow": rank_ticks(len(order), 5)},
         "recalls": recalls,
         "means": [None if values is None else moving_mean(values, window) for values in recalls],
     }
