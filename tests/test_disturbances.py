@@ -10,7 +10,6 @@ import subprocess
 import pytest
 
 import distail
-from distail import pipeline
 from distail.cli import main
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Silent
@@ -205,11 +204,11 @@ def test_a_signal_while_something_is_told(tmp_path, whole, kind, wanted, count, 
 @pytest.mark.parametrize(
     ("station", "number", "code"),
     [
-        ("prepare_data", signal.SIGINT, 130),
-        ("prepare_data", signal.SIGHUP, 129),
-        ("evaluation_batches", signal.SIGTERM, 143),
-        ("result_figures", signal.SIGTERM, 143),
-        ("write_report", signal.SIGTERM, 143),
+        ("distail.images.prepare_data", signal.SIGINT, 130),
+        ("distail.images.prepare_data", signal.SIGHUP, 129),
+        ("distail.pipeline.evaluation_batches", signal.SIGTERM, 143),
+        ("distail.pipeline.result_figures", signal.SIGTERM, 143),
+        ("distail.pipeline.write_report", signal.SIGTERM, 143),
     ],
     ids=["data", "data, terminal closed", "class means", "evaluation", "report"],
 )
@@ -221,7 +220,7 @@ def test_a_signal_within_a_station_that_has_no_steps(
         raise AssertionError("the station went on")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, station, disturbed)
+        patch.setattr(station, disturbed)
         assert main(["run", config]) == code
     said = capsys.readouterr().err
     assert f"distail: stopped by {signal.Signals(number).name}; the same command" in said
