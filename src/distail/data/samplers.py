@@ -63,7 +63,7 @@ def epoch_views(order_N: Tensor, views: int, seed: int, epoch: int) -> Tensor:
     once; where a sampler draws a sample several times in an epoch, the further draws show the views that follow.
 
     >>> [epoch_views(torch.tensor([5, 5]), 3, seed=0, epoch=epoch).tolist() for epoch in range(3)]
-    [[1, 2], [2, 0], [0, 1]]
+    [[2, 0], [0, 1], [1, 2]]
     """
     samples_N = order_N.cpu().numpy()
     first_N = (random_bits(stream_key("first-view", seed), samples_N) % np.uint64(views)).astype(np.int64)
