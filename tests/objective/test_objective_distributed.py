@@ -74,6 +74,21 @@ def test_parts_of_a_batch_give_what_the_whole_gives(case, sizes):
     torch.testing.assert_close(sum(gradients for _, gradients in results), gradient)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_that_every_process_has_whole_gives_what_it_gives_one(case):
+    """Batches too small to share go to all: sums over processes then count each sample as often as there are any."""
+    batch = made_batch(0, batch_size=3)
+    expected = make_call(batch)(make_method(case, batch.counts)).per_sample
+    methods, calls = [make_method(case, batch.counts) for _ in range(2)], [make_call(batch) for _ in range(2)]
+
+    def work(rank, reduce):
+        methods[rank].reduce = reduce
+        return calls[rank](methods[rank]).per_sample.detach()
+
+    for per_sample in Group.run(2, work):
+        torch.testing.assert_close(per_sample, expected.detach())
+
+
 def test_without_reduce_the_parts_would_differ():
     """So that the test above can fail."""
     batch = made_batch(0, batch_size=8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-from distail.errors import TrainingError
+from distail.errors import ConfigError, TrainingError
 
 Value = TypeVar("Value")
 
@@ -135,20 +136,24 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         minutes: how long one process may keep the others waiting before it counts as lost.
 
     Raises:
+        ConfigError: this machine has more processes than GPUs.
         TrainingError: the others could not be reached (any more).
     """
     from accelerate import PartialState
 
+    _check_devices(device)
     silence = timedelta(minutes=minutes)
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     try:
         state = PartialState(cpu=runs_on_cpu(device), timeout=silence)
-        if state.num_processes == 1:
+        launched = state.num_processes > 1
+        if not launched:
             yield ALONE
             return
         control = distributed.new_group(backend="gloo", timeout=silence)
         yield Processes(state.process_index, state.num_processes, state.local_process_index, control)
     except RuntimeError as error:
-        if isinstance(error, TrainingError) or not _tells_of_a_lost_process(error):
+        if not launched or isinstance(error, TrainingError) or not tells_of_a_lost_process(error):
             raise
         detail = str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". ")[0]
         raise TrainingError(
@@ -171,6 +176,15 @@ def runs_on_cpu(device: str) -> bool:
     return device == "cpu" or (device == "auto" and not accelerated)
 
 
+def _check_devices(device: str) -> None:
+    here, devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if not runs_on_cpu(device) and 0 < devices < here:
+        raise ConfigError(
+            f"{here} processes were started on a machine with {devices} GPU{'s' if devices > 1 else ''}; each needs "
+            f"one of its own: --nproc-per-node {devices}, or trainer.device=cpu"
+        )
+
+
 def _attempt(work: Callable[[], Value]) -> tuple[tuple[Value] | None, Exception | None]:
     try:
         return (work(),), None
@@ -186,5 +200,6 @@ def _sendable(error: Exception) -> Exception:
     return error
 
 
-def _tells_of_a_lost_process(error: RuntimeError) -> bool:
+def tells_of_a_lost_process(error: RuntimeError) -> bool:
+    """Whether an error says that another process cannot be reached, in torch's words, gloo's or NCCL's."""
     return isinstance(error, distributed.DistError) or _OF_A_LOST_PROCESS.search(str(error)) is not None

@@ -1,0 +1,117 @@
+"""A process alone, and what is known without a launcher; `test_training_launched.py` has two that share a run."""
+
+import pickle
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from distail.errors import ConfigError, TrainingError
+from distail.training import processes
+from distail.training.machine import Machine, choose_machine
+from distail.training.processes import ALONE, Processes, joined, tells_of_a_lost_process
+from distail.training.replicas import settle_batch_statistics
+from distail.training.stopping import stop_requests
+
+
+def failing():
+    raise ConfigError("no")
+
+
+@pytest.mark.parametrize("share", [ALONE.together, ALONE.from_main, ALONE.one_a_machine_first])
+def test_a_process_alone_just_does_the_work(share):
+    assert share(lambda: 3) == 3
+    with pytest.raises(ConfigError, match="no"):
+        share(failing)
+
+
+def test_a_process_alone_agrees_with_itself():
+    value = torch.tensor([1.0, 2.0])
+    assert ALONE.lowest([3, -1]) == [3, -1]
+    assert ALONE.sum(value) is value
+    ALONE.average([value])
+    ALONE.take_from_main([value])
+    assert value.tolist() == [1.0, 2.0]
+
+
+def test_without_a_launcher_one_is_alone():
+    with joined("cpu", 1) as found:
+        assert found is ALONE
+
+
+def test_an_error_of_ones_own_is_not_taken_for_a_lost_process():
+    with pytest.raises(RuntimeError, match=r"^Connection closed by peer$"), joined("cpu", 1):
+        raise RuntimeError("Connection closed by peer")
+
+
+@pytest.mark.parametrize(
+    ("said", "lost"),
+    [
+        ("[/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:39146: Connection reset by peer", True),
+        ("[..gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 10000ms for recv operation", True),
+        ("NCCL communicator was aborted on rank 1.", True),
+        ("CUDA out of memory. Tried to allocate 2 GiB", False),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_what_tells_of_a_lost_process(said, lost):
+    assert tells_of_a_lost_process(RuntimeError(said)) is lost
+
+
+def test_an_error_that_cannot_be_sent_is_sent_in_words():
+    class Local(Exception):
+        pass
+
+    sent = processes._sendable(Local("of this function"))
+    assert isinstance(pickle.loads(pickle.dumps(sent)), TrainingError)
+    assert str(sent) == "Local: of this function"
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match=r"4 processes were started on a machine with 2 GPUs.*--nproc-per-node 2"):
+        processes._check_devices("auto")
+    processes._check_devices("cpu")
+
+
+def test_one_device_for_several_processes_is_refused():
+    with pytest.raises(ConfigError, match=r"'cpu:0' is one device, and there are 2 processes"):
+        choose_machine("cpu:0", "fp32", 8, Processes(0, 2))
+
+
+def test_a_machine_is_one_process_of_those_that_share_the_run():
+    machine = Machine(torch.device("cpu"), "fp32", Processes(1, 3))
+    assert (machine.rank, machine.world_size, machine.is_main) == (1, 3, False)
+    assert Machine(torch.device("cpu"), "fp32").is_main
+
+
+def test_only_running_statistics_are_averaged():
+    class Halves(Processes):
+        def sum(self, value):
+            return value + 1
+
+    network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.BatchNorm1d(3, track_running_stats=False))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    settle_batch_statistics(network, Halves(0, 2))
+    changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"1.running_mean"}  # (0 + 1) / 2; the variance (1 + 1) / 2 is what it was
+    assert network[1].running_mean.tolist() == [0.5] * 3
+
+
+def test_signals_to_several_processes_act_at_no_time_and_the_first_counts():
+    with stop_requests(patient=True) as request:
+        with request.at_once():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+        assert request.signal_number == signal.SIGINT
+
+
+def test_print_once_prints_and_loads_no_torch_without_a_launcher():
+    code = "import sys; from distail.launch import print_once; print_once('said'); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "said\n")
