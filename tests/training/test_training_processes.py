@@ -9,10 +9,15 @@ import pytest
 import torch
 from torch import nn
 
+from distail.config import Experiment
+from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, TrainingError
+from distail.pipeline import _Run
+from distail.run_folder import RunFolder
 from distail.training import processes
 from distail.training.machine import Machine, choose_machine
 from distail.training.processes import ALONE, Processes, joined, tells_of_a_lost_process
+from distail.training.progress import Silent
 from distail.training.replicas import settle_batch_statistics
 from distail.training.stopping import stop_requests
 
@@ -101,6 +106,32 @@ def test_only_running_statistics_are_averaged():
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"1.running_mean"}  # (0 + 1) / 2; the variance (1 + 1) / 2 is what it was
     assert network[1].running_mean.tolist() == [0.5] * 3
+
+
+def test_synchronised_batch_norm_keeps_names_and_features(tmp_path):
+    """What needs two GPUs to train is built here."""
+    data, two = prepare_data("digits"), Processes(0, 2)
+
+    def built(sync):
+        asked = Experiment.from_mapping(
+            {
+                "name": "sync",
+                "data": "digits",
+                "student": "resnet8",
+                "method": "ce",
+                "trainer": {"sync_batch_norm": sync},
+            }
+        )
+        run = _Run(asked, None, RunFolder(tmp_path), Silent(), two)
+        return run.network("student", asked.student.model, "linear", data, Machine(torch.device("cpu"), "fp32", two))
+
+    plain, synchronised = built(False), built(True)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules()) == 9
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in plain.modules())
+    synchronised.load_state_dict(plain.state_dict())
+    images = torch.randn(3, 1, 8, 8)
+    for one, other in zip(*(vars(tap.eval()(images)).values() for tap in (plain, synchronised)), strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_signals_to_several_processes_act_at_no_time_and_the_first_counts():
