@@ -65,14 +65,14 @@ def poisoned(where):
 
 def without_data(rank):
     """Images that one process alone cannot read."""
-    prepare = pipeline.prepare_data
+    prepare = pipeline.images_of
 
     def prepared(*arguments, **options):
         if rank == RANK:
             raise DataError("these images cannot be read here")
         return prepare(*arguments, **options)
 
-    return mock.patch.object(pipeline, "prepare_data", prepared)
+    return mock.patch.object(pipeline, "images_of", prepared)
 
 
 def outcome_of(job):

@@ -280,7 +280,7 @@ def test_what_two_processes_began_one_finishes_and_the_reverse(there, outcomes):
     [
         ("bad_key", "1 problem in bad-key.yaml"),
         ("bad_method", "in bad-method:"),
-        ("bad_data", "'no-such-folder'"),
+        ("bad_data", "no-such-folder"),
         ("sync_batch_norm", "trainer.sync_batch_norm: torch offers it on GPUs only"),
     ],
 )
