@@ -347,3 +347,47 @@ def test_a_launched_run_survives_a_signal_and_the_death_of_a_worker(there):
     whole = alone({**config, "output": "never-stopped"})
     # 480 steps of rounding.
     assert_learnt_the_same(whole.folder, "launched", rtol=0.05, atol=0.02)
+
+
+SLOW_TO_READ = """
+import time
+from distail.training.processes import joined
+
+with joined("cpu", 0.1) as processes:
+    rank = processes.one_a_machine_first(lambda: time.sleep(10 if processes.is_main else 0) or processes.rank)
+    processes.together(lambda: print(f"process {rank} has its images", flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_reading_the_images_may_take_longer_than_a_process_may_be_silent(there):
+    (there / "slow_to_read.py").write_text(SLOW_TO_READ)
+    done = subprocess.run(
+        [*TORCHRUN, "slow_to_read.py"], env=launched_environment(there), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("has its images") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_a_worker_that_hangs_ends_the_run(there):
+    trainer = {"device": "cpu", "precision": "fp32", "checkpoint_every_steps": 5, "process_timeout_minutes": 0.1}
+    config = experiment("hanging", method="kd", training={"epochs": 200}, trainer=trainer)
+    (there / "hanging.yaml").write_text(json.dumps(config))
+    run = Launched("hanging.yaml")
+    run.wait_for_step("hanging", 20)
+    os.kill(run.workers()[1], signal.SIGSTOP)
+    said = run.ended(90)  # the launcher waits 30 seconds for the one that hangs
+    assert "another process of this run has died, or was silent for 0.1 minutes" in said
+
+
+@pytest.mark.slow
+def test_compiled_processes_learn_what_compiled_ones_learn(there):
+    trainer = {"device": "cpu", "precision": "fp32", "compile": True}
+    changes = {"method": "kd", "teacher": {"model": "networks:Plain", "training": {"epochs": 1}}, "trainer": trainer}
+    (there / "compiled.yaml").write_text(json.dumps(experiment("two-compiled", **changes)))
+    run = Launched("compiled.yaml")
+    run.process.communicate(timeout=400)
+    alone(experiment("one-compiled", **changes))
+    assert_learnt_the_same("one-compiled", "two-compiled")

@@ -31,31 +31,31 @@ class Processes:
         rank, size: which of how many.
         local_rank: which on this machine.
         control: the group for what hosts tell each other; never waits for a GPU.
+        patient: the same, for work that may take one process much longer than the others.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     control: distributed.ProcessGroup | None = None
+    patient: distributed.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def together(self, work: Callable[[], Value], longest: timedelta | None = None) -> Value:
+    def together(self, work: Callable[[], Value], *, patient: bool = False) -> Value:
         """What `work` gives here; where it fails in any process, all of them raise the error of the first.
 
         Args:
-            longest: how long others may take, where that is longer than the time after which a process counts as lost.
+            patient: one may keep the others waiting for longer than the time after which it counts as lost.
         """
         if self.size == 1:
             return work()
         value, error = _attempt(work)
         errors: list[Exception | None] = [None] * self.size
-        if longest is not None:
-            distributed.monitored_barrier(self.control, timeout=longest)
-        distributed.all_gather_object(errors, error, group=self.control)
+        distributed.all_gather_object(errors, error, group=self.patient if patient else self.control)
         for first in errors:
             if first is not None:
                 raise first
@@ -79,11 +79,11 @@ class Processes:
         if self.size == 1:
             return work()
         if self.local_rank == 0:
-            value = self.together(work, LONGEST_PREPARATION)
-            self.together(lambda: None, LONGEST_PREPARATION)
+            value = self.together(work, patient=True)
+            self.together(lambda: None, patient=True)
             return value
-        self.together(lambda: None, LONGEST_PREPARATION)
-        return self.together(work, LONGEST_PREPARATION)
+        self.together(lambda: None, patient=True)
+        return self.together(work, patient=True)
 
     def lowest(self, numbers: Sequence[int]) -> list[int]:
         """Of each number the lowest that any process has."""
@@ -150,8 +150,8 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         if not launched:
             yield ALONE
             return
-        control = distributed.new_group(backend="gloo", timeout=silence)
-        yield Processes(state.process_index, state.num_processes, state.local_process_index, control)
+        control, patient = (distributed.new_group(backend="gloo", timeout=t) for t in (silence, LONGEST_PREPARATION))
+        yield Processes(state.process_index, state.num_processes, state.local_process_index, control, patient)
     except RuntimeError as error:
         if not launched or isinstance(error, TrainingError) or not tells_of_a_lost_process(error):
             raise
@@ -161,7 +161,8 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
             f"why. The same command resumes from the newest checkpoint ({detail})"
         ) from error
     # Only after success: while an error is under way the others may have gone, and this would wait for them.
-    distributed.destroy_process_group(control)
+    for group in (control, patient):
+        distributed.destroy_process_group(group)
 
 
 def leave() -> None:
