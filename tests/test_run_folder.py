@@ -88,7 +88,7 @@ def test_a_read_only_folder_of_a_finished_run_prints_its_figures(finished, tmp_p
     finished.report.unlink()
     for path in (finished.path, *finished.path.rglob("*")):
         path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH | (stat.S_IXUSR | stat.S_IXOTH) * path.is_dir())
-    for path in (tmp_path, *tmp_path.parents[:2]):
+    for path in (tmp_path, *tmp_path.parents[:3]):
         path.chmod(path.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     (tmp_path / "c.yaml").write_text(json.dumps(experiment(finished.path)))
     (tmp_path / "c.yaml").chmod(0o644)

@@ -71,7 +71,13 @@ def dump_plain_yaml(value: Any) -> str:
     >>> dump_plain_yaml({"name": "1e-3", "rate": 0.5})
     "name: '1e-3'\\nrate: 0.5\\n"
     """
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
+    text = _dumped(value, readable=True)
+    # PyYAML folds text at Unicode's own line breaks, and reads spaces back.
+    return _dumped(value, readable=False) if any(end in text for end in "\x85\u2028\u2029") else text
+
+
+def _dumped(value: Any, *, readable: bool) -> str:
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=140)
     return text
 
 

@@ -146,7 +146,7 @@ def test_processes_end_with_their_parent_however_it_ends() -> None:
     children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
     assert len(children) == 2
     # A signal from the terminal, which goes to the whole group, is for the parent alone to answer.
-    assert all(os.getpgid(child.pid) != os.getpgid(parent.pid) for child in children)
+    assert wait_for(lambda: all(os.getpgid(child.pid) != os.getpgid(parent.pid) for child in children))
     parent.kill()
     parent.wait()
     assert wait_for(lambda: not any(alive(child) for child in children), seconds=3)

@@ -179,3 +179,8 @@ def test_a_file_without_end_and_one_from_windows(tmp_path: Path) -> None:
         read_yaml("/dev/zero")
     (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbfname: x\r\nseed: 1\r\n")
     assert read_yaml(tmp_path / "x.yaml") == {"name": "x", "seed": 1}
+
+
+@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029 ", "ä"])
+def test_text_with_unicodes_own_line_breaks_comes_back(text):
+    assert load_plain_yaml(dump_plain_yaml({text: text})) == {text: text}

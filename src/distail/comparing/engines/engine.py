@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -59,3 +60,8 @@ def thread_settings(cores: int, parallel: int) -> dict[str, str]:
     {'OMP_NUM_THREADS': '3', 'OMP_WAIT_POLICY': 'PASSIVE'}
     """
     return {"OMP_NUM_THREADS": str(max(1, cores // parallel)), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def set_by_user() -> dict[str, str]:
+    """The settings of threads that stand in the environment already, which win over ours."""
+    return {name: os.environ[name] for name in thread_settings(1, 1) if name in os.environ}

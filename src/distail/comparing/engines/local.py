@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from distail.comparing.engines.engine import Order, Wanted, default_parallel, thread_settings
+from distail.comparing.engines.engine import Order, Wanted, default_parallel, set_by_user, thread_settings
 
 ON_A_GPU = ("auto", "cuda")
 
@@ -31,7 +31,7 @@ class LocalProcesses:
         places = len(gpus) or (cores if runs_on_cpu(wanted.device) else 1)
         self.parallel = wanted.parallel or default_parallel(wanted.runs, places)
         self._gpus = gpus
-        self._threads = {**thread_settings(cores, self.parallel), **_set_by_user()}
+        self._threads = {**thread_settings(cores, self.parallel), **set_by_user()}
         self._running: dict[str, _Running] = {}
 
     def start(self, order: Order) -> None:
@@ -90,10 +90,6 @@ def visible_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
-
-
-def _set_by_user() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY") if name in os.environ}
 
 
 def _cause(code: int) -> str | None:

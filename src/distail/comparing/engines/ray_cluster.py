@@ -6,7 +6,7 @@ import os
 from importlib import import_module
 from typing import Any
 
-from distail.comparing.engines.engine import Order, Wanted, default_parallel, thread_settings
+from distail.comparing.engines.engine import Order, Wanted, default_parallel, set_by_user, thread_settings
 from distail.errors import ConfigError
 
 ON_A_GPU = ("auto", "cuda")
@@ -33,7 +33,7 @@ class RayCluster:
         self.parallel = wanted.parallel or default_parallel(wanted.runs, gpus if on_gpu else cores)
         largest = int(max(node.get("CPU", 1) for node in nodes))
         share = max(1, min(cores // self.parallel, largest))
-        environment = {**thread_settings(share, 1), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+        environment = {**thread_settings(share, 1), **set_by_user(), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
         options: dict[str, Any] = {
             "num_cpus": min(share, cores / self.parallel),
             "num_gpus": min(1.0, gpus / self.parallel) if on_gpu else 0,
