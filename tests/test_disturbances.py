@@ -206,7 +206,7 @@ def test_a_signal_while_something_is_told(tmp_path, whole, kind, wanted, count, 
     [
         ("distail.images.prepare_data", signal.SIGINT, 130),
         ("distail.images.prepare_data", signal.SIGHUP, 129),
-        ("distail.pipeline.evaluation_batches", signal.SIGTERM, 143),
+        ("distail.stage.in_order", signal.SIGTERM, 143),
         ("distail.pipeline.result_figures", signal.SIGTERM, 143),
         ("distail.pipeline.write_report", signal.SIGTERM, 143),
     ],

@@ -12,9 +12,7 @@ from torch import nn
 
 from distail import files
 from distail.config import Experiment, Model, Training
-from distail.data.batches import ImageBatches, evaluation_batches
 from distail.data.prepare import PreparedData
-from distail.data.seeding import stream_key
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.samples import change_order, sample_images, save_samples
@@ -27,17 +25,16 @@ from distail.preflight import build_method, check, check_classes, needs_teacher,
 from distail.report.comparison import write_report
 from distail.result import Result, Tested, result_figures
 from distail.run_folder import RunFolder
+from distail.stage import build_stage
 from distail.training.allocator import keep_freed_memory
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
-from distail.training.loop import Fitted, Stage, fit
+from distail.training.loop import Fitted, fit
 from distail.training.machine import Machine, choose_machine
-from distail.training.predict import evaluation_batch_size, predict
+from distail.training.predict import predict
 from distail.training.processes import Processes, joined
 from distail.training.progress import Reporter, Silent, default_reporter
-from distail.training.step import frozen
 from distail.training.stopping import stop_requests
-from distail.training.teacher_cache import TeacherCache
 from distail.training.trackers import Tracker, build_trackers
 
 
@@ -228,72 +225,8 @@ class _Run:
         machine: Machine,
         history: History,
     ) -> Fitted:
-        options, seed = self.experiment.data, int(stream_key(stage, self.experiment.seed)) >> 1
-        stored_views = self.experiment.teacher.views if teacher and self.experiment.teacher else 0
-        batches = ImageBatches(
-            data.train,
-            batch_size=training.batch_size,
-            mean=data.mean,
-            std=data.std,
-            augment=options.augment,
-            sampler=options.sampler,
-            num_classes=len(data.class_names),
-            seed=seed,
-            views=stored_views,
-            device=machine.device,
-            channels_last=machine.channels_last,
-            rank=machine.rank,
-            world_size=machine.world_size,
-        )
-
-        def validate(tap: FeatureTap) -> dict[str, Any]:
-            assert data.validation is not None
-            logits = predict(tap, data.validation, data.mean, data.std, machine)
-            return evaluate_predictions(logits, data.validation.labels, data.class_counts)
-
-        listen = frozen(teacher, machine) if teacher else None
-
-        def prepare() -> None:
-            assert listen is not None
-            batches = evaluation_batches(
-                data.train,
-                batch_size=evaluation_batch_size(data.train.image_shape),
-                mean=data.mean,
-                std=data.std,
-                device=machine.device,
-                channels_last=machine.channels_last,
-                rank=machine.rank,
-                world_size=machine.world_size,
-            )
-            method.prepare((listen(batch), batch.labels) for batch in batches if len(batch.labels))
-
-        cache = None
-        if listen and stored_views:
-            cache = TeacherCache(
-                listen,
-                batches,
-                machine,
-                features=method.needs.teacher_features,
-                limit_mb=self.experiment.trainer.cache_limit_mb,
-                folder=self.folder.path,
-            )
-
         return fit(
-            Stage(
-                name=stage,
-                student=network,
-                teacher=cache or listen,
-                method=method.to(machine.device),
-                batches=batches,
-                validate=validate if data.validation else None,
-                training=training,
-                machine=machine,
-                seed=seed,
-                compile=self.experiment.trainer.compile,
-                data_sha256=data.subset_sha256,
-                prepare=prepare if method.needs.class_means else None,
-                fill=cache.fill if cache else None,
-            ),
+            build_stage(self.experiment, stage, network, teacher, method, training, data, machine, self.folder.path),
             CheckpointFolder(self.folder.checkpoints(stage), self.reporter.message),
             history,
             self.reporter,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from distail.data.batches import evaluation_batches
+from distail.data.batches import Batch, evaluation_batches
 from distail.data.images import Images
 from distail.models.outputs import Outputs
 from distail.training.machine import Machine
@@ -32,7 +32,19 @@ class Classifier(Protocol):
 def predict(network: Classifier, data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Tensor:
     """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole."""
     logits_NC = torch.zeros(len(data), network.num_classes, device=machine.device)
-    batches = evaluation_batches(
+    was_training = network.training
+    network.eval()
+    with torch.inference_mode(), machine.autocast():
+        for batch in in_order(data, mean, std, machine):
+            if len(batch.index):
+                logits_NC[batch.index] = network(batch.images).logits.float()
+    network.train(was_training)
+    return machine.sum_over_processes(logits_NC).cpu()
+
+
+def in_order(data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Iterator[Batch]:
+    """The whole data set without augmentation, on the machine's device, in this process's shares."""
+    return evaluation_batches(
         data,
         batch_size=evaluation_batch_size(data.image_shape),
         mean=mean,
@@ -42,14 +54,6 @@ def predict(network: Classifier, data: Images, mean: Sequence[float], std: Seque
         rank=machine.rank,
         world_size=machine.world_size,
     )
-    was_training = network.training
-    network.eval()
-    with torch.inference_mode(), machine.autocast():
-        for batch in batches:
-            if len(batch.index):
-                logits_NC[batch.index] = network(batch.images).logits.float()
-    network.train(was_training)
-    return machine.sum_over_processes(logits_NC).cpu()
 
 
 def evaluation_batch_size(image_shape: tuple[int, int, int]) -> int:
