@@ -211,3 +211,8 @@ def test_an_unfinished_run_says_what_is_missing(folder: Path, tmp_path: Path) ->
     (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
     with pytest.raises(ConfigError, match=r"neither teacher.safetensors nor student.safetensors"):
         audited(tmp_path)
+
+
+def test_a_configuration_alone_is_told_where_it_belongs(tmp_path):
+    with pytest.raises(ConfigError, match=r"a configuration, which comes second.*audit teacher.safetensors"):
+        audited(tmp_path / "mine.yaml")

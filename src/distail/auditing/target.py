@@ -43,6 +43,12 @@ def audited(
     problems = Problems()
     if split is not None and split not in SPLITS:
         problems.add(f"--split {split} is not a split. {did_you_mean(split, SPLITS)}")
+    if target.suffix in (".yaml", ".yml"):
+        problems.add(
+            f"{str(target)!r} is a configuration, which comes second. Name the weights first, as in "
+            f"`distail audit teacher.safetensors {target}`, or the folder of a run of it."
+        )
+        problems.stop("no audit")
     kind: Callable[..., Audited]
     if target.is_dir():
         kind = _run
