@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 
 import pytest
@@ -10,6 +11,12 @@ from hypothesis import HealthCheck, settings
 # Before torch is imported. Tests are small computations: threads that wait for one another cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every run that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# What a launcher starts, in several processes.
+collect_ignore = ["training/launched_worker.py"]
 
 # A busy machine is not a fault of the code.
 settings.register_profile("distail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
