@@ -16,18 +16,7 @@ import distail
 from distail import files, pipeline
 from distail.errors import CheckpointError, ConfigError
 from distail.run_folder import RunFolder
-from distail.training.progress import Silent
-
-
-class Recorder(Silent):
-    def __init__(self):
-        self.messages, self.started = [], []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def start(self, stage, epochs, steps_per_epoch, done_steps):
-        self.started.append((stage, done_steps))
+from whole_runs import Recorder
 
 
 def experiment(folder, **changes):

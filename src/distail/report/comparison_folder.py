@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from distail.errors import ConfigError
+from distail.evaluation.comparison import Difference
 from distail.report.folder import run_view_from_folder
 from distail.report.gallery import joined_samples
 from distail.report.pooled import pooled_run, spread_of
 from distail.report.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.table import FIGURE_TITLES
-from distail.report.views import ComparisonView, Difference, ReportView, RunView, Spread, figure
+from distail.report.views import ComparisonView, ReportView, RunView, Spread, figure
 
 COMPARISON = "comparison.json"
 FINISHED = "finished"

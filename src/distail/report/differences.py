@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from distail.evaluation.comparison import Difference
 from distail.report.table import FIGURE_TITLES
-from distail.report.views import Difference, ReportView
+from distail.report.views import ReportView
 
 DRAWN = ("balanced_accuracy", "groups.thirds.tail")
 LOWER_IS_BETTER = frozenset({"ece"})

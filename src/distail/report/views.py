@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from distail.evaluation.calibration import ReliabilityBin
+from distail.evaluation.comparison import Difference
 from distail.evaluation.samples import Samples
 
 Role = Literal["teacher", "student"]
@@ -46,20 +47,6 @@ class RunView:
     """The ``flow`` of `distail.evaluation.error_flow.error_flow`."""
     tail_errors: Sequence[float] = ()
     """(C,) how many wrong predictions of tail images name each class; means over seeds."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One figure of one method minus the baseline's."""
-
-    method: str
-    figure: str
-    difference: float
-    interval: tuple[float, float] | None
-    p: float | None
-    p_corrected: float | None
-    over: str
-    inside_noise: bool
 
 
 @dataclass(frozen=True)
