@@ -43,14 +43,22 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file of plain values, up to 256 KiB."""
+    """The mapping in a YAML file, read as `read_plain_file` does."""
+    raw = read_plain_file(path)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{str(path)!r} must hold a mapping of keys to values, not {type(raw).__name__}")
+    return raw
+
+
+def read_plain_file(path: str | Path) -> Any:
+    """What stands in a YAML file of plain values, up to 256 KiB."""
     path = Path(path)
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_BYTES + 1)
         if len(content) > _LARGEST_BYTES:
-            raise ConfigError(f"{str(path)!r} is larger than 256 KiB: it is no experiment")
-        raw = load_plain_yaml(content.decode("utf-8-sig"))
+            raise ConfigError(f"{str(path)!r} is larger than 256 KiB: no one wrote it by hand")
+        return load_plain_yaml(content.decode("utf-8-sig"))
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = (
@@ -65,9 +73,6 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{str(path)!r} is not a text file in UTF-8") from None
     except NotPlain as error:
         raise ConfigError(f"{str(path)!r} is not valid YAML: {error}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{str(path)!r} must hold a mapping of keys to values, not {type(raw).__name__}")
-    return raw
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

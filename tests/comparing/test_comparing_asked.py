@@ -40,8 +40,23 @@ def test_methods_may_stand_in_a_file(tmp_path):
     path.write_text("- [")
     with pytest.raises(ConfigError, match="not valid YAML"):
         read_methods(str(path))
-    with pytest.raises(ConfigError, match="No such file"):
-        read_methods(str(tmp_path / "other.yaml"))
+    with pytest.raises(ConfigError, match=r"--methods: no configuration file .*Did you mean 'methods\.yaml'"):
+        read_methods(str(tmp_path / "method.yaml"))
+
+
+def test_a_file_of_methods_is_not_trusted(tmp_path):
+    path = tmp_path / "methods.yaml"
+    path.write_text("- a: {name: kd, temperature: 2, temperature: 4}\n")
+    with pytest.raises(ConfigError, match="'temperature' is given twice"):
+        read_methods(str(path))
+    lines = ["- &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"- &a{depth} [{', '.join([f'*a{depth - 1}'] * 9)}]" for depth in range(1, 12)]
+    path.write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="more than 10,000 values"):
+        read_methods(str(path))
+    path.write_text("- ce\n" * 100_000)
+    with pytest.raises(ConfigError, match="larger than 256 KiB"):
+        read_methods(str(path))
 
 
 @pytest.mark.parametrize(
@@ -57,6 +72,8 @@ def test_methods_may_stand_in_a_file(tmp_path):
         ("../up: kd", "is no label"),
         ("kd: [1]", "is no method"),
         ("kd: {", "cannot be read as a YAML list"),
+        ("own: {name: kd, name: bkd}", "'name' is given twice"),
+        ("own: !!python/name:os.system", "cannot be read as a YAML list"),
     ],
 )
 def test_methods_that_mean_nothing(text, said):
@@ -78,7 +95,7 @@ def test_seeds_that_are_none(text):
 
 
 def test_a_grid_reads_any_yaml_value():
-    read = read_grid(["method.targets=[swap],[swap, reweigh]", "training.learning_rate=0.1,1.0e-2"])
+    read = read_grid(["method.targets=[swap],[swap, reweigh]", "training.learning_rate=0.1,1e-2"])
     assert read == {"method.targets": [["swap"], ["swap", "reweigh"]], "training.learning_rate": [0.1, 0.01]}
 
 

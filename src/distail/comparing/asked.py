@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from distail.config_reading import read_plain_file
 from distail.errors import ConfigError, listed
+from distail.plain_yaml import NotPlain, load_plain_yaml
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 HOW_METHODS = (
@@ -119,19 +119,17 @@ def _labelled(entry: Any) -> tuple[str, dict[str, Any]] | None:
 
 def _flow_list(text: str, where: str) -> list[Any]:
     try:
-        values = yaml.safe_load(f"[{text}]")
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise ConfigError(f"{where}: {text!r} cannot be read as a YAML list") from None
+        values = load_plain_yaml(f"[{text}]")
+    except NotPlain as error:
+        raise ConfigError(f"{where}: {text!r} cannot be read as a YAML list: {error}") from None
     return list(values)
 
 
 def _list_from_file(path: Path) -> list[Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"--methods: cannot read {str(path)!r}: {error.strerror or error}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--methods: {str(path)!r} is not valid YAML: {' '.join(str(error).split())}") from None
+        content = read_plain_file(path)
+    except ConfigError as error:
+        raise ConfigError(f"--methods: {error}") from None
     if not isinstance(content, list):
         raise ConfigError(f"--methods: {str(path)!r} must hold a list; {HOW_METHODS}")
     return content

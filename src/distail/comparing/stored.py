@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from distail import files
 from distail.comparing.plan import Asked, Plan
 from distail.config_reading import read_yaml
+from distail.plain_yaml import dump_plain_yaml
 from distail.run_folder import differences
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
@@ -40,7 +39,7 @@ def store(plan: Plan) -> Path:
         **_ground(asked),
     }
     path = plan.folder / "comparison.yaml"
-    files.write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140))
+    files.write_text(path, dump_plain_yaml(content))
     return path
 
 

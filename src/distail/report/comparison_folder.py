@@ -13,10 +13,10 @@ from distail.errors import ConfigError
 from distail.evaluation.comparison import Difference
 from distail.report.folder import run_view_from_folder
 from distail.report.gallery import joined_samples
-from distail.report.pooled import pooled_run, spread_of
+from distail.report.pooled import pooled_run, pooled_with_spreads
 from distail.report.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.table import FIGURE_TITLES
-from distail.report.views import ComparisonView, ReportView, RunView, Spread, figure
+from distail.report.views import ComparisonView, ReportView, RunView, Spread
 
 COMPARISON = "comparison.json"
 FINISHED = "finished"
@@ -160,18 +160,16 @@ def _teachers(folder: Path, stored: Mapping[str, Any], read: Sequence[_Seed]) ->
                     seen.setdefault(one.seed, run)
         kinds = {"": sorted(seen.items())}
     found = {kind: _distinct(pairs) for kind, pairs in kinds.items() if pairs}
-    return [_teacher("teacher" if len(found) == 1 else f"teacher ({kind})", pairs) for kind, pairs in found.items()]
+    names = {kind: "teacher" if len(found) == 1 else f"teacher ({kind})" for kind in found}
+    return [
+        pooled_with_spreads(names[kind], "teacher", [seed for seed, _ in pairs], [run for _, run in pairs])
+        for kind, pairs in found.items()
+    ]
 
 
 def _distinct(pairs: Sequence[tuple[int, RunView]]) -> Sequence[tuple[int, RunView]]:
     """One loaded teacher serves every seed: shown once, without a deviation that it cannot have."""
     return pairs[:1] if all(run.figures == pairs[0][1].figures for _, run in pairs) else pairs
-
-
-def _teacher(name: str, pairs: Sequence[tuple[int, RunView]]) -> RunView:
-    runs = [run for _, run in pairs]
-    pooled = pooled_run(name, "teacher", [seed for seed, _ in pairs], runs)
-    return replace(pooled, spreads={path: spread_of([figure(run, path) for run in runs]) for path in FIGURE_TITLES})
 
 
 def _put(figures: dict[str, Any], path: Sequence[str], value: float) -> None:

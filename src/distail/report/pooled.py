@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from distail.evaluation.calibration import ReliabilityBin
-from distail.report.views import Role, RunView, Spread
+from distail.report.table import FIGURE_TITLES
+from distail.report.views import Role, RunView, Spread, figure
 
 
 def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
@@ -29,6 +31,12 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
         error_flow=mean_tree([run.error_flow for run in measured]),
         tail_errors=mean_tree([run.tail_errors for run in measured if run.tail_errors]) or (),
     )
+
+
+def pooled_with_spreads(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
+    """`pooled_run`, with the deviation over the seeds of every figure that a table shows."""
+    spreads = {path: spread_of([figure(run, path) for run in runs]) for path in FIGURE_TITLES}
+    return replace(pooled_run(name, role, seeds, runs), spreads=spreads)
 
 
 def mean_tree(trees: Sequence[Any]) -> Any:
