@@ -69,7 +69,7 @@ def test_markdown_escapes_bars_and_tags():
     assert "| x | 0 | failed | failed" in text
     assert "no such class |\n| kd" in text
     assert (
-        "| a_b | Top-1 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than noise |".replace("<", "&lt;") in text
+        "| a_b | Top-1 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than the noise of seeds |".replace("<", "&lt;") in text
     )
 
 
@@ -78,7 +78,7 @@ def test_csv_leaves_empty_what_is_not_known():
     assert rows["x", "top1"]["mean"] == rows["a_b", "groups.shots.few"]["mean"] == ""
     assert rows["a_b", "top1"]["seeds_p_corrected"] == "0.0002"
     assert rows["a_b", "top1"]["images_low"] == ""
-    assert (rows["a_b", "top1"]["verdict"], rows["kd", "top1"]["verdict"]) == ("more than noise", "")
+    assert (rows["a_b", "top1"]["verdict"], rows["kd", "top1"]["verdict"]) == ("more than the noise of seeds", "")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,8 @@ def test_csv_leaves_empty_what_is_not_known():
     [
         ([], "not known"),
         ([("seeds", None, True)], "not known"),
-        ([("seeds", None, True), ("test images", 0.01, False)], "more than noise"),
+        ([("seeds", None, True), ("test images", 0.01, False)], "more than the noise of test images"),
+        ([("seeds", 0.01, False), ("test images", 0.01, False)], "more than the noise of seeds and test images"),
         ([("seeds", 0.2, True), ("test images", 0.01, False)], "inside the noise of seeds"),
         ([("seeds", 0.2, True), ("test images", 0.3, True)], "inside the noise of seeds and test images"),
     ],

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
+
+import distail
 
 PROGRAM = """
 import resource, sys, torch
@@ -32,3 +35,32 @@ def test_freed_memory_is_kept_for_the_next_tensors():
     if kept < 0:
         pytest.skip("not glibc")
     assert kept < 10_000 < faults()
+
+
+@pytest.mark.parametrize(("side", "kept"), [(32, True), (72, False)])
+def test_memory_is_not_kept_where_images_are_large(tmp_path, monkeypatch, side, kept):
+    calls = []
+    monkeypatch.setattr("distail.pipeline.keep_freed_memory", lambda: calls.append(True))
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / "tree" / split / name).mkdir(parents=True)
+            image = Image.new("RGB", (side, side), "red" if name == "a" else "blue")
+            image.save(tmp_path / "tree" / split / name / "1.png")
+    distail.run(
+        {
+            "name": "few",
+            "output": str(tmp_path / "run"),
+            "data": {
+                "name": "folder",
+                "root": str(tmp_path / "tree"),
+                "image_size": side,
+                "augment": [],
+                "validation": 0,
+            },
+            "student": "resnet8",
+            "method": "ce",
+            "training": {"epochs": 1, "batch_size": 2},
+            "trainer": {"device": "cpu"},
+        }
+    )
+    assert bool(calls) == kept

@@ -8,8 +8,6 @@ from typing import Any
 from distail.comparing.figures import MAIN, TITLES, plain, signed
 from distail.comparing.status import FINISHED
 
-MORE_THAN_NOISE = "more than noise"
-
 
 def statements(content: Mapping[str, Any]) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
@@ -26,12 +24,16 @@ def verdict(differences: Sequence[Mapping[str, Any]]) -> str:
 
     >>> verdict([{"over": "seeds", "p_corrected": 0.2, "inside_noise": True}])
     'inside the noise of seeds'
+    >>> verdict([{"over": "test images", "p_corrected": 0.01, "inside_noise": False}])
+    'more than the noise of test images'
     """
     known = [one for one in differences if one["p_corrected"] is not None]
     inside = [one["over"] for one in known if one["inside_noise"]]
     if not known:
         return "not known"
-    return f"inside the noise of {' and '.join(inside)}" if inside else MORE_THAN_NOISE
+    if inside:
+        return f"inside the noise of {' and '.join(inside)}"
+    return f"more than the noise of {' and '.join(one['over'] for one in known)}"
 
 
 def _ground(content: Mapping[str, Any]) -> list[str]:

@@ -59,7 +59,12 @@ def noise_note(view: ReportView) -> str | None:
         return None
     note = "One run each: half a point is ordinary noise between seeds"
     sizes = [(sum(item.count for item in run.reliability), run.figures["top1"] / 100) for run in taught if run.figures]
-    widths = [(100 * 1.96 * math.sqrt(share * (1 - share) / images), images) for images, share in sizes if images]
+    # A file written by hand may hold anything: there is no interval around a share that is none.
+    widths = [
+        (100 * 1.96 * math.sqrt(share * (1 - share) / images), images)
+        for images, share in sizes
+        if images and 0 <= share <= 1
+    ]
     if widths:
         width, images = max(widths)
         note += f", and {images:,} test images tell top-1 to within {width:.1f} points (95 %), single groups less well"

@@ -1,0 +1,86 @@
+"""Recall by quarter of the classes, from those the teacher favours most: `quarters.py comparisons/NAME/runs/*`.
+
+Writes table.md and results.json beside this file. The teacher's mean probability of a class is taken over the test
+images, from the teacher's logits that each distilled run keeps; all runs must have had the same teacher.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from distail.evaluation.quarters import QUARTERS, mean_probability, recall_by_quarter
+from distail.run_folder import RunFolder
+
+HERE = Path(__file__).parent
+ORDER = ("ce", "kd", "ipwd", "ipwd-cls-over-kd")
+ALONE = "ce"
+
+
+def main(folders: Sequence[Path]) -> None:
+    found = {name: result for name in ORDER if (result := finished(folders, name)) is not None}
+    favour_C = teacher_favour([folder for folder, _ in found.values()])
+    rows = {name: by_quarter(result["student"]["test"], favour_C) for name, (_, result) in found.items()}
+    teacher = next(result["teacher"]["test"] for _, result in found.values() if result["teacher"])
+    rows = {"teacher": by_quarter(teacher, favour_C), **rows}
+    text = table(rows, [name for name in ORDER if name not in found])
+    (HERE / "table.md").write_text(text, encoding="utf-8")
+    (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    for name, (folder, _) in found.items():
+        kept = HERE / "results" / name
+        kept.mkdir(parents=True, exist_ok=True)
+        for file in ("result.json", "metrics.jsonl", "config.yaml"):
+            shutil.copy(folder / file, kept / file)
+    print(text)
+
+
+def finished(folders: Sequence[Path], name: str) -> tuple[Path, dict] | None:
+    for folder in folders:
+        if folder.name.removeprefix("cifar100-12epochs-") == f"{name}-seed0":
+            result = RunFolder(folder).stored_result()
+            return None if result is None else (folder, result)
+    return None
+
+
+def teacher_favour(folders: Sequence[Path]) -> torch.Tensor:
+    """The mean probability (C,) that the one teacher of all these runs gives each class."""
+    kept = [load_file(folder / "predictions.safetensors") for folder in folders]
+    logits = [tensors["teacher_logits"].float() for tensors in kept if "teacher_logits" in tensors]
+    if not all(torch.equal(logits[0], other) for other in logits):
+        raise SystemExit("the runs had different teachers: their quarters are not the same classes")
+    return mean_probability(logits[0])
+
+
+def by_quarter(figures: dict, favour_C: torch.Tensor) -> dict[str, float | None]:
+    return {"top1": figures["top1"], **recall_by_quarter(figures["per_class_recall"], favour_C)}
+
+
+def table(rows: dict[str, dict[str, float | None]], missing: Sequence[str]) -> str:
+    alone = rows.get(ALONE)
+    head = ["", "Top-1", *(f"{name.capitalize()} favoured" for name in QUARTERS)]
+    if alone:
+        head += [f"{name.capitalize()}: gain" for name in QUARTERS]
+        head.append("Gap: gain most - gain least")
+    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    for name, row in rows.items():
+        line = [name, *(f"{row[key]:.2f}" for key in ("top1", *QUARTERS))]
+        if alone:
+            gain = {key: row[key] - alone[key] for key in QUARTERS}
+            own = name == ALONE
+            line += ["" if own else f"{gain[key]:+.2f}" for key in QUARTERS]
+            line.append("" if own else f"{gain['most'] - gain['least']:+.2f}")
+        lines.append(line)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    text += (
+        "\n\nRecall in percent of the test images, mean over the 25 classes of a quarter; classes ranked by the "
+        f"teacher's mean probability on the test images; gains are over the student alone (`{ALONE}`).\n"
+    )
+    return text + (f"\nNot finished, so not in the table: {', '.join(missing)}.\n" if missing else "")
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
