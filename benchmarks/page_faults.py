@@ -1,4 +1,4 @@
-"""What `distail.training.allocator.keep_freed_memory` saves: page faults and processor time of one training step.
+"""What `distail.training.allocator.settle_freed_memory` saves: page faults and processor time of one training step.
 
     python benchmarks/page_faults.py
 
@@ -18,7 +18,7 @@ import torch
 
 from distail import Outputs, create_method
 from distail.models import FeatureTap, create_model
-from distail.training.allocator import keep_freed_memory
+from distail.training.allocator import settle_freed_memory
 from distail.training.machine import choose_machine
 from distail.training.step import TrainingStep
 
@@ -48,7 +48,7 @@ def main() -> None:
 
     print(f"ResNet-20, batch {BATCH}, {machine.precision}, {torch.get_num_threads()} threads, medians of {STEPS} steps")
     report("as the C library does")
-    print("kept" if keep_freed_memory() else "this C library cannot be told to keep memory")
+    print("kept" if settle_freed_memory(32) else "this C library cannot be told to keep memory")
     report("freed memory kept")
 
 

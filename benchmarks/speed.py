@@ -33,7 +33,7 @@ from distail.data.batches import Batch, ImageBatches
 from distail.data.images import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
-from distail.training.allocator import keep_freed_memory
+from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import Stage, fit
@@ -260,7 +260,7 @@ def main() -> None:
     machine = choose_machine(given.device, given.precision, 32)
     # As `distail run` does. It is for the whole process: the reference loop gains by it too.
     if machine.device.type == "cpu":
-        keep_freed_memory()
+        settle_freed_memory(32)
     on_gpu = machine.device.type == "cuda"
     images = given.images or (BATCH if given.quick else 49_920 if on_gpu else 1_024)
     epochs = given.epochs or (2 if given.quick else 10)

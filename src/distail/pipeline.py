@@ -26,7 +26,7 @@ from distail.report.comparison import write_report
 from distail.result import Result, Tested, result_figures
 from distail.run_folder import RunFolder
 from distail.stage import build_stage
-from distail.training.allocator import LARGEST_SIDE_KEPT, keep_freed_memory
+from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import Fitted, fit
@@ -154,8 +154,8 @@ class _Run:
         precision = self.stored.trainer.precision if self.stored else trainer.precision
         side = min(data.train.image_shape[1:])
         machine = choose_machine(trainer.device, precision, side, self.processes)
-        if machine.device.type == "cpu" and side <= LARGEST_SIDE_KEPT:
-            keep_freed_memory()
+        if machine.device.type == "cpu":
+            settle_freed_memory(side)
         if self.stored is None:
             settled = trainer.model_copy(update={"precision": machine.precision})
             text = self.experiment.model_copy(update={"trainer": settled}).to_yaml()
