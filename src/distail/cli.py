@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from distail import __version__
-from distail.errors import DistailError, TrainingError
-from distail.launch import is_main_process, print_once
+from distail.exit_codes import DONE, exit_code_of
+from distail.launch import is_main_process
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-# Older releases of typer use click, newer ones a copy of it within typer: this is the base of either's errors.
-USAGE_ERROR: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 
 app = typer.Typer(
     name="distail",
@@ -36,29 +28,14 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted (143 by SIGTERM)."""
-    # Idle OpenMP threads that spin make a step many times slower as soon as another program wants the core. Read when
-    # torch is imported, which no verb has done yet.
+    # Read when torch is imported, which no verb has done yet. Idle OpenMP threads that spin make a step many times
+    # slower as soon as another program wants the core; large tensors in small pages are slow to make anew.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except USAGE_ERROR as error:
-        error.show()
-        return BAD_INPUT
-    except (KeyboardInterrupt, typer.Abort):
-        return _told("interrupted", INTERRUPTED)
-    except DistailError as error:
-        return _told(str(error), BAD_INPUT)
-    except TrainingError as error:
-        return _told(str(error), FAILED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except SystemExit as error:
-        if isinstance(error.__context__, BrokenPipeError):  # how rich leaves when nobody reads what it prints
-            return DONE
-        raise
     except BaseException as error:
-        return _unexpected(error)
+        return exit_code_of(error)
     return DONE
 
 
@@ -275,28 +252,3 @@ def _console() -> Console:
     from rich.console import Console
 
     return Console()
-
-
-def _told(message: str, code: int) -> int:
-    print_once(f"distail: {message}")
-    return code
-
-
-def _unexpected(error: BaseException) -> int:
-    signal_number = getattr(error, "signal_number", None)
-    if signal_number is not None:
-        where = (
-            "the checkpoint just written" if getattr(error, "saved", False) else "the last checkpoint, if there is one"
-        )
-        return _told(f"{error}; the same command resumes from {where}", 128 + signal_number)
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        room = "; make room, and the same command goes on from its last checkpoint" if error.errno in NO_ROOM else ""
-        return _told(f"{error.strerror or error}{where}{room}", FAILED)
-    if os.environ.get("DISTAIL_TRACEBACK"):
-        raise error
-    return _told(
-        f"{type(error).__name__}: {error}\nThis is a bug in distail; please report it. "
-        "With DISTAIL_TRACEBACK=1 in the environment the same command prints where it happened.",
-        FAILED,
-    )
