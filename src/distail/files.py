@@ -84,11 +84,21 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """`write_bytes` for a safetensors file; the same content always gives the same bytes."""
+    """`write_bytes` for a safetensors file; the same content always gives the same bytes.
+
+    Tensors that share memory, such as tied weights, are each written whole.
+    """
     from safetensors.torch import save
 
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, _with_sorted_metadata(save(contiguous, metadata=dict(metadata or {}))))
+    written: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, tensor in tensors.items():
+        found = tensor.detach().cpu().contiguous()
+        storage = found.untyped_storage().data_ptr()
+        # safetensors refuses two names for one memory; on loading both are filled with the same values.
+        written[name] = found.clone() if storage in stored else found
+        stored.add(storage)
+    write_bytes(path, _with_sorted_metadata(save(written, metadata=dict(metadata or {}))))
 
 
 def _with_sorted_metadata(content: bytes) -> bytes:

@@ -132,6 +132,32 @@ def test_a_stopped_and_resumed_training_ends_bit_for_bit_like_one_that_was_not(t
     assert_equal_weights(fitted.best.weights, resumed.best.weights)
 
 
+class TiedNetwork(Network):
+    """Two names for one layer, and a buffer that looks into another's memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.again = self.body[0]
+        self.register_buffer("window", self.body[1].running_mean[1:3])
+
+    def forward(self, images):
+        return super().forward(images) + self.again(images).mean()
+
+
+def test_a_network_with_shared_weights_is_stored_and_resumed_exactly(tmp_path):
+    def tied():
+        torch.manual_seed(3)
+        return replace(stage("ce", teacher=False), student=FeatureTap(TiedNetwork(), 3))
+
+    whole = tied()
+    train(whole, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(tied(), tmp_path / "parts", reporter=StopAfter(6))
+    last = tied()
+    train(last, tmp_path / "parts")
+    assert_equal_weights(weights(whole), weights(last))
+
+
 def test_a_damaged_newest_checkpoint_costs_only_its_interval(tmp_path):
     whole = stage()
     train(whole, tmp_path / "whole")

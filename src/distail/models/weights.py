@@ -27,14 +27,7 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
     ...     read_metadata(f"{folder}/student.safetensors")
     {'model': 'mine'}
     """
-    tensors: dict[str, Tensor] = {}
-    stored: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        storage = tensor.untyped_storage().data_ptr()
-        # safetensors refuses two names for one memory (tied weights); on loading both are filled with the same values.
-        tensors[name] = tensor.clone() if storage in stored else tensor
-        stored.add(storage)
-    write_tensors(Path(path), tensors, metadata)
+    write_tensors(Path(path), model.state_dict(), metadata)
 
 
 def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -> None:
