@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from distail.errors import DataError
 from distail.evaluation import bootstrap
-from distail.evaluation.bootstrap import _Sums, bootstrap_figures, image_facts, interval_and_p
-from distail.evaluation.comparison import FIGURES, figure_of
-from distail.evaluation.groups import thirds
+from distail.evaluation.bootstrap import ImageFacts, _Sums, bootstrap_figures, image_facts, interval_and_p
+from distail.evaluation.comparison import figure_of
+from distail.evaluation.groups import shots, thirds
 from distail.evaluation.metrics import evaluate_predictions
 
 
@@ -44,13 +45,55 @@ def test_every_figure_of_a_drawn_test_set_is_what_evaluation_says_of_it(seed, cl
     drawn_N = drawn_N[:60]
     weights = weights_of(drawn_N, target_N) * (60 / len(drawn_N))
     figures = _Sums(target_N, counts, facts(target_N, counts, logits)).figures(weights, weights)
+    sizes_C = np.bincount(target_N, minlength=classes)
     for run, one in enumerate(logits):
+        observed = evaluate_predictions(one, torch.from_numpy(target_N), counts)
         expected = evaluate_predictions(one[drawn_N], torch.from_numpy(target_N[drawn_N]), counts)
-        for name in FIGURES:
-            value = figure_of(expected, name)
-            assert (name in figures) == (value is not None)
-            if value is not None:
-                assert figures[name][0, run] == pytest.approx(value, abs=1e-9), name
+        for name in ("top1", "macro_f1", "worst_class", "ece"):
+            assert figures[name][0, run] == pytest.approx(figure_of(expected, name), abs=1e-9), name
+        moved_C = np.subtract(expected["per_class_recall"], observed["per_class_recall"])
+        for name, members in class_means(counts).items():
+            assert (name in figures) == bool(members and sizes_C[members].min() > 1)
+            if name in figures:
+                sizes = sizes_C[members]
+                student = stats.t.ppf(0.975, sizes.sum() - len(sizes)) / 1.959963984540054
+                widened = moved_C[members] * np.sqrt(sizes / (sizes - 1)) * student
+                assert figures[name][0, run] == pytest.approx(figure_of(observed, name) + widened.mean(), abs=1e-9)
+
+
+def class_means(counts):
+    """Figure to the classes that it is the mean of."""
+    return {
+        "balanced_accuracy": list(range(len(counts))),
+        **{f"groups.thirds.{name}": list(members) for name, members in thirds(counts).items()},
+        **{f"groups.shots.{name}": list(members) for name, members in shots(counts).items()},
+    }
+
+
+@pytest.mark.parametrize("images", [2, 5])
+def test_two_models_that_are_equally_good_rarely_differ_by_more_than_noise(images):
+    """The share of p below 0.05 stays near it, where plain draws within classes gave three times that for 2 images."""
+    random, counts, trials = np.random.default_rng(0), [9] * 6, 150
+    target_N = np.repeat(np.arange(6), images)
+    alarms = 0
+    for trial in range(trials):
+        runs = [
+            ImageFacts(
+                np.where(random.random(len(target_N)) < 0.5, target_N, (target_N + 1) % 6), np.ones(len(target_N))
+            )
+            for _ in range(2)
+        ]
+        values = bootstrap_figures(target_N, counts, runs, resamples=400, seed=trial)["balanced_accuracy"]
+        alarms += interval_and_p(values[:, 0] - values[:, 1])[1] < 0.05
+    assert alarms / trials < 0.09
+
+
+def test_what_a_class_of_one_image_says_is_not_known():
+    target_N = np.array([0, 0, 0, 1, 1, 1, 2])
+    right, wrong = (ImageFacts(np.array([0, 0, 1, 1, 1, 0, last]), np.ones(7)) for last in (2, 0))
+    values = bootstrap_figures(target_N, [200, 50, 5], [right, wrong], resamples=50)
+    assert not {"balanced_accuracy", "groups.thirds.tail", "groups.shots.few"} & set(values)
+    assert {"top1", "worst_class", "groups.thirds.head", "groups.shots.medium"} <= set(values)
 
 
 def test_a_class_that_no_drawn_image_has_is_left_out_of_macro_f1():
@@ -87,6 +130,7 @@ def test_the_spread_is_that_of_a_brute_force_bootstrap():
     random = np.random.default_rng(99)
     right = [one.argmax(1).numpy() == target_N for one in logits]
     tail = thirds(counts)["tail"]
+    student = stats.t.ppf(0.975, np.isin(target_N, tail).sum() - len(tail)) / 1.959963984540054
     differences = {"top1": [], "groups.thirds.tail": []}
     for _ in range(4000):
         anywhere = random.integers(0, 80, 80)
@@ -95,7 +139,9 @@ def test_the_spread_is_that_of_a_brute_force_bootstrap():
         for c in tail:
             own = np.flatnonzero(target_N == c)
             drawn = random.choice(own, len(own))
-            recalls.append(100 * (right[0][drawn].mean() - right[1][drawn].mean()))
+            seen = right[0][own].mean() - right[1][own].mean()
+            moved = right[0][drawn].mean() - right[1][drawn].mean() - seen
+            recalls.append(100 * (seen + student * np.sqrt(len(own) / (len(own) - 1)) * moved))
         differences["groups.thirds.tail"].append(np.mean(recalls))
     for name, expected in differences.items():
         ours = values[name][:, 0] - values[name][:, 1]

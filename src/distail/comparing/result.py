@@ -136,7 +136,10 @@ def _drawn(runs: Mapping[Key, Job], result: Mapping[str, Any], notes: list[str])
     place = {key: i for i, key in enumerate(facts)}
 
     def of_figure(figure: str) -> Callable[[str, int], Array | None]:
-        return lambda label, seed: values[figure][:, place[label, seed]] if (label, seed) in place else None
+        known = values.get(figure)
+        if known is None:
+            return lambda label, seed: None
+        return lambda label, seed: known[:, place[label, seed]] if (label, seed) in place else None
 
     return of_figure
 

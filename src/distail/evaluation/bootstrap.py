@@ -51,7 +51,9 @@ def bootstrap_figures(
     """Each figure of R runs on `resamples` test sets drawn with replacement, the same draw for every run (paired).
 
     Figures that are means over classes (balanced accuracy, worst class, the groups) are drawn within each class, so
-    that no class grows or vanishes (stratified); top-1, macro F1 and calibration are drawn over all images.
+    that no class grows or vanishes (stratified); top-1, macro F1 and calibration are drawn over all images. Drawing
+    within a class of n images moves its recall too little, by (n - 1) / n of the variance, and small samples call for
+    Student's t: means over classes are widened by both (the expanded percentile interval of Hesterberg 2015).
 
     Args:
         target_N: (N,) labels that all runs were tested on.
@@ -61,8 +63,9 @@ def bootstrap_figures(
         seed: the same seed draws the same test sets.
 
     Returns:
-        Figure (a dotted path as in `distail.evaluation.comparison.FIGURES`) to values (resamples, R) in percent; a
-        group without a class is left out.
+        Figure (a dotted path as in `distail.evaluation.comparison.FIGURES`) to values (resamples, R) in percent. Left
+        out are groups without a class, and means over classes of which one has a single image: how far that class
+        moves cannot be known.
 
     Raises:
         DataError: no run, or one with another number of images.
@@ -101,11 +104,14 @@ class _Sums:
         self.size_N = sizes_C[target]
         self.start_N = (np.cumsum(sizes_C) - sizes_C)[target]
         self.present_C = sizes_C > 0
-        self.groups = {
+        groups = {
             f"groups.{rule}.{name}": [c for c in classes if self.present_C[c]]
             for rule, groups in (("thirds", thirds(class_counts)), ("shots", shots(class_counts)))
             for name, classes in groups.items()
         }
+        groups["balanced_accuracy"] = np.flatnonzero(self.present_C).tolist()
+        self.means = {name: classes for name, classes in groups.items() if classes and sizes_C[classes].min() > 1}
+        self.widening = {name: _widening(sizes_C[classes]) for name, classes in self.means.items()}
         predicted_RN = np.stack([run.predicted[order] for run in runs])
         confidence_RN = np.stack([run.confidence[order] for run in runs])
         right_RN = np.equal(predicted_RN, target).astype(np.float64)
@@ -123,6 +129,7 @@ class _Sums:
         self.predicted = by_row(predicted_RN, self.classes, np.ones_like(right_RN))
         self.gaps = by_row(bin_RN, BINS, right_RN - confidence_RN)
         self.drawn = by_row(target[None], self.classes, np.ones((1, self.images)))
+        self.recall_RC1 = self._recall(np.ones((self.images, 1)))
 
     @property
     def bytes_a_resample(self) -> int:
@@ -147,20 +154,37 @@ class _Sums:
         drawn_CB: Array = self.drawn @ anywhere_NB
         with np.errstate(invalid="ignore"):
             f1_RCB = 200 * right_RCB / (drawn_CB + self._sum(self.predicted, anywhere_NB))
-        recall_RCB = 100 * self._sum(self.right, within_NB) / np.maximum(self.drawn @ within_NB, 1)
-        recall_RPB = recall_RCB[:, self.present_C]
+        recall_RCB = self._recall(within_NB)
+        moved_RCB = recall_RCB - self.recall_RC1
         values_RB = {
             "top1": 100 * right_RCB.sum(1) / self.images,
-            "balanced_accuracy": recall_RPB.mean(1),
             "macro_f1": np.where(drawn_CB > 0, f1_RCB, 0).sum(1) / (drawn_CB > 0).sum(0),
-            "worst_class": recall_RPB.min(1),
+            "worst_class": recall_RCB[:, self.present_C].min(1),
             "ece": 100 * np.abs(self._sum(self.gaps, anywhere_NB)).sum(1) / self.images,
-            **{name: recall_RCB[:, classes].mean(1) for name, classes in self.groups.items() if classes},
+            **{
+                name: (self.recall_RC1[:, classes] + self.widening[name][:, None] * moved_RCB[:, classes]).mean(1)
+                for name, classes in self.means.items()
+            },
         }
         return {name: value.T for name, value in values_RB.items()}
 
+    def _recall(self, weights_NB: Array) -> Array:
+        """Recall of each run and class, in percent: (R, C, B)."""
+        recall_RCB: Array = 100 * self._sum(self.right, weights_NB) / np.maximum(self.drawn @ weights_NB, 1)
+        return recall_RCB
+
     def _sum(self, matrix: Any, weights_NB: Array) -> Array:
         return cast(Array, (matrix @ weights_NB).reshape(self.runs, -1, weights_NB.shape[1]))
+
+
+def _widening(sizes_C: NDArray[np.int64]) -> Array:
+    """By how much recalls must move more than drawn: (C,), for a mean over classes of so many images."""
+    from scipy import stats
+
+    quantile = 0.975
+    student: float = stats.t.ppf(quantile, (sizes_C - 1).sum()) / stats.norm.ppf(quantile)
+    widening_C: Array = np.sqrt(sizes_C / (sizes_C - 1)) * student
+    return widening_C
 
 
 def _blocks(total: int, bytes_each: int) -> Iterator[int]:

@@ -12,6 +12,7 @@ import numpy as np
 from distail.evaluation.bootstrap import Array, interval_and_p
 
 LEVEL = 0.95
+ROUNDING = 1e-9
 OVER_SEEDS, OVER_IMAGES = "seeds", "test images"
 FIGURES = (
     "top1",
@@ -40,7 +41,7 @@ class Summary:
         values: percent by seed; empty where no run has the figure.
         mean: None without a value.
         deviation: with n - 1 in the denominator; None below two values.
-        interval: Student's t; None below two values.
+        interval: Student's t; None below two values, and where all are equal, as coarse figures can be by chance.
     """
 
     values: dict[int, float]
@@ -55,7 +56,8 @@ class Difference:
 
     Attributes:
         over: what is drawn again: "seeds" (Student's t of the paired differences) or "test images" (bootstrap).
-        interval, p: 95 % and two-sided; None where they cannot be known, such as over one seed.
+        interval, p: 95 % and two-sided; None where they cannot be known, such as over one seed, over seeds that all
+            differ by the same, or over test images where a class has only one.
         p_corrected: after Holm, over all differences of the comparison with the same `over`.
         inside_noise: whether no difference at all would explain it: `p_corrected` is 0.05 or more, or not known.
     """
@@ -98,6 +100,8 @@ def summarise(values: Values) -> Summary:
     if len(numbers) == 1:
         return Summary(dict(values), mean, None, None)
     deviation = _deviation(numbers, mean)
+    if deviation <= ROUNDING:
+        return Summary(dict(values), mean, 0.0, None)
     half = _half_width(deviation, len(numbers))
     return Summary(dict(values), mean, deviation, (mean - half, mean + half))
 
@@ -114,12 +118,11 @@ def over_seeds(method: str, figure: str, values: Values, baseline: Values) -> Di
     summary = summarise(differences)
     assert summary.mean is not None
     p = None
-    if summary.deviation is not None:
+    if summary.deviation:
         from scipy import stats
 
-        error = summary.deviation / math.sqrt(len(differences))
-        t = math.copysign(math.inf, summary.mean) if error == 0 else summary.mean / error
-        p = 1.0 if summary.mean == 0 else float(2 * stats.t.sf(abs(t), len(differences) - 1))
+        t = summary.mean / (summary.deviation / math.sqrt(len(differences)))
+        p = float(2 * stats.t.sf(abs(t), len(differences) - 1))
     return Difference(method, figure, summary.mean, summary.interval, p, None, OVER_SEEDS, True)
 
 
