@@ -55,6 +55,25 @@ def test_an_epoch_shows_every_image_once_and_keeps_the_last_batch(random_images:
     assert sorted(torch.cat([batch.index for batch in epoch]).tolist()) == list(range(21))
 
 
+@pytest.mark.parametrize("options", [{}, {"views": 2}, {"sampler": "class_balanced"}])
+@pytest.mark.parametrize(("images", "sizes"), [(17, [8, 9]), (9, [9]), (16, [8, 8]), (18, [8, 8, 2]), (1, [1])])
+def test_a_single_image_left_over_joins_the_batch_before_it(
+    random_images: MakeImages, images: int, sizes: list[int], options: dict[str, object]
+) -> None:
+    data = random_images(images)
+    batches = batches_of(data, augment=["crop"], **options)
+    epoch = list(batches.epoch(1))
+    assert [len(batch.labels) for batch in epoch] == sizes
+    assert batches.steps_per_epoch == len(sizes)
+    order = epoch_order(str(options.get("sampler", "instance")), data.labels, 3, 0, 1)
+    assert torch.equal(torch.cat([batch.index for batch in epoch]), order)
+    ranks = [list(batches_of(data, augment=["crop"], rank=rank, world_size=2, **options).epoch(1)) for rank in (0, 1)]
+    for step, whole in enumerate(epoch):
+        if len(whole.labels) >= 4:
+            assert torch.equal(torch.cat([rank[step].images for rank in ranks]), whole.images)
+    assert same(next(batches.epoch(1, len(sizes) - 1)), epoch[-1])
+
+
 @pytest.mark.parametrize("sampler", ["instance", "class_balanced", "square_root"])
 def test_an_epoch_can_be_entered_at_any_step(random_images: MakeImages, sampler: str) -> None:
     batches = batches_of(random_images(30), augment=["crop", "flip"], sampler=sampler)

@@ -207,6 +207,44 @@ def test_the_mean_loss_of_an_epoch_weighs_samples_not_batches(tmp_path):
     assert fitted.history[0]["loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-5)
 
 
+class OnePixel(nn.Module):
+    """Batch norm over maps of one pixel: it cannot learn from a single image."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 8), nn.BatchNorm2d(4), nn.Flatten())
+        self.classifier = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.classifier(self.body(images))
+
+
+def test_one_image_left_over_ends_no_training_and_weighs_as_much_as_any(tmp_path):
+    def left_over():
+        whole = stage("ce", teacher=False, epochs=2, batch_size=17, learning_rate=1e-30)
+        batches = ImageBatches(images(), batch_size=17, mean=[0.4], std=[0.2], num_classes=3, seed=5)
+        torch.manual_seed(2)
+        return replace(whole, student=FeatureTap(OnePixel(), 3), batches=batches)
+
+    whole = left_over()
+    losses, forward = [], whole.method.forward
+
+    def spy(*given, **named):
+        terms = forward(*given, **named)
+        losses.append(terms.per_sample.detach().clone())
+        return terms
+
+    whole.method.forward = spy
+    fitted = train(whole, tmp_path / "whole")
+    assert [len(loss) for loss in losses] == [17, 18, 17, 18]
+    assert fitted.history[0]["loss"] == pytest.approx(torch.cat(losses[:2]).mean().item(), rel=1e-5)
+    with pytest.raises(Interrupted):
+        train(left_over(), tmp_path / "parts", reporter=StopAfter(2))
+    last = left_over()
+    train(last, tmp_path / "parts")
+    assert_equal_weights(weights(whole), weights(last))
+
+
 def test_sigterm_is_told_apart_from_sigint(tmp_path):
     with pytest.raises(Interrupted) as caught:
         train(stage(), tmp_path, reporter=StopAfter(2, signal.SIGTERM))

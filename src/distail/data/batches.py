@@ -15,6 +15,7 @@ from distail.data.normalisation import Normalisation
 from distail.data.pixels import images_in_order, pixel_source
 from distail.data.ranks import slice_of_rank, training_slice
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
+from distail.data.sizes import batch_places, steps_an_epoch
 from distail.data.transforms import as_images, crop_pixels
 from distail.errors import DataError, unknown_name
 
@@ -42,9 +43,10 @@ class _Plan(NamedTuple):
 class ImageBatches:
     """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
 
-    ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept. Each rank yields its
-    contiguous slice of the same global batch: the slices of all ranks side by side are what one process would yield.
-    A batch of fewer than two images a rank goes whole to every rank (``training_share`` counts it once).
+    ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept, but a single image left
+    over joins the batch before it. Each rank yields its contiguous slice of the same global batch: the slices of all
+    ranks side by side are what one process would yield. A batch of fewer
+    than two images a rank goes whole to every rank (``training_share`` counts it once).
 
     With ``views`` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
     whatever is known of every view (``every_view``) is then known of every image that training shows.
@@ -58,7 +60,7 @@ class ImageBatches:
     >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
     >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
     >>> batches.steps_per_epoch, [len(batch.labels) for batch in batches.epoch(0)]
-    (3, [2, 2, 1])
+    (2, [2, 3])
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class ImageBatches:
         self._rank, self._world_size = rank, world_size
         self.views = views
         self.num_images = len(data)
-        self.steps_per_epoch = -(-len(data) // batch_size)
+        self.steps_per_epoch = steps_an_epoch(len(data), batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
@@ -124,7 +126,7 @@ class ImageBatches:
         order_N = epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
         view_N = epoch_views(order_N, self.views, self._seed, epoch) if self.views else None
         for step in range(first_step, self.steps_per_epoch):
-            whole = slice(step * self._batch_size, (step + 1) * self._batch_size)
+            whole = batch_places(step, self.num_images, self._batch_size)
             index_G = order_N[whole]
             mine = training_slice(len(index_G), self._rank, self._world_size)
             if view_N is None:

@@ -14,6 +14,7 @@ from distail.config import Training
 from distail.data.batches import Batch, ImageBatches
 from distail.data.ranks import training_share, training_slice
 from distail.data.seeding import stream_key
+from distail.data.sizes import batch_places
 from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
 from distail.objective.method import Method, Terms
@@ -202,8 +203,9 @@ class _Trainer:
 
     def _batch_size(self, step: int) -> int:
         """Images in the batch of all processes."""
-        full = self.stage.training.batch_size
-        return min(full, self.stage.batches.num_images - step % self.stage.batches.steps_per_epoch * full)
+        batches, size = self.stage.batches, self.stage.training.batch_size
+        places = batch_places(step % batches.steps_per_epoch, batches.num_images, size)
+        return int(places.stop - places.start)
 
     def _agree(self, request: StopRequest) -> int:
         """The signal that any process has had, or 0; on a CPU also whether all was finite: a GPU would have to wait."""
