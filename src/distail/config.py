@@ -92,7 +92,7 @@ class Training(Section):
 
     epochs: Count = 200
     batch_size: Count = 128
-    """Images of all processes together; an epoch's last batch holds what is left, or one more where that is one image."""
+    """Images of all processes together; the last batch of an epoch holds what is left, or one more if that is one."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.1
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -45,8 +45,8 @@ class ImageBatches:
 
     ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept, but a single image left
     over joins the batch before it. Each rank yields its contiguous slice of the same global batch: the slices of all
-    ranks side by side are what one process would yield. A batch of fewer
-    than two images a rank goes whole to every rank (``training_share`` counts it once).
+    ranks side by side are what one process would yield. A batch of fewer than two images a rank goes whole to every
+    rank (``training_share`` counts it once).
 
     With ``views`` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
     whatever is known of every view (``every_view``) is then known of every image that training shows.

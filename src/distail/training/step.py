@@ -20,8 +20,8 @@ class TrainingStep(nn.Module):
     """Student and method as one module, so that whatever wraps it (DDP) sees all that is trained.
 
     Args:
-        compile_size: compile the student for batches of this size: a second compilation, for the other size of an epoch's
-            last batch, would cost more than it saves. None: do not compile.
+        compile_size: compile the student for batches of this size: a second compilation, for the last batch of
+            an epoch, would cost more than it saves. None: do not compile.
     """
 
     def __init__(self, student: nn.Module, method: Method, machine: Machine, compile_size: int | None = None) -> None:
