@@ -61,6 +61,7 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
     seeds = [_read_seed(folder, run, problems) for run in entries if run.get("state") == FINISHED]
     read = [seed for seed in seeds if _fits(seed, counts, problems)]
     labels = [label for label in items(stored.get("methods")) if isinstance(label, str)]
+    read.sort(key=lambda seed: seed.seed)
     methods = [_method(label, [seed for seed in read if seed.method == label], stored) for label in labels]
     first = read[0].view if read else None
     return ReportView(
@@ -71,7 +72,7 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
         config=_config(folder, first),
         versions=first.versions if first else {},
         subset_sha256=_hash(stored),
-        bias=first.bias if first and _one_teacher(stored) else None,
+        bias=next((seed.view.bias for seed in read if seed.view.bias), None) if _one_teacher(stored) else None,
         notes=list(dict.fromkeys(note for seed in read for note in seed.view.notes)),
         problems=problems,
         comparison=_comparison(stored, entries),

@@ -10,11 +10,6 @@ from distail.report.table import FIGURE_TITLES
 from distail.report.views import ReportView
 
 DRAWN = ("balanced_accuracy", "groups.thirds.tail")
-LOWER_IS_BETTER = frozenset({"ece"})
-_OVER = {
-    "seeds": "paired over {seeds} seeds",
-    "test images": "paired over test images",
-}
 
 
 def difference_tables(view: ReportView) -> list[dict[str, Any]]:
@@ -37,7 +32,7 @@ def difference_data(view: ReportView) -> list[dict[str, Any]]:
             "figure": name,
             "title": FIGURE_TITLES[name],
             "rows": [
-                [position[item.method], item.difference, *(item.interval or (None, None)), item.inside_noise]
+                [position[item.method], item.difference, *(item.interval or (None, None)), _is_noise(item)]
                 for item in found
                 if item.over == over and item.figure == name and item.method in position
             ],
@@ -68,7 +63,14 @@ def describe_differences(chart: dict[str, Any], names: Sequence[str], baseline: 
 
 
 def _ways(found: Sequence[Difference]) -> list[str]:
-    return list(dict.fromkeys(item.over for item in found))
+    """Those that say how sure a difference is; where none does, such as over one seed, the first."""
+    ways = list(dict.fromkeys(item.over for item in found))
+    telling = [over for over in ways if any(item.over == over and item.interval is not None for item in found)]
+    return telling or ways[:1]
+
+
+def _is_noise(item: Difference) -> bool:
+    return item.inside_noise and item.p_corrected is not None
 
 
 def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str
     figures = [name for name in FIGURE_TITLES if any(item.figure == name for item in found)]
     cells = {(item.method, item.figure): item for item in found}
     return {
-        "how": _OVER.get(over, "paired over {over}").format(seeds=len(view.comparison.seeds), over=over),
+        "how": f"paired over {over}",
         "columns": [FIGURE_TITLES[name] for name in figures],
         "rows": [
             (method, [_cell(cells.get((method, name))) for name in figures])
@@ -87,14 +89,12 @@ def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str
 
 def _cell(item: Difference | None) -> dict[str, Any]:
     if item is None:
-        return {"value": None, "text": "not compared", "interval": None, "noise": False, "better": None, "p": None}
-    gain = -item.difference if item.figure in LOWER_IS_BETTER else item.difference
+        return {"value": None, "text": "not compared", "interval": None, "noise": False, "p": None}
     return {
         "value": item.difference,
         "text": signed(item.difference),
         "interval": None if item.interval is None else f"{signed(item.interval[0])} to {signed(item.interval[1])}",
-        "noise": item.inside_noise,
-        "better": gain > 0,
+        "noise": _is_noise(item),
         "p": None if item.p_corrected is None else f"p {_probability(item.p_corrected)}",
     }
 

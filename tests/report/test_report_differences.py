@@ -1,0 +1,61 @@
+"""What the page says of differences, where only some of it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distail.report.comparison import report_view
+from distail.report.differences import difference_data, difference_tables
+
+
+def only_images_known(stored: dict[str, Any]) -> None:
+    """As with one seed: nothing is known over seeds, and test images say more than noise."""
+    for one in stored["differences"]:
+        known = one["over"] == "test images"
+        one |= {"inside_noise": not known, "p_corrected": 0.01 if known else None, "p": 0.01 if known else None}
+        one["interval"] = [0.5, 2.5] if known else None
+
+
+def nothing_known(stored: dict[str, Any]) -> None:
+    for one in stored["differences"]:
+        one |= {"inside_noise": True, "p_corrected": None, "p": None, "interval": None}
+
+
+def test_one_seed_shows_what_test_images_say_and_does_not_call_it_noise(make_comparison: Callable[..., Path]) -> None:
+    view = report_view([make_comparison(seeds=(0,), change=only_images_known)])
+    tables = difference_tables(view)
+    assert [table["how"] for table in tables] == ["paired over test images"]
+    cells = [cell for _, row in tables[0]["rows"] for cell in row]
+    assert not any(cell["noise"] for cell in cells)
+    assert all(cell["interval"] and cell["p"] for cell in cells)
+    for chart in difference_data(view):
+        assert all(low is not None and not noise for _, _, low, _, noise in chart["rows"])
+
+
+def test_what_is_not_known_is_not_called_noise(make_comparison: Callable[..., Path]) -> None:
+    tables = difference_tables(report_view([make_comparison(seeds=(0,), change=nothing_known)]))
+    assert [table["how"] for table in tables] == ["paired over seeds"]
+    assert not any(cell["noise"] for _, row in tables[0]["rows"] for cell in row)
+
+
+def test_the_teachers_bias_is_there_though_the_first_method_had_no_teacher(
+    make_comparison: Callable[..., Path],
+) -> None:
+    folder = make_comparison(methods=("ce", "kd"), seeds=(0,))
+    without = folder / "runs" / "ce-seed0" / "predictions.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({name: value for name, value in load_file(without).items() if name != "teacher_logits"}, without)
+    assert report_view([folder]).bias is not None
+
+
+def test_what_a_model_predicted_is_that_of_its_lowest_seed(make_comparison: Callable[..., Path]) -> None:
+    def reordered(stored: dict[str, Any]) -> None:
+        stored["runs"].reverse()
+        stored["seeds"].reverse()
+
+    asked, turned = (make_comparison(name, change=change) for name, change in (("a", lambda _: None), ("b", reordered)))
+    for one, other in zip(report_view([asked]).runs, report_view([turned]).runs, strict=True):
+        assert (one.name, one.seeds, list(one.predicted)) == (other.name, other.seeds, list(other.predicted))
