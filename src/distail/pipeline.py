@@ -180,7 +180,7 @@ class _Run:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
             fitted = self.fit("teacher", network, None, method, training, data, machine, history)
-        self.processes.take_from_main(network.model.state_dict().values())
+        self.processes.take_from_main(network.model)
 
         def keep() -> None:
             if options.checkpoint is None or not stored.is_file():

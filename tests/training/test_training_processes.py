@@ -12,6 +12,8 @@ from torch import nn
 from distail.config import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, TrainingError
+from distail.models import FeatureTap
+from distail.objective.presets import create_method
 from distail.pipeline import _Run
 from distail.run_folder import RunFolder
 from distail.training import processes
@@ -19,6 +21,7 @@ from distail.training.machine import Machine, choose_machine
 from distail.training.processes import ALONE, Processes, joined, tells_of_a_lost_process
 from distail.training.progress import Silent
 from distail.training.replicas import settle_batch_statistics
+from distail.training.step import TrainingStep
 from distail.training.stopping import stop_requests
 
 
@@ -38,8 +41,11 @@ def test_a_process_alone_agrees_with_itself():
     assert ALONE.lowest([3, -1]) == [3, -1]
     assert ALONE.sum(value) is value
     ALONE.average([value])
-    ALONE.take_from_main([value])
     assert value.tolist() == [1.0, 2.0]
+    layer = nn.Linear(2, 2)
+    before = layer.weight.clone()
+    ALONE.take_from_main(layer)
+    assert torch.equal(layer.weight, before)
 
 
 def test_without_a_launcher_one_is_alone():
@@ -93,6 +99,34 @@ def test_a_machine_is_one_process_of_those_that_share_the_run():
     machine = Machine(torch.device("cpu"), "fp32", Processes(1, 3))
     assert (machine.rank, machine.world_size, machine.is_main) == (1, 3, False)
     assert Machine(torch.device("cpu"), "fp32").is_main
+
+
+def sent_through(monkeypatch, work):
+    """The tensors that `work(Processes)` hands to the group of all processes, which on GPUs knows no CPU."""
+    sent = []
+    monkeypatch.setattr(processes.distributed, "broadcast", lambda value, src: sent.append(value))
+    monkeypatch.setattr(processes.distributed, "all_reduce", lambda value: sent.append(value))
+    work(Processes(0, 2))
+    return sent
+
+
+@pytest.mark.parametrize(("name", "options"), [("krdistill", {}), ("ipwd", {"teacher": "previous_epoch"})])
+def test_what_processes_take_from_the_main_one_lies_on_the_modules_device(monkeypatch, name, options):
+    """A method's extra state never leaves the CPU. "meta" stands for the GPU that is not here."""
+    method = create_method(name, class_counts=(3, 2), student_dim=2, teacher_dim=4, **options)
+    machine = Machine(torch.device("meta"), "fp32")
+    step = TrainingStep(FeatureTap(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), 2), method, machine).to("meta")
+    sent = sent_through(monkeypatch, lambda two: two.take_from_main(step))
+    assert {value.device.type for value in sent} == {"meta"}
+    stored = {name: value for name, value in step.state_dict().items() if not name.endswith("_extra_state")}
+    assert len(stored) < len(step.state_dict())
+    assert sorted(value.shape for value in sent) == sorted(value.shape for value in stored.values())
+
+
+def test_what_is_summed_is_contiguous_as_nccl_wants_it(monkeypatch):
+    (sent,) = sent_through(monkeypatch, lambda two: two.sum(torch.arange(6.0).view(2, 3).t()))
+    assert sent.is_contiguous()
+    assert sent.tolist() == [[0, 3], [1, 4], [2, 5]]
 
 
 def test_only_running_statistics_are_averaged():

@@ -114,7 +114,7 @@ class _Trainer:
         self.clock = time.perf_counter()
         steps = stage.batches.steps_per_epoch
         with request.at_once():
-            self.processes.take_from_main(self.step_module.state_dict().values())
+            self.processes.take_from_main(self.step_module)
             self._resume()
             self.processes.from_main(lambda: self.history.rewind(stage.name, self.state.history))
             if self.state.step < steps * stage.training.epochs:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from distail.errors import ConfigError, TrainingError
 
@@ -97,19 +97,24 @@ class Processes:
         """A tensor summed over all processes, without gradient."""
         if self.size == 1:
             return value
-        total = value.detach().clone()
+        total = value.detach().clone(memory_format=torch.contiguous_format)  # NCCL takes no other
         distributed.all_reduce(total)
         return total
 
     @torch.no_grad()
-    def take_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Give all processes the main process's values, in place."""
+    def take_from_main(self, module: nn.Module) -> None:
+        """Give all processes the main process's parameters and stored buffers, in place.
+
+        What else a module stores, its extra state, may be on the CPU, where NCCL reaches nothing.
+        """
         if self.size == 1:
             return
-        for tensor in tensors:
-            value = tensor.detach().contiguous()
-            distributed.broadcast(value, src=0)
-            tensor.copy_(value)
+        stored = module.state_dict().keys()
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            if name in stored:
+                value = tensor.detach().contiguous()
+                distributed.broadcast(value, src=0)
+                tensor.copy_(value)
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
