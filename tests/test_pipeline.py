@@ -12,6 +12,7 @@ from distail.errors import ConfigError, ModelError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.models.weights import read_metadata
+from distail.run_folder import RunFolder
 from distail.training.stopping import Interrupted
 from whole_runs import Killed, Recorder, experiment, run
 
@@ -223,6 +224,36 @@ def test_a_folder_of_another_experiment_is_refused_with_every_difference(finishe
 def test_the_trainer_section_may_change_between_starts(finished):
     again = run(experiment(finished.folder, trainer={"device": "cpu", "checkpoint_every_steps": 50}))
     assert again.figures == finished.figures
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_what_would_change_the_rest_of_a_run_may_not_change_between_starts(finished, device):
+    changed = {"device": device, "precision": "bf16", "sync_batch_norm": True}
+    with pytest.raises(ConfigError) as caught:
+        RunFolder(finished.folder).stored_experiment(Experiment.from_mapping(experiment("", trainer=changed)))
+    assert str(caught.value).splitlines()[1:] == [
+        "  - trainer.precision: 'fp32' there, 'bf16' asked for",
+        "  - trainer.sync_batch_norm: False there, True asked for",
+    ]
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp32"])
+def test_a_begun_run_keeps_its_number_format(tmp_path, precision):
+    """What was chosen then is what `auto` means now; anything else is refused, also before the run is finished."""
+
+    def asked(precision):
+        trainer = {"device": "cpu", "precision": precision, "checkpoint_every_steps": 3}
+        return experiment(tmp_path / "run", "ce", teacher=None, trainer=trainer)
+
+    with pytest.raises(Interrupted):
+        run(asked("fp32"), Killed("student", 2))
+    with pytest.raises(ConfigError, match=r"trainer\.precision: 'fp32' there, 'bf16' asked for"):
+        run(asked("bf16"))
+    result = run(asked(precision))
+    assert result.figures["versions"]["precision"] == "fp32"
+    assert result.figures["config"]["trainer"]["precision"] == precision
+    with pytest.raises(ConfigError, match=r"trainer\.precision"):
+        run(asked("bf16"))
 
 
 def test_every_problem_with_methods_networks_and_files_is_told_before_images_are_read(tmp_path):

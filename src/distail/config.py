@@ -134,10 +134,14 @@ class Student(Section):
 
 
 class Trainer(Section):
-    """Where and how it runs; but for `sync_batch_norm` nothing here changes what is learnt beyond rounding."""
+    """Where and how it runs; but for `sync_batch_norm` nothing here changes what is learnt beyond rounding.
+
+    All of it may change when a run goes on, but for `sync_batch_norm` and `precision`.
+    """
 
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is decided when a run begins, by hardware and image size, and kept when it goes on."""
     checkpoint_every_steps: Count = 200
     compile: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)

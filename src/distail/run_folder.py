@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from distail import files
-from distail.config import Experiment
+from distail.config import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import read_metadata
@@ -83,7 +83,7 @@ class RunFolder:
         """
         if not (self.result.is_file() and self.config.is_file()):
             return None
-        if list(differences(_compared(Experiment.from_yaml(self.config)), _compared(experiment))):
+        if _differing(Experiment.from_yaml(self.config), experiment):
             return None
         damage = self._damage()
         if damage and CheckpointFolder(self.checkpoints("student")).steps():
@@ -173,7 +173,7 @@ class RunFolder:
                 )
             return None
         stored = Experiment.from_yaml(self.config)
-        differing = list(differences(_compared(stored), _compared(experiment)))
+        differing = _differing(stored, experiment)
         if differing:
             headline = f"{str(self.path)!r} holds another experiment; choose another output or name. It differs in:"
             raise ConfigError(listed(differing, headline))
@@ -200,10 +200,19 @@ def _close_in_forks(lock: IO[str]) -> None:
     os.register_at_fork(after_in_child=close)
 
 
+def _differing(stored: Experiment, asked: Experiment) -> list[str]:
+    """What of the experiment asked for would change the run that was stored, one line a key."""
+    was, given = _compared(stored), _compared(asked)
+    if asked.trainer.precision == "auto":  # whatever it was when the run began
+        given["trainer"]["precision"] = stored.trainer.precision
+    return list(differences(was, given))
+
+
 def _compared(experiment: Experiment) -> dict[str, Any]:
-    # These may change between starts: another machine, another checkpoint interval, more memory.
+    # The rest may change between starts: another machine, another checkpoint interval, more memory.
+    machine = {*Trainer.model_fields} - {"precision", "sync_batch_norm"}
     held = {"stream", "memory_limit_mb", "workers"}
-    return experiment.model_dump(mode="json", exclude={"trainer": True, "output": True, "data": held})
+    return experiment.model_dump(mode="json", exclude={"trainer": machine, "output": True, "data": held})
 
 
 def differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:

@@ -46,5 +46,5 @@ def not_finite(stage: str, bad_loss: int, bad_teacher: int, steps_per_epoch: int
     return TrainingError(
         f"{stage}: {what} not finite at step {step} (epoch {step // steps_per_epoch + 1}, "
         f"step {step % steps_per_epoch + 1} of {steps_per_epoch}); {good}. "
-        "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32."
+        "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32, with another output."
     )
