@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from distail.errors import DataError, MethodError
 from distail.evaluation.audit import audit
+from distail.evaluation.audit_summary import summary
 from distail.evaluation.groups import shots, thirds
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.sample_weights import StudentHeads
@@ -132,6 +133,23 @@ def test_a_students_own_heads_replace_the_stand_ins(data: Any) -> None:
     only_student = audited(logits, target, counts, student=StudentHeads(torch.from_numpy(kd)))["sample_weights"]
     assert only_student["ipwd"]["heads"] == "stand-in"
     assert only_student["wsld"] == found["wsld"]
+
+
+@settings(max_examples=10)
+@given(examples, st.sampled_from([1.5, None]))
+def test_weights_are_those_of_the_experiments_own_method(data: Any, max_weight: float | None) -> None:
+    logits, target, counts = data
+    rng = np.random.default_rng(len(logits))
+    kd, cls = rng.normal(size=logits.shape), rng.normal(size=logits.shape)
+    heads = StudentHeads(torch.from_numpy(kd), torch.from_numpy(cls))
+    method = {"name": "ipwd", "ratio": "cls_over_kd", "max_weight": max_weight}
+    found = audited(logits, target, counts, student=heads, method=method)
+    ipwd = found["sample_weights"]["ipwd"]
+    assert (ipwd["ratio"], ipwd["max_weight"]) == ("cls_over_kd", max_weight)
+    expect_spread(ipwd, propensity(cls, kd, target), math.inf if max_weight is None else max_weight, target, counts)
+    said = " ".join(summary(found))
+    assert "(cls_over_kd)" in said
+    assert ("none is clipped" if max_weight is None else "are clipped at 1.5") in said
 
 
 def cross_entropy(z: Array, y: NDArray[np.int64]) -> Array:

@@ -159,12 +159,14 @@ def _weights(found: Mapping[str, Any]) -> AuditTable:
         if part is not None
     ]
     meanings = " ".join(f"{method}: {entry['meaning']}." for method, entry in weights.items())
+    limit = weights["ipwd"]["max_weight"]
+    clip = "not clipped" if limit is None else f"after the clip at {limit:g}"
     return AuditTable(
         "How unevenly images would be weighed",
         ("Weights", "Least", "10 %", "Median", "90 %", "Most", "Mean", "Relative", "Clipped"),
         rows,
-        f"After the clip at {weights['ipwd']['max_weight']:g} (ipwd), before the batch mean is made 1. Relative: the "
-        f"mean over that of all images. {meanings}",
+        f"ipwd: {weights['ipwd']['ratio']}, {clip}; before the batch mean is made 1. Relative: the mean over that of "
+        f"all images. {meanings}",
     )
 
 

@@ -13,6 +13,7 @@ from distail.evaluation.by_group import ByGroup, Describe
 from distail.evaluation.error_flow import flow_of_predictions, tail_errors
 from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE, group_shares
 from distail.evaluation.inputs import checked_predictions
+from distail.evaluation.method_entries import asked_of, method_entries
 from distail.evaluation.sample_weights import StudentHeads, sample_weight_spreads
 from distail.evaluation.target_repairs import Repair, RepairEffect, published_repairs, repair_effects, repair_of
 
@@ -37,7 +38,7 @@ def audit(
         target_N: (N,) integer labels, 0 to C - 1.
         class_counts: (C,) training images of each class, at least 1; they decide groups, reweighing and stand-ins.
         class_names: C names; by default `class 0`, `class 1`, ...
-        method: an experiment's own, as `create_method` takes it; its repair is shown with its parameters.
+        method: an experiment's own, as `create_method` takes it; its repair and weights are shown with its parameters.
         temperature: one for all repairs; by default each has its method's.
         student: the logits of a trained student for the same images, where there is one.
 
@@ -102,7 +103,9 @@ def audit(
         "swapped": by_group.describe(
             lambda chosen_N: {"images": int((~right_N[chosen_N]).sum()), "share": percent(~right_N[chosen_N])}
         ),
-        "sample_weights": sample_weight_spreads(logits_NC, target_N, counts, student, by_group),
+        "sample_weights": sample_weight_spreads(
+            logits_NC, target_N, counts, student, by_group, **_propensity_parameters(method)
+        ),
         "cautions": _cautions(by_group, counts),
     }
 
@@ -111,6 +114,15 @@ def _repairs(counts: tuple[int, ...], method: Mapping[str, Any] | None, temperat
     repairs = published_repairs(counts, temperature)
     own = None if method is None else repair_of(method, counts, temperature)
     return repairs if own is None or method is None else {**repairs, str(method.get("name", "composition")): own}
+
+
+def _propensity_parameters(method: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Which way round IPWD's weights are, and where they are clipped: the method's own where it weighs so."""
+    found = method_entries(asked_of({"name": "ipwd"} if method is None else method), "weights")
+    own = next((parameters for entry, parameters in found if entry.name == "inverse_propensity"), None)
+    if own is None:
+        return _propensity_parameters(None)
+    return {key: own[key] for key in ("ratio", "max_weight")}
 
 
 def _moved(effect: RepairEffect, temperature: float) -> Describe:

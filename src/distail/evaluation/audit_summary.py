@@ -91,10 +91,9 @@ def _repairs(audit: Mapping[str, Any]) -> Iterator[str]:
 def _weights(audit: Mapping[str, Any]) -> Iterator[str]:
     ipwd = audit["sample_weights"]["ipwd"]
     parts = [f"{third['mean']:.2f} on the {name}" for name, third in _measured(ipwd["groups"]["thirds"], "mean")]
-    yield (
-        f"{_WEIGHTS[ipwd['heads']]} {_joined(parts)} on average; {ipwd['overall']['clipped_share']:.1f} % of all are "
-        f"clipped at {ipwd['max_weight']:g}."
-    )
+    share, limit = ipwd["overall"]["clipped_share"], ipwd["max_weight"]
+    clipped = "none is clipped" if limit is None else f"{share:.1f} % of all are clipped at {limit:g}"
+    yield f"{_WEIGHTS[ipwd['heads']]} {_joined(parts)} on average ({ipwd['ratio']}); {clipped}."
 
 
 _WEIGHTS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from distail.evaluation.inputs import by_rows
 from distail.functional.class_weights import class_log_share
 from distail.functional.sample_weights import clip_and_normalize, loss_ratio, propensity_ratio
 
-MAX_WEIGHT = 10.0
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 
 NO_STUDENT = "the weights compare the student's loss with the teacher's: before training there is no student"
@@ -39,7 +39,9 @@ class StudentHeads:
     label_only: Tensor | None = None
 
 
-def stand_in_weights(teacher_NC: Tensor, target_N: Tensor, class_counts: tuple[int, ...]) -> Tensor:
+def stand_in_weights(
+    teacher_NC: Tensor, target_N: Tensor, class_counts: tuple[int, ...], ratio: str = "kd_over_cls"
+) -> Tensor:
     """A student-free stand-in for IPWD's weights before the clip: (N,) float64. [ours], NOT the paper's.
 
     IPWD (arXiv 2210.12787) weighs by ``1 + H_kd / H_cls``, the standardised cross-entropies of two heads of the
@@ -53,12 +55,12 @@ def stand_in_weights(teacher_NC: Tensor, target_N: Tensor, class_counts: tuple[i
     tensor([2., 2.], dtype=torch.float64)
     """
     frequencies_NC = class_log_share(class_counts).expand(len(teacher_NC), -1)
-    return propensity_weights(teacher_NC, frequencies_NC, target_N)
+    return propensity_weights(teacher_NC, frequencies_NC, target_N, ratio)
 
 
-def propensity_weights(kd_NC: Tensor, cls_NC: Tensor, target_N: Tensor) -> Tensor:
+def propensity_weights(kd_NC: Tensor, cls_NC: Tensor, target_N: Tensor, ratio: str = "kd_over_cls") -> Tensor:
     """IPWD's weights of two heads, before the clip: (N, C) twice and (N,) to (N,) float64, in blocks of rows."""
-    return _in_double(propensity_ratio, kd_NC, cls_NC, target_N)
+    return _in_double(partial(propensity_ratio, ratio=ratio), kd_NC, cls_NC, target_N)
 
 
 def loss_ratio_weights(student_NC: Tensor, teacher_NC: Tensor, target_N: Tensor) -> Tensor:
@@ -72,13 +74,18 @@ def sample_weight_spreads(
     class_counts: tuple[int, ...],
     student: StudentHeads | None,
     by_group: ByGroup,
+    *,
+    ratio: str,
+    max_weight: float | None,
 ) -> dict[str, Any]:
     """The `spread` of each method's weights, overall and by group, and what the numbers stand for (``meaning``)."""
     if student is not None and student.label_only is not None:
-        raw_N, heads, meaning = propensity_weights(student.distilled, student.label_only, target_N), "own", OWN_HEADS
+        raw_N = propensity_weights(student.distilled, student.label_only, target_N, ratio)
+        heads, meaning = "own", OWN_HEADS
     else:
-        raw_N, heads, meaning = stand_in_weights(teacher_NC, target_N, class_counts), "stand-in", STAND_IN
-    ipwd = {"heads": heads, "meaning": meaning, **_described(raw_N, MAX_WEIGHT, by_group)}
+        raw_N = stand_in_weights(teacher_NC, target_N, class_counts, ratio)
+        heads, meaning = "stand-in", STAND_IN
+    ipwd = {"heads": heads, "meaning": meaning, "ratio": ratio, **_described(raw_N, max_weight, by_group)}
     if student is None:
         return {"ipwd": ipwd, "wsld": {"meaning": NO_STUDENT, "overall": None, "groups": None}}
     ratio_N = loss_ratio_weights(student.distilled, teacher_NC, target_N)

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from distail.evaluation.inputs import rows_at_once
+from distail.evaluation.method_entries import asked_of, method_entries
 from distail.functional.checks import check_temperature, counts_of
 from distail.functional.divergence import kl_of_log_probabilities
 from distail.functional.numerics import log_probabilities, of_target
 from distail.models.outputs import Outputs
-from distail.objective.composition import DEFAULTS, parse
 from distail.objective.context import Context, Progress, Setup
 from distail.objective.method import whole_batch
 from distail.objective.presets import list_methods
@@ -84,17 +84,14 @@ def repair_of(
     True
     """
     preset = list_methods()[method["name"]] if "name" in method else None
-    asked = {**DEFAULTS, **(preset.composition if preset else {}), **method}
-    entries = parse(asked)["targets"]
-    if not entries:
+    asked = asked_of(method)
+    found = method_entries(asked, "targets")
+    if not found:
         return None
+    entries = [entry for entry, _ in found]
     own = check_temperature(asked["temperature"] if temperature is None else temperature)
     setup = Setup(counts_of(class_counts), own)
-    parameters = {
-        key: entry.parameters.get(key, asked.get(key, default))
-        for entry in entries
-        for key, default in entry.defaults.items()
-    }
+    parameters = {key: value for _, own_parameters in found for key, value in own_parameters.items()}
     return Repair(
         tuple(entry.name for entry in entries),
         parameters,
