@@ -99,6 +99,12 @@ def test_rotation_against_the_loop(shape: tuple[int, int, int]) -> None:
     assert moved >= 4
 
 
+def test_no_images_stay_none() -> None:
+    names = ["crop", "flip", "rotate"]
+    images = images_of(3)[:0]
+    assert apply_augmentation(images, draw_augmentation(names, 0, seed=0, epoch=0, step=0)).shape == images.shape
+
+
 def test_rotation_by_nothing_changes_nothing() -> None:
     images = images_of(3)
     assert torch.equal(apply_augmentation(images, Draws(("rotate",), torch.full((3, 1), 2**31))), images)

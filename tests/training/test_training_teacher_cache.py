@@ -50,9 +50,10 @@ def batches(*, views=VIEWS, images=IMAGES, on=None, **options):
         "std": [0.25] * 3,
         "augment": ["crop", "flip"],
         "num_classes": CLASSES,
+        **options,
     }
     return ImageBatches(
-        data, **settings, seed=3, views=views, channels_last=True, rank=on.rank, world_size=on.world_size, **options
+        data, **settings, seed=3, views=views, channels_last=True, rank=on.rank, world_size=on.world_size
     )
 
 
@@ -173,26 +174,56 @@ def test_answers_are_the_callers_own(tmp_path):
     assert torch.equal(cache(batch).logits, before)
 
 
-@pytest.mark.parametrize("world_size", [2, 3])
-def test_processes_share_the_asking_and_each_holds_everything(tmp_path, world_size):
+def filled_by(world_size, folder, *, teacher=Pixels, limit_mb=64, **shown):
+    """The teachers and the caches of processes that filled together."""
     group = {"barrier": threading.Barrier(world_size, timeout=60)}
     threads = [Threads(rank, world_size, group=group) for rank in range(world_size)]
     members = [Machine(torch.device("cpu"), "fp32", thread) for thread in threads]
-    listeners, caches = [Pixels() for _ in members], [None] * world_size
+    listeners, caches = [teacher() for _ in members], [None] * world_size
 
     def work(rank):
         on = members[rank]
-        caches[rank] = filled(tmp_path, on=on, listen=listeners[rank], shown=batches(on=on))
+        try:
+            shares = batches(on=on, **shown)
+            caches[rank] = filled(folder, on=on, listen=listeners[rank], shown=shares, limit_mb=limit_mb)
+        except BaseException:
+            group["barrier"].abort()
+            raise
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world_size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    return listeners, caches
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_the_asking_and_each_holds_everything(tmp_path, world_size):
+    listeners, caches = filled_by(world_size, tmp_path)
     asked = [sum(listen.asked) for listen in listeners]
     assert sum(asked) == VIEWS * IMAGES
     assert max(asked) - min(asked) <= -(-VIEWS * IMAGES // FILL_BATCH)
     for batch in batches().epoch(4):
+        for cache in caches:
+            assert torch.equal(cache(batch).features, batch.images.flatten(1))
+
+
+class Flattening(Pixels):
+    """A teacher that refuses an empty batch, as many networks do."""
+
+    def __call__(self, batch):
+        batch.images.reshape(len(batch.images), -1)
+        return super().__call__(batch)
+
+
+@pytest.mark.parametrize(("images", "views"), [(FILL_BATCH + 1, 1), (1, 1), (1, 2)])
+@pytest.mark.parametrize("limit_mb", [0, 64])
+def test_a_share_without_images_is_none_the_teacher_is_asked_about(tmp_path, images, views, limit_mb):
+    """Three processes: the last batch, or the only one, has fewer images than that."""
+    shown = {"images": images, "views": views, "augment": ["crop", "flip", "rotate"]}
+    _, caches = filled_by(3, tmp_path, limit_mb=limit_mb, teacher=Flattening, **shown)
+    for batch in batches(**shown).every_view(100):
         for cache in caches:
             assert torch.equal(cache(batch).features, batch.images.flatten(1))
 

@@ -77,6 +77,8 @@ def flip(images_BCHW: Tensor, bits_B1: Tensor) -> Tensor:
 
 def rotate(images_BCHW: Tensor, bits_B1: Tensor) -> Tensor:
     """About the centre by up to 15 degrees, nearest pixel, black outside: torchvision's RandomRotation(15) of DR-KD."""
+    if not len(images_BCHW):
+        return images_BCHW  # affine_grid takes no empty batch
     height, width = images_BCHW.shape[-2:]
     degrees_B = (bits_B1[:, 0].float() * 2.0**-BITS * 2 - 1) * MAX_ROTATION_DEGREES
     angle_B = degrees_B * (math.pi / 180)

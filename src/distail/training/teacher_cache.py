@@ -85,12 +85,13 @@ class TeacherCache:
         return batch.view * self._batches.num_images + batch.index
 
     def _answers(self, batch: Batch) -> Tensor:
-        outputs = self._teacher(batch)
+        size = len(batch.index)
+        outputs = self._teacher(batch if size else _one_black(batch))
         self._classes = outputs.logits.shape[1]
         if not self._features:
-            return outputs.logits
+            return outputs.logits[:size]
         assert outputs.features is not None, "a tapped network gives its features"
-        return torch.cat([outputs.logits, outputs.features], dim=1)
+        return torch.cat([outputs.logits, outputs.features], dim=1)[:size]
 
     def _allocate(self, count: int, example_BW: Tensor) -> Tensor:
         shape, dtype = (count, example_BW.shape[1]), example_BW.dtype
@@ -109,3 +110,9 @@ class TeacherCache:
                 f"trainer.cache_limit_mb: {self._limit_mb}, and {str(self._folder)!r} cannot hold them: "
                 f"{error.strerror or error}. Lower teacher.views, or raise trainer.cache_limit_mb"
             ) from None
+
+
+def _one_black(empty: Batch) -> Batch:
+    """In place of an empty share, which many networks refuse: their answer tells width and number format at least."""
+    images = empty.images.new_zeros((1, *empty.images.shape[1:]))
+    return Batch(empty.index.new_zeros(1), images, empty.labels.new_zeros(1))
