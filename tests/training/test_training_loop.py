@@ -24,6 +24,7 @@ from distail.training.history import History
 from distail.training.loop import Stage, fit
 from distail.training.machine import Machine
 from distail.training.progress import Silent
+from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.stopping import Interrupted
 
 COUNTS = (20, 10, 5)
@@ -319,6 +320,26 @@ def test_a_signal_to_all_processes_of_a_job_is_a_stop_and_no_failure(tmp_path, s
     last = stage()
     train(last, tmp_path / "parts")
     assert_equal_weights(weights(whole), weights(last))
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_stops_after_it(tmp_path, monkeypatch):
+    save = StageCheckpoints.save
+
+    def stopped(self, checkpoint, memory):
+        save(self, checkpoint, memory)
+        if checkpoint.step == 15:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole, part = stage(), stage()
+    monkeypatch.setattr(StageCheckpoints, "save", stopped)
+    with pytest.raises(Interrupted) as caught:
+        train(part, tmp_path)
+    monkeypatch.undo()
+    assert (caught.value.signal_number, caught.value.saved) == (signal.SIGTERM, True)
+    assert CheckpointFolder(tmp_path / "checkpoints").steps()[-1] == 15
+    train(part, tmp_path)
+    train(whole, tmp_path / "whole", every=100)
+    assert_equal_weights(weights(part), weights(whole))
 
 
 def test_a_second_signal_acts_at_once(tmp_path):

@@ -45,6 +45,50 @@ def test_blocks_nest_and_handlers_are_put_back():
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
+def test_a_signal_that_nobody_asked_for_goes_to_the_block_around():
+    with stop_requests() as outer:
+        with stop_requests() as inner:
+            assert inner.signal_number is None
+            send(signal.SIGTERM)
+        assert outer.signal_number == signal.SIGTERM
+
+
+@pytest.mark.parametrize("patient", [False, True])
+def test_a_signal_that_nobody_asked_for_acts_where_the_block_around_acts_at_once(patient):
+    after = []
+
+    def work():
+        with stop_requests(patient=patient):
+            send(signal.SIGHUP)
+            after.append("the block")
+        after.append("what comes after it")
+
+    with stop_requests() as outer, pytest.raises(Interrupted) as caught, outer.at_once():
+        work()
+    assert (caught.value.signal_number, after) == (signal.SIGHUP, ["the block"])
+
+
+def test_a_signal_that_nobody_asked_for_goes_to_the_handler_before():
+    with pytest.raises(KeyboardInterrupt), stop_requests():
+        send(signal.SIGINT)
+
+
+def test_a_signal_that_has_raised_is_not_raised_again():
+    with stop_requests() as outer:
+        with stop_requests() as inner, pytest.raises(Interrupted), inner.at_once():
+            send(signal.SIGTERM)
+        assert outer.signal_number is None
+
+
+def test_an_error_is_not_replaced_by_a_signal_that_came_with_it():
+    def work():
+        send(signal.SIGINT)
+        raise ValueError("why")
+
+    with pytest.raises(ValueError, match="why"), stop_requests():
+        work()
+
+
 def test_a_signal_that_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

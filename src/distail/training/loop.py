@@ -139,6 +139,8 @@ class _Trainer:
                 if signal_number:
                     raise Interrupted(signal_number, saved=True)
         self._checkpoint()
+        if signal_number := self._agree(request):  # that came while the last checkpoint was written
+            raise Interrupted(signal_number, saved=True)
 
     def _batches(self, epoch: int, first_step: int, request: StopRequest) -> Iterator[Batch]:
         try:

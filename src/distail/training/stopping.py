@@ -30,27 +30,40 @@ class StopRequest:
     """
 
     def __init__(self, *, patient: bool = False) -> None:
-        self.signal_number: int | None = None
+        self._noted: int | None = None
+        self._unanswered: int | None = None
         self._patient = patient
         self._acts_at_once = False
+
+    @property
+    def signal_number(self) -> int | None:
+        """The signal received; to ask for it is to answer it."""
+        number, self._unanswered = self._noted, None
+        return number
+
+    def unanswered(self) -> int | None:
+        """A signal that nobody asked for, and that has raised nothing."""
+        return self._unanswered
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Within the block a signal raises `Interrupted` where it finds the work; so does one that came before."""
         before, self._acts_at_once = self._acts_at_once, not self._patient
         try:
-            if self.signal_number is not None and self._acts_at_once:
-                raise Interrupted(self.signal_number)
+            number = self.signal_number if self._acts_at_once else None
+            if number is not None:
+                raise Interrupted(number)
             yield
         finally:
             self._acts_at_once = before
 
     def note(self, signal_number: int) -> None:
         """Take up a signal; a second one acts at once, or not at all."""
-        again = self.signal_number is not None
+        again = self._noted is not None
         if not (again and self._patient):
-            self.signal_number = signal_number
+            self._noted = self._unanswered = signal_number
         if (again and not self._patient) or self._acts_at_once:
+            self._unanswered = None
             raise Interrupted(signal_number)
 
 
@@ -59,7 +72,8 @@ def stop_requests(*, patient: bool = False) -> Iterator[StopRequest]:
     """Within the block the first signal is noted instead of acted on; a second one acts at once, unless `patient`.
 
     A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored. Blocks nest: the
-    inner one is asked. Python handles signals in the main thread: in any other nothing is noted.
+    inner one is asked, and a signal that it was not asked for before its end goes to the outer one. Python handles
+    signals in the main thread: in any other nothing is noted.
     """
     request = StopRequest(patient=patient)
     if threading.current_thread() is not threading.main_thread():
@@ -82,3 +96,6 @@ def stop_requests(*, patient: bool = False) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    unanswered = request.unanswered()  # after an error this is not reached: the work has ended already
+    if unanswered is not None:
+        signal.raise_signal(unanswered)
