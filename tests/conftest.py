@@ -15,8 +15,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every run that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What a launcher starts, in several processes.
+# What a launcher starts, in several processes; and files of fixtures, which share a name and hold no doctests.
 collect_ignore = ["training/launched_worker.py"]
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 # A busy machine is not a fault of the code.
 settings.register_profile("distail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
