@@ -75,6 +75,8 @@ def test_only_what_belongs_to_a_checkpoint_is_kept(folder, tmp_path):
         folder.save(step, memory(step))
     folder.keep([5, 9])
     assert names(tmp_path) == [
+        "by-epoch-copy/step-00000001.safetensors",
+        "by-epoch-copy/step-00000002.safetensors",
         "by-epoch/step-00000001.safetensors",
         "by-epoch/step-00000002.safetensors",
         "step-00000005.safetensors",
@@ -82,14 +84,41 @@ def test_only_what_belongs_to_a_checkpoint_is_kept(folder, tmp_path):
     ]
 
 
-@pytest.mark.parametrize("half", ["by-epoch/step-00000001.safetensors", "step-00000008.safetensors"])
+SETTLED = ["by-epoch/step-00000001.safetensors", "by-epoch-copy/step-00000001.safetensors"]
+
+
+def spoil(path, content):
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("half", [SETTLED, ["step-00000008.safetensors"]])
 @pytest.mark.parametrize("content", [None, b"half"])
 def test_a_memory_of_which_a_half_is_missing_or_damaged_is_none(folder, tmp_path, half, content):
     folder.save(8, memory(8))
-    (tmp_path / half).unlink()
-    if content:
-        (tmp_path / half).write_bytes(content)
+    for name in half:
+        spoil(tmp_path / name, content)
     assert folder.at(8) is None
+
+
+@pytest.mark.parametrize("copy", SETTLED)
+@pytest.mark.parametrize("content", [None, b"half"])
+def test_one_damaged_file_of_an_epoch_costs_none_of_its_checkpoints(tmp_path, copy, content):
+    told = []
+    stage = stage_checkpoints(tmp_path, told)
+    for step in (5, 6, 7):
+        save(stage, step)
+    spoil(tmp_path / "memory" / copy, content)
+    resumed = stage_checkpoints(tmp_path, told)
+    found, remembered = resumed.newest("")
+    assert found.step == 7
+    assert same({name: remembered[name] for name in ("completed", "running")}, 7)
+    assert resumed.steps() == [6, 7]
+    assert len(told) == (content is not None)
+    assert all(f"{copy} is damaged" in line and line.endswith("looking for its copy") for line in told)
+    save(resumed, 8)
+    assert {*SETTLED} < {*names(tmp_path / "memory")}, "made whole again by the next checkpoint"
 
 
 def stage_checkpoints(path, told):
@@ -123,6 +152,7 @@ def test_no_memory_left_is_told_and_means_from_the_beginning(tmp_path):
         path.unlink()
     assert stage_checkpoints(tmp_path, told).newest("") == (None, {})
     assert told == [f"no memory of step {step}; going back to the one before it" for step in (5, 4)]
+    assert names(tmp_path) == []
 
 
 def test_what_a_kill_left_is_forgotten_by_the_next_start(tmp_path):

@@ -36,9 +36,14 @@ class Checkpoint:
 class CheckpointFolder:
     """The checkpoints of one stage (teacher or student), newest kept, the one before as a reserve."""
 
-    def __init__(self, folder: Path, warn: Callable[[str], None] = lambda message: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        warn: Callable[[str], None] = lambda message: None,
+        instead: str = "going back to the one before it",
+    ) -> None:
         self.folder = folder
-        self._warn = warn
+        self._warn, self._instead = warn, instead
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one checkpoint and drop those that are no longer needed."""
@@ -77,7 +82,7 @@ class CheckpointFolder:
             problem: Exception = error
         except (SafetensorError, ValueError, KeyError) as error:
             problem = error
-        self._warn(f"checkpoint {path} is damaged ({problem}); going back to the one before it")
+        self._warn(f"checkpoint {path} is damaged ({problem}); {self._instead}")
         self.remove(step)
         return None
 

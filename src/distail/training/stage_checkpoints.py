@@ -40,6 +40,7 @@ class StageCheckpoints:
                 return found, memory
             self._warn(f"no memory of step {found.step}; going back to the one before it")
             self._folder.remove(found.step)
+        self._forget_old()
         return None, {}
 
     def save(self, checkpoint: Checkpoint, memory: dict[str, Tensor]) -> None:
