@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from distail.config import Experiment
@@ -88,6 +89,30 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match=r"4 processes were started on a machine with 2 GPUs.*--nproc-per-node 2"):
         processes._check_devices("auto")
     processes._check_devices("cpu")
+
+
+def test_a_run_on_the_cpu_does_not_keep_the_next_one_there(monkeypatch):
+    assert choose_machine("cpu", "fp32", 8).device == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_machine("auto", "fp32", 8).device == torch.device("cuda", 0)
+    assert choose_machine("auto", "fp32", 8, Processes(3, 4, local_rank=1)).device == torch.device("cuda", 1)
+    assert choose_machine("cpu", "fp32", 8).device == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_machine("auto", "fp32", 8).device == torch.device("mps")
+
+
+def test_a_run_on_the_gpu_does_not_keep_the_next_one_there(monkeypatch):
+    monkeypatch.setitem(PartialState(cpu=True)._shared_state, "device", torch.device("cuda", 0))
+    for device in ("auto", "cpu"):
+        assert choose_machine(device, "fp32", 8).device == torch.device("cpu")
+
+
+def test_processes_that_talk_by_nccl_cannot_go_on_on_the_cpu(monkeypatch):
+    monkeypatch.setitem(PartialState(cpu=True)._shared_state, "num_processes", 2)
+    monkeypatch.setattr(processes.distributed, "get_backend", lambda: "nccl")
+    with pytest.raises(ConfigError, match=r"'cpu', but these processes have begun on GPUs"), joined("cpu", 1):
+        raise AssertionError("joined")
 
 
 def test_one_device_for_several_processes_is_refused():

@@ -70,7 +70,7 @@ def choose_machine(device: str, precision: str, image_side: int, processes: Proc
 
     on_cpu = runs_on_cpu(device)
     state = PartialState(cpu=on_cpu)
-    chosen = torch.device("cpu") if on_cpu else state.device
+    chosen = torch.device("cpu") if on_cpu else _accelerator(state.device, processes.local_rank)
     if device not in ("auto", "cpu"):
         chosen = _existing_device(device, chosen)
         if processes.size > 1 and torch.device(device).index is not None:
@@ -90,6 +90,15 @@ def supports_fast_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported())
     return False
+
+
+def _accelerator(found: torch.device, local_rank: int) -> torch.device:
+    """What accelerate found; it keeps to the CPU if an earlier run of this program was to stay there."""
+    if found.type == "cpu" and torch.cuda.is_available():
+        return torch.device("cuda", local_rank)
+    if found.type == "cpu" and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return found
 
 
 def _existing_device(name: str, fallback: torch.device) -> torch.device:

@@ -141,7 +141,7 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         minutes: how long one process may keep the others waiting before it counts as lost.
 
     Raises:
-        ConfigError: this machine has more processes than GPUs.
+        ConfigError: this machine has more processes than GPUs, or the CPU is asked for after a run on GPUs.
         TrainingError: the others could not be reached (any more).
     """
     from accelerate import PartialState
@@ -155,6 +155,11 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         if not launched:
             yield ALONE
             return
+        if runs_on_cpu(device) and distributed.get_backend() == "nccl":
+            raise ConfigError(
+                f"trainer.device is {device!r}, but these processes have begun on GPUs, and talk by NCCL, which knows "
+                "no CPU. Launch the program anew for this run"
+            )
         control, patient = (distributed.new_group(backend="gloo", timeout=t) for t in (silence, LONGEST_PREPARATION))
         yield Processes(state.process_index, state.num_processes, state.local_process_index, control, patient)
     except RuntimeError as error:
