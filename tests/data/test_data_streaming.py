@@ -64,8 +64,8 @@ def same(one: Batch, other: Batch) -> bool:
         all(torch.equal(one[field], other[field]) for field in range(3))
         # The layout decides which arithmetic a network is computed with.
         and (not len(one.images) or one.images.stride() == other.images.stride())
-        and (one.view is None) == (other.view is None)
-        and (one.view is None or torch.equal(one.view, other.view))  # type: ignore[arg-type]
+        and (one.row is None) == (other.row is None)
+        and (one.row is None or torch.equal(one.row, other.row))  # type: ignore[arg-type]
     )
 
 

@@ -35,13 +35,13 @@ class Unwaiting:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("views", [0, 2])
+@pytest.mark.parametrize(("views", "limit_mb"), [(0, 0), (2, 64), (2, 0)])
 @pytest.mark.parametrize("method", sorted(list_methods()))
-def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views):
+def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb):
     machine = Machine(torch.device("cuda"), "bf16")
     shown = batches(views=views, device="cuda")
     listen = frozen(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).cuda(), machine)
-    cache = TeacherCache(listen, shown, machine, features=True, limit_mb=64, folder=tmp_path) if views else None
+    cache = TeacherCache(listen, shown, machine, features=True, limit_mb=limit_mb, folder=tmp_path) if views else None
     changes = {"assignment": "identity"} if method == "krdistill" else {}
     stage = Stage(
         name="student",

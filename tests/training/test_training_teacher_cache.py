@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from distail.data.batches import ImageBatches
+from distail.data.batches import Batch, ImageBatches
 from distail.data.images import LabelledImages
 from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
@@ -148,6 +148,20 @@ def test_a_memory_mapped_cache_lies_in_one_file_of_its_folder(tmp_path):
     del mapped
     with open("/proc/self/maps") as maps:
         assert not [line for line in maps if str(tmp_path) in line]
+
+
+def test_a_lookup_on_the_cpu_needs_nothing_that_lies_on_the_gpu(tmp_path):
+    """A copy back would make the host wait for the GPU at every step. "meta" stands for the GPU that is not here."""
+    mapped, shown = filled(tmp_path, limit_mb=0), batches()
+    for batch in shown.epoch(1):
+        there = Batch(*(value.to("meta") for value in batch[:3]), batch.row)
+        assert batch.row.device.type == "cpu"
+        assert torch.equal(mapped(there).features, mapped(batch).features)
+
+
+def test_rows_stay_on_the_cpu_wherever_the_images_lie():
+    for batch in batches(device="meta").epoch(0):
+        assert (batch.index.device.type, batch.row.device.type) == ("meta", "cpu")
 
 
 def test_a_disk_without_room_is_told_before_it_is_used(tmp_path, monkeypatch):

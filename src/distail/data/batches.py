@@ -23,13 +23,14 @@ from distail.errors import DataError, unknown_name
 class Batch(NamedTuple):
     """``index`` (B,) int64 rows of the data set, ``images`` (B, channels, H, W) normalised, ``labels`` (B,) int64.
 
-    ``view`` (B,) int64 says which stored view of its sample each image is; None where views are drawn afresh.
+    ``row`` (B,) int64, always on the CPU, says which of the rows of ``every_view`` each image is: ``view * num_images +
+    index``; None where views are drawn afresh.
     """
 
     index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
     images: Tensor
     labels: Tensor
-    view: Tensor | None = None
+    row: Tensor | None = None
 
 
 class _Plan(NamedTuple):
@@ -113,8 +114,8 @@ class ImageBatches:
         >>> from distail.data.images import LabelledImages
         >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
         >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
-        >>> [(batch.index.tolist(), batch.view.tolist()) for batch in batches.every_view(3)]
-        [([0, 1, 0], [0, 0, 1]), ([1], [1])]
+        >>> [(batch.index.tolist(), batch.row.tolist()) for batch in batches.every_view(3)]
+        [([0, 1, 0], [0, 1, 2]), ([1], [3])]
         """
         return self._batches(self._view_plans(batch_size))
 
@@ -149,11 +150,11 @@ class ImageBatches:
         ahead, here = tee(plans)
         for plan, pixels in zip(here, self._source.of(plan.index for plan in ahead), strict=True):
             index_B, draws = self._on_device(plan.index), plan.draws.to(self._device)
-            view_B = None if plan.view is None else self._on_device(plan.view)
+            stored_B = None if plan.view is None else plan.view * self.num_images + plan.index
             rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
             images = as_images(self._windows(pixels, rows_B, draws))
             images = self._normalise(apply_named(images, draws, self._after_crop))
-            yield Batch(index_B, images, self._labels.index_select(0, index_B), view_B)
+            yield Batch(index_B, images, self._labels.index_select(0, index_B), stored_B)
 
     def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
         if self._crops:

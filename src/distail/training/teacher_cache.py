@@ -66,23 +66,18 @@ class TeacherCache:
                 self._rows_RW = self._allocate(count, answers_BW)
             # float32 holds both formats exactly, and every communication library can add it up.
             block_FW = answers_BW.new_zeros((min(size, count - first), answers_BW.shape[1]), dtype=torch.float32)
-            block_FW[self._row_of(batch) - first] = answers_BW.float()
+            block_FW[_moved(_rows_of(batch) - first, block_FW.device)] = answers_BW.float()
             self._rows_RW[first : first + len(block_FW)] = self._machine.sum_over_processes(block_FW)
             reporter.step()
         reporter.finish()
 
     def __call__(self, batch: Batch) -> Outputs:
         """The stored outputs of a batch: (B, C) logits and, where kept, (B, D) features, as new tensors."""
-        rows_RW = self._rows_RW
-        answers_BW = rows_RW.index_select(0, self._row_of(batch).to(rows_RW.device))
-        if answers_BW.device != self._machine.device:
-            answers_BW = answers_BW.pin_memory().to(self._machine.device, non_blocking=True)
+        # The rows' numbers are on the CPU, as the rows may be: neither way does the host wait for the GPU.
+        answers_BW = self._rows_RW.index_select(0, _moved(_rows_of(batch), self._rows_RW.device))
+        answers_BW = _moved(answers_BW, self._machine.device)
         features_BD = answers_BW[:, self._classes :] if self._features else None
         return Outputs(answers_BW[:, : self._classes], features_BD)
-
-    def _row_of(self, batch: Batch) -> Tensor:
-        assert batch.view is not None, "the batches that train are those that the cache was filled from"
-        return batch.view * self._batches.num_images + batch.index
 
     def _answers(self, batch: Batch) -> Tensor:
         size = len(batch.index)
@@ -110,6 +105,18 @@ class TeacherCache:
                 f"trainer.cache_limit_mb: {self._limit_mb}, and {str(self._folder)!r} cannot hold them: "
                 f"{error.strerror or error}. Lower teacher.views, or raise trainer.cache_limit_mb"
             ) from None
+
+
+def _rows_of(batch: Batch) -> Tensor:
+    assert batch.row is not None, "the batches that train are those that the cache was filled from"
+    return batch.row
+
+
+def _moved(value: Tensor, device: torch.device) -> Tensor:
+    """On another kind of device; to a GPU from pinned memory, so that the host does not wait."""
+    if value.device.type == device.type:
+        return value
+    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
 
 
 def _one_black(empty: Batch) -> Batch:
