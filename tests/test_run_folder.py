@@ -16,7 +16,8 @@ import distail
 from distail import files, pipeline
 from distail.errors import CheckpointError, ConfigError
 from distail.run_folder import RunFolder
-from whole_runs import Recorder
+from distail.training.stopping import Interrupted
+from whole_runs import Killed, Recorder
 
 
 def experiment(folder, **changes):
@@ -211,6 +212,39 @@ def test_a_stopped_run_goes_on_when_its_teacher_file_has_been_moved_away(origina
     assert run(tmp_path / "run", teacher=teacher).figures == whole.figures
     (tmp_path / "run" / "result.json").unlink()
     assert run(tmp_path / "run", teacher=teacher).student == whole.student
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "weights"])
+def test_a_begun_student_goes_on_when_the_file_it_began_with_has_been_moved_away(original, tmp_path, key):
+    weights = tmp_path / "student.safetensors"
+    shutil.copy(original.folder / "student.safetensors", weights)
+    model = {"name": "resnet8", **({"weights": str(weights)} if key == "weights" else {})}
+    student = {"model": model, **({"checkpoint": str(weights)} if key == "checkpoint" else {})}
+    options = {"student": student, "teacher": None, "method": "ce", "training": {"epochs": 2, "batch_size": 256}}
+    whole = run(tmp_path / "whole", **options)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", Killed("student", 1), **options)
+    weights.unlink()
+    with pytest.raises(ConfigError, match=rf"student\..*{key}: no file '.*student.safetensors'"):
+        run(tmp_path / "another", **options)
+    shutil.copytree(tmp_path / "run", tmp_path / "spoilt")
+    assert run(tmp_path / "run", **options).student == whole.student
+    for path in (tmp_path / "spoilt" / "checkpoints" / "student").glob("*.safetensors"):
+        path.write_bytes(b"half")
+    with pytest.raises(CheckpointError, match=r"no checkpoint is left to go on from, .*student.safe.* is missing"):
+        run(tmp_path / "spoilt", **options)
+
+
+def test_a_trained_teacher_goes_on_when_the_weights_it_began_with_have_been_moved_away(original, tmp_path):
+    weights = tmp_path / "some.safetensors"
+    shutil.copy(original.folder / "student.safetensors", weights)
+    teacher = {"model": {"name": "resnet8", "weights": str(weights)}, "training": {"epochs": 2}}
+    whole = run(tmp_path / "whole", teacher=teacher)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "run", Killed("teacher", 1), teacher=teacher)
+    weights.unlink()
+    resumed = run(tmp_path / "run", teacher=teacher)
+    assert (resumed.student, resumed.teacher) == (whole.student, whole.teacher)
 
 
 def test_a_folder_in_use_says_by_whom(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from distail import files
 from distail.config import Experiment, Model, Training
 from distail.data.prepare import PreparedData
+from distail.errors import CheckpointError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.samples import change_order, sample_images, save_samples
@@ -195,7 +197,7 @@ class _Run:
     ) -> tuple[FeatureTap, Fitted]:
         options = self.experiment.student
         network = self.network("student", options.model, options.classifier, data, machine)
-        if options.checkpoint is not None:
+        if options.checkpoint is not None and not self.gone("student", options.checkpoint):
             load_weights(network.model, options.checkpoint, what="student")
         with seeded(self.experiment.seed, "method"):
             method = build_method(
@@ -208,12 +210,22 @@ class _Run:
         return network, fitted
 
     def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
+        if self.gone(stage, model.weights):
+            model = model.model_copy(update={"weights": None})
         with seeded(self.experiment.seed, f"{stage}-weights"):
             tap = build_network(model, classifier, data)
         if self.experiment.trainer.sync_batch_norm and machine.world_size > 1:
             tap.model = nn.SyncBatchNorm.convert_sync_batchnorm(tap.model)  # type: ignore[no-untyped-call]
         layout = torch.channels_last if machine.channels_last else torch.contiguous_format
         return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+
+    def gone(self, stage: str, path: Path | None) -> bool:
+        """Whether a file that a stage began with is missing; its checkpoints hold what has become of it."""
+
+        def look() -> bool:
+            return path is not None and not path.is_file() and self.folder.begun(stage)
+
+        return self.processes.from_main(look)
 
     def fit(
         self,
@@ -226,8 +238,20 @@ class _Run:
         machine: Machine,
         history: History,
     ) -> Fitted:
+        experiment, student = self.experiment, self.experiment.student
+        begun_with = (
+            [student.checkpoint, student.model.weights] if stage == "student" else [teacher_model(experiment).weights]
+        )
+        gone = [path for path in begun_with if self.gone(stage, path)]
+        built = build_stage(experiment, stage, network, teacher, method, training, data, machine, self.folder.path)
+
+        def refuse() -> None:
+            raise CheckpointError(
+                f"{stage}: no checkpoint is left to go on from, and to begin anew {str(gone[0])!r} is missing"
+            )
+
         return fit(
-            build_stage(self.experiment, stage, network, teacher, method, training, data, machine, self.folder.path),
+            replace(built, prepare=refuse) if gone else built,
             CheckpointFolder(self.folder.checkpoints(stage), self.reporter.message),
             history,
             self.reporter,

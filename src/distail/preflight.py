@@ -17,6 +17,7 @@ from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
+from distail.run_folder import RunFolder
 from distail.training.machine import choose_machine
 from distail.training.processes import ALONE, Processes
 from distail.training.trackers import tracker_problems
@@ -79,14 +80,12 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
             f"trainer.sync_batch_norm: torch offers it on GPUs only, and this runs on {machine.device.type!r}; "
             "leave it false, or train on GPUs"
         )
-    # A run that has begun holds its teacher's weights.
-    begun = (experiment.output / "teacher.safetensors").is_file()
-    paths = {
-        "teacher.checkpoint": teacher.checkpoint if teacher and not begun else None,
-        "student.checkpoint": student.checkpoint,
-        "student.model.weights": student.model.weights,
-        "teacher.model.weights": teacher.model.weights if teacher else None,
-    }
+    paths: dict[str, Path | None] = {}
+    folder = RunFolder(experiment.output)
+    if teacher is not None and not folder.begun("teacher"):
+        paths |= {"teacher.checkpoint": teacher.checkpoint, "teacher.model.weights": teacher.model.weights}
+    if not folder.begun("student"):
+        paths |= {"student.checkpoint": student.checkpoint, "student.model.weights": student.model.weights}
     problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
     return problems
 

@@ -62,6 +62,10 @@ class RunFolder:
     def checkpoints(self, stage: str) -> Path:
         return self.path / "checkpoints" / stage
 
+    def begun(self, stage: str) -> bool:
+        """Whether the folder holds something of a stage, so that what it began with is no longer needed."""
+        return self.weights(stage).is_file() or bool(CheckpointFolder(self.checkpoints(stage)).steps())
+
     def stored_result(self) -> dict[str, Any] | None:
         """The figures of a finished run, or None.
 
