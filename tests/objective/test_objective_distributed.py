@@ -169,3 +169,67 @@ def test_a_memory_that_every_process_took_up_again_counts_once():
 
     for completed in Group.run(3, work):
         assert torch.equal(completed, alone.previous_epoch.completed.value)
+
+
+STEPS, SAMPLES, RANKS = 9, 12, 3
+
+
+def draws_with_repetition(seed):
+    """Of each step and process the samples that it draws, two of them, and what it says of them."""
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randint(0, SAMPLES - 1, (STEPS, RANKS, 2), generator=generator)
+    return index, torch.randn(STEPS, RANKS, 2, 2, generator=generator)
+
+
+def memory_after(index, logits, stops):
+    """What the processes remember of an epoch that was resumed, in all of them, after each of these steps."""
+    methods = [create_method("kd", class_counts=[8, 4], teacher="previous_epoch") for _ in range(RANKS)]
+    again = {
+        stop: [create_method("kd", class_counts=[8, 4], teacher="previous_epoch") for _ in range(RANKS)]
+        for stop in stops
+    }
+
+    def work(rank, reduce):
+        method = methods[rank]
+        method.reduce = reduce
+        method.begin_epoch(0, 2)
+        for step in range(STEPS):
+            if step in stops:
+                kept = {name: value.clone() for name, value in method.memory_state().items()}
+                method = again[step][rank]
+                method.reduce = reduce
+                method.load_memory_state(kept)
+                method.begin_epoch(0, 2)
+            batch = index[step, rank]
+            method(Outputs(logits[step, rank]), None, torch.zeros_like(batch), index=batch)
+        method.begin_epoch(1, 2)
+        return method.previous_epoch.completed.value, method.previous_epoch.in_completed.value
+
+    return Group.run(RANKS, work)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("stops", [(), (4,), (1, 2, 8), tuple(range(STEPS))])
+def test_of_a_sample_that_several_processes_draw_the_latest_counts_resumed_or_not(seed, stops):
+    index, logits = draws_with_repetition(seed)
+    expected, drawn = torch.zeros(SAMPLES, 2, dtype=torch.float16), torch.zeros(SAMPLES, dtype=torch.bool)
+    for step in range(STEPS):
+        of_step = {}
+        for rank in range(RANKS):
+            of_rank = dict(zip(index[step, rank].tolist(), logits[step, rank], strict=True))  # the later row
+            for sample, row in of_rank.items():
+                of_step.setdefault(sample, []).append(torch.softmax(row, dim=0).half().double())
+        for sample, rows in of_step.items():
+            expected[sample], drawn[sample] = sum(rows) / len(rows), True
+    for completed, in_completed in memory_after(index, logits, stops):
+        torch.testing.assert_close(completed, expected, rtol=1e-3, atol=1e-6)
+        assert torch.equal(in_completed, drawn)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_resumed_epoch_of_several_processes_ends_with_the_same_bits(seed):
+    index, logits = draws_with_repetition(seed)
+    (whole, _), *_ = memory_after(index, logits, ())
+    for stops in [(4,), (1, 2, 8)]:
+        for completed, _ in memory_after(index, logits, stops):
+            assert torch.equal(completed, whole)

@@ -51,8 +51,8 @@ def test_the_defaults_of_this_form():
     assert (kd.weights.supervised, kd.weights.distillation) == (1.0, 1.0)
     assert one_stage("kd", temperature=3.0, supervised_weight=0.5).setup.temperature == 3.0
     assert one_stage("ipwd", start=0.25).sample_weights.start == 0.25
-    assert one_stage("kd", num_samples=7).previous_epoch.in_running.value.shape == (7,)
-    assert one_stage("kd").previous_epoch.in_running.value.shape == (SIZE,)
+    assert one_stage("kd", num_samples=7).previous_epoch.written.value.shape == (7,)
+    assert one_stage("kd").previous_epoch.written.value.shape == (SIZE,)
 
 
 def test_epoch_zero_is_the_plain_supervised_loss():
@@ -159,10 +159,10 @@ def test_evaluation_writes_nothing():
     method.begin_epoch(0, 2)
     method.eval()
     call(method, 0, [1, 2])
-    assert not method.previous_epoch.in_running.value.any()
+    assert not method.previous_epoch.written.value.any()
     method.train()
     call(method, 0, [1, 2])
-    assert method.previous_epoch.in_running.value.sum() == 2
+    assert method.previous_epoch.written.value.count_nonzero() == 2
 
 
 def test_a_teacher_s_outputs_are_not_looked_at():
@@ -182,7 +182,7 @@ def test_beginning_the_same_epoch_again_changes_nothing():
     assert not method.previous_epoch.in_completed.value.any()
     method.begin_epoch(1, 3)
     assert method.previous_epoch.in_completed.value.sum() == 2
-    assert not method.previous_epoch.in_running.value.any()
+    assert not method.previous_epoch.written.value.any()
 
 
 def test_the_memory_is_apart_from_the_state_dict():

@@ -27,8 +27,12 @@ class PreviousEpoch(nn.Module):
 
     Predictions are float16 probabilities at temperature 1, (N, C), in two buffers: an epoch reads the one that the
     epochs before completed and writes the other, so that a sample drawn twice reads the same twice. `begin_epoch` of
-    another epoch completes: samples that were not drawn keep their older prediction. In distributed training it merges
-    what every process wrote, through `Method.reduce`.
+    another epoch completes: samples that were not drawn keep their older prediction.
+
+    Of a sample that is drawn several times in an epoch the latest write counts, and within a batch the later row. In
+    distributed training what the processes wrote is merged by that rule, through `Method.reduce`; where several wrote
+    in the same step, their mean counts. What a checkpoint held is older than every write after it, so that a resumed
+    epoch ends with the very bits of one that was not interrupted. Every process must take the same number of steps.
 
     Args:
         final_weight: a at the end of training.
@@ -52,7 +56,9 @@ class PreviousEpoch(nn.Module):
         self.completed = Exact(torch.zeros(shape, dtype=torch.float16), persistent=False)
         self.running = Exact(torch.zeros(shape, dtype=torch.float16), persistent=False)
         self.in_completed = Exact(torch.zeros(size, dtype=torch.bool), persistent=False)
-        self.in_running = Exact(torch.zeros(size, dtype=torch.bool), persistent=False)
+        # When each sample was last written in the running epoch: at which write, counted from 1; 0 for never.
+        self.written = Exact(torch.zeros(size, dtype=torch.int64), persistent=False)
+        self.writes = Exact(torch.zeros((), dtype=torch.int64), persistent=False)
         self.latest_row = Exact(torch.zeros(size, dtype=torch.int64), persistent=False)
         self.running_epoch = -1
 
@@ -64,7 +70,7 @@ class PreviousEpoch(nn.Module):
             raise MethodError(f"{reader} remembers every sample; expected their indices, index=")
         if index.shape != target.shape or index.dtype != torch.int64:
             raise MethodError(f"index is {index.dtype} of shape {tuple(index.shape)}; expected int64 of shape (B,)")
-        check_range(index, len(self.in_running.value), "sample index")
+        check_range(index, len(self.written.value), "sample index")
         if not torch.compiler.is_compiling() and self.training and self.running_epoch < 0:
             warnings.warn(
                 "begin_epoch(epoch, epochs) was never called: without an epoch before, every sample keeps its plain "
@@ -84,7 +90,8 @@ class PreviousEpoch(nn.Module):
         latest_N = self.latest_row.value
         latest_N.scatter_reduce_(0, index, rows_B, "amax", include_self=False)
         self.running.value[index] = log_p_BC.exp().to(torch.float16)[latest_N[index]]
-        self.in_running.value.index_fill_(0, index, True)
+        self.writes.value.add_(1)
+        self.written.value[index] = self.writes.value
 
     @torch.no_grad()
     def advance(self, epoch: int, reduce: Reduce) -> None:
@@ -95,16 +102,18 @@ class PreviousEpoch(nn.Module):
             for rows, predictions_RC, written_R in self._merged(reduce):
                 self.completed.value[rows] = torch.where(written_R[:, None], predictions_RC, self.completed.value[rows])
                 self.in_completed.value[rows] |= written_R
-            self.in_running.value.zero_()
+            self.written.value.zero_()
+            self.writes.value.zero_()
         self.running_epoch = epoch
 
     def _merged(self, reduce: Reduce) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """What all processes wrote in the running epoch, in blocks of rows; the mean where several wrote a sample."""
-        for start in range(0, len(self.in_running.value), ROWS):
+        """What all processes wrote in the running epoch, in blocks of rows: the latest, or the mean of the latest."""
+        bits = int(reduce(self.writes.value)).bit_length()  # of the sum, which no process's number exceeds
+        for start in range(0, len(self.written.value), ROWS):
             rows = slice(start, start + ROWS)
-            written_R1 = self.in_running.value[rows][:, None]
-            sums_RC = reduce(torch.where(written_R1, self.running.value[rows], 0).float())
-            writers_R1 = reduce(written_R1.float())
+            latest_R1 = _is_latest(self.written.value[rows], bits, reduce)[:, None]
+            sums_RC = reduce(torch.where(latest_R1, self.running.value[rows], 0).float())
+            writers_R1 = reduce(latest_R1.float())
             yield rows, (sums_RC / writers_R1.clamp_min(1)).to(torch.float16), writers_R1[:, 0] > 0
 
     def memory_state(self, reduce: Reduce) -> dict[str, Tensor]:
@@ -118,7 +127,8 @@ class PreviousEpoch(nn.Module):
         }
 
     def load_memory_state(self, state: Mapping[str, Tensor]) -> None:
-        buffers = {name: getattr(self, name).value for name in ("completed", "in_completed", "running", "in_running")}
+        buffers = {name: getattr(self, name).value for name in ("completed", "in_completed", "running")}
+        buffers["in_running"] = self.written.value  # all of it is one write, before those to come
         problems = [f"{name} is missing" for name in (*buffers, "running_epoch") if name not in state]
         problems += [
             f"{name} has shape {tuple(state[name].shape)}; expected {tuple(buffer.shape)}"
@@ -129,7 +139,17 @@ class PreviousEpoch(nn.Module):
             raise CheckpointError(listed(problems, "this memory does not fit the method:"))
         for name, buffer in buffers.items():
             buffer.copy_(state[name])
+        self.writes.value.fill_(1)
         self.running_epoch = int(state["running_epoch"])
+
+
+def _is_latest(written_R: Tensor, bits: int, reduce: Reduce) -> Tensor:
+    """Whether this process wrote a row last of all, or together with others; found bit by bit, since `reduce` sums."""
+    among_R = written_R > 0
+    for bit in reversed(range(bits)):
+        has_R = among_R & ((written_R >> bit) % 2 == 1)
+        among_R = torch.where(reduce(has_R.float()) > 0, has_R, among_R)
+    return among_R
 
 
 TEACHERS: dict[str, type[nn.Module]] = {"previous_epoch": PreviousEpoch}
