@@ -134,6 +134,31 @@ def test_a_signal_stops_every_run_and_starts_none(tmp_path):
     assert {state.state for state in carry_out.last.states.values()} == {MISSING}
 
 
+@pytest.mark.parametrize("problem", ["stopped by SIGTERM", "interrupted"])
+def test_a_teacher_that_somebody_else_stopped_has_failed_and_so_have_its_students(tmp_path, problem):
+    jobs = [job(tmp_path, "t"), job(tmp_path, "kd", "t"), job(tmp_path, "bkd", "t"), job(tmp_path, "ce")]
+    engine = Scripted(1, t={"state": STOPPED, "kind": "Interrupted", "problem": problem})
+    looks = iter(range(100))
+    engine.ended_of_all = engine.ended
+    engine.ended = lambda: (next(looks), engine.ended_of_all())[1]  # a loop that never ends runs out of looks
+    schedule = carry_out(tmp_path, jobs, engine)
+    assert schedule.states["t"] == State(FAILED, f"it was {problem} from outside")
+    for name in ("kd", "bkd"):
+        assert schedule.states[name] == State(FAILED, f"its teacher failed: it was {problem} from outside")
+    assert schedule.states["ce"] == State(FINISHED)
+    assert sorted(engine.started) == ["ce", "t"]
+
+
+def test_a_signal_that_reached_the_run_first_is_still_the_comparisons_own(tmp_path):
+    request = StopRequest()
+    engine = Scripted(1, t={"state": STOPPED, "kind": "Interrupted", "problem": "stopped by SIGTERM"})
+    engine.ended_of_all = engine.ended
+    engine.ended = lambda: (setattr(request, "signal_number", signal.SIGTERM), engine.ended_of_all())[1]
+    with pytest.raises(Interrupted):
+        carry_out(tmp_path, [job(tmp_path, "t"), job(tmp_path, "kd", "t")], engine, request)
+    assert {state.state for state in carry_out.last.states.values()} == {MISSING}
+
+
 def test_a_run_that_was_begun_before_is_said_to_be_unfinished(tmp_path):
     one = job(tmp_path, "a")
     one.folder.config.parent.mkdir()

@@ -68,7 +68,8 @@ class Schedule:
                 display.progress(name, read_status(self._status(name)))
             for name, cause in engine.ended().items():
                 under_way.discard(name)
-                error = self._end(name, cause, stopping is not None, display)
+                asked_to_stop = stopping is not None or request.signal_number is not None
+                error = self._end(name, cause, asked_to_stop, display)
                 after_each()
                 if error is not None and stopping is None:
                     stopping = error
@@ -124,11 +125,13 @@ class Schedule:
             display.ended(name, f"failed: {status['problem']} ({self._log(name)})")
             if status.get("kind") == DataError.__name__:
                 return DataError(status["problem"])
-        elif stopping or status.get("state") == STOPPED:
+        elif stopping:
             self.states[name] = State(MISSING, "it was stopped before it was finished")
             display.ended(name, "stopped")
         else:
-            self.states[name] = State(FAILED, cause or "its process ended without a word")
+            # Nobody here stopped it, so nobody here starts it again: its students would wait for ever.
+            told = f"it was {status['problem']} from outside" if status.get("state") == STOPPED else None
+            self.states[name] = State(FAILED, told or cause or "its process ended without a word")
             display.ended(name, f"failed: {self.states[name].problem} ({self._log(name)})")
         return None
 
