@@ -57,6 +57,14 @@ def test_latex_escapes_names_and_has_equal_columns():
         assert {line.count(" & ") + 1 for line in rows} == {columns}
 
 
+def test_latex_comments_stay_one_line_whatever_a_problem_says():
+    text = latex(content(statements=["x, seed 0, is failed: 2 problems:\n  - no file\r\n  - no \\classes"]))
+    comments, _, tables = text.partition(r"\begin{tabular}")
+    assert all(line.startswith("%") for line in comments.splitlines() if line)
+    assert "% x, seed 0, is failed: 2 problems: - no file - no \\classes\n" in comments
+    assert "no file" not in tables
+
+
 @pytest.mark.parametrize("sign", "\\&%$#_{}~^<>±")
 def test_every_special_sign_is_escaped(sign):
     assert escape_latex(sign) != sign

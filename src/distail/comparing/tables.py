@@ -135,7 +135,7 @@ def markdown(content: Content) -> str:
 
 def latex(content: Content) -> str:
     """All tables as `tabular` with booktabs rules; nothing but `\\usepackage{booktabs}` is needed."""
-    comments = [f"% {line}" for line in (CAPTION, *RULES, *content["statements"])]
+    comments = [f"% {' '.join(text.split())}" for text in (CAPTION, *RULES, *content["statements"])]
     return "\n".join([*comments, *(_latex_table(cells) for cells in _all(content))]) + "\n"
 
 
