@@ -112,6 +112,30 @@ def test_a_grid_is_a_product_over_the_axes_that_each_method_takes():
     assert len(plan.teachers) == 1
 
 
+@pytest.mark.parametrize(
+    ("setting", "spanning"),
+    [
+        ("temperature", {"kd", "ipwd", "krdistill", "ones", "krd"}),
+        ("supervised_weight", {"ce", "kd", "ipwd", "krdistill", "ones", "krd"}),
+        ("distillation_weight", {"kd", "ipwd", "krdistill", "ones", "krd"}),
+        ("representation_weight", {"krdistill", "krd"}),
+        ("auxiliary_weight", {"ipwd", "ones"}),
+    ],
+)
+def test_a_method_spans_a_weight_only_where_it_has_the_term(setting, spanning):
+    methods = "ce, kd, ipwd, krdistill, ones: {name: ipwd, teacher: previous_epoch}, "
+    methods += "krd: {supervised: focal, divergence: kl, representation: {name: balanced_prototypes}}"
+    plan = plan_of(methods, "0", grid=[f"method.{setting}=0.5,2"])
+    assert {method for method, points in plan.points.items() if len(points) == 2} == spanning
+    assert {method for method, points in plan.points.items() if len(points) == 1} == set(plan.points) - spanning
+
+
+@pytest.mark.parametrize("term", ["representation", "auxiliary"])
+def test_a_weight_of_a_term_that_no_method_has_is_refused(term):
+    (problem,) = problems_of("kd,bkd", grid=[f"method.{term}_weight=0.5,2"])
+    assert f"no method takes method.{term}_weight=0.5, 2: kd has no {term} term" in problem
+
+
 def test_a_grid_over_training_reaches_every_student_and_no_teacher():
     plan = plan_of("ce,kd", "0", grid=["training.learning_rate=0.1,0.2"])
     rates = [job.experiment.training.learning_rate for job in plan.jobs]

@@ -8,13 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from distail.config import Experiment
 from distail.config_reading import apply_overrides
 from distail.errors import DistailError
+from distail.models.outputs import Outputs
+from distail.objective.composition import TERM_WEIGHTS
+from distail.objective.method import Method, Terms
 from distail.preflight import build_method
 
-# What a method without a teacher's message takes and does not use.
-OF_A_MESSAGE = ("method.temperature", "method.distillation_weight")
+# Every method takes these settings; without the term that each is for, it does not use them.
+TERM_OF = {
+    "method.temperature": "distillation",
+    **{f"method.{weight}": weight.removesuffix("_weight") for weight in TERM_WEIGHTS},
+}
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,8 @@ def points_of(
 ) -> tuple[dict[str, list[Point]], list[str]]:
     """The points of each method, and what is wrong with the grid.
 
-    A method spans only the axes that it takes: `ce` has no temperature, so it runs once. An axis that no method takes
-    is a problem.
+    A method spans only the axes that it takes, as it is given, without the others: `ce` has no temperature, so it runs
+    once. An axis that no method takes is a problem.
     """
     taken = {label: _taken_axes(base, method, axes) for label, method in methods.items()}
     problems = [
@@ -86,8 +94,15 @@ def _takes(base: Experiment, method: Mapping[str, Any], key: str, value: Any) ->
     try:
         experiment = base.model_copy(update={"method": _raw(base, method, {key: value})["method"]})
         built = build_method(experiment, [2, 1], 8, 8)
+        unused = key in TERM_OF and TERM_OF[key] not in _terms(built)
     except DistailError as error:
         return str(error)
-    if built.divergence is None and key in OF_A_MESSAGE:
-        return f"{built.name} has no distillation term"
-    return None
+    return f"{built.name} has no {TERM_OF[key]} term" if unused else None
+
+
+def _terms(method: Method) -> Terms:
+    """What the method answers for two images: only its entries know which terms they bring."""
+    outputs, label_B = Outputs(torch.zeros(2, 2), torch.eye(2, 8)), torch.arange(2)
+    method.prepare([(outputs, label_B)])
+    terms: Terms = method.eval()(outputs, outputs, label_B, index=label_B)
+    return terms
