@@ -22,6 +22,8 @@ from distail.models.weights import read_metadata
 from distail.training.checkpoint import CheckpointFolder
 
 SCHEMA_VERSION = 1
+# Settings of `data` that may change between starts: how images come in, not which.
+FREE_DATA_SETTINGS = frozenset({"stream", "memory_limit_mb", "workers"})
 
 
 @dataclass(frozen=True)
@@ -214,9 +216,8 @@ def _differing(stored: Experiment, asked: Experiment) -> list[str]:
 
 def _compared(experiment: Experiment) -> dict[str, Any]:
     # The rest may change between starts: another machine, another checkpoint interval, more memory.
-    machine = {*Trainer.model_fields} - {"precision", "sync_batch_norm"}
-    held = {"stream", "memory_limit_mb", "workers"}
-    return experiment.model_dump(mode="json", exclude={"trainer": machine, "output": True, "data": held})
+    machine, free = {*Trainer.model_fields} - {"precision", "sync_batch_norm"}, set(FREE_DATA_SETTINGS)
+    return experiment.model_dump(mode="json", exclude={"trainer": machine, "output": True, "data": free})
 
 
 def differences(stored: Any, given: Any, where: str = "") -> Iterator[str]:

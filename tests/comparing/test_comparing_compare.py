@@ -196,9 +196,21 @@ def test_a_folder_of_another_comparison_is_refused_with_every_difference(finishe
     assert str(finished.folder) in str(caught.value)
 
 
-def test_another_device_or_interval_is_no_other_comparison(finished):
-    again, _ = carried_out("trainer.checkpoint_every_steps=7", methods="ce,kd", seeds="0")
+@pytest.mark.parametrize(
+    "override", ["trainer.checkpoint_every_steps=7", "data.workers=1", "data.memory_limit_mb=512", "data.stream=false"]
+)
+def test_what_a_run_may_change_between_starts_makes_no_other_comparison(finished, override):
+    again, display = carried_out(override, methods="ce,kd", seeds="0")
     assert again.failed == []
+    assert display.started_runs == []
+
+
+def test_a_folder_that_still_names_workers_is_the_same_comparison(finished):
+    path = finished.folder / "comparison.yaml"
+    stored = yaml.safe_load(path.read_text())
+    stored["experiment"]["data"] |= {"workers": 5, "stream": True, "memory_limit_mb": 9}
+    path.write_text(yaml.safe_dump(stored))
+    assert carried_out(methods="ce,kd", seeds="0")[0].failed == []
 
 
 def test_two_comparisons_cannot_share_a_folder(finished):

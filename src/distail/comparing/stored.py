@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from distail import files
 from distail.comparing.plan import Asked, Plan
 from distail.config_reading import read_yaml
 from distail.plain_yaml import dump_plain_yaml
-from distail.run_folder import differences
+from distail.run_folder import FREE_DATA_SETTINGS, differences
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
-_FREE = {"name", "seed", "output", "method", "trainer"}
+_FREE = frozenset({"name", "seed", "output", "method", "trainer"})
 
 
 def stored_problems(asked: Asked) -> list[str]:
@@ -22,7 +23,8 @@ def stored_problems(asked: Asked) -> list[str]:
         return []
     stored = read_yaml(path)
     ground = _ground(asked)
-    differing = list(differences({key: stored.get(key) for key in ground}, ground))
+    there = {"teachers": stored.get("teachers"), "experiment": _without_free(stored.get("experiment"))}
+    differing = list(differences(there, ground))
     where = f"{str(asked.folder)!r} holds another comparison; choose another --output"
     return [f"{where}. It differs in {one}" for one in differing]
 
@@ -45,4 +47,14 @@ def store(plan: Plan) -> Path:
 
 def _ground(asked: Asked) -> dict[str, Any]:
     """What all runs of a folder have in common."""
-    return {"teachers": asked.teachers, "experiment": asked.base.model_dump(mode="json", exclude=_FREE)}
+    return {"teachers": asked.teachers, "experiment": _without_free(asked.base.model_dump(mode="json"))}
+
+
+def _without_free(experiment: Any) -> Any:
+    """An experiment's mapping without the settings that a run may change between starts, nor those of one run."""
+    if not isinstance(experiment, Mapping):
+        return experiment
+    ground = {key: value for key, value in experiment.items() if key not in _FREE}
+    if isinstance(data := ground.get("data"), Mapping):
+        ground["data"] = {key: value for key, value in data.items() if key not in FREE_DATA_SETTINGS}
+    return ground
