@@ -76,7 +76,7 @@ def test_markdown_escapes_bars_and_tags():
     assert "50% & \\|more\\| &lt;b>" in text
     assert "| x | 0 | failed | failed" in text
     assert "no such class |\n| kd" in text
-    row = "| a_b | Top-1 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than the noise of seeds |"
+    row = "| a_b | Top-1 | 2 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than the noise of seeds |"
     assert row.replace("<", "&lt;") in text
 
 

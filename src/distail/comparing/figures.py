@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from distail.evaluation.comparison import FIGURES
 from distail.report.table import COLUMNS
 
@@ -17,6 +20,12 @@ TITLES = {name: COLUMNS[_COLUMN.get(name, name)].title for name in FIGURES}
 RULES = tuple(dict.fromkeys(rule for name in FIGURES if (rule := COLUMNS[_COLUMN.get(name, name)].rule)))
 MAIN = ("top1", "balanced_accuracy", "groups.thirds.tail")
 """What sentences are made of; the tables have every figure."""
+
+
+def paired_seeds(content: Mapping[str, Any], method: str, figure: str) -> int:
+    """Over how many seeds a difference from the baseline is: those in which both have the figure."""
+    own, other = (content["figures"][label][figure]["values"] for label in (method, content["baseline"]))
+    return sum(seed in other for seed in own)
 
 
 def signed(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distail.comparing.figures import MAIN, TITLES, plain, signed
+from distail.comparing.figures import MAIN, TITLES, paired_seeds, plain, signed
 from distail.comparing.status import FINISHED
 
 
@@ -38,7 +38,7 @@ def verdict(differences: Sequence[Mapping[str, Any]]) -> str:
 
 def _ground(content: Mapping[str, Any]) -> list[str]:
     seeds = len(content["seeds"])
-    ground = [f"Every difference is against {content['baseline']}, over {seeds} seed{'s' * (seeds != 1)}."]
+    ground = [_pairing(content)]
     if content["teacher_runs"]:
         ground.append(
             "All methods learn from the same teacher, one for each seed."
@@ -52,6 +52,16 @@ def _ground(content: Mapping[str, Any]) -> list[str]:
         if tests > 1:
             ground.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
     return ground
+
+
+def _pairing(content: Mapping[str, Any]) -> str:
+    """What is true of every difference: over the seeds asked for only where none is over fewer."""
+    asked, baseline, differences = len(content["seeds"]), content["baseline"], content["differences"]
+    if not differences and len(content["methods"]) > 1:
+        return f"No difference from {baseline} is known: no other method has finished a seed that {baseline} has."
+    if all(paired_seeds(content, one["method"], one["figure"]) == asked for one in differences):
+        return f"Every difference is against {baseline}, over {asked} seed{'s' * (asked != 1)}."
+    return f"Every difference is against {baseline}, over those of the {asked} seeds that both methods finished."
 
 
 def _grid(content: Mapping[str, Any]) -> list[str]:
@@ -79,9 +89,11 @@ def _differences(content: Mapping[str, Any]) -> list[str]:
                 if one["interval"] is not None
             ]
             known = f" ({', '.join(intervals)})" if intervals else ""
+            pairs, asked = paired_seeds(content, method, figure), len(content["seeds"])
+            fewer = f" over {pairs} of {asked} seeds" if pairs < asked else ""
             sentences.append(
                 f"{method} against {content['baseline']}, {TITLES[figure]}: {signed(found[0]['difference'])} points"
-                f"{known}: {verdict(found)}."
+                f"{fewer}{known}: {verdict(found)}."
             )
     return sentences
 

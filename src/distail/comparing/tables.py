@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail import files
-from distail.comparing.figures import RULES, TITLES, plain, signed
+from distail.comparing.figures import RULES, TITLES, paired_seeds, plain, signed
 from distail.comparing.statements import verdict
 from distail.report.table import NO_CLASS, PROTOCOL
 
@@ -31,6 +31,7 @@ CSV_COLUMNS = (
     "deviation",
     "interval_low",
     "interval_high",
+    "paired_seeds",
     "difference",
     "seeds_low",
     "seeds_high",
@@ -87,16 +88,17 @@ def figure_cells(content: Content, figures: Sequence[str]) -> Cells:
 
 
 def difference_cells(content: Content, figures: Sequence[str]) -> Cells:
-    """A header and a row for each method and figure: the difference, both intervals and p values, the verdict."""
-    header = ["Method", "Figure", "Difference", "Over seeds", "p", "Over test images", "p", "Verdict"]
+    """A header and a row for each method and figure: the seeds paired, the difference, intervals, p values, verdict."""
+    header = ["Method", "Figure", "Seeds", "Difference", "Over seeds", "p", "Over test images", "p", "Verdict"]
     rows = []
     for method in content["methods"]:
         for name in figures:
             by = _differences(content, method, name)
             if by:
                 seeds, images = (_over(by, over) for over in ("seeds", "test images"))
-                difference = signed(next(iter(by.values()))["difference"])
-                rows.append([method, TITLES[name], difference, *seeds, *images, verdict(list(by.values()))])
+                pairs, difference = str(paired_seeds(content, method, name)), next(iter(by.values()))["difference"]
+                known = [*seeds, *images, verdict(list(by.values()))]
+                rows.append([method, TITLES[name], pairs, signed(difference), *known])
     return [header, *rows]
 
 
@@ -154,6 +156,7 @@ def comma_separated(content: Content) -> str:
                 "mean": figure["mean"],
                 "deviation": figure["deviation"],
                 **_ends("interval", figure["interval"]),
+                "paired_seeds": paired_seeds(content, method, name) if by else None,
                 "difference": next((one["difference"] for one in by.values()), None),
                 "verdict": verdict(list(by.values())) if by else None,
             }

@@ -1,0 +1,66 @@
+"""The sentences of made results: over how many seeds a difference is, and what became of runs that failed."""
+
+from dataclasses import asdict
+
+import pytest
+
+from distail.comparing.statements import statements
+from distail.comparing.tables import comma_separated, difference_cells
+from distail.evaluation.comparison import FIGURES, corrected, over_seeds, summarise
+
+
+def made(baseline="kd", grid=None, runs=(), **values):
+    """The content of a comparison in which every figure of a method has these values by seed."""
+    differences = [
+        over_seeds(method, name, own, values[baseline])
+        for method, own in values.items()
+        for name in FIGURES
+        if method != baseline
+    ]
+    return {
+        "name": "made",
+        "seeds": [0, 1, 2],
+        "methods": list(values),
+        "baseline": baseline,
+        "teachers": "shared",
+        "teacher_runs": [],
+        "runs": list(runs),
+        "figures": {label: {name: asdict(summarise(own)) for name in FIGURES} for label, own in values.items()},
+        "differences": [asdict(one) for one in corrected([one for one in differences if one is not None])],
+        "grid": grid,
+    }
+
+
+WHOLE = {0: 40.0, 1: 41.0, 2: 43.0}
+
+
+def test_the_seeds_asked_for_are_named_where_every_difference_is_over_all_of_them():
+    told = statements(made(kd=WHOLE, bkd={0: 42.0, 1: 44.0, 2: 44.0}))
+    assert told[0] == "Every difference is against kd, over 3 seeds."
+    assert not any(" of 3 seeds" in sentence for sentence in told)
+
+
+@pytest.mark.parametrize(
+    ("values", "pairs"),
+    [
+        ({"kd": WHOLE, "bkd": {0: 42.0, 2: 44.0}}, 2),
+        ({"kd": {0: 40.0, 2: 43.0}, "bkd": WHOLE}, 2),
+        ({"kd": {0: 40.0, 1: 41.0}, "bkd": {1: 42.0, 2: 44.0}}, 1),
+    ],
+)
+def test_a_difference_over_fewer_seeds_says_over_how_many(values, pairs):
+    content = made(**values, drkd=values["kd"])
+    told = statements(content)
+    assert told[0] == "Every difference is against kd, over those of the 3 seeds that both methods finished."
+    assert "over 3 seeds" not in " ".join(told)
+    (sentence,) = [one for one in told if one.startswith("bkd against kd, Top-1")]
+    assert f"points over {pairs} of 3 seeds" in sentence
+    (row,) = [row for row in difference_cells(content, ["top1"]) if row[0] == "bkd"]
+    assert row[:3] == ["bkd", "Top-1", str(pairs)]
+    (line,) = [line for line in comma_separated(content).splitlines() if line.startswith("bkd,top1,")]
+    assert line.split(",")[7] == str(pairs)
+
+
+def test_without_a_seed_in_common_there_is_no_difference_to_speak_of():
+    told = statements(made(kd={}, bkd=WHOLE))
+    assert told == ["No difference from kd is known: no other method has finished a seed that kd has."]
