@@ -260,7 +260,7 @@ def test_a_grid_chooses_by_validation_and_reports_the_test_of_the_chosen_alone(w
     assert other not in {run["method"] for run in content["runs"]}
     assert any(sentence.startswith(f"{best} was chosen among 2 points") for sentence in content["statements"])
     text = (with_grid.folder / "tables/comparison.md").read_text()
-    assert f"| {other} | {points[other]['mean']:.1f} |  |" in text
+    assert f"| {other} | 2 | {points[other]['mean']:.1f} |  |" in text
     assert text.count(other) == 1
 
 
@@ -283,3 +283,28 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(workplace):
     with pytest.raises(TrainingError, match=r"1 of 4 runs failed: runs/wild-seed0"):
         comparison.raise_if_failed()
     assert (comparison.folder / "report.html").is_file()
+
+
+def test_a_grid_point_that_fails_is_told_wherever_the_grid_is(workplace):
+    comparison, _ = carried_out(
+        methods="ce,kd",
+        seeds="0",
+        grid=["method.distillation_weight=1.0e+38,1"],
+        output=workplace / "failing-grid",
+    )
+    content = comparison.content
+    by = {point["label"]: point for point in content["grid"]["points"]}
+    wild, sound = by["kd distillation_weight=1e+38"], by["kd distillation_weight=1"]
+    (run,) = wild["runs"]
+    assert set(run) == {"seed", "folder", "state", "problem", "seconds"}
+    assert (run["seed"], run["state"], wild["mean"], wild["chosen"]) == (0, "failed", None, False)
+    assert "not finite" in run["problem"]
+    assert [(one["state"], one["problem"]) for one in sound["runs"]] == [("finished", None)]
+    assert sound["chosen"]
+    assert {one["state"] for one in content["runs"]} == {"finished"}
+    assert comparison.failed == [run["folder"]]
+    assert (comparison.folder / run["folder"] / "config.yaml").is_file()
+    assert any(f"{wild['label']}, seed 0, is failed" in sentence for sentence in content["statements"])
+    assert f"| {wild['label']} | 0 of 1 | failed |  |" in (comparison.folder / "tables/comparison.md").read_text()
+    with pytest.raises(TrainingError, match=r"1 of 4 runs failed: runs/kd\+distillation_weight-1e\+38-seed0"):
+        comparison.raise_if_failed()

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from distail.comparing.statements import statements
-from distail.comparing.tables import comma_separated, difference_cells
+from distail.comparing.tables import comma_separated, difference_cells, markdown
 from distail.evaluation.comparison import FIGURES, corrected, over_seeds, summarise
 
 
@@ -64,3 +64,51 @@ def test_a_difference_over_fewer_seeds_says_over_how_many(values, pairs):
 def test_without_a_seed_in_common_there_is_no_difference_to_speak_of():
     told = statements(made(kd={}, bkd=WHOLE))
     assert told == ["No difference from kd is known: no other method has finished a seed that kd has."]
+
+
+def run_of(label, seed, state="finished"):
+    return {"folder": f"runs/{label}-{seed}", "seed": seed, "state": state, "problem": "diverged", "seconds": None}
+
+
+def point_of(label, validation, chosen=False):
+    return {
+        "method": "kd",
+        "label": label,
+        "settings": {"training.learning_rate": label},
+        "validation": validation,
+        "mean": sum(validation.values()) / len(validation) if validation else None,
+        "chosen": chosen,
+        "runs": [run_of(label, seed, "finished" if str(seed) in validation else "failed") for seed in (0, 1, 2)],
+    }
+
+
+def with_grid(points, runs):
+    grid = {"axes": {}, "rule": "balanced accuracy", "points": points}
+    return made(kd=WHOLE, grid=grid, runs=[{"method": "kd", **run} for run in runs])
+
+
+def test_a_grid_point_that_lost_seeds_is_told_with_every_run_that_failed():
+    whole, broken = (
+        point_of("kd lr=0.1", {"0": 30.0, "1": 31.0, "2": 32.0}, chosen=True),
+        point_of("kd lr=1", {"1": 90}),
+    )
+    content = with_grid([whole, broken], whole["runs"])
+    told = statements(content)
+    assert "kd lr=0.1 was chosen among 2 points by balanced accuracy: 31.0. The test set had no part in it." in told
+    assert "kd lr=1 lost seeds: such a point ranks below every point that lost fewer." in told
+    assert told[-2:] == [f"kd lr=1, seed {seed}, is failed: diverged" for seed in (0, 2)]
+    table = markdown({**content, "statements": told})
+    assert "| kd lr=0.1 | 3 | 31.0 | yes |" in table
+    assert "| kd lr=1 | 1 of 3 | 90.0 |  |" in table
+
+
+def test_a_choice_over_fewer_seeds_says_so_and_each_failed_run_is_told_once():
+    first, second = point_of("kd lr=1", {"1": 90.0, "2": 80.0}, chosen=True), point_of("kd lr=10", {})
+    content = with_grid([first, second], first["runs"])
+    told = statements(content)
+    assert any(sentence.startswith("kd lr=1 was chosen") and "85.0 (2 of 3 seeds)." in sentence for sentence in told)
+    assert [one for one in told if "is failed" in one] == [
+        "kd lr=1, seed 0, is failed: diverged",
+        *(f"kd lr=10, seed {seed}, is failed: diverged" for seed in (0, 1, 2)),
+    ]
+    assert "| kd lr=10 | 0 of 3 | failed |  |" in markdown({**content, "statements": told})

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from distail.comparing.grid import Point
-from distail.comparing.plan import Plan
+from distail.comparing.plan import Job, Plan
 from distail.training.history import History
 
 FIGURE = "balanced_accuracy"
@@ -46,9 +46,11 @@ def judge(plan: Plan, finished: frozenset[tuple[str, int]]) -> dict[str, list[Ju
 
 
 def best(points: Sequence[Judged]) -> Point | None:
-    """The point with the best mean; one that lost a seed never beats one that did not; None without any figure.
+    """The point with the best mean among those that lost the fewest seeds; None without any figure.
 
-    With a single point there is nothing to choose.
+    A point one of whose runs failed never beats one that is whole, whatever its mean: a setting with which training
+    breaks down is no choice, and a mean over other seeds is no fair match. With a single point there is nothing to
+    choose.
     """
     if len(points) == 1:
         return points[0].point
@@ -56,8 +58,16 @@ def best(points: Sequence[Judged]) -> Point | None:
     return max(known, key=lambda entry: entry[:2])[2] if known else None
 
 
-def grid_content(plan: Plan, judged: Mapping[str, Sequence[Judged]], chosen: Mapping[str, Point | None]) -> Any:
-    """The grid as it stands in `comparison.json`: every point with its validation figures; None without a grid."""
+def grid_content(
+    plan: Plan,
+    judged: Mapping[str, Sequence[Judged]],
+    chosen: Mapping[str, Point | None],
+    standing: Callable[[Job], Mapping[str, Any]],
+) -> Any:
+    """The grid as it stands in `comparison.json`; None without a grid.
+
+    Every point has its validation figures, and how each of its runs stands: one that failed has no figure.
+    """
     if not plan.asked.axes:
         return None
     return {
@@ -68,6 +78,7 @@ def grid_content(plan: Plan, judged: Mapping[str, Sequence[Judged]], chosen: Map
                 "method": method,
                 "label": one.point.label,
                 "settings": dict(one.point.settings),
+                "runs": [{"seed": seed, **standing(plan.runs[one.point.label, seed])} for seed in plan.asked.seeds],
                 "validation": {str(seed): value for seed, value in one.validation.items()},
                 "mean": one.mean,
                 "chosen": chosen[method] == one.point,

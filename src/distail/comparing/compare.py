@@ -36,17 +36,23 @@ class Comparison:
 
     @property
     def failed(self) -> list[str]:
-        """The runs that failed, teachers included."""
-        runs = [*self.content["teacher_runs"], *self.content["runs"]]
-        return [run["folder"] for run in runs if run["state"] == FAILED]
+        """The folders of the runs that failed, teachers and every point of a grid included."""
+        return [folder for folder, state in self._states.items() if state == FAILED]
+
+    @property
+    def _states(self) -> dict[str, str]:
+        """Folder to state. What a grid says of its runs holds: a method whose grid is under way has no state yet."""
+        content = self.content
+        of_points = [point["runs"] for point in content["grid"]["points"]] if content["grid"] else []
+        groups = [content["teacher_runs"], content["runs"], *of_points]
+        return {run["folder"]: run["state"] for runs in groups for run in runs}
 
     def raise_if_failed(self) -> None:
         """Raise a `TrainingError` that names the failed runs, if there are any."""
         if self.failed:
-            runs = len(self.content["teacher_runs"]) + len(self.content["runs"])
             raise TrainingError(
-                f"{len(self.failed)} of {runs} runs failed: {', '.join(self.failed)}; the tables show the others. "
-                "The same command tries them again."
+                f"{len(self.failed)} of {len(self._states)} runs failed: {', '.join(self.failed)}; "
+                "the tables show the others. The same command tries them again."
             )
 
 

@@ -84,7 +84,7 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool)
             for label, figures in values.items()
         },
         "differences": [asdict(difference) for difference in differences],
-        "grid": grid_content(plan, judged, chosen),
+        "grid": grid_content(plan, judged, chosen, lambda job: _standing(plan, job, states[job.name])),
     }
     notes += [
         f"{label}, seed {seed}, was trained on other images than other runs of that seed: "

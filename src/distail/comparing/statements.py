@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distail.comparing.figures import MAIN, TITLES, paired_seeds, plain, signed
-from distail.comparing.status import FINISHED
+from distail.comparing.status import FAILED, FINISHED
 
 
 def statements(content: Mapping[str, Any]) -> list[str]:
@@ -68,12 +68,26 @@ def _grid(content: Mapping[str, Any]) -> list[str]:
     grid = content["grid"]
     if grid is None:
         return []
-    return [
+    asked = len(content["seeds"])
+    sentences = [
         f"{point['label']} was chosen among {sum(other['method'] == point['method'] for other in grid['points'])} "
-        f"points by {grid['rule']}: {plain(point['mean'])}. The test set had no part in it."
+        f"points by {grid['rule']}: {plain(point['mean'])}{_of_seeds(point, asked)}. The test set had no part in it."
         for point in grid["points"]
         if point["chosen"] and point["settings"] and point["mean"] is not None
     ]
+    lost = [point["label"] for point in grid["points"] if point["settings"] and _lost_runs(point)]
+    if lost:
+        sentences.append(f"{', '.join(lost)} lost seeds: such a point ranks below every point that lost fewer.")
+    return sentences
+
+
+def _of_seeds(point: Mapping[str, Any], asked: int) -> str:
+    known = len(point["validation"])
+    return f" ({known} of {asked} seeds)" if known < asked else ""
+
+
+def _lost_runs(point: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [run for run in point["runs"] if run["state"] == FAILED]
 
 
 def _differences(content: Mapping[str, Any]) -> list[str]:
@@ -99,8 +113,13 @@ def _differences(content: Mapping[str, Any]) -> list[str]:
 
 
 def _not_finished(content: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{run['method']}, seed {run['seed']}, is {run['state']}: {run['problem']}"
+    """What is left of the compared methods' runs, and what failed at any point of a grid; each run once."""
+    grid = content["grid"]
+    lost = [(point["label"], run) for point in grid["points"] for run in _lost_runs(point)] if grid else []
+    told = {run["folder"] for _, run in lost}
+    left = [
+        (run["method"], run)
         for run in content["runs"]
-        if run["state"] != FINISHED
+        if run["state"] != FINISHED and not (run["state"] == FAILED and run["folder"] in told)
     ]
+    return [f"{label}, seed {run['seed']}, is {run['state']}: {run['problem']}" for label, run in left + lost]

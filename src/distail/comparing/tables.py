@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail import files
 from distail.comparing.figures import RULES, TITLES, paired_seeds, plain, signed
 from distail.comparing.statements import verdict
+from distail.comparing.status import FAILED, FINISHED
 from distail.report.table import NO_CLASS, PROTOCOL
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def figure_cells(content: Content, figures: Sequence[str]) -> Cells:
         *(
             [
                 method,
-                str(sum(run["method"] == method and run["state"] == "finished" for run in content["runs"])),
+                str(sum(run["method"] == method and run["state"] == FINISHED for run in content["runs"])),
                 *(_figure_cell(content, method, name) for name in figures),
             ]
             for method in content["methods"]
@@ -174,15 +175,21 @@ def _all(content: Content) -> list[Cells]:
 
 
 def _grid_cells(content: Content) -> Cells:
-    """Every grid point with its validation figure: only the chosen ones have test figures."""
+    """Every grid point with its validation figure and the seeds behind it: only the chosen ones have test figures."""
     points = [] if content["grid"] is None else content["grid"]["points"]
     return [
-        ["Point", "Validation, balanced accuracy", "Chosen"],
-        *(
-            [one["label"], "" if one["mean"] is None else plain(one["mean"]), "yes" if one["chosen"] else ""]
-            for one in points
-        ),
+        ["Point", "Seeds", "Validation, balanced accuracy", "Chosen"],
+        *([one["label"], _seeds_behind(one), _validation(one), "yes" if one["chosen"] else ""] for one in points),
     ]
+
+
+def _seeds_behind(point: Mapping[str, Any]) -> str:
+    known, asked = len(point["validation"]), len(point["runs"])
+    return str(asked) if known == asked else f"{known} of {asked}"
+
+
+def _validation(point: Mapping[str, Any]) -> str:
+    return _unknown(run["state"] for run in point["runs"]) if point["mean"] is None else plain(point["mean"])
 
 
 def _figure_cell(content: Content, method: str, name: str) -> str:
@@ -190,8 +197,13 @@ def _figure_cell(content: Content, method: str, name: str) -> str:
     if figure["mean"] is not None:
         deviation = figure["deviation"]
         return plain(figure["mean"]) + ("" if deviation is None else f" ± {plain(deviation)}")
-    states = {run["state"] for run in content["runs"] if run["method"] == method}
-    return NO_CLASS if "finished" in states else "failed" if "failed" in states else "missing"
+    return _unknown(run["state"] for run in content["runs"] if run["method"] == method)
+
+
+def _unknown(states: Iterable[str]) -> str:
+    """What stands in place of a figure that no run has."""
+    found = set(states)
+    return NO_CLASS if FINISHED in found else FAILED if FAILED in found else "missing"
 
 
 def _differences(content: Content, method: str, figure: str) -> dict[str, Mapping[str, Any]]:
