@@ -63,7 +63,7 @@ def test_a_difference_over_fewer_seeds_says_over_how_many(values, pairs):
 
 def test_without_a_seed_in_common_there_is_no_difference_to_speak_of():
     told = statements(made(kd={}, bkd=WHOLE))
-    assert told == ["No difference from kd is known: no other method has finished a seed that kd has."]
+    assert told == ["No difference from kd is known: no other method shares a finished seed with it."]
 
 
 def run_of(label, seed, state="finished"):

@@ -58,7 +58,7 @@ def _pairing(content: Mapping[str, Any]) -> str:
     """What is true of every difference: over the seeds asked for only where none is over fewer."""
     asked, baseline, differences = len(content["seeds"]), content["baseline"], content["differences"]
     if not differences and len(content["methods"]) > 1:
-        return f"No difference from {baseline} is known: no other method has finished a seed that {baseline} has."
+        return f"No difference from {baseline} is known: no other method shares a finished seed with it."
     if all(paired_seeds(content, one["method"], one["figure"]) == asked for one in differences):
         return f"Every difference is against {baseline}, over {asked} seed{'s' * (asked != 1)}."
     return f"Every difference is against {baseline}, over those of the {asked} seeds that both methods finished."
