@@ -58,6 +58,11 @@ class Scripted:
         self.stopped = True
 
 
+def once(request):
+    if request.signal_number is None:
+        request.note(signal.SIGTERM)
+
+
 def carry_out(folder, jobs, engine, request=None, display=None):
     schedule = Schedule(jobs, folder)
     writes = []
@@ -126,7 +131,7 @@ def test_a_signal_stops_every_run_and_starts_none(tmp_path):
     request = StopRequest()
     engine = Scripted(2, a="forever", b="forever")
     engine.start_of_all = engine.start
-    engine.start = lambda order: (engine.start_of_all(order), setattr(request, "signal_number", signal.SIGTERM))
+    engine.start = lambda order: (engine.start_of_all(order), once(request))
     with pytest.raises(Interrupted) as caught:
         carry_out(tmp_path, [job(tmp_path, name) for name in "abc"], engine, request)
     assert caught.value.signal_number == signal.SIGTERM
@@ -153,7 +158,7 @@ def test_a_signal_that_reached_the_run_first_is_still_the_comparisons_own(tmp_pa
     request = StopRequest()
     engine = Scripted(1, t={"state": STOPPED, "kind": "Interrupted", "problem": "stopped by SIGTERM"})
     engine.ended_of_all = engine.ended
-    engine.ended = lambda: (setattr(request, "signal_number", signal.SIGTERM), engine.ended_of_all())[1]
+    engine.ended = lambda: (once(request), engine.ended_of_all())[1]
     with pytest.raises(Interrupted):
         carry_out(tmp_path, [job(tmp_path, "t"), job(tmp_path, "kd", "t")], engine, request)
     assert {state.state for state in carry_out.last.states.values()} == {MISSING}
