@@ -97,6 +97,33 @@ def test_a_resumed_run_is_told_whole_and_without_repeats(runs, tmp_path):
     assert [step for step, _ in runs[1].told] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_resumed_student_of_a_trained_teacher_opens_one_run(runs, tmp_path, lost):
+    """Also where the newest checkpoint lies behind what had been written."""
+
+    def start():
+        return History(tmp_path, build_trackers(["notebook"], "quick", tmp_path, CONFIG, print))
+
+    teacher, student = [row("teacher", 0), row("teacher", 1)], [row("student", epoch) for epoch in range(3)]
+    first = start()
+    for stage, rows in (("teacher", teacher), ("student", student)):
+        first.rewind(stage, [])
+        for each in rows:
+            first.append(each)
+    first.close()
+    second = start()
+    second.rewind("teacher", teacher)
+    assert second.rows() == [*teacher, *student]
+    kept = student[: len(student) - lost]
+    second.rewind("student", kept)
+    assert second.rows() == [*teacher, *kept]
+    for each in student[len(kept) :]:
+        second.append(each)
+    second.close()
+    assert len(runs) == 2
+    assert runs[1].told == runs[0].told
+
+
 def test_a_tracker_that_wants_a_folder_gets_one_in_the_run(runs, tmp_path):
     history = History(tmp_path, build_trackers(["filed", "filed"], "quick", tmp_path / "run", CONFIG, print))
     history.rewind("student", [])

@@ -19,19 +19,27 @@ class History:
     def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
         self._path = folder / "metrics.jsonl"
         self._trackers = trackers
-        self._told_by_us = False
+        self._stages: set[str] = set()
+        self._told: list[str] | None = None  # nothing by this process: a tracker may hold what another one told it
 
     def rewind(self, stage: str, rows: Sequence[Row]) -> None:
-        """Make the file hold what it held when `stage` had finished exactly `rows`, and trackers show just that."""
+        """Make the file hold what it held when `stage` had finished exactly `rows`, and trackers show just that.
+
+        Trackers are not told of a stage that has not been rewound yet: it may lose its last rows.
+        """
         found = self.rows()
-        wanted = [*(row for row in found if row["stage"] != stage), *rows]
+        first = next((place for place, row in enumerate(found) if row["stage"] == stage), len(found))
+        others = [row for row in found[first:] if row["stage"] != stage]
+        wanted = [*found[:first], *rows, *others]
         files.write_text(self._path, "".join(map(_line, wanted)))
-        if wanted != found or not self._told_by_us:
+        self._stages.add(stage)
+        shown = [row for row in wanted if row["stage"] in self._stages]
+        told = self._told or []
+        if self._told is None or [*map(_line, shown[: len(told)])] != told:
             for tracker in self._trackers:
                 tracker.start_again()
-                for row in wanted:
-                    tracker.write(row)
-        self._told_by_us = True
+            self._told = told = []
+        self._tell(shown[len(told) :])
 
     def append(self, row: Row) -> None:
         """Add one finished epoch.
@@ -41,14 +49,19 @@ class History:
         """
         with files.naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
-        for tracker in self._trackers:
-            tracker.write(row)
+        self._tell([row])
 
     def rows(self) -> list[Row]:
         """All rows that are whole; a line cut off by a kill is left out."""
         if not self._path.is_file():
             return []
         return list(_whole_lines(self._path.read_text(encoding="utf-8", errors="replace")))
+
+    def _tell(self, rows: Sequence[Row]) -> None:
+        for tracker in self._trackers:
+            for row in rows:
+                tracker.write(row)
+        self._told = [*(self._told or []), *map(_line, rows)]
 
     def close(self) -> None:
         for tracker in self._trackers:
