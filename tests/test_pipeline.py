@@ -8,11 +8,12 @@ from safetensors.torch import load_file
 
 import distail
 from distail.config import Experiment
-from distail.errors import ConfigError, ModelError
+from distail.errors import ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.models.weights import read_metadata
 from distail.run_folder import RunFolder
+from distail.training.predict import predict
 from distail.training.stopping import Interrupted
 from whole_runs import Killed, Recorder, experiment, run
 
@@ -254,6 +255,28 @@ def test_a_begun_run_keeps_its_number_format(tmp_path, precision):
     assert result.figures["config"]["trainer"]["precision"] == precision
     with pytest.raises(ConfigError, match=r"trainer\.precision"):
         run(asked("bf16"))
+
+
+@pytest.mark.parametrize(
+    ("room", "said"),
+    [
+        (
+            "stage",
+            r"teacher, after epoch 1: validation: the logits of 1 of \d+ images are not finite\. .*another output",
+        ),
+        ("pipeline", r"student, after epoch 1: test: the logits of 1 of \d+ images are not finite\. .*another output"),
+    ],
+)
+def test_a_network_that_diverged_in_its_last_step_is_no_fault_of_the_images(tmp_path, monkeypatch, room, said):
+    def diverged(*given):
+        logits = predict(*given)
+        logits[3, 2] = float("nan")
+        return logits
+
+    monkeypatch.setattr(f"distail.{room}.predict", diverged)
+    short = {"teacher": {"model": "same"}, "training": {"epochs": 1, "batch_size": 256}}
+    with pytest.raises(TrainingError, match=said):
+        run(experiment(tmp_path / "run", "kd", **short))
 
 
 def test_every_problem_with_methods_networks_and_files_is_told_before_images_are_read(tmp_path):

@@ -30,6 +30,7 @@ from distail.run_folder import RunFolder
 from distail.stage import build_stage
 from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.finite import check_logits
 from distail.training.history import History
 from distail.training.loop import Fitted, fit
 from distail.training.machine import Machine, choose_machine
@@ -269,14 +270,15 @@ class _Run:
     ) -> dict[str, Any]:
         """The only place that sees the test set."""
 
-        def test(network: FeatureTap) -> tuple[torch.Tensor, dict[str, Any]]:
+        def test(network: FeatureTap, whose: str) -> tuple[torch.Tensor, dict[str, Any]]:
             logits = predict(network, data.test, data.mean, data.std, machine)
+            check_logits(logits, f"{whose}: test")
             return logits, evaluate_predictions(logits, data.test.labels, data.class_counts)
 
-        logits, student_test = test(student)
+        logits, student_test = test(student, _trained("student", student_fitted))
         teacher_logits, teacher_test = None, None
         if teacher is not None:
-            teacher_logits, figures = test(teacher)
+            teacher_logits, figures = test(teacher, _trained("teacher", teacher_fitted))
             teacher_test = Tested(teacher, teacher_fitted, figures)
         best = None
         if student_fitted.best is not None:
@@ -284,7 +286,7 @@ class _Run:
             best = {
                 "epoch": student_fitted.best.epoch,
                 "validation": student_fitted.best.validation,
-                "test": test(student)[1],
+                "test": test(student, f"student, after epoch {student_fitted.best.epoch + 1}")[1],
             }
         tested = Tested(student, student_fitted, student_test)
 
@@ -296,6 +298,10 @@ class _Run:
             return figures
 
         return self.processes.from_main(write)
+
+
+def _trained(stage: str, fitted: Fitted | None) -> str:
+    return f"{stage}, after epoch {len(fitted.history)}" if fitted else stage
 
 
 def _by_change(student: Mapping[str, Any], teacher: Tested | None) -> list[int]:

@@ -12,6 +12,7 @@ from distail.data.seeding import stream_key
 from distail.evaluation.metrics import evaluate_predictions
 from distail.models import FeatureTap
 from distail.objective.method import Method
+from distail.training.finite import check_logits
 from distail.training.loop import Stage
 from distail.training.machine import Machine
 from distail.training.predict import in_order, predict
@@ -53,6 +54,7 @@ def build_stage(
     def validate(tap: FeatureTap) -> dict[str, Any]:
         assert data.validation is not None
         logits = predict(tap, data.validation, data.mean, data.std, machine)
+        check_logits(logits, "validation")
         return evaluate_predictions(logits, data.validation.labels, data.class_counts)
 
     def prepare() -> None:

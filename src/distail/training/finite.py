@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 from distail.errors import TrainingError
+from distail.evaluation.inputs import by_rows
 from distail.models.outputs import Outputs
 
+_ADVICE = (
+    "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32, with another output."
+)
 NEVER = 2**62
 """A step that no training reaches."""
 
@@ -45,6 +49,21 @@ def not_finite(stage: str, bad_loss: int, bad_teacher: int, steps_per_epoch: int
     good = f"the checkpoint after step {kept[-1]} is kept" if kept else "no checkpoint had been written yet"
     return TrainingError(
         f"{stage}: {what} not finite at step {step} (epoch {step // steps_per_epoch + 1}, "
-        f"step {step % steps_per_epoch + 1} of {steps_per_epoch}); {good}. "
-        "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32, with another output."
+        f"step {step % steps_per_epoch + 1} of {steps_per_epoch}); {good}. {_ADVICE}"
     )
+
+
+def check_logits(logits_NC: Tensor, whose: str) -> None:
+    """Let pass what can be evaluated.
+
+    Args:
+        whose: what the message begins with.
+
+    Raises:
+        TrainingError: logits of some images are not finite, as the last step before may leave them.
+    """
+    bad_N = by_rows(lambda rows: ~torch.isfinite(rows).all(dim=1), logits_NC, dtype=torch.bool)
+    if bad_N.any():
+        raise TrainingError(
+            f"{whose}: the logits of {int(bad_N.sum())} of {len(bad_N)} images are not finite. {_ADVICE}"
+        )

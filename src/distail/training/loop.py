@@ -272,6 +272,9 @@ class _Trainer:
         except Interrupted as stop:
             self._checkpoint()
             raise Interrupted(stop.signal_number, saved=True) from None
+        except TrainingError as error:
+            epoch = self.state.step // self.stage.batches.steps_per_epoch
+            raise TrainingError(f"{self.stage.name}, after epoch {epoch}: {error}") from None
 
     def _checkpoint(self) -> None:
         self._stop_if_not_finite()
