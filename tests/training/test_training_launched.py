@@ -25,8 +25,8 @@ from distail.training.stopping import Interrupted
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 WORKER = Path(__file__).with_name("launched_worker.py")
-EPOCHS, BATCH, IMAGES = 2, 43, 474  # 11 batches that two processes cannot halve, and a last one of a single image
-STEPS = 12
+EPOCHS, BATCH, IMAGES = 2, 59, 474  # 8 batches that two processes cannot halve, and a last one too small to share
+STEPS = 9
 
 NETWORKS = """
 from torch import nn
@@ -201,7 +201,7 @@ def test_each_image_is_seen_once_an_epoch(outcomes):
     for epoch in range(EPOCHS):
         steps = slice(epoch * STEPS, (epoch + 1) * STEPS)
         pairs = list(zip(first[steps], second[steps], strict=True))
-        assert [(len(one), len(other)) for one, other in pairs] == [(21, 22)] * (STEPS - 1) + [(1, 1)]
+        assert [(len(one), len(other)) for one, other in pairs] == [(29, 30)] * (STEPS - 1) + [(2, 2)]
         shown = [index for one, other in pairs[:-1] for index in one + other]
         assert pairs[-1][0] == pairs[-1][1], "a batch too small to share is computed by both, and counts once"
         assert sorted(shown + pairs[-1][0]) == list(range(IMAGES))
