@@ -60,7 +60,7 @@ def read_plain_file(path: str | Path) -> Any:
             raise ConfigError(f"{str(path)!r} is larger than 256 KiB: no one wrote it by hand")
         return load_plain_yaml(content.decode("utf-8-sig"))
     except FileNotFoundError:
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        near = sorted(p.name for p in path.parent.glob("[!.]*.yaml")) if path.parent.is_dir() else []
         hint = (
             did_you_mean(path.name, near)
             if near
