@@ -181,7 +181,8 @@ def test_synchronised_batch_norm_keeps_names_and_features(tmp_path):
                 "trainer": {"sync_batch_norm": sync},
             }
         )
-        run = _Run(asked, None, RunFolder(tmp_path), Silent(), two)
+        # Alone, since it asks the others whether a file is there; what it builds for two is told by the machine.
+        run = _Run(asked, None, RunFolder(tmp_path), Silent(), Processes(0, 1))
         return run.network("student", asked.student.model, "linear", data, Machine(torch.device("cpu"), "fp32", two))
 
     plain, synchronised = built(False), built(True)
