@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distail.data.devices import moved
 from distail.data.normalisation import normalise as normalise
 from distail.data.seeding import random_bits, stream_key
 from distail.data.transforms import BITS, crop, flip, rotate
@@ -48,10 +49,8 @@ class Draws:
         return Draws(self.names, self.bits[part])
 
     def to(self, device: torch.device | str) -> Draws:
-        """On another device; to a GPU from pinned memory, so that the host does not wait."""
-        if torch.device(device).type == "cuda" and self.bits.device.type == "cpu":
-            return Draws(self.names, self.bits.pin_memory().to(device, non_blocking=True))
-        return Draws(self.names, self.bits.to(device))
+        """On another device, without a wait."""
+        return Draws(self.names, moved(self.bits, device))
 
     def of(self, name: str) -> Tensor:
         """The columns (B, k) of one augmentation."""

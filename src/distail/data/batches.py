@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distail.data.augment import Draws, apply_named, augmentation_names, draw_augmentation, draw_views
+from distail.data.devices import moved
 from distail.data.images import Images
 from distail.data.normalisation import Normalisation
 from distail.data.pixels import images_in_order, pixel_source
@@ -149,7 +150,7 @@ class ImageBatches:
     def _batches(self, plans: Iterable[_Plan]) -> Iterator[Batch]:
         ahead, here = tee(plans)
         for plan, pixels in zip(here, self._source.of(plan.index for plan in ahead), strict=True):
-            index_B, draws = self._on_device(plan.index), plan.draws.to(self._device)
+            index_B, draws = moved(plan.index, self._device), plan.draws.to(self._device)
             stored_B = None if plan.view is None else plan.view * self.num_images + plan.index
             rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
             images = as_images(self._windows(pixels, rows_B, draws))
@@ -160,12 +161,6 @@ class ImageBatches:
         if self._crops:
             return crop_pixels(pixels, rows_B, draws.of("crop"), self._height, self._width)
         return pixels.index_select(0, rows_B)
-
-    def _on_device(self, numbers_B: Tensor) -> Tensor:
-        """To a GPU from pinned memory, so that the host does not wait."""
-        if self._device.type == "cuda":
-            return numbers_B.pin_memory().to(self._device, non_blocking=True)
-        return numbers_B.to(self._device)
 
 
 def evaluation_batches(

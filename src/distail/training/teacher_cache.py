@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distail.data.batches import Batch, ImageBatches
+from distail.data.devices import moved
 from distail.errors import TrainingError
 from distail.models.outputs import Outputs
 from distail.training.machine import Machine
@@ -66,7 +67,7 @@ class TeacherCache:
                 self._rows_RW = self._allocate(count, answers_BW)
             # float32 holds both formats exactly, and every communication library can add it up.
             block_FW = answers_BW.new_zeros((min(size, count - first), answers_BW.shape[1]), dtype=torch.float32)
-            block_FW[_moved(_rows_of(batch) - first, block_FW.device)] = answers_BW.float()
+            block_FW[moved(_rows_of(batch) - first, block_FW.device)] = answers_BW.float()
             self._rows_RW[first : first + len(block_FW)] = self._machine.sum_over_processes(block_FW)
             reporter.step()
         reporter.finish()
@@ -74,8 +75,8 @@ class TeacherCache:
     def __call__(self, batch: Batch) -> Outputs:
         """The stored outputs of a batch: (B, C) logits and, where kept, (B, D) features, as new tensors."""
         # The rows' numbers are on the CPU, as the rows may be: neither way does the host wait for the GPU.
-        answers_BW = self._rows_RW.index_select(0, _moved(_rows_of(batch), self._rows_RW.device))
-        answers_BW = _moved(answers_BW, self._machine.device)
+        answers_BW = self._rows_RW.index_select(0, moved(_rows_of(batch), self._rows_RW.device))
+        answers_BW = moved(answers_BW, self._machine.device)
         features_BD = answers_BW[:, self._classes :] if self._features else None
         return Outputs(answers_BW[:, : self._classes], features_BD)
 
@@ -110,13 +111,6 @@ class TeacherCache:
 def _rows_of(batch: Batch) -> Tensor:
     assert batch.row is not None, "the batches that train are those that the cache was filled from"
     return batch.row
-
-
-def _moved(value: Tensor, device: torch.device) -> Tensor:
-    """On another kind of device; to a GPU from pinned memory, so that the host does not wait."""
-    if value.device.type == device.type:
-        return value
-    return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
 
 
 def _one_black(empty: Batch) -> Batch:
