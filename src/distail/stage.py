@@ -62,6 +62,8 @@ def build_stage(
         shares = in_order(data.train, data.mean, data.std, machine)
         method.prepare((listen(batch), batch.labels) for batch in shares if len(batch.labels))
 
+    # Before the method goes to its device, which need not hold what other processes remember.
+    method.split_memory(machine.rank, machine.world_size)
     cache = None
     if listen and stored_views:
         cache = TeacherCache(

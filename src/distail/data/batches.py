@@ -109,6 +109,12 @@ class ImageBatches:
         """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
         return self._batches(self._epoch_plans(epoch, first_step))
 
+    def drawn(self, epoch: int) -> Tensor:
+        """The rows of the data set that this rank draws in an epoch, (D,) int64, in order, on the CPU."""
+        order_N = self._order(epoch)
+        steps = range(self.steps_per_epoch)
+        return torch.cat([whole[self._mine(whole)] for whole in (order_N[self._places(step)] for step in steps)])
+
     def every_view(self, batch_size: int) -> Iterator[Batch]:
         """Every stored view of every image, ``views * num_images`` rows: view 0 of all images in order, then view 1.
 
@@ -125,17 +131,26 @@ class ImageBatches:
         self._source.close()
 
     def _epoch_plans(self, epoch: int, first_step: int) -> Iterator[_Plan]:
-        order_N = epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
+        order_N = self._order(epoch)
         view_N = epoch_views(order_N, self.views, self._seed, epoch) if self.views else None
         for step in range(first_step, self.steps_per_epoch):
-            whole = batch_places(step, self.num_images, self._batch_size)
+            whole = self._places(step)
             index_G = order_N[whole]
-            mine = training_slice(len(index_G), self._rank, self._world_size)
+            mine = self._mine(index_G)
             if view_N is None:
                 draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine]
                 yield _Plan(index_G[mine], draws)
             else:
                 yield self._view_plan(index_G[mine], view_N[whole][mine])
+
+    def _order(self, epoch: int) -> Tensor:
+        return epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
+
+    def _places(self, step: int) -> slice:
+        return batch_places(step, self.num_images, self._batch_size)
+
+    def _mine(self, index_G: Tensor) -> slice:
+        return training_slice(len(index_G), self._rank, self._world_size)
 
     def _view_plans(self, batch_size: int) -> Iterator[_Plan]:
         rows = self.views * self.num_images

@@ -15,7 +15,8 @@ from distail.functional.numerics import at_least_float32
 from distail.models.outputs import Outputs
 from distail.objective.context import Context, Needs, Progress, Reduce, Reply, Setup
 from distail.objective.inputs import check_batch, check_features, check_teacher, logits_of
-from distail.objective.memory import SETTLED, PreviousEpoch
+from distail.objective.memory import PreviousEpoch
+from distail.objective.sample_memory import SETTLED
 from distail.objective.terms import Terms, TermWeights
 
 __all__ = ["Method", "Stations", "Terms", "whole_batch"]
@@ -143,19 +144,22 @@ class Method(nn.Module):
             losses_B["auxiliary"] = torch.stack(auxiliary).sum(dim=0)
         return losses_B
 
-    def begin_epoch(self, epoch: int, epochs: int) -> None:
+    def begin_epoch(self, epoch: int, epochs: int, *, drawn: Tensor | None = None) -> None:
         """Say which epoch starts, from 0, of how many: drives deferral, ramps and memory. Never called: as at the end.
 
         Every process calls it in distributed training.
 
+        Args:
+            drawn: (D,) int64 indices of the samples that this process draws in the epoch, after `split_memory`.
+
         Raises:
-            MethodError: not ``0 <= epoch < epochs``.
+            MethodError: not ``0 <= epoch < epochs``, or `drawn` is needed and missing.
         """
         epoch, epochs = check_whole("epoch", epoch, least=0), check_whole("epochs", epochs, least=1)
         if epoch >= epochs:
             raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to {epochs - 1}, since epochs count from 0")
         if self.previous_epoch is not None:
-            self.previous_epoch.advance(epoch, self.reduce)
+            self.previous_epoch.memory.advance(epoch, self.reduce, drawn)
         self._set_progress(Progress(epoch, epochs))
 
     def _set_progress(self, progress: Progress) -> None:
@@ -191,23 +195,37 @@ class Method(nn.Module):
         """The entries of `memory_state` that change at `begin_epoch` only, and so need storing once an epoch."""
         return SETTLED if self.previous_epoch is not None else frozenset()
 
+    def split_memory(self, rank: int, processes: int) -> None:
+        """Hold only this process's part of what the method remembers of every sample: call it before anything else.
+
+        From then on `reduce` must sum over these processes, and `begin_epoch` must be told what this process draws.
+
+        Raises:
+            MethodError: something is remembered already, or not ``0 <= rank < processes``.
+        """
+        if self.previous_epoch is not None:
+            self.previous_epoch.memory.split(rank, processes)
+
     def memory_state(self) -> dict[str, Tensor]:
         """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
 
         `completed` and `in_completed` are `settled_memory`; `running` and `in_running` are what the epoch under way has
-        written so far. All of them, with `running_epoch`, resume an epoch exactly. They are copies. In distributed
-        training every process calls it, and gets the same.
+        written so far. All of them, with `running_epoch`, resume an epoch exactly. They are copies, on the CPU. In
+        distributed training every process calls it, and gets the same; after `split_memory` the first process gets
+        it, and the others nothing.
         """
-        return {} if self.previous_epoch is None else self.previous_epoch.memory_state(self.reduce)
+        return {} if self.previous_epoch is None else self.previous_epoch.memory.state(self.reduce)
 
     def load_memory_state(self, state: Mapping[str, Tensor]) -> None:
         """Take up a `memory_state`; in either order with `load_state_dict`, before `begin_epoch`.
+
+        After `split_memory` every process calls it, and only that of the first counts.
 
         Raises:
             CheckpointError: entries are missing or have other shapes.
         """
         if self.previous_epoch is not None:
-            self.previous_epoch.load_memory_state(state)
+            self.previous_epoch.memory.load(state)
 
     def get_extra_state(self) -> Tensor:
         epoch, epochs = self.progress.epoch, self.progress.epochs

@@ -18,7 +18,7 @@ from distail.data.sizes import batch_places
 from distail.errors import TrainingError
 from distail.models.feature_tap import FeatureTap
 from distail.objective.method import Method, Terms
-from distail.training.checkpoint import CheckpointFolder
+from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.finite import NEVER, FiniteWatch, not_finite
 from distail.training.history import History, Row
 from distail.training.machine import Machine
@@ -128,7 +128,7 @@ class _Trainer:
             self._end_epoch(request)
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
-            stage.method.begin_epoch(epoch, stage.training.epochs)
+            self._begin_epoch(epoch)
             for batch in self._batches(epoch, first_step, request):
                 self._train_on(batch)
                 if self.state.step % steps == 0:
@@ -154,7 +154,14 @@ class _Trainer:
 
     def _resume(self) -> None:
         stage = self.stage
-        found, memory = self.processes.from_main(lambda: self.checkpoints.newest(stage.data_sha256))
+        memory: dict[str, Tensor] = {}
+
+        def newest() -> Checkpoint | None:
+            nonlocal memory
+            found, memory = self.checkpoints.newest(stage.data_sha256)
+            return found
+
+        found = self.processes.from_main(newest)
         if found is None:
             if stage.prepare is not None:
                 stage.prepare()
@@ -163,7 +170,12 @@ class _Trainer:
         if not self.processes.is_main:  # what all had summed up is the main process's now
             self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
         if stage.method.needs.memory:
-            stage.method.load_memory_state(memory)
+            self.processes.together(lambda: stage.method.load_memory_state(memory))
+
+    def _begin_epoch(self, epoch: int) -> None:
+        stage = self.stage
+        drawn = stage.batches.drawn(epoch) if stage.method.needs.memory else None
+        stage.method.begin_epoch(epoch, stage.training.epochs, drawn=drawn)
 
     def _share_step(self) -> None:
         stage = self.stage
