@@ -36,9 +36,10 @@ from distail.models import FeatureTap, create_model
 from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
-from distail.training.loop import Stage, fit
+from distail.training.loop import fit
 from distail.training.machine import Machine, choose_machine
 from distail.training.progress import Silent
+from distail.training.stage import Stage
 from distail.training.step import frozen
 from distail.training.teacher_cache import TeacherCache
 

@@ -15,9 +15,7 @@ from distail import files
 from distail.config import Experiment, Model, Training
 from distail.data.prepare import PreparedData
 from distail.errors import CheckpointError
-from distail.evaluation.metrics import evaluate_predictions
-from distail.evaluation.predictions import save_predictions
-from distail.evaluation.samples import change_order, sample_images, save_samples
+from distail.final_test import final_test
 from distail.images import images_of
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, save_weights
@@ -25,18 +23,17 @@ from distail.networks import build_network, describe_network, seeded
 from distail.objective.method import Method
 from distail.preflight import build_method, check, check_classes, needs_teacher, teacher_method, teacher_model
 from distail.report.comparison import write_report
-from distail.result import Result, Tested, result_figures
+from distail.result import Result
 from distail.run_folder import RunFolder
 from distail.stage import build_stage
 from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.finite import check_logits
 from distail.training.history import History
-from distail.training.loop import Fitted, fit
+from distail.training.loop import fit
 from distail.training.machine import Machine, choose_machine
-from distail.training.predict import predict
 from distail.training.processes import Processes, joined
 from distail.training.progress import Reporter, Silent, default_reporter
+from distail.training.stage import Fitted
 from distail.training.stopping import stop_requests
 from distail.training.trackers import Tracker, build_trackers
 
@@ -119,7 +116,8 @@ class _Run:
             student, student_fitted = self.student(data, machine, history, teacher)
         finally:
             history.close()
-        return self.evaluation(data, machine, teacher, teacher_fitted, student, student_fitted)
+        listened_to = None if teacher is None else (teacher, teacher_fitted)
+        return final_test(self.experiment, self.folder, data, machine, listened_to, (student, student_fitted))
 
     def trackers(self) -> list[Tracker]:
         experiment = self.experiment
@@ -258,54 +256,3 @@ class _Run:
             self.reporter,
             self.experiment.trainer.checkpoint_every_steps,
         )
-
-    def evaluation(
-        self,
-        data: PreparedData,
-        machine: Machine,
-        teacher: FeatureTap | None,
-        teacher_fitted: Fitted | None,
-        student: FeatureTap,
-        student_fitted: Fitted,
-    ) -> dict[str, Any]:
-        """The only place that sees the test set."""
-
-        def test(network: FeatureTap, whose: str) -> tuple[torch.Tensor, dict[str, Any]]:
-            logits = predict(network, data.test, data.mean, data.std, machine)
-            check_logits(logits, f"{whose}: test")
-            return logits, evaluate_predictions(logits, data.test.labels, data.class_counts)
-
-        logits, student_test = test(student, _trained("student", student_fitted))
-        teacher_logits, teacher_test = None, None
-        if teacher is not None:
-            teacher_logits, figures = test(teacher, _trained("teacher", teacher_fitted))
-            teacher_test = Tested(teacher, teacher_fitted, figures)
-        best = None
-        if student_fitted.best is not None:
-            student.model.load_state_dict(student_fitted.best.weights)
-            best = {
-                "epoch": student_fitted.best.epoch,
-                "validation": student_fitted.best.validation,
-                "test": test(student, f"student, after epoch {student_fitted.best.epoch + 1}")[1],
-            }
-        tested = Tested(student, student_fitted, student_test)
-
-        def write() -> dict[str, Any]:
-            figures = result_figures(self.experiment, data, machine, teacher_test, tested, best)
-            save_predictions(self.folder.predictions, logits, data.test.labels, teacher_logits)
-            save_samples(self.folder.samples, sample_images(data.test, _by_change(student_test, teacher_test)))
-            files.write_json(self.folder.result, figures)
-            return figures
-
-        return self.processes.from_main(write)
-
-
-def _trained(stage: str, fitted: Fitted | None) -> str:
-    return f"{stage}, after epoch {len(fitted.history)}" if fitted else stage
-
-
-def _by_change(student: Mapping[str, Any], teacher: Tested | None) -> list[int]:
-    """Classes from most to least changed by distillation; without a teacher, by distance from the mean recall."""
-    recalls = student["per_class_recall"]
-    other = teacher.figures["per_class_recall"] if teacher else [student["balanced_accuracy"]] * len(recalls)
-    return change_order(recalls, other)

@@ -15,8 +15,8 @@ from distail.data.prepare import PreparedData
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.run_folder import SCHEMA_VERSION
-from distail.training.loop import Fitted
 from distail.training.machine import Machine
+from distail.training.stage import Fitted
 
 
 @dataclass(frozen=True)

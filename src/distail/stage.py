@@ -13,9 +13,9 @@ from distail.evaluation.metrics import evaluate_predictions
 from distail.models import FeatureTap
 from distail.objective.method import Method
 from distail.training.finite import check_logits
-from distail.training.loop import Stage
 from distail.training.machine import Machine
 from distail.training.predict import in_order, predict
+from distail.training.stage import Stage
 from distail.training.step import frozen
 from distail.training.teacher_cache import TeacherCache
 

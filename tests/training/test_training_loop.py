@@ -21,9 +21,10 @@ from distail.objective.presets import create_method
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.events import Events
 from distail.training.history import History
-from distail.training.loop import Stage, fit
+from distail.training.loop import fit
 from distail.training.machine import Machine
 from distail.training.progress import Silent
+from distail.training.stage import Stage
 from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.stopping import Interrupted
 

@@ -9,9 +9,10 @@ from distail.models import FeatureTap, create_model
 from distail.objective.presets import create_method, list_methods
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
-from distail.training.loop import Stage, fit
+from distail.training.loop import fit
 from distail.training.machine import Machine
 from distail.training.progress import Silent
+from distail.training.stage import Stage
 from distail.training.step import frozen
 from distail.training.teacher_cache import TeacherCache
 

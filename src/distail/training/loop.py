@@ -3,66 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distail.config import Training
-from distail.data.batches import Batch, ImageBatches
+from distail.data.batches import Batch
 from distail.data.ranks import training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.data.sizes import batch_places
 from distail.errors import TrainingError
-from distail.models.feature_tap import FeatureTap
-from distail.objective.method import Method, Terms
+from distail.objective.method import Terms
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.finite import NEVER, FiniteWatch, not_finite
 from distail.training.history import History, Row
-from distail.training.machine import Machine
 from distail.training.optimizer import build_optimizer
 from distail.training.progress import Reporter
 from distail.training.replicas import Step, settle_batch_statistics, shared_step
 from distail.training.schedule import learning_rate_factor
+from distail.training.stage import Fitted, Stage
 from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.state import Best, TrainingState, capture, restore
-from distail.training.step import Teacher, TrainingStep
+from distail.training.step import TrainingStep
 from distail.training.stopping import Interrupted, StopRequest, stop_requests
-
-Validate = Callable[[FeatureTap], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is trained, on what, and how."""
-
-    name: str
-    student: FeatureTap
-    teacher: Teacher | None
-    method: Method
-    batches: ImageBatches
-    validate: Validate | None
-    training: Training
-    machine: Machine
-    seed: int
-    compile: bool = False
-    data_sha256: str = ""
-    """What the checkpoints were trained on must be what the rest is trained on."""
-    prepare: Callable[[], None] | None = None
-    """What the method must see before its first step; a resumed method has it in its state."""
-    fill: Callable[[Reporter], None] | None = None
-    """What must be done before the first step of every start, resumed or not."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What a stage leaves beside the trained student: its time and its best epoch on validation."""
-
-    seconds: float
-    history: list[Row]
-    best: Best | None
 
 
 def fit(

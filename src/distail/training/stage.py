@@ -1,0 +1,50 @@
+"""A stage of a run: what is trained, on what and how, and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from distail.config import Training
+from distail.data.batches import ImageBatches
+from distail.models.feature_tap import FeatureTap
+from distail.objective.method import Method
+from distail.training.history import Row
+from distail.training.machine import Machine
+from distail.training.progress import Reporter
+from distail.training.state import Best
+from distail.training.step import Teacher
+
+Validate = Callable[[FeatureTap], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained, on what, and how."""
+
+    name: str
+    student: FeatureTap
+    teacher: Teacher | None
+    method: Method
+    batches: ImageBatches
+    validate: Validate | None
+    training: Training
+    machine: Machine
+    seed: int
+    compile: bool = False
+    data_sha256: str = ""
+    """What the checkpoints were trained on must be what the rest is trained on."""
+    prepare: Callable[[], None] | None = None
+    """What the method must see before its first step; a resumed method has it in its state."""
+    fill: Callable[[Reporter], None] | None = None
+    """What must be done before the first step of every start, resumed or not."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a stage leaves beside the trained student: its time and its best epoch on validation."""
+
+    seconds: float
+    history: list[Row]
+    best: Best | None
