@@ -264,7 +264,10 @@ def test_a_begun_run_keeps_its_number_format(tmp_path, precision):
             "stage",
             r"teacher, after epoch 1: validation: the logits of 1 of \d+ images are not finite\. .*another output",
         ),
-        ("pipeline", r"student, after epoch 1: test: the logits of 1 of \d+ images are not finite\. .*another output"),
+        (
+            "final_test",
+            r"student, after epoch 1: test: the logits of 1 of \d+ images are not finite\. .*another output",
+        ),
     ],
 )
 def test_a_network_that_diverged_in_its_last_step_is_no_fault_of_the_images(tmp_path, monkeypatch, room, said):
