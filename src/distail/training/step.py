@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.data.batches import Batch
+from distail.errors import TrainingError
 from distail.models.outputs import Outputs
 from distail.objective.method import Method, Terms
 from distail.training.machine import Machine
@@ -35,8 +36,16 @@ class TrainingStep(nn.Module):
     def forward(self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None) -> tuple[Tensor, Terms]:
         """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate."""
         compiled = self._compiled if len(images) == self._compile_size else None
-        with self._machine.autocast():
-            student = (compiled or self.student)(images)
+        try:
+            with self._machine.autocast():
+                student = (compiled or self.student)(images)
+        except ValueError as error:
+            if len(images) > 1 or "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                "batch normalisation cannot learn from a single image, of which this network's last maps have one "
+                "pixel; expected training.batch_size of at least 2, and as many training images"
+            ) from None
         terms: Terms = self.method(student, teacher, target, index=index)
         return terms.total, terms
 
