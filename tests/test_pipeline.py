@@ -265,7 +265,7 @@ def test_a_begun_run_keeps_its_number_format(tmp_path, precision):
             r"teacher, after epoch 1: validation: the logits of 1 of \d+ images are not finite\. .*another output",
         ),
         (
-            "final_test",
+            "final_evaluation",
             r"student, after epoch 1: test: the logits of 1 of \d+ images are not finite\. .*another output",
         ),
     ],

@@ -15,7 +15,7 @@ from distail import files
 from distail.config import Experiment, Model, Training
 from distail.data.prepare import PreparedData
 from distail.errors import CheckpointError
-from distail.final_test import final_test
+from distail.final_evaluation import final_evaluation
 from distail.images import images_of
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, save_weights
@@ -117,7 +117,7 @@ class _Run:
         finally:
             history.close()
         listened_to = None if teacher is None else (teacher, teacher_fitted)
-        return final_test(self.experiment, self.folder, data, machine, listened_to, (student, student_fitted))
+        return final_evaluation(self.experiment, self.folder, data, machine, listened_to, (student, student_fitted))
 
     def trackers(self) -> list[Tracker]:
         experiment = self.experiment

@@ -21,7 +21,7 @@ from distail.training.predict import predict
 from distail.training.stage import Fitted
 
 
-def final_test(
+def final_evaluation(
     experiment: Experiment,
     folder: RunFolder,
     data: PreparedData,
