@@ -100,6 +100,14 @@ def test_saturated_logits_are_finite_in_value_and_gradient(dtype):
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("gap", [50.0, 100.0, 400.0])
+def test_a_single_saturated_row_is_balanced_too(gap):
+    """One row's totals are its own masses: rebalanced, every group has the same, however small it was."""
+    teacher = torch.tensor([[gap, 0.0, 0.0]])
+    cross, _ = grouped_divergence(torch.zeros(1, 3), teacher, [[0], [1], [2]], temperature=1.0)
+    torch.testing.assert_close(cross, torch.zeros(1), atol=1e-5, rtol=0)
+
+
 def test_a_group_that_no_teacher_row_believes_in_is_finite():
     """Its batch total underflows to zero in float32."""
     teacher = torch.tensor([[1e4, 0.0], [1e4, 0.0]])

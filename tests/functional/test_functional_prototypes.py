@@ -112,7 +112,18 @@ def test_a_hundred_thousand_classes_are_not_waited_for():
     assert prototypes.mean(dim=0).norm() < 0.01
 
 
-@pytest.mark.parametrize(("num_classes", "dim"), [(1, 3), (0, 3), (3, 0), (3, -1)])
-def test_sizes_that_are_none_are_refused(num_classes, dim):
-    with pytest.raises(MethodError, match="expected at least 2 and at least 1"):
-        balanced_prototypes(num_classes, dim)
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((1, 3), "num_classes is 1; expected a whole number of at least 2"),
+        ((0, 3), "num_classes is 0"),
+        ((3.0, 2), "num_classes is 3.0"),
+        ((3, 0), "dim is 0; expected a whole number of at least 1"),
+        ((3, -1), "dim is -1"),
+        ((3, 2, 1.5), "seed is 1.5; expected a whole number of at least 0"),
+        ((3, 2, -1), "seed is -1"),
+    ],
+)
+def test_sizes_that_are_none_are_refused(sizes, said):
+    with pytest.raises(MethodError, match=said):
+        balanced_prototypes(*sizes)

@@ -71,3 +71,16 @@ def test_every_entry_documents_itself_and_each_of_its_parameters(slot):
 def test_an_unknown_method_is_refused_with_the_nearest():
     with pytest.raises(MethodError, match="Did you mean 'krdistill'"):
         describe_method("krdistil")
+
+
+@pytest.mark.parametrize("name", [name for name, row in list_methods().items() if "divergence" in row.slots])
+def test_a_description_says_what_the_epoch_before_as_the_teacher_replaces(name):
+    described = {p.name: p.default for p in describe_method(name).parameters if "previous_epoch" in p.owner}
+    if "representation" in list_methods()[name].slots:
+        assert not described
+        return
+    counts, dims = [9, 5, 1], {"student_dim": 4, "teacher_dim": 5}
+    method = create_method(name, class_counts=counts, **dims, teacher="previous_epoch")
+    assert method.setup.temperature == described["temperature"]
+    assert method.weights.distillation == described["distillation_weight"]
+    assert method.weights.supervised == described["supervised_weight"]

@@ -165,6 +165,9 @@ def test_krdistill_without_its_pass_over_the_teacher_s_features_is_a_clear_error
         ((Outputs(torch.zeros(3, 3), torch.zeros(3, 4)), torch.arange(3)), r"expected .* \(3, 9\)"),
         ((Outputs(torch.zeros(3, 3), torch.zeros(3, 9)), torch.arange(1, 4)), "label 3 is out of range"),
         ((Outputs(torch.zeros(2, 3), torch.zeros(2, 9)), torch.arange(2)), "no sample of class 2 was seen"),
+        ((torch.zeros(3, 3), torch.arange(3)), "the teacher is given as Tensor; expected Outputs"),
+        ((Outputs(torch.zeros(3, 10), torch.zeros(3, 9)), torch.arange(3)), "have 10 classes and class_counts 3"),
+        ((Outputs(torch.zeros(3, 3), torch.full((3, 9), math.nan)), torch.arange(3)), "features are not finite"),
     ],
 )
 def test_a_pass_that_does_not_fit_says_why(batch, message):
@@ -181,3 +184,57 @@ def test_a_memory_of_something_else_is_refused():
         method.load_memory_state(other.memory_state())
     with pytest.raises(CheckpointError, match="running_epoch is missing"):
         method.load_memory_state({})
+
+
+@pytest.mark.parametrize(
+    ("outputs", "target", "named", "message"),
+    [
+        (Outputs(torch.zeros(2, 3)), np.array([0, 1]), {}, r"target: got numpy.ndarray; expected an int64 tensor"),
+        (Outputs(torch.zeros(2, 3)), [0, 1], {}, "target: got builtins.list"),
+        (Outputs((torch.zeros(2, 3), torch.zeros(2, 3))), torch.arange(2), {}, "student logits: got builtins.tuple"),
+        (Outputs(np.zeros((2, 3))), torch.arange(2), {}, "student logits: got numpy.ndarray"),
+        (Outputs(torch.zeros(2, 3)), torch.arange(2), {"index": [0, 1]}, "index: got builtins.list; expected an int64"),
+    ],
+)
+def test_what_is_no_tensor_is_named(outputs, target, named, message):
+    method = create("kd", teacher="previous_epoch")
+    method.begin_epoch(0, 2)
+    with pytest.raises(MethodError, match=message):
+        method(outputs, None, target, **{"index": torch.arange(2), **named})
+
+
+def test_features_that_are_no_tensor_are_named():
+    method = create("ipwd", student_dim=2, teacher="previous_epoch")
+    method.begin_epoch(0, 2)
+    with pytest.raises(MethodError, match=r"student features: got builtins\.list"):
+        method(Outputs(torch.zeros(2, 3), [[0.0, 0.0]] * 2), None, torch.arange(2), index=torch.arange(2))
+
+
+@pytest.mark.parametrize(
+    ("made", "other"),
+    [
+        (("bkd", {"class_counts": [5, 5, 5]}), ("bkd", {"class_counts": [500, 50, 5]})),
+        (("bkd", {"beta": 0.0}), ("bkd", {"beta": 0.9999})),
+        (
+            ("ce", {"supervised": "balanced_softmax"}),
+            ("ce", {"supervised": "balanced_softmax", "class_counts": [9, 9, 9]}),
+        ),
+        (("ce", {"supervised": "ldam"}), ("ce", {"supervised": "ldam", "largest_margin": 0.4})),
+        (("ce", {"supervised": "class_balanced"}), ("ce", {"supervised": "class_balanced", "beta": 0.9})),
+    ],
+)
+def test_a_state_of_other_constants_is_refused_and_changes_nothing(made, other):
+    method, stored = create(made[0], **made[1]), create(other[0], **other[1]).state_dict()
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    with pytest.raises(RuntimeError, match=r"differs from what this method was made with: .* other class counts"):
+        method.load_state_dict(stored)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+def test_a_state_whose_constants_differ_in_their_last_digits_is_taken_with_its_digits():
+    method = create("bkd")
+    stored = method.state_dict()
+    name = next(name for name in stored if name.endswith("log_weights.value"))
+    stored[name] = stored[name] * (1 + 1e-12)
+    method.load_state_dict(stored)
+    assert torch.equal(method.state_dict()[name], stored[name])

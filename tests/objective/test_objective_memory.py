@@ -238,3 +238,34 @@ def test_swapped_targets_of_the_epoch_before():
     target = np.array([oracle.softmax(z) for z in oracle.swap(before, [i % 3 for i in index])])
     expected = 0.8 * oracle.kl_losses(logits_of(1, torch.arange(8)).double().numpy(), target, 1.0).mean()
     assert terms["distillation"].item() == pytest.approx(expected, rel=3e-3)
+
+
+def test_a_training_that_goes_on_without_its_memory_is_warned():
+    """The state_dict knows the epoch, but not what was said in those before."""
+    method, resumed = one_stage(), one_stage()
+    for epoch in range(2):
+        method.begin_epoch(epoch, 4)
+        call(method, epoch, range(SIZE))
+    resumed.load_state_dict(method.state_dict())
+    with pytest.warns(UserWarning, match="epoch 2 begins, and nothing is remembered .* needs load_memory_state"):
+        resumed.begin_epoch(2, 4)
+    again = one_stage()
+    again.load_state_dict(method.state_dict())
+    again.load_memory_state(method.memory_state())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.begin_epoch(2, 4)
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_second_training_with_the_same_method_begins_with_nothing(epochs):
+    method, fresh = one_stage(), one_stage()
+    for epoch in range(epochs):
+        method.begin_epoch(epoch, epochs)
+        call(method, epoch, range(SIZE))
+    for each in (method, fresh):
+        each.begin_epoch(0, epochs)
+    assert torch.equal(call(method, 5, range(8)).per_sample, call(fresh, 5, range(8)).per_sample)
+    for each in (method, fresh):
+        each.begin_epoch(1, epochs)
+    assert torch.equal(call(method, 6, range(SIZE)).per_sample, call(fresh, 6, range(SIZE)).per_sample)

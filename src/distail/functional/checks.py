@@ -14,13 +14,20 @@ from torch import Tensor
 from distail.errors import MethodError, unknown_name
 
 
+def check_tensor(value: object, what: str, expected: str) -> None:
+    if not isinstance(value, Tensor):
+        raise MethodError(f"{what}: got {type(value).__module__}.{type(value).__qualname__}; expected {expected}")
+
+
 def check_logits(logits_BC: Tensor, what: str) -> None:
+    check_tensor(logits_BC, what, "a floating-point tensor of shape (B, C)")
     if logits_BC.ndim != 2 or not logits_BC.is_floating_point():
         raise MethodError(f"{what} are {_described(logits_BC)}; expected a floating-point tensor of shape (B, C)")
 
 
 def check_target(target_B: Tensor, logits_BC: Tensor) -> None:
     """Labels: int64, one a sample. Values are checked on the CPU only: elsewhere that would synchronise."""
+    check_tensor(target_B, "target", "an int64 tensor of shape (B,)")
     if target_B.dtype != torch.int64 or target_B.ndim != 1:
         raise MethodError(f"target is {_described(target_B)}; expected int64 of shape (B,)")
     if len(target_B) != len(logits_BC):
@@ -37,9 +44,19 @@ def check_range(values_B: Tensor, end: int, what: str) -> None:
 
 
 def check_same_shape(first: Tensor, second: Tensor, first_name: str, second_name: str) -> None:
+    for value, name in ((first, first_name), (second, second_name)):
+        check_tensor(value, name, "a tensor")
     if first.shape != second.shape:
         raise MethodError(
             f"{first_name} have shape {tuple(first.shape)} and {second_name} {tuple(second.shape)}; expected the same"
+        )
+
+
+def check_one_a_class(values_C: Tensor, what: str, logits_BC: Tensor) -> None:
+    check_tensor(values_C, what, "a tensor of one value a class")
+    if values_C.shape != logits_BC.shape[1:]:
+        raise MethodError(
+            f"{what} have shape {tuple(values_C.shape)} for {logits_BC.shape[1]} classes; expected one a class"
         )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from distail.errors import MethodError
 from distail.functional.checks import check_logits, check_same_shape, check_target, check_temperature
 from distail.functional.divergence import kl_of_log_probabilities
 from distail.functional.numerics import at_least_float32, is_label
@@ -37,6 +38,8 @@ def decoupled_divergence(
     check_same_shape(student_logits, teacher_logits, "student logits", "teacher logits")
     check_target(target, student_logits)
     check_temperature(temperature)
+    if student_logits.shape[1] < 2:
+        raise MethodError("logits have one class; expected at least 2: the label, and others")
     odds_s_B, others_s_BC = _label_against_others(student_logits, target, temperature)
     odds_t_B, others_t_BC = _label_against_others(teacher_logits.detach(), target, temperature)
     target_class_B = kl_of_log_probabilities(_two_way(odds_t_B), _two_way(odds_s_B))

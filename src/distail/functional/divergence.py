@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distail.errors import MethodError
 from distail.functional.checks import check_logits, check_same_shape, check_temperature
 from distail.functional.numerics import at_least_float32, log_probabilities
 
@@ -21,7 +22,8 @@ def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: flo
         (B,), in at least float32. The batch mean of it is torch's ``batchmean``.
 
     Raises:
-        MethodError: shapes that differ, or a bad temperature.
+        MethodError: shapes that differ, probabilities that are negative or not finite (checked on the CPU), or a bad
+            temperature.
 
     >>> kl_divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]), temperature=1.0)
     tensor([0.6931])
@@ -30,6 +32,14 @@ def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: flo
     check_same_shape(student_logits, target_probs, "student logits", "target probabilities")
     check_temperature(temperature)
     q_BC = at_least_float32(target_probs.detach())
+    if not torch.compiler.is_compiling():
+        if q_BC.device.type == "cpu" and not bool((q_BC >= 0).all()):
+            raise MethodError(
+                f"target probabilities reach down to {q_BC.min().item():g}; expected probabilities, not logits: their "
+                "softmax at this temperature"
+            )
+        if q_BC.is_inference():  # which could not be saved for the backward pass
+            q_BC = q_BC.clone()
     log_p_BC = log_probabilities(student_logits, temperature)
     return temperature**2 * (torch.xlogy(q_BC, q_BC) - q_BC * log_p_BC).sum(dim=1)
 

@@ -88,10 +88,13 @@ def rebalance(log_masses_BG: Tensor, reduce: Callable[[Tensor], Tensor] | None =
     tensor([[0.6923, 0.3077],
             [0.3684, 0.6316]])
     """
-    totals_G = log_masses_BG.exp().sum(dim=0)
+    # float64 reaches masses of 1e-308: a saturated teacher has them in whole batches. Apple's accelerator has none.
+    wide_BG = log_masses_BG if log_masses_BG.device.type == "mps" else log_masses_BG.double()
+    totals_G = wide_BG.exp().sum(dim=0)
     totals_G = totals_G if reduce is None else reduce(totals_G)
     # the mean over groups is the same for all of them: the softmax takes it out again
-    return torch.log_softmax(log_masses_BG - totals_G.clamp_min(torch.finfo(totals_G.dtype).tiny).log(), dim=1)
+    balanced_BG = wide_BG - totals_G.clamp_min(torch.finfo(totals_G.dtype).tiny).log()
+    return torch.log_softmax(balanced_BG, dim=1).to(log_masses_BG.dtype)
 
 
 def _by_group(

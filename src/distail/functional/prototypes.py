@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from distail.errors import MethodError
+from distail.functional.checks import check_whole
 
 SHARPNESS = 2.0  # t of the Gaussian potential exp(-t * |u - v|^2) (Wang and Isola 2020)
 MOST_STEPS = 300
@@ -33,14 +33,14 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
         (C, D) float64, unit rows.
 
     Raises:
-        MethodError: fewer than two classes, or a width below 1.
+        MethodError: fewer than two classes, a width below 1, or a negative seed; or any of them is no whole number.
 
     >>> prototypes = balanced_prototypes(4, 3)
     >>> (prototypes @ prototypes.T).round(decimals=4)[0]
     tensor([ 1.0000, -0.3333, -0.3333, -0.3333], dtype=torch.float64)
     """
-    if num_classes < 2 or dim < 1:
-        raise MethodError(f"num_classes is {num_classes} and dim {dim}; expected at least 2 and at least 1")
+    num_classes, dim = check_whole("num_classes", num_classes, least=2), check_whole("dim", dim, least=1)
+    seed = check_whole("seed", seed, least=0)
     generator = torch.Generator().manual_seed(seed)
     if dim >= num_classes - 1:
         return _simplex(num_classes, dim, generator)

@@ -55,14 +55,17 @@ def class_mean_features(sums_CD: Tensor, counts_C: Tensor) -> Tensor:
     """Feature sums over sample counts.
 
     Raises:
-        MethodError: a class without a sample, by name.
+        MethodError: a class without a sample, by name; or features that are not finite.
     """
     empty = torch.nonzero(counts_C == 0).flatten().tolist()
     if empty:
         raise MethodError(
             f"no sample of class {', '.join(map(str, empty[:10]))} was seen; expected all of the training data"
         )
-    return sums_CD / counts_C[:, None]
+    means_CD = sums_CD / counts_C[:, None]
+    if not bool(means_CD.isfinite().all()):
+        raise MethodError("the teacher's features are not finite; its class means cannot be used")
+    return means_CD
 
 
 def rectify_features(teacher_features: Tensor, priors: Tensor, prior_strength: float = 1.0) -> Tensor:
@@ -84,4 +87,6 @@ def cosine_distance(features: Tensor, direction: Tensor) -> Tensor:
     >>> cosine_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([1.])
     """
-    return 1.0 - (normalize(features, dim=1, eps=FLOOR) * direction).sum(dim=1)
+    check_same_shape(features, direction, "features", "directions")
+    features_BD = at_least_float32(features)
+    return 1.0 - (normalize(features_BD, dim=1, eps=FLOOR) * direction).sum(dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.checks import check_logits, check_number, check_target, check_temperature
+from distail.functional.checks import check_logits, check_number, check_one_a_class, check_target, check_temperature
 from distail.functional.numerics import at_least_float32
 
 
@@ -44,6 +44,9 @@ def reweigh_logits(teacher_logits: Tensor, log_weights: Tensor, temperature: flo
     >>> reweigh_logits(logits, torch.tensor([1.0, 3.0]).log(), temperature=2.0).div(2).softmax(1)
     tensor([[0.4754, 0.5246]])
     """
+    check_logits(teacher_logits, "teacher logits")
+    check_one_a_class(log_weights, "log weights", teacher_logits)
+    check_temperature(temperature)
     logits_BC = at_least_float32(teacher_logits.detach())
     return logits_BC + temperature * log_weights.to(logits_BC.dtype)
 
@@ -54,6 +57,7 @@ def power_logits(teacher_logits: Tensor, exponent: float = 0.5) -> Tensor:
     >>> power_logits(torch.tensor([[4.0, 0.0]]), 0.5)
     tensor([[2., 0.]])
     """
+    check_logits(teacher_logits, "teacher logits")
     check_number("exponent", exponent, least=0.0)
     return at_least_float32(teacher_logits.detach()) * exponent
 
@@ -78,11 +82,8 @@ def reweigh_targets(teacher_logits: Tensor, weights: Tensor, temperature: float)
     tensor([[0.2500, 0.7500]])
     """
     check_logits(teacher_logits, "teacher logits")
+    check_one_a_class(weights, "weights", teacher_logits)
     check_temperature(temperature)
-    if weights.shape != teacher_logits.shape[1:]:
-        raise MethodError(
-            f"weights have shape {tuple(weights.shape)} for {teacher_logits.shape[1]} classes; expected one a class"
-        )
     if weights.device.type == "cpu" and not torch.compiler.is_compiling() and not bool((weights > 0).all()):
         raise MethodError(f"weights reach down to {weights.min().item():g}; expected every weight above 0")
     return torch.softmax(reweigh_logits(teacher_logits, weights.log(), temperature) / temperature, dim=1)

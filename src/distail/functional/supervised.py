@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distail.functional.checks import check_logits, check_target
+from distail.errors import MethodError
+from distail.functional.checks import check_logits, check_number, check_one_a_class, check_target
 from distail.functional.numerics import at_least_float32, is_label, log_probabilities, of_target
 
 
@@ -47,6 +48,10 @@ def weighted_by_label(
     >>> weighted_by_label(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0]), torch.tensor([0, 1]))
     tensor([0.5000, 1.5000])
     """
+    if losses_B.shape != target.shape:
+        raise MethodError(
+            f"losses have shape {tuple(losses_B.shape)} and target {tuple(target.shape)}; expected one a sample, (B,)"
+        )
     weights_B = weights_C.to(losses_B.dtype)[target]
     return weights_B / batch_mean(weights_B) * losses_B
 
@@ -61,6 +66,8 @@ def subtract_margin(logits: Tensor, target: Tensor, margins: Tensor, scale: floa
     """
     check_logits(logits, "logits")
     check_target(target, logits)
+    check_one_a_class(margins, "margins", logits)
+    check_number("classifier_scale", classifier_scale, above=0.0)
     logits = at_least_float32(logits)
     margins_B1 = margins.to(logits.dtype)[target][:, None]
     return scale * (logits / classifier_scale - margins_B1 * is_label(target, logits.shape[1]))
@@ -72,5 +79,7 @@ def adjust_logits(logits: Tensor, log_share: Tensor, tau: float = 1.0) -> Tensor
     >>> adjust_logits(torch.tensor([[0.0, 0.0]]), torch.tensor([0.75, 0.25]).log()).softmax(1)
     tensor([[0.7500, 0.2500]])
     """
+    check_logits(logits, "logits")
+    check_one_a_class(log_share, "log shares", logits)
     logits = at_least_float32(logits)
     return logits + tau * log_share.to(logits.dtype)

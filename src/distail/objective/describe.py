@@ -7,6 +7,7 @@ from typing import Any
 
 from distail.functional.checks import check_choice
 from distail.objective.composition import COMMON, DEFAULTS, Entry, parse
+from distail.objective.memory import PreviousEpoch
 from distail.objective.presets import PRESETS, RECONSTRUCTION, Preset
 
 
@@ -80,5 +81,7 @@ def describe_method(name: str) -> Description:
         ]
     if "divergence" in preset.slots and "representation" not in preset.slots:
         form = Entry("teacher", "previous_epoch", {})
+        replaced = {key: value for key, value in PreviousEpoch.composition_defaults.items() if key in COMMON}
+        parameters += [Parameter(key, value, "with teacher=previous_epoch") for key, value in replaced.items()]
         parameters += [Parameter(key, default, "with teacher=previous_epoch") for key, default in form.defaults.items()]
     return Description(name, preset, tuple(parameters))

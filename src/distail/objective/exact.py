@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 class Exact(nn.Module):
     """A buffer that follows its module to another device, but keeps its dtype under `.half()` or `.to(dtype)`.
+
+    A stored constant must be the one that this module was made with, so that a state of other class counts or another
+    beta is refused by `load_state_dict`; what is `learnt` is taken as it is.
 
     Casting a float64 constant with the module would lose digits that `.float()` afterwards cannot bring back.
 
@@ -20,13 +24,38 @@ class Exact(nn.Module):
 
     value: Tensor
 
-    def __init__(self, value: Tensor, *, persistent: bool = True) -> None:
+    def __init__(self, value: Tensor, *, persistent: bool = True, learnt: bool = False) -> None:
         super().__init__()
+        self.learnt = learnt
         self.register_buffer("value", value, persistent=persistent)
 
     def forward(self, like: Tensor) -> Tensor:
         """The value in the dtype of a tensor that it is used with."""
         return self.value.to(like.dtype)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        stored = state_dict.get(prefix + "value")
+        if isinstance(stored, Tensor) and stored.shape == self.value.shape and not self.learnt:
+            own = self.value.to("cpu", torch.float64)
+            # Another machine's mathematics may differ in the last digits, another accelerator's in all beyond float32.
+            if not torch.allclose(stored.to("cpu", torch.float64), own, rtol=1e-5, atol=1e-12):
+                error_msgs.append(
+                    f"{prefix.rstrip('.')} differs from what this method was made with: the state is of other class "
+                    "counts, or of other parameters"
+                )
+                return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
         device = fn(torch.empty(0, device=self.value.device)).device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.checks import check_logits, check_same_shape, check_target
+from distail.functional.checks import check_logits, check_same_shape, check_target, check_tensor
 from distail.models.outputs import Outputs
 
 
@@ -39,6 +39,7 @@ def check_features(outputs: Outputs, whose: str, reader: str, width: int | None)
     features_BD, expected = outputs.features, (len(outputs.logits), width)
     if features_BD is None:
         raise MethodError(f"{reader} reads the {whose}'s features; expected Outputs(logits=..., features=...)")
+    check_tensor(features_BD, f"{whose} features", f"a floating-point tensor of shape {expected}")
     if tuple(features_BD.shape) != expected or not features_BD.is_floating_point():
         raise MethodError(
             f"{whose} features are {features_BD.dtype} of shape {tuple(features_BD.shape)}; "

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import MethodError
-from distail.functional.checks import check_number, check_whole
-from distail.objective.context import Needs, Progress, Setup
+from distail.functional.checks import check_number, check_tensor, check_whole
+from distail.objective.context import Needs, Progress, Reduce, Setup
 from distail.objective.exact import Exact
 from distail.objective.sample_memory import SampleMemory
 
@@ -53,6 +53,7 @@ class PreviousEpoch(nn.Module):
     def check(self, index: Tensor | None, target: Tensor, reader: str) -> None:
         if index is None:
             raise MethodError(f"{reader} remembers every sample; expected their indices, index=")
+        check_tensor(index, "index", "an int64 tensor of shape (B,)")
         if index.shape != target.shape or index.dtype != torch.int64:
             raise MethodError(f"index is {index.dtype} of shape {tuple(index.shape)}; expected int64 of shape (B,)")
         self.memory.check(index)
@@ -62,6 +63,15 @@ class PreviousEpoch(nn.Module):
                 "supervised loss",
                 stacklevel=5,
             )
+
+    def advance(self, epoch: int, reduce: Reduce, drawn: Tensor | None) -> None:
+        if epoch > 0 and self.memory.is_new:
+            warnings.warn(
+                f"epoch {epoch} begins, and nothing is remembered of those before, so that every sample keeps its "
+                "plain supervised loss: a training that goes on needs load_memory_state, beside load_state_dict",
+                stacklevel=3,
+            )
+        self.memory.advance(epoch, reduce, drawn)
 
     def recall(self, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, C) of the epoch before, and the share (B,) of the loss that they take over."""

@@ -159,7 +159,7 @@ class Method(nn.Module):
         if epoch >= epochs:
             raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to {epochs - 1}, since epochs count from 0")
         if self.previous_epoch is not None:
-            self.previous_epoch.memory.advance(epoch, self.reduce, drawn)
+            self.previous_epoch.advance(epoch, self.reduce, drawn)
         self._set_progress(Progress(epoch, epochs))
 
     def _set_progress(self, progress: Progress) -> None:

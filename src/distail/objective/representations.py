@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
+from distail.errors import MethodError
 from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
 from distail.functional.checks import check_choice, check_number, check_target, check_whole
 from distail.functional.rectified_features import class_mean_features
@@ -14,7 +15,7 @@ from distail.models.outputs import Outputs
 from distail.objective.context import Context, Needs, Reduce, Reply, Setup
 from distail.objective.exact import Exact
 from distail.objective.heads import project
-from distail.objective.inputs import check_features
+from distail.objective.inputs import check_features, logits_of
 
 ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": lambda means_CD, prototypes_CD: torch.arange(len(prototypes_CD)),
@@ -50,7 +51,7 @@ class BalancedPrototypes(nn.Module):
         self.needs = Needs(student_features=True, teacher_features=True, class_means=not self.prepared)
         self.projector = nn.Linear(student_dim, teacher_dim)
         seed = check_whole("prototype_seed", prototype_seed, least=0)
-        self.priors = Exact(balanced_prototypes(setup.num_classes, teacher_dim, seed))
+        self.priors = Exact(balanced_prototypes(setup.num_classes, teacher_dim, seed), learnt=True)
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]], reduce: Reduce) -> None:
@@ -58,8 +59,14 @@ class BalancedPrototypes(nn.Module):
         priors_CD = self.priors.value
         sums_CD, counts_C = torch.zeros_like(priors_CD), priors_CD.new_zeros(len(priors_CD))
         for teacher, target in batches:
+            logits_BC = logits_of(teacher, "teacher")
+            if logits_BC.shape[1] != len(priors_CD):
+                raise MethodError(
+                    f"teacher logits have {logits_BC.shape[1]} classes and class_counts {len(priors_CD)}; expected the "
+                    "same"
+                )
             check_features(teacher, "teacher", "prepare", priors_CD.shape[1])
-            check_target(target, teacher.logits)
+            check_target(target, logits_BC)
             assert teacher.features is not None
             label_B = target.to(counts_C.device)
             sums_CD.index_add_(0, label_B, teacher.features.to(sums_CD))

@@ -71,6 +71,11 @@ class SampleMemory(nn.Module):
             self.rank, self.processes = rank, processes
             self.rows = HeldRows(torch.zeros_like(self.rows.place.value, dtype=torch.bool), self.num_classes)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether no epoch has begun, and nothing was loaded."""
+        return self.running_epoch < 0 and self._loaded is None
+
     def check(self, index: Tensor) -> None:
         """Whether this process can look these samples up; on a GPU, where that would cost a wait, it is taken as said.
 
@@ -122,6 +127,8 @@ class SampleMemory(nn.Module):
             self.running_epoch = int(reduce(torch.full_like(self.writes.value, known))) - 1
         elif epoch == self.running_epoch:
             return
+        if epoch == 0 < self.running_epoch:  # another training with the same method
+            self._forget()
         goes_on = epoch == self.running_epoch
         # Shared out, rows move: what is still to be read may lie where others are to be written.
         rows = self.rows if self.processes == 1 else HeldRows(self._needed(drawn), self.num_classes)
@@ -176,6 +183,10 @@ class SampleMemory(nn.Module):
                 _put(block, self.rows, goes_on=True)
             self.writes.value.fill_(1)
             self._loaded = None
+
+    def _forget(self) -> None:
+        self.running_epoch, self._loaded = -1, None
+        self.rows.in_completed.value.zero_()
 
     def _checked(self, drawn: Tensor | None) -> Tensor:
         if drawn is None:

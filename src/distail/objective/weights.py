@@ -19,7 +19,8 @@ from distail.objective.heads import project
 
 
 class InversePropensity(nn.Module):
-    """``w = 1 + H_kd / H_cls``: samples that the teacher's domain under-represents weigh more [note: IPWD].
+    """``w = 1 + H_kd / H_cls`` [note: IPWD; which way round: ours]: samples that the teacher's domain under-represents
+    weigh more.
 
     Brings a second classification head on the student's features, trained with labels only: auxiliary term
     ``CE(cls head)``. Statistics, of the weights after the clip and before normalisation: `weight_mean`, `weight_min`,
@@ -30,7 +31,7 @@ class InversePropensity(nn.Module):
         max_weight: the clip [ours]; None is off.
         normalize: divide weights by their batch mean [ours].
         cls_gradient: let the second head's loss reach the backbone; off, it changes no gradient of the student [ours].
-        start: the share of training before which every weight is 1; 1 is never.
+        start: the share of training before which every weight is 1 [note: later works better]; 1 is never.
     """
 
     needs = Needs(student_features=True)
@@ -71,7 +72,7 @@ class InversePropensity(nn.Module):
 
 
 class LossRatio(nn.Module):
-    """``1 - exp(-CE(z_s, y) / CE(z_t, y))``, the denominator floored at 1e-6 [paper: WSLD, Zhou et al. 2021].
+    """``1 - exp(-CE(z_s, y) / CE(z_t, y))`` [paper: WSLD, Zhou et al. 2021], the denominator floored at 1e-6 [ours].
 
     Statistics: `weight_mean`, `weight_min`, `weight_max`.
     """
