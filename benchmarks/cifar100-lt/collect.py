@@ -28,7 +28,7 @@ def main(folders: list[Path]) -> None:
     for seeds in runs.values():
         for folder in seeds.values():
             keep(folder)
-    shared = {seed: folder for name, seeds in runs.items() if name not in OWN_TEACHER for seed, folder in seeds.items()}
+    shared = runs["kd"]
     rows = [pooled("teacher", "teacher", shared)]
     for name, seeds in runs.items():
         if name in OWN_TEACHER and seeds:
