@@ -10,7 +10,7 @@ from distail.errors import ModelError
 from distail.models import CosineClassifier, check_model, count_macs, count_parameters, create_model, list_models
 
 # Parameters and MACs for 100 classes and 32x32 colour images, counted on the code that published them:
-# RepDistiller's, the last three on DR-KD's.
+# RepDistiller's, the last five on DR-KD's.
 PUBLISHED = {
     "resnet8": (83892, 12507392),
     "resnet20": (278324, 40818944),
@@ -32,9 +32,12 @@ PUBLISHED = {
     "googlenet": (6258500, 1521848320),
     "densenet121": (7048548, 888442880),
     "resnext29": (34518948, 5387358208),
+    "mobilenetv2-full": (2369380, 64947264),
+    "shufflenetv2-stem3": (1360896, 43675520),
 }
 SMALL = ("resnet8", "wrn-16-2", "vgg8", "mobilenetv2", "shufflenetv1", "shufflenetv2")
-LARGE = ("googlenet", "densenet121", "resnext29")
+OF_DRKD = ("mobilenetv2-full", "shufflenetv2-stem3")
+LARGE = ("googlenet", "densenet121", "resnext29", *OF_DRKD)
 WITHOUT_SHORTCUT = ("resnet18", "wrn-40-1", "vgg13", "mobilenetv2", "shufflenetv1", "shufflenetv2", *LARGE)
 
 
@@ -124,6 +127,8 @@ BLOCKS = {
     "wide": lambda: create_model("wrn-16-2", num_classes=3).body.stage2,
     "vgg": lambda: create_model("vgg8", num_classes=3).body.stage2,
     "inverted": lambda: create_model("mobilenetv2", num_classes=3).body.stage2,
+    "inverted-relu6": lambda: create_model("mobilenetv2-full", num_classes=3).body.stage2,
+    "split-narrow": lambda: nn.Sequential(*create_model("shufflenetv2-stem3", num_classes=3).body.stage2[:2]),
     "grouped": lambda: nn.Sequential(*create_model("shufflenetv1", num_classes=3).body.stage2[:2]),
     "split": lambda: nn.Sequential(*create_model("shufflenetv2", num_classes=3).body.stage2[:2]),
     "dense": lambda: nn.Sequential(

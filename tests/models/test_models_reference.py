@@ -25,7 +25,20 @@ REFERENCES: dict[str, tuple[str, Callable[..., nn.Module]]] = {
     "googlenet": ("googlenet", lambda code: code.GoogleNet(num_class=100)),
     "densenet121": ("densenet", lambda code: code.densenet121(num_class=100)),
     "resnext29": ("resnext", lambda code: code.CifarResNeXt(cardinality=8, depth=29, num_classes=100)),
+    "mobilenetv2-full": ("mobilenetv2", lambda code: code.mobilenetv2(class_num=100)),
+    "shufflenetv2-stem3": ("shufflenetv2", lambda code: code.shufflenetv2(class_num=100)),
 }
+
+
+def in_our_order(state: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Both register their layers in the order of the computation, but ShuffleNet's right half before its left one."""
+    places: dict[str, int] = {}
+    for key in state:
+        places.setdefault(key.split(".residual")[0].split(".shortcut")[0], len(places))
+    left_first = sorted(
+        state, key=lambda key: (places[key.split(".residual")[0].split(".shortcut")[0]], ".residual" in key)
+    )
+    return [state[key] for key in (left_first if any(".shortcut" in key for key in state) else state)]
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +74,13 @@ def test_logits_are_those_of_the_published_code(
                 layer.weight.uniform_(0.5, 1.5)
                 layer.bias.normal_(0, 0.1)
                 layer.eps = 1e-5  # GoogLeNet's code gives a width as the eps of some layers; distail does not follow
-    # Both register their layers in the order of the computation.
-    state = theirs.state_dict()
-    assert [tuple(tensor.shape) for tensor in state.values()] == [tuple(t.shape) for t in ours.state_dict().values()]
-    ours.load_state_dict(dict(zip(ours.state_dict(), state.values(), strict=True)))
+    # A classifier may be a 1x1 convolution there.
+    flat = {
+        name: tensor.flatten(1) if name == "conv2.weight" else tensor for name, tensor in theirs.state_dict().items()
+    }
+    state = in_our_order(flat)
+    assert [tuple(tensor.shape) for tensor in state] == [tuple(t.shape) for t in ours.state_dict().values()]
+    ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
     images_NCHW = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         expected_NC, actual_NC = theirs(images_NCHW), ours(images_NCHW)

@@ -13,17 +13,33 @@ def named(**modules: nn.Module) -> nn.Sequential:
     return nn.Sequential(OrderedDict(modules))
 
 
-def conv_norm(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Convolution without bias, "same" padding, then batch normalisation."""
+def conv_norm(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, bias: bool = False
+) -> nn.Sequential:
+    """Convolution with "same" padding, then batch normalisation.
+
+    Before that a bias does nothing: some networks have one for their published parameter counts.
+    """
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=bias),
         nn.BatchNorm2d(out_channels),
     )
 
 
-def conv_norm_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def conv_norm_relu(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, bias: bool = False
+) -> nn.Sequential:
     """`conv_norm` and a ReLU, in place because nobody else reads the normalised map."""
-    return nn.Sequential(*conv_norm(in_channels, out_channels, kernel, stride, groups), nn.ReLU(inplace=True))
+    convolved = conv_norm(in_channels, out_channels, kernel, stride, groups, bias=bias)
+    return nn.Sequential(*convolved, nn.ReLU(inplace=True))
+
+
+def conv_norm_relu6(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Convolution with a bias, batch normalisation, and a ReLU that ends at 6."""
+    convolved = conv_norm(in_channels, out_channels, kernel, stride, groups, bias=True)
+    return nn.Sequential(*convolved, nn.ReLU6(inplace=True))
 
 
 def norm_relu(channels: int) -> nn.Sequential:

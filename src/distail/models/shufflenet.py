@@ -1,4 +1,8 @@
-"""ShuffleNet V1 (Zhang 2018, 3 groups) and V2 (Ma 2018, 1x) with a 1x1 stem, as RepDistiller has them. [code]"""
+"""ShuffleNet V1 (Zhang 2018, 3 groups) and V2 (Ma 2018, 1x). [code]
+
+`shufflenetv1` and `shufflenetv2` have a 1x1 stem, as in RepDistiller. `shufflenetv2-stem3` has a 3x3 stem without
+activation, biases, and down blocks that stay narrow longer, as in DR-KD's code (from pytorch-cifar100).
+"""
 
 from __future__ import annotations
 
@@ -51,11 +55,13 @@ def grouped_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequen
 class SplitBlock(nn.Module):
     """V2, stride 1: half the channels pass untouched."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, bias: bool) -> None:
         super().__init__()
         half = channels // 2
         self.branch = nn.Sequential(
-            *conv_norm_relu(half, half, 1), *conv_norm(half, half, 3, groups=half), *conv_norm_relu(half, half, 1)
+            *conv_norm_relu(half, half, 1, bias=bias),
+            *conv_norm(half, half, 3, groups=half, bias=bias),
+            *conv_norm_relu(half, half, 1, bias=bias),
         )
         self.shuffle = nn.ChannelShuffle(2)
 
@@ -66,18 +72,23 @@ class SplitBlock(nn.Module):
 
 
 class SplitDownBlock(nn.Module):
-    """V2, stride 2: both halves of the output are computed from the whole input."""
+    """V2, stride 2: both halves of the output are computed from the whole input.
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    Args:
+        filtered: channels of the right half that the 3x3 filters see.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, filtered: int, *, bias: bool) -> None:
         super().__init__()
         half = out_channels // 2
         self.left = nn.Sequential(
-            *conv_norm(in_channels, in_channels, 3, 2, groups=in_channels), *conv_norm_relu(in_channels, half, 1)
+            *conv_norm(in_channels, in_channels, 3, 2, groups=in_channels, bias=bias),
+            *conv_norm_relu(in_channels, half, 1, bias=bias),
         )
         self.right = nn.Sequential(
-            *conv_norm_relu(in_channels, half, 1),
-            *conv_norm(half, half, 3, 2, groups=half),
-            *conv_norm_relu(half, half, 1),
+            *conv_norm_relu(in_channels, filtered, 1, bias=bias),
+            *conv_norm(filtered, filtered, 3, 2, groups=filtered, bias=bias),
+            *conv_norm_relu(filtered, half, 1, bias=bias),
         )
         self.shuffle = nn.ChannelShuffle(2)
 
@@ -87,9 +98,13 @@ class SplitDownBlock(nn.Module):
 
 
 def split_stage(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(
-        SplitDownBlock(in_channels, out_channels), *(SplitBlock(out_channels) for _ in range(blocks - 1))
-    )
+    down = SplitDownBlock(in_channels, out_channels, out_channels // 2, bias=False)
+    return nn.Sequential(down, *(SplitBlock(out_channels, bias=False) for _ in range(blocks - 1)))
+
+
+def split_stage_with_biases(in_channels: int, out_channels: int, blocks: int) -> nn.Sequential:
+    down = SplitDownBlock(in_channels, out_channels, in_channels, bias=True)
+    return nn.Sequential(down, *(SplitBlock(out_channels, bias=True) for _ in range(blocks - 1)))
 
 
 class Plan(NamedTuple):
@@ -98,23 +113,32 @@ class Plan(NamedTuple):
     stage: Callable[[int, int, int], nn.Module]
     widths: tuple[int, ...]
     head: int | None
+    stem: Callable[[int, int], nn.Module] = partial(conv_norm_relu, kernel=1)
+    bias: bool = False
 
 
 _BLOCKS = (4, 8, 4)
 _PLANS = {
     "shufflenetv1": Plan(grouped_stage, (240, 480, 960), head=None),
     "shufflenetv2": Plan(split_stage, (116, 232, 464), head=1024),
+    "shufflenetv2-stem3": Plan(
+        split_stage_with_biases,
+        (116, 232, 464),
+        head=1024,
+        stem=partial(conv_norm, kernel=3, bias=True),
+        bias=True,
+    ),
 }
 
 
 def shufflenet(plan: Plan, *, num_classes: int, in_channels: int = 3, classifier: str = "linear") -> Network:
-    body = named(stem=conv_norm_relu(in_channels, _STEM, 1))
+    body = named(stem=plan.stem(in_channels, _STEM))
     channels = _STEM
     for number, (width, blocks) in enumerate(zip(plan.widths, _BLOCKS, strict=True), start=1):
         body.add_module(f"stage{number}", plan.stage(channels, width, blocks))
         channels = width
     if plan.head is not None:
-        body.add_module("head", conv_norm_relu(channels, plan.head, 1))
+        body.add_module("head", conv_norm_relu(channels, plan.head, 1, bias=plan.bias))
         channels = plan.head
     return Network(body, create_classifier(classifier, channels, num_classes))
 
