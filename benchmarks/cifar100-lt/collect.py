@@ -16,7 +16,7 @@ PICTURES = HERE.parents[1] / "docs" / "pictures"
 COLUMNS = ("top1", "balanced_accuracy", "head", "medium", "tail", "many", "medium_shot", "few", "worst_class", "ece")
 PREFIX = "cifar100-lt-100-30epochs-"
 METHODS = ("ce", "kd", "bkd-beta0", "bkd", "drkd", "ipwd", "krdistill")
-PEERS = ("ltkd", "dkd", "wsld", "dive", "dive-own-teacher", "ipwd-one-stage")
+PEERS = ("ipwd-cls-over-kd", "ltkd", "dkd", "wsld", "dive", "dive-own-teacher", "ipwd-one-stage")
 SYSTEMS = ("bkd", "drkd", "ipwd", "krdistill")
 # These trained a teacher of their own; all others of a seed share the one that stands in the run of `kd`.
 OWN_TEACHER = {"dive-own-teacher": "teacher (balanced softmax)"}

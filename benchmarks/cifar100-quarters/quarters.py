@@ -18,7 +18,7 @@ from distail.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 ORDER = ("ce", "kd", "ipwd", "ipwd-cls-over-kd")
-ALONE = "ce"
+ALONE, BASELINE = "ce", "kd"
 
 
 def main(folders: Sequence[Path]) -> None:
@@ -28,6 +28,9 @@ def main(folders: Sequence[Path]) -> None:
     teacher = next(result["teacher"]["test"] for _, result in found.values() if result["teacher"])
     rows = {"teacher": by_quarter(teacher, favour_C), **rows}
     text = table(rows, [name for name in ORDER if name not in found])
+    if BASELINE in found:
+        others = {name: folder for name, (folder, _) in found.items() if name not in (ALONE, BASELINE)}
+        text += "".join(compared(name, folder, found[BASELINE][0], favour_C) for name, folder in others.items())
     (HERE / "table.md").write_text(text, encoding="utf-8")
     (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     for name, (folder, _) in found.items():
@@ -57,6 +60,26 @@ def teacher_favour(folders: Sequence[Path]) -> torch.Tensor:
 
 def by_quarter(figures: dict, favour_C: torch.Tensor) -> dict[str, float | None]:
     return {"top1": figures["top1"], **recall_by_quarter(figures["per_class_recall"], favour_C)}
+
+
+def compared(name: str, folder: Path, baseline: Path, favour_C: torch.Tensor) -> str:
+    """How far a run's gap lies from the baseline's, with the standard error of the test images, pair by pair."""
+    right, target_N = zip(*(answers(each) for each in (folder, baseline)), strict=True)
+    differs_N = 100 * (right[0].double() - right[1].double())
+    order, size = favour_C.argsort(descending=True).tolist(), len(favour_C) // len(QUARTERS)
+    gap, variance = 0.0, 0.0
+    for sign, classes in ((1, order[:size]), (-1, order[-size:])):
+        for own in (differs_N[target_N[0] == index] for index in classes):
+            gap += sign * own.mean().item() / size
+            variance += own.var().item() / len(own) / size**2
+    return (
+        f"\nGap of `{name}` less that of `{BASELINE}`: {gap:+.2f}, standard error {variance**0.5:.2f} (test images).\n"
+    )
+
+
+def answers(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    tensors = load_file(folder / "predictions.safetensors")
+    return tensors["logits"].argmax(dim=1) == tensors["target"], tensors["target"]
 
 
 def table(rows: dict[str, dict[str, float | None]], missing: Sequence[str]) -> str:
