@@ -46,7 +46,7 @@ def _one_cycle(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int)
     last = epochs * steps_per_epoch - 1
     peak = schedule.rise * (last + 1) - 1
     if step <= peak:
-        return _cosine_between(ONE_CYCLE_START, 1.0, step / peak)
+        return _cosine_between(ONE_CYCLE_START, 1.0, step / peak if peak else 1.0)
     return _cosine_between(1.0, ONE_CYCLE_END, (step - peak) / max(1.0, last - peak))
 
 
