@@ -20,7 +20,7 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     """C unit vectors in R^D, spread as evenly as possible [ours: our reading of KRDistill, arXiv 2409.07694].
 
     Where ``D >= C - 1``, the simplex equiangular tight frame in closed form, turned by a seeded rotation: all pairwise
-    cosines are ``-1 / (C - 1)``. Else they minimise the Gaussian-potential uniformity energy by descent from a seeded
+    cosines are ``-1 / (C - 1)``. On a line, half of the classes each way. Else they minimise the Gaussian-potential uniformity energy by descent from a seeded
     start, in blocks of rows. A step costs ``C^2 * D``, and all of them about ten seconds: with tens of thousands of
     classes there are few, and in the end none. The same for the same (C, D, seed).
 
@@ -44,6 +44,8 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     if dim >= num_classes - 1:
         return _simplex(num_classes, dim, generator)
+    if dim == 1:
+        return _line(num_classes, generator)
     return _spread(num_classes, dim, generator)
 
 
@@ -67,6 +69,12 @@ def _simplex(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
     rotation_DR, triangle_RR = torch.linalg.qr(directions_DR)
     # signs as in the unique factorisation with a positive diagonal: LAPACK's own choice differs between builds
     return _unit(simplex_CR @ (rotation_DR * triangle_RR.diagonal().sign()).T)
+
+
+def _line(num_classes: int, generator: torch.Generator) -> Tensor:
+    # a sphere of two points has no slope to descend on
+    order_C = torch.randperm(num_classes, generator=generator)
+    return (1.0 - 2.0 * (order_C % 2)).to(torch.float64)[:, None]
 
 
 def _spread(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
