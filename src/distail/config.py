@@ -99,6 +99,7 @@ class Training(Section):
     nesterov: bool = False
     weight_decay: NonNegative = 2.0e-4
     gradient_clip: Positive | None = None
+    """The largest norm of the network's gradient, and apart from it of that of the layers which a method brings."""
     schedule: Schedule = Schedule(name="cosine")
 
     @model_validator(mode="after")

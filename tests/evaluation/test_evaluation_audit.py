@@ -136,17 +136,20 @@ def test_a_students_own_heads_replace_the_stand_ins(data: Any) -> None:
 
 
 @settings(max_examples=10)
-@given(examples, st.sampled_from([1.5, None]))
-def test_weights_are_those_of_the_experiments_own_method(data: Any, max_weight: float | None) -> None:
+@given(examples, st.sampled_from([1.5, None]), st.booleans())
+def test_weights_are_those_of_the_experiments_own_method(
+    data: Any, max_weight: float | None, standardize: bool
+) -> None:
     logits, target, counts = data
     rng = np.random.default_rng(len(logits))
     kd, cls = rng.normal(size=logits.shape), rng.normal(size=logits.shape)
     heads = StudentHeads(torch.from_numpy(kd), torch.from_numpy(cls))
-    method = {"name": "ipwd", "ratio": "cls_over_kd", "max_weight": max_weight}
+    method = {"name": "ipwd", "ratio": "cls_over_kd", "max_weight": max_weight, "standardize_logits": standardize}
     found = audited(logits, target, counts, student=heads, method=method)
     ipwd = found["sample_weights"]["ipwd"]
     assert (ipwd["ratio"], ipwd["max_weight"]) == ("cls_over_kd", max_weight)
-    expect_spread(ipwd, propensity(cls, kd, target), math.inf if max_weight is None else max_weight, target, counts)
+    weights = propensity(cls, kd, target, standardize)
+    expect_spread(ipwd, weights, math.inf if max_weight is None else max_weight, target, counts)
     said = " ".join(summary(found))
     assert "(cls_over_kd)" in said
     assert ("none is clipped" if max_weight is None else "are clipped at 1.5") in said
@@ -156,8 +159,10 @@ def cross_entropy(z: Array, y: NDArray[np.int64]) -> Array:
     return -np.log(softmax(z)[np.arange(len(z)), y])
 
 
-def propensity(kd: Array, cls: Array, y: NDArray[np.int64]) -> Array:
+def propensity(kd: Array, cls: Array, y: NDArray[np.int64], standardize: bool = True) -> Array:
     def loss(z: Array) -> Array:
+        if not standardize:
+            return cross_entropy(z, y)
         deviation = np.maximum(z.std(1, keepdims=True), 1e-6)
         return cross_entropy((z - z.mean(1, keepdims=True)) / deviation, y)
 

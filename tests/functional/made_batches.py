@@ -46,7 +46,7 @@ batches = st.builds(
     seed=st.integers(0, 2**32 - 1),
     batch_size=st.integers(1, 6),
     num_classes=st.integers(2, 9),
-    scale=st.sampled_from([1e-3, 0.3, 3.0, 10.0]),
+    scale=st.sampled_from([1e-3, 0.3, 3.0, 10.0, 1e3]),
     temperature=st.floats(0.5, 20.0),
 )
 

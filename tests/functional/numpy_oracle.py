@@ -12,11 +12,19 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+SMALLEST = float(np.finfo(np.float64).tiny)  # a total below it counts as it
+
 
 def log_softmax(logits: Array) -> Array:
     largest = max(logits)
     total = math.fsum(math.exp(value - largest) for value in logits)
     return np.array([value - largest - math.log(total) for value in logits])
+
+
+def log_sum(logs: Array) -> float:
+    """The logarithm of the sum of numbers of which the logarithms are given: some are too small to be numbers."""
+    largest = max(logs)
+    return float(largest + math.log(math.fsum(math.exp(value - largest) for value in logs)))
 
 
 def softmax(logits: Array, temperature: float = 1.0) -> Array:
@@ -63,18 +71,18 @@ def reweigh(teacher: Array, weights: Array, temperature: float) -> Array:
 
 
 def power(teacher: Array, exponent: float, temperature: float) -> Array:
-    raw = [softmax(z, temperature) ** exponent for z in teacher]
-    return np.array([q / math.fsum(q) for q in raw])
+    return np.array([softmax(exponent * log_softmax(z / temperature)) for z in teacher])
 
 
 def decoupled(student: Array, teacher: Array, labels: list[int], temperature: float) -> tuple[Array, Array]:
     target_class, non_target = [], []
     for z_s, z_t, y in zip(student, teacher, labels, strict=True):
-        p_s, p_t = softmax(z_s, temperature), softmax(z_t, temperature)
+        log_s, log_t = log_softmax(z_s / temperature), log_softmax(z_t / temperature)
         others = [c for c in range(len(z_s)) if c != y]
-        rest_s, rest_t = math.fsum(p_s[others]), math.fsum(p_t[others])
-        target_class.append(p_t[y] * math.log(p_t[y] / p_s[y]) + rest_t * math.log(rest_t / rest_s))
-        non_target.append(math.fsum(p_t[c] / rest_t * math.log((p_t[c] / rest_t) / (p_s[c] / rest_s)) for c in others))
+        rest_s, rest_t = log_sum(log_s[others]), log_sum(log_t[others])
+        target_class.append(math.exp(log_t[y]) * (log_t[y] - log_s[y]) + math.exp(rest_t) * (rest_t - rest_s))
+        within_s, within_t = log_s[others] - rest_s, log_t[others] - rest_t
+        non_target.append(math.fsum(math.exp(t) * (t - s) for t, s in zip(within_t, within_s, strict=True)))
     return np.array(target_class), np.array(non_target)
 
 
@@ -89,22 +97,22 @@ def grouped(
 ) -> tuple[Array, Array, Array, Array]:
     """Cross with rebalanced masses, within with weight 1, cross and within as in the exact decomposition of KL."""
     groups = [group for group in groups if group]
-    p_s = np.array([softmax(z, temperature) for z in student])
-    p_t = np.array([softmax(z, temperature) for z in teacher])
-    mass_s = np.array([[math.fsum(p[group]) for group in groups] for p in p_s])
-    mass_t = np.array([[math.fsum(p[group]) for group in groups] for p in p_t])
-    totals = mass_t.sum(axis=0)
-    raw = mass_t * (totals.mean() / totals)
-    balanced = raw / raw.sum(axis=1, keepdims=True)
+    log_s = np.array([log_softmax(z / temperature) for z in student])
+    log_t = np.array([log_softmax(z / temperature) for z in teacher])
+    mass_s = np.array([[log_sum(row[group]) for group in groups] for row in log_s])
+    mass_t = np.array([[log_sum(row[group]) for group in groups] for row in log_t])
+    totals = np.array([max(log_sum(column), math.log(SMALLEST)) for column in mass_t.T])
+    # a group's share of a sample times (mean total / its total); the mean is the same for all groups of a sample
+    balanced = np.array([softmax(row - totals) for row in mass_t])
     cross, within, exact_cross, exact_within = [], [], [], []
     for b in range(len(student)):
         by_group = [
-            kl(p_t[b][group] / mass_t[b][g], np.log(p_s[b][group] / mass_s[b][g])) for g, group in enumerate(groups)
+            kl(np.exp(log_t[b][group] - mass_t[b][g]), log_s[b][group] - mass_s[b][g]) for g, group in enumerate(groups)
         ]
-        cross.append(kl(balanced[b], np.log(mass_s[b])))
+        cross.append(kl(balanced[b], mass_s[b]))
         within.append(math.fsum(by_group))
-        exact_cross.append(kl(mass_t[b], np.log(mass_s[b])))
-        exact_within.append(math.fsum(m * d for m, d in zip(mass_t[b], by_group, strict=True)))
+        exact_cross.append(kl(np.exp(mass_t[b]), mass_s[b]))
+        exact_within.append(math.fsum(math.exp(m) * d for m, d in zip(mass_t[b], by_group, strict=True)))
     return np.array(cross), np.array(within), np.array(exact_cross), np.array(exact_within)
 
 
@@ -118,9 +126,9 @@ def standardize(logits: Array) -> Array:
 
 
 def inverse_propensity(
-    kd: Array, cls: Array, labels: list[int], ratio: str, max_weight: float | None, normalize: bool
+    kd: Array, cls: Array, labels: list[int], ratio: str, max_weight: float | None, normalize: bool, raw: bool = False
 ) -> Array:
-    h_kd, h_cls = cross_entropies(standardize(kd), labels), cross_entropies(standardize(cls), labels)
+    h_kd, h_cls = (cross_entropies(logits if raw else standardize(logits), labels) for logits in (kd, cls))
     above, below = (h_kd, h_cls) if ratio == "kd_over_cls" else (h_cls, h_kd)
     weights = np.array([1 + a / max(b, 1e-6) for a, b in zip(above, below, strict=True)])
     if max_weight is not None:

@@ -92,4 +92,15 @@ def teacher_pass(num_classes: int) -> tuple[Outputs, Tensor]:
 
 def example(case: str, seed: int = 0, dtype: torch.dtype = torch.float64, **sizes: Any) -> tuple[Method, Call]:
     batch = made_batch(seed, **sizes)
-    return make_method(case, batch.counts, dtype), make_call(batch, seed, dtype)
+    method, call = make_method(case, batch.counts, dtype), make_call(batch, seed, dtype)
+    return with_an_epoch_behind(method, call), call
+
+
+def with_an_epoch_behind(method: Method, call: Call) -> Method:
+    """A method that remembers has heard other predictions of these samples; in its first epoch it is plain."""
+    if method.needs.memory:
+        with torch.no_grad():
+            said = Outputs(call.teacher.logits, call.student.features)
+            method(said, None, call.target, index=call.index)
+        method.begin_epoch(7, 10)
+    return method

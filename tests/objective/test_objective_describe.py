@@ -84,3 +84,6 @@ def test_a_description_says_what_the_epoch_before_as_the_teacher_replaces(name):
     assert method.setup.temperature == described["temperature"]
     assert method.weights.distillation == described["distillation_weight"]
     assert method.weights.supervised == described["supervised_weight"]
+    assert ("start" in described) == (name == "ipwd")
+    if name == "ipwd":
+        assert method.sample_weights.start == described["start"] == 0.5

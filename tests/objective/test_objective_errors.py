@@ -46,6 +46,7 @@ def create(name, **parameters):
         ("ltkd", {"cross_weight": math.nan}, "cross_weight is nan"),
         ("ipwd", {"student_dim": 6, "ratio": "kd"}, "unknown ratio 'kd'"),
         ("ipwd", {"student_dim": 6, "max_weight": -1.0}, "max_weight is -1.0"),
+        ("ipwd", {"student_dim": 6, "standardize_logits": 0}, "standardize_logits is 0; expected true or false"),
         ("ipwd", {"student_dim": 6, "normalize": "no"}, "normalize is 'no'; expected true or false"),
         ("ipwd", {"student_dim": 6, "cls_gradient": 1}, "cls_gradient is 1; expected true or false"),
         ("ipwd", {}, "reads the student's features: give student_dim="),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy_oracle as oracle
 import pytest
 import torch
 from made_batches import made_batch
-from method_cases import CASES, example, make_call, make_method
+from method_cases import CASES, example, make_call, make_method, with_an_epoch_behind
 
 from distail import Terms
 
@@ -111,7 +113,8 @@ def test_inference_tensors_of_a_frozen_teacher_will_do(case):
 @pytest.mark.parametrize("case", [name for name in CASES if "batch" not in name])
 def test_gradcheck(case):
     batch = made_batch(4, batch_size=3, num_classes=4, scale=1.0)
-    method, call = make_method(case, batch.counts), make_call(batch)
+    call = make_call(batch)
+    method = with_an_epoch_behind(make_method(case, batch.counts), call)
     # the weights of a sample are constants to the gradient, which a finite difference would move
     method.sample_weights = None if case in ("ipwd", "ipwd one-stage", "wsld", "everything") else method.sample_weights
 
@@ -119,6 +122,18 @@ def test_gradcheck(case):
         return method(type(call.student)(logits, features), call.teacher, call.target, index=call.index).total
 
     assert torch.autograd.gradcheck(total, (call.student.logits, call.student.features))
+
+
+@pytest.mark.parametrize("standardize_logits", [True, False])
+def test_ipwd_weighs_by_logits_as_they_are_where_asked(standardize_logits):
+    batch = made_batch(3)
+    method, call = make_method("ipwd", batch.counts, standardize_logits=standardize_logits), make_call(batch)
+    cls = method.sample_weights.cls_head(call.student.features).detach().numpy()
+    weights = oracle.inverse_propensity(
+        batch.student.numpy(), cls, batch.labels, "kd_over_cls", 10.0, True, raw=not standardize_logits
+    )
+    each = oracle.kl_losses(batch.student.numpy(), [oracle.softmax(z, 4.0) for z in batch.teacher.numpy()], 4.0)
+    np.testing.assert_allclose(call(method)["distillation"].item(), (weights * each).mean(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", ["ipwd", "wsld"])

@@ -462,6 +462,17 @@ def test_gradient_clipping_limits_the_step(tmp_path):
     assert 0 < moved < 5 * 1e-6 * 6
 
 
+@pytest.mark.parametrize("gradient_clip", [None, 0.05])
+def test_ipwd_with_all_weights_one_trains_the_student_bit_for_bit_as_ce_and_kl(tmp_path, gradient_clip):
+    """Also where gradients are clipped: those of the second head must not decide where the student's are."""
+    plain = stage({"supervised": "ce", "divergence": "kl"}, gradient_clip=gradient_clip)
+    own = create_method("ipwd", class_counts=COUNTS, student_dim=plain.student.feature_dim, start=1.0)
+    weighed = replace(stage(gradient_clip=gradient_clip), method=own)
+    train(plain, tmp_path / "plain")
+    train(weighed, tmp_path / "weighed")
+    assert_equal_weights(weights(plain), weights(weighed))
+
+
 def test_a_line_cut_off_by_a_kill_does_not_break_the_history(tmp_path):
     train(stage(epochs=2), tmp_path)
     path = tmp_path / "metrics.jsonl"

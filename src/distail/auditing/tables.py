@@ -161,12 +161,13 @@ def _weights(found: Mapping[str, Any]) -> AuditTable:
     meanings = " ".join(f"{method}: {entry['meaning']}." for method, entry in weights.items())
     limit = weights["ipwd"]["max_weight"]
     clip = "not clipped" if limit is None else f"after the clip at {limit:g}"
+    raw = "" if weights["ipwd"]["standardize_logits"] else "logits as they are, "
     return AuditTable(
         "How unevenly images would be weighed",
         ("Weights", "Least", "10 %", "Median", "90 %", "Most", "Mean", "Relative", "Clipped"),
         rows,
-        f"ipwd: {weights['ipwd']['ratio']}, {clip}; before the batch mean is made 1. Relative: the mean over that of "
-        f"all images. {meanings}",
+        f"ipwd: {weights['ipwd']['ratio']}, {raw}{clip}; before the batch mean is made 1. Relative: the mean over that "
+        f"of all images. {meanings}",
     )
 
 

@@ -122,7 +122,7 @@ def _propensity_parameters(method: Mapping[str, Any] | None) -> dict[str, Any]:
     own = next((parameters for entry, parameters in found if entry.name == "inverse_propensity"), None)
     if own is None:
         return _propensity_parameters(None)
-    return {key: own[key] for key in ("ratio", "max_weight")}
+    return {key: own[key] for key in ("ratio", "standardize_logits", "max_weight")}
 
 
 def _moved(effect: RepairEffect, temperature: float) -> Describe:

@@ -40,7 +40,11 @@ class StudentHeads:
 
 
 def stand_in_weights(
-    teacher_NC: Tensor, target_N: Tensor, class_counts: tuple[int, ...], ratio: str = "kd_over_cls"
+    teacher_NC: Tensor,
+    target_N: Tensor,
+    class_counts: tuple[int, ...],
+    ratio: str = "kd_over_cls",
+    standardize_logits: bool = True,
 ) -> Tensor:
     """A student-free stand-in for IPWD's weights before the clip: (N,) float64. [ours], NOT the paper's.
 
@@ -55,12 +59,15 @@ def stand_in_weights(
     tensor([2., 2.], dtype=torch.float64)
     """
     frequencies_NC = class_log_share(class_counts).expand(len(teacher_NC), -1)
-    return propensity_weights(teacher_NC, frequencies_NC, target_N, ratio)
+    return propensity_weights(teacher_NC, frequencies_NC, target_N, ratio, standardize_logits)
 
 
-def propensity_weights(kd_NC: Tensor, cls_NC: Tensor, target_N: Tensor, ratio: str = "kd_over_cls") -> Tensor:
+def propensity_weights(
+    kd_NC: Tensor, cls_NC: Tensor, target_N: Tensor, ratio: str = "kd_over_cls", standardize_logits: bool = True
+) -> Tensor:
     """IPWD's weights of two heads, before the clip: (N, C) twice and (N,) to (N,) float64, in blocks of rows."""
-    return _in_double(partial(propensity_ratio, ratio=ratio), kd_NC, cls_NC, target_N)
+    weigh = partial(propensity_ratio, ratio=ratio, standardize_logits=standardize_logits)
+    return _in_double(weigh, kd_NC, cls_NC, target_N)
 
 
 def loss_ratio_weights(student_NC: Tensor, teacher_NC: Tensor, target_N: Tensor) -> Tensor:
@@ -76,16 +83,18 @@ def sample_weight_spreads(
     by_group: ByGroup,
     *,
     ratio: str,
+    standardize_logits: bool,
     max_weight: float | None,
 ) -> dict[str, Any]:
     """The `spread` of each method's weights, overall and by group, and what the numbers stand for (``meaning``)."""
     if student is not None and student.label_only is not None:
-        raw_N = propensity_weights(student.distilled, student.label_only, target_N, ratio)
+        raw_N = propensity_weights(student.distilled, student.label_only, target_N, ratio, standardize_logits)
         heads, meaning = "own", OWN_HEADS
     else:
-        raw_N = stand_in_weights(teacher_NC, target_N, class_counts, ratio)
+        raw_N = stand_in_weights(teacher_NC, target_N, class_counts, ratio, standardize_logits)
         heads, meaning = "stand-in", STAND_IN
-    ipwd = {"heads": heads, "meaning": meaning, "ratio": ratio, **_described(raw_N, max_weight, by_group)}
+    own = {"heads": heads, "meaning": meaning, "ratio": ratio, "standardize_logits": standardize_logits}
+    ipwd = {**own, **_described(raw_N, max_weight, by_group)}
     if student is None:
         return {"ipwd": ipwd, "wsld": {"meaning": NO_STUDENT, "overall": None, "groups": None}}
     ratio_N = loss_ratio_weights(student.distilled, teacher_NC, target_N)

@@ -36,7 +36,8 @@ def grouped_divergence(
 
     ``KL(p_t || p_s) = KL(P_t || P_s) + sum_g P_t[g] * KL(p_t|g || p_s|g)``, P the sums over a group. LTKD (Kim, CVPR
     2026, arXiv 2506.18496) multiplies ``P_t[g]`` by ``mean_g(S) / S_g``, S_g the batch total of group g, renormalises
-    per sample, and gives every within-group term the weight 1 in place of ``P_t[g]`` [note].
+    per sample, and gives every within-group term the weight 1 in place of ``P_t[g]`` [note]. A total below 2e-308, the
+    smallest number of float64, counts as that [ours].
 
     Args:
         student_logits, teacher_logits: (B, C); no gradient flows into the teacher's.

@@ -20,9 +20,10 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     """C unit vectors in R^D, spread as evenly as possible [ours: our reading of KRDistill, arXiv 2409.07694].
 
     Where ``D >= C - 1``, the simplex equiangular tight frame in closed form, turned by a seeded rotation: all pairwise
-    cosines are ``-1 / (C - 1)``. On a line, half of the classes each way. Else they minimise the Gaussian-potential uniformity energy by descent from a seeded
-    start, in blocks of rows. A step costs ``C^2 * D``, and all of them about ten seconds: with tens of thousands of
-    classes there are few, and in the end none. The same for the same (C, D, seed).
+    cosines are ``-1 / (C - 1)``. On a line (``D = 1``), half of the classes each way. Else they minimise the
+    Gaussian-potential uniformity energy by descent from a seeded start, in blocks of rows. A step costs ``C^2 * D``,
+    and all of them about ten seconds: with tens of thousands of classes there are few, and in the end none. The same
+    for the same (C, D, seed).
 
     Args:
         num_classes: at least 2.

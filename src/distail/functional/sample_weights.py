@@ -66,14 +66,22 @@ def inverse_propensity(
     return clip_and_normalize(weights_B, max_weight, torch.mean if normalize else None)
 
 
-def propensity_ratio(kd_logits: Tensor, cls_logits: Tensor, target: Tensor, ratio: str = "kd_over_cls") -> Tensor:
-    """The weights before clip and normalisation: (B,)."""
+def propensity_ratio(
+    kd_logits: Tensor,
+    cls_logits: Tensor,
+    target: Tensor,
+    ratio: str = "kd_over_cls",
+    standardize_logits: bool = True,
+) -> Tensor:
+    """The weights before clip and normalisation: (B,); of the logits as they are where `standardize_logits` is off."""
     check_logits(kd_logits, "KD logits")
     check_same_shape(kd_logits, cls_logits, "KD logits", "CLS logits")
     check_target(target, kd_logits)
     check_ratio(ratio)
-    kd_B = cross_entropy(standardize(kd_logits.detach()), target)
-    cls_B = cross_entropy(standardize(cls_logits.detach()), target)
+    kd_B, cls_B = (
+        cross_entropy(standardize(logits) if standardize_logits else logits, target)
+        for logits in (kd_logits.detach(), cls_logits.detach())
+    )
     above_B, below_B = RATIOS[ratio](kd_B, cls_B)
     return 1.0 + above_B / below_B.clamp_min(FLOOR)
 

@@ -81,7 +81,8 @@ def describe_method(name: str) -> Description:
         ]
     if "divergence" in preset.slots and "representation" not in preset.slots:
         form = Entry("teacher", "previous_epoch", {})
-        replaced = {key: value for key, value in PreviousEpoch.composition_defaults.items() if key in COMMON}
+        taken = {each.name for each in parameters}
+        replaced = {key: value for key, value in PreviousEpoch.composition_defaults.items() if key in taken}
         parameters += [Parameter(key, value, "with teacher=previous_epoch") for key, value in replaced.items()]
         parameters += [Parameter(key, default, "with teacher=previous_epoch") for key, default in form.defaults.items()]
     return Description(name, preset, tuple(parameters))

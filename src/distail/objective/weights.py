@@ -29,6 +29,7 @@ class InversePropensity(nn.Module):
     Args:
         ratio: `kd_over_cls` [ours], or `cls_over_kd` as a summary of the paper prints it [note]. On balanced CIFAR-100
             neither narrowed the gap that the paper narrows: weights were 1.9 to 2.1 (benchmarks/cifar100-quarters).
+        standardize_logits: per sample, before the cross-entropies [note: an ablation of the paper finds it necessary].
         max_weight: the clip [ours]; None is off.
         normalize: divide weights by their batch mean [ours].
         cls_gradient: let the second head's loss reach the backbone; off, it changes no gradient of the student [ours].
@@ -42,6 +43,7 @@ class InversePropensity(nn.Module):
         setup: Setup,
         *,
         ratio: str = "kd_over_cls",
+        standardize_logits: bool = True,
         max_weight: float | None = 10.0,
         normalize: bool = True,
         cls_gradient: bool = False,
@@ -49,6 +51,7 @@ class InversePropensity(nn.Module):
     ) -> None:
         super().__init__()
         self.ratio = check_ratio(ratio)
+        self.standardize_logits = check_switch("standardize_logits", standardize_logits)
         self.max_weight = check_max_weight(max_weight)
         self.normalize = check_switch("normalize", normalize)
         self.cls_gradient = check_switch("cls_gradient", cls_gradient)
@@ -65,7 +68,8 @@ class InversePropensity(nn.Module):
         auxiliary = {"cls_head": cross_entropy(cls_logits_BC, context.target)}
         if not self.weighting:
             return Reply(auxiliary["cls_head"].detach().new_ones(len(context.target)), auxiliary)
-        raw_B = propensity_ratio(context.student.logits, cls_logits_BC, context.target, self.ratio)
+        heads = (context.student.logits, cls_logits_BC)
+        raw_B = propensity_ratio(*heads, context.target, self.ratio, self.standardize_logits)
         raw_B = raw_B.to(context.student.logits.dtype)
         clipped_B = clip_and_normalize(raw_B, self.max_weight, None)
         weights_B = clip_and_normalize(raw_B, self.max_weight, context.batch_mean if self.normalize else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -66,9 +67,12 @@ class _Trainer:
         self.processes = stage.machine.processes
         self.step_module = TrainingStep(stage.student, stage.method, stage.machine, _compile_size(stage))
         self.step: Step = self.step_module
-        parameters = [parameter for parameter in self.step_module.parameters() if parameter.requires_grad]
-        self.parameters = parameters
-        self.optimizer = build_optimizer(parameters, stage.training)
+        # Apart: the gradients of a method's own layers must not decide where the student's are clipped.
+        self.parameters = [
+            [parameter for parameter in module.parameters() if parameter.requires_grad]
+            for module in (stage.student, stage.method)
+        ]
+        self.optimizer = build_optimizer(chain(*self.parameters), stage.training)
         self.state = TrainingState()
         self.changed = False  # since the newest checkpoint
         self.finite = FiniteWatch(self.device)
@@ -165,7 +169,8 @@ class _Trainer:
         weight = share * self.processes.size
         torch.autograd.backward(loss if weight == 1 else loss * weight)
         if stage.training.gradient_clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, stage.training.gradient_clip)
+            for trained in self.parameters:
+                nn.utils.clip_grad_norm_(trained, stage.training.gradient_clip)
         self.optimizer.step()
         self._accumulate(terms, share * size)
         state.step += 1
