@@ -1,4 +1,4 @@
-"""Every code block of the documentation runs: Python and shell page by page in one folder, YAML as an experiment."""
+"""The documentation holds: Python and shell blocks run, page by page in one folder; YAML is a valid experiment."""
 
 import os
 import re
@@ -13,7 +13,8 @@ from distail.config import Experiment
 from distail.objective.presets import PRESETS
 from distail.preflight import check
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 LANGUAGES = {"python", "sh", "yaml", "console"}
 # `console` shows what cannot run in a test: setting up an environment, several machines.
@@ -77,9 +78,17 @@ def test_the_table_of_methods_is_that_of_the_code():
     assert shown == {name: preset.slots for name, preset in PRESETS.items()}
 
 
-@pytest.mark.parametrize("name", ["krdistill"])
-def test_a_reconstruction_says_so(name):
-    assert "reconstruction" in (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8").lower()
+def texts_that_name(name):
+    pages = [*PAGES, ROOT / "README.md", *sorted((ROOT / "benchmarks").rglob("*.md"))]
+    return [page for page in pages if name in page.read_text(encoding="utf-8").lower()]
+
+
+@pytest.mark.parametrize("page", texts_that_name("krdistill"), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_reconstruction_says_so_and_where_its_choices_are_listed(page):
+    text, listed = page.read_text(encoding="utf-8"), DOCS / "methods" / "krdistill.md"
+    assert "reconstruction" in text.lower()
+    leads_there = any((page.parent / target).resolve() == listed for target in re.findall(r"\]\(([^)#]+)\)", text))
+    assert page == listed or leads_there or "`distail methods krdistill`" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

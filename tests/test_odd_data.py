@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from distail.errors import CheckpointError, DataError
+from distail.report.comparison import report_view
+from distail.report.table import markdown_table
 from whole_runs import Recorder, experiment, run
 
 
@@ -41,6 +43,9 @@ def test_a_class_of_one_image_and_files_that_are_none(tree: Path, tmp_path: Path
     result = run(experiment(tmp_path / "run", "bkd", data=on(tree, skip_unreadable=True)), recorder)
     assert result.figures["class_counts"][2] == 1
     assert result.student["per_class_recall"][2] is None
+    assert sum("1 of 3 classes has no test image ('only one')" in message for message in recorder.messages) == 1
+    table = markdown_table(report_view([result.folder]).runs, ["tail", "medium_shot"])
+    assert table.count("| no test image | no such class |") == 2  # the teacher and the student
     lines = (tmp_path / "run" / "skipped_images.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
     assert lines[1] == r"cat/na\udcefve.png: the file is empty"

@@ -21,6 +21,11 @@ SYSTEMS = ("bkd", "drkd", "ipwd", "krdistill")
 # These trained a teacher of their own; all others of a seed share the one that stands in the run of `kd`.
 OWN_TEACHER = {"dive-own-teacher": "teacher (balanced softmax)"}
 
+RECONSTRUCTION = (
+    "KRDistill is our reconstruction of a paper whose equations are not public: "
+    "[which choices are ours](../../docs/methods/krdistill.md)."
+)
+
 
 def main(folders: list[Path]) -> None:
     finished = {folder.name.removeprefix(PREFIX): folder for folder in folders if (folder / "result.json").is_file()}
@@ -39,6 +44,8 @@ def main(folders: list[Path]) -> None:
         markdown_table([named(row) for row in rows], COLUMNS),
         "± is the sample deviation over the seeds named; a row that names none is seed 0 alone.",
     ]
+    if runs["krdistill"]:
+        table.append(RECONSTRUCTION)
     missing = [name for name, seeds in runs.items() if not seeds]
     if missing:
         table.append(f"Not finished, so not in the table: {', '.join(missing)}.")

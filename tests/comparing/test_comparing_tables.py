@@ -7,7 +7,7 @@ import pytest
 
 from distail.comparing.figures import plain, signed
 from distail.comparing.statements import verdict
-from distail.comparing.tables import comma_separated, escape_latex, latex, markdown
+from distail.comparing.tables import comma_separated, escape_latex, figure_cells, latex, markdown
 from distail.evaluation.comparison import FIGURES
 
 
@@ -33,6 +33,7 @@ def content(**changes):
     runs += [{"method": "x", "seed": 0, "state": "failed", "problem": "50% & |more|"}]
     return {
         "name": "lt_100%",
+        "class_counts": [500, 50, 30],
         "methods": ["a_b", "kd", "x"],
         "baseline": "kd",
         "runs": [*runs, {"method": "kd", "seed": 0, "state": "finished", "problem": None}],
@@ -78,6 +79,16 @@ def test_markdown_escapes_bars_and_tags():
     assert "no such class |\n| kd" in text
     row = "| a_b | Top-1 | 2 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than the noise of seeds |"
     assert row.replace("<", "&lt;") in text
+
+
+def test_a_group_without_test_images_is_told_from_one_without_classes():
+    unmeasured = {label: {name: figure() for name in FIGURES} for label in ("a_b", "kd", "x")}
+    asked = ("top1", "groups.thirds.tail", "groups.shots.few")
+    rows = figure_cells(content(figures=unmeasured), asked)
+    assert rows[1] == ["a_b", "1", "not measured", "no test image", "no such class"]
+    assert rows[3] == ["x", "0", "failed", "failed", "failed"]
+    rows = figure_cells(content(figures=unmeasured, class_counts=[]), asked)
+    assert rows[1] == ["a_b", "1", "not measured", "not measured", "not measured"]
 
 
 def test_csv_leaves_empty_what_is_not_known():

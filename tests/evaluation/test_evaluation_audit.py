@@ -293,6 +293,19 @@ def test_few_images_of_the_tail_are_said_to_be_few() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("of_tail", "said"),
+    [
+        (0, "None of the images belongs to the tail third: nothing can be said of the tail."),
+        (1, "Only 1 of the images belongs to the tail third: what is said of the tail is uncertain."),
+    ],
+)
+def test_none_and_one_image_of_the_tail_are_told_in_words(of_tail: int, said: str) -> None:
+    target = np.array([0] * 40 + [2] * of_tail)
+    logits = np.random.default_rng(0).normal(size=(len(target), 3))
+    assert said in audited(logits, target, (300, 50, 5))["cautions"]
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_low_precision_logits_are_audited_in_double(dtype: torch.dtype) -> None:
     logits, target, counts = example(1, 30, 5)

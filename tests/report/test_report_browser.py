@@ -211,6 +211,22 @@ def test_charts_are_drawn_for_paper_and_back(browser: Any, plain_page: Path) -> 
         assert not page.evaluate(opened)
 
 
+def test_a_bar_that_cannot_be_drawn_says_why(browser: Any, view: ReportView, tmp_path: Path) -> None:
+    figures = dict(view.runs[0].figures or {})
+    figures["groups"] = {**figures["groups"], "thirds": {"head": 50.0, "medium": 40.0, "tail": None}}
+    figures["groups"]["shots"] = {"many": None, "medium": None, "few": 9.0}
+    counts = [60] * 6 + [5] * 6
+    path = write_page(
+        tmp_path / "report.html", replace(view, runs=[replace(view.runs[0], figures=figures)], class_counts=counts)
+    )
+    with Opened(browser, path, DESK, "light") as page:
+        words = {name: page.locator(f"#chart-{name} svg text").all_text_contents() for name in ("thirds", "shots")}
+        assert words["thirds"].count("no test image") == 1
+        assert (words["shots"].count("no such class"), words["shots"].count("no test image")) == (1, 1)
+        page.locator("#chart-shots").hover()
+        assert page.locator("#chart-shots").get_by_text("no test image").count() == 2
+
+
 def test_axe_finds_nothing_to_complain_about(browser: Any, hostile_page: Path) -> None:
     with Opened(browser, hostile_page, DESK, "dark") as page:
         assert complaints_of_axe(page) == ""

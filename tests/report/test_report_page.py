@@ -184,7 +184,8 @@ def test_missing_values_are_named_and_never_zero(view: ReportView, tmp_path: Pat
     figures = dict(view.runs[1].figures or {})
     figures["per_class_recall"] = [*figures["per_class_recall"][:-1], None]
     figures["groups"] = {**figures["groups"], "shots": {"many": 50.0, "medium": None, "few": None}}
-    runs = [replace(view.runs[1], figures=figures, best_on_validation=None, seconds=None)]
+    many = [400] * len(view.class_counts)
+    runs = [replace(view.runs[1], figures=figures, best_on_validation=None, seconds=None, class_counts=many)]
     page = Page(write_page(tmp_path / "p.html", replace(view, runs=runs)).read_text(encoding="utf-8"))
     result = next(row for row in page.cells if row and row[0].startswith("kd"))
     assert result.count("no such class") == 2

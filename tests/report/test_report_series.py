@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distail.evaluation.groups import thirds
+from distail.evaluation.groups import SHOTS, thirds
 from distail.report.series import (
     POINTS_UP_TO,
     chart_data,
     class_order,
     curves,
+    groups_data,
     moving_mean,
     neighbourhood,
     rank_ticks,
@@ -132,3 +133,11 @@ def test_no_two_models_look_alike_and_many_models_still_get_a_style(view: Report
     shapes = [(style.path, style.filled) for style in styles_of(runs)]
     assert len(set(shapes)) == 9, "symbols alone must tell models apart"
     assert len(styles_of([replace(view.runs[1]) for _ in range(30)])) == 30
+
+
+def test_a_group_without_a_recall_says_why() -> None:
+    recalls = {"thirds": {"head": 90.0, "medium": None, "tail": None}, "shots": dict.fromkeys(SHOTS)}
+    run = RunView("kd", "student", {"groups": recalls})
+    assert groups_data([run], [500, 50, 30], "thirds")["missing"] == ["no test image"] * 3
+    assert groups_data([run], [500, 50, 30], "shots")["missing"] == ["no test image", "no test image", "no such class"]
+    assert groups_data([run], [], "shots")["missing"] == ["not measured"] * 3

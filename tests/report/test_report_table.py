@@ -24,7 +24,8 @@ def printed(table: Any, width: int = 400) -> str:
 def no_few() -> RunView:
     """All classes have more than 100 images: nobody is medium or few, and few is not zero."""
     figures = evaluate_predictions(torch.eye(3)[[0, 0, 2]], torch.tensor([0, 1, 2]), [500, 400, 300])
-    return RunView("kd", "student", figures, seconds=3812.4, parameters=464_154, macs=69_100_000)
+    cost = {"seconds": 3812.4, "parameters": 464_154, "macs": 69_100_000}
+    return RunView("kd", "student", figures, **cost, class_counts=[500, 400, 300])
 
 
 def cells_of(markdown: str) -> list[list[str]]:
@@ -73,6 +74,18 @@ def test_the_caption_states_the_rules_of_the_groupings_it_shows() -> None:
     assert "100" not in caption(["top1", "tail"])
     assert caption(["top1"]).count(";") == 0
     assert markdown_table([], ["few"]).endswith(caption(["few"]))
+
+
+def test_a_group_of_classes_without_test_images_is_told_from_one_without_classes() -> None:
+    figures = evaluate_predictions(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), [500, 50, 30])
+    run = RunView("kd", "student", figures, best_on_validation={"epoch": 0, "test": figures})
+    columns = ["tail", "few"]
+    known = replace(run, class_counts=[500, 50, 30])
+    _, _, *rows = cells_of(markdown_table([known], columns))
+    assert [row[2:] for row in rows] == [["no test image", "no such class"]] * 2
+    assert "no test image" in printed(rich_table([known], columns))
+    _, _, *rows = cells_of(markdown_table([run], columns))
+    assert [row[2:] for row in rows] == [["not measured"] * 2] * 2
 
 
 def test_what_was_not_measured_is_not_zero() -> None:

@@ -3,6 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pytest
+
 from distail.evaluation.calibration import ReliabilityBin
 from distail.report import wording
 from distail.report.series import chart_data
@@ -69,6 +72,25 @@ def test_noise_is_that_of_the_test_set() -> None:
     assert wording.noise_note(ReportView("x", [TEACHER])) is None
 
 
+@pytest.mark.parametrize(("top1", "reach"), [(0.0, 39.0), (100.0, 39.0), (50.0, 31.2)])
+def test_few_images_leave_doubt_even_where_all_or_none_is_right(top1: float, reach: float) -> None:
+    """Wilson (1927) in his own form: the shares p with |p - share| = 1.96 sqrt(p (1 - p) / n); 6 images here."""
+    run = replace(KD, figures=figures(top1, 41.0, 12.0), reliability=[ReliabilityBin(0, 1, 6, 0.5, top1 / 100)])
+    share, z, grid = top1 / 100, 1.959964, np.linspace(0, 1, 1_000_001)
+    inside = grid[np.abs(grid - share) <= z * np.sqrt(grid * (1 - grid) / 6)]
+    assert 100 * max(share - inside.min(), inside.max() - share) == pytest.approx(reach, abs=0.05)
+    assert f"6 test images tell top-1 to within {reach} points (95 %)" in str(
+        wording.noise_note(ReportView("x", [run]))
+    )
+
+
+def test_recalls_of_single_classes_are_not_called_means() -> None:
+    data = {"counts": [30, 5], "window": 1, "means": [[90.0, 10.0]]}
+    assert wording.describe_recall([KD], data) == (
+        "Recall of 2 classes, from 30 down to 5 training images. kd from 90 % for the largest to 10 % for the smallest."
+    )
+
+
 def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) -> None:
     data = chart_data(view)
     described = [
@@ -85,7 +107,7 @@ def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) 
 
 
 def test_a_group_without_classes_is_named_so() -> None:
-    data = {"names": ["many", "few"], "values": [[80.0, None], None]}
+    data = {"names": ["many", "few"], "values": [[80.0, None], None], "missing": ["no test image", "no such class"]}
     assert wording.describe_groups([KD, RunView("x", "student")], data) == (
         "Mean recall by group. kd: many 80.0 %, few no such class."
     )

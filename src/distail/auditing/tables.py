@@ -133,7 +133,10 @@ def _repairs(found: Mapping[str, Any]) -> AuditTable:
         if repair["parameters"]
     )
     names = [name for name, repair in found["repairs"].items() if repair["reconstruction"]]
-    ours = f" A reconstruction, not the authors' own: {', '.join(names)}." if names else ""
+    ours = "".join(
+        f" A reconstruction, not the authors' own: {name} (`distail methods {name}`: which choices are ours)."
+        for name in names
+    )
     return AuditTable(
         "What each method's repair would do to the targets",
         (

@@ -12,7 +12,8 @@ from distail import files
 from distail.comparing.figures import RULES, TITLES, paired_seeds, plain, signed
 from distail.comparing.statements import verdict
 from distail.comparing.status import FAILED, FINISHED
-from distail.report.table import NO_CLASS, PROTOCOL
+from distail.report.table import PROTOCOL
+from distail.report.unmeasured import NOT_MEASURED, unmeasured_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -197,13 +198,15 @@ def _figure_cell(content: Content, method: str, name: str) -> str:
     if figure["mean"] is not None:
         deviation = figure["deviation"]
         return plain(figure["mean"]) + ("" if deviation is None else f" ± {plain(deviation)}")
-    return _unknown(run["state"] for run in content["runs"] if run["method"] == method)
+    states = {run["state"] for run in content["runs"] if run["method"] == method}
+    grouped = name.startswith("groups.") and FINISHED in states
+    return unmeasured_group(name, content["class_counts"]) if grouped else _unknown(states)
 
 
 def _unknown(states: Iterable[str]) -> str:
     """What stands in place of a figure that no run has."""
     found = set(states)
-    return NO_CLASS if FINISHED in found else FAILED if FAILED in found else "missing"
+    return NOT_MEASURED if FINISHED in found else FAILED if FAILED in found else "missing"
 
 
 def _differences(content: Content, method: str, figure: str) -> dict[str, Mapping[str, Any]]:

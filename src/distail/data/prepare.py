@@ -10,6 +10,7 @@ from distail.data.images import Images
 from distail.data.long_tail import class_counts, long_tail_subset, subset_sha256
 from distail.data.sources import load_source
 from distail.data.splits import stratified_split
+from distail.data.untested import untested_note
 
 # One grey level: a channel that never changes must not be blown up to noise.
 _SMALLEST_STD = 1 / 255
@@ -87,7 +88,7 @@ def prepare_data(
         mean=mean,
         std=std,
         skipped=source.skipped,
-        notes=source.notes,
+        notes=(*source.notes, *filter(None, [untested_note(source.test.labels, source.class_names)])),
     )
 
 

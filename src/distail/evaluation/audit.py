@@ -141,8 +141,11 @@ def _cautions(by_group: ByGroup, counts: tuple[int, ...]) -> list[str]:
             "their number alone."
         )
     tail = int(by_group.chosen["thirds"]["tail"].sum())
-    if tail < FEW_IMAGES:
-        found.append(f"Only {tail} of the images belong to the tail third: what is said of the tail is uncertain.")
+    if tail == 0:
+        found.append("None of the images belongs to the tail third: nothing can be said of the tail.")
+    elif tail < FEW_IMAGES:
+        belong = "belongs" if tail == 1 else "belong"
+        found.append(f"Only {tail} of the images {belong} to the tail third: what is said of the tail is uncertain.")
     return found
 
 

@@ -73,6 +73,21 @@ def thirds(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
     return {name: tuple(sorted(part)) for name, part in zip(THIRDS, parts, strict=True)}
 
 
+def empty_groups(class_counts: Sequence[int] | Tensor) -> frozenset[str]:
+    """Which groups have no class, by the dotted path of their figure.
+
+    >>> sorted(empty_groups([300, 50, 40]))
+    ['groups.shots.few']
+    """
+    groupings = {"shots": shots(class_counts), "thirds": thirds(class_counts)}
+    return frozenset(
+        f"groups.{grouping}.{name}"
+        for grouping, groups in groupings.items()
+        for name, members in groups.items()
+        if not members
+    )
+
+
 def group_of_class(groups: Mapping[str, Sequence[int]], classes: int) -> Tensor:
     """The position of each class's group in the mapping: (C,) int64. Every class must be in one group.
 

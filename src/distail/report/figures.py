@@ -127,8 +127,9 @@ def _groups(figure: Any, view: ReportView) -> None:
             label=run.name,
             **_bar(style),
         )
-        for place, value, deviation in zip(places, data["values"][i], deviations, strict=True):
-            told = "no such class" if value is None else f"{value:.1f}" + (f" ± {deviation:.1f}" if deviation else "")
+        told_of = zip(places, data["values"][i], deviations, data["missing"], strict=True)
+        for place, value, deviation, missing in told_of:
+            told = missing if value is None else f"{value:.1f}" + (f" ± {deviation:.1f}" if deviation else "")
             axes.text((value or 0.0) + deviation + 1, place, told, va="center", fontsize=7.5)
     plain(axes, grid="x")
     axes.set(xlim=(0, 108), xticks=range(0, 101, 25), yticks=range(len(THIRDS)), xlabel="mean recall, %")

@@ -65,6 +65,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
             predicted=predictions.predicted.get(stage, ()),
             error_flow=predictions.error_flow.get(stage),
             tail_errors=predictions.tail_errors.get(stage, ()),
+            class_counts=counts,
             best_on_validation=_best(best, len(counts)),
         )
 

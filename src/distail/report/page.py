@@ -23,6 +23,7 @@ from distail.report.gallery import STUDENTS_OPEN, galleries
 from distail.report.series import chart_data, class_order
 from distail.report.style import styles_of
 from distail.report.table import COLUMNS, Column, Row, caption, cell, table_rows
+from distail.report.unmeasured import NO_IMAGE
 from distail.report.views import ReportView, RunView, recall_by_class, students, teachers
 
 _HIGHLIGHTS = (
@@ -245,8 +246,8 @@ def _classes(view: ReportView) -> dict[str, Any] | None:
 
 
 def _plain(value: float | None) -> str:
-    return "no test image" if value is None else f"{value:.1f}"
+    return NO_IMAGE if value is None else f"{value:.1f}"
 
 
 def _signed(value: float | None) -> str:
-    return "no test image" if value is None else signed(value)
+    return NO_IMAGE if value is None else signed(value)

@@ -30,6 +30,7 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
         predicted=first.predicted,
         error_flow=mean_tree([run.error_flow for run in measured]),
         tail_errors=mean_tree([run.tail_errors for run in measured if run.tail_errors]) or (),
+        class_counts=first.class_counts,
     )
 
 

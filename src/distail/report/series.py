@@ -10,6 +10,7 @@ from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
 from distail.report.differences import difference_data
 from distail.report.flow import flow_data
 from distail.report.reading import number, whole
+from distail.report.unmeasured import unmeasured_group
 from distail.report.views import ReportView, RunView, Spread, figure, recall_by_class
 
 POINTS_UP_TO = 4000
@@ -94,13 +95,14 @@ def recall_data(
 
 
 def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: str) -> dict[str, Any]:
-    """Mean recall of each group, with the number of classes in it."""
+    """Mean recall of each group, with the number of classes in it and what to say where it has no recall."""
     sizes = {"thirds": thirds, "shots": shots}[grouping](class_counts) if class_counts else {}
     names = {"thirds": THIRDS, "shots": SHOTS}[grouping]
     return {
         "names": list(names),
         "sizes": [len(members) for members in sizes.values()],
         "values": [None if run.figures is None else list(run.figures["groups"][grouping].values()) for run in runs],
+        "missing": [unmeasured_group(f"groups.{grouping}.{name}", class_counts) for name in names],
         "deviations": [
             [run.spreads.get(f"groups.{grouping}.{name}", Spread()).deviation for name in names] for run in runs
         ],

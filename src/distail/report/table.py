@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, unknown_name
 from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
+from distail.report.unmeasured import NOT_MEASURED, unmeasured_group
 from distail.report.views import RunView, Spread, figure
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-NO_CLASS = "no such class"
-NOT_MEASURED = "not measured"
 PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
 MODELS_AS_COLUMNS_UP_TO = 4
 
@@ -30,6 +29,7 @@ class Row:
     parameters: int | None = None
     macs: int | None = None
     spreads: Mapping[str, Spread] = field(default_factory=dict)
+    class_counts: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,23 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
     """A row for each run, followed by its best epoch on validation where that was kept."""
     rows: list[Row] = []
     for run in runs:
-        rows.append(Row(run.name, run.role, run.figures, run.seconds, run.parameters, run.macs, run.spreads))
+        cost = (run.seconds, run.parameters, run.macs)
+        rows.append(Row(run.name, run.role, run.figures, *cost, run.spreads, run.class_counts))
         best = run.best_on_validation
         if best is not None and best.get("test") is not None:
             epoch = best.get("epoch")
             when = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
             name = f"{run.name}, best on validation{when}"
-            rows.append(Row(name, run.role, best["test"], run.seconds, run.parameters, run.macs))
+            rows.append(Row(name, run.role, best["test"], *cost, class_counts=run.class_counts))
     return rows
 
 
 def cell(row: Row, column: Column) -> str:
-    """The text of one cell; a group without classes is "no such class", never 0."""
+    """The text of one cell; a group without classes, or without test images, says so and is never 0."""
     value = column.value(row)
     if value is None:
-        return NO_CLASS if column.rule and row.figures is not None else NOT_MEASURED
+        group = column.path if column.rule and row.figures is not None else None
+        return unmeasured_group(group, row.class_counts) if group else NOT_MEASURED
     spread = row.spreads.get(column.path) if column.path else None
     deviation = "" if spread is None or spread.deviation is None else f" ± {spread.deviation:.{column.digits}f}"
     return f"{value:,.{column.digits}f}{deviation}"

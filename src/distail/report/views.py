@@ -47,6 +47,8 @@ class RunView:
     """The ``flow`` of `distail.evaluation.error_flow.error_flow`."""
     tail_errors: Sequence[float] = ()
     """(C,) how many wrong predictions of tail images name each class; means over seeds."""
+    class_counts: Sequence[int] = ()
+    """(C,) training images of each class, which tell a group without classes from one without test images."""
 
 
 @dataclass(frozen=True)

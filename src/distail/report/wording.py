@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +51,7 @@ def _compared(comparison: ComparisonView, measured: int, asked: int) -> str:
 def noise_note(view: ReportView) -> str | None:
     """What a single run can and cannot prove, with the sampling error of the test set where its size is known.
 
-    The half-width is that of a 95 % normal interval for a share, of the student whose interval is widest.
+    The distance is that from top-1 to the farther end of its 95 % interval, of the student where that is longest.
     """
     taught = students(view.runs)
     if not taught or any(len(run.seeds) > 1 for run in taught):
@@ -60,15 +59,19 @@ def noise_note(view: ReportView) -> str | None:
     note = "One run each: half a point is ordinary noise between seeds"
     sizes = [(sum(item.count for item in run.reliability), run.figures["top1"] / 100) for run in taught if run.figures]
     # A file written by hand may hold anything: there is no interval around a share that is none.
-    widths = [
-        (100 * 1.96 * math.sqrt(share * (1 - share) / images), images)
-        for images, share in sizes
-        if images and 0 <= share <= 1
-    ]
+    widths = [(100 * _reach(share, images), images) for images, share in sizes if images and 0 <= share <= 1]
     if widths:
         width, images = max(widths)
         note += f", and {images:,} test images tell top-1 to within {width:.1f} points (95 %), single groups less well"
     return f"{note}."
+
+
+def _reach(share: float, images: int) -> float:
+    """How far the 95 % interval of a share goes: Wilson's, which no share, not even of 0 or 1, makes a point."""
+    from scipy.stats import binomtest
+
+    ends = binomtest(round(share * images), images).proportion_ci(0.95, method="wilson")
+    return max(share - float(ends.low), float(ends.high) - share)
 
 
 def describe_recall(runs: Sequence[RunView], data: dict[str, Any]) -> str:
@@ -79,9 +82,11 @@ def describe_recall(runs: Sequence[RunView], data: dict[str, Any]) -> str:
         ends = [value for value in (means or []) if value is not None]
         if ends:
             parts.append(f"{run.name} from {ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest")
+    window = data["window"]
+    how = f"Mean over {window} neighbouring classes: " if window > 1 else ""
     return (
         f"Recall of {len(counts)} classes, from {counts[0]:,} down to {counts[-1]:,} training images. "
-        f"Mean over {data['window']} neighbouring classes: {'; '.join(parts)}."
+        f"{how}{'; '.join(parts)}."
     )
 
 
@@ -90,8 +95,9 @@ def describe_groups(runs: Sequence[RunView], data: dict[str, Any]) -> str:
     parts = []
     for run, values in zip(runs, data["values"], strict=True):
         if values is not None:
-            pairs = zip(data["names"], values, strict=True)
-            parts.append(f"{run.name}: " + ", ".join(f"{name} {_percent(value)}" for name, value in pairs))
+            groups = zip(data["names"], values, data["missing"], strict=True)
+            told = [f"{name} {missing if value is None else f'{value:.1f} %'}" for name, value, missing in groups]
+            parts.append(f"{run.name}: {', '.join(told)}")
     return f"Mean recall by group. {'; '.join(parts)}."
 
 
@@ -147,7 +153,3 @@ def _plain(run: RunView, name: str) -> str:
 def _reaches(run: RunView, name: str, against: RunView | None) -> str:
     own, other = _plain(run, name), None if against is None else _value(against, name)
     return own if not own or other is None else f"{own} ({other:.1f} %)"
-
-
-def _percent(value: float | None) -> str:
-    return "no such class" if value is None else f"{value:.1f} %"

@@ -60,7 +60,7 @@
   };
 
   const groupChart = (grouping) => (width) => {
-    const { names, sizes, values, deviations } = data.groups[grouping];
+    const { names, sizes, values, missing, deviations } = data.groups[grouping];
     const visible = range(values.length).filter((run) => shown[run] && values[run]);
     const right = deviations.flat().some((deviation) => deviation !== null) ? 88 : 46;
     const upTo = (run, i) => Math.min(100, values[run][i] + (deviations[run][i] ?? 0));
@@ -81,7 +81,7 @@
         formatter: (items) => {
           const i = items[0].dataIndex;
           const value = (run) =>
-            values[run][i] === null ? "no such class" : `${number(values[run][i])}${spread(run, i)} %`;
+            values[run][i] === null ? missing[i] : `${number(values[run][i])}${spread(run, i)} %`;
           return tip(names[i], classes(i), visible.map((run) => [run, value(run)]));
         },
       }),
@@ -103,7 +103,7 @@
           color: "var(--ink)",
           fontSize: 12,
           formatter: ({ dataIndex: i }) => {
-            if (values[run][i] === null) return sizes[i] ? "no test image" : "no such class";
+            if (values[run][i] === null) return missing[i];
             const name = width > 480 && upTo(run, i) < 70 ? `  ${data.runs[run].name}` : "";
             return number(values[run][i]) + spread(run, i) + name;
           },
