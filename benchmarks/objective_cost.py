@@ -32,10 +32,6 @@ MOST_LOGITS = 2**24  # of one (B, C): 64 MiB in float32, of which a step holds s
 WIDTH = 64
 # Below this a step costs what its calls cost, whatever the size: the slope is taken above.
 SLOPE_FROM = 2**17
-RECONSTRUCTION = (
-    "KRDistill is our reconstruction of a paper whose equations are not public: "
-    "[which choices are ours](../../docs/methods/krdistill.md)."
-)
 EXTRA: dict[str, dict[str, Any]] = {"krdistill": {"assignment": "identity"}}
 
 
@@ -145,8 +141,6 @@ def table(costs: list[Cost], device: str) -> str:
             f"{largest.seconds / largest.logits * 1e9:.1f} | {largest.bytes / largest.logits:.0f} | "
             f"{smallest.seconds * 1e3:.2f} |"
         )
-    if any(cost.method == "krdistill" for cost in costs):
-        lines += ["", RECONSTRUCTION]
     return "\n".join(lines) + "\n"
 
 

@@ -119,7 +119,8 @@ def test_an_output_that_cannot_be_written_is_told(config, tmp_path):
     (tmp_path / "file").write_text("")
     done = distail("run", config.name, "output=file/run", cwd=tmp_path)
     assert done.returncode == 2
-    assert "cannot be written" in done.stderr
+    assert done.stderr == "distail: output 'file/run' cannot be written: Not a directory\n"
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

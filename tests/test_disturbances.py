@@ -50,10 +50,28 @@ def whole(tmp_path_factory):
 
 
 @pytest.fixture
+def read_only(tmp_path):
+    """A file system that takes nothing, not even from root."""
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)], capture_output=True).returncode:
+        pytest.skip("a file system can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
 def config(tmp_path):
     path = tmp_path / "try.yaml"
     path.write_text(json.dumps(experiment(tmp_path / "run")))
     return str(path)
+
+
+def test_an_output_on_a_read_only_file_system_is_told_before_any_work(read_only, config, capsys):
+    assert main(["run", config, f"output={read_only}/run"]) == 2
+    said = capsys.readouterr()
+    assert said.err == f"distail: output '{read_only}/run' cannot be written: Read-only file system\n"
+    assert said.out == ""
 
 
 def assert_goes_on_to_the_same_end(folder, whole):

@@ -45,7 +45,7 @@ def test_a_class_of_one_image_and_files_that_are_none(tree: Path, tmp_path: Path
     assert result.student["per_class_recall"][2] is None
     assert sum("1 of 3 classes has no test image ('only one')" in message for message in recorder.messages) == 1
     table = markdown_table(report_view([result.folder]).runs, ["tail", "medium_shot"])
-    assert table.count("| no test image | no such class |") == 2  # the teacher and the student
+    assert table.count("| no test image | no such class |") == 3  # the teacher, the student, its best epoch
     lines = (tmp_path / "run" / "skipped_images.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
     assert lines[1] == r"cat/na\udcefve.png: the file is empty"
