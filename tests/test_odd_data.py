@@ -49,7 +49,7 @@ def test_a_class_of_one_image_and_files_that_are_none(tree: Path, tmp_path: Path
     lines = (tmp_path / "run" / "skipped_images.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
     assert lines[1] == r"cat/na\udcefve.png: the file is empty"
-    assert any("2 unreadable images were skipped" in message for message in recorder.messages)
+    assert any("skipped 2 unreadable images" in message for message in recorder.messages)
 
 
 def test_a_single_class_is_refused_before_any_image_is_read(tmp_path: Path) -> None:

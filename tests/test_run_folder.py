@@ -102,6 +102,9 @@ def test_a_read_only_folder_of_a_finished_run_prints_its_figures(finished, tmp_p
         ("predictions.safetensors", b"half", "cannot be read as safetensors"),
         ("student.safetensors", None, "does not exist"),
         ("student.safetensors", b"half", "damaged"),
+        ("teacher.safetensors", None, "does not exist"),
+        ("teacher.safetensors", b"half", "damaged"),
+        ("result.json", b'{"schema_version": 1}', "no usable class_counts"),
     ],
 )
 def test_what_a_finished_run_lost_comes_back_from_its_checkpoint(finished, original, name, content, said):
@@ -130,6 +133,32 @@ def test_without_checkpoints_what_is_lost_is_told_and_nothing_is_trained_again(f
     finished.result.write_text("{")
     with pytest.raises(CheckpointError, match="cannot be read"):
         run(finished.path)
+
+
+def test_a_teacher_that_is_lost_with_its_checkpoints_is_told_and_not_trained_again(finished, original):
+    shutil.rmtree(finished.checkpoints("teacher"))
+    finished.weights("teacher").unlink()
+    recorder = Recorder()
+    assert run(finished.path, recorder).figures == original.figures
+    assert "teacher.safetensors' does not exist" in recorder.messages[0]
+    assert recorder.started == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"class_counts": [1, 2]}, r"no usable student\.test and teacher\.test"),
+        ({"teacher": {}}, r"no usable teacher\.test"),
+        ({"student": None}, r"no usable student\.test"),
+    ],
+)
+def test_a_result_without_usable_figures_is_told_by_every_reader(finished, changes, said):
+    shutil.rmtree(finished.path / "checkpoints")
+    figures = json.loads(finished.result.read_text())
+    finished.result.write_text(json.dumps({**figures, **changes}))
+    for read in (lambda: run(finished.path), finished.stored_result):
+        with pytest.raises(CheckpointError, match=said):
+            read()
 
 
 def test_a_result_of_another_version_is_never_written_over(finished):

@@ -182,7 +182,8 @@ def compare(
     )
     console = _console()
     print_tables(comparison.content, console)
-    console.print(f"Open {comparison.folder}/report.html; tables are beside it.", highlight=False, soft_wrap=True)
+    where = f"Open {comparison.folder}/report.html; tables are beside it."
+    console.print(where, highlight=False, soft_wrap=True, markup=False)
     comparison.raise_if_failed()
 
 

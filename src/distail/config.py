@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distail.config_reading import PREVIOUS_EPOCH, apply_overrides, expand_shorthand, read_yaml
-from distail.errors import ConfigError, did_you_mean, listed
+from distail.errors import ConfigError, counted, did_you_mean, listed
 from distail.plain_yaml import dump_plain_yaml
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -221,8 +221,7 @@ class Experiment(Section):
         except ConfigError as error:
             problems = [str(error)]
         if problems:
-            count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-            raise ConfigError(listed(problems, f"{count} in {where}:"))
+            raise ConfigError(listed(problems, f"{counted(len(problems), 'problem')} in {where}:"))
         return experiment
 
     def to_yaml(self) -> str:

@@ -60,7 +60,8 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
     folder = output / f"demo-{data}-seed{seed}"
     page = write_page(folder / "report.html", replace(view, runs=runs))
     recall_figure(folder / "recall.png", runs, view.class_counts)
-    console.print(f"Open {page} in a browser for the per-class picture.", highlight=False, soft_wrap=True)
+    where = f"Open {page} in a browser for the per-class picture."
+    console.print(where, highlight=False, soft_wrap=True, markup=False)
     return page
 
 

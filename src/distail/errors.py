@@ -62,6 +62,15 @@ def unknown_name(kind: str, name: object, choices: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}. {did_you_mean(str(name), choices)}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "problem"), counted(2, "problem")
+    ('1 problem', '2 problems')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(problems: Iterable[str], headline: str) -> str:
     """Several problems as one message, one line each.
 

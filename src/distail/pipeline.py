@@ -14,7 +14,7 @@ from torch import nn
 from distail import files
 from distail.config import Experiment, Model, Training
 from distail.data.prepare import PreparedData
-from distail.errors import CheckpointError
+from distail.errors import CheckpointError, counted
 from distail.final_evaluation import final_evaluation
 from distail.images import images_of
 from distail.models import FeatureTap
@@ -112,8 +112,10 @@ class _Run:
         machine = self.settle(data)
         history = History(self.folder.path, self.trackers())
         try:
+            # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
+            student = self.untrained_student(data, machine)
             teacher, teacher_fitted = self.teacher(data, machine, history)
-            student, student_fitted = self.student(data, machine, history, teacher)
+            student_fitted = self.train_student(student, data, machine, history, teacher)
         finally:
             history.close()
         listened_to = None if teacher is None else (teacher, teacher_fitted)
@@ -144,8 +146,8 @@ class _Run:
             if self.processes.is_main:
                 files.write_text(self.folder.skipped, "\n".join(data.skipped) + "\n")
             self.reporter.message(
-                f"{len(data.skipped)} unreadable images were skipped, such as {data.skipped[0]}; "
-                f"{self.folder.skipped} lists them"
+                f"skipped {counted(len(data.skipped), 'unreadable image')}, such as {data.skipped[0]}; "
+                f"{self.folder.skipped} lists all"
             )
         return data
 
@@ -191,13 +193,23 @@ class _Run:
         self.processes.from_main(keep)
         return network, fitted
 
-    def student(
-        self, data: PreparedData, machine: Machine, history: History, teacher: FeatureTap | None
-    ) -> tuple[FeatureTap, Fitted]:
+    def untrained_student(self, data: PreparedData, machine: Machine) -> FeatureTap:
         options = self.experiment.student
         network = self.network("student", options.model, options.classifier, data, machine)
         if options.checkpoint is not None and not self.gone("student", options.checkpoint):
+            check_classes(options.checkpoint, data.class_names, what="student")
             load_weights(network.model, options.checkpoint, what="student")
+        return network
+
+    def train_student(
+        self,
+        network: FeatureTap,
+        data: PreparedData,
+        machine: Machine,
+        history: History,
+        teacher: FeatureTap | None,
+    ) -> Fitted:
+        options = self.experiment.student
         with seeded(self.experiment.seed, "method"):
             method = build_method(
                 self.experiment, data.class_counts, network.feature_dim, teacher.feature_dim if teacher else None
@@ -206,7 +218,7 @@ class _Run:
         fitted = self.fit("student", network, teacher, method, training, data, machine, history)
         described = describe_network(options.model, options.classifier, data)
         self.processes.from_main(lambda: save_weights(network.model, self.folder.weights("student"), described))
-        return network, fitted
+        return fitted
 
     def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
         if self.gone(stage, model.weights):

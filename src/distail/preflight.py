@@ -12,7 +12,7 @@ import torch
 from distail.config import SAME, Experiment, Model
 from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, DistailError, ModelError, listed, unknown_name
+from distail.errors import CheckpointError, ConfigError, DistailError, ModelError, counted, listed, unknown_name
 from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
@@ -35,8 +35,7 @@ def check(experiment: Experiment, processes: Processes = ALONE) -> None:
     """
     problems = problems_of(experiment, processes)
     if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        raise ConfigError(listed(problems, f"{count} in {experiment.name}:"))
+        raise ConfigError(listed(problems, f"{counted(len(problems), 'problem')} in {experiment.name}:"))
 
 
 def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[str]:
@@ -86,8 +85,12 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
         paths |= {"teacher.checkpoint": teacher.checkpoint, "teacher.model.weights": teacher.model.weights}
     if not folder.begun("student"):
         paths |= {"student.checkpoint": student.checkpoint, "student.model.weights": student.model.weights}
-    problems += [f"{key}: no file {str(path)!r}" for key, path in paths.items() if path and not path.is_file()]
+    problems += [f"{key}: {_no_file(path)}" for key, path in paths.items() if path and not path.is_file()]
     return problems
+
+
+def _no_file(path: Path) -> str:
+    return f"{str(path)!r} is a folder; expected a file of weights" if path.is_dir() else f"no file {str(path)!r}"
 
 
 def build_method(
@@ -130,7 +133,13 @@ def _look_up(model: Model, classifier: str) -> None:
         check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
 
 
-def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
+def check_classes(checkpoint: Path, class_names: tuple[str, ...], *, what: str = "teacher") -> None:
+    """Let pass weights of the data's classes, in the data's order, and those that name none.
+
+    Raises:
+        ModelError: they are of other classes, or of these in another order.
+        CheckpointError: the file cannot be read, or its class names are damaged.
+    """
     stored = read_metadata(checkpoint).get("class_names")
     if stored is None:
         return
@@ -138,14 +147,14 @@ def check_classes(checkpoint: Path, class_names: tuple[str, ...]) -> None:
     if sorted(names) != sorted(class_names):
         missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
         raise ModelError(
-            f"the teacher {str(checkpoint)!r} knows {len(names)} classes, the data has {len(class_names)}; "
-            f"only in the data: {missing[:8]}, only in the teacher: {extra[:8]}"
+            f"the {what} {str(checkpoint)!r} knows {len(names)} classes, the data has {len(class_names)}; "
+            f"only in the data: {missing[:8]}, only in the {what}: {extra[:8]}"
         )
     if names != class_names:
         first = next(i for i, (a, b) in enumerate(zip(names, class_names, strict=True)) if a != b)
         raise ModelError(
-            f"the teacher {str(checkpoint)!r} has the data's classes in another order: class {first} is "
-            f"{names[first]!r} for the teacher and {class_names[first]!r} in the data"
+            f"the {what} {str(checkpoint)!r} has the data's classes in another order: class {first} is "
+            f"{names[first]!r} for the {what} and {class_names[first]!r} in the data"
         )
 
 

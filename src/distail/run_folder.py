@@ -19,6 +19,7 @@ from distail.config import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import read_metadata
+from distail.report.reading import clean_figures, items, mapping, usable_counts
 from distail.training.checkpoint import CheckpointFolder
 
 SCHEMA_VERSION = 1
@@ -92,11 +93,14 @@ class RunFolder:
         if _differing(Experiment.from_yaml(self.config), experiment):
             return None
         damage = self._damage()
-        if damage and CheckpointFolder(self.checkpoints("student")).steps():
-            warn(listed(damage, f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"))
+        # Without the teacher's checkpoints another teacher would be trained.
+        stages = ["student", *(["teacher"] if "teacher" in damage else [])]
+        if damage and all(CheckpointFolder(self.checkpoints(stage)).steps() for stage in stages):
+            because = f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"
+            warn(listed(damage.values(), because))
             return None
         figures = self.stored_result()
-        for problem in damage:
+        for problem in damage.values():
             warn(problem)
         return figures
 
@@ -107,17 +111,29 @@ class RunFolder:
             figures = json.loads(self.result.read_text(encoding="utf-8"))
             if not isinstance(figures, dict):
                 raise ValueError("it holds no mapping")
+            if figures.get("schema_version") == SCHEMA_VERSION and (unusable := _unusable(figures)):
+                raise ValueError(f"it holds no usable {' and '.join(unusable)}")
         except (ValueError, OSError) as error:
             raise CheckpointError(
                 f"{self.result} cannot be read ({error}); remove it to finish the run again"
             ) from None
         return figures
 
-    def _damage(self) -> list[str]:
-        """What a run that has a result lacks of its files, or holds damaged, one sentence each."""
-        readers: list[Callable[[], object]] = [self._read_result, partial(load_predictions, self.predictions)]
-        readers.append(partial(read_metadata, self.weights("student")))
-        return [problem for reader in readers if (problem := _problem(reader))]
+    def _damage(self) -> dict[str, str]:
+        """What a run that has a result lacks of its files, or holds damaged: one sentence for each of them."""
+        readers: dict[str, Callable[[], object]] = {
+            "result": self._read_result,
+            "predictions": partial(load_predictions, self.predictions),
+            **{stage: partial(read_metadata, self.weights(stage)) for stage in self._stages_of_result()},
+        }
+        return {what: problem for what, reader in readers.items() if (problem := _problem(reader))}
+
+    def _stages_of_result(self) -> list[str]:
+        try:
+            figures = self._read_result() or {}
+        except CheckpointError:
+            figures = {}
+        return ["student"] if figures.get("teacher") is None else ["teacher", "student"]
 
     def tidy(self) -> None:
         """Remove the temporary files of processes that were killed; only for the one that holds the lock."""
@@ -184,6 +200,19 @@ class RunFolder:
             headline = f"{str(self.path)!r} holds another experiment; choose another output or name. It differs in:"
             raise ConfigError(listed(differing, headline))
         return stored
+
+
+def _unusable(figures: Mapping[str, Any]) -> list[str]:
+    """What everyone who reads a result counts on and this one does not hold."""
+    counts, stages = figures.get("class_counts"), ["student"]
+    if "teacher" not in figures or figures["teacher"] is not None:
+        stages.append("teacher")
+    if not usable_counts(counts):
+        return ["class_counts"]
+    classes = len(items(counts))
+    return [
+        f"{stage}.test" for stage in stages if clean_figures(mapping(figures.get(stage)).get("test"), classes) is None
+    ]
 
 
 def _problem(reader: Callable[[], object]) -> str | None:

@@ -29,7 +29,7 @@ def print_run(folder: Path, console: Console) -> None:
     if view.bias is not None:
         console.print(describe_bias(view.bias), highlight=False)
     console.print(rich_table(view.runs, title=view.title))
-    console.print(f"{folder}/report.html shows it per class.", highlight=False, soft_wrap=True)
+    console.print(f"{folder}/report.html shows it per class.", highlight=False, soft_wrap=True, markup=False)
 
 
 def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
@@ -82,6 +82,9 @@ def write_pages(
     page = output or (targets[0] if len(targets) == 1 else Path()) / "report.html"
     if page.is_dir():
         raise ConfigError(f"--output {str(page)!r} is a folder; expected a file, such as {str(page / 'report.html')!r}")
+    in_the_way = next((parent for parent in page.parents if parent.exists() and not parent.is_dir()), None)
+    if in_the_way is not None:
+        raise ConfigError(f"--output {str(page)!r}: {str(in_the_way)!r} is a file; expected a folder, or a new name")
     write_page(page, view)
     console.print(f"{page}: open it in a browser.", highlight=False, soft_wrap=True, markup=False)
     missing = len(view.problems) + len(view.comparison.missing if view.comparison else ())

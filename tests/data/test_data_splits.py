@@ -67,3 +67,10 @@ def test_the_fixed_fifth_is_fixed() -> None:
     assert class_counts(labels[test], 5) == (4,) * 5
     assert torch.equal(test, fixed_test_split(labels)[1])
     assert len(train) == 80
+
+
+def test_too_few_images_for_a_test_set_are_told_without_a_fraction_that_nobody_gave() -> None:
+    said = r"no test images of its own, and 4 images in 2 classes are too few .* a class of at least 3 images"
+    with pytest.raises(DataError, match=said):
+        fixed_test_split(torch.tensor([0, 0, 1, 1]))
+    assert [len(part) for part in fixed_test_split(torch.tensor([0, 0, 0, 1]))] == [3, 1]

@@ -121,7 +121,21 @@ def text(content: str) -> Callable[[Path], object]:
         ("x.csv", text("label,logit_0,logit_2\n0,1,2\n"), "but not 'logit_1'; expected logit_0 to logit_1"),
         ("x.csv", text("label,path,a\n0,cat.png,2\n"), "column 'path' holds 'cat.png', which is not a number"),
         ("x.csv", text("label,a,b\n0,1\n"), "Expected 3 columns, got 2"),
-        ("x.csv", text("label,a,b\n0,5,2\nzebra,5,1\n"), "1 of 2 labels are no class; the first is 'zebra' in row 1"),
+        (
+            "x.csv",
+            text("label,a,b\n0,5,2\nzebra,5,1\n"),
+            "of 2 labels 1 cannot be a class; the first is 'zebra' in row 1",
+        ),
+        (
+            "x.csv",
+            text("label,cat,dog\ncat,5,2\ndog,5,1\ncow,1,2\n"),
+            "of 3 labels 1 cannot be a class; the first is 'cow' in row 2",
+        ),
+        (
+            "x.csv",
+            text("label,cat,dog\ncat,5,2\n1,5,1\n"),
+            "the first is '1' in row 1. Expected a class number in every row, or",
+        ),
         ("x.csv", text("label,logit_0,logit_1\n0.5,5,2\n"), "'0.5' in row 0. Expected a class number, from 0"),
         ("x.csv", lambda path: path.write_bytes(b"label,\xff\xfe\n"), "cannot be read as csv"),
     ],

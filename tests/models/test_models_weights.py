@@ -258,3 +258,14 @@ def test_a_torch_file_has_no_metadata(tmp_path):
     assert read_metadata(tmp_path / "teacher.pt") == {}
     with pytest.raises(CheckpointError, match=r"does not exist"):
         read_metadata(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(stored, value):
+    model, path = stored
+    with torch.no_grad():
+        next(model.parameters())[0] = value
+    save_weights(model, path, {})
+    first = next(iter(model.state_dict()))
+    with pytest.raises(CheckpointError, match=rf"teacher: .* holds nan or infinity in 1 of \d+ tensors: {first}"):
+        load_weights(resnet8(), path)

@@ -20,7 +20,7 @@ from distail.models import FeatureTap
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
 from distail.networks import build_network, seeded
-from distail.preflight import check_classes, teacher_model
+from distail.preflight import check_classes, needs_teacher, teacher_model
 from distail.run_folder import RunFolder
 from distail.training.machine import Machine, choose_machine
 from distail.training.predict import Classifier, predict
@@ -116,15 +116,20 @@ class _Audit:
 
 
 def _of_run(run: RunFolder, experiment: Experiment) -> Stored:
-    teacher = experiment.teacher
-    if run.weights("teacher").is_file():
-        assert teacher is not None
-        return Stored(
-            run.weights("teacher"), teacher_model(experiment), teacher.classifier, f"the teacher of {run.path}"
-        )
-    if run.weights("student").is_file():
+    teacher, student = run.weights("teacher"), run.weights("student")
+    options = experiment.teacher
+    if options is not None and needs_teacher(experiment):
+        if teacher.is_file():
+            return Stored(teacher, teacher_model(experiment), options.classifier, f"the teacher of {run.path}")
+        if student.is_file():
+            raise ConfigError(
+                f"{str(run.path)!r} had a teacher, but its teacher.safetensors is missing. The command that made the "
+                "run gives it back where its checkpoints are left; "
+                f"`distail audit {student} {run.config}` audits the student."
+            )
+    elif student.is_file():
         name = f"the student of {run.path} (it had no teacher)"
-        return Stored(run.weights("student"), experiment.student.model, experiment.student.classifier, name)
+        return Stored(student, experiment.student.model, experiment.student.classifier, name)
     raise ConfigError(
         f"{str(run.path)!r} has neither teacher.safetensors nor student.safetensors yet; finish the run with "
         "`distail run`, or audit a file of weights with a CONFIG."

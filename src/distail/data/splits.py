@@ -27,24 +27,41 @@ def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tens
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
         raise DataError(f"the fraction to hold out is {fraction!r}; expected a number from 0 to below 1, such as 0.1")
+    kept, held_out = _by_class(labels_N, fraction, seed)
+    if fraction > 0 and not len(held_out):
+        raise DataError(
+            f"holding out {fraction:g} of every class leaves nothing held out: {_size(labels_N)} are too few. "
+            "Hold out more, or 0 for none"
+        )
+    return kept, held_out
+
+
+def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Sorted indices of (training, test) for data without a test set: a stratified fifth, whatever the run's seed.
+
+    Raises ``DataError`` where that would leave no image for the test.
+
+    >>> [len(part) for part in fixed_test_split(torch.tensor([0] * 10 + [1] * 10))]
+    [16, 4]
+    """
+    kept, held_out = _by_class(labels_N, _TEST_FRACTION, _TEST_SEED)
+    if not len(held_out):
+        raise DataError(
+            f"the data has no test images of its own, and {_size(labels_N)} are too few for the fifth of every class "
+            "that would be the test set; expected a class of at least 3 images, or images named as the test set"
+        )
+    return kept, held_out
+
+
+def _by_class(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     labels = labels_N.cpu().numpy()
     held_out = np.zeros(len(labels), dtype=bool)
     for c in np.unique(labels):
         rows = np.flatnonzero(labels == c)
         count = min(len(rows) - 1, math.floor(fraction * len(rows) + 0.5))
         held_out[rows[random_permutation(stream_key("split", seed, int(c)), len(rows))[:count]]] = True
-    if fraction > 0 and not held_out.any():
-        raise DataError(
-            f"holding out {fraction:g} of every class leaves nothing held out: {len(labels)} images in "
-            f"{len(np.unique(labels))} classes are too few. Hold out more, or 0 for none"
-        )
     return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
 
 
-def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted indices of (training, test) for data without a test set: a stratified fifth, whatever the run's seed.
-
-    >>> [len(part) for part in fixed_test_split(torch.tensor([0] * 10 + [1] * 10))]
-    [16, 4]
-    """
-    return stratified_split(labels_N, _TEST_FRACTION, _TEST_SEED)
+def _size(labels_N: Tensor) -> str:
+    return f"{len(labels_N)} images in {len(np.unique(labels_N.cpu().numpy()))} classes"

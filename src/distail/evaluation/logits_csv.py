@@ -114,12 +114,16 @@ def _targets(path: Path, labels: Sequence[str], names: Sequence[str] | None) -> 
     texts = [text.strip() for text in labels]
     if by_name and all(text in by_name for text in texts):
         return torch.tensor([by_name[text] for text in texts], dtype=torch.int64)
-    wrong = [(row, text) for row, text in enumerate(texts) if not _WHOLE.fullmatch(text)]
-    if wrong:
+    unnamed = [(row, text) for row, text in enumerate(texts) if text not in by_name]
+    neither = [(row, text) for row, text in unnamed if not _WHOLE.fullmatch(text)]
+    if neither or len(unnamed) < len(texts):
+        wrong = neither or unnamed
         row, text = wrong[0]
-        expected = f"a class number or one of {_some(names)}" if names else "a class number, from 0"
+        expected = (
+            f"a class number in every row, or in every row one of {_some(names)}" if names else "a class number, from 0"
+        )
         raise DataError(
-            f"{path}: {len(wrong)} of {len(texts)} labels are no class; the first is {text!r} in row {row}. "
+            f"{path}: of {len(texts)} labels {len(wrong)} cannot be a class; the first is {text!r} in row {row}. "
             f"Expected {expected}."
         )
     return torch.tensor([int(text) for text in texts], dtype=torch.int64)

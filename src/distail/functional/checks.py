@@ -123,7 +123,7 @@ def counts_of(class_counts: Sequence[int] | Tensor) -> tuple[int, ...]:
         )
     counts = [count.item() if isinstance(count, Tensor) and count.ndim == 0 else count for count in raw]
     if len(counts) < 2:
-        raise MethodError(f"class_counts has {len(counts)} classes; expected at least 2")
+        raise MethodError(f"class_counts has length {len(counts)}; expected a count for each of at least 2 classes")
     wrong = [f"class {index}: {count!r}" for index, count in enumerate(counts) if not _is_count(count)]
     if wrong:
         shown = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")

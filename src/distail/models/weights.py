@@ -36,13 +36,15 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
     Reads safetensors, and ``.pt`` or ``.pth`` files that are plain state dicts (also under ``state_dict`` or
     ``model``). A prefix that all keys share, left by a wrapper (``module.``, ``model.``, ``_orig_mod.``), is ignored.
 
-    Raises `CheckpointError` for a file that is missing or cannot be read, `ModelError` for one that does not fit.
+    Raises `CheckpointError` for a file that is missing, cannot be read or holds weights that are not finite,
+    `ModelError` for one that does not fit.
     """
     path = Path(path)
     stored = _without_prefix(_read(path, what))
     own_state = model.state_dict()
     own = _without_prefix(own_state)
     _check_fit(model, own, stored, path, what)
+    _check_finite(stored, path, what)
     names = dict(zip(own, own_state, strict=True))
     model.load_state_dict({names[name]: tensor for name, tensor in stored.items()})
 
@@ -141,6 +143,15 @@ def _check_fit(
         f"the file fits {known}" if known else "it looks like another architecture, or like weights of another library"
     )
     raise ModelError(listed([*problems, hint], f"{what}: {path} does not fit {type(model).__name__}:"))
+
+
+def _check_finite(stored: Mapping[str, Tensor], path: Path, what: str) -> None:
+    bad = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(
+            f"{what}: {path} holds nan or infinity in {len(bad)} of {len(stored)} tensors: {_some(bad)}. "
+            "The training that wrote it diverged; expected finite weights, such as those of an earlier epoch"
+        )
 
 
 def _other_classes(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[int, int] | None:

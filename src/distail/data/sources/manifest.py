@@ -16,7 +16,7 @@ from distail.data.problems import first_of
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.sources.manifest_rows import Row, read_rows
 from distail.data.splits import fixed_test_split
-from distail.errors import DataError, listed
+from distail.errors import DataError, counted, listed
 
 _SPLITS = ("train", "test")
 
@@ -65,7 +65,7 @@ def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) ->
             f"no row has the split {missing_splits[0]!r}; without a column split a stratified fifth is the test set"
         )
     if problems:
-        raise DataError(listed(first_of(problems), f"{len(problems)} problems in {manifest}:"))
+        raise DataError(listed(first_of(problems), f"{counted(len(problems), 'problem')} in {manifest}:"))
 
 
 def _problems(row: Row, folder: Path, inside: Path | None) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from distail.data.problems import first_of
-from distail.errors import DataError, listed
+from distail.errors import DataError, counted, listed
 
 _DELIMITERS = (",", "\t", ";")
 _LONGEST_LINE = 1 << 17
@@ -51,7 +51,7 @@ def read_rows(manifest: Path) -> list[Row]:
         if len(fields) > len(columns)
     ]
     if too_long:
-        raise DataError(listed(first_of(too_long), f"{len(too_long)} problems in {manifest}:"))
+        raise DataError(listed(first_of(too_long), f"{counted(len(too_long), 'problem')} in {manifest}:"))
     return [_row(line, dict(zip_longest(columns, fields, fillvalue=""))) for line, fields in table]
 
 
