@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+import distail
 from distail.config import Experiment, Training
 from distail.config_reading import apply_overrides, read_yaml
 from distail.errors import ConfigError
@@ -195,3 +196,40 @@ def test_files_that_are_no_experiment(tmp_path, content, said):
 def test_a_folder_is_not_a_file(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         read_yaml(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"training": {"epochs": True}}, "training.epochs"),
+        ({"seed": True}, "seed"),
+        ({"training": {"learning_rate": True}}, "training.learning_rate"),
+        ({"training": {"schedule": {"name": "step", "milestones": [True], "factors": [0.1]}}}, "milestones.0"),
+        ({"data": {"name": "digits", "workers": True}}, "data.workers"),
+        ({"data": {"name": "digits", "validation": True}}, "data.validation"),
+        ({"teacher": {"model": "same", "training": {"epochs": True}}}, "teacher.training.epochs"),
+    ],
+)
+def test_a_switch_is_no_number(changes, where):
+    assert f"{where}: expected a number, not true" in refusal(**changes)
+
+
+def test_a_number_beyond_all_bounds_is_told_by_its_bound():
+    assert "seed: input should be less than 4294967296" in refusal(seed=1e30)
+    assert "training.batch_size: input should be less than 2147483648" in refusal(training={"batch_size": 1e30})
+    assert Experiment.from_mapping({**MINIMAL, "seed": 2.0, "training": {"learning_rate": 1}}).seed == 2
+
+
+def test_an_augmentation_named_twice_is_told_by_its_key():
+    said = "data.augment: rotate more than once; expected each at most once"
+    assert said in refusal(data={"name": "digits", "augment": ["rotate", "crop", "rotate"]})
+
+
+def test_what_is_no_experiment_at_all():
+    for wrong in (5, [], None):
+        with pytest.raises(ConfigError, match="expected the path of a YAML file, a mapping or an Experiment"):
+            distail.run(wrong)
+        with pytest.raises(ConfigError, match="expected a mapping of keys to values"):
+            Experiment.from_mapping(wrong)
+    with pytest.raises(ConfigError, match="the experiment is 5; expected the path of a YAML file"):
+        Experiment.from_yaml(5)

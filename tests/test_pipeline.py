@@ -285,17 +285,19 @@ def test_a_network_that_diverged_in_its_last_step_is_no_fault_of_the_images(tmp_
 def test_every_problem_with_methods_networks_and_files_is_told_before_images_are_read(tmp_path):
     wrong = experiment(
         tmp_path / "run",
-        {"name": "bkd", "betta": 0.9},
+        {"name": "bkd", "betta": 0.9, "temperature": -1},
         student={"model": "resnet9", "checkpoint": "nowhere.safetensors"},
-        teacher={"model": "resnet33", "checkpoint": "gone.safetensors", "supervised": "focall"},
+        teacher={"model": "resnet33", "checkpoint": str(tmp_path), "supervised": "focall"},
         data={"name": "no-such-data"},
     )
     with pytest.raises(ConfigError) as caught:
         run(wrong)
     message = str(caught.value)
-    assert message.startswith("7 problems in try:")
-    for part in ("no-such-data", "resnet9", "betta", "resnet33", "focall", "nowhere.safetensors", "gone.safetensors"):
+    assert message.startswith("8 problems in try:")
+    for part in ("no-such-data", "resnet9", "betta", "method: temperature is -1", "resnet33", "focall"):
         assert part in message
+    assert "student.checkpoint: no file 'nowhere.safetensors'" in message
+    assert f"teacher.checkpoint: '{tmp_path}' is a folder; expected a file of weights" in message
     assert "Did you mean 'beta'" in message
     assert not (tmp_path / "run" / "config.yaml").exists()
 

@@ -18,6 +18,7 @@ def refused(folder, student):
     wrong = experiment(folder, "kd", student=student, teacher={"model": "resnet8"})
     with pytest.raises((ModelError, CheckpointError)) as caught:
         run(wrong, OnlyUntrained())
+    assert not (folder / "config.yaml").exists(), "the run with a better student would be another one"
     return str(caught.value)
 
 

@@ -9,13 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from distail.config_numbers import Count, CountFromZero, NonNegative, Number, Positive, Whole
 from distail.config_reading import PREVIOUS_EPOCH, apply_overrides, expand_shorthand, read_yaml
 from distail.errors import ConfigError, counted, did_you_mean, listed
 from distail.plain_yaml import dump_plain_yaml
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 SAME = "same"
 
@@ -31,12 +28,12 @@ class Data(Section):
 
     name: str
     root: Path | None = None
-    imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
     profile: Literal["exp", "step"] = "exp"
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    validation: Annotated[Number, Field(ge=0, lt=1)] = 0.1
     augment: tuple[Literal["crop", "flip", "rotate"], ...] = ()
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
-    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    image_size: Annotated[Whole, Field(ge=1, le=4096)] | None = None
     skip_unreadable: bool = False
     allow_outside_root: bool = False
     """Whether a manifest (`csv`) may name images outside its folder."""
@@ -44,8 +41,16 @@ class Data(Section):
     """Whether image files stay on disk and are decoded batch by batch: `auto` where they would take too much memory."""
     memory_limit_mb: Count | None = None
     """What `auto` lets them take decoded, in units of 2**20 bytes; by default a quarter of the free memory."""
-    workers: Annotated[int, Field(ge=0)] | None = None
+    workers: CountFromZero | None = None
     """Processes that decode; by default one for each core, at most 16."""
+
+    @field_validator("augment")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{' and '.join(twice)} more than once; expected each at most once")
+        return names
 
     @field_validator("stream", mode="before")
     @classmethod
@@ -72,7 +77,7 @@ class Schedule(Section):
     milestones: tuple[NonNegative, ...] = ()
     factors: tuple[NonNegative, ...] = ()
     warmup_epochs: NonNegative = 0
-    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    rise: Annotated[Number, Field(gt=0, lt=1)] = 0.3
 
     @model_validator(mode="after")
     def _milestones_fit_factors(self) -> Schedule:
@@ -95,7 +100,7 @@ class Training(Section):
     """Images of all processes together; the last batch of an epoch holds what is left, or one more if that is one."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.1
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: NonNegative = 2.0e-4
     gradient_clip: Positive | None = None
@@ -117,7 +122,7 @@ class Teacher(Section):
     supervised: dict[str, Any] | None = None
     """By default what the method's own paper trains its teacher with: `ce` but for `dive`."""
     checkpoint: Path | None = None
-    views: Annotated[int, Field(ge=0)] = 0
+    views: CountFromZero = 0
     """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image."""
     training: dict[str, Any] = {}
 
@@ -147,7 +152,7 @@ class Trainer(Section):
     compile: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)
     """Who is told of every epoch: `tensorboard`, and any tracker that Accelerate knows, such as `wandb` or `mlflow`."""
-    cache_limit_mb: Annotated[int, Field(ge=0)] = 2048
+    cache_limit_mb: CountFromZero = 2048
     """Teacher outputs for stored views: of more megabytes than this they lie in a memory-mapped file, not in memory."""
     sync_batch_norm: bool = False
     """With several processes on GPUs: batch statistics over the global batch, not over each process's part."""
@@ -170,7 +175,7 @@ class Experiment(Section):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     output: Path = Path()
     data: Data
     teacher: Teacher | None = None
@@ -213,6 +218,8 @@ class Experiment(Section):
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any], where: str = "the experiment") -> Experiment:
         """Validate a nested mapping with the keys of the YAML file; a `ConfigError` lists all problems at once."""
+        if not isinstance(raw, Mapping):
+            raise ConfigError(f"{where} is {raw!r}; expected a mapping of keys to values, as in a configuration file")
         try:
             experiment = cls.model_validate(raw)
             problems = _teacher_training_problems(experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -52,6 +53,8 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def read_plain_file(path: str | Path) -> Any:
     """What stands in a YAML file of plain values, up to 256 KiB."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"the experiment is {path!r}; expected the path of a YAML file, a mapping or an Experiment")
     path = Path(path)
     try:
         with path.open("rb") as file:

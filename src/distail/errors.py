@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class DistailError(ValueError):
@@ -23,7 +23,15 @@ class ModelError(DistailError):
 
 
 class MethodError(DistailError):
-    """A method, slot entry or parameter that is unknown, or inputs that do not fit it."""
+    """A method, slot entry or parameter that is unknown, or inputs that do not fit it.
+
+    Attributes:
+        problems: what is wrong, one sentence each, where the message lists several things.
+    """
+
+    def __init__(self, message: str = "", problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 class CheckpointError(DistailError):

@@ -110,10 +110,11 @@ class _Run:
     def through_all_stations(self) -> dict[str, Any]:
         data = self.processes.one_a_machine_first(self.images)
         machine = self.settle(data)
+        # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
+        student = self.untrained_student(data, machine)
+        self.keep_experiment(machine)
         history = History(self.folder.path, self.trackers())
         try:
-            # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
-            student = self.untrained_student(data, machine)
             teacher, teacher_fitted = self.teacher(data, machine, history)
             student_fitted = self.train_student(student, data, machine, history, teacher)
         finally:
@@ -159,11 +160,13 @@ class _Run:
         machine = choose_machine(trainer.device, precision, side, self.processes)
         if machine.device.type == "cpu":
             settle_freed_memory(side)
+        return machine
+
+    def keep_experiment(self, machine: Machine) -> None:
         if self.stored is None:
-            settled = trainer.model_copy(update={"precision": machine.precision})
+            settled = self.experiment.trainer.model_copy(update={"precision": machine.precision})
             text = self.experiment.model_copy(update={"trainer": settled}).to_yaml()
             self.processes.from_main(lambda: files.write_text(self.folder.config, text))
-        return machine
 
     def teacher(
         self, data: PreparedData, machine: Machine, history: History

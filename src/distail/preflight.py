@@ -12,7 +12,16 @@ import torch
 from distail.config import SAME, Experiment, Model
 from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, DistailError, ModelError, counted, listed, unknown_name
+from distail.errors import (
+    CheckpointError,
+    ConfigError,
+    DistailError,
+    MethodError,
+    ModelError,
+    counted,
+    listed,
+    unknown_name,
+)
 from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
@@ -46,7 +55,8 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
         try:
             return attempt()
         except DistailError as error:
-            problems.append(f"{where}: {error}")
+            told = error.problems if isinstance(error, MethodError) else [str(error)]
+            problems.extend(f"{where}: {problem}" for problem in told)
             return None
 
     student, teacher = experiment.student, experiment.teacher

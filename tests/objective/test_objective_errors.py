@@ -79,6 +79,40 @@ def test_a_method_that_cannot_be_made_says_why(name, parameters, message):
         create(name, **parameters)
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters", "problems"),
+    [
+        (
+            {"supervised": "cee", "targets": ["swp", "reweigh"], "divergence": "kll", "temperature": 0},
+            {},
+            ("unknown supervised entry 'cee'", "targets entry 'swp'", "divergence entry 'kll'", "temperature is 0"),
+        ),
+        (
+            "bkd",
+            {"temperature": -1, "beta": 2, "bta": 1},
+            ("unknown parameter 'bta'", "temperature is -1", "beta is 2"),
+        ),
+        (
+            "bkd",
+            {"supervised_weight": -1, "class_counts": [3]},
+            ("supervised_weight is -1", "class_counts has length 1"),
+        ),
+        (
+            {"targets": ["reweigh"], "divergence": "grouped_kl", "defer_until": 2, "cross_weight": -1},
+            {},
+            ("defer_until is 2", "cross_weight is -1"),
+        ),
+    ],
+)
+def test_all_that_is_wrong_with_a_method_is_told_at_once(name, parameters, problems):
+    with pytest.raises(MethodError) as caught:
+        create(name, **parameters)
+    assert len(caught.value.problems) == len(problems)
+    for told, said in zip(caught.value.problems, problems, strict=True):
+        assert said in told
+        assert f"\n  - {told}" in str(caught.value)
+
+
 def test_method_errors_are_value_errors():
     with pytest.raises(ValueError):
         create("nothing of the kind")

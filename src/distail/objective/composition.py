@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from distail.errors import MethodError, listed, unknown_name
-from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
+from distail.errors import MethodError, unknown_name
+from distail.functional.checks import check_number, check_whole, counts_of
 from distail.objective.context import Setup
 from distail.objective.divergences import DIVERGENCES
 from distail.objective.memory import TEACHERS
 from distail.objective.method import Method, Stations
+from distail.objective.problems import Problems
 from distail.objective.representations import REPRESENTATIONS
 from distail.objective.supervised import SUPERVISED
 from distail.objective.targets import TARGETS
@@ -59,7 +61,9 @@ class Entry:
 
 def parse(asked: Mapping[str, Any]) -> dict[str, list[Entry]]:
     """Every slot's entries. A slot holds nothing, a name, or a mapping with `name`; `targets` also a list of these."""
-    entries = {slot: _parse_slot(slot, asked.get(slot)) for slot in SLOTS}
+    problems = Problems()
+    entries = {slot: _parse_slot(slot, asked.get(slot), problems) for slot in SLOTS}
+    problems.stop("the method's slots")
     if not entries["supervised"]:
         raise MethodError("supervised is empty; expected an entry (supervised_weight=0 switches it off)")
     readers = [slot for slot in ("targets", "weights", "teacher") if entries[slot]]
@@ -87,23 +91,40 @@ def build(
 
     A parameter outside a slot reaches every entry that owns one of that name.
     """
-    entries = parse({**DEFAULTS, **preset, **given})
+    problems = Problems()
+    entries = problems.attempt(lambda: parse({**DEFAULTS, **preset, **given})) or {}
     every = [entry for slot in entries.values() for entry in slot]
     implied = {key: value for entry in every for key, value in _implied(entry, every).items()}
     asked = {**DEFAULTS, **preset, **implied, **given}
     shared = {key: value for key, value in asked.items() if key not in SLOTS and key not in COMMON}
-    _check_owned(name, shared, every)
+    if entries:  # else a parameter may be that of an entry whose name is wrong
+        problems.add(*_not_owned(shared, every))
 
-    setup = Setup(
-        class_counts=counts_of(class_counts),
-        temperature=check_temperature(asked["temperature"]),
-        student_dim=None if student_dim is None else check_whole("student_dim", student_dim, least=1),
-        teacher_dim=None if teacher_dim is None else check_whole("teacher_dim", teacher_dim, least=1),
-    )
+    def number(key: str, check: Callable[[str, Any], float]) -> float:
+        checked = problems.attempt(lambda: check(key, asked[key]))
+        return 1.0 if checked is None else checked  # by which the entries can still be tried
+
+    temperature = number("temperature", partial(check_number, above=0.0))
     weights = {
-        key.removesuffix("_weight"): check_number(key, asked[key], least=0.0) for key in TERM_WEIGHTS if key in asked
+        key.removesuffix("_weight"): number(key, partial(check_number, least=0.0))
+        for key in TERM_WEIGHTS
+        if key in asked
     }
-    built = {slot: [entry.build(setup, shared) for entry in entries[slot]] for slot in SLOTS}
+    setup = problems.attempt(
+        lambda: Setup(
+            class_counts=counts_of(class_counts),
+            temperature=temperature,
+            student_dim=None if student_dim is None else check_whole("student_dim", student_dim, least=1),
+            teacher_dim=None if teacher_dim is None else check_whole("teacher_dim", teacher_dim, least=1),
+        )
+    )
+    built: dict[str, list[Any]] = {
+        slot: [problems.attempt(partial(entry.build, setup, shared)) for entry in entries[slot]]
+        for slot in entries
+        if setup
+    }
+    problems.stop(name)
+    assert setup is not None
     single: dict[str, Any] = {slot: next(iter(modules), None) for slot, modules in built.items()}
     stations = Stations(
         supervised=single["supervised"],
@@ -116,13 +137,15 @@ def build(
     return Method(name, setup, TermWeights(**weights), stations, teacher_supervised)
 
 
-def _parse_slot(slot: str, asked: Any) -> list[Entry]:
+def _parse_slot(slot: str, asked: Any, problems: Problems) -> list[Entry]:
     if asked is None:
         return []
     several = isinstance(asked, Sequence) and not isinstance(asked, str)
     if several and slot != "targets":
-        raise MethodError(f"{slot} is {asked!r}; expected one entry: a name, or a mapping with a name")
-    return [_parse_entry(slot, one) for one in (asked if several else [asked])]
+        problems.add(f"{slot} is {asked!r}; expected one entry: a name, or a mapping with a name")
+        return []
+    parsed = [problems.attempt(partial(_parse_entry, slot, one)) for one in (asked if several else [asked])]
+    return [entry for entry in parsed if entry is not None]
 
 
 def _parse_entry(slot: str, asked: Any) -> Entry:
@@ -133,10 +156,13 @@ def _parse_entry(slot: str, asked: Any) -> Entry:
     if given["name"] not in SLOTS[slot]:
         raise MethodError(unknown_name(f"{slot} entry", given["name"], SLOTS[slot]))
     entry = Entry(slot, given["name"], {key: value for key, value in given.items() if key != "name"})
-    _raise(
-        [_unknown_parameter(key, entry.defaults) for key in entry.parameters if key not in entry.defaults],
-        f"{slot} entry {entry.name}",
-    )
+    unknown = [
+        f"{slot} entry {entry.name}: {_unknown_parameter(key, entry.defaults)}"
+        for key in entry.parameters
+        if key not in entry.defaults
+    ]
+    if unknown:
+        raise MethodError("; ".join(unknown), unknown)
     return entry
 
 
@@ -147,23 +173,17 @@ def _implied(entry: Entry, every: Iterable[Entry]) -> dict[str, Any]:
     return {key: value for key, value in brought.items() if key in COMMON or key in taken}
 
 
-def _check_owned(name: str, shared: Mapping[str, Any], every: Sequence[Entry]) -> None:
+def _not_owned(shared: Mapping[str, Any], every: Sequence[Entry]) -> list[str]:
     owned = {key for entry in every for key in entry.defaults}
-    problems = [_unknown_parameter(key, {*owned, *SLOTS, *COMMON}) for key in shared if key not in owned]
-    problems += [
+    unknown = [_unknown_parameter(key, {*owned, *SLOTS, *COMMON}) for key in shared if key not in owned]
+    return unknown + [
         f"{key} is given twice for {entry.name}: {entry.parameters[key]!r} in its slot, {shared[key]!r} outside"
         for entry in every
         for key in entry.parameters
         if key in shared
     ]
-    _raise(problems, name)
 
 
 def _unknown_parameter(key: str, valid: Iterable[str]) -> str:
     valid = sorted(valid)
     return unknown_name("parameter", key, valid) if valid else f"unknown parameter {key!r}; it takes none"
-
-
-def _raise(problems: Sequence[str], where: str) -> None:
-    if problems:
-        raise MethodError(f"{where}: {problems[0]}" if len(problems) == 1 else listed(problems, f"{where}:"))
