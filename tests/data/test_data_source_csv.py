@@ -79,6 +79,8 @@ def test_spaces_quotes_bom_and_further_columns(manifest: Callable[[str], Path]) 
         ("path,label,split\nimages/i0.png,a,train\n", "no row has the split 'test'"),
         ("path,label,split\nimages/i0.png,a,test\n", "no row has the split 'train'"),
         ("path,label\nimages/none.png,a\n", "line 2: 'images/none.png' does not exist"),
+        ("path,label\nimages/none.png,a\n", "^1 problem in "),
+        ("path,label\nimages/i0.png,a,b,c\n", "^1 problem in "),
         ("path,label\nimages,a\n", "line 2: 'images' is not a file"),
         ("path,label\n../other.png,a\n", r"'\.\./other\.png' leaves the manifest's folder by \.\."),
         ("path,label\nimages/../images/i0.png,a\n", r"by \.\."),
