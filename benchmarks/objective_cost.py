@@ -1,11 +1,12 @@
 """What an objective costs as classes and batches grow: time and memory of one step, for every method.
 
     python benchmarks/objective_cost.py            # writes benchmarks/objective_cost/{table.md,cost.png,cost.json}
+    python benchmarks/objective_cost.py --most-logits 134217728      # on a machine with 10 GB of memory
     python benchmarks/objective_cost.py --quick    # fewer sizes and repeats, written to --output only
 
 A step is the method's forward pass and the gradient of its total: student's logits, features, method's own parameters.
-Time is the shortest of several repeats. Memory is the largest sum of tensors alive at once, inputs left out, counted
-op by op (so what a kernel takes and gives back inside is not in it).
+Time is the shortest of several repeats, of fewer where a step takes seconds. Memory is the largest sum of tensors alive
+at once, inputs left out, counted op by op (so what a kernel takes and gives back inside is not in it).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from distail.training.allocator import settle_freed_memory
 
 CLASSES = (10, 100, 1_000, 10_000, 100_000)
 BATCHES = (32, 256, 1_024, 4_096)
-MOST_LOGITS = 2**24  # of one (B, C): 64 MiB in float32, of which a step holds several
+MOST_LOGITS = 2**29  # of one (B, C): all sizes; the largest step takes 20 GB
+ENOUGH_SECONDS = 20.0  # of repeats of one step
 WIDTH = 64
 # Below this a step costs what its calls cost, whatever the size: the slope is taken above.
 SLOPE_FROM = 2**17
@@ -115,6 +117,8 @@ def cost_of(method: Method, classes: int, batch: int, device: torch.device, repe
         start = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - start)
+        if sum(seconds) > ENOUGH_SECONDS:
+            break
     return Cost(method.name, classes, batch, min(seconds), memory.peak)
 
 
@@ -170,6 +174,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--methods", default=",".join(list_methods()))
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--most-logits", type=int, default=MOST_LOGITS, help="leave larger batch * classes out")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "objective_cost")
     given = parser.parse_args()
@@ -177,7 +182,7 @@ def main() -> None:
     device = torch.device(given.device)
     if device.type == "cpu":
         settle_freed_memory(32)  # as a run on small images does
-    limit, repeats = (2**20, 3) if given.quick else (MOST_LOGITS, given.repeats)
+    limit, repeats = (2**20, 3) if given.quick else (given.most_logits, given.repeats)
     costs = []
     for name in given.methods.split(","):
         for classes in (classes for classes in CLASSES if classes * BATCHES[0] <= limit):
