@@ -205,7 +205,7 @@ def test_other_trees_that_cannot_be_used(tmp_path: Path, write_image: WriteImage
     with pytest.raises(DataError, match="test holds no image"):
         load_source("folder", tmp_path / "three")
     write_tree(tmp_path / "four", write_image, {"a": 1, "b": 1})
-    with pytest.raises(DataError, match="leaves nothing held out"):
+    with pytest.raises(DataError, match="no test images of its own"):
         load_source("folder", tmp_path / "four")
 
 
