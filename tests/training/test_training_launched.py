@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -289,6 +290,17 @@ def test_an_error_is_printed_once_and_ends_both_alike(outcomes, name, said):
     assert outcomes["stderr"].count(said) == 1
 
 
+def wait_for_step(process, folder, step, seconds=240):
+    """Until there is a checkpoint of that step or a later one."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(int(path.stem[5:]) >= step for path in Path(folder, "checkpoints", "student").glob("step-*")):
+            return
+        time.sleep(0.05)
+    process.kill()
+    pytest.fail(f"no checkpoint of step {step}: {process.communicate()}")
+
+
 class Launched:
     """The command line under `torchrun`, in a session of its own."""
 
@@ -306,15 +318,8 @@ class Launched:
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def wait_for_step(self, folder, step, seconds=240):
-        """Until there is a checkpoint of that step or a later one."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and self.process.poll() is None:
-            if any(int(path.stem[5:]) >= step for path in Path(folder, "checkpoints", "student").glob("step-*")):
-                return
-            time.sleep(0.05)
-        self.process.kill()
-        pytest.fail(f"no checkpoint of step {step}: {self.process.communicate()[1]}")
+    def wait_for_step(self, folder, step):
+        wait_for_step(self.process, folder, step)
 
     def ended(self, seconds):
         began = time.monotonic()
@@ -347,6 +352,61 @@ def test_a_launched_run_survives_a_signal_and_the_death_of_a_worker(there):
     whole = alone({**config, "output": "never-stopped"})
     # 480 steps of rounding.
     assert_learnt_the_same(whole.folder, "launched", rtol=0.05, atol=0.02)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def start_by_hand(rank, port, config):
+    """One of two processes without a launcher, which would end the one that is left before it has spoken."""
+    told = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "distail", "run", config],
+        env={**launched_environment(Path()), **told, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_the_process_that_is_left_says_that_the_other_died(there):
+    config = experiment("left-alone", method="ce", teacher=None, training={"epochs": 10_000})
+    (there / "left-alone.yaml").write_text(json.dumps(config))
+    port = free_port()
+    left, killed = (start_by_hand(rank, port, "left-alone.yaml") for rank in range(2))
+    try:
+        wait_for_step(left, "left-alone", 5)
+        killed.kill()
+        said = left.communicate(timeout=120)[0]
+    finally:
+        left.kill()
+        killed.kill()
+    assert left.returncode == 1, said
+    message = said.splitlines()[-1]
+    assert message.startswith("distail: another process of this run has died, or was silent for "), said
+    assert "The same command resumes from the newest checkpoint" in message
+    assert "Traceback" not in said
+
+
+def test_accelerate_launch_learns_what_one_process_learns(there):
+    changes = METHODS["class_balanced"]
+    (there / "accelerated.yaml").write_text(json.dumps(experiment("two-accelerated", **changes)))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    done = subprocess.run(
+        [*launch, "--main_process_port", free_port(), "-m", "distail", "run", "accelerated.yaml"],
+        env={**launched_environment(there), "HF_HOME": str(there)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    one = alone(experiment("one-accelerated", **changes))
+    assert_learnt_the_same(one.folder, "two-accelerated")
+    assert json.loads(Path("two-accelerated/result.json").read_text())["versions"]["processes"] == "2"
 
 
 SLOW_TO_READ = """
