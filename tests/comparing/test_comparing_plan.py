@@ -203,5 +203,5 @@ def test_the_benchmarks_own_list_of_methods_is_a_comparison():
     methods = read_methods(str(root / "benchmarks" / "cifar100-lt" / "methods.yaml"))
     plan, problems = make_plan(Asked(base, methods, (0,)))
     assert problems == []
-    assert len(plan.runs) == len(methods) == 12
+    assert len(plan.runs) == len(methods) == 13
     assert len(plan.teachers) == 1
