@@ -7,6 +7,7 @@ import distail
 from distail.config import Experiment, Training
 from distail.config_reading import apply_overrides, read_yaml
 from distail.errors import ConfigError
+from distail.plain_yaml import load_plain_yaml
 
 MINIMAL = {"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"}
 WHOLE = """
@@ -233,3 +234,10 @@ def test_what_is_no_experiment_at_all():
             Experiment.from_mapping(wrong)
     with pytest.raises(ConfigError, match="the experiment is 5; expected the path of a YAML file"):
         Experiment.from_yaml(5)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e-3])
+def test_a_methods_numbers_are_stored_as_they_are(value):
+    asked = {"name": "try", "data": {"name": "digits"}, "student": "resnet8", "method": {"name": "ce", "tau": value}}
+    experiment = Experiment.from_mapping(asked)
+    assert Experiment.from_mapping(load_plain_yaml(experiment.to_yaml())) == experiment

@@ -20,7 +20,7 @@ SAME = "same"
 class Section(BaseModel):
     """A part of the file: unknown keys are refused, values do not change once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="constants")
 
 
 class Data(Section):

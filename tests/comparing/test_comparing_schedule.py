@@ -15,8 +15,14 @@ from distail.errors import DataError
 from distail.files import write_json
 from distail.training.stopping import Interrupted, StopRequest
 
-TEST = {"top1": 50.0, "balanced_accuracy": 40.0}
-RESULT = {"schema_version": 1, "student": {"test": TEST}, "timing": {"student": {"seconds": 1.0}}}
+TEST = {"top1": 50.0, "balanced_accuracy": 40.0, "per_class_recall": [60.0, 20.0]}
+RESULT = {
+    "schema_version": 1,
+    "class_counts": [9, 5],
+    "teacher": None,
+    "student": {"test": TEST},
+    "timing": {"student": {"seconds": 1.0}},
+}
 
 
 @pytest.fixture(autouse=True)
