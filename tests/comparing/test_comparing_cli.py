@@ -36,7 +36,7 @@ def checkpoints(folder, run):
     return list((folder / "comparisons/quick/runs" / run / "checkpoints/student").glob("step-*.safetensors"))
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=240):
     until = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read()
