@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from distail.config_numbers import Count, CountFromZero, NonNegative, Number, Positive, Whole
 from distail.config_reading import PREVIOUS_EPOCH, apply_overrides, expand_shorthand, read_yaml
-from distail.errors import ConfigError, counted, did_you_mean, listed
+from distail.errors import ConfigError, did_you_mean, problems_in
 from distail.plain_yaml import dump_plain_yaml
 
 SAME = "same"
@@ -228,7 +228,7 @@ class Experiment(Section):
         except ConfigError as error:
             problems = [str(error)]
         if problems:
-            raise ConfigError(listed(problems, f"{counted(len(problems), 'problem')} in {where}:"))
+            raise ConfigError(problems_in(where, problems))
         return experiment
 
     def to_yaml(self) -> str:

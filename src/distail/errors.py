@@ -79,6 +79,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def problems_in(where: str, problems: Sequence[str]) -> str:
+    """All problems of one thing as one message, which counts them.
+
+    >>> print(problems_in("mine.yaml", ["seed: expected a number, not true"]))
+    1 problem in mine.yaml:
+      - seed: expected a number, not true
+    """
+    return listed(problems, f"{counted(len(problems), 'problem')} in {where}:")
+
+
 def listed(problems: Iterable[str], headline: str) -> str:
     """Several problems as one message, one line each.
 

@@ -18,8 +18,7 @@ from distail.errors import (
     DistailError,
     MethodError,
     ModelError,
-    counted,
-    listed,
+    problems_in,
     unknown_name,
 )
 from distail.models import check_model
@@ -44,7 +43,7 @@ def check(experiment: Experiment, processes: Processes = ALONE) -> None:
     """
     problems = problems_of(experiment, processes)
     if problems:
-        raise ConfigError(listed(problems, f"{counted(len(problems), 'problem')} in {experiment.name}:"))
+        raise ConfigError(problems_in(experiment.name, problems))
 
 
 def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[str]:

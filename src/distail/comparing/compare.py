@@ -18,7 +18,7 @@ from distail.comparing.status import FAILED
 from distail.comparing.stored import store, stored_problems
 from distail.comparing.tables import write_tables
 from distail.config import Experiment
-from distail.errors import ConfigError, DistailError, TrainingError, counted, listed, unknown_name
+from distail.errors import ConfigError, DistailError, TrainingError, problems_in, unknown_name
 from distail.report.comparison import write_comparison_report
 from distail.run_folder import RunFolder
 from distail.training.stopping import stop_requests
@@ -146,4 +146,4 @@ def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Di
 
 def _raise(problems: Sequence[str], name: str) -> None:
     if problems:
-        raise ConfigError(listed(problems, f"{counted(len(problems), 'problem')} in the comparison {name}:"))
+        raise ConfigError(problems_in(f"the comparison {name}", problems))

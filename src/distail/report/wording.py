@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from distail.errors import counted
 from distail.report.views import ComparisonView, ReportView, RunView, students, teachers
 
 
@@ -41,7 +42,7 @@ def summary_sentence(view: ReportView) -> str:
 
 def _compared(comparison: ComparisonView, measured: int, asked: int) -> str:
     seeds = len(comparison.seeds)
-    many = f"{measured} of {asked} methods" if measured < asked else f"{asked} method{'s' if asked != 1 else ''}"
+    many = f"{measured} of {asked} methods" if measured < asked else counted(asked, "method")
     each = "one seed" if seeds == 1 else f"{seeds} seeds"
     how = "the same teacher for all" if comparison.teachers == "shared" else "a teacher of its own for each"
     against = f" The others are measured against {comparison.baseline}." if comparison.baseline else ""
