@@ -302,6 +302,42 @@ def test_every_problem_with_methods_networks_and_files_is_told_before_images_are
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
+def test_wrong_keys_are_told_together_with_what_is_wrong_with_the_rest(tmp_path):
+    wrong = experiment(
+        tmp_path / "run",
+        {"name": "bkd", "beta": 2},
+        seed=-1,
+        student={"model": "resnet9", "clasifier": "linear"},
+        teacher={"model": "same", "views": "many", "training": {"epoch": 3}},
+        data={"name": "no-such-data", "augment": ["crop", "flp"]},
+    )
+    with pytest.raises(ConfigError) as caught:
+        run(wrong)
+    message = str(caught.value)
+    assert message.startswith("9 problems in the experiment:")
+    for part in (
+        "seed: ",
+        "student.clasifier: unknown key. Did you mean 'classifier'?",
+        "teacher.views: ",
+        "teacher.training.epoch: unknown key. Did you mean 'epochs'?",
+        "data.augment.1: 'flp' is not valid. Did you mean 'flip'?",
+        "data.name: unknown data set 'no-such-data'",
+        "student.model: ",
+        "teacher.model: ",
+        "method: beta is 2",
+    ):
+        assert f"  - {part}" in message
+
+
+def test_what_stands_in_for_a_wrong_key_is_not_complained_about(tmp_path):
+    """The method needs the teacher that cannot be read: it is not missing."""
+    with pytest.raises(ConfigError) as caught:
+        run(experiment(tmp_path / "run", "bkd", teacher=3, seed="x"))
+    message = str(caught.value)
+    assert message.startswith("2 problems in the experiment:")
+    assert "needs a teacher" not in message
+
+
 def test_a_method_without_its_teacher_is_a_clear_error(tmp_path):
     with pytest.raises(ConfigError, match="method 'bkd' needs a teacher"):
         run(experiment(tmp_path / "run", teacher=None))

@@ -75,12 +75,12 @@ def run(
 
     The same command again goes on where a run was stopped, and returns at once for a finished one.
     """
-    from distail.config import Experiment
     from distail.pipeline import run as run_experiment
+    from distail.preflight import read_experiment
     from distail.show import print_run
     from distail.training.processes import leave
 
-    result = run_experiment(Experiment.from_yaml(config, overrides or []))
+    result = run_experiment(read_experiment(config, overrides or []))
     if is_main_process():
         print_run(result.folder, _console())
     leave()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distail.config_numbers import Count, CountFromZero, NonNegative, Number, Positive, Whole
+from distail.config_problems import WrongKey, without, wrong_keys
 from distail.config_reading import PREVIOUS_EPOCH, apply_overrides, expand_shorthand, read_yaml
-from distail.errors import ConfigError, did_you_mean, problems_in
+from distail.errors import ConfigError, problems_in
 from distail.plain_yaml import dump_plain_yaml
 
 SAME = "same"
@@ -170,7 +170,7 @@ class Experiment(Section):
     >>> Experiment.from_mapping({**quick, "trainer": {"devise": "cpu"}})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    distail.errors.ConfigError: 1 problem in the experiment:
+    distail.config.WrongExperiment: 1 problem in the experiment:
       - trainer.devise: unknown key. Did you mean 'device'? Valid: ...
     """
 
@@ -220,16 +220,25 @@ class Experiment(Section):
         """Validate a nested mapping with the keys of the YAML file; a `ConfigError` lists all problems at once."""
         if not isinstance(raw, Mapping):
             raise ConfigError(f"{where} is {raw!r}; expected a mapping of keys to values, as in a configuration file")
+        experiment, wrong = cls._read(raw)
+        if experiment is None:
+            experiment, more = cls._read(without(expand_shorthand(raw), [each.key for each in wrong]))
+            wrong += more if experiment is not None else []
+        if wrong or experiment is None:
+            raise WrongExperiment(where, wrong, experiment)
+        return experiment
+
+    @classmethod
+    def _read(cls, raw: Mapping[str, Any]) -> tuple[Experiment | None, list[WrongKey]]:
         try:
             experiment = cls.model_validate(raw)
-            problems = _teacher_training_problems(experiment)
         except ValidationError as error:
-            problems = [_problem(cls, detail) for detail in error.errors()]
-        except ConfigError as error:
-            problems = [str(error)]
-        if problems:
-            raise ConfigError(problems_in(where, problems))
-        return experiment
+            return None, wrong_keys(cls, error)
+        try:
+            _ = experiment.teacher_training
+        except ValidationError as error:
+            return experiment, wrong_keys(Training, error, prefix=("teacher", "training"))
+        return experiment, []
 
     def to_yaml(self) -> str:
         """The resolved experiment; reading it again gives an equal one."""
@@ -248,38 +257,16 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _teacher_training_problems(experiment: Experiment) -> list[str]:
-    if experiment.teacher is None:
-        return []
-    try:
-        _ = experiment.teacher_training
-    except ValidationError as error:
-        return [_problem(Training, detail, prefix=("teacher", "training")) for detail in error.errors()]
-    return []
+class WrongExperiment(ConfigError):
+    """Keys or values that no experiment has.
 
+    Attributes:
+        where: what the experiment was read from.
+        keys: those that the problems are about.
+        rest: the experiment without them, where there is one: it can be checked further.
+    """
 
-def _problem(root: type[BaseModel], detail: Mapping[str, Any], prefix: Sequence[str] = ()) -> str:
-    location = [*prefix, *(str(part) for part in detail["loc"])]
-    where = ".".join(location)
-    kind, given = detail["type"], detail.get("input")
-    if kind == "extra_forbidden":
-        section = _section_at(root, [str(part) for part in detail["loc"][:-1]])
-        return f"{where}: unknown key. {did_you_mean(location[-1], section.model_fields)}"
-    if kind == "missing":
-        return f"{where}: missing; it is needed"
-    if kind == "literal_error":
-        valid = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
-        return f"{where}: {given!r} is not valid. {did_you_mean(str(given), valid)}"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if kind == "value_error" or isinstance(given, Mapping):
-        return f"{where}: {message}" if where else message
-    return f"{where}: {message[0].lower()}{message[1:]}, not {given!r}"
-
-
-def _section_at(root: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
-    section = root
-    for part in location:
-        annotation = section.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return section
+    def __init__(self, where: str, wrong: Sequence[WrongKey], rest: Experiment | None) -> None:
+        problems = [each.problem for each in wrong]
+        super().__init__(problems_in(where, problems), problems)
+        self.where, self.keys, self.rest = where, [each.key for each in wrong], rest

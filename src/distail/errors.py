@@ -7,7 +7,15 @@ from collections.abc import Iterable, Sequence
 
 
 class DistailError(ValueError):
-    """Base of everything a user can put right; the command line prints it without a traceback (exit code 2)."""
+    """Base of everything a user can put right; the command line prints it without a traceback (exit code 2).
+
+    Attributes:
+        problems: what is wrong, one sentence each, where the message lists several things.
+    """
+
+    def __init__(self, message: str = "", problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems) or (message,)
 
 
 class ConfigError(DistailError):
@@ -23,15 +31,7 @@ class ModelError(DistailError):
 
 
 class MethodError(DistailError):
-    """A method, slot entry or parameter that is unknown, or inputs that do not fit it.
-
-    Attributes:
-        problems: what is wrong, one sentence each, where the message lists several things.
-    """
-
-    def __init__(self, message: str = "", problems: Sequence[str] = ()) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems) or (message,)
+    """A method, slot entry or parameter that is unknown, or inputs that do not fit it."""
 
 
 class CheckpointError(DistailError):

@@ -21,7 +21,15 @@ from distail.models import FeatureTap
 from distail.models.weights import load_weights, save_weights
 from distail.networks import build_network, describe_network, seeded
 from distail.objective.method import Method
-from distail.preflight import build_method, check, check_classes, needs_teacher, teacher_method, teacher_model
+from distail.preflight import (
+    build_method,
+    check,
+    check_classes,
+    needs_teacher,
+    read_experiment,
+    teacher_method,
+    teacher_model,
+)
 from distail.report.comparison import write_report
 from distail.result import Result
 from distail.run_folder import RunFolder
@@ -49,7 +57,7 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         DistailError: the experiment, the data or a file cannot be used; raised before any training.
         TrainingError: training had to stop.
     """
-    experiment = as_experiment(config)
+    experiment = read_experiment(config)
     folder, trainer = RunFolder(experiment.output), experiment.trainer
     with (
         stop_requests() as request,
@@ -84,15 +92,6 @@ def _with_page(result: Result, told: Reporter) -> Result:
     except OSError as error:
         told.message(f"{page} could not be written ({error.strerror}); the run itself is complete")
     return result
-
-
-def as_experiment(config: Experiment | Mapping[str, Any] | str | Path) -> Experiment:
-    """Whatever describes an experiment, validated."""
-    if isinstance(config, Experiment):
-        return config
-    if isinstance(config, Mapping):
-        return Experiment.from_mapping(config)
-    return Experiment.from_yaml(config)
 
 
 class _Run:

@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 
-from distail.config import SAME, Experiment, Model
+from distail.config import SAME, Experiment, Model, WrongExperiment
+from distail.config_problems import overlaps
 from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import (
-    CheckpointError,
-    ConfigError,
-    DistailError,
-    MethodError,
-    ModelError,
-    problems_in,
-    unknown_name,
-)
+from distail.errors import CheckpointError, ConfigError, ModelError, problems_in, unknown_name
 from distail.models import check_model
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
+from distail.problems import Problems
 from distail.run_folder import RunFolder
 from distail.training.machine import choose_machine
 from distail.training.processes import ALONE, Processes
 from distail.training.trackers import tracker_problems
 
-Built = TypeVar("Built")
-
 DEFAULT_SHORTCUT = "conv"
+
+
+def read_experiment(config: Experiment | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Experiment:
+    """Whatever describes an experiment, validated.
+
+    Raises:
+        ConfigError: all problems with its keys, and with them what `check` finds in the rest.
+    """
+    try:
+        if isinstance(config, Experiment):
+            return config
+        if isinstance(config, Mapping):
+            return Experiment.from_mapping(config)
+        return Experiment.from_yaml(config, overrides)
+    except WrongExperiment as error:
+        if error.rest is None:
+            raise
+        # A default that stands in for what is wrong was nobody's choice.
+        more = [each for each in problems_of(error.rest) if not overlaps(each.partition(":")[0], error.keys)]
+        raise ConfigError(problems_in(error.where, [*error.problems, *more])) from None
 
 
 def check(experiment: Experiment, processes: Processes = ALONE) -> None:
@@ -48,43 +60,34 @@ def check(experiment: Experiment, processes: Processes = ALONE) -> None:
 
 def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[str]:
     """What `check` raises, one string a problem, each beginning with the key it is about."""
-    problems: list[str] = []
-
-    def collect(where: str, attempt: Callable[[], Built]) -> Built | None:
-        try:
-            return attempt()
-        except DistailError as error:
-            told = error.problems if isinstance(error, MethodError) else [str(error)]
-            problems.extend(f"{where}: {problem}" for problem in told)
-            return None
-
+    problems = Problems()
     student, teacher = experiment.student, experiment.teacher
     if experiment.data.name not in SOURCES:
-        problems.append(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
-    collect("data.stream", lambda: check_streams(experiment.data.name, experiment.data.stream))
-    collect("student.model", lambda: _look_up(student.model, student.classifier))
-    method = collect("method", lambda: _example_method(experiment))
+        problems.add(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
+    problems.attempt(lambda: check_streams(experiment.data.name, experiment.data.stream), "data.stream")
+    problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
+    method = problems.attempt(lambda: _example_method(experiment), "method")
     if method is not None and method.needs.teacher and teacher is None:
-        problems.append(
+        problems.add(
             f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
             "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
         )
     if teacher is not None and not teacher.is_previous_epoch:
         model = teacher_model(experiment)
-        collect("teacher.model", lambda: _look_up(model, teacher.classifier))
+        problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
         # Without a choice of its own the method decides, and what is wrong with that has been said.
         if method is not None or teacher.supervised is not None:
-            collect("teacher.supervised", lambda: teacher_method(experiment, [2, 1]))
+            problems.attempt(lambda: teacher_method(experiment, [2, 1]), "teacher.supervised")
     if teacher is not None and teacher.is_previous_epoch and teacher.views:
-        problems.append(
+        problems.add(
             f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
             "stored; expected 0"
         )
     trainer = experiment.trainer
-    problems += [f"trainer.trackers: {problem}" for problem in tracker_problems(trainer.trackers)]
-    machine = collect("trainer.device", lambda: choose_machine(trainer.device, "fp32", 1, processes))
+    problems.add(*(f"trainer.trackers: {problem}" for problem in tracker_problems(trainer.trackers)))
+    machine = problems.attempt(lambda: choose_machine(trainer.device, "fp32", 1, processes), "trainer.device")
     if trainer.sync_batch_norm and machine is not None and machine.device.type != "cuda":
-        problems.append(
+        problems.add(
             f"trainer.sync_batch_norm: torch offers it on GPUs only, and this runs on {machine.device.type!r}; "
             "leave it false, or train on GPUs"
         )
@@ -94,8 +97,8 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
         paths |= {"teacher.checkpoint": teacher.checkpoint, "teacher.model.weights": teacher.model.weights}
     if not folder.begun("student"):
         paths |= {"student.checkpoint": student.checkpoint, "student.model.weights": student.model.weights}
-    problems += [f"{key}: {_no_file(path)}" for key, path in paths.items() if path and not path.is_file()]
-    return problems
+    problems.add(*(f"{key}: {_no_file(path)}" for key, path in paths.items() if path and not path.is_file()))
+    return problems.found
 
 
 def _no_file(path: Path) -> str:

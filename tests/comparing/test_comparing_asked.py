@@ -40,7 +40,7 @@ def test_methods_may_stand_in_a_file(tmp_path):
     path.write_text("- [")
     with pytest.raises(ConfigError, match="not valid YAML"):
         read_methods(str(path))
-    with pytest.raises(ConfigError, match=r"--methods: no configuration file .*Did you mean 'methods\.yaml'"):
+    with pytest.raises(ConfigError, match=r"no configuration file .*Did you mean 'methods\.yaml'"):
         read_methods(str(tmp_path / "method.yaml"))
 
 
@@ -77,7 +77,7 @@ def test_a_file_of_methods_is_not_trusted(tmp_path):
     ],
 )
 def test_methods_that_mean_nothing(text, said):
-    with pytest.raises(ConfigError, match="--methods") as caught:
+    with pytest.raises(ConfigError, match=r"^the methods|YAML list") as caught:
         read_methods(text)
     assert said in str(caught.value)
 
@@ -90,7 +90,7 @@ def test_all_wrong_methods_are_listed_at_once():
 
 @pytest.mark.parametrize("text", ["", "a", "0.5", "-1", "true", "0,0", "[0]", "4294967296", "{"])
 def test_seeds_that_are_none(text):
-    with pytest.raises(ConfigError, match="--seeds"):
+    with pytest.raises(ConfigError, match=r"not whole numbers from 0|a seed twice|YAML list"):
         read_seeds(text)
 
 
@@ -114,7 +114,7 @@ def test_a_grid_reads_any_yaml_value():
     ],
 )
 def test_a_grid_that_cannot_be(words, said):
-    with pytest.raises(ConfigError, match="--grid") as caught:
+    with pytest.raises(ConfigError, match=r"^the grid: ") as caught:
         read_grid(words)
     assert said in str(caught.value)
 

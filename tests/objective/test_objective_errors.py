@@ -31,7 +31,11 @@ def create(name, **parameters):
         ("kd", {"beta": 0.9}, "kd: unknown parameter 'beta'"),
         ("ce", {"temprature": 2.0}, "Did you mean 'temperature'"),
         ("kd", {"distilation_weight": 2.0}, "Did you mean 'distillation_weight'"),
-        ("bkd", {"bta": 0.9, "defer": 0.5}, "bkd:\n  - unknown parameter 'bta'.*\n  - unknown parameter 'defer'"),
+        (
+            "bkd",
+            {"bta": 0.9, "defer": 0.5},
+            "bkd, 2 problems:\n  - unknown parameter 'bta'.*\n  - unknown parameter 'defer'",
+        ),
         ("bkd", {"temperature": 0.0}, "temperature is 0.0; expected a finite number above 0"),
         ("bkd", {"temperature": math.nan}, "temperature is nan"),
         ("bkd", {"temperature": "2"}, "temperature is '2'"),
@@ -101,6 +105,17 @@ def test_a_method_that_cannot_be_made_says_why(name, parameters, message):
             {"targets": ["reweigh"], "divergence": "grouped_kl", "defer_until": 2, "cross_weight": -1},
             {},
             ("defer_until is 2", "cross_weight is -1"),
+        ),
+        ("bkd", {"beta": 2, "defer_until": 2}, ("beta is 2", "defer_until is 2")),
+        (
+            {"targets": {"name": "reweigh", "beta": -1, "defer_until": "x"}},
+            {},
+            ("beta is -1", "defer_until is 'x'"),
+        ),
+        (
+            "ipwd",
+            {"ratio": "kd", "max_weight": -1, "normalize": 3},
+            ("unknown ratio 'kd'", "student_dim", "max_weight is -1", "normalize is 3"),
         ),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distail.config_reading import read_plain_file
-from distail.errors import ConfigError, listed
+from distail.errors import ConfigError
 from distail.plain_yaml import NotPlain, load_plain_yaml
+from distail.problems import Problems
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 HOW_METHODS = (
@@ -29,23 +31,23 @@ def read_methods(text: str) -> dict[str, dict[str, Any]]:
     >>> read_methods("ce, kd, bkd-beta0: {name: bkd, beta: 0}")
     {'ce': {'name': 'ce'}, 'kd': {'name': 'kd'}, 'bkd-beta0': {'name': 'bkd', 'beta': 0}}
     """
-    problems: list[str] = []
+    problems = Problems()
     methods: dict[str, dict[str, Any]] = {}
-    for entry in _list_from_file(Path(text)) if text.endswith((".yaml", ".yml")) else _flow_list(text, "--methods"):
+    for entry in _list_from_file(Path(text)) if text.endswith((".yaml", ".yml")) else _flow_list(text):
         labelled = _labelled(entry)
         if labelled is None:
-            problems.append(f"{entry!r} is no method; {HOW_METHODS}")
+            problems.add(f"{entry!r} is no method; {HOW_METHODS}")
             continue
         label, method = labelled
         if not LABEL.fullmatch(label):
-            problems.append(f"{label!r} is no label: it names a folder; letters, digits and ._+- only, 60 at most")
+            problems.add(f"{label!r} is no label: it names a folder; letters, digits and ._+- only, 60 at most")
         elif label.lower() in (other.lower() for other in methods):
-            problems.append(f"{label!r} is given twice; give one of them a label, such as other-{label}: {method}")
+            problems.add(f"{label!r} is given twice; give one of them a label, such as other-{label}: {method}")
         else:
             methods[label] = method
-    if not methods and not problems:
-        problems.append(f"no method is named; {HOW_METHODS}")
-    _raise(problems, "--methods")
+    if not methods and not problems.found:
+        problems.add(f"no method is named; {HOW_METHODS}")
+    problems.stop("the methods")
     return methods
 
 
@@ -55,11 +57,11 @@ def read_seeds(text: str) -> tuple[int, ...]:
     >>> read_seeds("0,1,2")
     (0, 1, 2)
     """
-    seeds = _flow_list(text, "--seeds")
+    seeds = _flow_list(text)
     if not seeds or any(type(seed) is not int or not 0 <= seed < 2**32 for seed in seeds):
-        raise ConfigError(f"--seeds: {text!r} are not whole numbers from 0, such as 0,1,2")
+        raise ConfigError(f"{text!r} are not whole numbers from 0, such as 0,1,2")
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds: {text!r} names a seed twice; a seed repeated is the same run, not another one")
+        raise ConfigError(f"{text!r} names a seed twice; a seed repeated is the same run, not another one")
     return tuple(seeds)
 
 
@@ -72,27 +74,25 @@ def read_grid(words: Iterable[str]) -> dict[str, list[Any]]:
     >>> read_grid(["method.temperature=1,2,4", "training.learning_rate=0.1"])
     {'method.temperature': [1, 2, 4], 'training.learning_rate': [0.1]}
     """
-    problems: list[str] = []
+    problems = Problems()
     axes: dict[str, list[Any]] = {}
     for word in words:
         key, _, text = word.partition("=")
         section = key.partition(".")[0]
-        try:
-            values = _flow_list(text, f"--grid {word}")
-        except ConfigError as error:
-            problems.append(str(error))
+        values = problems.attempt(partial(_flow_list, text), word)
+        if values is None:
             continue
         if not re.fullmatch(r"\w+(\.\w+)+", key) or not values:
-            problems.append(f"{word!r} is not key=value,value, such as method.temperature=1,2,4")
+            problems.add(f"{word!r} is not key=value,value, such as method.temperature=1,2,4")
         elif section not in GRID_SECTIONS:
-            problems.append(f"{key!r} cannot vary within a comparison; valid are keys under {', '.join(GRID_SECTIONS)}")
+            problems.add(f"{key!r} cannot vary within a comparison; valid are keys under {', '.join(GRID_SECTIONS)}")
         elif key in axes:
-            problems.append(f"{key!r} is given twice; name all its values at once")
+            problems.add(f"{key!r} is given twice; name all its values at once")
         elif any(value in values[:i] for i, value in enumerate(values)):
-            problems.append(f"{word!r} names a value twice")
+            problems.add(f"{word!r} names a value twice")
         else:
             axes[key] = values
-    _raise(problems, "--grid")
+    problems.stop("the grid")
     return axes
 
 
@@ -117,24 +117,16 @@ def _labelled(entry: Any) -> tuple[str, dict[str, Any]] | None:
     return (str(label), dict(method)) if isinstance(method, Mapping) else None
 
 
-def _flow_list(text: str, where: str) -> list[Any]:
+def _flow_list(text: str) -> list[Any]:
     try:
         values = load_plain_yaml(f"[{text}]")
     except NotPlain as error:
-        raise ConfigError(f"{where}: {text!r} cannot be read as a YAML list: {error}") from None
+        raise ConfigError(f"{text!r} cannot be read as a YAML list: {error}") from None
     return list(values)
 
 
 def _list_from_file(path: Path) -> list[Any]:
-    try:
-        content = read_plain_file(path)
-    except ConfigError as error:
-        raise ConfigError(f"--methods: {error}") from None
+    content = read_plain_file(path)
     if not isinstance(content, list):
-        raise ConfigError(f"--methods: {str(path)!r} must hold a list; {HOW_METHODS}")
+        raise ConfigError(f"{str(path)!r} must hold a list; {HOW_METHODS}")
     return content
-
-
-def _raise(problems: list[str], where: str) -> None:
-    if problems:
-        raise ConfigError(f"{where}: {problems[0]}" if len(problems) == 1 else listed(problems, f"{where}:"))

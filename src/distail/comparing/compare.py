@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from distail import files
 from distail.comparing.asked import read_grid, read_methods, read_seeds
@@ -18,7 +18,8 @@ from distail.comparing.status import FAILED
 from distail.comparing.stored import store, stored_problems
 from distail.comparing.tables import write_tables
 from distail.config import Experiment
-from distail.errors import ConfigError, DistailError, TrainingError, problems_in, unknown_name
+from distail.errors import ConfigError, TrainingError, problems_in, unknown_name
+from distail.problems import Problems
 from distail.report.comparison import write_comparison_report
 from distail.run_folder import RunFolder
 from distail.training.stopping import stop_requests
@@ -77,47 +78,26 @@ def compare(
         Interrupted: a signal came; every run wrote a checkpoint.
     """
     base = Experiment.from_yaml(config, overrides)
-    problems: list[str] = []
-    try:
-        axes = read_grid(grid)
-    except ConfigError as error:
-        problems.append(str(error))
-        axes = {}
-    # The rest cannot be looked at without methods and seeds: their problems end the search.
-    asked = _asked(base, methods, seeds, teachers, baseline, axes, output, problems)
-    plan, found = make_plan(asked)
-    problems += found + stored_problems(asked)
+    problems = Problems()
+    axes = problems.attempt(lambda: read_grid(grid), "--grid") or {}
+    chosen = problems.attempt(lambda: read_methods(methods), "--methods")
+    drawn = problems.attempt(lambda: read_seeds(seeds), "--seeds")
+    if teachers not in get_args(Teachers):
+        problems.add(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
     if engine not in ENGINES:
-        problems.append(f"--engine: {unknown_name('engine', engine, ENGINES)}")
+        problems.add(f"--engine: {unknown_name('engine', engine, ENGINES)}")
     if parallel is not None and parallel < 1:
-        problems.append(f"--parallel: {parallel} runs at once are too few; 1 is the least")
-    _raise(problems, base.name)
+        problems.add(f"--parallel: {parallel} runs at once are too few; 1 is the least")
+    # Without these there are no runs to look at.
+    if chosen is None or drawn is None or teachers not in get_args(Teachers):
+        raise _wrong(problems, base.name)
+    asked = Asked(base, chosen, drawn, cast(Teachers, teachers), baseline, axes, output)
+    plan, found = make_plan(asked)
+    problems.add(*found, *stored_problems(asked))
+    if problems.found:
+        raise _wrong(problems, base.name)
     with RunFolder(plan.folder).locked():
         return _carried_out(plan, engine, parallel, display or default_display())
-
-
-def _asked(
-    base: Experiment,
-    methods: str,
-    seeds: str,
-    teachers: str,
-    baseline: str | None,
-    axes: Mapping[str, Sequence[Any]],
-    output: Path | None,
-    problems: list[str],
-) -> Asked:
-    own: list[str] = []
-    read: dict[str, Any] = {}
-    for name, reader, text in (("methods", read_methods, methods), ("seeds", read_seeds, seeds)):
-        try:
-            read[name] = reader(text)
-        except DistailError as error:
-            own.append(str(error))
-    if teachers not in get_args(Teachers):
-        own.append(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
-    if own:
-        _raise([*problems, *own], base.name)
-    return Asked(base, read["methods"], read["seeds"], teachers, baseline, axes, output)  # type: ignore[arg-type]
 
 
 def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Display) -> Comparison:
@@ -144,6 +124,5 @@ def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Di
     return comparison
 
 
-def _raise(problems: Sequence[str], name: str) -> None:
-    if problems:
-        raise ConfigError(problems_in(f"the comparison {name}", problems))
+def _wrong(problems: Problems, name: str) -> ConfigError:
+    return ConfigError(problems_in(f"the comparison {name}", problems.found), problems.found)

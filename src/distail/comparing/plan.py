@@ -111,7 +111,7 @@ def make_plan(asked: Asked) -> tuple[Plan, list[str]]:
                 # Seeds differ in nothing that could be wrong.
                 wrong = problems_of(own[0].experiment)
             except DistailError as error:
-                own, wrong = [], _single_problems(error)
+                own, wrong = [], list(error.problems)
             for problem in wrong:
                 found.setdefault(problem, []).append(point.label)
             for run in own if not wrong else []:
@@ -189,12 +189,6 @@ def _is_sound(experiment: Experiment) -> bool:
     except DistailError:
         return False
     return True
-
-
-def _single_problems(error: DistailError) -> list[str]:
-    """The lines below the headline of `distail.errors.listed`."""
-    headline, *lines = str(error).split("\n  - ")
-    return lines or [headline]
 
 
 def _folder_problems(jobs: Sequence[Job]) -> list[str]:

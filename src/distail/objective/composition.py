@@ -16,12 +16,12 @@ from distail.objective.context import Setup
 from distail.objective.divergences import DIVERGENCES
 from distail.objective.memory import TEACHERS
 from distail.objective.method import Method, Stations
-from distail.objective.problems import Problems
 from distail.objective.representations import REPRESENTATIONS
 from distail.objective.supervised import SUPERVISED
 from distail.objective.targets import TARGETS
 from distail.objective.terms import TermWeights
 from distail.objective.weights import SAMPLE_WEIGHTS
+from distail.problems import Problems
 
 SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
     "supervised": SUPERVISED,
@@ -54,16 +54,22 @@ class Entry:
         signature = inspect.signature(self.builder).parameters.values()
         return {one.name: one.default for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
-    def build(self, setup: Setup, shared: Mapping[str, Any]) -> nn.Module:
-        own = {name: value for name, value in shared.items() if name in self.defaults}
-        return self.builder(setup, **{**own, **self.parameters})
+    def build(self, setup: Setup, shared: Mapping[str, Any], problems: Problems) -> nn.Module | None:
+        """The entry, or None and what is wrong with its parameters."""
+        own = {name: value for name, value in shared.items() if name in self.defaults} | {**self.parameters}
+        built = problems.attempt(lambda: self.builder(setup, **own))
+        if built is None:
+            # A builder stops at its first problem; without parameters, and with one at a time, it shows them all.
+            for alone in ({}, *({name: value} for name, value in own.items())):
+                problems.attempt(partial(self.builder, setup, **alone))
+        return built
 
 
 def parse(asked: Mapping[str, Any]) -> dict[str, list[Entry]]:
     """Every slot's entries. A slot holds nothing, a name, or a mapping with `name`; `targets` also a list of these."""
     problems = Problems()
     entries = {slot: _parse_slot(slot, asked.get(slot), problems) for slot in SLOTS}
-    problems.stop("the method's slots")
+    problems.stop("the method's slots", MethodError)
     if not entries["supervised"]:
         raise MethodError("supervised is empty; expected an entry (supervised_weight=0 switches it off)")
     readers = [slot for slot in ("targets", "weights", "teacher") if entries[slot]]
@@ -119,11 +125,9 @@ def build(
         )
     )
     built: dict[str, list[Any]] = {
-        slot: [problems.attempt(partial(entry.build, setup, shared)) for entry in entries[slot]]
-        for slot in entries
-        if setup
+        slot: [entry.build(setup, shared, problems) for entry in entries[slot]] for slot in entries if setup
     }
-    problems.stop(name)
+    problems.stop(name, MethodError)
     assert setup is not None
     single: dict[str, Any] = {slot: next(iter(modules), None) for slot, modules in built.items()}
     stations = Stations(

@@ -1,0 +1,87 @@
+"""What is wrong with an experiment's keys and values, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from distail.errors import did_you_mean
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WrongKey:
+    """One problem, and the key it is about; the empty key is the whole experiment."""
+
+    key: Key
+    problem: str
+
+
+def wrong_keys(root: type[BaseModel], error: ValidationError, prefix: Key = ()) -> list[WrongKey]:
+    """All that pydantic found; `prefix` is where `root` stands in the experiment."""
+    return [
+        WrongKey((*prefix, *(str(part) for part in detail["loc"])), _in_words(root, detail, prefix))
+        for detail in error.errors()
+    ]
+
+
+def without(raw: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Any]:
+    """A nested mapping without some keys; an item of a list takes the whole list with it.
+
+    >>> without({"seed": -1, "data": {"name": "digits", "augment": ["flp"]}}, [("seed",), ("data", "augment", "0")])
+    {'data': {'name': 'digits'}}
+    """
+    kept = dict(raw)
+    for key in keys:
+        section = kept
+        for part in key[:-1]:
+            if not isinstance(section.get(part), Mapping):
+                break
+            section[part] = dict(section[part])
+            section = section[part]
+        else:
+            part = key[-1]
+        section.pop(part, None)
+    return kept
+
+
+def overlaps(key: str, keys: Iterable[Key]) -> bool:
+    """Whether a dotted key is one of some keys, or lies above or below one.
+
+    >>> overlaps("teacher", [("teacher", "views")]), overlaps("teacher.model", [("teacher", "views")])
+    (True, False)
+    """
+    path = tuple(key.split("."))
+    return any(path[: len(other)] == other[: len(path)] for other in keys)
+
+
+def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> str:
+    location = [*prefix, *(str(part) for part in detail["loc"])]
+    where = ".".join(location)
+    kind, given = detail["type"], detail.get("input")
+    if kind == "extra_forbidden":
+        section = _section_at(root, [str(part) for part in detail["loc"][:-1]])
+        return f"{where}: unknown key. {did_you_mean(location[-1], section.model_fields)}"
+    if kind == "missing":
+        return f"{where}: missing; it is needed"
+    if kind == "literal_error":
+        valid = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        return f"{where}: {given!r} is not valid. {did_you_mean(str(given), valid)}"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if kind == "value_error" or isinstance(given, Mapping):
+        return f"{where}: {message}" if where else message
+    return f"{where}: {message[0].lower()}{message[1:]}, not {given!r}"
+
+
+def _section_at(root: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+    section = root
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return section
