@@ -19,7 +19,7 @@ from distail.config import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import read_metadata
-from distail.report.reading import clean_figures, items, mapping, usable_counts
+from distail.reading import clean_figures, items, mapping, usable_counts
 from distail.training.checkpoint import CheckpointFolder
 
 SCHEMA_VERSION = 1

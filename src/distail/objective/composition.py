@@ -54,14 +54,16 @@ class Entry:
         signature = inspect.signature(self.builder).parameters.values()
         return {one.name: one.default for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
-    def build(self, setup: Setup, shared: Mapping[str, Any], problems: Problems) -> nn.Module | None:
-        """The entry, or None and what is wrong with its parameters."""
+    def build(self, setup: Setup, shared: Mapping[str, Any]) -> nn.Module:
         own = {name: value for name, value in shared.items() if name in self.defaults} | {**self.parameters}
+        problems = Problems()
         built = problems.attempt(lambda: self.builder(setup, **own))
         if built is None:
             # A builder stops at its first problem; without parameters, and with one at a time, it shows them all.
             for alone in ({}, *({name: value} for name, value in own.items())):
                 problems.attempt(partial(self.builder, setup, **alone))
+            problems.stop(self.name, MethodError)
+        assert built is not None
         return built
 
 
@@ -125,7 +127,9 @@ def build(
         )
     )
     built: dict[str, list[Any]] = {
-        slot: [entry.build(setup, shared, problems) for entry in entries[slot]] for slot in entries if setup
+        slot: [problems.attempt(partial(entry.build, setup, shared)) for entry in entries[slot]]
+        for slot in entries
+        if setup
     }
     problems.stop(name, MethodError)
     assert setup is not None

@@ -11,10 +11,10 @@ from typing import Any
 
 from distail.errors import ConfigError
 from distail.evaluation.comparison import Difference
+from distail.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.folder import run_view_from_folder
 from distail.report.gallery import joined_samples
 from distail.report.pooled import pooled_run, pooled_with_spreads
-from distail.report.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.table import FIGURE_TITLES
 from distail.report.views import ComparisonView, ReportView, RunView, Spread
 

@@ -15,7 +15,7 @@ from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.samples import Samples, load_samples
 from distail.evaluation.teacher_bias import teacher_bias
-from distail.report.reading import clean_figures, mapping, number, usable_counts, whole
+from distail.reading import clean_figures, mapping, number, usable_counts, whole
 from distail.report.views import ReportView, Role, RunView
 
 RECONSTRUCTIONS = {

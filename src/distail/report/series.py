@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
+from distail.reading import number, whole
 from distail.report.differences import difference_data
 from distail.report.flow import flow_data
-from distail.report.reading import number, whole
 from distail.report.unmeasured import unmeasured_group
 from distail.report.views import ReportView, RunView, Spread, figure, recall_by_class
 
