@@ -1,10 +1,11 @@
 # Everything runs in .venv/; a target that needs it sets it up.
 PYTHON ?= python3
 VENV := .venv
+TIMM := build/timm
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: help setup demo test test-slow fuzz lint docs bench clean
+.PHONY: help setup demo test test-timm test-slow fuzz lint docs bench clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -20,6 +21,15 @@ $(VENV)/development: $(VENV)/runtime
 	$(PIP) --editable '.[dev]'
 	touch $@
 
+# torchvision that does not fit the installed torch breaks every library that imports it unasked, such as lightning:
+# it gets an environment of its own, which sees all of .venv/.
+$(TIMM)/installed: $(VENV)/development
+	$(BIN)/python -m venv --clear --without-pip $(TIMM)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+		> "$$($(TIMM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/distail.pth"
+	PIP_PYTHON=$(TIMM)/bin/python $(PIP) timm torchvision
+	touch $@
+
 $(VENV)/documentation: $(VENV)/development
 	$(PIP) --editable '.[docs]'
 	touch $@
@@ -29,8 +39,11 @@ setup: $(VENV)/development  ## the environment in .venv/
 demo: $(VENV)/runtime  ## the main job on a small data set: a table and a page under runs/
 	$(BIN)/distail demo
 
-test: setup  ## what CI runs
+test: setup  ## what CI runs, but for test-timm
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+
+test-timm: $(TIMM)/installed  ## the networks of timm, with torchvision
+	$(TIMM)/bin/python -m pytest -m "not slow" tests/models/test_models_timm.py
 
 test-slow: setup  ## what takes longer than CI has
 	$(BIN)/python -m pytest -m slow
