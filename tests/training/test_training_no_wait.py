@@ -1,15 +1,21 @@
-"""On a GPU no step inside an epoch may make the host wait: torch itself raises where one does."""
+"""On a GPU no step inside an epoch may make the host wait: torch itself raises where one does.
+
+Without a GPU a step is watched for whatever asks a tensor for its values, which is what would make the host wait there.
+"""
+
+from contextlib import contextmanager
 
 import pytest
 import torch
 from test_training_teacher_cache import CLASSES, batches
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from distail.config import Training
 from distail.models import FeatureTap, create_model
 from distail.objective.presets import create_method, list_methods
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
-from distail.training.loop import fit
+from distail.training.loop import _Trainer, fit
 from distail.training.machine import Machine
 from distail.training.progress import Silent
 from distail.training.stage import Stage
@@ -35,26 +41,98 @@ class Unwaiting:
             torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("views", "limit_mb"), [(0, 0), (2, 64), (2, 0)])
-@pytest.mark.parametrize("method", sorted(list_methods()))
-def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb):
-    machine = Machine(torch.device("cuda"), "bf16")
-    shown = batches(views=views, device="cuda")
-    listen = frozen(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).cuda(), machine)
-    cache = TeacherCache(listen, shown, machine, features=True, limit_mb=limit_mb, folder=tmp_path) if views else None
+class Asked(AssertionError):
+    pass
+
+
+class NoQuestions(TorchDispatchMode):
+    """Raises where a tensor is asked for its values, or for a shape that depends on them."""
+
+    QUESTIONS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal", "is_nonzero")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        picked = args[1] if func.overloadpacket is torch.ops.aten.index else ()
+        masked = any(part is not None and part.dtype == torch.bool for part in picked)
+        if masked or func.overloadpacket.__name__ in self.QUESTIONS:
+            raise Asked(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+class Unasked(Unwaiting):
+    """Batches whose steps, but for the last, may ask no tensor for its values."""
+
+    def __init__(self, wrapped):
+        super().__init__(wrapped)
+        self.watching = False
+
+    def epoch(self, epoch, first_step=0):
+        for step, batch in enumerate(self.wrapped.epoch(epoch, first_step), first_step + 1):
+            self.watching = step < self.wrapped.steps_per_epoch
+            yield batch
+            self.watching = False
+
+    @contextmanager
+    def watched(self):
+        if not self.watching:
+            yield
+            return
+        with NoQuestions():
+            yield
+
+
+def trained(folder, method, views, limit_mb, machine, wrap):
+    device = machine.device
+    shown = batches(views=views, device=str(device))
+    listen = frozen(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device), machine)
+    cache = TeacherCache(listen, shown, machine, features=True, limit_mb=limit_mb, folder=folder) if views else None
     changes = {"assignment": "identity"} if method == "krdistill" else {}
     stage = Stage(
         name="student",
-        student=FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).cuda(),
-        teacher=None if method == "ce" else cache or listen,
-        method=create_method(method, class_counts=[140] * CLASSES, student_dim=64, teacher_dim=64, **changes).cuda(),
-        batches=Unwaiting(shown),
+        student=FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device),
+        teacher=None if method in ("ce", ONE_STAGE) else cache or listen,
+        method=create_method(method, class_counts=[140] * CLASSES, student_dim=64, teacher_dim=64, **changes).to(
+            device
+        ),
+        batches=wrap(shown),
         validate=None,
-        training=Training(epochs=2, batch_size=64, learning_rate=0.01),
+        training=Training(epochs=2, batch_size=64, learning_rate=0.01, gradient_clip=5.0),
         machine=machine,
         seed=0,
         fill=cache.fill if cache else None,
     )
-    fitted = fit(stage, CheckpointFolder(tmp_path / "checkpoints"), History(tmp_path), Silent(), 10**9)
+    fitted = fit(stage, CheckpointFolder(folder / "checkpoints"), History(folder), Silent(), 10**9)
     assert len(fitted.history) == 2
+
+
+ONE_STAGE = {"name": "ipwd", "teacher": "previous_epoch"}
+everywhere = pytest.mark.parametrize("method", [*sorted(list_methods()), ONE_STAGE], ids=str)
+stored = pytest.mark.parametrize(("views", "limit_mb"), [(0, 0), (2, 64), (2, 0)])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@stored
+@everywhere
+def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb):
+    trained(tmp_path, method, views, limit_mb, Machine(torch.device("cuda"), "bf16"), Unwaiting)
+
+
+@pytest.mark.parametrize("views", [0, 2])
+@everywhere
+def test_no_step_of_an_epoch_asks_a_tensor_for_its_values(tmp_path, method, views, monkeypatch):
+    shown = None
+
+    def wrap(batches):
+        nonlocal shown
+        shown = Unasked(batches)
+        return shown
+
+    real = _Trainer._train_on
+
+    def train_on(trainer, batch):
+        with shown.watched():
+            real(trainer, batch)
+
+    monkeypatch.setattr(_Trainer, "_train_on", train_on)
+    for module in ("functional.checks", "objective.sample_memory"):  # which lets tensors on a GPU pass
+        monkeypatch.setattr(f"distail.{module}.check_range", lambda *given: None)
+    trained(tmp_path, method, views, 64, Machine(torch.device("cpu"), "fp32"), wrap)
