@@ -110,6 +110,13 @@ def test_bad_input_is_exit_code_2_before_any_work(workplace):
     assert not (workplace / "comparisons").exists()
 
 
+def test_wrong_keys_are_told_together_with_wrong_options(workplace):
+    bad = compare(workplace, "--methods", "a/b: kd", "--seeds", "x", "--engine", "lokal", "--parallel", "0", "sed=1")
+    assert bad.returncode == 2
+    for said in ("5 problems in ", "sed: unknown key. Did you mean 'seed'", "'a/b' is no label", "--seeds", "'local'"):
+        assert said in bad.stderr.replace("\n", " ")
+
+
 @pytest.mark.slow
 def test_a_failed_run_is_exit_code_1(workplace):
     failed = compare(workplace, "--methods", "ce", "--seeds", "0", "training.learning_rate=1e30", "training.epochs=3")

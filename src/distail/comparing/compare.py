@@ -77,8 +77,8 @@ def compare(
         DistailError: whatever cannot be carried out as it is asked, all of it listed, before any work.
         Interrupted: a signal came; every run wrote a checkpoint.
     """
-    base = Experiment.from_yaml(config, overrides)
     problems = Problems()
+    base = problems.attempt(lambda: Experiment.from_yaml(config, overrides))
     axes = problems.attempt(lambda: read_grid(grid), "--grid") or {}
     chosen = problems.attempt(lambda: read_methods(methods), "--methods")
     drawn = problems.attempt(lambda: read_seeds(seeds), "--seeds")
@@ -89,8 +89,8 @@ def compare(
     if parallel is not None and parallel < 1:
         problems.add(f"--parallel: {parallel} runs at once are too few; 1 is the least")
     # Without these there are no runs to look at.
-    if chosen is None or drawn is None or teachers not in get_args(Teachers):
-        raise _wrong(problems, base.name)
+    if base is None or chosen is None or drawn is None or teachers not in get_args(Teachers):
+        raise _wrong(problems, str(config) if base is None else base.name)
     asked = Asked(base, chosen, drawn, cast(Teachers, teachers), baseline, axes, output)
     plan, found = make_plan(asked)
     problems.add(*found, *stored_problems(asked))
