@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -36,18 +37,7 @@ def without(raw: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Any]:
     >>> without({"seed": -1, "data": {"name": "digits", "augment": ["flp"]}}, [("seed",), ("data", "augment", "0")])
     {'data': {'name': 'digits'}}
     """
-    kept = dict(raw)
-    for key in keys:
-        section = kept
-        for part in key[:-1]:
-            if not isinstance(section.get(part), Mapping):
-                break
-            section[part] = dict(section[part])
-            section = section[part]
-        else:
-            part = key[-1]
-        section.pop(part, None)
-    return kept
+    return reduce(_without, keys, dict(raw))
 
 
 def overlaps(key: str, keys: Iterable[Key]) -> bool:
@@ -58,6 +48,13 @@ def overlaps(key: str, keys: Iterable[Key]) -> bool:
     """
     path = tuple(key.split("."))
     return any(path[: len(other)] == other[: len(path)] for other in keys)
+
+
+def _without(raw: Mapping[str, Any], key: Key) -> dict[str, Any]:
+    first, rest = key[:1], key[1:]
+    if rest and isinstance(inner := raw.get(key[0]), Mapping):
+        return {**raw, key[0]: _without(inner, rest)}
+    return {name: value for name, value in raw.items() if (name,) != first}
 
 
 def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> str:
