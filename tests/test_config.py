@@ -1,5 +1,7 @@
 """Experiments: what is accepted, what is refused, and in which words."""
 
+import pickle
+
 import pytest
 import yaml
 
@@ -84,6 +86,15 @@ def test_every_problem_is_told_at_once():
         assert f"- {part}: " in message
     assert "Did you mean 'class_balanced'?" in message
     assert "not 'fast'" in message
+
+
+def test_processes_can_send_each_other_what_is_wrong():
+    with pytest.raises(ConfigError) as caught:
+        Experiment.from_mapping({**MINIMAL, "seed": -1})
+    arrived = pickle.loads(pickle.dumps(caught.value))
+    assert type(arrived) is type(caught.value)
+    assert str(arrived) == str(caught.value)
+    assert arrived.problems == caught.value.problems
 
 
 def test_a_missing_part_is_named():

@@ -262,11 +262,14 @@ class WrongExperiment(ConfigError):
 
     Attributes:
         where: what the experiment was read from.
-        keys: those that the problems are about.
-        rest: the experiment without them, where there is one: it can be checked further.
+        wrong: the problems, each with its key.
+        rest: the experiment without these keys, where there is one: it can be checked further.
     """
 
     def __init__(self, where: str, wrong: Sequence[WrongKey], rest: Experiment | None) -> None:
         problems = [each.problem for each in wrong]
         super().__init__(problems_in(where, problems), problems)
-        self.where, self.keys, self.rest = where, [each.key for each in wrong], rest
+        self.where, self.wrong, self.rest = where, tuple(wrong), rest
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WrongExperiment, (self.where, self.wrong, self.rest)  # processes send each other their errors

@@ -43,7 +43,8 @@ def read_experiment(config: Experiment | Mapping[str, Any] | str | Path, overrid
         if error.rest is None:
             raise
         # A default that stands in for what is wrong was nobody's choice.
-        more = [each for each in problems_of(error.rest) if not overlaps(each.partition(":")[0], error.keys)]
+        wrong = [each.key for each in error.wrong]
+        more = [each for each in problems_of(error.rest) if not overlaps(each.partition(":")[0], wrong)]
         raise ConfigError(problems_in(error.where, [*error.problems, *more])) from None
 
 
