@@ -11,11 +11,17 @@ from distail.config import Experiment
 from distail.errors import ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
-from distail.models.weights import read_metadata
+from distail.images import images_of
+from distail.models.weights import load_weights, read_metadata
+from distail.networks import build_network
+from distail.preflight import check
 from distail.run_folder import RunFolder
+from distail.training.machine import Machine
 from distail.training.predict import predict
 from distail.training.stopping import Interrupted
 from whole_runs import Killed, Recorder, experiment, run
+
+COSINE = {"model": "resnet8", "classifier": "cosine"}
 
 
 @pytest.fixture(scope="module")
@@ -336,6 +342,31 @@ def test_what_stands_in_for_a_wrong_key_is_not_complained_about(tmp_path):
     message = str(caught.value)
     assert message.startswith("2 problems in the experiment:")
     assert "needs a teacher" not in message
+
+
+def test_ldam_takes_margins_off_cosines(tmp_path):
+    margins = {"name": "ce", "supervised": "ldam"}
+    with pytest.raises(ConfigError, match=r"student\.classifier: 'linear', but ldam"):
+        run(experiment(tmp_path / "run", margins, teacher=None))
+    with pytest.raises(ConfigError, match=r"teacher\.classifier: 'linear', but ldam") as caught:
+        run(experiment(tmp_path / "run", "kd", teacher={"model": "resnet8", "supervised": "ldam"}))
+    assert str(caught.value).startswith("1 problem")
+    check(Experiment.from_mapping(experiment(tmp_path / "run", margins, teacher=None, student=COSINE)))
+    own = {"model": "os:getcwd"}
+    check(Experiment.from_mapping(experiment(tmp_path / "run", margins, teacher=None, student=own)))
+
+
+def test_what_is_measured_is_measured_in_float32(finished):
+    """In bf16 several logits are often the highest, and the most frequent class among them would win."""
+    trained = Experiment.from_yaml(finished.folder / "config.yaml")
+    data = images_of(trained)
+    network = build_network(trained.student.model, "linear", data)
+    load_weights(network.model, finished.folder / "student.safetensors", what="student")
+    exact, from_bf16 = (
+        predict(network, data.test, data.mean, data.std, Machine(torch.device("cpu"), precision))
+        for precision in ("fp32", "bf16")
+    )
+    assert torch.equal(exact, from_bf16)
 
 
 def test_a_method_without_its_teacher_is_a_clear_error(tmp_path):

@@ -15,6 +15,7 @@ from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import CheckpointError, ConfigError, ModelError, problems_in, unknown_name
 from distail.models import check_model
+from distail.models.catalogue import MODELS
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
@@ -68,6 +69,8 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
     problems.attempt(lambda: check_streams(experiment.data.name, experiment.data.stream), "data.stream")
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
     method = problems.attempt(lambda: _example_method(experiment), "method")
+    if method is not None:
+        problems.add(*_other_classifier("student", method, student.model, student.classifier))
     if method is not None and method.needs.teacher and teacher is None:
         problems.add(
             f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
@@ -78,7 +81,9 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
         problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
         # Without a choice of its own the method decides, and what is wrong with that has been said.
         if method is not None or teacher.supervised is not None:
-            problems.attempt(lambda: teacher_method(experiment, [2, 1]), "teacher.supervised")
+            taught = problems.attempt(lambda: teacher_method(experiment, [2, 1]), "teacher.supervised")
+            if taught is not None and teacher.checkpoint is None:
+                problems.add(*_other_classifier("teacher", taught, model, teacher.classifier))
     if teacher is not None and teacher.is_previous_epoch and teacher.views:
         problems.add(
             f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
@@ -100,6 +105,13 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
         paths |= {"student.checkpoint": student.checkpoint, "student.model.weights": student.model.weights}
     problems.add(*(f"{key}: {_no_file(path)}" for key, path in paths.items() if path and not path.is_file()))
     return problems.found
+
+
+def _other_classifier(section: str, method: Method, model: Model, classifier: str) -> list[str]:
+    # How a network of the user's own ends is not known.
+    if not method.needs.cosine_classifier or classifier == "cosine" or model.name not in MODELS:
+        return []
+    return [f"{section}.classifier: {classifier!r}, but ldam takes margins off cosines; expected 'cosine'"]
 
 
 def _no_file(path: Path) -> str:

@@ -92,6 +92,16 @@ def thirds(counts: list[int]) -> list[list[int]]:
     return [ranked[:a], ranked[a:b], ranked[b:]]
 
 
+def rebalanced(log_masses: Array, log_totals: Array) -> Array:
+    """A sample's group masses, each times (mean total / its group's total), made to sum to 1."""
+    masses, totals = np.exp(log_masses), np.exp(log_totals)
+    if min(masses.min(), totals.min()) < 1e-200:  # where the products leave float64: the same in logarithms
+        return softmax(log_masses - log_totals)
+    scaled = masses * (totals.mean() / totals)
+    result: Array = scaled / scaled.sum()
+    return result
+
+
 def grouped(
     student: Array, teacher: Array, groups: list[list[int]], temperature: float
 ) -> tuple[Array, Array, Array, Array]:
@@ -102,8 +112,7 @@ def grouped(
     mass_s = np.array([[log_sum(row[group]) for group in groups] for row in log_s])
     mass_t = np.array([[log_sum(row[group]) for group in groups] for row in log_t])
     totals = np.array([max(log_sum(column), math.log(SMALLEST)) for column in mass_t.T])
-    # a group's share of a sample times (mean total / its total); the mean is the same for all groups of a sample
-    balanced = np.array([softmax(row - totals) for row in mass_t])
+    balanced = np.array([rebalanced(row, totals) for row in mass_t])
     cross, within, exact_cross, exact_within = [], [], [], []
     for b in range(len(student)):
         by_group = [

@@ -40,6 +40,16 @@ def test_what_is_not_known_is_not_called_noise(make_comparison: Callable[..., Pa
     assert not any(cell["noise"] for _, row in tables[0]["rows"] for cell in row)
 
 
+def test_noise_over_test_images_is_noise_though_seeds_say_more(make_comparison: Callable[..., Path]) -> None:
+    def one_way(stored: dict[str, Any]) -> None:
+        for one in stored["differences"]:
+            noise = one["over"] == "test images"
+            one |= {"inside_noise": noise, "p_corrected": 0.9 if noise else 0.01, "p": 0.01, "interval": [0.5, 2.5]}
+
+    for chart in difference_data(report_view([make_comparison(seeds=(0, 1), change=one_way)])):
+        assert all(noise for *_, noise in chart["rows"])
+
+
 def test_the_teachers_bias_is_there_though_the_first_method_had_no_teacher(
     make_comparison: Callable[..., Path],
 ) -> None:

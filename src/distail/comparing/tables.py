@@ -23,7 +23,7 @@ Cells = list[list[str]]
 ON_A_TERMINAL = ("top1", "balanced_accuracy", "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
 CAPTION = (
     f"{PROTOCOL}; mean ± deviation over seeds; intervals are 95 %, over seeds by Student's t, over test images by "
-    "paired bootstrap"
+    "paired bootstrap, each for itself: only verdicts are corrected for the number of differences"
 )
 CSV_COLUMNS = (
     "method",

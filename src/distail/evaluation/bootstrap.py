@@ -53,7 +53,8 @@ def bootstrap_figures(
     Figures that are means over classes (balanced accuracy, worst class, the groups) are drawn within each class, so
     that no class grows or vanishes (stratified); top-1, macro F1 and calibration are drawn over all images. Drawing
     within a class of n images moves its recall too little, by (n - 1) / n of the variance, and small samples call for
-    Student's t: means over classes are widened by both (the expanded percentile interval of Hesterberg 2015).
+    Student's t: means over classes are widened by both (the expanded percentile interval of Hesterberg 2015). Noise in
+    a bin counts as calibration error, and drawing again adds noise: these draws are centred on what was observed.
 
     Args:
         target_N: (N,) labels that all runs were tested on.
@@ -64,8 +65,8 @@ def bootstrap_figures(
 
     Returns:
         Figure (a dotted path as in `distail.evaluation.comparison.FIGURES`) to values (resamples, R) in percent. Left
-        out are groups without a class, and means over classes of which one has a single image: how far that class
-        moves cannot be known.
+        out are groups without a class, and what is made of the recalls of classes of which one has a single image: how
+        far that class moves cannot be known.
 
     Raises:
         DataError: no run, or one with another number of images.
@@ -86,7 +87,9 @@ def bootstrap_figures(
     for count in _blocks(resamples, sums.bytes_a_resample):
         for name, value in sums.figures(sums.draw_anywhere(anywhere, count), sums.draw_within(within, count)).items():
             values.setdefault(name, []).append(value)
-    return {name: np.concatenate(blocks) for name, blocks in values.items()}
+    drawn = {name: np.concatenate(blocks) for name, blocks in values.items()}
+    drawn["ece"] += sums.observed_ece - drawn["ece"].mean(0)
+    return drawn
 
 
 class _Sums:
@@ -129,7 +132,8 @@ class _Sums:
         self.predicted = by_row(predicted_RN, self.classes, np.ones_like(right_RN))
         self.gaps = by_row(bin_RN, BINS, right_RN - confidence_RN)
         self.drawn = by_row(target[None], self.classes, np.ones((1, self.images)))
-        self.recall_RC1 = self._recall(np.ones((self.images, 1)))
+        once = np.ones((self.images, 1))
+        self.recall_RC1, self.observed_ece = self._recall(once), self._ece(once)[:, 0]
 
     @property
     def bytes_a_resample(self) -> int:
@@ -156,17 +160,25 @@ class _Sums:
             f1_RCB = 200 * right_RCB / (drawn_CB + self._sum(self.predicted, anywhere_NB))
         recall_RCB = self._recall(within_NB)
         moved_RCB = recall_RCB - self.recall_RC1
-        values_RB = {
-            "top1": 100 * right_RCB.sum(1) / self.images,
+        every_class = {
             "macro_f1": np.where(drawn_CB > 0, f1_RCB, 0).sum(1) / (drawn_CB > 0).sum(0),
             "worst_class": recall_RCB[:, self.present_C].min(1),
-            "ece": 100 * np.abs(self._sum(self.gaps, anywhere_NB)).sum(1) / self.images,
+        }
+        values_RB = {
+            "top1": 100 * right_RCB.sum(1) / self.images,
+            "ece": self._ece(anywhere_NB),
+            **(every_class if "balanced_accuracy" in self.means else {}),
             **{
                 name: (self.recall_RC1[:, classes] + self.widening[name][:, None] * moved_RCB[:, classes]).mean(1)
                 for name, classes in self.means.items()
             },
         }
         return {name: value.T for name, value in values_RB.items()}
+
+    def _ece(self, weights_NB: Array) -> Array:
+        """Expected calibration error of each run, in percent: (R, B)."""
+        error_RB: Array = 100 * np.abs(self._sum(self.gaps, weights_NB)).sum(1) / self.images
+        return error_RB
 
     def _recall(self, weights_NB: Array) -> Array:
         """Recall of each run and class, in percent: (R, C, B)."""

@@ -33,10 +33,10 @@ def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: flo
     check_temperature(temperature)
     q_BC = at_least_float32(target_probs.detach())
     if not torch.compiler.is_compiling():
-        if q_BC.device.type == "cpu" and not bool((q_BC >= 0).all()):
+        if q_BC.device.type == "cpu" and not bool(((q_BC >= 0) & q_BC.isfinite()).all()):
             raise MethodError(
-                f"target probabilities reach down to {q_BC.min().item():g}; expected probabilities, not logits: their "
-                "softmax at this temperature"
+                f"target probabilities reach from {q_BC.min().item():g} to {q_BC.max().item():g}; expected "
+                "probabilities, not logits: their softmax at this temperature"
             )
         if q_BC.is_inference():  # which could not be saved for the backward pass
             q_BC = q_BC.clone()

@@ -22,8 +22,8 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     Where ``D >= C - 1``, the simplex equiangular tight frame in closed form, turned by a seeded rotation: all pairwise
     cosines are ``-1 / (C - 1)``. On a line (``D = 1``), half of the classes each way. Else they minimise the
     Gaussian-potential uniformity energy by descent from a seeded start, in blocks of rows. A step costs ``C^2 * D``,
-    and all of them about ten seconds: with tens of thousands of classes there are few, and in the end none. The same
-    for the same (C, D, seed).
+    and all of them about ten seconds: fewer than 50 of the 300 steps from about 2,400 classes on at D 512 (1,200 at
+    2048), and none from about 17,200 on (8,600), which leaves random directions. The same for the same (C, D, seed).
 
     Args:
         num_classes: at least 2.

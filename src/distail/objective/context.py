@@ -80,6 +80,7 @@ class Needs:
         index: the sample indices, `index=`.
         class_means: one call of `prepare` with the teacher's outputs over the training data.
         memory: `memory_state` is to be stored and restored beside `state_dict`.
+        cosine_classifier: logits that are scaled cosines of features and class directions.
     """
 
     teacher: bool = False
@@ -88,6 +89,7 @@ class Needs:
     index: bool = False
     class_means: bool = False
     memory: bool = False
+    cosine_classifier: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(**{name: value or getattr(other, name) for name, value in vars(self).items()})

@@ -149,8 +149,8 @@ PRESETS: dict[str, Preset] = {
         formula="L = CE(z_s, y) + T^2 * (cross_weight * KL(P~_t || P_s) + within_weight * sum_g KL(p_t|g || p_s|g))",
         composition={"supervised": "ce", "divergence": "grouped_kl", "temperature": 4.0},
         provenance=(
-            "[note] the decomposition, the rebalanced group masses, equal within-group weights",
-            "[ours] T 4 and weights 1 and 1, the field's; thirds of the classes as the groups",
+            "[note] the decomposition, the rebalanced group masses, equal within-group weights, weights 1 and 1",
+            "[ours] T 4, the field's; thirds of the classes as the groups",
         ),
     ),
     "dive": Preset(

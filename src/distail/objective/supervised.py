@@ -16,7 +16,7 @@ from distail.functional import (
 from distail.functional.checks import check_number
 from distail.functional.numerics import of_target
 from distail.functional.supervised import focal_of_cross_entropy
-from distail.objective.context import Context, Progress, Reply, Setup
+from distail.objective.context import Context, Needs, Progress, Reply, Setup
 from distail.objective.exact import Exact
 
 
@@ -76,6 +76,8 @@ class LDAM(nn.Module):
         beta: of the effective number in the re-weighting.
         defer_until: the share of training after which losses are weighted as by `class_balanced`; 1 is never.
     """
+
+    needs = Needs(cosine_classifier=True)
 
     def __init__(
         self,

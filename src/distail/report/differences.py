@@ -21,18 +21,22 @@ def difference_tables(view: ReportView) -> list[dict[str, Any]]:
 
 
 def difference_data(view: ReportView) -> list[dict[str, Any]]:
-    """The charts: for each drawn figure every method's difference with its interval, paired as the first table is."""
+    """The charts: for each drawn figure every method's difference with its interval, paired as the first table is.
+
+    Noise is what any way of pairing calls so.
+    """
     if view.comparison is None or not view.comparison.differences:
         return []
     found = view.comparison.differences
     over = _ways(found)[0]
+    noise = {(item.method, item.figure) for item in found if _is_noise(item)}
     position = {run.name: i for i, run in enumerate(view.runs)}
     return [
         {
             "figure": name,
             "title": FIGURE_TITLES[name],
             "rows": [
-                [position[item.method], item.difference, *(item.interval or (None, None)), _is_noise(item)]
+                [position[item.method], item.difference, *(item.interval or (None, None)), (item.method, name) in noise]
                 for item in found
                 if item.over == over and item.figure == name and item.method in position
             ],

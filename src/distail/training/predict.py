@@ -30,11 +30,15 @@ class Classifier(Protocol):
 
 
 def predict(network: Classifier, data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Tensor:
-    """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole."""
+    """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole.
+
+    Computed in float32, however the network was trained: of logits in bf16 several are often equally the highest, and
+    the first of them, in a long tail the most frequent class, would win.
+    """
     logits_NC = torch.zeros(len(data), network.num_classes, device=machine.device)
     was_training = network.training
     network.eval()
-    with torch.inference_mode(), machine.autocast():
+    with torch.inference_mode():
         for batch in in_order(data, mean, std, machine):
             if len(batch.index):
                 logits_NC[batch.index] = network(batch.images).logits.float()
