@@ -56,6 +56,12 @@ def _unexpected(error: BaseException) -> int:
         where = f" ({error.filename})" if error.filename else ""
         room = "; make room, and the same command goes on from its last checkpoint" if error.errno in NO_ROOM else ""
         return _told(f"{error.strerror or error}{where}{room}", FAILED)
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU; by name, since torch takes long to load
+        return _told(
+            f"the GPU has no memory left ({str(error).splitlines()[0]}). Lower training.batch_size or "
+            "trainer.cache_limit_mb, or free the GPU; the same command goes on from its last checkpoint",
+            FAILED,
+        )
     if os.environ.get("DISTAIL_TRACEBACK"):
         raise error
     return _told(

@@ -13,6 +13,7 @@ from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.models import FeatureTap, create_model
 from distail.preflight import DEFAULT_SHORTCUT
+from distail.random_state import kept_random_state
 
 
 def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
@@ -50,6 +51,6 @@ def describe_network(model: Model, classifier: str, data: PreparedData) -> dict[
 @contextmanager
 def seeded(seed: int, purpose: str) -> Iterator[None]:
     """Torch's generator, seeded for one purpose and put back afterwards."""
-    with torch.random.fork_rng():
+    with kept_random_state():
         torch.manual_seed(int(stream_key(purpose, seed)) >> 1)
         yield

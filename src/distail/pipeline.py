@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from distail import files
 from distail.config import Experiment, Model, Training
@@ -41,6 +40,7 @@ from distail.training.loop import fit
 from distail.training.machine import Machine, choose_machine
 from distail.training.processes import Processes, joined
 from distail.training.progress import Reporter, Silent, default_reporter
+from distail.training.replicas import with_shared_statistics
 from distail.training.stage import Fitted
 from distail.training.stopping import stop_requests
 from distail.training.trackers import Tracker, build_trackers
@@ -228,7 +228,7 @@ class _Run:
         with seeded(self.experiment.seed, f"{stage}-weights"):
             tap = build_network(model, classifier, data)
         if self.experiment.trainer.sync_batch_norm and machine.world_size > 1:
-            tap.model = nn.SyncBatchNorm.convert_sync_batchnorm(tap.model)  # type: ignore[no-untyped-call]
+            tap.model = with_shared_statistics(tap.model)
         layout = torch.channels_last if machine.channels_last else torch.contiguous_format
         return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from distail.config import SAME, Experiment, Model, WrongExperiment
 from distail.config_problems import overlaps
 from distail.config_reading import PREVIOUS_EPOCH
@@ -20,6 +18,7 @@ from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
 from distail.problems import Problems
+from distail.random_state import kept_random_state
 from distail.run_folder import RunFolder
 from distail.training.machine import choose_machine
 from distail.training.processes import ALONE, Processes
@@ -148,13 +147,13 @@ def teacher_model(experiment: Experiment) -> Model:
 
 
 def _example_method(experiment: Experiment) -> Method:
-    with torch.random.fork_rng():
+    with kept_random_state():
         return build_method(experiment, [2, 1], 8, 8)
 
 
 def _look_up(model: Model, classifier: str) -> None:
     # What is built only to be looked at draws its weights; the caller's random numbers stay as they were.
-    with torch.random.fork_rng():
+    with kept_random_state():
         check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 
+from distail.data import pixels
 from distail.data.augment import apply_augmentation, draw_augmentation, draw_views, normalise
 from distail.data.batches import Batch, ImageBatches, evaluation_batches
 from distail.data.images import LabelledImages
@@ -82,6 +83,28 @@ def test_an_epoch_can_be_entered_at_any_step(random_images: MakeImages, sampler:
         rest = list(batches_of(random_images(30), augment=["crop", "flip"], sampler=sampler).epoch(5, first))
         assert len(rest) == len(whole) - first
         assert all(same(one, other) for one, other in zip(whole[first:], rest, strict=True))
+
+
+@pytest.mark.parametrize("augment", [[], ["crop", "flip"]])
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_images_that_a_gpu_has_no_room_for_give_the_same_batches(
+    random_images: MakeImages, monkeypatch: pytest.MonkeyPatch, augment: list[str], rank: int
+) -> None:
+    def epoch() -> list[Batch]:
+        return list(batches_of(random_images(31), augment=augment, rank=rank, world_size=3, views=2).epoch(1))
+
+    held = epoch()
+    monkeypatch.setattr("distail.data.pixels._fits", lambda *given: False)
+    for one, other in zip(held, epoch(), strict=True):
+        assert same(one, other)
+
+
+def test_a_gpu_keeps_half_of_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(100, 3, 4, 4, dtype=torch.uint8)
+    for free, fits in ((8 * 4800, True), (8 * 4800 - 2, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
+        assert pixels._fits(images, "cuda") is fits
+    assert pixels._fits(images, "cpu")
 
 
 def test_epochs_and_seeds_differ(random_images: MakeImages) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from distail.config import Experiment
 from distail.data.prepare import prepare_data
-from distail.errors import ConfigError, TrainingError
+from distail.errors import ConfigError, ModelError, TrainingError
 from distail.models import FeatureTap
 from distail.objective.presets import create_method
 from distail.pipeline import _Run
@@ -21,7 +21,7 @@ from distail.training import processes
 from distail.training.machine import Machine, choose_machine
 from distail.training.processes import ALONE, Processes, joined, tells_of_a_lost_process
 from distail.training.progress import Silent
-from distail.training.replicas import settle_batch_statistics
+from distail.training.replicas import settle_batch_statistics, with_shared_statistics
 from distail.training.step import TrainingStep
 from distail.training.stopping import stop_requests
 
@@ -66,6 +66,10 @@ def test_an_error_of_ones_own_is_not_taken_for_a_lost_process():
         ("[..gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 10000ms for recv operation", True),
         ("NCCL communicator was aborted on rank 1.", True),
         ("CUDA out of memory. Tried to allocate 2 GiB", False),
+        ("CUDA error: the launch timed out and was terminated", False),
+        ("Duplicate GPU detected : rank 0 and rank 1 both on CUDA device 1000, NCCL error: invalid usage", False),
+        ('Using RTX 4000 series doesn\'t support faster communication. Set `NCCL_P2P_DISABLE="1"`', False),
+        ("NCCL watchdog: remote process exited or there was a network error", True),
         ("mat1 and mat2 shapes cannot be multiplied", False),
     ],
 )
@@ -103,6 +107,7 @@ def test_a_run_on_the_cpu_does_not_keep_the_next_one_there(monkeypatch):
 
 
 def test_a_run_on_the_gpu_does_not_keep_the_next_one_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(PartialState(cpu=True)._shared_state, "device", torch.device("cuda", 0))
     for device in ("auto", "cpu"):
         assert choose_machine(device, "fp32", 8).device == torch.device("cpu")
@@ -165,6 +170,16 @@ def test_only_running_statistics_are_averaged():
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"1.running_mean"}  # (0 + 1) / 2; the variance (1 + 1) / 2 is what it was
     assert network[1].running_mean.tolist() == [0.5] * 3
+
+
+def test_layers_that_do_more_than_normalise_are_not_replaced_by_some_that_do_not():
+    class BatchNormAct2d(nn.BatchNorm2d):
+        def forward(self, maps):
+            return super().forward(maps).relu()
+
+    assert isinstance(with_shared_statistics(nn.Sequential(nn.BatchNorm2d(2)))[0], nn.SyncBatchNorm)
+    with pytest.raises(ModelError, match=r"would leave out what BatchNormAct2d of this network do"):
+        with_shared_statistics(nn.Sequential(nn.Conv2d(3, 2, 1), BatchNormAct2d(2)))
 
 
 def test_synchronised_batch_norm_keeps_names_and_features(tmp_path):

@@ -139,6 +139,21 @@ def test_a_memory_mapped_cache_answers_like_one_in_memory_and_leaves_no_file(tmp
         assert torch.equal(mapped(batch).features, held(batch).features)
 
 
+def test_a_gpu_without_room_leaves_the_answers_to_a_file(tmp_path, monkeypatch):
+    held, empty = filled(tmp_path / "memory"), torch.empty
+
+    def no_room(*shape, device=None, **options):
+        if device is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", no_room)
+    mapped = filled(tmp_path / "disk")
+    assert (tmp_path / "disk").is_dir()
+    for batch in batches().epoch(1):
+        assert torch.equal(mapped(batch).logits, held(batch).logits)
+
+
 def test_a_memory_mapped_cache_lies_in_one_file_of_its_folder(tmp_path):
     mapped = filled(tmp_path, limit_mb=0)
     with open("/proc/self/maps") as maps:

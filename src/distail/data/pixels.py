@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from distail.data.devices import moved
 from distail.data.images import Images, LabelledImages
 from distail.data.stream import ImageStream
 from distail.data.streamed import StreamedImages
@@ -36,7 +37,9 @@ def pixel_source(
     """The source for a data set; ``border`` adds the one that crops need."""
     if isinstance(data, StreamedImages):
         return _FromFiles(ImageStream(data, batch_size, device), channels_last, border)
-    return _InMemory(as_pixels(data.images.to(device), channels_last=channels_last, border=border))
+    if _fits(data.images, device):
+        return _InMemory(as_pixels(data.images.to(device), channels_last=channels_last, border=border))
+    return _OnHost(as_pixels(data.images, channels_last=channels_last, border=border), device)
 
 
 def images_in_order(
@@ -44,12 +47,22 @@ def images_in_order(
 ) -> Iterator[Tensor]:
     """The images (B, channels, H, W) uint8 of each part of the data set, of at most ``batch_size``, on the device."""
     if isinstance(data, LabelledImages):
-        on_device = data.images.to(device)
-        yield from (on_device[part] for part in parts)
+        yield from (moved(data.images[part], device) for part in parts)
         return
     with closing(ImageStream(data, batch_size, device)) as stream:
         for images_BHWC in stream.batches(torch.arange(part.start, part.stop) for part in parts):
             yield as_images(images_BHWC.unsqueeze(1))
+
+
+def _fits(images: Tensor, device: torch.device | str) -> bool:
+    """Whether half of what a GPU has left is enough for the images while their border is added: four times their size.
+
+    What is in memory fits a CPU.
+    """
+    if torch.device(device).type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return 4 * images.numel() <= free // 2
 
 
 class _InMemory:
@@ -61,6 +74,22 @@ class _InMemory:
     def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         for _ in indices:
             yield self._pixels
+
+    def close(self) -> None: ...
+
+
+class _OnHost:
+    """Pixels that are too many for the GPU: each batch is looked up in the host's memory and sent there."""
+
+    holds_all = False
+
+    def __init__(self, pixels: Tensor, device: torch.device | str) -> None:
+        self._pixels, self._device = pixels, device
+
+    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        for index_B in indices:
+            some_B = index_B if len(index_B) else index_B.new_zeros(1)  # as in `_FromFiles`
+            yield moved(self._pixels.index_select(0, some_B), self._device)
 
     def close(self) -> None: ...
 

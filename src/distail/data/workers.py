@@ -70,6 +70,8 @@ class Workers(Generic[Task, Done]):
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
+                if "CUDA" in str(error):  # of an earlier step: it surfaces where memory is pinned
+                    raise
                 raise self._ended(error) from None
             yield done
 

@@ -145,15 +145,13 @@ class SampleMemory(nn.Module):
         blocks = []
         for block in self._blocks(reduce):
             if self.processes == 1 or self.rank == 0:
-                blocks.append((block.completed, block.in_completed, block.running, block.in_running))
+                held = (block.completed, block.in_completed, block.running, block.in_running)
+                blocks.append([part.cpu() for part in held])  # at once: a GPU holds one block more, not all of them
         if not blocks:
             return {}
         names = ("completed", "in_completed", "running", "in_running")
         # A copy even of a single block: what it was made of goes on changing.
-        joined = {
-            name: torch.cat([part.cpu() for part in parts])
-            for name, parts in zip(names, zip(*blocks, strict=True), strict=True)
-        }
+        joined = {name: torch.cat(parts) for name, parts in zip(names, zip(*blocks, strict=True), strict=True)}
         return {**joined, "running_epoch": torch.tensor(self.running_epoch)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:

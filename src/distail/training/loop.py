@@ -17,6 +17,7 @@ from distail.data.seeding import stream_key
 from distail.data.sizes import batch_places
 from distail.errors import TrainingError
 from distail.objective.method import Terms
+from distail.random_state import kept_random_state
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.finite import NEVER, FiniteWatch, not_finite
 from distail.training.history import History, Row
@@ -42,7 +43,7 @@ def fit(
     """
     trainer = _Trainer(stage, checkpoints, history, reporter, checkpoint_every)
     try:
-        with stop_requests(patient=stage.machine.world_size > 1) as request, torch.random.fork_rng():
+        with stop_requests(patient=stage.machine.world_size > 1) as request, kept_random_state():
             trainer.run(request)
     finally:
         reporter.finish()

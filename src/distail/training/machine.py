@@ -40,8 +40,8 @@ class Machine:
 
     @property
     def channels_last(self) -> bool:
-        """Convolutions on CPUs and tensor cores prefer this layout: measured 1.3 times as fast in fp32, 1.3 in bf16."""
-        return self.device.type in ("cpu", "cuda")
+        """Convolutions on CPUs and tensor cores prefer this layout: 1.3 times as fast on a CPU, in fp32 and bf16."""
+        return self.device.type == "cpu" or (self.device.type == "cuda" and supports_fast_bf16(self.device))
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:

@@ -20,7 +20,11 @@ Value = TypeVar("Value")
 
 # Reading a data set for the first time may take long, and the other processes wait for it.
 LONGEST_PREPARATION = timedelta(days=1)
-_OF_A_LOST_PROCESS = re.compile(r"gloo|nccl|connection (was )?(closed|reset)|timed? ?out|broken pipe", re.IGNORECASE)
+_OF_A_LOST_PROCESS = re.compile(
+    r"gloo|connection (was )?(closed|reset)|(?<!launch )timed? ?out|broken pipe|remote (process|error)|"
+    r"communicator was aborted",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -212,5 +216,9 @@ def _sendable(error: Exception) -> Exception:
 
 
 def tells_of_a_lost_process(error: RuntimeError) -> bool:
-    """Whether an error says that another process cannot be reached, in torch's words, gloo's or NCCL's."""
-    return isinstance(error, distributed.DistError) or _OF_A_LOST_PROCESS.search(str(error)) is not None
+    """Whether an error says that another process cannot be reached, in torch's words, gloo's or NCCL's.
+
+    Not every error of theirs does: a GPU used twice, or one without memory, is told as it is.
+    """
+    lost = isinstance(error, distributed.DistNetworkError | distributed.DistStoreError)
+    return lost or _OF_A_LOST_PROCESS.search(str(error)) is not None

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from distail.data.batches import Batch
+from distail.errors import ModelError
 from distail.models.modes import eval_mode
 from distail.models.outputs import Outputs
 from distail.objective.terms import Terms
@@ -27,7 +28,7 @@ def shared_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> St
         batch, teacher: any batch, by which is seen whether the loss leaves parameters out: no process may wait for
             those, and looking for them at every step would cost time.
     """
-    with eval_mode(step):
+    with eval_mode(step), torch.compiler.set_stance("force_eager"):  # one look is not worth compiling for
         loss, _ = step(batch.images, batch.labels, batch.index, teacher)
     trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
     some_unused = any(gradient is None for gradient in torch.autograd.grad(loss, trained, allow_unused=True))
@@ -35,6 +36,28 @@ def shared_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> St
         # torch 2.13 has a new name for `broadcast_buffers`, which older releases do not know.
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=some_unused)
+
+
+def with_shared_statistics(network: nn.Module) -> nn.Module:
+    """The network with batch normalisation over the batches of all processes.
+
+    Raises:
+        ModelError: one of its layers does more than normalise, such as timm's, which hold an activation: torch would
+            leave that out.
+    """
+    odd = {type(module).__name__ for module in network.modules() if _does_more_than_normalise(module)}
+    if odd:
+        raise ModelError(
+            f"trainer.sync_batch_norm would leave out what {', '.join(sorted(odd))} of this network do beside "
+            "normalising; set it false"
+        )
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return converted
+
+
+def _does_more_than_normalise(module: nn.Module) -> bool:
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return isinstance(module, _BatchNorm) and type(module) not in plain
 
 
 def settle_batch_statistics(network: nn.Module, processes: Processes) -> None:

@@ -143,7 +143,11 @@ def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str,
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
         # The parameter's own memory layout: element order decides vectorisation, and with it the last bit.
-        laid_out = torch.empty_like(parameter, dtype=tensor.dtype) if tensor.shape == parameter.shape else tensor
+        laid_out = (
+            torch.empty_like(parameter, dtype=tensor.dtype)
+            if tensor.ndim and tensor.shape == parameter.shape
+            else tensor
+        )
         state.setdefault(int(index), {})[name] = laid_out.copy_(tensor) if laid_out is not tensor else tensor
     with torch.no_grad():
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

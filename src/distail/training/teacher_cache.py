@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -93,7 +94,8 @@ class TeacherCache:
         shape, dtype = (count, example_BW.shape[1]), example_BW.dtype
         size = shape[0] * shape[1] * example_BW.element_size()
         if size <= self._limit_mb * MEGABYTE:
-            return torch.empty(shape, dtype=dtype, device=self._machine.device)
+            with suppress(torch.OutOfMemoryError):  # a GPU may have less left than the limit
+                return torch.empty(shape, dtype=dtype, device=self._machine.device)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views.", suffix=".tmp") as file:
@@ -103,8 +105,8 @@ class TeacherCache:
         except OSError as error:
             raise TrainingError(
                 f"the teacher's outputs for {self._batches.views} views take {size / MEGABYTE:,.0f} MB, more than "
-                f"trainer.cache_limit_mb: {self._limit_mb}, and {str(self._folder)!r} cannot hold them: "
-                f"{error.strerror or error}. Lower teacher.views, or raise trainer.cache_limit_mb"
+                f"trainer.cache_limit_mb: {self._limit_mb} or than the GPU has left, and {str(self._folder)!r} cannot "
+                f"hold them: {error.strerror or error}. Lower teacher.views, or raise trainer.cache_limit_mb"
             ) from None
 
 

@@ -1,0 +1,39 @@
+"""What the command line says of errors that no user's input explains."""
+
+import errno
+
+import pytest
+import torch
+
+from distail.errors import ConfigError
+from distail.exit_codes import BAD_INPUT, FAILED, exit_code_of
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nand how much is"),
+            "Lower training.batch",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", "x.tmp"), "(x.tmp); make room"),
+        (ZeroDivisionError("division by zero"), "This is a bug in distail"),
+    ],
+)
+def test_a_run_that_fails_says_what_to_do(capsys, error, said):
+    assert exit_code_of(error) == FAILED
+    told = capsys.readouterr().err
+    assert told.startswith("distail: ")
+    assert said in told
+    assert "and how much is" not in told
+
+
+def test_a_developer_sees_where_it_happened(monkeypatch):
+    monkeypatch.setenv("DISTAIL_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        exit_code_of(ZeroDivisionError())
+
+
+def test_what_a_user_can_put_right_is_told_alone(capsys):
+    assert exit_code_of(ConfigError("seed: too large")) == BAD_INPUT
+    assert capsys.readouterr().err == "distail: seed: too large\n"
