@@ -17,8 +17,8 @@ from distail.errors import CheckpointError, counted
 from distail.final_evaluation import final_evaluation
 from distail.images import images_of
 from distail.models import FeatureTap
-from distail.models.weights import load_weights, save_weights
-from distail.networks import build_network, describe_network, seeded
+from distail.models.weights import load_weights, read_metadata, save_weights
+from distail.networks import build_network, describe_network, feed_as_trained, seeded, trained_on
 from distail.objective.method import Method
 from distail.preflight import (
     build_method,
@@ -181,6 +181,7 @@ class _Run:
             weights = stored if stored.is_file() else options.checkpoint
             check_classes(weights, data.class_names)
             load_weights(network.model, weights, what="teacher")
+            feed_as_trained(network, weights, data)
         else:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
@@ -190,6 +191,8 @@ class _Run:
         def keep() -> None:
             if options.checkpoint is None or not stored.is_file():
                 described = describe_network(teacher_model(self.experiment), options.classifier, data)
+                if options.checkpoint is not None:  # it was trained elsewhere, on what its own file says
+                    described = trained_on(read_metadata(options.checkpoint), described)
                 save_weights(network.model, stored, described)
 
         self.processes.from_main(keep)

@@ -38,7 +38,7 @@ def test_below_each_image_stands_what_each_model_took_it_for(view: ReportView) -
             row = view.samples.label.tolist().index(c)
             at = int(view.samples.index[row])
             answers = [view.class_names[run.predicted[at]] for run in (kd, teacher)]
-            told = ["right" if answer == card["name"] else answer for answer in answers]
+            told = [(answer == card["name"], answer) for answer in answers]
             assert [said for _, said in card["images"][0]["said"]] == told
 
 

@@ -19,7 +19,7 @@ from distail.images import images_of
 from distail.models import FeatureTap
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
-from distail.networks import build_network, seeded
+from distail.networks import build_network, feed_as_trained, seeded
 from distail.preflight import check_classes, needs_teacher, teacher_model
 from distail.run_folder import RunFolder
 from distail.training.machine import Machine, choose_machine
@@ -92,7 +92,8 @@ class _Audit:
             tap = build_network(stored.model.model_copy(update={"weights": None}), stored.classifier, self.data)
         check_classes(stored.weights, self.data.class_names)
         load_weights(tap.model, stored.weights, what=stored.name)
-        return tap.to(self.machine.device)
+        feed_as_trained(tap.to(self.machine.device), stored.weights, self.data)
+        return tap
 
     def predict(self, network: Classifier) -> Tensor:
         return predict(network, self.images, self.data.mean, self.data.std, self.machine)

@@ -26,7 +26,7 @@ Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
 _log = logging.getLogger(__name__)
-_FORMAT = 2
+_FORMAT = 3
 _PARTIAL = ".partial-"
 _SAMPLED_FILES = 64
 _SAMPLED_BYTES = 65536
@@ -54,13 +54,14 @@ def fingerprint(facts: Iterable[object], files: Sequence[tuple[str, Path]]) -> s
     return digest.hexdigest()
 
 
-def _state(path: Path) -> tuple[int, int]:
+def _state(path: Path) -> tuple[int, int, int]:
     # A file that is not there, such as a broken link, is for decoding to report, with all others that cannot be read.
     try:
         state = path.stat()
     except OSError:
-        return -1, -1
-    return state.st_size, state.st_mtime_ns
+        return -1, -1, -1
+    # The mode: a file that could not be read may be allowed by now.
+    return state.st_size, state.st_mtime_ns, state.st_mode
 
 
 def _beginning(path: Path) -> bytes:

@@ -25,7 +25,8 @@ def check_class_names(names: Sequence[str], data: str) -> None:
         found = f"a single class, {names[0]!r}" if names else "no class"
         raise DataError(f"{data} has {found}; there is nothing to tell apart with fewer than two")
     problems = [f"{name!r} holds a character that cannot be printed" for name in names if not _printable(name)]
-    problems += [f"{name!r} is the name of {count} classes" for name, count in Counter(names).items() if count > 1]
+    seen_alike = Counter(unicodedata.normalize("NFC", name) for name in names)
+    problems += [f"{name!r} is the name of {count} classes" for name, count in seen_alike.items() if count > 1]
     if problems:
         raise DataError(listed(first_of(problems), f"{data}: {len(problems)} class names cannot be used:"))
 

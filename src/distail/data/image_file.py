@@ -79,7 +79,7 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
 def _grey_or_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if image.mode in ("L", "RGB"):
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode == "1":
         return image.convert("L")
@@ -94,7 +94,7 @@ def _grey_or_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         flat = Image.new("RGB", image.size, "white")
         flat.paste(rgba, mask=rgba.getchannel("A"))
-        return flat.convert("L") if image.mode in ("LA", "La") else flat
+        return flat.convert("L") if image.mode in ("L", "LA", "La") else flat
     return image.convert("RGB")
 
 

@@ -10,6 +10,7 @@ from distail.data.images import Images
 from distail.data.long_tail import class_counts, long_tail_subset, subset_sha256
 from distail.data.sources import load_source
 from distail.data.splits import stratified_split
+from distail.data.suspicions import dark_note, leak_note
 from distail.data.untested import untested_note
 
 # One grey level: a channel that never changes must not be blown up to noise.
@@ -78,6 +79,12 @@ def prepare_data(
     kept, held_out = stratified_split(subset.labels, validation, seed)
     train = subset.subset(kept)
     mean, std = channel_statistics(train)
+    notes = [
+        untested_note(source.test.labels, source.class_names),
+        untested_note(subset.labels[held_out], source.class_names, where="validation") if len(held_out) else None,
+        leak_note(source.train, source.test),
+        dark_note(mean),
+    ]
     return PreparedData(
         train=train,
         validation=subset.subset(held_out) if len(held_out) else None,
@@ -88,7 +95,7 @@ def prepare_data(
         mean=mean,
         std=std,
         skipped=source.skipped,
-        notes=(*source.notes, *filter(None, [untested_note(source.test.labels, source.class_names)])),
+        notes=(*source.notes, *filter(None, notes)),
     )
 
 

@@ -21,7 +21,7 @@ from distail.evaluation.logits_table import LogitsTable
 # The teacher's, where a file holds those of its student as well.
 LOGITS = ("teacher_logits", "logits")
 LABELS = ("target", "labels", "label")
-_TOLERANCE = 1e-3
+_TOLERANCE = 0.05  # of rounded probabilities
 
 
 def read_logits(path: str | Path) -> LogitsTable:
@@ -116,7 +116,8 @@ def _are_probabilities(logits_NC: Tensor) -> bool:
     if logits_NC.ndim != 2 or logits_NC.shape[1] < 2 or not len(logits_NC) or not logits_NC.is_floating_point():
         return False
     return all(
-        bool((rows >= 0).all()) and bool(((rows.sum(1, dtype=torch.float64) - 1).abs() < _TOLERANCE).all())
+        bool(((rows >= 0) & (rows <= 1)).all())
+        and bool(((rows.sum(1, dtype=torch.float64) - 1).abs() < _TOLERANCE).all())
         for rows in torch.split(logits_NC, rows_at_once(logits_NC))
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from distail.models.modes import eval_mode
@@ -29,6 +30,12 @@ def count_macs(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
     example = next(model.parameters(), torch.zeros(()))
     images_NCHW = torch.zeros((1, *image_shape), device=example.device, dtype=example.dtype)
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), eval_mode(model), counter:
-        model(images_NCHW)
+    # Attention in one piece is counted on some devices and not on others; in its parts everywhere.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.no_grad(), eval_mode(model), sdpa_kernel(SDPBackend.MATH), counter:
+            model(images_NCHW)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops() // 2

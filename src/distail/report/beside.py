@@ -33,6 +33,11 @@ def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> Re
         for name, view in named
         if view.class_counts and view.subset_sha256 != first.subset_sha256
     ]
+    notes += [
+        f"{name} was tested on other images than the first run: its figures cannot be held against the others."
+        for name, view in named
+        if view.test_labels and first.test_labels and list(view.test_labels) != list(first.test_labels)
+    ]
     runs = _together(named)
     one_teacher = sum(run.role == "teacher" for run in runs) == 1
     biases = [view.bias for view in views if view.bias is not None]

@@ -100,8 +100,8 @@ def _images(view: ReportView, runs: Sequence[RunView], c: int) -> list[dict[str,
     ]
 
 
-def _said(view: ReportView, run: RunView, index: int, c: int) -> str | None:
-    """The class that a model named; "right" where it is the true one; None where it was not kept."""
+def _said(view: ReportView, run: RunView, index: int, c: int) -> tuple[bool, str] | None:
+    """Whether a model was right, and the class that it named; None where its answer was not kept."""
     if not 0 <= index < len(run.predicted):
         return None
-    return "right" if run.predicted[index] == c else view.class_names[run.predicted[index]]
+    return run.predicted[index] == c, view.class_names[run.predicted[index]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
@@ -33,12 +33,13 @@ def moving_mean(values: Sequence[float | None], window: int) -> list[float | Non
     >>> moving_mean([0.0, 3.0, None, 9.0], 3)
     [1.5, 1.5, 6.0, 9.0]
     """
+    if window == 1:
+        return list(values)
     half = window // 2
-    means: list[float | None] = []
-    for i in range(len(values)):
-        known = [value for value in values[max(0, i - half) : i + half + 1] if value is not None]
-        means.append(math.fsum(known) / len(known) if known else None)
-    return means
+    sums = list(accumulate((value or 0.0 for value in values), initial=0.0))
+    known = list(accumulate((value is not None for value in values), initial=0))
+    spans = [(max(0, i - half), min(len(values), i + half + 1)) for i in range(len(values))]
+    return [(sums[end] - sums[start]) / n if (n := known[end] - known[start]) else None for start, end in spans]
 
 
 def rank_ticks(classes: int, most: int = 7) -> list[int]:

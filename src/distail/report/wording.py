@@ -24,8 +24,7 @@ def summary_sentence(view: ReportView) -> str:
     if len(taught) == 1:
         parts = [_reaches(taught[0], name, against) for name in ("top1", "balanced_accuracy", "tail")]
         known = [part for part in parts if part]
-        sentence = f"{taught[0].name} reaches {', '.join(known[:-1])} and {known[-1]}."
-        return sentence.replace("(", "(its teacher ", 1)
+        return f"{taught[0].name} reaches {', '.join(known[:-1])} and {known[-1]}."
     best = max(taught, key=lambda run: _value(run, "balanced_accuracy") or 0.0)
     balanced = _value(best, "balanced_accuracy")
     sentence = f"Of {len(taught)} students {best.name} has the highest balanced accuracy, {balanced:.1f} %"
@@ -153,4 +152,5 @@ def _plain(run: RunView, name: str) -> str:
 
 def _reaches(run: RunView, name: str, against: RunView | None) -> str:
     own, other = _plain(run, name), None if against is None else _value(against, name)
-    return own if not own or other is None else f"{own} ({other:.1f} %)"
+    whose = "its teacher " if name == "top1" else ""
+    return own if not own or other is None else f"{own} ({whose}{other:.1f} %)"

@@ -31,11 +31,13 @@ def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> l
     """The images of every class folder at any depth, class by class, in natural order."""
     files = []
     unread: list[str] = []
+    linked: list[str] = []
     for name, label in labels.items():
         found: list[str] = []
-        for place, folders, names in os.walk(folder / name):
+        for place, folders, names in os.walk(folder / name, onerror=_stop):
             folders[:] = [inner for inner in folders if _counts(inner)]
             here = Path(place)
+            linked += [str(here / inner) for inner in folders if (here / inner).is_symlink()]
             unread += [suffix for file in names if _counts(file) and (suffix := _suffix(file)) in _UNREAD_SUFFIXES]
             found += [
                 (here / file).relative_to(relative_to).as_posix()
@@ -50,6 +52,10 @@ def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> l
             len(unread),
             ", ".join(sorted(set(unread))),
         )
+    if linked:
+        _log.warning(
+            "%s: %d folders within classes are links, which are not followed (%s)", folder, len(linked), linked[0]
+        )
     return files
 
 
@@ -63,6 +69,10 @@ def check_same_classes(train: Path, test: Path) -> list[str]:
             listed(differences, f"{train} and {test} must hold the same class folders; {len(differences)} differ:")
         )
     return in_train
+
+
+def _stop(error: OSError) -> None:
+    raise error  # a folder that may not be read must not leave its class smaller
 
 
 def _suffix(name: str) -> str:

@@ -16,6 +16,7 @@ from distail.data.splits import fixed_test_split
 from distail.errors import DataError
 
 _TEST_NAMES = ("test", "val")
+_LIKE_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev"})
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +37,7 @@ def load_folder(root: Path | None, options: SourceOptions) -> Source:
     if tests and not train.is_dir():
         raise DataError(f"{place} holds {tests[0].name}/ but no train/")
     if not tests:
+        _refuse_splits_as_classes(place)
         return _load_and_split(train if train.is_dir() else place, options)
     if len(tests) > 1:
         _log.warning("%s holds both test/ and val/: test/ is the test set and val/ is not used", place)
@@ -45,6 +47,15 @@ def load_folder(root: Path | None, options: SourceOptions) -> Source:
     if not test_files:
         raise DataError(f"{tests[0]} holds no image ({_suffixes()})")
     return load_files("folder", "train and test", image_files(train, labels, place), test_files, names, options)
+
+
+def _refuse_splits_as_classes(place: Path) -> None:
+    like = [name for name in class_folder_names(place) if name.casefold() in _LIKE_SPLITS]
+    if len(like) > 1:
+        raise DataError(
+            f"{place} holds {', '.join(f'{name}/' for name in like)}, which look like parts of a data set, not like "
+            "classes; expected train/ and test/ (or val/), so written"
+        )
 
 
 def _load_and_split(place: Path, options: SourceOptions) -> Source:

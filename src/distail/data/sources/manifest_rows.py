@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TextIO
+from unicodedata import normalize
 
 from distail.data.problems import first_of
 from distail.errors import DataError, counted, listed
@@ -57,7 +58,12 @@ def read_rows(manifest: Path) -> list[Row]:
 
 def _row(line: int, field_of: dict[str, str]) -> Row:
     split = field_of.get("split")
-    return Row(line, field_of["path"].strip(), field_of["label"].strip(), None if split is None else split.strip())
+    return Row(
+        line,
+        field_of["path"].strip(),
+        normalize("NFC", field_of["label"].strip()),
+        None if split is None else split.strip(),
+    )
 
 
 def _lines(file: TextIO, manifest: Path) -> Iterator[str]:

@@ -7,7 +7,10 @@ const distail = (() => {
   const charts = [];
   const colour = (run) => `var(--series-${run})`;
   const number = (value, digits = 1) => value.toFixed(digits);
-  const signed = (value, digits = 1) => (value < 0 ? "−" : "+") + number(Math.abs(value), digits);
+  const signed = (value, digits = 1) => {
+    const size = number(Math.abs(value), digits);
+    return (value < 0 && Number(size) ? "−" : "+") + size;
+  };
   const range = (length) => Array.from({ length }, (_, i) => i);
 
   // Colours are CSS variables, so that light, dark and paper need no second drawing.

@@ -134,7 +134,7 @@
         max: edge,
         interval: step,
         splitLine: { lineStyle: { color: "var(--line)" } },
-        axisLabel: { formatter: (value) => (value ? signed(value, value % 1 ? 1 : 0) : "0") },
+        axisLabel: { formatter: (value) => (value ? signed(value, step % 1 ? (step * 10) % 1 ? 2 : 1 : 0) : "0") },
       }),
       yAxis: axis({
         type: "category",
