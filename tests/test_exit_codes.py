@@ -5,8 +5,9 @@ import errno
 import pytest
 import torch
 
+from distail.cli import main
 from distail.errors import ConfigError
-from distail.exit_codes import BAD_INPUT, FAILED, exit_code_of
+from distail.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, exit_code_of
 
 
 @pytest.mark.parametrize(
@@ -14,7 +15,7 @@ from distail.exit_codes import BAD_INPUT, FAILED, exit_code_of
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nand how much is"),
-            "Lower training.batch",
+            "Free the GPU or lower",
         ),
         (OSError(errno.ENOSPC, "No space left on device", "x.tmp"), "(x.tmp); make room"),
         (ZeroDivisionError("division by zero"), "This is a bug in distail"),
@@ -37,3 +38,14 @@ def test_a_developer_sees_where_it_happened(monkeypatch):
 def test_what_a_user_can_put_right_is_told_alone(capsys):
     assert exit_code_of(ConfigError("seed: too large")) == BAD_INPUT
     assert capsys.readouterr().err == "distail: seed: too large\n"
+
+
+def test_ctrl_c_is_no_success(monkeypatch, capsys):
+    """typer returns it as a value outside standalone mode."""
+
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("distail.show.print_methods", interrupted)
+    assert main(["methods"]) == INTERRUPTED
+    assert capsys.readouterr().err == "distail: interrupted\n"

@@ -1,14 +1,15 @@
 """Whole runs on digits: what they leave, and that nothing is lost when they stop."""
 
 import json
+import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import distail
 from distail.config import Experiment
-from distail.errors import ConfigError, ModelError, TrainingError
+from distail.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.images import images_of
@@ -342,6 +343,60 @@ def test_what_stands_in_for_a_wrong_key_is_not_complained_about(tmp_path):
     message = str(caught.value)
     assert message.startswith("2 problems in the experiment:")
     assert "needs a teacher" not in message
+
+
+def foreign(finished, path, **changes):
+    """The finished run's teacher as a file of its own, with other words about its data."""
+    told = {**read_metadata(finished.folder / "teacher.safetensors"), **changes}
+    save_file(load_file(finished.folder / "teacher.safetensors"), path, {k: v for k, v in told.items() if v})
+    return {"model": "resnet8", "checkpoint": str(path)}
+
+
+def test_a_loaded_teacher_sees_images_normalised_as_it_was_trained_on(finished, tmp_path):
+    own = finished.figures["teacher"]["test"]
+    short = {"training": {"epochs": 1, "batch_size": 256}}
+    same = run(experiment(tmp_path / "same", "kd", teacher=foreign(finished, tmp_path / "a.safetensors"), **short))
+    assert same.figures["teacher"]["test"] == own
+    elsewhere = foreign(finished, tmp_path / "b.safetensors", mean="[0.9]", std="[0.05]", subset_sha256="cafe")
+    other = run(experiment(tmp_path / "other", "kd", teacher=elsewhere, **short))
+    trained = Experiment.from_yaml(other.folder / "config.yaml")
+    data = images_of(trained)
+    network = build_network(trained.teacher.model, "linear", data)
+    load_weights(network.model, tmp_path / "b.safetensors", what="teacher")
+    expected = predict(network, data.test, [0.9], [0.05], Machine(torch.device("cpu"), "fp32"))
+    found = load_teacher_logits(other.folder / "predictions.safetensors")
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+    assert other.figures["teacher"]["test"] != own
+    told = read_metadata(tmp_path / "other" / "teacher.safetensors")
+    assert (told["mean"], told["std"], told["subset_sha256"]) == ("[0.9]", "[0.05]", "cafe")
+
+
+def test_what_a_loaded_teacher_was_trained_on_is_not_made_up(finished, tmp_path):
+    silent = foreign(finished, tmp_path / "a.safetensors", mean=None, std=None, subset_sha256=None)
+    short = {"training": {"epochs": 1, "batch_size": 256}}
+    done = run(experiment(tmp_path / "run", "kd", teacher=silent, **short))
+    assert done.figures["teacher"]["test"] == finished.figures["teacher"]["test"]
+    assert not {"mean", "std", "subset_sha256"} & read_metadata(tmp_path / "run" / "teacher.safetensors").keys()
+
+
+def test_a_normalisation_that_is_none_is_told(finished, tmp_path):
+    damaged = foreign(finished, tmp_path / "a.safetensors", mean="half")
+    with pytest.raises(CheckpointError, match=r"its mean and std are 'half' and .*; expected lists of numbers"):
+        run(experiment(tmp_path / "run", "kd", teacher=damaged))
+
+
+def test_a_teacher_of_which_only_the_weights_are_left_is_not_trained_again(tmp_path):
+    asked = experiment(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        run(asked, Killed("student", 4))
+    folder = RunFolder(tmp_path / "run")
+    before = folder.weights("teacher").read_bytes()
+    shutil.rmtree(folder.checkpoints("teacher"))
+    recorder = Recorder()
+    run(asked, recorder)
+    assert [stage for stage, _ in recorder.started] == ["student"]
+    assert any("the teacher's checkpoints are gone" in message for message in recorder.messages)
+    assert folder.weights("teacher").read_bytes() == before
 
 
 def test_ldam_takes_margins_off_cosines(tmp_path):

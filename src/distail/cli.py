@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distail import __version__
-from distail.exit_codes import DONE, exit_code_of
+from distail.exit_codes import DONE, INTERRUPTED, exit_code_of
 from distail.launch import is_main_process
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except BaseException as error:
         return exit_code_of(error)
-    return DONE
+    # typer turns Ctrl-C into a value that it returns.
+    return exit_code_of(KeyboardInterrupt()) if code == INTERRUPTED else DONE
 
 
 @app.callback(invoke_without_command=True)
@@ -181,10 +182,12 @@ def compare(
         output=output,
     )
     console = _console()
-    print_tables(comparison.content, console)
-    where = f"Open {comparison.folder}/report.html; tables are beside it."
-    console.print(where, highlight=False, soft_wrap=True, markup=False)
-    comparison.raise_if_failed()
+    try:
+        print_tables(comparison.content, console)
+        where = f"Open {comparison.folder}/report.html; tables are beside it."
+        console.print(where, highlight=False, soft_wrap=True, markup=False)
+    finally:  # also where nobody reads the tables
+        comparison.raise_if_failed()
 
 
 @app.command()

@@ -58,8 +58,9 @@ def _unexpected(error: BaseException) -> int:
         return _told(f"{error.strerror or error}{where}{room}", FAILED)
     if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU; by name, since torch takes long to load
         return _told(
-            f"the GPU has no memory left ({str(error).splitlines()[0]}). Lower training.batch_size or "
-            "trainer.cache_limit_mb, or free the GPU; the same command goes on from its last checkpoint",
+            f"the GPU has no memory left ({str(error).splitlines()[0]}). Free the GPU or lower "
+            "trainer.cache_limit_mb, and the same command goes on from its last checkpoint; another "
+            "training.batch_size needs another output",
             FAILED,
         )
     if os.environ.get("DISTAIL_TRACEBACK"):

@@ -87,7 +87,6 @@ def _with_page(result: Result, told: Reporter) -> Result:
     page = RunFolder(result.folder).report
     try:
         if not page.is_file():
-            files.remove_stale_temporaries(result.folder)
             write_report(page, [result.folder])
     except OSError as error:
         told.message(f"{page} could not be written ({error.strerror}); the run itself is complete")
@@ -182,6 +181,10 @@ class _Run:
             check_classes(weights, data.class_names)
             load_weights(network.model, weights, what="teacher")
             feed_as_trained(network, weights, data)
+        elif self.processes.from_main(self.only_weights_are_left_of_the_teacher):
+            # Trained again it could be another one (on a GPU it would be), and the student is half way.
+            self.reporter.message(f"the teacher's checkpoints are gone; {stored} is used as it is")
+            load_weights(network.model, stored, what="teacher")
         else:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
@@ -197,6 +200,11 @@ class _Run:
 
         self.processes.from_main(keep)
         return network, fitted
+
+    def only_weights_are_left_of_the_teacher(self) -> bool:
+        folder = self.folder
+        checkpoints = CheckpointFolder(folder.checkpoints("teacher")).steps()
+        return folder.weights("teacher").is_file() and folder.begun("student") and not checkpoints
 
     def untrained_student(self, data: PreparedData, machine: Machine) -> FeatureTap:
         options = self.experiment.student

@@ -13,6 +13,7 @@ from distail.comparing.status import FAILED, FINISHED, STOPPED, write_status
 from distail.config import Experiment
 from distail.errors import DataError
 from distail.files import write_json
+from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.stopping import Interrupted, StopRequest
 
 TEST = {"top1": 50.0, "balanced_accuracy": 40.0, "per_class_recall": [60.0, 20.0]}
@@ -53,7 +54,9 @@ class Scripted:
         order = self._running.pop(0)
         end = self.script.get(order["name"], FINISHED)
         if end == FINISHED:
-            write_json(Path(order["experiment"]["output"]) / "result.json", RESULT)
+            output = Path(order["experiment"]["output"])
+            write_json(output / "result.json", RESULT)
+            (output / "config.yaml").write_text(Experiment.from_mapping(order["experiment"]).to_yaml())
         elif isinstance(end, dict):
             write_status(Path(order["status"]), end)
         elif end == "forever":
@@ -78,6 +81,14 @@ def carry_out(folder, jobs, engine, request=None, display=None):
         schedule.writes = len(writes)
         carry_out.last = schedule
     return schedule
+
+
+def test_a_finished_run_whose_weights_were_lost_is_finished_again(tmp_path):
+    jobs = [job(tmp_path, "t")]
+    carry_out(tmp_path, jobs, Scripted(1))
+    assert Schedule(jobs, tmp_path).left == []
+    CheckpointFolder(jobs[0].folder.checkpoints("student")).save(Checkpoint(3, {}, {}))
+    assert Schedule(jobs, tmp_path).left == ["t"]
 
 
 def test_students_wait_for_their_teacher_and_others_do_not(tmp_path):

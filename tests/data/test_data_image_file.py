@@ -49,6 +49,13 @@ def test_a_palette_with_a_transparent_colour_is_laid_over_white() -> None:
     assert result.tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
+def test_one_transparent_colour_is_laid_over_white() -> None:
+    colour = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
+    assert decode_image(encoded(colour, transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+    grey = Image.fromarray(np.array([[9, 0]], dtype=np.uint8))
+    assert decode_image(encoded(grey, transparency=0)).tolist() == [[9, 255]]
+
+
 def test_transparency_is_laid_over_white() -> None:
     rgba = colours(channels=4)
     alpha = rgba[..., 3:] / 255

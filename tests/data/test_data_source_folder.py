@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from distail.data import image_file
 from distail.data.long_tail import class_counts
+from distail.data.prepare import prepare_data
 from distail.data.sources import load_source
 from distail.errors import DataError
 
@@ -70,6 +72,38 @@ def test_test_comes_before_val(tmp_path: Path, write_image: WriteImage, caplog: 
     with caplog.at_level(logging.WARNING):
         assert len(load_source("folder", tmp_path).test) == 6
     assert "val/ is not used" in caplog.text
+
+
+@pytest.mark.parametrize("parts", [("Train", "Test"), ("training", "validation"), ("train", "valid")])
+def test_parts_of_a_data_set_are_not_taken_for_classes(
+    tmp_path: Path, write_image: WriteImage, parts: tuple[str, str]
+) -> None:
+    write_tree(tmp_path, write_image, {f"{part}/{name}": 2 for part in parts for name in ("a", "b")})
+    with pytest.raises(DataError, match=r"look like parts of a data set.*expected train/ and test/"):
+        load_source("folder", tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"car": 5, "Train": 5})
+    assert load_source("folder", tmp_path).class_names == ("car", "Train")
+
+
+def test_the_same_file_in_both_parts_is_told(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 3, "train/b": 3, "test/a": 2, "test/b": 2})
+    assert prepare_data("folder", root=tmp_path).notes == ()
+    shutil.copy(tmp_path / "train/a/0.png", tmp_path / "test/a/copy.png")
+    (note,) = prepare_data("folder", root=tmp_path).notes
+    assert note.startswith("1 of 5 test images is, byte for byte, a training image too")
+
+
+def test_links_to_folders_within_a_class_are_told(
+    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tree(tmp_path / "data", write_image, {"a": 5, "b": 5})
+    write_tree(tmp_path, write_image, {"elsewhere": 5})
+    (tmp_path / "data/a/more").symlink_to(tmp_path / "elsewhere")
+    assert len(load_source("folder", tmp_path / "data").train) == 8
+    assert "1 folders within classes are links, which are not followed" in caplog.text
 
 
 def test_the_usual_place(tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,3 +21,7 @@ def test_every_class_without_a_test_image_is_counted_and_the_first_are_named(lab
     assert (f" and {len(untested) - 3} more" in note) == (len(untested) > 3)
     assert ("their recall" in note) == (len(untested) > 1)
     assert "\n" not in note
+    validated = untested_note(torch.tensor(labels), names, where="validation")
+    assert validated is not None
+    assert " no validation image (" in validated
+    assert " recall in validation is not known" in validated

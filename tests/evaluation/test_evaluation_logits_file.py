@@ -108,6 +108,11 @@ def text(content: str) -> Callable[[Path], object]:
         ("x.npz", lambda path: np.savez(path, scores=LOGITS), "holds the arrays scores; expected logits"),
         ("x.npz", lambda path: np.savez(path, logits=LOGITS, labels=np.array(["a", "b"])), "labels are of type <U1"),
         ("x.npz", lambda path: np.savez(path, logits=np.eye(2), labels=LABELS), "are probabilities"),
+        (
+            "x.npz",
+            lambda path: np.savez(path, logits=np.array([[0.97, 0.01], [0.33, 0.66]]), labels=LABELS),
+            "are prob",
+        ),
         ("x.safetensors", lambda path: path.write_bytes(b"12345678garbage"), "or is damaged"),
         ("x.safetensors", lambda path: save_file({"logits": LOGITS}, path), "the tensors logits; expected logits"),
         ("x.pkl", lambda path: path.write_bytes(b""), "ends in '.pkl'. .*Valid: .csv, .npz, .safetensors"),

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from distail.training.stopping import SIGNALS, Interrupted, stop_requests
+from distail.training.stopping import SIGNALS, STARTED_BY_ANOTHER, Interrupted, StopRequest, stop_requests
 
 
 def send(number):
@@ -131,3 +131,16 @@ with stop_requests():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_that_another_process_passed_on_again_is_no_haste(monkeypatch):
+    """systemd sends SIGTERM to a comparison and to its runs; the comparison then sends it to them once more."""
+    request = StopRequest()
+    request.note(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        request.note(signal.SIGTERM)
+    monkeypatch.setenv(STARTED_BY_ANOTHER, "1")
+    request = StopRequest()
+    request.note(signal.SIGTERM)
+    request.note(signal.SIGTERM)
+    assert request.signal_number == signal.SIGTERM

@@ -9,6 +9,7 @@ from typing import Any
 
 from distail.comparing.grid import Point
 from distail.comparing.plan import Job, Plan
+from distail.errors import CheckpointError
 from distail.training.history import History
 
 FIGURE = "balanced_accuracy"
@@ -90,5 +91,11 @@ def grid_content(
 
 
 def _last_validation(plan: Plan, label: str, seed: int) -> float:
-    rows = History(plan.runs[label, seed].folder.path).rows()
-    return float(next(row for row in reversed(rows) if row["stage"] == "student")["validation"][FIGURE])
+    job = plan.runs[label, seed]
+    rows = [row for row in History(job.folder.path).rows() if row["stage"] == "student"]
+    if not rows or rows[-1]["epoch"] != job.experiment.training.epochs - 1:
+        raise CheckpointError(
+            f"{job.folder.path / 'metrics.jsonl'} lacks the last epoch; remove {job.folder.result.name} beside it, and "
+            "the run is finished again from its checkpoint"
+        )
+    return float(rows[-1]["validation"][FIGURE])

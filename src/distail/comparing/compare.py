@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -111,13 +112,12 @@ def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Di
 
     if schedule.left:
         with stop_requests() as request:
-            engine = ENGINES[engine_name](Wanted(len(schedule.left), parallel, plan.asked.base.trainer.device))
-            try:
+            engine = ENGINES[engine_name](Wanted(len(schedule.jobs), parallel, plan.asked.base.trainer.device))
+            with ExitStack() as ends:  # each of them whatever becomes of the others
+                ends.callback(write)
+                ends.callback(engine.close)
+                ends.callback(display.finish)
                 schedule.carry_out(engine, display, request, write)
-            finally:
-                display.finish()
-                engine.close()
-                write()
     comparison = write(images=True)
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column
+
+from distail.training.progress import Unstoppable
 
 
 class Display(Protocol):
@@ -102,7 +105,8 @@ class LiveDisplay:
 
 def default_display(console: Console | None = None) -> Display:
     """Live on a terminal, lines elsewhere; both on standard error, so that the tables can be piped."""
-    console = console or Console(stderr=True)
+    # Runs must not be lost because nobody reads what is said of them.
+    console = console or Console(file=cast(TextIO, Unstoppable(sys.stderr)))
     return LiveDisplay(console) if console.is_terminal else LineDisplay(console)
 
 

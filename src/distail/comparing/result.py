@@ -16,6 +16,7 @@ from distail.errors import CheckpointError, DistailError
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_figures, image_facts
 from distail.evaluation.comparison import FIGURES, Difference, corrected, figure_of, over_images, over_seeds, summarise
 from distail.evaluation.predictions import load_predictions
+from distail.reading import mapping
 from distail.report.folder import RECONSTRUCTIONS
 
 SCHEMA_VERSION = 1
@@ -91,6 +92,11 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool)
         "what sets them apart is partly the data."
         for (label, seed), result in results.items()
         if result["subset_sha256"] != content["subset_sha256"][str(seed)]
+    ]
+    notes += [
+        f"The runs differ in {what}: what sets them apart is partly that."
+        for what in ("precision", "torch")
+        if len({str(mapping(result.get("versions")).get(what)) for result in results.values()}) > 1
     ]
     asked = json.dumps([dict(method) for method in plan.asked.methods.values()])
     notes += [note for name, note in RECONSTRUCTIONS.items() if f'"{name}"' in asked][:1]

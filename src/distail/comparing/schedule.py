@@ -38,7 +38,8 @@ class Schedule:
 
     @staticmethod
     def _before(job: Job) -> State:
-        if job.folder.stored_result() is not None:
+        # With a file lost that its checkpoint can give back, a finished run has something left to do.
+        if job.folder.finished(job.experiment, lambda text: None) is not None:
             return State(FINISHED)
         return State(MISSING, "it was not started" if not job.folder.config.is_file() else "it is not finished")
 
@@ -76,8 +77,8 @@ class Schedule:
                     engine.stop()
             if request.signal_number is not None and stopping is None:
                 stopping = Interrupted(request.signal_number)
-                display.message(f"stopping, {len(under_way)} under way: each writes a checkpoint; again stops at once")
                 engine.stop()
+                display.message(f"stopping, {len(under_way)} under way: each writes a checkpoint; again stops at once")
         if stopping is not None:
             raise stopping
 

@@ -26,7 +26,7 @@ def work(order: Mapping[str, Any]) -> None:
     """
     os.chdir(order["directory"])
     status = Path(order["status"])
-    with Path(order["log"]).open("a", encoding="utf-8") as log:
+    with Path(order["log"]).open("a", encoding="utf-8", errors="backslashreplace") as log:
         write_status(status, _ended(order["experiment"], status, log))
 
 

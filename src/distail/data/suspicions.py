@@ -12,6 +12,7 @@ _DARKEST_MEAN = 4 / 255
 def leak_note(train: Images, test: Images) -> str | None:
     """How many test images are training images too, byte for byte; None where none is, or images have no files.
 
+    >>> import torch
     >>> from distail.data.images import LabelledImages
     >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
     >>> three = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class History:
         """
         with files.naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())  # a result that was synced must not outlive the rows that it came from
         self._tell([row])
 
     def rows(self) -> list[Row]:

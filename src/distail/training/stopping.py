@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Set for a process whose signals another one passes on, which may have reached it already: a second is no haste.
+STARTED_BY_ANOTHER = "DISTAIL_STARTED_BY_ANOTHER"
 
 
 class Interrupted(BaseException):
@@ -60,6 +62,8 @@ class StopRequest:
     def note(self, signal_number: int) -> None:
         """Take up a signal; a second one acts at once, or not at all."""
         again = self._noted is not None
+        if again and STARTED_BY_ANOTHER in os.environ:
+            return
         if not (again and self._patient):
             self._noted = self._unanswered = signal_number
         if (again and not self._patient) or self._acts_at_once:

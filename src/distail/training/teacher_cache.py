@@ -6,6 +6,7 @@ import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -100,14 +101,24 @@ class TeacherCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views.", suffix=".tmp") as file:
                 # A mapped page that the disk has no room for would kill the process: all of them are taken at once.
-                os.posix_fallocate(file.fileno(), 0, size)
+                _take_room(file, size)
                 return torch.from_file(file.name, shared=True, size=shape[0] * shape[1], dtype=dtype).view(shape)
         except OSError as error:
             raise TrainingError(
                 f"the teacher's outputs for {self._batches.views} views take {size / MEGABYTE:,.0f} MB, more than "
                 f"trainer.cache_limit_mb: {self._limit_mb} or than the GPU has left, and {str(self._folder)!r} cannot "
-                f"hold them: {error.strerror or error}. Lower teacher.views, or raise trainer.cache_limit_mb"
+                f"hold them: {error.strerror or error}. Make room or raise trainer.cache_limit_mb, "
+                "and the same command goes on; fewer teacher.views need another output"
             ) from None
+
+
+def _take_room(file: IO[bytes], size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, MEGABYTE):  # macOS
+        file.write(bytes(min(MEGABYTE, size - start)))
+    file.flush()
 
 
 def _rows_of(batch: Batch) -> Tensor:

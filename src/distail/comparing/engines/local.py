@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distail.comparing.engines.engine import Order, Wanted, default_parallel, set_by_user, thread_settings
+from distail.training.stopping import STARTED_BY_ANOTHER
 
 ON_A_GPU = ("auto", "cuda")
 
@@ -37,7 +38,7 @@ class LocalProcesses:
     def start(self, order: Order) -> None:
         taken = {running.place for running in self._running.values()}
         place = next(place for place in range(self.parallel) if place not in taken)
-        environment = {**os.environ, **self._threads}
+        environment = {**os.environ, **self._threads, STARTED_BY_ANOTHER: "1"}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
         with Path(order["log"]).open("a", encoding="utf-8") as log:
