@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
-                _sync(file.fileno())
+                sync(file.fileno())
             temporary.replace(path)
             _sync_folder(path.parent)
     except BaseException:
@@ -60,12 +60,13 @@ def remove_stale_temporaries(folder: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        _sync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _sync(descriptor: int) -> None:
+def sync(descriptor: int) -> None:
+    """To the disk, where the file system can say so."""
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ class History:
         with files.naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
             file.flush()
-            os.fsync(file.fileno())  # a result that was synced must not outlive the rows that it came from
+            files.sync(file.fileno())  # a result that was synced must not outlive the rows that it came from
         self._tell([row])
 
     def rows(self) -> list[Row]:
