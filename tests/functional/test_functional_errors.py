@@ -29,7 +29,7 @@ ONES = torch.ones(3)
             "weights: got builtins.list; expected a tensor of one value",
         ),
         ("reweigh_targets", (LOGITS, torch.ones(3, 1), 1.0), r"weights have shape \(3, 1\) for 3 classes"),
-        ("kl_divergence", (LOGITS, LOGITS, 2.0), "target probabilities reach from -1 to 2; expected probabilities, not"),
+        ("kl_divergence", (LOGITS, LOGITS, 2.0), "target probabilities reach from -1 to 2; expected"),
         ("kl_divergence", (LOGITS, torch.full((3, 3), np.nan), 2.0), "target probabilities reach from nan to nan"),
         ("kl_divergence", (LOGITS, LOGITS.numpy(), 2.0), "target probabilities: got numpy.ndarray"),
         ("decoupled_divergence", (LOGITS[:, :1], LOGITS[:, :1], TARGET * 0, 1.0), "logits have one class; expected at"),
