@@ -184,7 +184,8 @@ class _Run:
         elif self.processes.from_main(self.only_weights_are_left_of_the_teacher):
             # Trained again it could be another one (on a GPU it would be), and the student is half way.
             self.reporter.message(f"the teacher's checkpoints are gone; {stored} is used as it is")
-            load_weights(network.model, stored, what="teacher")
+            # The output lies where the main process is; from it the others take the weights below.
+            self.processes.from_main(lambda: load_weights(network.model, stored, what="teacher"))
         else:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from typing import Any, Protocol, TextIO, cast
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from distail.training.progress import Unstoppable
+from distail.training.progress import unstoppable_console
 
 
 class Display(Protocol):
@@ -106,7 +105,7 @@ class LiveDisplay:
 def default_display(console: Console | None = None) -> Display:
     """Live on a terminal, lines elsewhere; both on standard error, so that the tables can be piped."""
     # Runs must not be lost because nobody reads what is said of them.
-    console = console or Console(file=cast(TextIO, Unstoppable(sys.stderr)))
+    console = console or unstoppable_console()
     return LiveDisplay(console) if console.is_terminal else LineDisplay(console)
 
 

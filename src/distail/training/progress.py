@@ -110,9 +110,14 @@ class Unstoppable:
         return getattr(self._stream, name)
 
 
+def unstoppable_console(**options: Any) -> Console:
+    """Standard error, so that output can be piped, as a console whose failures stop nobody."""
+    return Console(file=cast(TextIO, Unstoppable(sys.stderr)), **options)
+
+
 def default_reporter(console: Console | None = None, **options: Any) -> Reporter:
-    """A bar on a terminal, lines elsewhere; both on standard error, so that output can be piped."""
-    console = console or Console(file=cast(TextIO, Unstoppable(sys.stderr)), **options)
+    """A bar on a terminal, lines elsewhere; both on standard error."""
+    console = console or unstoppable_console(**options)
     return Bar(console) if console.is_terminal else Lines(console)
 
 
