@@ -8,22 +8,22 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from distail._version import __version__
+
 if TYPE_CHECKING:
     from distail import functional, models
     from distail.config import Experiment
     from distail.data.long_tail import long_tail_counts
-    from distail.models.outputs import Outputs
     from distail.objective.method import Method, Terms
     from distail.objective.presets import create_method, list_methods
+    from distail.outputs import Outputs
     from distail.pipeline import run
     from distail.result import Result
-
-__version__ = "0.1.0"
 
 _HOME = {
     "Experiment": "distail.config",
     "Method": "distail.objective.method",
-    "Outputs": "distail.models.outputs",
+    "Outputs": "distail.outputs",
     "Result": "distail.result",
     "Terms": "distail.objective.method",
     "create_method": "distail.objective.presets",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+Made = TypeVar("Made")
+_SHOWN_PROBLEMS = 10
 
 
 class DistailError(ValueError):
@@ -98,3 +102,47 @@ def listed(problems: Iterable[str], headline: str) -> str:
       - b is negative
     """
     return "\n".join([headline, *(f"  - {problem}" for problem in problems)])
+
+
+class Problems:
+    """What went wrong so far, each problem once.
+
+    >>> problems = Problems()
+    >>> problems.add("no logits")
+    >>> problems.stop("x.npz cannot be audited")
+    Traceback (most recent call last):
+        ...
+    distail.errors.ConfigError: x.npz cannot be audited: no logits
+    """
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def add(self, *problems: str) -> None:
+        """Take up what is new of these."""
+        self.found += [problem for problem in dict.fromkeys(problems) if problem not in self.found]
+
+    def attempt(self, make: Callable[[], Made], where: str = "") -> Made | None:
+        """What `make` gives, or None and its problems more, each with `where` before it."""
+        try:
+            return make()
+        except DistailError as error:
+            self.add(*(f"{where}: {problem}" if where else problem for problem in error.problems))
+            return None
+
+    def stop(self, headline: str, kind: type[DistailError] = ConfigError) -> None:
+        """Raise one error of all problems, if there are any."""
+        if len(self.found) == 1:
+            raise kind(f"{headline}: {self.found[0]}", self.found)
+        if self.found:
+            raise kind(listed(self.found, f"{headline}, {counted(len(self.found), 'problem')}:"), self.found)
+
+
+def first_of(problems: Sequence[str]) -> list[str]:
+    """The first ten, then how many more.
+
+    >>> first_of([str(n) for n in range(12)])[-2:]
+    ['9', '... and 2 more']
+    """
+    more = len(problems) - _SHOWN_PROBLEMS
+    return [*problems[:_SHOWN_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]

@@ -18,7 +18,7 @@ from distail.models.normalization import InputNormalization
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import read_metadata
 from distail.preflight import DEFAULT_SHORTCUT
-from distail.random_state import kept_random_state
+from distail.torch_utils import kept_random_state
 
 
 def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:

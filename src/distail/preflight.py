@@ -11,15 +11,14 @@ from distail.config import SAME, Experiment, Model, WrongExperiment
 from distail.config_problems import overlaps
 from distail.config_reading import PREVIOUS_EPOCH
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, ModelError, problems_in, unknown_name
+from distail.errors import CheckpointError, ConfigError, ModelError, Problems, problems_in, unknown_name
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
-from distail.problems import Problems
-from distail.random_state import kept_random_state
 from distail.run_folder import RunFolder
+from distail.torch_utils import kept_random_state
 from distail.training.machine import choose_machine
 from distail.training.processes import ALONE, Processes
 from distail.training.trackers import tracker_problems

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from distail._version import __version__
 from distail.config import Experiment
 from distail.data.prepare import PreparedData
 from distail.models import FeatureTap
@@ -82,7 +83,7 @@ def result_figures(
 def versions(machine: Machine) -> dict[str, str]:
     """What the figures were made with."""
     return {
-        "distail": version("distail"),
+        "distail": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": version("numpy"),

@@ -12,13 +12,7 @@ from hypothesis import strategies as st
 
 import distail
 from distail.data.images import LabelledImages
-from distail.data.long_tail import (
-    class_counts,
-    long_tail_counts,
-    long_tail_subset,
-    require_every_class,
-    subset_sha256,
-)
+from distail.data.long_tail import class_counts, long_tail_counts, long_tail_subset, require_every_class, subset_sha256
 from distail.errors import DataError
 
 

@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from made_batches import batches, made_batch, quick
 
 from distail.errors import MethodError
-from distail.functional import (
-    effective_number_weights,
-    power_logits,
-    reweigh_logits,
-    reweigh_targets,
-    swap_rectify,
-)
+from distail.functional import effective_number_weights, power_logits, reweigh_logits, reweigh_targets, swap_rectify
 
 
 @quick

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from distail.auditing.audited import TEST_CAUTION, Audited
+from distail.errors import Problems
 from distail.evaluation.class_counts import counted_labels, read_class_counts
 from distail.evaluation.inputs import checked_predictions
 from distail.evaluation.logits_file import read_logits
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.sample_weights import StudentHeads
-from distail.problems import Problems
 from distail.run_folder import RunFolder
 
 COUNTED = (

@@ -9,10 +9,9 @@ from distail.auditing.audited import Audited
 from distail.auditing.from_file import audited_file, audited_predictions
 from distail.auditing.from_network import Say, audited_checkpoint, audited_run
 from distail.config import Experiment
-from distail.errors import did_you_mean
+from distail.errors import Problems, did_you_mean
 from distail.evaluation.logits_file import holds_logits
 from distail.models.weights import read_metadata
-from distail.problems import Problems
 from distail.run_folder import RunFolder
 
 SPLITS = ("train", "validation", "test")

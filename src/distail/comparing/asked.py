@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from distail.config_reading import read_plain_file
-from distail.errors import ConfigError
+from distail.errors import ConfigError, Problems
 from distail.plain_yaml import NotPlain, load_plain_yaml
-from distail.problems import Problems
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 HOW_METHODS = (

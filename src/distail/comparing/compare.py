@@ -19,8 +19,7 @@ from distail.comparing.status import FAILED
 from distail.comparing.stored import store, stored_problems
 from distail.comparing.tables import write_tables
 from distail.config import Experiment
-from distail.errors import ConfigError, TrainingError, problems_in, unknown_name
-from distail.problems import Problems
+from distail.errors import ConfigError, Problems, TrainingError, problems_in, unknown_name
 from distail.report.comparison import write_comparison_report
 from distail.run_folder import RunFolder
 from distail.training.stopping import stop_requests

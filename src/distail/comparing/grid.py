@@ -13,9 +13,9 @@ import torch
 from distail.config import Experiment
 from distail.config_reading import apply_overrides
 from distail.errors import DistailError
-from distail.models.outputs import Outputs
 from distail.objective.composition import TERM_WEIGHTS
 from distail.objective.method import Method, Terms
+from distail.outputs import Outputs
 from distail.preflight import build_method
 
 # Every method takes these settings; without the term that each is for, it does not use them.

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.devices import moved
 from distail.data.normalisation import normalise as normalise
 from distail.data.seeding import random_bits, stream_key
 from distail.data.transforms import BITS, crop, flip, rotate
 from distail.errors import DataError, unknown_name
+from distail.torch_utils import moved
 
 
 @dataclass(frozen=True)

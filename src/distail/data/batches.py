@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from distail.data.augment import Draws, apply_named, augmentation_names, draw_augmentation, draw_views
-from distail.data.devices import moved
 from distail.data.images import Images
 from distail.data.normalisation import Normalisation
 from distail.data.pixels import images_in_order, pixel_source
@@ -19,6 +18,7 @@ from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.data.sizes import batch_places, steps_an_epoch
 from distail.data.transforms import as_images, crop_pixels
 from distail.errors import DataError, unknown_name
+from distail.torch_utils import moved
 
 
 class Batch(NamedTuple):

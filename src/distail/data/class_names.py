@@ -6,8 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-from distail.data.problems import first_of
-from distail.errors import DataError, listed
+from distail.errors import DataError, first_of, listed
 
 # Control characters, and the halves of characters that stand for bytes that are not UTF-8.
 _UNPRINTABLE = ("Cc", "Cs")

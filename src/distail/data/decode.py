@@ -17,9 +17,8 @@ from torch import Tensor
 
 from distail.data.image_file import Pixels, UnreadableImage, decode_image
 from distail.data.options import SourceOptions
-from distail.data.problems import first_of
 from distail.data.progress import progress_bar
-from distail.errors import DataError, listed
+from distail.errors import DataError, first_of, listed
 
 _CHUNK = 64
 # Below about this many encoded bytes an image, threads only wait for each other (Pillow's own Python code).

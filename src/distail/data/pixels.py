@@ -9,11 +9,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from distail.data.devices import moved
 from distail.data.images import Images, LabelledImages
 from distail.data.stream import ImageStream
 from distail.data.streamed import StreamedImages
 from distail.data.transforms import as_images, as_pixels
+from distail.torch_utils import moved
 
 
 class PixelSource(Protocol):

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from distail.data.file_work import Names
 from distail.data.image_file import load_decoders
-from distail.data.problems import first_of
 from distail.data.streamed import StreamedImages
 from distail.data.workers import Workers
-from distail.errors import DataError, listed
+from distail.errors import DataError, first_of, listed
 
 # Small against a batch of large images, so that all processes work on the batch that is wanted next; large against what
 # handing over a piece costs.

@@ -14,10 +14,10 @@ from distail.evaluation.method_entries import asked_of, method_entries
 from distail.functional.checks import check_temperature, counts_of
 from distail.functional.divergence import kl_of_log_probabilities
 from distail.functional.numerics import log_probabilities, of_target
-from distail.models.outputs import Outputs
 from distail.objective.context import Context, Progress, Setup
 from distail.objective.method import whole_batch
 from distail.objective.presets import list_methods
+from distail.outputs import Outputs
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,7 @@ from distail.functional.prototypes import balanced_prototypes, uniformity_energy
 from distail.functional.rectified_features import assign_prototypes, cosine_distance, rectify_features
 from distail.functional.repairs import power_logits, reweigh_logits, reweigh_targets, swap_rectify
 from distail.functional.sample_weights import inverse_propensity, loss_ratio, standardize
-from distail.functional.supervised import (
-    adjust_logits,
-    cross_entropy,
-    focal_loss,
-    subtract_margin,
-    weighted_by_label,
-)
+from distail.functional.supervised import adjust_logits, cross_entropy, focal_loss, subtract_margin, weighted_by_label
 
 __all__ = [
     "adjust_logits",

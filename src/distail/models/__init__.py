@@ -7,9 +7,9 @@ from distail.models.classifiers import CosineClassifier
 from distail.models.create import check_model, create_model
 from distail.models.feature_tap import FeatureTap
 from distail.models.normalization import InputNormalization
-from distail.models.outputs import Outputs
 from distail.models.summary import count_macs, count_parameters
 from distail.models.weights import load_weights, read_metadata, save_weights
+from distail.outputs import Outputs
 
 __all__ = [
     "MODELS",

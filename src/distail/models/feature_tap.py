@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distail.errors import ModelError, did_you_mean
 from distail.models.classifiers import CosineClassifier
-from distail.models.outputs import Outputs
+from distail.outputs import Outputs
 
 
 class FeatureTap(nn.Module):

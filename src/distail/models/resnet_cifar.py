@@ -10,14 +10,7 @@ from torch.nn import functional as F
 
 from distail.errors import ModelError, unknown_name
 from distail.models.classifiers import create_classifier
-from distail.models.layers import (
-    ResidualBlock,
-    conv_norm,
-    conv_norm_relu,
-    kaiming_fan_in,
-    kaiming_fan_out,
-    named,
-)
+from distail.models.layers import ResidualBlock, conv_norm, conv_norm_relu, kaiming_fan_in, kaiming_fan_out, named
 from distail.models.network import Network
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from distail.models.modes import eval_mode
+from distail.torch_utils import eval_mode
 
 
 def count_parameters(model: nn.Module) -> int:

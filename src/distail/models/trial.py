@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import ModelError
-from distail.models.modes import eval_mode
+from distail.torch_utils import eval_mode
 
 
 def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_classes: int) -> None:

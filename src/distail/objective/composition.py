@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from distail.errors import MethodError, unknown_name
+from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_whole, counts_of
 from distail.objective.context import Setup
 from distail.objective.divergences import DIVERGENCES
@@ -21,7 +21,6 @@ from distail.objective.supervised import SUPERVISED
 from distail.objective.targets import TARGETS
 from distail.objective.terms import TermWeights
 from distail.objective.weights import SAMPLE_WEIGHTS
-from distail.problems import Problems
 
 SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
     "supervised": SUPERVISED,

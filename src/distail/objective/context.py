@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distail.errors import MethodError
 from distail.functional.numerics import log_probabilities
-from distail.models.outputs import Outputs
+from distail.outputs import Outputs
 
 Reduce = Callable[[Tensor], Tensor]
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from distail.errors import MethodError
 from distail.functional.checks import check_logits, check_same_shape, check_target, check_tensor
-from distail.models.outputs import Outputs
+from distail.outputs import Outputs
 
 
 def logits_of(outputs: Outputs, whose: str) -> Tensor:

@@ -11,11 +11,11 @@ from distail.errors import MethodError
 from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
 from distail.functional.checks import check_choice, check_number, check_target, check_whole
 from distail.functional.rectified_features import class_mean_features
-from distail.models.outputs import Outputs
 from distail.objective.context import Context, Needs, Reduce, Reply, Setup
 from distail.objective.exact import Exact
 from distail.objective.heads import project
 from distail.objective.inputs import check_features, logits_of
+from distail.outputs import Outputs
 
 ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "identity": lambda means_CD, prototypes_CD: torch.arange(len(prototypes_CD)),

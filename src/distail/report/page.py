@@ -12,7 +12,8 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from distail import __version__, files
+from distail import files
+from distail._version import __version__
 from distail.evaluation.groups import THIRDS_RULE, thirds
 from distail.evaluation.teacher_bias import describe_bias
 from distail.report import wording

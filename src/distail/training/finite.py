@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distail.errors import TrainingError
 from distail.evaluation.inputs import by_rows
-from distail.models.outputs import Outputs
+from distail.outputs import Outputs
 
 _ADVICE = (
     "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32, with another output."

@@ -17,7 +17,7 @@ from distail.data.seeding import stream_key
 from distail.data.sizes import batch_places
 from distail.errors import TrainingError
 from distail.objective.method import Terms
-from distail.random_state import kept_random_state
+from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.finite import NEVER, FiniteWatch, not_finite
 from distail.training.history import History, Row

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distail.data.batches import Batch, evaluation_batches
 from distail.data.images import Images
-from distail.models.outputs import Outputs
+from distail.outputs import Outputs
 from distail.training.machine import Machine
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16

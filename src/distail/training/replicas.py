@@ -12,9 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distail.data.batches import Batch
 from distail.errors import ModelError
-from distail.models.modes import eval_mode
-from distail.models.outputs import Outputs
 from distail.objective.terms import Terms
+from distail.outputs import Outputs
+from distail.torch_utils import eval_mode
 from distail.training.processes import Processes
 from distail.training.step import TrainingStep
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail import __version__
+from distail._version import __version__
 from distail.errors import CheckpointError
 from distail.training.checkpoint import Checkpoint
 from distail.training.history import Row

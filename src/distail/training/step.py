@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from distail.data.batches import Batch
 from distail.errors import TrainingError
-from distail.models.outputs import Outputs
 from distail.objective.method import Method, Terms
+from distail.outputs import Outputs
 from distail.training.machine import Machine
 
 Teacher = Callable[[Batch], Outputs]

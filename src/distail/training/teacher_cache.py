@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from distail.data.batches import Batch, ImageBatches
-from distail.data.devices import moved
 from distail.errors import TrainingError
-from distail.models.outputs import Outputs
+from distail.outputs import Outputs
+from distail.torch_utils import moved
 from distail.training.machine import Machine
 from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter

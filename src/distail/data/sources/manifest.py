@@ -12,11 +12,10 @@ from distail.data.class_names import check_class_names
 from distail.data.images import Source
 from distail.data.natural import natural_sorted
 from distail.data.options import SourceOptions
-from distail.data.problems import first_of
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.sources.manifest_rows import Row, read_rows
 from distail.data.splits import fixed_test_split
-from distail.errors import DataError, counted, listed
+from distail.errors import DataError, counted, first_of, listed
 
 _SPLITS = ("train", "test")
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TextIO
 from unicodedata import normalize
 
-from distail.data.problems import first_of
-from distail.errors import DataError, counted, listed
+from distail.errors import DataError, counted, first_of, listed
 
 _DELIMITERS = (",", "\t", ";")
 _LONGEST_LINE = 1 << 17

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from distail.data.images import Source
 from distail.data.options import SourceOptions
-from distail.data.problems import first_of
 from distail.data.sources.class_folders import class_folder_names, image_files
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.sources.locate import locate
-from distail.errors import DataError, listed
+from distail.errors import DataError, first_of, listed
 
 _ARCHIVE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 

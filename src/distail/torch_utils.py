@@ -1,0 +1,54 @@
+"""Small helpers around torch: random state kept, tensors sent to a device, a network in eval mode for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def kept_random_state() -> AbstractContextManager[None]:
+    """Within the block torch may draw and be seeded; afterwards the caller's generators stand where they stood.
+
+    >>> torch.manual_seed(0).initial_seed()
+    0
+    >>> with kept_random_state():
+    ...     _ = torch.manual_seed(1)
+    >>> torch.initial_seed()
+    0
+    """
+    # Named one by one: torch warns of many GPUs where none are named.
+    return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+
+
+def moved(value: Tensor, device: torch.device | str) -> Tensor:
+    """The tensor on a device: from the CPU to a GPU through pinned memory, so that the host does not wait.
+
+    >>> moved(torch.ones(2), "cpu")
+    tensor([1., 1.])
+    """
+    if torch.device(device).type == "cuda" and value.device.type == "cpu":
+        return value.pin_memory().to(device, non_blocking=True)
+    return value.to(device)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Everything in eval mode for a while; afterwards each module is in its own mode again, frozen parts included.
+
+    >>> model = nn.Sequential(nn.Dropout().eval(), nn.Dropout())
+    >>> with eval_mode(model):
+    ...     print([part.training for part in model])
+    [False, False]
+    >>> [part.training for part in model]
+    [False, True]
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
