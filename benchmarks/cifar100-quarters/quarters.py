@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from distail.evaluation.quarters import QUARTERS, mean_probability, recall_by_quarter
+from distail.evaluation.metrics import QUARTERS, mean_probability, recall_by_quarter
 from distail.run_folder import RunFolder
 
 HERE = Path(__file__).parent

@@ -117,7 +117,7 @@ def audit(
     Before any training. Logits and labels of any framework: .safetensors or .npz with arrays logits and labels, or
     .csv with columns label, logit_0, logit_1, ... (or named after the classes).
     """
-    from distail.auditing.show import run_audit
+    from distail.audit.show import run_audit
 
     run_audit(
         target,

@@ -10,10 +10,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from distail.auditing.audited import Audited
-from distail.auditing.show import as_markdown, print_audit
-from distail.auditing.tables import audit_tables
-from distail.evaluation.sample_weights import StudentHeads
+from distail.audit.from_file import Audited
+from distail.audit.sample_weights import StudentHeads
+from distail.audit.show import as_markdown, print_audit
+from distail.audit.tables import audit_tables
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distail.auditing.target import audited
+from distail.audit.sample_weights import propensity_weights
+from distail.audit.target import audited
 from distail.config import Experiment
 from distail.errors import ConfigError, DistailError
-from distail.evaluation.sample_weights import propensity_weights
 from distail.images import images_of
 from distail.pipeline import run
 from distail.training.progress import Silent

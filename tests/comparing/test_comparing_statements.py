@@ -6,7 +6,7 @@ import pytest
 
 from distail.comparing.statements import statements
 from distail.comparing.tables import comma_separated, difference_cells, markdown
-from distail.evaluation.comparison import FIGURES, corrected, over_seeds, summarise
+from distail.evaluation.significance import FIGURES, corrected, over_seeds, summarise
 
 
 def made(baseline="kd", grid=None, runs=(), **values):

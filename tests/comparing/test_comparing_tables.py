@@ -8,7 +8,7 @@ import pytest
 from distail.comparing.figures import plain, signed
 from distail.comparing.statements import verdict
 from distail.comparing.tables import comma_separated, escape_latex, figure_cells, latex, markdown
-from distail.evaluation.comparison import FIGURES
+from distail.evaluation.significance import FIGURES
 
 
 def figure(mean=None, deviation=None, interval=None, values=None):

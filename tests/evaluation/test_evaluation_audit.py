@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from distail.audit.audit import audit
+from distail.audit.sample_weights import StudentHeads
+from distail.audit.summary import summary
 from distail.errors import DataError, MethodError
-from distail.evaluation.audit import audit
-from distail.evaluation.audit_summary import summary
 from distail.evaluation.groups import shots, thirds
 from distail.evaluation.metrics import evaluate_predictions
-from distail.evaluation.sample_weights import StudentHeads
 from distail.evaluation.teacher_bias import teacher_bias
 
 Array = NDArray[np.float64]

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distail.evaluation.audit import audit
-from distail.evaluation.audit_summary import summary
-from distail.evaluation.sample_weights import StudentHeads
+from distail.audit.audit import audit
+from distail.audit.sample_weights import StudentHeads
+from distail.audit.summary import summary
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 

@@ -12,9 +12,9 @@ from scipy import stats
 from distail.errors import DataError
 from distail.evaluation import bootstrap
 from distail.evaluation.bootstrap import ImageFacts, _Sums, bootstrap_figures, image_facts, interval_and_p
-from distail.evaluation.comparison import figure_of
 from distail.evaluation.groups import shots, thirds
 from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.significance import figure_of
 
 
 def made(images=60, classes=5, runs=2, seed=0):

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distail.audit.logits_file import counted_labels, read_class_counts
 from distail.errors import DataError
-from distail.evaluation.class_counts import counted_labels, read_class_counts
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1), st.sampled_from([",", " ", "\n", ", ", ";"]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from distail.evaluation.bootstrap import interval_and_p
-from distail.evaluation.comparison import (
+from distail.evaluation.significance import (
     OVER_IMAGES,
     OVER_SEEDS,
     Difference,

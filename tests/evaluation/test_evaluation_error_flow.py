@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distail.errors import DataError
-from distail.evaluation.error_flow import error_flow
 from distail.evaluation.groups import thirds
+from distail.evaluation.teacher_bias import error_flow
 
 
 @given(st.integers(0, 1000), st.integers(1, 120), st.integers(1, 30))

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from distail.audit import logits_csv
+from distail.audit.logits_file import holds_logits, read_logits
 from distail.errors import DataError
-from distail.evaluation import logits_csv
-from distail.evaluation.logits_file import holds_logits, read_logits
 
 LOGITS = np.array([[1.5, -2.0, 0.25], [0.0, 3.0, -1.0]], dtype=np.float32)
 LABELS = np.array([0, 2])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distail.errors import DataError
-from distail.evaluation.quarters import mean_probability, recall_by_quarter
+from distail.evaluation.metrics import mean_probability, recall_by_quarter
 
 
 @settings(deadline=None, max_examples=50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distail.evaluation.comparison import FIGURES
+from distail.evaluation.significance import FIGURES
 from distail.report.table import COLUMNS
 
 _COLUMN = {

@@ -14,8 +14,16 @@ from distail.comparing.statements import statements
 from distail.comparing.status import FINISHED
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_figures, image_facts
-from distail.evaluation.comparison import FIGURES, Difference, corrected, figure_of, over_images, over_seeds, summarise
 from distail.evaluation.predictions import load_predictions
+from distail.evaluation.significance import (
+    FIGURES,
+    Difference,
+    corrected,
+    figure_of,
+    over_images,
+    over_seeds,
+    summarise,
+)
 from distail.reading import mapping
 from distail.report.folder import RECONSTRUCTIONS
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from distail.errors import DataError
 from distail.evaluation.calibration import BINS, top_confidence
+from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import shots, thirds
-from distail.evaluation.inputs import checked_predictions
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
@@ -64,7 +64,7 @@ def bootstrap_figures(
         seed: the same seed draws the same test sets.
 
     Returns:
-        Figure (a dotted path as in `distail.evaluation.comparison.FIGURES`) to values (resamples, R) in percent. Left
+        Figure (a dotted path as in `distail.evaluation.significance.FIGURES`) to values (resamples, R) in percent. Left
         out are groups without a class, and what is made of the recalls of classes of which one has a single image: how
         far that class moves cannot be known.
 

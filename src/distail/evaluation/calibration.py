@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from distail.evaluation.inputs import by_rows
+from distail.evaluation.checks import by_rows
 
 BINS = 15
 

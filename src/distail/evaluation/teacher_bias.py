@@ -5,13 +5,83 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from distail.evaluation.error_flow import tail_errors
-from distail.evaluation.groups import group_shares, thirds
-from distail.evaluation.inputs import checked_predictions
-from distail.evaluation.metrics import group_means
-from distail.evaluation.tally import Tally
+from distail.evaluation.checks import checked_predictions
+from distail.evaluation.groups import THIRDS, group_of_class, group_shares, thirds
+from distail.evaluation.metrics import Tally, group_means
+
+SWALLOWERS = 10
+
+
+def error_flow(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:
+    """What becomes of the samples of each third of the classes, in percent of that third's samples.
+
+    Args:
+        logits_NC: (N, C) floating and finite; only each row's largest entry counts.
+        target_N: (N,) integer labels, 0 to C - 1.
+        class_counts: (C,) training images of each class, at least 1; they decide the thirds.
+
+    Returns:
+        ``flow``: for each third ``correct`` and, by the third of the predicted class, the wrong predictions (``head``,
+        ``medium``, ``tail``), which sum to 100; None for a third without samples and for a destination without classes.
+        ``swallowers``: the classes that most of the tail's errors name, at most ten, largest first, ties by index, as
+        ``class``, ``errors`` and ``share`` (percent of the tail's errors). Plain numbers, ready for JSON.
+
+    Raises:
+        DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range.
+
+    >>> found = error_flow(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 2, 2]), [300, 50, 5])
+    >>> found["flow"]["tail"]
+    {'correct': 0.0, 'head': 50.0, 'medium': 50.0, 'tail': 0.0}
+    >>> found["swallowers"][0]
+    {'class': 0, 'errors': 1, 'share': 50.0}
+    """
+    logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
+    return flow_of_predictions(logits_NC.argmax(1), target_N, counts)
+
+
+def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> dict[str, Any]:
+    """`error_flow` of predicted classes (N,) in place of logits."""
+    groups = thirds(counts)
+    third_C = group_of_class(groups, len(counts))
+    wrong_N = predicted_N != target_N
+    from_N, into_N = third_C[target_N], third_C[predicted_N]
+    flow = {
+        name: _outcomes(wrong_N[from_N == position], into_N[from_N == position], groups)
+        for position, name in enumerate(THIRDS)
+    }
+    errors_C = tail_errors(predicted_N, target_N, counts)
+    order = torch.argsort(errors_C, descending=True, stable=True)[:SWALLOWERS].tolist()
+    total = int(errors_C.sum())
+    swallowers = [(c, int(errors_C[c])) for c in order if errors_C[c]]
+    return {
+        "flow": flow,
+        "swallowers": [{"class": c, "errors": errors, "share": 100 * errors / total} for c, errors in swallowers],
+    }
+
+
+def tail_errors(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> Tensor:
+    """How many wrong predictions of tail images name each class: (C,) int64.
+
+    >>> tail_errors(torch.tensor([0, 2, 1]), torch.tensor([2, 2, 0]), [300, 50, 5])
+    tensor([1, 0, 0])
+    """
+    tail_C = torch.zeros(len(counts), dtype=torch.bool)
+    tail_C[list(thirds(counts)["tail"])] = True
+    return torch.bincount(predicted_N[(predicted_N != target_N) & tail_C[target_N]], minlength=len(counts))
+
+
+def _outcomes(wrong_M: Tensor, into_M: Tensor, groups: dict[str, tuple[int, ...]]) -> dict[str, float | None] | None:
+    samples = len(wrong_M)
+    if samples == 0:
+        return None
+    wrong_into = torch.bincount(into_M[wrong_M], minlength=len(THIRDS)).tolist()
+    shares = {
+        name: 100 * count / samples if groups[name] else None for name, count in zip(THIRDS, wrong_into, strict=True)
+    }
+    return {"correct": 100 * (samples - sum(wrong_into)) / samples, **shares}
 
 
 def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distail.errors import ConfigError
-from distail.evaluation.comparison import Difference
+from distail.evaluation.significance import Difference
 from distail.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.folder import run_view_from_folder
 from distail.report.gallery import joined_samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from distail.evaluation.comparison import Difference
+from distail.evaluation.significance import Difference
 from distail.report.table import FIGURE_TITLES
 from distail.report.views import ReportView
 

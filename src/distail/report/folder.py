@@ -10,11 +10,10 @@ from typing import Any
 
 from distail.errors import ConfigError, DistailError
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
-from distail.evaluation.error_flow import flow_of_predictions, tail_errors
-from distail.evaluation.inputs import checked_predictions
+from distail.evaluation.checks import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.samples import Samples, load_samples
-from distail.evaluation.teacher_bias import teacher_bias
+from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
 from distail.reading import clean_figures, mapping, number, usable_counts, whole
 from distail.report.views import ReportView, Role, RunView
 

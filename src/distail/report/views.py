@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from distail.evaluation.calibration import ReliabilityBin
-from distail.evaluation.comparison import Difference
 from distail.evaluation.samples import Samples
+from distail.evaluation.significance import Difference
 
 Role = Literal["teacher", "student"]
 
@@ -44,7 +44,7 @@ class RunView:
     predicted: Sequence[int] = ()
     """The predicted class of each test image; for means over seeds, of the first seed."""
     error_flow: Mapping[str, Any] | None = None
-    """The ``flow`` of `distail.evaluation.error_flow.error_flow`."""
+    """The ``flow`` of `distail.evaluation.teacher_bias.error_flow`."""
     tail_errors: Sequence[float] = ()
     """(C,) how many wrong predictions of tail images name each class; means over seeds."""
     class_counts: Sequence[int] = ()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import TrainingError
-from distail.evaluation.inputs import by_rows
+from distail.evaluation.checks import by_rows
 from distail.outputs import Outputs
 
 _ADVICE = (

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distail.auditing.audited import Audited
-from distail.auditing.from_file import audited_file, audited_predictions
-from distail.auditing.from_network import Say, audited_checkpoint, audited_run
+from distail.audit.from_file import Audited, audited_file, audited_predictions
+from distail.audit.from_network import Say, audited_checkpoint, audited_run
+from distail.audit.logits_file import holds_logits
 from distail.config import Experiment
 from distail.errors import Problems, did_you_mean
-from distail.evaluation.logits_file import holds_logits
 from distail.models.weights import read_metadata
 from distail.run_folder import RunFolder
 

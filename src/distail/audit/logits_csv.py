@@ -6,6 +6,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,22 @@ import torch
 from torch import Tensor
 
 from distail.errors import DataError
-from distail.evaluation.logits_table import LogitsTable
 
 LABEL_COLUMNS = ("label", "labels", "target")
 LARGEST_BYTES = 2 * 2**30
 _BLOCK_BYTES = 2**25
 _NUMBERED = re.compile(r"logits?_(\d+)")
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*")
+
+
+@dataclass(frozen=True)
+class LogitsTable:
+    """Logits (N, C), labels (N,), the classes' names where the file names them, and what it calls the logits."""
+
+    logits: Tensor
+    target: Tensor
+    class_names: tuple[str, ...] | None = None
+    source: str = "logits"
 
 
 def read_csv(path: Path) -> LogitsTable:

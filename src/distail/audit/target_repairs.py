@@ -9,15 +9,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail.evaluation.inputs import rows_at_once
-from distail.evaluation.method_entries import asked_of, method_entries
+from distail.evaluation.checks import rows_at_once
 from distail.functional.checks import check_temperature, counts_of
 from distail.functional.divergence import kl_of_log_probabilities
 from distail.functional.numerics import log_probabilities, of_target
+from distail.objective.composition import DEFAULTS, Entry, parse
 from distail.objective.context import Context, Progress, Setup
 from distail.objective.method import whole_batch
 from distail.objective.presets import list_methods
 from distail.outputs import Outputs
+
+
+def asked_of(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that a method or composition, as `create_method` takes it, comes to with its preset and defaults."""
+    preset = list_methods()[method["name"]] if "name" in method else None
+    return {**DEFAULTS, **(preset.composition if preset else {}), **method}
+
+
+def method_entries(asked: Mapping[str, Any], slot: str) -> list[tuple[Entry, dict[str, Any]]]:
+    """The slot's entries in order, each with its parameters.
+
+    >>> entries = method_entries(asked_of({"name": "ipwd", "max_weight": 3.0}), "weights")
+    >>> [(entry.name, parameters["max_weight"], parameters["ratio"]) for entry, parameters in entries]
+    [('inverse_propensity', 3.0, 'kd_over_cls')]
+    """
+    return [
+        (entry, {key: entry.parameters.get(key, asked.get(key, default)) for key, default in entry.defaults.items()})
+        for entry in parse(asked)[slot]
+    ]
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,21 @@ from typing import Any
 
 from torch import Tensor
 
+from distail.audit.sample_weights import StudentHeads, sample_weight_spreads
+from distail.audit.target_repairs import (
+    Repair,
+    RepairEffect,
+    asked_of,
+    method_entries,
+    published_repairs,
+    repair_effects,
+    repair_of,
+)
+from distail.audit.teacher_statistics import Answers, ByGroup, Describe, percent
 from distail.errors import DataError
-from distail.evaluation.answers import Answers, percent
-from distail.evaluation.by_group import ByGroup, Describe
-from distail.evaluation.error_flow import flow_of_predictions, tail_errors
+from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE, group_shares
-from distail.evaluation.inputs import checked_predictions
-from distail.evaluation.method_entries import asked_of, method_entries
-from distail.evaluation.sample_weights import StudentHeads, sample_weight_spreads
-from distail.evaluation.target_repairs import Repair, RepairEffect, published_repairs, repair_effects, repair_of
+from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors
 
 SCHEMA_VERSION = 1
 FEW_IMAGES = 30

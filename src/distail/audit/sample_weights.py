@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distail.evaluation.by_group import ByGroup
-from distail.evaluation.inputs import by_rows
+from distail.audit.teacher_statistics import ByGroup
+from distail.evaluation.checks import by_rows
 from distail.functional.class_weights import class_log_share
 from distail.functional.sample_weights import clip_and_normalize, loss_ratio, propensity_ratio
 

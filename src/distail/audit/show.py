@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail import files
-from distail.auditing.tables import AuditTable, audit_tables
-from distail.auditing.target import audited
+from distail.audit.tables import AuditTable, audit_tables
+from distail.audit.target import audited
 from distail.errors import ConfigError, did_you_mean
 from distail.functional.checks import check_temperature
 from distail.training.progress import default_reporter
@@ -17,6 +17,7 @@ from distail.training.progress import default_reporter
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
     from rich.table import Table
+
 
 GAP = 1
 LEAST_NAME = 6
@@ -37,7 +38,7 @@ def run_audit(
     """`distail audit`: audit, print, and write where asked to.
 
     Raises:
-        DistailError: as `distail.auditing.target.audited`; before any work for the options.
+        DistailError: as `distail.audit.target.audited`; before any work for the options.
     """
     if output is not None and output.suffix not in WRITERS:
         raise ConfigError(f"--output {str(output)!r}: {did_you_mean(output.suffix, WRITERS)}")

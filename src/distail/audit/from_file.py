@@ -2,30 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distail.auditing.audited import TEST_CAUTION, Audited
+from torch import Tensor
+
+from distail.audit.audit import audit
+from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
+from distail.audit.sample_weights import StudentHeads
+from distail.audit.summary import summary
 from distail.errors import Problems
-from distail.evaluation.class_counts import counted_labels, read_class_counts
-from distail.evaluation.inputs import checked_predictions
-from distail.evaluation.logits_file import read_logits
+from distail.evaluation.checks import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
-from distail.evaluation.sample_weights import StudentHeads
 from distail.run_folder import RunFolder
 
+TEST_CAUTION = (
+    "These are test images. Choose nothing by them: the honest protocol touches the test set once, at the end."
+)
 COUNTED = (
     "The training images of each class were counted from these labels. That is right for the training data; "
     "for a validation or test set give --class-counts."
 )
 
 
+@dataclass(frozen=True)
+class Audited:
+    """Logits (N, C) and labels (N,) with everything that is known of them.
+
+    Attributes:
+        what: which network gave the logits.
+        images: how many images of which split, in words.
+        split: `train`, `validation` or `test`; None for a file of logits, which does not say.
+        counts_from: where the class counts come from.
+        method: the experiment's own, as `create_method` takes it.
+        student: the run's student on the same images.
+        cautions: sentences on what the numbers can and cannot say.
+    """
+
+    what: str
+    images: str
+    split: str | None
+    counts_from: str
+    logits: Tensor
+    target: Tensor
+    class_counts: tuple[int, ...]
+    class_names: Sequence[str] | None = None
+    method: Mapping[str, Any] | None = None
+    student: StudentHeads | None = None
+    cautions: tuple[str, ...] = ()
+
+    def audit(self, temperature: float | None = None) -> dict[str, Any]:
+        """All findings, ready for JSON: those of `distail.audit.audit`, what was audited, and the summary.
+
+        Raises:
+            DistailError: as `distail.audit.audit.audit`.
+        """
+        found = audit(
+            self.logits,
+            self.target,
+            self.class_counts,
+            class_names=self.class_names,
+            method=self.method,
+            temperature=temperature,
+            student=self.student,
+        )
+        return {
+            "schema_version": found.pop("schema_version"),
+            "audited": {
+                "what": self.what,
+                "images": self.images,
+                "split": self.split,
+                "class_counts_from": self.counts_from,
+            },
+            **found,
+            "cautions": [*self.cautions, *found["cautions"]],
+            "summary": summary(found),
+        }
+
+
 def audited_file(path: Path, class_counts: str | None) -> Audited:
-    """Logits and labels of a safetensors, npz or csv file; see `distail.evaluation.logits_file.read_logits`.
+    """Logits and labels of a safetensors, npz or csv file; see `distail.audit.logits_file.read_logits`.
 
     Args:
         path: the file. The predictions.safetensors of a finished run brings that run's class counts and names.
-        class_counts: numbers or a file of them (`distail.evaluation.class_counts.read_class_counts`); None counts the
+        class_counts: numbers or a file of them (`distail.audit.logits_file.read_class_counts`); None counts the
             labels.
 
     Raises:

@@ -15,10 +15,10 @@ def summary(audit: Mapping[str, Any]) -> list[str]:
     """Sentences on the teacher's bias, its confidence, and what each repair would do to the targets.
 
     Args:
-        audit: what `distail.evaluation.audit.audit` returned.
+        audit: what `distail.audit.audit.audit` returned.
 
     >>> import torch
-    >>> from distail.evaluation.audit import audit
+    >>> from distail.audit.audit import audit
     >>> found = audit(4 * torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 2]), [300, 50, 5])
     >>> print(summary(found)[1])
     The errors on tail images end most often in class 0 (100.0 %).

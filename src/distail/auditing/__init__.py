@@ -1,1 +1,0 @@
-"""What `distail audit` is given, and how its findings are shown; the numbers come from `distail.evaluation.audit`."""
