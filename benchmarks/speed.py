@@ -28,7 +28,7 @@ import torch
 
 import reference_loop
 from distail import create_method
-from distail.config import Schedule, Training
+from distail.config.schema import Schedule, Training
 from distail.data.batches import Batch, ImageBatches
 from distail.data.images import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data

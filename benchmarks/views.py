@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import distail
-from distail.config import Experiment
-from distail.run_folder import RunFolder
+from distail.config.schema import Experiment
+from distail.runner.run_folder import RunFolder
 
 ROOT = Path(__file__).parent
 CONFIG = ROOT.parent / "configs" / "cifar100-lt-100-30epochs.yaml"

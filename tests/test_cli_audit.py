@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from distail.cli import main
+from distail.cli.app import main
 
 CONFIG = {
     "name": "quick",

@@ -6,10 +6,9 @@ import pytest
 import yaml
 
 import distail
-from distail.config import Experiment, Training
-from distail.config_reading import apply_overrides, read_yaml
+from distail.config.reading import apply_overrides, load_plain_yaml, read_yaml
+from distail.config.schema import Experiment, Training
 from distail.errors import ConfigError
-from distail.plain_yaml import load_plain_yaml
 
 MINIMAL = {"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"}
 WHOLE = """

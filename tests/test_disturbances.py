@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import distail
-from distail.cli import main
+from distail.cli.app import main
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Silent
 from distail.training.stopping import Interrupted
@@ -222,11 +222,11 @@ def test_a_signal_while_something_is_told(tmp_path, whole, kind, wanted, count, 
 @pytest.mark.parametrize(
     ("station", "number", "code"),
     [
-        ("distail.images.prepare_data", signal.SIGINT, 130),
-        ("distail.images.prepare_data", signal.SIGHUP, 129),
-        ("distail.stage.in_order", signal.SIGTERM, 143),
-        ("distail.final_evaluation.result_figures", signal.SIGTERM, 143),
-        ("distail.pipeline.write_report", signal.SIGTERM, 143),
+        ("distail.runner.stages.prepare_data", signal.SIGINT, 130),
+        ("distail.runner.stages.prepare_data", signal.SIGHUP, 129),
+        ("distail.runner.stages.in_order", signal.SIGTERM, 143),
+        ("distail.runner.result.result_figures", signal.SIGTERM, 143),
+        ("distail.runner.run.write_report", signal.SIGTERM, 143),
     ],
     ids=["data", "data, terminal closed", "class means", "evaluation", "report"],
 )

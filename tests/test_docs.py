@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.objective.presets import PRESETS
-from distail.preflight import check
+from distail.runner.checks import check
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -5,9 +5,9 @@ import errno
 import pytest
 import torch
 
-from distail.cli import main
+from distail.cli.app import main
+from distail.cli.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, exit_code_of
 from distail.errors import ConfigError
-from distail.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, exit_code_of
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_ctrl_c_is_no_success(monkeypatch, capsys):
     def interrupted(name):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distail.show.print_methods", interrupted)
+    monkeypatch.setattr("distail.cli.show.print_methods", interrupted)
     assert main(["methods"]) == INTERRUPTED
     assert capsys.readouterr().err == "distail: interrupted\n"

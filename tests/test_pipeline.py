@@ -8,15 +8,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import distail
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
-from distail.images import images_of
 from distail.models.weights import load_weights, read_metadata
-from distail.networks import build_network
-from distail.preflight import check
-from distail.run_folder import RunFolder
+from distail.runner.checks import check
+from distail.runner.run_folder import RunFolder
+from distail.runner.stages import build_network, images_of
 from distail.training.machine import Machine
 from distail.training.predict import predict
 from distail.training.stopping import Interrupted

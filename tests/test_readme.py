@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.objective.presets import PRESETS
 from distail.objective.supervised import SUPERVISED
 

@@ -13,9 +13,10 @@ import sys
 import pytest
 
 import distail
-from distail import files, pipeline
+from distail import files
 from distail.errors import CheckpointError, ConfigError
-from distail.run_folder import RunFolder
+from distail.runner import run as pipeline
+from distail.runner.run_folder import RunFolder
 from distail.training.stopping import Interrupted
 from whole_runs import Killed, Recorder
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from distail.config import Experiment
+from distail.config.schema import Experiment
+from distail.config.shipped import list_configs
 from distail.objective.presets import PRESETS
-from distail.preflight import check
-from distail.shipped_configs import list_configs
+from distail.runner.checks import check
 
 CONFIGS = list_configs()
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from distail.evaluation.metrics import QUARTERS, mean_probability, recall_by_quarter
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 ORDER = ("ce", "kd", "ipwd", "ipwd-cls-over-kd")

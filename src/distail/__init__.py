@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from distail.objective.method import Method, Terms
     from distail.objective.presets import create_method, list_methods
     from distail.outputs import Outputs
-    from distail.pipeline import run
-    from distail.result import Result
+    from distail.runner.result import Result
+    from distail.runner.run import run
 
 _HOME = {
     "Experiment": "distail.config",
     "Method": "distail.objective.method",
     "Outputs": "distail.outputs",
-    "Result": "distail.result",
+    "Result": "distail.runner.result",
     "Terms": "distail.objective.method",
     "create_method": "distail.objective.presets",
     "list_methods": "distail.objective.presets",
     "long_tail_counts": "distail.data.long_tail",
-    "run": "distail.pipeline",
+    "run": "distail.runner.run",
 }
 _ROOMS = ("functional", "models")
 

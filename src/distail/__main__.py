@@ -2,6 +2,6 @@
 
 import sys
 
-from distail.cli import main
+from distail.cli.app import main
 
 sys.exit(main())

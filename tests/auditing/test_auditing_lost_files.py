@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import distail
-from distail.cli import main
+from distail.cli.app import main
 from distail.training.progress import Silent
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_the_run_never_wrote_and_a_result_that_says_nothing(
 def test_brackets_in_a_folders_name_are_not_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
-    from distail.show import print_run
+    from distail.cli.show import print_run
 
     folder = tmp_path / "[" / "x]"
     print_run(distail.run(experiment(tmp_path / "[bold]y", None), reporter=Silent()).folder, Console())

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from distail.audit.sample_weights import propensity_weights
 from distail.audit.target import audited
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, DistailError
-from distail.images import images_of
-from distail.pipeline import run
+from distail.runner.run import run
+from distail.runner.stages import images_of
 from distail.training.progress import Silent
 
 CONFIG: dict[str, Any] = {

@@ -16,7 +16,7 @@ from distail.comparing.engines import ENGINES
 from distail.comparing.tables import CSV_COLUMNS, print_tables
 from distail.errors import ConfigError, TrainingError
 from distail.evaluation.significance import FIGURES, figure_of
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 
 

@@ -7,7 +7,7 @@ from comparing_cases import CONFIG
 
 from distail.comparing.asked import read_grid, read_methods, read_seeds
 from distail.comparing.plan import Asked, make_plan
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.files import write_json, write_text
 
 

@@ -10,7 +10,7 @@ from distail.comparing import schedule as schedule_module
 from distail.comparing.plan import Job
 from distail.comparing.schedule import MISSING, Schedule, State
 from distail.comparing.status import FAILED, FINISHED, STOPPED, write_status
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import DataError
 from distail.files import write_json
 from distail.training.checkpoint import Checkpoint, CheckpointFolder

@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 
 with atheris.instrument_imports(include=["distail", "yaml"]):
-    from distail.config import Experiment
-    from distail.config_reading import read_yaml
+    from distail.config.reading import read_yaml
+    from distail.config.schema import Experiment
     from distail.data.idx import parse_idx
     from distail.data.image_file import UnreadableImage, decode_image
     from distail.data.options import SourceOptions

@@ -12,12 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_up import leaves, values
 
-from distail.config import Experiment
-from distail.config_reading import apply_overrides, read_yaml
+from distail.config.reading import NotPlain, apply_overrides, dump_plain_yaml, load_plain_yaml, read_yaml
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, DistailError
 from distail.objective.presets import PRESETS
-from distail.plain_yaml import NotPlain, dump_plain_yaml, load_plain_yaml
-from distail.preflight import check
+from distail.runner.checks import check
 
 FULL: dict[str, Any] = {
     "name": "try",

@@ -17,8 +17,9 @@ from unittest import mock
 import torch
 
 import distail
-from distail import cli, pipeline
+from distail.cli import app as cli
 from distail.errors import DataError, TrainingError
+from distail.runner import run as pipeline
 from distail.training.finite import FiniteWatch
 from distail.training.progress import Silent
 from distail.training.step import TrainingStep

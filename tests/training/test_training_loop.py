@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from distail.config import Training
+from distail.config.schema import Training
 from distail.data.batches import ImageBatches
 from distail.data.images import LabelledImages
 from distail.errors import CheckpointError, TrainingError

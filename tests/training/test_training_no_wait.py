@@ -10,7 +10,7 @@ import torch
 from test_training_teacher_cache import CLASSES, batches
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distail.config import Training
+from distail.config.schema import Training
 from distail.models import FeatureTap, create_model
 from distail.objective.presets import create_method, list_methods
 from distail.training.checkpoint import CheckpointFolder

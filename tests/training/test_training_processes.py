@@ -10,13 +10,13 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, ModelError, TrainingError
 from distail.models import FeatureTap
 from distail.objective.presets import create_method
-from distail.pipeline import _Run
-from distail.run_folder import RunFolder
+from distail.runner.run import _Run
+from distail.runner.run_folder import RunFolder
 from distail.training import processes
 from distail.training.machine import Machine, choose_machine
 from distail.training.processes import ALONE, Processes, joined, tells_of_a_lost_process
@@ -218,6 +218,6 @@ def test_signals_to_several_processes_act_at_no_time_and_the_first_counts():
 
 
 def test_print_once_prints_and_loads_no_torch_without_a_launcher():
-    code = "import sys; from distail.launch import print_once; print_once('said'); sys.exit('torch' in sys.modules)"
+    code = "import sys; from distail.cli.exit_codes import print_once as p; p('said'); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "said\n")

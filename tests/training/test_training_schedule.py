@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distail.config import Schedule
+from distail.config.schema import Schedule
 from distail.training.schedule import learning_rate_factor
 
 

@@ -16,7 +16,7 @@ from distail.audit.summary import summary
 from distail.errors import Problems
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 
 TEST_CAUTION = (
     "These are test images. Choose nothing by them: the honest protocol touches the test set once, at the end."

@@ -12,18 +12,17 @@ from torch import Tensor, nn
 
 from distail.audit.from_file import TEST_CAUTION, Audited
 from distail.audit.sample_weights import StudentHeads
-from distail.config import Experiment, Model
+from distail.config.schema import Experiment, Model
 from distail.data.images import Images
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
-from distail.images import images_of
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
-from distail.networks import build_network, feed_as_trained, seeded
 from distail.objective.heads import project
-from distail.preflight import check_classes, needs_teacher, teacher_model
-from distail.run_folder import RunFolder
+from distail.runner.checks import check_classes, needs_teacher, teacher_model
+from distail.runner.run_folder import RunFolder
+from distail.runner.stages import build_network, feed_as_trained, images_of, seeded
 from distail.training.machine import Machine, choose_machine
 from distail.training.predict import Classifier, predict
 

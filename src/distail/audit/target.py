@@ -8,10 +8,10 @@ from pathlib import Path
 from distail.audit.from_file import Audited, audited_file, audited_predictions
 from distail.audit.from_network import Say, audited_checkpoint, audited_run
 from distail.audit.logits_file import holds_logits
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import Problems, did_you_mean
 from distail.models.weights import read_metadata
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 
 SPLITS = ("train", "validation", "test")
 WEIGHTS = (".safetensors", ".pt", ".pth")

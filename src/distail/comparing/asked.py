@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distail.config_reading import read_plain_file
+from distail.config.reading import NotPlain, load_plain_yaml, read_plain_file
 from distail.errors import ConfigError, Problems
-from distail.plain_yaml import NotPlain, load_plain_yaml
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 HOW_METHODS = (

@@ -18,10 +18,10 @@ from distail.comparing.schedule import Schedule
 from distail.comparing.status import FAILED
 from distail.comparing.stored import store, stored_problems
 from distail.comparing.tables import write_tables
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems, TrainingError, problems_in, unknown_name
 from distail.report.comparison import write_comparison_report
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 from distail.training.stopping import stop_requests
 
 DEFAULT_METHODS = "ce,kd,bkd,drkd,ipwd,krdistill"

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from distail.config import Experiment
-from distail.config_reading import apply_overrides
+from distail.config.reading import apply_overrides
+from distail.config.schema import Experiment
 from distail.errors import DistailError
 from distail.objective.composition import TERM_WEIGHTS
 from distail.objective.method import Method, Terms
 from distail.outputs import Outputs
-from distail.preflight import build_method
+from distail.runner.checks import build_method
 
 # Every method takes these settings; without the term that each is for, it does not use them.
 TERM_OF = {

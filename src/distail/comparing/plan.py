@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from distail.comparing.asked import folder_name
 from distail.comparing.grid import Point, points_of
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import DistailError
 from distail.objective.method import Method
-from distail.preflight import build_method, needs_teacher, problems_of, teacher_model
-from distail.run_folder import RunFolder
+from distail.runner.checks import build_method, needs_teacher, problems_of, teacher_model
+from distail.runner.run_folder import RunFolder
 
 Teachers = Literal["shared", "own"]
 DEFAULT_BASELINE = "kd"

@@ -8,9 +8,8 @@ from typing import Any
 
 from distail import files
 from distail.comparing.plan import Asked, Plan
-from distail.config_reading import read_yaml
-from distail.plain_yaml import dump_plain_yaml
-from distail.run_folder import FREE_DATA_SETTINGS, differences
+from distail.config.reading import dump_plain_yaml, read_yaml
+from distail.runner.run_folder import FREE_DATA_SETTINGS, differences
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
 _FREE = frozenset({"name", "seed", "output", "method", "trainer"})

@@ -33,9 +33,9 @@ def work(order: Mapping[str, Any]) -> None:
 def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> dict[str, Any]:
     from rich.console import Console
 
-    from distail.config import Experiment
+    from distail.config.schema import Experiment
     from distail.errors import DistailError, TrainingError
-    from distail.pipeline import run
+    from distail.runner.run import run
     from distail.training.progress import Lines
     from distail.training.stopping import Interrupted
 
@@ -60,7 +60,7 @@ def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> dict[str, Any]:
 def _wait_until_free(experiment: Any) -> None:
     """A comparison that was killed leaves runs that are still writing their last checkpoint."""
     from distail.errors import ConfigError
-    from distail.run_folder import RunFolder
+    from distail.runner.run_folder import RunFolder
 
     folder = RunFolder(experiment.output)
     until = time.monotonic() + SECONDS_FOR_ANOTHER_TO_LEAVE

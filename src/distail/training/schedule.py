@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable
 
-from distail.config import Schedule
+from distail.config.schema import Schedule
 
 # The shape of torch.optim.lr_scheduler.OneCycleLR: start at a 25th, end at a 10,000th of the start.
 ONE_CYCLE_START = 1 / 25

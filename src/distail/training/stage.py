@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from distail.config import Training
+from distail.config.schema import Training
 from distail.data.batches import ImageBatches
 from distail.models.feature_tap import FeatureTap
 from distail.objective.method import Method

@@ -6,15 +6,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from distail.config_numbers import Count, CountFromZero, NonNegative, Number, Positive, Whole
-from distail.config_problems import WrongKey, without, wrong_keys
-from distail.config_reading import PREVIOUS_EPOCH, apply_overrides, expand_shorthand, read_yaml
+from distail.config.problems import WrongKey, without, wrong_keys
+from distail.config.reading import PREVIOUS_EPOCH, apply_overrides, dump_plain_yaml, expand_shorthand, read_yaml
 from distail.errors import ConfigError, problems_in
-from distail.plain_yaml import dump_plain_yaml
 
 SAME = "same"
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python counts among the numbers
+        raise ValueError(f"expected a number, not {str(value).lower()}")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    # As an int the bounds can tell what is wrong with 1e30, which pydantic would not read at all.
+    return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[Whole, Field(ge=1, lt=2**31)]
+CountFromZero = Annotated[Whole, Field(ge=0, lt=2**31)]
 
 
 class Section(BaseModel):

@@ -8,13 +8,136 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from distail.errors import ConfigError, did_you_mean, listed
-from distail.plain_yaml import NotPlain, load_plain_yaml
+import yaml
 
+from distail.errors import ConfigError, did_you_mean, listed
+
+_LARGEST = 10_000
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
+_TEXT_KEYS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge")}
 PREVIOUS_EPOCH = "previous_epoch"
 
 # Reading stops there, whatever the path names: a device has no end.
 _LARGEST_BYTES = 1 << 18
+
+
+class NotPlain(ValueError):
+    """Why a text is not YAML of plain values; the message fits after a file's name."""
+
+
+class _Loader(yaml.SafeLoader):
+    pass
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+# YAML 1.1 reads 1e-3 as text, and no one expects that.
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+"),
+        list("-+0123456789"),
+    )
+
+
+def load_plain_yaml(text: str) -> Any:
+    """Mappings with text keys, lists, text, numbers, booleans and nulls.
+
+    Raises ``NotPlain`` for anything else: text that is not YAML, dates, tags, a key given twice, an alias within what
+    it stands for, and aliases that stand for more than 10,000 values (a small text can stand for billions).
+
+    >>> load_plain_yaml("{rate: 1e-3, steps: [1, 2]}")
+    {'rate': 0.001, 'steps': [1, 2]}
+    >>> load_plain_yaml("{seed: 0, seed: 1}")
+    Traceback (most recent call last):
+        ...
+    distail.config.reading.NotPlain: the key 'seed' is given twice (line 1, column 11)
+    """
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            _check(root, {})
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except NotPlain:
+        raise
+    except RecursionError:
+        raise NotPlain("it is nested too deeply") from None
+    # With explicit tags (`!!bool maybe`) PyYAML looks up or converts what is not there.
+    except (yaml.YAMLError, ValueError, LookupError) as error:
+        raise NotPlain(" ".join(str(error).split())) from None
+
+
+def dump_plain_yaml(value: Any) -> str:
+    """Text that `load_plain_yaml` reads as an equal value; mappings keep their order.
+
+    >>> dump_plain_yaml({"name": "1e-3", "rate": 0.5})
+    "name: '1e-3'\\nrate: 0.5\\n"
+    """
+    text = _dumped(value, readable=True)
+    # PyYAML folds text at Unicode's own line breaks, and reads spaces back.
+    return _dumped(value, readable=False) if any(end in text for end in "\x85\u2028\u2029") else text
+
+
+def _dumped(value: Any, *, readable: bool) -> str:
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=140)
+    return text
+
+
+def _check(node: yaml.Node, sizes: dict[int, int | None]) -> int:
+    """How many values a node stands for, every alias counted as often as it is used."""
+    known = sizes.get(id(node), 0)
+    if known is None:
+        raise NotPlain(f"an alias stands within what it stands for{_where(node)}")
+    if known:
+        return known
+    sizes[id(node)] = None
+    if node.tag not in _PLAIN:
+        kind = node.tag.rpartition(":")[2]
+        raise NotPlain(f"{_shown(node)} is read as {kind!r}; if it is text, put it in quotes{_where(node)}")
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.ScalarNode):
+        _check_text(node)
+    elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    size = 1 + sum(_check(part, sizes) for part in parts)
+    if size > _LARGEST:
+        raise NotPlain(f"it stands for more than {_LARGEST:,} values{_where(node)}")
+    sizes[id(node)] = size
+    return size
+
+
+def _check_text(node: yaml.ScalarNode) -> None:
+    if "\0" in node.value or any("\ud800" <= character <= "\udfff" for character in node.value):
+        raise NotPlain(f"{node.value[:40]!r} holds a character that text cannot have{_where(node)}")
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if key.tag not in _TEXT_KEYS or not isinstance(key, yaml.ScalarNode):
+            raise NotPlain(f"the key {_shown(key)} is not text; put it in quotes{_where(key)}")
+        if key.value in seen:
+            raise NotPlain(f"the key {key.value!r} is given twice{_where(key)}")
+        seen.add(key.value)
+
+
+def _shown(node: yaml.Node) -> str:
+    return repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+
+
+def _where(node: yaml.Node) -> str:
+    mark = node.start_mark
+    return f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
 
 
 def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,16 +11,14 @@ from typing import Any
 import torch
 
 from distail import files
-from distail.config import Experiment, Model, Training
+from distail.config.schema import Experiment, Model, Training
 from distail.data.prepare import PreparedData
 from distail.errors import CheckpointError, counted
-from distail.final_evaluation import final_evaluation
-from distail.images import images_of
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, read_metadata, save_weights
-from distail.networks import build_network, describe_network, feed_as_trained, seeded, trained_on
 from distail.objective.method import Method
-from distail.preflight import (
+from distail.report.comparison import write_report
+from distail.runner.checks import (
     build_method,
     check,
     check_classes,
@@ -29,10 +27,17 @@ from distail.preflight import (
     teacher_method,
     teacher_model,
 )
-from distail.report.comparison import write_report
-from distail.result import Result
-from distail.run_folder import RunFolder
-from distail.stage import build_stage
+from distail.runner.result import Result, final_evaluation
+from distail.runner.run_folder import RunFolder
+from distail.runner.stages import (
+    build_network,
+    build_stage,
+    describe_network,
+    feed_as_trained,
+    images_of,
+    seeded,
+    trained_on,
+)
 from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History

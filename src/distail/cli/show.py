@@ -17,7 +17,7 @@ from distail.objective.describe import describe_method
 from distail.objective.presets import list_methods
 from distail.report.comparison import report_view
 from distail.report.table import rich_table
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distail import __version__
-from distail.exit_codes import DONE, INTERRUPTED, exit_code_of
-from distail.launch import is_main_process
+from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 app = typer.Typer(
     name="distail",
@@ -57,7 +57,7 @@ def demo(
 
     Trains on a small long-tailed data set and writes a page that shows, class by class, who keeps the tail.
     """
-    from distail.demo import run_demo
+    from distail.cli.demo import run_demo
 
     run_demo(data, output, seed, _console())
 
@@ -76,9 +76,9 @@ def run(
 
     The same command again goes on where a run was stopped, and returns at once for a finished one.
     """
-    from distail.pipeline import run as run_experiment
-    from distail.preflight import read_experiment
-    from distail.show import print_run
+    from distail.cli.show import print_run
+    from distail.runner.checks import read_experiment
+    from distail.runner.run import run as run_experiment
     from distail.training.processes import leave
 
     result = run_experiment(read_experiment(config, overrides or []))
@@ -196,7 +196,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
 ) -> None:
     """All figures again, from stored predictions."""
-    from distail.show import print_evaluation
+    from distail.cli.show import print_evaluation
 
     print_evaluation(target, _console(), as_json=as_json)
 
@@ -220,7 +220,7 @@ def report(
 
     The page is one file that loads nothing. An unfinished or damaged run gives a page that says what is missing.
     """
-    from distail.show import write_pages
+    from distail.cli.show import write_pages
 
     write_pages(targets, output, figures=figures, title=title, console=_console())
 
@@ -230,7 +230,7 @@ def methods(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The method to explain.")] = None,
 ) -> None:
     """List the methods, or explain one."""
-    from distail.show import print_method, print_methods
+    from distail.cli.show import print_method, print_methods
 
     if name is None:
         print_methods(_console())
@@ -244,7 +244,7 @@ def configs(
     destination: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The file to write.")] = None,
 ) -> None:
     """List the experiments that ship, or copy one."""
-    from distail.shipped_configs import copy_config, print_configs
+    from distail.config.shipped import copy_config, print_configs
 
     if name is None:
         print_configs(_console())

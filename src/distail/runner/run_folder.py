@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from distail import files
-from distail.config import Experiment, Trainer
+from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import read_metadata

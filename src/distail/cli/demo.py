@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distail.config import Experiment
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, unknown_name
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 METHODS = ("ce", "kd", "bkd", "drkd")
 COLUMNS = ("top1", "balanced_accuracy", "head", "medium", "tail", "seconds")
@@ -41,11 +42,11 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
     if data not in DEMOS:
         raise ConfigError(unknown_name("demo", data, DEMOS))
     from distail.evaluation.teacher_bias import describe_bias
-    from distail.pipeline import run
     from distail.report.comparison import report_view
     from distail.report.figures import recall_figure
     from distail.report.page import write_page
     from distail.report.table import rich_table
+    from distail.runner.run import run
     from distail.training.progress import default_reporter
 
     reporter = default_reporter()

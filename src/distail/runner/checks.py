@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distail.config import SAME, Experiment, Model, WrongExperiment
-from distail.config_problems import overlaps
-from distail.config_reading import PREVIOUS_EPOCH
+from distail.config.problems import overlaps
+from distail.config.reading import PREVIOUS_EPOCH
+from distail.config.schema import SAME, Experiment, Model, WrongExperiment
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import CheckpointError, ConfigError, ModelError, Problems, problems_in, unknown_name
 from distail.models import check_model
@@ -17,7 +17,7 @@ from distail.models.catalogue import MODELS
 from distail.models.weights import read_metadata
 from distail.objective.method import Method
 from distail.objective.presets import create_method
-from distail.run_folder import RunFolder
+from distail.runner.run_folder import RunFolder
 from distail.torch_utils import kept_random_state
 from distail.training.machine import choose_machine
 from distail.training.processes import ALONE, Processes
