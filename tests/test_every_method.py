@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distail.objective.presets import PRESETS
+from distail.methods.presets import PRESETS
 from distail.training.stopping import Interrupted
 from whole_runs import Killed, experiment, run
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from distail.config.schema import Experiment
-from distail.objective.presets import PRESETS
-from distail.objective.supervised import SUPERVISED
+from distail.methods.presets import PRESETS
+from distail.methods.supervised import SUPERVISED
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")

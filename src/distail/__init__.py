@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from distail import functional, models
     from distail.config import Experiment
     from distail.data.long_tail import long_tail_counts
-    from distail.objective.method import Method, Terms
-    from distail.objective.presets import create_method, list_methods
+    from distail.methods.method import Method, Terms
+    from distail.methods.presets import create_method, list_methods
     from distail.outputs import Outputs
     from distail.runner.result import Result
     from distail.runner.run import run
 
 _HOME = {
     "Experiment": "distail.config",
-    "Method": "distail.objective.method",
+    "Method": "distail.methods.method",
     "Outputs": "distail.outputs",
     "Result": "distail.runner.result",
-    "Terms": "distail.objective.method",
-    "create_method": "distail.objective.presets",
-    "list_methods": "distail.objective.presets",
+    "Terms": "distail.methods.method",
+    "create_method": "distail.methods.presets",
+    "list_methods": "distail.methods.presets",
     "long_tail_counts": "distail.data.long_tail",
     "run": "distail.runner.run",
 }

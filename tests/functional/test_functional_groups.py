@@ -10,7 +10,7 @@ from made_batches import batches, made_batch, quick
 
 from distail.errors import MethodError
 from distail.functional import class_thirds, grouped_divergence, kl_divergence
-from distail.functional.groups import rebalance, split_by_group
+from distail.functional.divergences import rebalance, split_by_group
 
 
 @quick

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from distail.errors import MethodError
 from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
-from distail.functional import rectified_features as module
+from distail.functional import prototypes as module
 
 
 def random_rows(seed, rows=5, dim=4):

@@ -15,7 +15,7 @@ from made_up import leaves, values
 from distail.config.reading import NotPlain, apply_overrides, dump_plain_yaml, load_plain_yaml, read_yaml
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, DistailError
-from distail.objective.presets import PRESETS
+from distail.methods.presets import PRESETS
 from distail.runner.checks import check
 
 FULL: dict[str, Any] = {

@@ -11,7 +11,7 @@ from made_batches import made_batch
 from method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 
 from distail import Outputs, create_method
-from distail.objective import SLOTS
+from distail.methods import SLOTS
 
 COUNTS = [90, 30, 10, 5, 1, 1, 1]
 

@@ -7,7 +7,7 @@ import torch
 
 from distail import create_method, list_methods
 from distail.errors import MethodError
-from distail.objective import SLOTS, describe_method
+from distail.methods import SLOTS, describe_method
 
 
 def test_the_ten_methods_of_the_table():

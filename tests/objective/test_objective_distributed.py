@@ -303,7 +303,7 @@ def permutations(seed, epochs=3):
 @pytest.mark.parametrize("stop", [None, (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)])
 @pytest.mark.parametrize("block", [1, 7, 2**23])
 def test_a_memory_that_is_shared_out_is_the_whole_one(processes, stop, block, monkeypatch):
-    monkeypatch.setattr("distail.objective.sample_memory.BLOCK", block)
+    monkeypatch.setattr("distail.methods.memory_bank.BLOCK", block)
     drawn, logits = permutations(processes)
     expected, expected_losses, [all_held] = epochs_of(1, drawn, logits)
     state, losses, held = epochs_of(processes, drawn, logits, stop)

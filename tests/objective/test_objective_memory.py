@@ -196,7 +196,7 @@ def test_the_memory_is_apart_from_the_state_dict():
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 def test_blocks_of_rows_change_nothing(rows, monkeypatch):
-    monkeypatch.setattr("distail.objective.sample_memory.BLOCK", rows)
+    monkeypatch.setattr("distail.methods.memory_bank.BLOCK", rows)
     method = one_stage()
     method.begin_epoch(0, 2)
     call(method, 0, range(3, SIZE))

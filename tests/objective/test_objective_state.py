@@ -11,7 +11,7 @@ from method_cases import CASES, STUDENT_DIM, TEACHER_DIM, example, make_call, ma
 from safetensors.torch import load, save
 
 from distail import create_method
-from distail.objective import Progress
+from distail.methods import Progress
 
 
 def total(method, call):

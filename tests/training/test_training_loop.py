@@ -16,8 +16,8 @@ from distail.data.batches import ImageBatches
 from distail.data.images import LabelledImages
 from distail.errors import CheckpointError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
+from distail.methods.presets import create_method
 from distail.models import FeatureTap, Outputs
-from distail.objective.presets import create_method
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.events import Events
 from distail.training.history import History

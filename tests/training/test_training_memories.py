@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distail.objective.presets import create_method
+from distail.methods.presets import create_method
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.memories import MemoryFolder
 from distail.training.stage_checkpoints import StageCheckpoints

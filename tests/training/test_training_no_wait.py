@@ -11,8 +11,8 @@ from test_training_teacher_cache import CLASSES, batches
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distail.config.schema import Training
+from distail.methods.presets import create_method, list_methods
 from distail.models import FeatureTap, create_model
-from distail.objective.presets import create_method, list_methods
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.history import History
 from distail.training.loop import _Trainer, fit

@@ -13,8 +13,8 @@ from torch import nn
 from distail.config.schema import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, ModelError, TrainingError
+from distail.methods.presets import create_method
 from distail.models import FeatureTap
-from distail.objective.presets import create_method
 from distail.runner.run import _Run
 from distail.runner.run_folder import RunFolder
 from distail.training import processes

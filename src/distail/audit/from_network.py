@@ -16,10 +16,10 @@ from distail.config.schema import Experiment, Model
 from distail.data.images import Images
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
+from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
-from distail.objective.heads import project
 from distail.runner.checks import check_classes, needs_teacher, teacher_model
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import build_network, feed_as_trained, images_of, seeded

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from distail.evaluation.checks import rows_at_once
-from distail.functional.checks import check_temperature, counts_of
-from distail.functional.divergence import kl_of_log_probabilities
-from distail.functional.numerics import log_probabilities, of_target
-from distail.objective.composition import DEFAULTS, Entry, parse
-from distail.objective.context import Context, Progress, Setup
-from distail.objective.method import whole_batch
-from distail.objective.presets import list_methods
+from distail.functional.checks import check_temperature, counts_of, log_probabilities, of_target
+from distail.functional.divergences import kl_of_log_probabilities
+from distail.methods.composition import DEFAULTS, Entry, parse
+from distail.methods.context import Context, Progress, Setup
+from distail.methods.method import whole_batch
+from distail.methods.presets import list_methods
 from distail.outputs import Outputs
 
 

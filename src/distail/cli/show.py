@@ -13,8 +13,8 @@ from distail.errors import ConfigError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.teacher_bias import describe_bias
-from distail.objective.describe import describe_method
-from distail.objective.presets import list_methods
+from distail.methods.describe import describe_method
+from distail.methods.presets import list_methods
 from distail.report.comparison import report_view
 from distail.report.table import rich_table
 from distail.runner.run_folder import RunFolder

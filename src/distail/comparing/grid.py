@@ -13,8 +13,8 @@ import torch
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
-from distail.objective.composition import TERM_WEIGHTS
-from distail.objective.method import Method, Terms
+from distail.methods.composition import TERM_WEIGHTS
+from distail.methods.method import Method, Terms
 from distail.outputs import Outputs
 from distail.runner.checks import build_method
 

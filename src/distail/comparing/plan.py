@@ -11,7 +11,7 @@ from distail.comparing.asked import folder_name
 from distail.comparing.grid import Point, points_of
 from distail.config.schema import Experiment
 from distail.errors import DistailError
-from distail.objective.method import Method
+from distail.methods.method import Method
 from distail.runner.checks import build_method, needs_teacher, problems_of, teacher_model
 from distail.runner.run_folder import RunFolder
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from distail.functional.class_weights import class_log_share, effective_number_weights, label_margins
-from distail.functional.decoupled import decoupled_divergence
-from distail.functional.divergence import kl_divergence, kl_of_log_probabilities
-from distail.functional.groups import class_thirds, grouped_divergence
-from distail.functional.prototypes import balanced_prototypes, uniformity_energy
-from distail.functional.rectified_features import assign_prototypes, cosine_distance, rectify_features
-from distail.functional.repairs import power_logits, reweigh_logits, reweigh_targets, swap_rectify
+from distail.functional.divergences import (
+    class_thirds,
+    decoupled_divergence,
+    grouped_divergence,
+    kl_divergence,
+    kl_of_log_probabilities,
+)
+from distail.functional.prototypes import (
+    assign_prototypes,
+    balanced_prototypes,
+    cosine_distance,
+    rectify_features,
+    uniformity_energy,
+)
 from distail.functional.sample_weights import inverse_propensity, loss_ratio, standardize
 from distail.functional.supervised import adjust_logits, cross_entropy, focal_loss, subtract_margin, weighted_by_label
+from distail.functional.targets import power_logits, reweigh_logits, reweigh_targets, swap_rectify
 
 __all__ = [
     "adjust_logits",

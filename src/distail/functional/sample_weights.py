@@ -7,8 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from distail.functional.checks import check_choice, check_logits, check_number, check_same_shape, check_target
-from distail.functional.numerics import FLOOR, at_least_float32
+from distail.functional.checks import (
+    FLOOR,
+    at_least_float32,
+    check_choice,
+    check_logits,
+    check_number,
+    check_same_shape,
+    check_target,
+)
 from distail.functional.supervised import cross_entropy
 
 RATIOS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {

@@ -8,8 +8,16 @@ import torch
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.checks import check_logits, check_number, check_one_a_class, check_target
-from distail.functional.numerics import at_least_float32, is_label, log_probabilities, of_target
+from distail.functional.checks import (
+    at_least_float32,
+    check_logits,
+    check_number,
+    check_one_a_class,
+    check_target,
+    is_label,
+    log_probabilities,
+    of_target,
+)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

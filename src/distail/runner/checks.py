@@ -12,11 +12,11 @@ from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, WrongExperiment
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import CheckpointError, ConfigError, ModelError, Problems, problems_in, unknown_name
+from distail.methods.method import Method
+from distail.methods.presets import create_method
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.weights import read_metadata
-from distail.objective.method import Method
-from distail.objective.presets import create_method
 from distail.runner.run_folder import RunFolder
 from distail.torch_utils import kept_random_state
 from distail.training.machine import choose_machine

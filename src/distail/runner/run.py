@@ -14,9 +14,9 @@ from distail import files
 from distail.config.schema import Experiment, Model, Training
 from distail.data.prepare import PreparedData
 from distail.errors import CheckpointError, counted
+from distail.methods.method import Method
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, read_metadata, save_weights
-from distail.objective.method import Method
 from distail.report.comparison import write_report
 from distail.runner.checks import (
     build_method,

@@ -16,11 +16,11 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import evaluate_predictions
+from distail.methods.method import Method
 from distail.models import FeatureTap, create_model
 from distail.models.normalization import InputNormalization
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import read_metadata
-from distail.objective.method import Method
 from distail.runner.checks import DEFAULT_SHORTCUT
 from distail.torch_utils import kept_random_state
 from distail.training.finite import check_logits

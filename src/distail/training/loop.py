@@ -16,7 +16,7 @@ from distail.data.ranks import training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.data.sizes import batch_places
 from distail.errors import TrainingError
-from distail.objective.method import Terms
+from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.finite import NEVER, FiniteWatch, not_finite

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from distail.data.batches import Batch
 from distail.errors import ModelError
-from distail.objective.terms import Terms
+from distail.methods.context import Terms
 from distail.outputs import Outputs
 from distail.torch_utils import eval_mode
 from distail.training.processes import Processes

@@ -8,8 +8,8 @@ from typing import Any
 
 from distail.config.schema import Training
 from distail.data.batches import ImageBatches
+from distail.methods.method import Method
 from distail.models.feature_tap import FeatureTap
-from distail.objective.method import Method
 from distail.training.history import Row
 from distail.training.machine import Machine
 from distail.training.progress import Reporter

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from distail.objective.method import Method
+from distail.methods.method import Method
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.memories import MemoryFolder
 from distail.training.state import check_origin

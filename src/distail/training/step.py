@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distail.data.batches import Batch
 from distail.errors import TrainingError
-from distail.objective.method import Method, Terms
+from distail.methods.method import Method, Terms
 from distail.outputs import Outputs
 from distail.training.machine import Machine
 

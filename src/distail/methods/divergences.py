@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from distail.functional import class_thirds, decoupled_divergence, kl_of_log_probabilities
-from distail.functional.checks import check_number
-from distail.functional.groups import ordered_by_group, rebalance, split_by_group
-from distail.functional.numerics import log_probabilities
-from distail.objective.context import Context, Progress, Reply, Setup
-from distail.objective.exact import Exact
+from distail.functional.checks import check_number, log_probabilities
+from distail.functional.divergences import ordered_by_group, rebalance, split_by_group
+from distail.methods.context import Context, Progress, Reply, Setup
+from distail.methods.modules import Exact
 
 
 class KL(nn.Module):

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from distail.errors import MethodError
 from distail.functional.checks import check_choice
-from distail.objective.composition import build
-from distail.objective.method import Method
+from distail.methods.composition import build
+from distail.methods.method import Method
 
 RECONSTRUCTION = "A reconstruction: no code and no usable statement of the equations is public."
 

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from distail.errors import MethodError
 from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
 from distail.functional.checks import check_choice, check_number, check_target, check_whole
-from distail.functional.rectified_features import class_mean_features
-from distail.objective.context import Context, Needs, Reduce, Reply, Setup
-from distail.objective.exact import Exact
-from distail.objective.heads import project
-from distail.objective.inputs import check_features, logits_of
+from distail.functional.prototypes import class_mean_features
+from distail.methods.checks import check_features, logits_of
+from distail.methods.context import Context, Needs, Reduce, Reply, Setup
+from distail.methods.modules import Exact, project
 from distail.outputs import Outputs
 
 ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -6,8 +6,14 @@ import torch
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.checks import check_logits, check_number, check_one_a_class, check_target, check_temperature
-from distail.functional.numerics import at_least_float32
+from distail.functional.checks import (
+    at_least_float32,
+    check_logits,
+    check_number,
+    check_one_a_class,
+    check_target,
+    check_temperature,
+)
 
 
 def swap_rectify(teacher_logits: Tensor, target: Tensor) -> Tensor:

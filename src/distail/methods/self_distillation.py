@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError
 from distail.functional.checks import check_number, check_tensor, check_whole
-from distail.objective.context import Needs, Progress, Reduce, Setup
-from distail.objective.exact import Exact
-from distail.objective.sample_memory import SampleMemory
+from distail.methods.context import Needs, Progress, Reduce, Setup
+from distail.methods.memory_bank import SampleMemory
+from distail.methods.modules import Exact
 
 LEAST_PROBABILITY = 1e-12  # stands for the zeros of half precision, whose logarithm is infinite
 

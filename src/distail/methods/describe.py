@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from distail.functional.checks import check_choice
-from distail.objective.composition import COMMON, DEFAULTS, Entry, parse
-from distail.objective.memory import PreviousEpoch
-from distail.objective.presets import PRESETS, RECONSTRUCTION, Preset
+from distail.methods.composition import COMMON, DEFAULTS, Entry, parse
+from distail.methods.presets import PRESETS, RECONSTRUCTION, Preset
+from distail.methods.self_distillation import PreviousEpoch
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from distail.functional import (
     subtract_margin,
     weighted_by_label,
 )
-from distail.functional.checks import check_number
-from distail.functional.numerics import of_target
+from distail.functional.checks import check_number, of_target
 from distail.functional.supervised import focal_of_cross_entropy
-from distail.objective.context import Context, Needs, Progress, Reply, Setup
-from distail.objective.exact import Exact
+from distail.methods.context import Context, Needs, Progress, Reply, Setup
+from distail.methods.modules import Exact
 
 
 class CrossEntropy(nn.Module):

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import MethodError
-from distail.functional.checks import check_whole
-from distail.functional.numerics import at_least_float32
-from distail.objective.context import Context, Needs, Progress, Reduce, Reply, Setup
-from distail.objective.inputs import check_batch, check_features, check_teacher, logits_of
-from distail.objective.memory import PreviousEpoch
-from distail.objective.sample_memory import SETTLED
-from distail.objective.terms import Terms, TermWeights
+from distail.functional.checks import at_least_float32, check_whole
+from distail.methods.checks import check_batch, check_features, check_teacher, logits_of
+from distail.methods.context import Context, Needs, Progress, Reduce, Reply, Setup, Terms, TermWeights
+from distail.methods.memory_bank import SETTLED
+from distail.methods.self_distillation import PreviousEpoch
 from distail.outputs import Outputs
 
 __all__ = ["Method", "Stations", "Terms", "whole_batch"]

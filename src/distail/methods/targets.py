@@ -5,10 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from distail.functional import effective_number_weights, power_logits, reweigh_logits, swap_rectify
-from distail.functional.checks import check_number
-from distail.functional.numerics import of_target
-from distail.objective.context import Context, Progress, Reply, Setup
-from distail.objective.exact import Exact
+from distail.functional.checks import check_number, of_target
+from distail.methods.context import Context, Progress, Reply, Setup
+from distail.methods.modules import Exact
 
 
 class Swap(nn.Module):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from distail.functional import cross_entropy
-from distail.functional.checks import check_number, check_switch
-from distail.functional.numerics import of_target
+from distail.functional.checks import check_number, check_switch, of_target
 from distail.functional.sample_weights import (
     check_max_weight,
     check_ratio,
@@ -14,8 +13,8 @@ from distail.functional.sample_weights import (
     propensity_ratio,
     ratio_of_losses,
 )
-from distail.objective.context import Context, Needs, Progress, Reply, Setup
-from distail.objective.heads import project
+from distail.methods.context import Context, Needs, Progress, Reply, Setup
+from distail.methods.modules import project
 
 
 class InversePropensity(nn.Module):

@@ -12,15 +12,14 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_whole, counts_of
-from distail.objective.context import Setup
-from distail.objective.divergences import DIVERGENCES
-from distail.objective.memory import TEACHERS
-from distail.objective.method import Method, Stations
-from distail.objective.representations import REPRESENTATIONS
-from distail.objective.supervised import SUPERVISED
-from distail.objective.targets import TARGETS
-from distail.objective.terms import TermWeights
-from distail.objective.weights import SAMPLE_WEIGHTS
+from distail.methods.context import Setup, TermWeights
+from distail.methods.divergences import DIVERGENCES
+from distail.methods.method import Method, Stations
+from distail.methods.representations import REPRESENTATIONS
+from distail.methods.sample_weights import SAMPLE_WEIGHTS
+from distail.methods.self_distillation import TEACHERS
+from distail.methods.supervised import SUPERVISED
+from distail.methods.targets import TARGETS
 
 SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
     "supervised": SUPERVISED,

@@ -1,4 +1,4 @@
-"""Class groups, and the divergence split into across and within them."""
+"""Forward Kullback-Leibler divergence, teacher to student: summed over classes, one value a sample, times T^2."""
 
 from __future__ import annotations
 
@@ -6,11 +6,110 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from distail.errors import MethodError
-from distail.functional.checks import check_logits, check_same_shape, check_temperature, counts_of
-from distail.functional.divergence import kl_of_log_probabilities
-from distail.functional.numerics import at_least_float32
+from distail.functional.checks import (
+    at_least_float32,
+    check_logits,
+    check_same_shape,
+    check_target,
+    check_temperature,
+    counts_of,
+    is_label,
+    log_probabilities,
+)
+
+
+def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: float) -> Tensor:
+    """``T^2 * KL(q || softmax(z_s / T))``, one value a sample.
+
+    Args:
+        student_logits: (B, C).
+        target_probs: (B, C), rows that sum to 1; zeros are allowed. No gradient flows into them.
+        temperature: above 0.
+
+    Returns:
+        (B,), in at least float32. The batch mean of it is torch's ``batchmean``.
+
+    Raises:
+        MethodError: shapes that differ, probabilities that are negative or not finite (checked on the CPU), or a bad
+            temperature.
+
+    >>> kl_divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[1.0, 0.0]]), temperature=1.0)
+    tensor([0.6931])
+    """
+    check_logits(student_logits, "student logits")
+    check_same_shape(student_logits, target_probs, "student logits", "target probabilities")
+    check_temperature(temperature)
+    q_BC = at_least_float32(target_probs.detach())
+    if not torch.compiler.is_compiling():
+        if q_BC.device.type == "cpu" and not bool(((q_BC >= 0) & q_BC.isfinite()).all()):
+            raise MethodError(
+                f"target probabilities reach from {q_BC.min().item():g} to {q_BC.max().item():g}; expected "
+                "probabilities, not logits: their softmax at this temperature"
+            )
+        if q_BC.is_inference():  # which could not be saved for the backward pass
+            q_BC = q_BC.clone()
+    log_p_BC = log_probabilities(student_logits, temperature)
+    return temperature**2 * (torch.xlogy(q_BC, q_BC) - q_BC * log_p_BC).sum(dim=1)
+
+
+def kl_of_log_probabilities(log_q_BC: Tensor, log_p_BC: Tensor) -> Tensor:
+    """``KL(q || p)`` of two finite log-distributions: (B, C) twice to (B,). No factor T^2.
+
+    >>> kl_of_log_probabilities(torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log())
+    tensor([0.1438])
+    """
+    return (log_q_BC.exp() * (log_q_BC - log_p_BC)).sum(dim=1)
+
+
+def decoupled_divergence(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Target-class and non-target-class divergence, TCKD and NCKD [paper, code: Zhao et al. 2022, DKD].
+
+    TCKD is the divergence of the two-way distributions (label, anything else); NCKD that of the distributions over
+    the other classes. ``KL = TCKD + (1 - p_t[y]) * NCKD``. Everything comes from the log-odds of the label against
+    the rest, so that saturated logits stay finite [ours].
+
+    Args:
+        student_logits, teacher_logits: (B, C), C at least 2; no gradient flows into the teacher's.
+        target: (B,) int64.
+        temperature: above 0.
+
+    Returns:
+        Two (B,) tensors, in at least float32, without the factor T^2.
+
+    >>> student, teacher = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[2.0, 1.0, 0.0]])
+    >>> tckd, nckd = decoupled_divergence(student, teacher, torch.tensor([0]), temperature=1.0)
+    >>> tckd.item() + (1 - teacher.softmax(1)[0, 0].item()) * nckd.item()  # doctest: +ELLIPSIS
+    0.266...
+    """
+    check_logits(student_logits, "student logits")
+    check_same_shape(student_logits, teacher_logits, "student logits", "teacher logits")
+    check_target(target, student_logits)
+    check_temperature(temperature)
+    if student_logits.shape[1] < 2:
+        raise MethodError("logits have one class; expected at least 2: the label, and others")
+    odds_s_B, others_s_BC = _label_against_others(student_logits, target, temperature)
+    odds_t_B, others_t_BC = _label_against_others(teacher_logits.detach(), target, temperature)
+    target_class_B = kl_of_log_probabilities(_two_way(odds_t_B), _two_way(odds_s_B))
+    label_BC = is_label(target, student_logits.shape[1])
+    distance_BC = (others_t_BC - others_s_BC).masked_fill(label_BC, 0.0)
+    return target_class_B, (others_t_BC.exp() * distance_BC).sum(dim=1)
+
+
+def _label_against_others(logits_BC: Tensor, target_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-odds of the label (B,), and log-probabilities among the other classes (B, C): minus infinity at the label."""
+    scaled_BC = at_least_float32(logits_BC) / temperature
+    others_BC = scaled_BC.masked_fill(is_label(target_B, logits_BC.shape[1]), -torch.inf)
+    mass_B1 = others_BC.logsumexp(dim=1, keepdim=True)
+    return (scaled_BC.gather(1, target_B[:, None]) - mass_B1).squeeze(1), others_BC - mass_B1
+
+
+def _two_way(log_odds_B: Tensor) -> Tensor:
+    return torch.stack((logsigmoid(log_odds_B), logsigmoid(-log_odds_B)), dim=1)
 
 
 def class_thirds(class_counts: Sequence[int] | Tensor) -> tuple[tuple[int, ...], ...]:

@@ -1,0 +1,9 @@
+"""Methods: five slots, and presets that fill them as papers do."""
+
+from __future__ import annotations
+
+from distail.methods.composition import SLOTS
+from distail.methods.context import Context, Needs, Progress, Reply, Setup, Terms
+from distail.methods.describe import Description, describe_method
+from distail.methods.method import Method
+from distail.methods.presets import PRESETS, Preset, create_method, list_methods
