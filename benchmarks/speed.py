@@ -30,7 +30,7 @@ import reference_loop
 from distail import create_method
 from distail.config.schema import Schedule, Training
 from distail.data.batches import Batch, ImageBatches
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
 from distail.training.allocator import settle_freed_memory

@@ -41,9 +41,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from distail.data.batches import ImageBatches
+from distail.data.dataset import StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
-from distail.data.stream import ImageStream
-from distail.data.streamed import StreamedImages
+from distail.data.streaming import ImageStream
 from distail.training.allocator import settle_freed_memory
 
 CLASSES, BATCH, MEGABYTE = 20, 128, 2**20

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 import distail
-from distail.data import file_work
+from distail.data import workers as file_work
 from distail.errors import ConfigError, DataError, TrainingError
 from distail.training.progress import Silent
 from distail.training.stopping import Interrupted

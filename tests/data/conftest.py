@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 
 
 @pytest.fixture(autouse=True)

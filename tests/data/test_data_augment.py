@@ -14,11 +14,14 @@ from distail.data.augment import (
     AUGMENTATIONS,
     Draws,
     apply_augmentation,
+    as_images,
+    as_pixels,
     augmentation_names,
+    crop_padding,
+    crop_pixels,
     draw_augmentation,
     draw_views,
 )
-from distail.data.transforms import as_images, as_pixels, crop_padding, crop_pixels
 from distail.errors import DataError
 
 

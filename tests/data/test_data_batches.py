@@ -8,7 +8,7 @@ import torch
 from distail.data import pixels
 from distail.data.augment import apply_augmentation, draw_augmentation, draw_views, normalise
 from distail.data.batches import Batch, ImageBatches, evaluation_batches
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distail.data.cache import cache_folder, cached, fingerprint
-from distail.data.images import LabelledImages, Source
+from distail.data.dataset import LabelledImages, Source
 
 MakeImages = Callable[..., LabelledImages]
 

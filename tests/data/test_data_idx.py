@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distail.data.idx import parse_idx
+from distail.data.sources.fashion_mnist import parse_idx
 from distail.errors import DataError
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.errors import DataError
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distail
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.data.long_tail import class_counts, long_tail_counts, long_tail_subset, require_every_class, subset_sha256
 from distail.errors import DataError
 

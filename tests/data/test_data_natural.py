@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distail.data.natural import natural_sorted
+from distail.data.class_names import natural_sorted
 
 
 def test_numbers_count() -> None:

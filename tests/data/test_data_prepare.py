@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distail.data import prepare
-from distail.data.images import LabelledImages, Source
+from distail.data.dataset import LabelledImages, Source
 from distail.data.long_tail import class_counts, long_tail_counts, subset_sha256
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.errors import DataError

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distail.data.ranks import slice_of_rank, training_share, training_slice
+from distail.data.batches import slice_of_rank, training_share, training_slice
 
 WORLDS = st.integers(1, 9)
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.data.images import LabelledImages
-from distail.data.resize import resized
+from distail.data.dataset import LabelledImages, resized
 
 
 @pytest.mark.parametrize("side", [None, 8])

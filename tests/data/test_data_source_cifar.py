@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from distail.data.sources import load_source
-from distail.data.sources.cifar_names import CIFAR10_NAMES, CIFAR100_NAMES
+from distail.data.sources.cifar import CIFAR10_NAMES, CIFAR100_NAMES
 from distail.errors import DataError
 
 NAMES = {"cifar10": CIFAR10_NAMES, "cifar100": CIFAR100_NAMES}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from distail.data import image_file
+from distail.data import decode as image_file
 from distail.data.long_tail import class_counts
 from distail.data.prepare import prepare_data
 from distail.data.sources import load_source

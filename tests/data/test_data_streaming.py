@@ -17,13 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.data import decode, file_work, holding
+from distail.data import decode
+from distail.data import streaming as holding
+from distail.data import workers as file_work
 from distail.data.batches import Batch, ImageBatches, evaluation_batches
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages, StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources import load_source
-from distail.data.stream import ImageStream
-from distail.data.streamed import StreamedImages
+from distail.data.streaming import ImageStream
 from distail.errors import DataError, TrainingError
 
 
@@ -116,7 +117,7 @@ def test_samplers_that_repeat_images(tree: Path, sampler: str) -> None:
 
 
 def test_large_batches_come_in_pieces(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distail.data.stream._PIECE_BYTES", 3 * 24 * 24 * 3)
+    monkeypatch.setattr("distail.data.streaming._PIECE_BYTES", 3 * 24 * 24 * 3)
     held, streamed = both_ways(tree, workers=2, imbalance_factor=None)
     batches = same_batches(held, streamed, augment=["crop"], batch_size=11, channels_last=True)
     assert [len(batch.labels) for batch in batches] == [11] * (len(held.train) // 11) + [len(held.train) % 11]
@@ -315,7 +316,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
         import resource, sys
         import torch
         from distail.data.sources import load_source
-        from distail.data.stream import ImageStream
+        from distail.data.streaming import ImageStream
 
         def most(whose):
             return resource.getrusage(whose).ru_maxrss / 1024

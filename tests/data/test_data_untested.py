@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distail.data.untested import untested_note
+from distail.data.prepare import untested_note
 
 
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=30))

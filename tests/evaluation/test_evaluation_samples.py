@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.errors import CheckpointError
 from distail.evaluation.samples import BUDGET_BYTES, change_order, load_samples, sample_images, save_samples
 

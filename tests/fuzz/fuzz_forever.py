@@ -27,11 +27,11 @@ from PIL import Image
 with atheris.instrument_imports(include=["distail", "yaml"]):
     from distail.config.reading import read_yaml
     from distail.config.schema import Experiment
-    from distail.data.idx import parse_idx
-    from distail.data.image_file import UnreadableImage, decode_image
+    from distail.data.decode import UnreadableImage, decode_image
     from distail.data.options import SourceOptions
-    from distail.data.sources.cifar_binary import CIFAR100_BINARY, load_binary
-    from distail.data.sources.cifar_parquet import _read as read_parquet
+    from distail.data.sources.cifar_formats import CIFAR100_BINARY, load_binary
+    from distail.data.sources.cifar_formats import _read as read_parquet
+    from distail.data.sources.fashion_mnist import parse_idx
     from distail.data.sources.manifest import load_manifest
     from distail.errors import ConfigError, DataError, DistailError
     from distail.evaluation.predictions import load_predictions

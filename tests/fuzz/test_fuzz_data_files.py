@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from made_up import values
 from PIL import Image
 
-from distail.data.sources import cifar_binary, cifar_parquet, fashion_mnist, load_source
+from distail.data.sources import cifar_formats as cifar_binary
+from distail.data.sources import cifar_formats as cifar_parquet
+from distail.data.sources import fashion_mnist, load_source
 from distail.errors import CheckpointError, DataError, DistailError
 from distail.evaluation.predictions import load_predictions
 from distail.models import create_model

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distail.errors import ModelError
-from distail.models.classifiers import CosineClassifier, create_classifier
+from distail.models.layers import CosineClassifier, create_classifier
 
 
 def cosine_oracle(features_BD: np.ndarray, weight_CD: np.ndarray, scale: float) -> np.ndarray:

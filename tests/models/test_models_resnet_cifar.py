@@ -13,7 +13,7 @@ from torch import nn
 
 from distail.models import create_model
 from distail.models.layers import ResidualBlock
-from distail.models.resnet_cifar import PadShortcut
+from distail.models.resnet import PadShortcut
 
 
 def pad_oracle(maps_NCHW: np.ndarray, out_channels: int, stride: int) -> np.ndarray:

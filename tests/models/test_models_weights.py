@@ -12,7 +12,7 @@ from torch import nn
 
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, create_model, load_weights, read_metadata, save_weights
-from distail.models.recognise import recognise
+from distail.models.weights import recognise
 
 
 def resnet8(classes=4, **options):

@@ -147,7 +147,7 @@ def test_ldam_re_weights_by_class_once_it_is_deferred_no_more(batch):
 
 
 def test_ldam_takes_a_cosine_classifier_s_own_scale():
-    from distail.models.classifiers import CosineClassifier
+    from distail.models.layers import CosineClassifier
 
     torch.manual_seed(0)
     features, target, counts = torch.randn(5, 8), torch.tensor([0, 1, 2, 2, 1]), [90, 20, 3]

@@ -13,7 +13,7 @@ from torch import nn
 
 from distail.config.schema import Training
 from distail.data.batches import ImageBatches
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.errors import CheckpointError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.presets import create_method

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distail.data.batches import Batch, ImageBatches
-from distail.data.images import LabelledImages
+from distail.data.dataset import LabelledImages
 from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
 from distail.training.machine import Machine

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from distail.audit.from_file import TEST_CAUTION, Audited
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment, Model
-from distail.data.images import Images
+from distail.data.dataset import Images
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
 from distail.methods.modules import project

@@ -9,16 +9,76 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distail.data.augment import Draws, apply_named, augmentation_names, draw_augmentation, draw_views
-from distail.data.images import Images
-from distail.data.normalisation import Normalisation
+from distail.data.augment import (
+    Draws,
+    apply_named,
+    as_images,
+    augmentation_names,
+    crop_pixels,
+    draw_augmentation,
+    draw_views,
+)
+from distail.data.dataset import Images
+from distail.data.normalize import Normalisation
 from distail.data.pixels import images_in_order, pixel_source
-from distail.data.ranks import slice_of_rank, training_slice
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
-from distail.data.sizes import batch_places, steps_an_epoch
-from distail.data.transforms import as_images, crop_pixels
 from distail.errors import DataError, unknown_name
 from distail.torch_utils import moved
+
+# Batch normalisation cannot learn from one value a channel, and nothing can be learnt from none.
+FEWEST_A_RANK = 2
+
+
+def steps_an_epoch(num_images: int, batch_size: int) -> int:
+    """Batches in an epoch: the last is smaller where it must be, but one image left over joins the batch before it.
+
+    Batch normalisation cannot learn from one value a channel, which a single image is where its map is one pixel.
+
+    >>> [steps_an_epoch(num_images, 4) for num_images in (8, 9, 10, 1)]
+    [2, 2, 3, 1]
+    """
+    full, left = divmod(num_images, batch_size)
+    return full + 1 if left > 1 or not full else full
+
+
+def batch_places(step: int, num_images: int, batch_size: int) -> slice:
+    """The places of the batch of one step, counted from the epoch's first; all batches together are all places.
+
+    >>> [batch_places(step, 9, 4) for step in range(2)]
+    [slice(0, 4, None), slice(4, 9, None)]
+    """
+    last = step == steps_an_epoch(num_images, batch_size) - 1
+    return slice(step * batch_size, num_images if last else (step + 1) * batch_size)
+
+
+def slice_of_rank(length: int, rank: int, world_size: int) -> slice:
+    """A rank's slice: sizes differ by one at most, and side by side the slices are the whole.
+
+    >>> [slice_of_rank(7, rank, 2) for rank in range(2)]
+    [slice(0, 3, None), slice(3, 7, None)]
+    """
+    return slice(length * rank // world_size, length * (rank + 1) // world_size)
+
+
+def training_slice(length: int, rank: int, world_size: int) -> slice:
+    """`slice_of_rank`, but a batch of fewer than two images a rank goes whole to every rank.
+
+    >>> training_slice(3, 0, 2)
+    slice(0, 3, None)
+    """
+    return slice(0, length) if length < FEWEST_A_RANK * world_size else slice_of_rank(length, rank, world_size)
+
+
+def training_share(length: int, rank: int, world_size: int) -> float:
+    """How much a mean over `training_slice` counts in the mean over the whole batch; over all ranks they sum to 1.
+
+    >>> [training_share(length, 1, 2) for length in (8, 3)]
+    [0.5, 0.5]
+    """
+    if length < FEWEST_A_RANK * world_size:
+        return 1 / world_size
+    mine = training_slice(length, rank, world_size)
+    return float(mine.stop - mine.start) / length
 
 
 class Batch(NamedTuple):
@@ -58,7 +118,7 @@ class ImageBatches:
 
     Raises ``DataError`` for unknown samplers and augmentations, an empty data set, and sizes or ranks out of range.
 
-    >>> from distail.data.images import LabelledImages
+    >>> from distail.data.dataset import LabelledImages
     >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
     >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
     >>> batches.steps_per_epoch, [len(batch.labels) for batch in batches.epoch(0)]
@@ -118,7 +178,7 @@ class ImageBatches:
     def every_view(self, batch_size: int) -> Iterator[Batch]:
         """Every stored view of every image, ``views * num_images`` rows: view 0 of all images in order, then view 1.
 
-        >>> from distail.data.images import LabelledImages
+        >>> from distail.data.dataset import LabelledImages
         >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
         >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
         >>> [(batch.index.tolist(), batch.row.tolist()) for batch in batches.every_view(3)]
@@ -191,7 +251,7 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """The data set in order, without augmentation; ranks share each batch, and a small one leaves some of them empty.
 
-    >>> from distail.data.images import LabelledImages
+    >>> from distail.data.dataset import LabelledImages
     >>> data = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
     >>> [batch.index.tolist() for batch in evaluation_batches(data, batch_size=2, mean=[0.5], std=[0.5])]
     [[0, 1], [2]]

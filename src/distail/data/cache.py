@@ -20,7 +20,7 @@ from typing import IO, Any, TypeVar
 
 from torch import Tensor
 
-from distail.data.images import LabelledImages, Source
+from distail.data.dataset import LabelledImages, Source
 
 Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from distail.errors import DataError, first_of, listed
 
 # Control characters, and the halves of characters that stand for bytes that are not UTF-8.
 _UNPRINTABLE = ("Cc", "Cs")
+_NUMBER = re.compile(r"([0-9]+)")
 
 
 def check_class_names(names: Sequence[str], data: str) -> None:
@@ -32,3 +34,21 @@ def check_class_names(names: Sequence[str], data: str) -> None:
 
 def _printable(name: str) -> bool:
     return all(unicodedata.category(character) not in _UNPRINTABLE for character in name)
+
+
+def natural_sorted(names: Iterable[str]) -> list[str]:
+    """Sorted without regard to case, with numbers by value; independent of the order given.
+
+    >>> natural_sorted(["class10", "Class2", "class1"])
+    ['class1', 'Class2', 'class10']
+    """
+
+    def key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+        parts = _NUMBER.split(name.casefold())
+        # Python refuses to make an int of thousands of digits; without leading zeros, longer is larger.
+        numbers = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+        ordered: list[str | tuple[int, str]] = [*parts]
+        ordered[1::2] = numbers
+        return ordered, name
+
+    return sorted(names, key=key)

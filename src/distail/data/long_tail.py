@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distail.data.images import Images, LabelledImages
+from distail.data.dataset import Images, LabelledImages
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError, listed, unknown_name
 

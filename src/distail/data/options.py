@@ -17,7 +17,7 @@ class SourceOptions:
 
     ``skip_unreadable`` leaves images out that cannot be read, and lists them, instead of stopping. ``progress`` shows a
     bar on a terminal. ``stream``, ``memory_limit_mb`` and ``workers`` decide how image files are held
-    (``distail.data.holding``), which changes nothing of what is learnt. ``allow_outside_root`` lets a manifest name
+    (``distail.data.streaming``), which changes nothing of what is learnt. ``allow_outside_root`` lets a manifest name
     images outside its folder. Raises ``DataError`` for an ``image_size`` that is not a whole number from 1 to 4,096,
     and for an unknown ``stream``.
     """

@@ -9,15 +9,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from distail.data.images import Images, LabelledImages
-from distail.data.stream import ImageStream
-from distail.data.streamed import StreamedImages
-from distail.data.transforms import as_images, as_pixels
+from distail.data.augment import as_images, as_pixels
+from distail.data.dataset import Images, LabelledImages, StreamedImages
+from distail.data.streaming import ImageStream
 from distail.torch_utils import moved
 
 
 class PixelSource(Protocol):
-    """Pixels (N, planes, H, W, unit) for one batch after another; see ``distail.data.transforms``."""
+    """Pixels (N, planes, H, W, unit) for one batch after another; see ``distail.data.augment``."""
 
     holds_all: bool
     """Whether a batch's rows are those of the whole data set, or 0, 1, ... of its own images."""

@@ -4,17 +4,75 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distail.data.images import Images
+from torch import Tensor
+
+from distail.data.dataset import Images
 from distail.data.long_tail import class_counts, long_tail_subset, subset_sha256
 from distail.data.sources import load_source
 from distail.data.splits import stratified_split
-from distail.data.suspicions import dark_note, leak_note
-from distail.data.untested import untested_note
 
+_DARKEST_MEAN = 4 / 255
+_NAMED = 3
 # One grey level: a channel that never changes must not be blown up to noise.
 _SMALLEST_STD = 1 / 255
+
+
+def leak_note(train: Images, test: Images) -> str | None:
+    """How many test images are training images too, byte for byte; None where none is, or images have no files.
+
+    >>> import torch
+    >>> from distail.data.dataset import LabelledImages
+    >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
+    >>> three = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
+    >>> leak_note(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
+    '1 of 2 test images is, byte for byte, a training image too: figures on the test set are too good'
+    """
+    if train.digests is None or test.digests is None:
+        return None
+    known = {row.tobytes() for row in train.digests.numpy()}
+    leaked = sum(row.tobytes() in known for row in test.digests.numpy())
+    if not leaked:
+        return None
+    are = "is, byte for byte, a training image too" if leaked == 1 else "are, byte for byte, training images too"
+    return f"{leaked} of {len(test)} test images {are}: figures on the test set are too good"
+
+
+def dark_note(mean: Sequence[float]) -> str | None:
+    """That images are nearly black, as 12 bits in a 16-bit file are; ``mean`` per channel in units of 0 to 1.
+
+    >>> dark_note([0.01, 0.001])
+    'images are nearly black (mean grey level 2.6 of 255); in 16-bit files only the upper 8 bits count'
+    """
+    if max(mean) >= _DARKEST_MEAN:
+        return None
+    return (
+        f"images are nearly black (mean grey level {255 * max(mean):.1f} of 255); in 16-bit files only the upper "
+        "8 bits count"
+    )
+
+
+def untested_note(test_labels_N: Tensor, class_names: tuple[str, ...], *, where: str = "test") -> str | None:
+    """How many classes have no image ``where`` they are tested, which, and what follows; None where all have one.
+
+    >>> import torch
+    >>> untested_note(torch.tensor([0, 0, 2]), ("cat", "dog", "cow"))
+    "1 of 3 classes has no test image ('dog'): its recall is not known, and no mean over classes counts it"
+    """
+    counts = class_counts(test_labels_N, len(class_names))
+    untested = [repr(name) for name, images in zip(class_names, counts, strict=True) if images == 0]
+    if not untested:
+        return None
+    more = len(untested) - _NAMED
+    named = ", ".join(untested[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    have, their, them = ("has", "its", "it") if len(untested) == 1 else ("have", "their", "them")
+    there = "" if where == "test" else f"in {where} "
+    return (
+        f"{len(untested)} of {len(class_names)} classes {have} no {where} image ({named}): "
+        f"{their} recall {there}is not known, and no mean over classes counts {them}"
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from distail import files
 from distail.data.batches import evaluation_batches
-from distail.data.images import Images
+from distail.data.dataset import Images
 from distail.errors import CheckpointError
 
 BUDGET_BYTES = 950_000

@@ -7,3 +7,20 @@ from distail.methods.context import Context, Needs, Progress, Reply, Setup, Term
 from distail.methods.describe import Description, describe_method
 from distail.methods.method import Method
 from distail.methods.presets import PRESETS, Preset, create_method, list_methods
+
+__all__ = [
+    "PRESETS",
+    "SLOTS",
+    "Context",
+    "Description",
+    "Method",
+    "Needs",
+    "Preset",
+    "Progress",
+    "Reply",
+    "Setup",
+    "Terms",
+    "create_method",
+    "describe_method",
+    "list_methods",
+]

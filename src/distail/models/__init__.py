@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from distail.models.catalogue import MODELS, list_models
-from distail.models.classifiers import CosineClassifier
 from distail.models.create import check_model, create_model
 from distail.models.feature_tap import FeatureTap
-from distail.models.normalization import InputNormalization
+from distail.models.input_normalization import InputNormalization
+from distail.models.layers import CosineClassifier
 from distail.models.summary import count_macs, count_parameters
 from distail.models.weights import load_weights, read_metadata, save_weights
 from distail.outputs import Outputs

@@ -6,29 +6,17 @@ from collections.abc import Callable
 
 from torch import nn
 
-from distail.models import (
-    densenet,
-    googlenet,
-    mobilenet,
-    resnet_cifar,
-    resnet_large,
-    resnext,
-    shufflenet,
-    vgg,
-    wide_resnet,
-)
+from distail.models import densenet, googlenet, mobilenet, resnet, shufflenet, vgg, wide_resnet
 
 # A builder takes num_classes, in_channels and classifier, and of shortcut and image_size what it knows, by keyword.
 MODELS: dict[str, Callable[..., nn.Module]] = {
-    **resnet_cifar.BUILDERS,
-    **resnet_large.BUILDERS,
+    **resnet.BUILDERS,
     **wide_resnet.BUILDERS,
     **vgg.BUILDERS,
     **mobilenet.BUILDERS,
     **shufflenet.BUILDERS,
     **googlenet.BUILDERS,
     **densenet.BUILDERS,
-    **resnext.BUILDERS,
 }
 
 

@@ -11,9 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from distail.models.classifiers import create_classifier
-from distail.models.layers import named, norm_relu
-from distail.models.network import Network
+from distail.models.layers import Network, create_classifier, named, norm_relu
 
 _GROWTH = 32
 _BLOCKS = (6, 12, 24, 16)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distail.errors import ModelError, did_you_mean
-from distail.models.classifiers import CosineClassifier
+from distail.models.layers import CosineClassifier
 from distail.outputs import Outputs
 
 

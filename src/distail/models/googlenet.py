@@ -13,9 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distail.models.classifiers import create_classifier
-from distail.models.layers import named
-from distail.models.network import Network
+from distail.models.layers import Network, create_classifier, named
 
 _STEM = 192
 _DROPOUT = 0.4

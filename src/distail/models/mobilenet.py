@@ -11,9 +11,16 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from distail.models.classifiers import create_classifier
-from distail.models.layers import conv_norm, conv_norm_relu, conv_norm_relu6, kaiming_fan_out, named, small_linear
-from distail.models.network import Network
+from distail.models.layers import (
+    Network,
+    conv_norm,
+    conv_norm_relu,
+    conv_norm_relu6,
+    create_classifier,
+    kaiming_fan_out,
+    named,
+    small_linear,
+)
 
 # of the stages: expansion, blocks, and the stride of the first block in either network
 _STAGES = ((1, 1, 1, 1), (6, 2, 1, 2), (6, 3, 2, 2), (6, 4, 2, 2), (6, 3, 1, 1), (6, 3, 2, 1), (6, 1, 1, 1))

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distail.models.classifiers import create_classifier
-from distail.models.layers import ResidualBlock, conv_norm, conv_norm_relu, named
-from distail.models.network import Network
+from distail.models.layers import Network, ResidualBlock, conv_norm, conv_norm_relu, create_classifier, named
 
 _STEM = 24
 

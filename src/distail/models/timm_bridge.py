@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import CheckpointError, ModelError
-from distail.models.normalization import InputNormalization
-from distail.models.trial import try_once
+from distail.models.imported import try_once
+from distail.models.input_normalization import InputNormalization
 
 
 class TimmModel(nn.Module):

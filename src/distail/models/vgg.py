@@ -7,9 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from distail.models.classifiers import create_classifier
-from distail.models.layers import kaiming_fan_out, named, small_linear
-from distail.models.network import Network
+from distail.models.layers import Network, create_classifier, kaiming_fan_out, named, small_linear
 
 _WIDTHS = (64, 128, 256, 512, 512)
 

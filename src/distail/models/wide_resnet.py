@@ -7,9 +7,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from distail.models.classifiers import create_classifier
-from distail.models.layers import kaiming_fan_out, named, norm_relu
-from distail.models.network import Network
+from distail.models.layers import Network, create_classifier, kaiming_fan_out, named, norm_relu
 
 
 def _conv(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:

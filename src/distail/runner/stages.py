@@ -18,7 +18,7 @@ from distail.errors import CheckpointError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.method import Method
 from distail.models import FeatureTap, create_model
-from distail.models.normalization import InputNormalization
+from distail.models.input_normalization import InputNormalization
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import read_metadata
 from distail.runner.checks import DEFAULT_SHORTCUT

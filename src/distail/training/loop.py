@@ -11,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail.data.batches import Batch
-from distail.data.ranks import training_share, training_slice
+from distail.data.batches import Batch, batch_places, training_share, training_slice
 from distail.data.seeding import stream_key
-from distail.data.sizes import batch_places
 from distail.errors import TrainingError
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from distail.data.batches import Batch, evaluation_batches
-from distail.data.images import Images
+from distail.data.dataset import Images
 from distail.outputs import Outputs
 from distail.training.machine import Machine
 

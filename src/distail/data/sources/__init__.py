@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from distail.data.images import Source
+from distail.data.dataset import Source, resized
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.options import SourceOptions
-from distail.data.resize import resized
 from distail.data.sources.cifar import load_cifar10, load_cifar100
 from distail.data.sources.digits import load_digits
 from distail.data.sources.fashion_mnist import load_fashion_mnist

@@ -6,16 +6,55 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distail.data.images import Source
+from distail.data.dataset import Source
 from distail.data.options import SourceOptions
-from distail.data.sources.cifar_binary import CIFAR10_BINARY, CIFAR100_BINARY, BinaryLayout, find_binary, load_binary
-from distail.data.sources.cifar_folders import holds_class_folders, load_class_folders
-from distail.data.sources.cifar_names import CIFAR10_NAMES, CIFAR100_NAMES
-from distail.data.sources.cifar_parquet import load_parquet, parquet_parts
+from distail.data.sources.cifar_formats import (
+    CIFAR10_BINARY,
+    CIFAR100_BINARY,
+    BinaryLayout,
+    find_binary,
+    load_binary,
+    load_parquet,
+    parquet_parts,
+)
+from distail.data.sources.encoded import load_files
+from distail.data.sources.folder import check_same_classes, image_files
 from distail.data.sources.locate import not_found, places_to_look
-from distail.errors import DataError
+from distail.errors import DataError, listed
 
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_FINE = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+willow_tree wolf woman worm
+"""
+
+CIFAR100_NAMES = tuple(_FINE.split())
 Loader = Callable[[SourceOptions], Source]
+
+
+def holds_class_folders(folder: Path) -> bool:
+    """Whether ``folder`` has both splits as folders."""
+    return (folder / "train").is_dir() and (folder / "test").is_dir()
+
+
+def load_class_folders(name: str, folder: Path, class_names: tuple[str, ...], options: SourceOptions) -> Source:
+    """Folders named by class (``airplane``) or by label (``0``); labels are the official ones either way."""
+    found = check_same_classes(folder / "train", folder / "test")
+    numbers = tuple(str(label) for label in range(len(class_names)))
+    expected = numbers if set(found) <= set(numbers) else class_names
+    differences = [f"{extra}: not a class of {name}" for extra in found if extra not in expected]
+    differences += [f"{missing}: missing" for missing in expected if missing not in found]
+    if differences:
+        raise DataError(listed(differences, f"the class folders of {folder} are not those of {name}:"))
+    labels = {folder_name: label for label, folder_name in enumerate(expected)}
+    train, test = (image_files(folder / split, labels, folder) for split in ("train", "test"))
+    return load_files(name, "class folders", train, test, class_names, options)
 
 
 @dataclass(frozen=True)

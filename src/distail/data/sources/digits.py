@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distail.data.images import LabelledImages, Source
+from distail.data.dataset import LabelledImages, Source
 from distail.data.options import SourceOptions
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError

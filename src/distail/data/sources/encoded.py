@@ -13,17 +13,14 @@ import torch
 
 from distail.data.cache import cached, fingerprint, remembered
 from distail.data.class_names import check_class_names
-from distail.data.decode import EncodedImage, decode_all
-from distail.data.file_work import DecodeFiles
-from distail.data.holding import decoding_processes, why_stream
-from distail.data.image_file import read_image_file
-from distail.data.images import LabelledImages, Source
+from distail.data.dataset import LabelledImages, Source, StreamedImages
+from distail.data.decode import EncodedImage, decode_all, read_image_file
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.options import SourceOptions
-from distail.data.streamed import StreamedImages
-from distail.data.survey import pack as pack_survey
-from distail.data.survey import survey
-from distail.data.survey import unpack as unpack_survey
+from distail.data.streaming import decoding_processes, survey, why_stream
+from distail.data.streaming import pack as pack_survey
+from distail.data.streaming import unpack as unpack_survey
+from distail.data.workers import DecodeFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ def load_files(
 ) -> Source:
     """Image files decoded, or looked at and left on disk; from the cache if that was done before and none has changed.
 
-    All lie in one folder. ``options`` and the memory there is decide which of the two (``distail.data.holding``).
+    All lie in one folder. ``options`` and the memory there is decide which of the two (``distail.data.streaming``).
     """
     check_class_names(class_names, f"data set {name!r}")
     require_every_class(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -10,13 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from distail.data.bounded import Bounded
-from distail.data.idx import parse_idx
-from distail.data.images import LabelledImages, Source
+from distail.data.dataset import LabelledImages, Source
 from distail.data.options import SourceOptions
-from distail.data.sources.locate import locate
+from distail.data.sources.locate import Bounded, locate
 from distail.errors import DataError
 
+_UNSIGNED_BYTE = 0x08
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",
@@ -33,6 +33,29 @@ DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 # The largest of the four files has 47 MB.
 _MOST_BYTES = 1 << 28
 _PREFIXES = {"train": "train", "test": "t10k"}
+
+
+def parse_idx(data: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
+    """An array of unsigned bytes with the given number of dimensions; ``name`` is used in messages.
+
+    Raises ``DataError`` for everything that is not such an array, whatever the bytes.
+
+    >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "labels", 1).tolist()
+    [7, 9]
+    """
+    header = 4 + 4 * dimensions
+    expected = f"expected an IDX file of unsigned bytes with {dimensions} dimension{'s' * (dimensions > 1)}"
+    if len(data) < header:
+        raise DataError(f"{name} has {len(data)} bytes; {expected}, whose header alone has {header}")
+    if tuple(data[:4]) != (0, 0, _UNSIGNED_BYTE, dimensions):
+        raise DataError(f"{name} begins with the bytes {data[:4].hex(' ')}; {expected}: 00 00 08 {dimensions:02x}")
+    shape = [int(size) for size in np.frombuffer(data, dtype=">u4", count=dimensions, offset=4)]
+    sizes = " x ".join(str(size) for size in shape)
+    if 0 in shape:
+        raise DataError(f"{name} says it holds {sizes} bytes: there is nothing in it")
+    if len(data) - header != math.prod(shape):
+        raise DataError(f"{name} says it holds {sizes} bytes but has {len(data) - header}: it is damaged or cut off")
+    return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
 
 
 def load_fashion_mnist(root: Path | None, options: SourceOptions) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from distail.errors import DataError, listed
 
@@ -53,3 +53,35 @@ def _state(place: Path) -> str:
     if not place.exists():
         return "does not exist"
     return "is a file" if place.is_file() else "holds none of the expected files"
+
+
+class TooLarge(OSError):
+    """More bytes than were asked for; a reader's message says of what."""
+
+
+class _Stream(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Bounded:
+    """Another stream, of which no more than ``limit`` bytes are read; ``TooLarge`` where it has more.
+
+    >>> import io
+    >>> Bounded(io.BytesIO(b"abc"), 3).read()
+    b'abc'
+    >>> Bounded(io.BytesIO(b"abcd"), 3).read()
+    Traceback (most recent call last):
+        ...
+    distail.data.sources.locate.TooLarge: more than 3 bytes
+    """
+
+    def __init__(self, stream: _Stream, limit: int) -> None:
+        self._stream, self._limit, self._left = stream, limit, limit
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left + 1 if size < 0 else min(size, self._left + 1)
+        data = self._stream.read(wanted)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge(f"more than {self._limit:,} bytes")
+        return data

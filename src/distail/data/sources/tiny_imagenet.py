@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from distail.data.images import Source
+from distail.data.dataset import Source
 from distail.data.options import SourceOptions
-from distail.data.sources.class_folders import class_folder_names, image_files
 from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.folder import class_folder_names, image_files
 from distail.data.sources.locate import locate
 from distail.errors import DataError, first_of, listed
 

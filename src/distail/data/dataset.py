@@ -2,13 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.streamed import StreamedImages
+from distail.data.workers import DecodeFiles
 from distail.errors import DataError
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class StreamedImages:
+    """N image files that have all been decoded once and are decoded again, batch by batch, by worker processes.
+
+    ``names`` (N,) bytes, relative to the folder of ``decode``; ``labels`` (N,) int64; ``digests`` (N, 32) uint8, the
+    SHA-256 of each file; ``sums`` and ``squares`` (N, channels) int64, of each image's grey levels and of their
+    squares. About 200 bytes an image, whatever its size. ``workers`` processes decode; 0: none but this one.
+    """
+
+    names: NDArray[np.bytes_]
+    labels: Tensor
+    digests: Tensor
+    sums: Tensor
+    squares: Tensor
+    decode: DecodeFiles
+    workers: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every decoded image."""
+        return self.decode.image_shape
+
+    def subset(self, index: Tensor) -> StreamedImages:
+        """The rows named by ``index`` (M,) int64, in that order."""
+        return replace(
+            self,
+            names=self.names[index.numpy()],
+            labels=self.labels[index],
+            digests=self.digests[index],
+            sums=self.sums[index],
+            squares=self.squares[index],
+        )
+
+    def level_sums(self) -> tuple[Tensor, Tensor]:
+        """Exact sums (channels,) int64 of all grey levels of a channel, and of their squares."""
+        return self.sums.sum(0), self.squares.sum(0)
 
 
 @dataclass(frozen=True)
@@ -86,3 +132,28 @@ class Source:
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def resized(data: Images, side: int | None) -> Images:
+    """The shorter side resized (bilinear, with antialiasing), the centre cut to ``side`` x ``side``; None leaves all.
+
+    >>> resized(LabelledImages(torch.zeros(1, 3, 4, 8, dtype=torch.uint8), torch.tensor([0])), 2).images.shape
+    torch.Size([1, 3, 2, 2])
+    """
+    _, height, width = data.image_shape
+    if side is None or (height, width) == (side, side) or not len(data):
+        return data
+    assert isinstance(data, LabelledImages), "files are resized as they are decoded"
+    scale = side / min(height, width)
+    size = (max(side, round(height * scale)), max(side, round(width * scale)))
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    parts = [
+        _interpolated(part, size)[..., top : top + side, left : left + side]
+        for part in torch.split(data.images, _CHUNK)
+    ]
+    return LabelledImages(torch.cat(parts), data.labels)
+
+
+def _interpolated(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:
+    floats = F.interpolate(images_NCHW.float(), size, mode="bilinear", antialias=True, align_corners=False)
+    return floats.round_().clamp_(0, 255).to(torch.uint8)
