@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from distail import Method, Outputs, create_method, list_methods
-from distail.training.allocator import settle_freed_memory
+from distail.training.device import settle_freed_memory
 
 CLASSES = (10, 100, 1_000, 10_000, 100_000)
 BATCHES = (32, 256, 1_024, 4_096)

@@ -1,4 +1,4 @@
-"""What `distail.training.allocator.settle_freed_memory` saves: page faults and processor time of one training step.
+"""What `distail.training.device.settle_freed_memory` saves: page faults and processor time of one training step.
 
     python benchmarks/page_faults.py
 
@@ -18,8 +18,7 @@ import torch
 
 from distail import Outputs, create_method
 from distail.models import FeatureTap, create_model
-from distail.training.allocator import settle_freed_memory
-from distail.training.machine import choose_machine
+from distail.training.device import choose_machine, settle_freed_memory
 from distail.training.step import TrainingStep
 
 BATCH, CLASSES, STEPS, WARM_UP = 128, 100, 20, 3

@@ -33,11 +33,10 @@ from distail.data.batches import Batch, ImageBatches
 from distail.data.dataset import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
-from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.device import Machine, choose_machine, settle_freed_memory
 from distail.training.history import History
 from distail.training.loop import fit
-from distail.training.machine import Machine, choose_machine
 from distail.training.progress import Silent
 from distail.training.stage import Stage
 from distail.training.step import frozen

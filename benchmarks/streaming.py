@@ -44,7 +44,7 @@ from distail.data.batches import ImageBatches
 from distail.data.dataset import StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.streaming import ImageStream
-from distail.training.allocator import settle_freed_memory
+from distail.training.device import settle_freed_memory
 
 CLASSES, BATCH, MEGABYTE = 20, 128, 2**20
 # Pictures that differ; more files would decode no differently, and take long to make.

@@ -13,7 +13,7 @@ import distail
 from distail.cli.app import main
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Silent
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 
 BYTES = ("student.safetensors", "teacher.safetensors", "predictions.safetensors")
 
@@ -163,7 +163,7 @@ def test_file_systems_that_cannot_sync_are_used(tmp_path, whole, monkeypatch):
 
 
 def test_a_history_that_cannot_be_written_names_its_file(tmp_path, whole, monkeypatch):
-    from distail.training.events import Events
+    from distail.training.trackers import Events
 
     def full(self, event):
         raise OSError(errno.ENOSPC, "No space left on device")

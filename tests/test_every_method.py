@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distail.methods.presets import PRESETS
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 from whole_runs import Killed, experiment, run
 
 METHODS = {name: {"method": name} for name in PRESETS}

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from distail.errors import CheckpointError, DataError
-from distail.report.comparison import report_view
+from distail.report.build import report_view
 from distail.report.table import markdown_table
 from whole_runs import Recorder, experiment, run
 

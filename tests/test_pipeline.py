@@ -16,9 +16,9 @@ from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import build_network, images_of
-from distail.training.machine import Machine
+from distail.training.device import Machine
 from distail.training.predict import predict
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 from whole_runs import Killed, Recorder, experiment, run
 
 COSINE = {"model": "resnet8", "classifier": "cosine"}

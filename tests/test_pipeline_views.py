@@ -10,7 +10,7 @@ import pytest
 import distail
 from distail.errors import ConfigError
 from distail.training.progress import Silent
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 from distail.training.teacher_cache import STAGE
 
 

@@ -17,7 +17,7 @@ from distail import files
 from distail.errors import CheckpointError, ConfigError
 from distail.runner import run as pipeline
 from distail.runner.run_folder import RunFolder
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 from whole_runs import Killed, Recorder
 
 

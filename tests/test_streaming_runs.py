@@ -21,7 +21,7 @@ import distail
 from distail.data import workers as file_work
 from distail.errors import ConfigError, DataError, TrainingError
 from distail.training.progress import Silent
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 
 LEFT = ("teacher.safetensors", "student.safetensors", "predictions.safetensors")
 

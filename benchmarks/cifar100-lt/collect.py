@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from distail.report.figures import recall_figure
-from distail.report.folder import run_view_from_folder
-from distail.report.pooled import pooled_with_spreads
+from distail.report.read_comparison import pooled_with_spreads
+from distail.report.read_run import run_view_from_folder
 from distail.report.table import markdown_table
 from distail.report.views import RunView
 

@@ -1,6 +1,6 @@
 """A comparison that takes seconds, and engines that need no process."""
 
-from distail.comparing.worker import work
+from distail.compare.worker import work
 
 CONFIG = {
     "name": "quick",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distail.comparing.asked import LABEL, folder_name, read_grid, read_methods, read_seeds
+from distail.compare.arguments import LABEL, folder_name, read_grid, read_methods, read_seeds
 from distail.config.schema import Experiment
 from distail.errors import ConfigError
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distail.comparing.choice import Judged, best
-from distail.comparing.grid import Point
+from distail.compare.plan import Point
+from distail.compare.selection import Judged, best
 
 percent = st.floats(0, 100)
 

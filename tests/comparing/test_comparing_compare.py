@@ -11,9 +11,9 @@ import yaml
 from comparing_cases import CONFIG, InProcess, Quiet
 from rich.console import Console
 
-from distail.comparing.compare import compare
-from distail.comparing.engines import ENGINES
-from distail.comparing.tables import CSV_COLUMNS, print_tables
+from distail.compare.compare import compare
+from distail.compare.engines import ENGINES
+from distail.compare.tables import CSV_COLUMNS, print_tables
 from distail.errors import ConfigError, TrainingError
 from distail.evaluation.significance import FIGURES, figure_of
 from distail.runner.run_folder import RunFolder

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from distail.comparing.display import LineDisplay, LiveDisplay, default_display
-from distail.comparing.status import StatusReporter, read_status, write_status
+from distail.compare.display import LineDisplay, LiveDisplay, default_display
+from distail.compare.status import StatusReporter, read_status, write_status
 from distail.training.progress import Silent
 
 

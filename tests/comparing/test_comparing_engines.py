@@ -10,9 +10,8 @@ import time
 
 import pytest
 
-from distail.comparing.engines import local
-from distail.comparing.engines.engine import Wanted
-from distail.comparing.engines.local import LocalProcesses
+from distail.compare import engines as local
+from distail.compare.engines import LocalProcesses, Wanted
 
 
 class Process:
@@ -121,7 +120,7 @@ def test_stopping_asks_and_closing_kills(machine, tmp_path):
 def test_a_worker_leaves_when_the_comparison_is_gone(tmp_path):
     script = (
         "import threading, time\n"
-        "from distail.comparing.worker import _leave_with_parent\n"
+        "from distail.compare.worker import _leave_with_parent\n"
         "threading.Thread(target=_leave_with_parent, daemon=True).start()\n"
         "print('ready', flush=True)\n"
         "time.sleep(60)\n"

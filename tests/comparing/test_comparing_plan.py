@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from comparing_cases import CONFIG
 
-from distail.comparing.asked import read_grid, read_methods, read_seeds
-from distail.comparing.plan import Asked, make_plan
+from distail.compare.arguments import read_grid, read_methods, read_seeds
+from distail.compare.plan import Asked, make_plan
 from distail.config.schema import Experiment
 from distail.files import write_json, write_text
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from comparing_cases import Quiet
 
-from distail.comparing import schedule as schedule_module
-from distail.comparing.plan import Job
-from distail.comparing.schedule import MISSING, Schedule, State
-from distail.comparing.status import FAILED, FINISHED, STOPPED, write_status
+from distail.compare import scheduler as schedule_module
+from distail.compare.plan import Job
+from distail.compare.scheduler import MISSING, Schedule, State
+from distail.compare.status import FAILED, FINISHED, STOPPED, write_status
 from distail.config.schema import Experiment
 from distail.errors import DataError
 from distail.files import write_json
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
-from distail.training.stopping import Interrupted, StopRequest
+from distail.training.signals import Interrupted, StopRequest
 
 TEST = {"top1": 50.0, "balanced_accuracy": 40.0, "per_class_recall": [60.0, 20.0]}
 RESULT = {

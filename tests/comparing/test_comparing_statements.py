@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 import pytest
 
-from distail.comparing.statements import statements
-from distail.comparing.tables import comma_separated, difference_cells, markdown
+from distail.compare.summary import statements
+from distail.compare.tables import comma_separated, difference_cells, markdown
 from distail.evaluation.significance import FIGURES, corrected, over_seeds, summarise
 
 

@@ -5,9 +5,8 @@ import io
 
 import pytest
 
-from distail.comparing.figures import plain, signed
-from distail.comparing.statements import verdict
-from distail.comparing.tables import comma_separated, escape_latex, figure_cells, latex, markdown
+from distail.compare.summary import plain, signed, verdict
+from distail.compare.tables import comma_separated, escape_latex, figure_cells, latex, markdown
 from distail.evaluation.significance import FIGURES
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from distail.data.dataset import LabelledImages
 from distail.errors import CheckpointError
-from distail.evaluation.samples import BUDGET_BYTES, change_order, load_samples, sample_images, save_samples
+from distail.report.samples import BUDGET_BYTES, change_order, load_samples, sample_images, save_samples
 
 
 def images(classes, per_class, channels, side):

@@ -12,8 +12,8 @@ import torch
 from distail.evaluation.calibration import reliability_bins
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
-from distail.evaluation.samples import Samples, save_samples
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
+from distail.report.samples import Samples, save_samples
 from distail.report.views import ReportView, RunView
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\'"&amp;\u2028 {{ 7*7 }}'

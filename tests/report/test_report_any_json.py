@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distail.report.comparison import report_view
+from distail.report.build import report_view
 from distail.report.page import render_page
 
 STRANGE: tuple[Any, ...] = (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from distail.report.comparison import write_comparison_report, write_report
+from distail.report.build import write_comparison_report, write_report
 from distail.report.page import write_page
 from distail.report.views import ReportView
 

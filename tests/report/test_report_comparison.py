@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from distail.errors import ConfigError
-from distail.report.comparison import report_view, write_comparison_report
+from distail.report.build import report_view, write_comparison_report
 from distail.report.table import COLUMNS, cell, table_rows
 
 MakeFolder = Callable[..., Path]

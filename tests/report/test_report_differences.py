@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from distail.report.comparison import report_view
+from distail.report.build import report_view
 from distail.report.differences import difference_data, difference_tables
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from distail.errors import ConfigError
-from distail.report.comparison import report_view
+from distail.report.build import report_view
 from distail.report.figures import FIGURES, recall_figure, write_figures
 from distail.report.style import STUDENTS, TEACHERS
 from distail.report.views import ReportView, RunView

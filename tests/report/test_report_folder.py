@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from distail.errors import ConfigError
-from distail.report.comparison import report_view, write_report
-from distail.report.folder import run_view_from_folder
+from distail.report.build import report_view, write_report
 from distail.report.page import write_page
+from distail.report.read_run import run_view_from_folder
 
 MakeFolder = Callable[..., Path]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.evaluation.samples import Samples
-from distail.report.comparison import report_view
+from distail.report.build import report_view
 from distail.report.gallery import data_uri, galleries, joined_samples
+from distail.report.samples import Samples
 from distail.report.views import ReportView
 
 

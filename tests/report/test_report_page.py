@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from distail.report.chart_data import chart_data
 from distail.report.page import write_page
-from distail.report.series import chart_data
 from distail.report.views import ReportView, RunView
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}

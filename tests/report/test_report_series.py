@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distail.evaluation.groups import SHOTS, thirds
-from distail.report.series import (
+from distail.report.chart_data import (
     POINTS_UP_TO,
     chart_data,
     class_order,

@@ -8,7 +8,7 @@ import pytest
 
 from distail.evaluation.calibration import ReliabilityBin
 from distail.report import wording
-from distail.report.series import chart_data
+from distail.report.chart_data import chart_data
 from distail.report.views import ReportView, RunView
 
 

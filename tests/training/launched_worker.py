@@ -22,8 +22,8 @@ from distail.errors import DataError, TrainingError
 from distail.runner import run as pipeline
 from distail.training.finite import FiniteWatch
 from distail.training.progress import Silent
+from distail.training.signals import Interrupted
 from distail.training.step import TrainingStep
-from distail.training.stopping import Interrupted
 
 RANK = int(os.environ["RANK"])
 

@@ -10,7 +10,7 @@ import pytest
 # where glibc's own moving threshold ends.
 PROGRAM = """
 import resource, sys, psutil, torch
-from distail.training.allocator import settle_freed_memory
+from distail.training.device import settle_freed_memory
 if len(sys.argv) > 1 and not settle_freed_memory(int(sys.argv[1])):
     print(-1, -1)
     sys.exit()

@@ -22,7 +22,7 @@ import distail
 from distail.data.prepare import prepare_data
 from distail.evaluation.predictions import load_predictions
 from distail.training.progress import Silent
-from distail.training.stopping import Interrupted
+from distail.training.signals import Interrupted
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 WORKER = Path(__file__).with_name("launched_worker.py")
@@ -411,7 +411,7 @@ def test_accelerate_launch_learns_what_one_process_learns(there):
 
 SLOW_TO_READ = """
 import time
-from distail.training.processes import joined
+from distail.training.distributed import joined
 
 with joined("cpu", 0.1) as processes:
     rank = processes.one_a_machine_first(lambda: time.sleep(10 if processes.is_main else 0) or processes.rank)

@@ -19,14 +19,14 @@ from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.presets import create_method
 from distail.models import FeatureTap, Outputs
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.events import Events
+from distail.training.device import Machine
 from distail.training.history import History
 from distail.training.loop import fit
-from distail.training.machine import Machine
 from distail.training.progress import Silent
+from distail.training.signals import Interrupted
 from distail.training.stage import Stage
 from distail.training.stage_checkpoints import StageCheckpoints
-from distail.training.stopping import Interrupted
+from distail.training.trackers import Events
 
 COUNTS = (20, 10, 5)
 CPU = Machine(torch.device("cpu"), "fp32")

@@ -5,8 +5,7 @@ import torch
 
 from distail.methods.presets import create_method
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
-from distail.training.memories import MemoryFolder
-from distail.training.stage_checkpoints import StageCheckpoints
+from distail.training.stage_checkpoints import MemoryFolder, StageCheckpoints
 
 STEPS = 4  # an epoch
 

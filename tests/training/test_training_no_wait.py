@@ -14,9 +14,9 @@ from distail.config.schema import Training
 from distail.methods.presets import create_method, list_methods
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.device import Machine
 from distail.training.history import History
 from distail.training.loop import _Trainer, fit
-from distail.training.machine import Machine
 from distail.training.progress import Silent
 from distail.training.stage import Stage
 from distail.training.step import frozen

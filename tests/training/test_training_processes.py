@@ -17,13 +17,12 @@ from distail.methods.presets import create_method
 from distail.models import FeatureTap
 from distail.runner.run import _Run
 from distail.runner.run_folder import RunFolder
-from distail.training import processes
-from distail.training.machine import Machine, choose_machine
-from distail.training.processes import ALONE, Processes, joined, tells_of_a_lost_process
+from distail.training import distributed as processes
+from distail.training.device import Machine, choose_machine
+from distail.training.distributed import ALONE, Processes, joined, tells_of_a_lost_process
 from distail.training.progress import Silent
-from distail.training.replicas import settle_batch_statistics, with_shared_statistics
-from distail.training.step import TrainingStep
-from distail.training.stopping import stop_requests
+from distail.training.signals import stop_requests
+from distail.training.step import TrainingStep, settle_batch_statistics, with_shared_statistics
 
 
 def failing():

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distail.config.schema import Schedule
-from distail.training.schedule import learning_rate_factor
+from distail.training.optim import learning_rate_factor
 
 
 def factors(schedule, steps_per_epoch, epochs):

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from distail.training.stopping import SIGNALS, STARTED_BY_ANOTHER, Interrupted, StopRequest, stop_requests
+from distail.training.signals import SIGNALS, STARTED_BY_ANOTHER, Interrupted, StopRequest, stop_requests
 
 
 def send(number):
@@ -116,7 +116,7 @@ def test_another_thread_notes_nothing():
 def test_a_forked_worker_is_ended_by_sigterm_and_left_alone_by_a_terminal():
     code = """
 import os, signal, sys, time
-from distail.training.stopping import stop_requests
+from distail.training.signals import stop_requests
 with stop_requests():
     child = os.fork()
     if child == 0:

@@ -11,8 +11,8 @@ from distail.data.batches import Batch, ImageBatches
 from distail.data.dataset import LabelledImages
 from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
-from distail.training.machine import Machine
-from distail.training.processes import Processes
+from distail.training.device import Machine
+from distail.training.distributed import Processes
 from distail.training.progress import Silent
 from distail.training.step import frozen
 from distail.training.teacher_cache import STAGE, TeacherCache

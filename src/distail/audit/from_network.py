@@ -23,7 +23,7 @@ from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check_classes, needs_teacher, teacher_model
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import build_network, feed_as_trained, images_of, seeded
-from distail.training.machine import Machine, choose_machine
+from distail.training.device import Machine, choose_machine
 from distail.training.predict import Classifier, predict
 
 SECOND_HEAD = "method.sample_weights.cls_head"

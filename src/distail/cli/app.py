@@ -79,7 +79,7 @@ def run(
     from distail.cli.show import print_run
     from distail.runner.checks import read_experiment
     from distail.runner.run import run as run_experiment
-    from distail.training.processes import leave
+    from distail.training.distributed import leave
 
     result = run_experiment(read_experiment(config, overrides or []))
     if is_main_process():
@@ -166,8 +166,8 @@ def compare(
 
     Trains each teacher once a seed and shares it. The same command again keeps what is finished and resumes the rest.
     """
-    from distail.comparing.compare import compare as carry_out
-    from distail.comparing.tables import print_tables
+    from distail.compare.compare import compare as carry_out
+    from distail.compare.tables import print_tables
 
     comparison = carry_out(
         config,

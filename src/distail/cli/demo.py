@@ -42,7 +42,7 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
     if data not in DEMOS:
         raise ConfigError(unknown_name("demo", data, DEMOS))
     from distail.evaluation.teacher_bias import describe_bias
-    from distail.report.comparison import report_view
+    from distail.report.build import report_view
     from distail.report.figures import recall_figure
     from distail.report.page import write_page
     from distail.report.table import rich_table

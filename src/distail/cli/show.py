@@ -15,7 +15,7 @@ from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.teacher_bias import describe_bias
 from distail.methods.describe import describe_method
 from distail.methods.presets import list_methods
-from distail.report.comparison import report_view
+from distail.report.build import report_view
 from distail.report.table import rich_table
 from distail.runner.run_folder import RunFolder
 

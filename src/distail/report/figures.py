@@ -8,10 +8,18 @@ from typing import Any
 
 from distail.errors import ConfigError
 from distail.evaluation.groups import THIRDS, thirds
-from distail.report.canvas import SOFT, canvas, check_format, draw_once, plain, save
-from distail.report.flow import OUTCOME_TITLES, OUTCOMES, tail_flow
-from distail.report.series import class_order, cost_data, groups_data, moving_mean, neighbourhood, rank_ticks
-from distail.report.style import OUTCOME_COLOURS, Style, styles_of
+from distail.report.chart_data import (
+    OUTCOME_TITLES,
+    OUTCOMES,
+    class_order,
+    cost_data,
+    groups_data,
+    moving_mean,
+    neighbourhood,
+    rank_ticks,
+    tail_flow,
+)
+from distail.report.style import OUTCOME_COLOURS, SOFT, Style, canvas, check_format, draw_once, plain, save, styles_of
 from distail.report.views import ReportView, RunView, recall_by_class
 
 Draw = Callable[[Any, ReportView], None]
@@ -23,8 +31,8 @@ def recall_figure(
 ) -> Path:
     """Draw recall by class, classes from most to fewest training images, and return the path.
 
-    Marks are classes, lines the mean over neighbouring ones (`distail.report.series.neighbourhood`). Colours, symbols
-    and dashes are told apart with any colour vision and without colour. The same input gives the same bytes.
+    Marks are classes, lines the mean over neighbouring ones (`distail.report.chart_data.neighbourhood`). Colours,
+    symbols and dashes are told apart with any colour vision and without colour. The same input gives the same bytes.
 
     Args:
         path: the file to write; its ending (png, svg, pdf) decides the format.

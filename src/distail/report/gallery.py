@@ -9,9 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from distail.evaluation.samples import Samples
-from distail.report.changes import difference, reference
-from distail.report.views import ReportView, RunView, recall_by_class
+from distail.report.samples import Samples
+from distail.report.views import ReportView, RunView, difference, recall_by_class, reference
 
 CLASSES_SHOWN = 4
 IMAGES_SHOWN = 3

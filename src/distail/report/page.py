@@ -17,15 +17,21 @@ from distail._version import __version__
 from distail.evaluation.groups import THIRDS_RULE, thirds
 from distail.evaluation.teacher_bias import describe_bias
 from distail.report import wording
-from distail.report.changes import difference, reference
+from distail.report.chart_data import chart_data, class_order, describe_flow, flow_rows, swallowers
 from distail.report.differences import describe_differences, difference_tables, signed
-from distail.report.flow import describe_flow, flow_rows, swallowers
 from distail.report.gallery import STUDENTS_OPEN, galleries
-from distail.report.series import chart_data, class_order
 from distail.report.style import styles_of
 from distail.report.table import COLUMNS, Column, Row, caption, cell, table_rows
-from distail.report.unmeasured import NO_IMAGE
-from distail.report.views import ReportView, RunView, recall_by_class, students, teachers
+from distail.report.views import (
+    NO_IMAGE,
+    ReportView,
+    RunView,
+    difference,
+    recall_by_class,
+    reference,
+    students,
+    teachers,
+)
 
 _HIGHLIGHTS = (
     ("Top-1", "top1"),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, unknown_name
 from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
-from distail.report.unmeasured import NOT_MEASURED, unmeasured_group
-from distail.report.views import RunView, Spread, figure
+from distail.report.views import NOT_MEASURED, RunView, Spread, figure, unmeasured_group
 
 if TYPE_CHECKING:
     from rich.table import Table

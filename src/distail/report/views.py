@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from distail.evaluation.calibration import ReliabilityBin
-from distail.evaluation.samples import Samples
+from distail.evaluation.groups import empty_groups
 from distail.evaluation.significance import Difference
+from distail.report.samples import Samples
 
 Role = Literal["teacher", "student"]
+NO_CLASS = "no such class"
+NO_IMAGE = "no test image"
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -114,3 +118,32 @@ def teachers(runs: Sequence[RunView]) -> list[RunView]:
 def students(runs: Sequence[RunView]) -> list[RunView]:
     """Students that were measured."""
     return [run for run in runs if run.role == "student" and run.figures is not None]
+
+
+def reference(view: ReportView) -> RunView | None:
+    """Whom the students are measured against: a comparison's baseline, else the one teacher; None with several."""
+    if view.comparison is not None:
+        found = [run for run in view.runs if run.role == "student" and run.name == view.comparison.baseline]
+    else:
+        found = teachers(view.runs)
+    return found[0] if len(found) == 1 and recall_by_class(found[0]) is not None else None
+
+
+def difference(own: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:
+    """Class by class what is more (or less) than the other; None where one of them was not measured."""
+    return [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
+
+
+def unmeasured_group(path: str, class_counts: Sequence[int]) -> str:
+    """Why a group of a tested model has no figure.
+
+    Args:
+        path: the figure's dotted path, such as ``groups.shots.few``.
+        class_counts: (C,) training images of each class; empty where they are not known.
+
+    >>> [unmeasured_group(path, [300, 50, 40]) for path in ("groups.thirds.tail", "groups.shots.few")]
+    ['no test image', 'no such class']
+    """
+    if not class_counts:
+        return NOT_MEASURED
+    return NO_CLASS if path in empty_groups(class_counts) else NO_IMAGE

@@ -19,8 +19,8 @@ from distail.models.catalogue import MODELS
 from distail.models.weights import read_metadata
 from distail.runner.run_folder import RunFolder
 from distail.torch_utils import kept_random_state
-from distail.training.machine import choose_machine
-from distail.training.processes import ALONE, Processes
+from distail.training.device import choose_machine
+from distail.training.distributed import ALONE, Processes
 from distail.training.trackers import tracker_problems
 
 DEFAULT_SHORTCUT = "conv"

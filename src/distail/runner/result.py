@@ -17,12 +17,12 @@ from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
-from distail.evaluation.samples import change_order, sample_images, save_samples
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
+from distail.report.samples import change_order, sample_images, save_samples
 from distail.runner.run_folder import SCHEMA_VERSION, RunFolder
+from distail.training.device import Machine
 from distail.training.finite import check_logits
-from distail.training.machine import Machine
 from distail.training.predict import predict
 from distail.training.stage import Fitted
 

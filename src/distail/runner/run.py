@@ -17,7 +17,7 @@ from distail.errors import CheckpointError, counted
 from distail.methods.method import Method
 from distail.models import FeatureTap
 from distail.models.weights import load_weights, read_metadata, save_weights
-from distail.report.comparison import write_report
+from distail.report.build import write_report
 from distail.runner.checks import (
     build_method,
     check,
@@ -38,16 +38,15 @@ from distail.runner.stages import (
     seeded,
     trained_on,
 )
-from distail.training.allocator import settle_freed_memory
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.device import Machine, choose_machine, settle_freed_memory
+from distail.training.distributed import Processes, joined
 from distail.training.history import History
 from distail.training.loop import fit
-from distail.training.machine import Machine, choose_machine
-from distail.training.processes import Processes, joined
 from distail.training.progress import Reporter, Silent, default_reporter
-from distail.training.replicas import with_shared_statistics
+from distail.training.signals import stop_requests
 from distail.training.stage import Fitted
-from distail.training.stopping import stop_requests
+from distail.training.step import with_shared_statistics
 from distail.training.trackers import Tracker, build_trackers
 
 

@@ -19,7 +19,7 @@ from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import read_metadata
-from distail.reading import clean_figures, items, mapping, usable_counts
+from distail.report.json_values import clean_figures, items, mapping, usable_counts
 from distail.training.checkpoint import CheckpointFolder
 
 SCHEMA_VERSION = 1

@@ -23,8 +23,8 @@ from distail.models.timm_bridge import TimmModel
 from distail.models.weights import read_metadata
 from distail.runner.checks import DEFAULT_SHORTCUT
 from distail.torch_utils import kept_random_state
+from distail.training.device import Machine
 from distail.training.finite import check_logits
-from distail.training.machine import Machine
 from distail.training.predict import in_order, predict
 from distail.training.stage import Stage
 from distail.training.step import frozen

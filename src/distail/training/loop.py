@@ -19,15 +19,13 @@ from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.finite import NEVER, FiniteWatch, not_finite
 from distail.training.history import History, Row
-from distail.training.optimizer import build_optimizer
+from distail.training.optim import build_optimizer, learning_rate_factor
 from distail.training.progress import Reporter
-from distail.training.replicas import Step, settle_batch_statistics, shared_step
-from distail.training.schedule import learning_rate_factor
+from distail.training.signals import Interrupted, StopRequest, stop_requests
 from distail.training.stage import Fitted, Stage
 from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.state import Best, TrainingState, capture, restore
-from distail.training.step import TrainingStep
-from distail.training.stopping import Interrupted, StopRequest, stop_requests
+from distail.training.step import Step, TrainingStep, settle_batch_statistics, shared_step
 
 
 def fit(

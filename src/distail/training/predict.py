@@ -11,7 +11,7 @@ from torch import Tensor
 from distail.data.batches import Batch, evaluation_batches
 from distail.data.dataset import Images
 from distail.outputs import Outputs
-from distail.training.machine import Machine
+from distail.training.device import Machine
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
 # The largest batch of this many pixels a side; of larger images fewer, so that memory stays bounded.

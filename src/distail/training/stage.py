@@ -10,8 +10,8 @@ from distail.config.schema import Training
 from distail.data.batches import ImageBatches
 from distail.methods.method import Method
 from distail.models.feature_tap import FeatureTap
+from distail.training.device import Machine
 from distail.training.history import Row
-from distail.training.machine import Machine
 from distail.training.progress import Reporter
 from distail.training.state import Best
 from distail.training.step import Teacher

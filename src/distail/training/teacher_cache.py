@@ -15,7 +15,7 @@ from distail.data.batches import Batch, ImageBatches
 from distail.errors import TrainingError
 from distail.outputs import Outputs
 from distail.torch_utils import moved
-from distail.training.machine import Machine
+from distail.training.device import Machine
 from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
 from distail.training.step import Teacher

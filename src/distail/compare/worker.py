@@ -1,4 +1,4 @@
-"""One run of a comparison, in a process of its own: `python -m distail.comparing.worker`, told what to do on stdin."""
+"""One run of a comparison, in a process of its own: `python -m distail.compare.worker`, told what to do on stdin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from distail.comparing.status import FAILED, FINISHED, STOPPED, StatusReporter, write_status
+from distail.compare.status import FAILED, FINISHED, STOPPED, StatusReporter, write_status
 
 SECONDS_FOR_ANOTHER_TO_LEAVE = 60
 
@@ -37,7 +37,7 @@ def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> dict[str, Any]:
     from distail.errors import DistailError, TrainingError
     from distail.runner.run import run
     from distail.training.progress import Lines
-    from distail.training.stopping import Interrupted
+    from distail.training.signals import Interrupted
 
     def failed(error: BaseException, text: str) -> dict[str, Any]:
         print(f"distail: {text}", file=log, flush=True)

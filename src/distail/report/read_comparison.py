@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,16 +11,100 @@ from pathlib import Path
 from typing import Any
 
 from distail.errors import ConfigError
+from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.significance import Difference
-from distail.reading import items, mapping, mappings, number, pair, text, usable_counts, whole
-from distail.report.folder import run_view_from_folder
 from distail.report.gallery import joined_samples
-from distail.report.pooled import pooled_run, pooled_with_spreads
+from distail.report.json_values import items, mapping, mappings, number, pair, text, usable_counts, whole
+from distail.report.read_run import run_view_from_folder
 from distail.report.table import FIGURE_TITLES
-from distail.report.views import ComparisonView, ReportView, RunView, Spread
+from distail.report.views import ComparisonView, ReportView, Role, RunView, Spread, figure
 
 COMPARISON = "comparison.json"
 FINISHED = "finished"
+
+
+def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
+    """One view of several seeds of one model; figures, times and curves are means, bins hold all seeds' images."""
+    measured = [run for run in runs if run.figures is not None]
+    seconds = [run.seconds for run in measured if run.seconds is not None]
+    first = measured[0] if measured else RunView(name, role)
+    return RunView(
+        name=name,
+        role=role,
+        figures=mean_tree([run.figures for run in measured]),
+        seconds=math.fsum(seconds) / len(seconds) if seconds else None,
+        parameters=first.parameters,
+        macs=first.macs,
+        history=mean_history([run.history for run in runs]),
+        reliability=pooled_bins([run.reliability for run in measured if run.reliability]),
+        seeds=tuple(seeds),
+        predicted=first.predicted,
+        error_flow=mean_tree([run.error_flow for run in measured]),
+        tail_errors=mean_tree([run.tail_errors for run in measured if run.tail_errors]) or (),
+        class_counts=first.class_counts,
+    )
+
+
+def pooled_with_spreads(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
+    """`pooled_run`, with the deviation over the seeds of every figure that a table shows."""
+    spreads = {path: spread_of([figure(run, path) for run in runs]) for path in FIGURE_TITLES}
+    return replace(pooled_run(name, role, seeds, runs), spreads=spreads)
+
+
+def mean_tree(trees: Sequence[Any]) -> Any:
+    """The mean of equally built nested figures: mappings by key, lists by position, numbers over what is known.
+
+    >>> mean_tree([{"top1": 40.0, "by_class": [10.0, None]}, {"top1": 42.0, "by_class": [20.0, None]}])
+    {'top1': 41.0, 'by_class': [15.0, None]}
+    """
+    known = [tree for tree in trees if tree is not None]
+    if not known:
+        return None
+    if all(isinstance(tree, Mapping) for tree in known):
+        return {key: mean_tree([tree.get(key) for tree in known]) for key in known[0]}
+    if all(isinstance(tree, list | tuple) for tree in known):
+        return [mean_tree(list(values)) for values in zip(*known, strict=False)]
+    numbers = [tree for tree in known if isinstance(tree, int | float) and not isinstance(tree, bool)]
+    return math.fsum(numbers) / len(numbers) if len(numbers) == len(known) else known[0]
+
+
+def mean_history(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """Epoch by epoch the mean over the runs that reached it."""
+    rows: dict[int, list[Mapping[str, Any]]] = {}
+    for history in histories:
+        for row in history:
+            rows.setdefault(row["epoch"], []).append(row)
+    return [{**mean_tree(rows[epoch]), "epoch": epoch} for epoch in sorted(rows)]
+
+
+def pooled_bins(reliabilities: Sequence[Sequence[ReliabilityBin]]) -> tuple[ReliabilityBin, ...]:
+    """Bins of equal edges with the images of all seeds."""
+    return tuple(_pooled_bin(bins) for bins in zip(*reliabilities, strict=False))
+
+
+def _pooled_bin(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
+    total = sum(item.count for item in bins)
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        weighted = [item.count * value for item, value in zip(bins, values, strict=True) if value is not None]
+        return math.fsum(weighted) / total if total else None
+
+    return ReliabilityBin(
+        lower=bins[0].lower,
+        upper=bins[0].upper,
+        count=total,
+        confidence=mean([item.confidence for item in bins]),
+        accuracy=mean([item.accuracy for item in bins]),
+    )
+
+
+def spread_of(values: Sequence[float | None]) -> Spread:
+    """The sample deviation of one figure over seeds; with one seed there is none."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return Spread()
+    mean = math.fsum(known) / len(known)
+    return Spread(math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)))
 
 
 @dataclass(frozen=True)

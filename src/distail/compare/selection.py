@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distail.comparing.grid import Point
-from distail.comparing.plan import Job, Plan
+from distail.compare.plan import Job, Plan, Point
 from distail.errors import CheckpointError
 from distail.training.history import History
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distail.comparing.display import Display
-from distail.comparing.engines import Engine
-from distail.comparing.plan import Job
-from distail.comparing.status import FAILED, FINISHED, STOPPED, read_status
+from distail.compare.display import Display
+from distail.compare.engines import Engine
+from distail.compare.plan import Job
+from distail.compare.status import FAILED, FINISHED, STOPPED, read_status
 from distail.errors import DataError
-from distail.training.stopping import Interrupted, StopRequest
+from distail.training.signals import Interrupted, StopRequest
 
 MISSING = "missing"
 SECONDS_BETWEEN_LOOKS = 0.2

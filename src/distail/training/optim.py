@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from distail.config.schema import Schedule
+import torch
+from torch import nn
+
+from distail.config.schema import Schedule, Training
 
 # The shape of torch.optim.lr_scheduler.OneCycleLR: start at a 25th, end at a 10,000th of the start.
 ONE_CYCLE_START = 1 / 25
@@ -60,3 +63,25 @@ _SHAPES: dict[str, Callable[[Schedule, int, int, int], float]] = {
     "cosine": _cosine,
     "one-cycle": _one_cycle,
 }
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """The optimiser that `training` names, over all `parameters` in one group."""
+    return _OPTIMIZERS[training.optimizer](list(parameters), training)
+
+
+def _sgd(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters,
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.nesterov,
+    )
+
+
+def _adamw(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], Training], torch.optim.Optimizer]] = {"sgd": _sgd, "adamw": _adamw}

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail import files
-from distail.comparing.figures import RULES, TITLES, paired_seeds, plain, signed
-from distail.comparing.statements import verdict
-from distail.comparing.status import FAILED, FINISHED
+from distail.compare.status import FAILED, FINISHED
+from distail.compare.summary import RULES, TITLES, paired_seeds, plain, signed, verdict
 from distail.report.table import PROTOCOL
-from distail.report.unmeasured import NOT_MEASURED, unmeasured_group
+from distail.report.views import NOT_MEASURED, unmeasured_group
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 Content = Mapping[str, Any]
 Cells = list[list[str]]

@@ -9,23 +9,69 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from distail import files
-from distail.comparing.asked import read_grid, read_methods, read_seeds
-from distail.comparing.display import Display, default_display
-from distail.comparing.engines import ENGINES, Wanted
-from distail.comparing.plan import Asked, Plan, Teachers, make_plan
-from distail.comparing.result import comparison_content
-from distail.comparing.schedule import Schedule
-from distail.comparing.status import FAILED
-from distail.comparing.stored import store, stored_problems
-from distail.comparing.tables import write_tables
+from distail.compare.arguments import read_grid, read_methods, read_seeds
+from distail.compare.display import Display, default_display
+from distail.compare.engines import ENGINES, Wanted
+from distail.compare.plan import Asked, Plan, Teachers, make_plan
+from distail.compare.result import comparison_content
+from distail.compare.scheduler import Schedule
+from distail.compare.status import FAILED
+from distail.compare.tables import write_tables
+from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems, TrainingError, problems_in, unknown_name
-from distail.report.comparison import write_comparison_report
-from distail.runner.run_folder import RunFolder
-from distail.training.stopping import stop_requests
+from distail.report.build import write_comparison_report
+from distail.runner.run_folder import FREE_DATA_SETTINGS, RunFolder, differences
+from distail.training.signals import stop_requests
 
+# Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
+_FREE = frozenset({"name", "seed", "output", "method", "trainer"})
 DEFAULT_METHODS = "ce,kd,bkd,drkd,ipwd,krdistill"
 DEFAULT_SEEDS = "0,1,2"
+
+
+def stored_problems(asked: Asked) -> list[str]:
+    """Every setting in which the folder's comparison differs from the one asked for."""
+    path = asked.folder / "comparison.yaml"
+    if not path.is_file():
+        return []
+    stored = read_yaml(path)
+    ground = _ground(asked)
+    there = {"teachers": stored.get("teachers"), "experiment": _without_free(stored.get("experiment"))}
+    differing = list(differences(there, ground))
+    where = f"{str(asked.folder)!r} holds another comparison; choose another --output"
+    return [f"{where}. It differs in {one}" for one in differing]
+
+
+def store(plan: Plan) -> Path:
+    """Write what was asked for."""
+    asked = plan.asked
+    content = {
+        "name": asked.base.name,
+        "methods": [{label: dict(method)} for label, method in asked.methods.items()],
+        "seeds": list(asked.seeds),
+        "baseline": plan.baseline,
+        "grid": {key: list(values) for key, values in asked.axes.items()},
+        **_ground(asked),
+    }
+    path = plan.folder / "comparison.yaml"
+    files.write_text(path, dump_plain_yaml(content))
+    return path
+
+
+def _ground(asked: Asked) -> dict[str, Any]:
+    """What all runs of a folder have in common."""
+    return {"teachers": asked.teachers, "experiment": _without_free(asked.base.model_dump(mode="json"))}
+
+
+def _without_free(experiment: Any) -> Any:
+    """An experiment's mapping without the settings that a run may change between starts, nor those of one run."""
+    if not isinstance(experiment, Mapping):
+        return experiment
+    ground = {key: value for key, value in experiment.items() if key not in _FREE}
+    if isinstance(data := ground.get("data"), Mapping):
+        ground["data"] = {key: value for key, value in data.items() if key not in FREE_DATA_SETTINGS}
+    return ground
 
 
 @dataclass(frozen=True)

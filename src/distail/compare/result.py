@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from distail.comparing.choice import best, grid_content, judge
-from distail.comparing.plan import Job, Plan
-from distail.comparing.schedule import MISSING, State
-from distail.comparing.statements import statements
-from distail.comparing.status import FINISHED
+from distail.compare.plan import Job, Plan
+from distail.compare.scheduler import MISSING, State
+from distail.compare.selection import best, grid_content, judge
+from distail.compare.status import FINISHED
+from distail.compare.summary import statements
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_figures, image_facts
 from distail.evaluation.predictions import load_predictions
@@ -24,8 +24,8 @@ from distail.evaluation.significance import (
     over_seeds,
     summarise,
 )
-from distail.reading import mapping
-from distail.report.folder import RECONSTRUCTIONS
+from distail.report.json_values import mapping
+from distail.report.read_run import RECONSTRUCTIONS
 
 SCHEMA_VERSION = 1
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")

@@ -12,9 +12,9 @@ from distail.errors import ConfigError, DistailError
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
-from distail.evaluation.samples import Samples, load_samples
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
-from distail.reading import clean_figures, mapping, number, usable_counts, whole
+from distail.report.json_values import clean_figures, mapping, number, usable_counts, whole
+from distail.report.samples import Samples, load_samples
 from distail.report.views import ReportView, Role, RunView
 
 RECONSTRUCTIONS = {
