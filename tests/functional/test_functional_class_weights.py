@@ -3,15 +3,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import quick
 
 from distail.errors import MethodError
 from distail.functional import class_log_share, effective_number_weights, label_margins
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import quick
 
 counts_lists = st.lists(st.integers(1, 3000), min_size=2, max_size=12)
 

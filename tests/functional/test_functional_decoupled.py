@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
-from made_batches import batches, made_batch, quick
 from torch.nn import functional as F
 
 from distail.errors import MethodError
 from distail.functional import decoupled_divergence, kl_divergence
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, made_batch, quick
 
 
 @quick

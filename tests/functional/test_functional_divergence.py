@@ -3,15 +3,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
-from made_batches import batches, made_batch, quick
 from torch.nn import functional as F
 
 from distail.errors import MethodError
 from distail.functional import kl_divergence, kl_of_log_probabilities
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, made_batch, quick
 
 
 @quick

@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import batches, made_batch, quick
 
 from distail.errors import MethodError
 from distail.functional import class_thirds, grouped_divergence, kl_divergence
 from distail.functional.divergences import rebalance, split_by_group
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, made_batch, quick
 
 
 @quick

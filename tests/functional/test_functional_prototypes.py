@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import quick
 
 from distail.errors import MethodError
 from distail.functional import balanced_prototypes, prototypes, uniformity_energy
+from helpers.made_batches import quick
 
 
 def cosines(rows):

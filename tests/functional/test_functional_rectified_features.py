@@ -3,17 +3,17 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import quick
 from torch.nn import functional as F
 
 from distail.errors import MethodError
 from distail.functional import assign_prototypes, balanced_prototypes, cosine_distance, rectify_features
 from distail.functional import prototypes as module
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import quick
 
 
 def random_rows(seed, rows=5, dim=4):

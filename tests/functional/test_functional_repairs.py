@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import batches, made_batch, quick
 
 from distail.errors import MethodError
 from distail.functional import effective_number_weights, power_logits, reweigh_logits, reweigh_targets, swap_rectify
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, made_batch, quick
 
 
 @quick

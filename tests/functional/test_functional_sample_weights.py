@@ -3,15 +3,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import batches, made_batch, quick
 
 from distail.errors import MethodError
 from distail.functional import inverse_propensity, loss_ratio, standardize
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, made_batch, quick
 
 ratios = st.sampled_from(["kd_over_cls", "cls_over_kd"])
 

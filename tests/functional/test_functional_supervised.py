@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import batches, made_batch, quick
 from torch.nn import functional as F
 
 from distail.errors import MethodError
@@ -20,6 +18,8 @@ from distail.functional import (
     subtract_margin,
     weighted_by_label,
 )
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, made_batch, quick
 
 
 @quick

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from made_up import leaves, values
 
 from distail.config.reading import NotPlain, apply_overrides, dump_plain_yaml, load_plain_yaml, read_yaml
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, DistailError
 from distail.methods.presets import PRESETS
 from distail.runner.checks import check
+from helpers.made_up import leaves, values
 
 FULL: dict[str, Any] = {
     "name": "try",

@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import values
 from PIL import Image
 
 from distail.data.sources import cifar_formats as cifar_binary
@@ -27,6 +26,7 @@ from distail.errors import CheckpointError, DataError, DistailError
 from distail.evaluation.predictions import load_predictions
 from distail.models import create_model
 from distail.models.weights import load_weights, read_metadata
+from helpers.made_up import values
 
 
 @pytest.fixture(autouse=True)

@@ -23,31 +23,12 @@ from distail.data.prepare import prepare_data
 from distail.evaluation.predictions import load_predictions
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
+from helpers.launched_runs import EPOCHS, NETWORKS, alone, experiment, launched_environment
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-WORKER = Path(__file__).with_name("launched_worker.py")
-EPOCHS, BATCH, IMAGES = 2, 59, 474  # 8 batches that two processes cannot halve, and a last one too small to share
+WORKER = Path(__file__).parents[1] / "helpers" / "launched_worker.py"
+IMAGES = 474  # 8 batches that two processes cannot halve, and a last one too small to share
 STEPS = 9
-
-NETWORKS = """
-from torch import nn
-
-
-class Plain(nn.Module):
-    def __init__(self, num_classes, in_channels):
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(in_channels, 8, 3, stride=2), nn.ReLU(), nn.Flatten())
-        self.classifier = nn.Linear(72, num_classes)
-
-    def forward(self, images):
-        return self.classifier(self.body(images))
-
-
-class WithUnused(Plain):
-    def __init__(self, num_classes, in_channels):
-        super().__init__(num_classes, in_channels)
-        self.never_called = nn.Linear(3, 3)
-"""
 
 METHODS = {
     "class_balanced": {"method": {"name": "ce", "supervised": "class_balanced"}, "teacher": None},
@@ -64,20 +45,6 @@ METHODS = {
 }
 
 
-def experiment(output, **changes):
-    training = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": 0.05, **changes.pop("training", {})}
-    return {
-        "name": "launched",
-        "output": str(output),
-        "data": {"name": "digits", "imbalance_factor": 15, "augment": ["crop"], "validation": 0.1},
-        "teacher": {"model": "networks:Plain", "training": {"epochs": 1}},
-        "student": "networks:Plain",
-        "training": training,
-        "trainer": {"device": "cpu", "precision": "fp32", "checkpoint_every_steps": 5},
-        **changes,
-    }
-
-
 class Killed(Silent):
     """Stops this process's training after some steps of the student."""
 
@@ -91,15 +58,6 @@ class Killed(Silent):
         self.left -= self.stage == "student"
         if self.left == 0:
             os.kill(os.getpid(), signal.SIGINT)
-
-
-def alone(config):
-    return distail.run(config, reporter=Silent())
-
-
-def launched_environment(folder):
-    paths = [str(Path(distail.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")

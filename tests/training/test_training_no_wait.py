@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from test_training_teacher_cache import CLASSES, batches
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from distail.config.schema import Training
@@ -21,6 +20,7 @@ from distail.training.progress import Silent
 from distail.training.stage import Stage
 from distail.training.step import frozen
 from distail.training.teacher_cache import TeacherCache
+from helpers.view_batches import CLASSES, batches
 
 
 class Unwaiting:
@@ -133,6 +133,6 @@ def test_no_step_of_an_epoch_asks_a_tensor_for_its_values(tmp_path, method, view
             real(trainer, batch)
 
     monkeypatch.setattr(_Trainer, "_train_on", train_on)
-    for module in ("functional.checks", "objective.sample_memory"):  # which lets tensors on a GPU pass
+    for module in ("functional.checks", "methods.memory_bank"):  # which lets tensors on a GPU pass
         monkeypatch.setattr(f"distail.{module}.check_range", lambda *given: None)
     trained(tmp_path, method, views, 64, Machine(torch.device("cpu"), "fp32"), wrap)

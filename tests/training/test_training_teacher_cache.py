@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from distail.data.batches import Batch, ImageBatches
-from distail.data.dataset import LabelledImages
+from distail.data.batches import Batch
 from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
 from distail.training.device import Machine
@@ -16,9 +15,9 @@ from distail.training.distributed import Processes
 from distail.training.progress import Silent
 from distail.training.step import frozen
 from distail.training.teacher_cache import STAGE, TeacherCache
+from helpers.view_batches import CLASSES, IMAGES, VIEWS, batches, machine
 
 FILL_BATCH = 512  # of small images
-CLASSES, IMAGES, VIEWS = 5, 700, 3  # more rows than one fill batch, and no multiple of it
 
 
 @dataclass(frozen=True)
@@ -33,28 +32,6 @@ class Threads(Processes):
         total = sum(self.group[rank] for rank in range(self.size))
         self.group["barrier"].wait()
         return total
-
-
-def machine(precision="fp32"):
-    return Machine(torch.device("cpu"), precision)
-
-
-def batches(*, views=VIEWS, images=IMAGES, on=None, **options):
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 3, 8, 8), generator=generator, dtype=torch.uint8)
-    data = LabelledImages(pixels, torch.arange(images) % CLASSES)
-    on = on or machine()
-    settings = {
-        "batch_size": 64,
-        "mean": [0.5] * 3,
-        "std": [0.25] * 3,
-        "augment": ["crop", "flip"],
-        "num_classes": CLASSES,
-        **options,
-    }
-    return ImageBatches(
-        data, **settings, seed=3, views=views, channels_last=True, rank=on.rank, world_size=on.world_size
-    )
 
 
 def teacher(precision="fp32"):

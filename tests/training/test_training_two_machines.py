@@ -8,7 +8,8 @@ import sys
 import time
 
 import pytest
-from test_training_launched import NETWORKS, alone, experiment, launched_environment
+
+from helpers.launched_runs import NETWORKS, alone, experiment, launched_environment
 
 ADDRESSES = {"first": "10.219.7.1", "second": "10.219.7.2"}
 TIMEOUT = 240

@@ -8,7 +8,6 @@ import statistics
 
 import pytest
 import yaml
-from comparing_cases import CONFIG, InProcess, Quiet
 from rich.console import Console
 
 from distail.compare.compare import compare
@@ -18,6 +17,7 @@ from distail.errors import ConfigError, TrainingError
 from distail.evaluation.significance import FIGURES, figure_of
 from distail.runner.run_folder import RunFolder
 from distail.training.history import History
+from helpers.comparison_cases import CONFIG, InProcess, Quiet
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from method_cases import STUDENT_DIM, TEACHER_DIM, teacher_pass
 from torch.nn import functional as F
 
 from distail import Outputs, create_method
 from distail.functional import assign_prototypes, balanced_prototypes
+from helpers.method_cases import STUDENT_DIM, TEACHER_DIM, teacher_pass
 
 COUNTS = [50, 20, 10, 5, 2]
 

@@ -6,11 +6,11 @@ import threading
 
 import pytest
 import torch
-from made_batches import made_batch
-from method_cases import CASES, make_call, make_method, teacher_pass
 
 from distail import Outputs, create_method
 from distail.errors import MethodError
+from helpers.made_batches import made_batch
+from helpers.method_cases import CASES, make_call, make_method, teacher_pass
 
 
 class Group:

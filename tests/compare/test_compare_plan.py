@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from comparing_cases import CONFIG
 
 from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.plan import Asked, make_plan
 from distail.config.schema import Experiment
 from distail.files import write_json, write_text
+from helpers.comparison_cases import CONFIG
 
 
 def asked(methods="ce,kd,bkd", seeds="0,1", grid=(), teachers="shared", baseline=None, output=None, **changes):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from made_batches import MadeBatch, made_batch
 from torch import Tensor
 
 from distail import Method, Outputs, Terms, create_method, list_methods
+from helpers.made_batches import MadeBatch, made_batch
 
 STUDENT_DIM, TEACHER_DIM = 6, 9
 SUPERVISED = ("balanced_softmax", "ce", "class_balanced", "focal", "ldam", "logit_adjusted")

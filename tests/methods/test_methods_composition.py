@@ -7,11 +7,11 @@ import itertools
 import pytest
 import torch
 import yaml
-from made_batches import made_batch
-from method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 
 from distail import Outputs, create_method
 from distail.methods import SLOTS
+from helpers.made_batches import made_batch
+from helpers.method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 
 COUNTS = [90, 30, 10, 5, 1, 1, 1]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
-from made_batches import made_batch
-from method_cases import CASES, example, make_call, make_method, with_an_epoch_behind
 
 from distail import Terms
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import made_batch
+from helpers.method_cases import CASES, example, make_call, make_method, with_an_epoch_behind
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -18,7 +18,7 @@ from distail.errors import CheckpointError, ConfigError
 from distail.runner import run as pipeline
 from distail.runner.run_folder import RunFolder
 from distail.training.signals import Interrupted
-from whole_runs import Killed, Recorder
+from helpers.whole_runs import Killed, Recorder
 
 
 def experiment(folder, **changes):

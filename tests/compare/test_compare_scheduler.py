@@ -4,7 +4,6 @@ import signal
 from pathlib import Path
 
 import pytest
-from comparing_cases import Quiet
 
 from distail.compare import scheduler as schedule_module
 from distail.compare.plan import Job
@@ -15,6 +14,7 @@ from distail.errors import DataError
 from distail.files import write_json
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.signals import Interrupted, StopRequest
+from helpers.comparison_cases import Quiet
 
 TEST = {"top1": 50.0, "balanced_accuracy": 40.0, "per_class_recall": [60.0, 20.0]}
 RESULT = {

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 import torch
-from made_batches import made_batch
-from method_cases import CASES, example, make_call, make_method
 
 from distail import Outputs
+from helpers.made_batches import made_batch
+from helpers.method_cases import CASES, example, make_call, make_method
 
 
 @pytest.mark.parametrize("case", CASES)

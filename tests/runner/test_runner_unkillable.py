@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from killing import KillServer, assert_same_run, experiment
+from helpers.killing import KillServer, assert_same_run, experiment
 
 CASES = {
     "krdistill-cached": experiment(

@@ -6,12 +6,12 @@ import copy
 
 import pytest
 import torch
-from made_batches import made_batch
-from method_cases import CASES, STUDENT_DIM, TEACHER_DIM, example, make_call, make_method
 from safetensors.torch import load, save
 
 from distail import create_method
 from distail.methods import Progress
+from helpers.made_batches import made_batch
+from helpers.method_cases import CASES, STUDENT_DIM, TEACHER_DIM, example, make_call, make_method
 
 
 def total(method, call):

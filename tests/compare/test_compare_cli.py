@@ -9,10 +9,10 @@ import time
 
 import pytest
 import yaml
-from comparing_cases import CONFIG
 
 import distail
 from distail.training.progress import Silent
+from helpers.comparison_cases import CONFIG
 
 DISTAIL = [sys.executable, "-m", "distail"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_cases import CASES, example
+
+from helpers.method_cases import CASES, example
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from method_cases import STUDENT_DIM, example, teacher_pass
 
 from distail import Outputs, create_method
 from distail.errors import CheckpointError, MethodError
+from helpers.method_cases import STUDENT_DIM, example, teacher_pass
 
 COUNTS = [50, 10, 2]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_batches import batches, quick
-from method_cases import make_call, make_method
 
 from distail import create_method, list_methods
+from helpers import numpy_oracle as oracle
+from helpers.made_batches import batches, quick
+from helpers.method_cases import make_call, make_method
 
 
 def as_numpy(terms):

@@ -9,7 +9,7 @@ import pytest
 
 from distail.methods.presets import PRESETS
 from distail.training.signals import Interrupted
-from whole_runs import Killed, experiment, run
+from helpers.whole_runs import Killed, experiment, run
 
 METHODS = {name: {"method": name} for name in PRESETS}
 METHODS["ipwd-one-stage"] = {"method": "ipwd", "teacher": "previous_epoch"}

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 from hypothesis import given
-from made_batches import batches, quick
-from method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 
 from distail import Outputs, create_method
+from helpers.made_batches import batches, quick
+from helpers.method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 
 PLAIN = {"supervised": "ce", "divergence": "kl"}
 
@@ -73,7 +73,7 @@ def test_ipwd_with_all_weights_one_trains_the_student_as_ce_and_kl(batch):
 
 
 def test_ipwd_s_second_head_reaches_the_backbone_only_if_asked():
-    from made_batches import made_batch
+    from helpers.made_batches import made_batch
 
     batch = made_batch(0)
     for cls_gradient in (False, True):

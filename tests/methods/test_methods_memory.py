@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import numpy_oracle as oracle
 import pytest
 import torch
-from method_cases import STUDENT_DIM
 
 from distail import Outputs, create_method
+from helpers import numpy_oracle as oracle
+from helpers.method_cases import STUDENT_DIM
 
 COUNTS = [12, 6, 2]
 SIZE = sum(COUNTS)

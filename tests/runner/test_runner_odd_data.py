@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from distail.errors import CheckpointError, DataError
 from distail.report.build import report_view
 from distail.report.table import markdown_table
-from whole_runs import Recorder, experiment, run
+from helpers.whole_runs import Recorder, experiment, run
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from distail.runner.stages import build_network, images_of
 from distail.training.device import Machine
 from distail.training.predict import predict
 from distail.training.signals import Interrupted
-from whole_runs import Killed, Recorder, experiment, run
+from helpers.whole_runs import Killed, Recorder, experiment, run
 
 COSINE = {"model": "resnet8", "classifier": "cosine"}
 
@@ -267,11 +267,11 @@ def test_a_begun_run_keeps_its_number_format(tmp_path, precision):
     ("room", "said"),
     [
         (
-            "stage",
+            "runner.stages",
             r"teacher, after epoch 1: validation: the logits of 1 of \d+ images are not finite\. .*another output",
         ),
         (
-            "final_evaluation",
+            "runner.result",
             r"student, after epoch 1: test: the logits of 1 of \d+ images are not finite\. .*another output",
         ),
     ],

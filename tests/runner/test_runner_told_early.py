@@ -6,7 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from distail.errors import CheckpointError, ModelError
-from whole_runs import Recorder, experiment, run
+from helpers.whole_runs import Recorder, experiment, run
 
 
 class OnlyUntrained(Recorder):
