@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from distail import Method, Outputs, create_method, list_methods
-from distail.training.device import settle_freed_memory
+from distail.training.device import configure_malloc
 
 CLASSES = (10, 100, 1_000, 10_000, 100_000)
 BATCHES = (32, 256, 1_024, 4_096)
@@ -187,7 +187,7 @@ def main() -> None:
 
     device = torch.device(given.device)
     if device.type == "cpu":
-        settle_freed_memory(32)  # as a run on small images does
+        configure_malloc(32)  # as a run on small images does
     limit, repeats = (2**20, 3) if given.quick else (given.most_logits, given.repeats)
     costs = []
     for name in given.methods.split(","):

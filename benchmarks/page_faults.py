@@ -1,4 +1,4 @@
-"""What `distail.training.device.settle_freed_memory` saves: page faults and processor time of one training step.
+"""What `distail.training.device.configure_malloc` saves: page faults and processor time of one training step.
 
     python benchmarks/page_faults.py
 
@@ -18,16 +18,16 @@ import torch
 
 from distail import Outputs, create_method
 from distail.models import FeatureTap, create_model
-from distail.training.device import choose_machine, settle_freed_memory
+from distail.training.device import configure_malloc, select_device
 from distail.training.step import TrainingStep
 
 BATCH, CLASSES, STEPS, WARM_UP = 128, 100, 20, 3
 
 
 def main() -> None:
-    machine = choose_machine("cpu", "auto", 32)
+    runtime = select_device("cpu", "auto", 32)
     tap = FeatureTap(create_model("resnet20", num_classes=CLASSES), CLASSES).to(memory_format=torch.channels_last)
-    step = TrainingStep(tap, create_method("kd", class_counts=[10] * CLASSES), machine)
+    step = TrainingStep(tap, create_method("kd", class_counts=[10] * CLASSES), runtime)
     images = torch.randn(BATCH, 3, 32, 32).to(memory_format=torch.channels_last)
     target, teacher = torch.arange(BATCH) % CLASSES, Outputs(torch.randn(BATCH, CLASSES))
 
@@ -45,9 +45,9 @@ def main() -> None:
         user, system, faults = (statistics.median(column) for column in zip(*costs, strict=True))
         print(f"{name:<24} user {user:6.0f} ms  system {system:5.0f} ms  page faults {faults:7,.0f}", flush=True)
 
-    print(f"ResNet-20, batch {BATCH}, {machine.precision}, {torch.get_num_threads()} threads, medians of {STEPS} steps")
+    print(f"ResNet-20, batch {BATCH}, {runtime.precision}, {torch.get_num_threads()} threads, medians of {STEPS} steps")
     report("as the C library does")
-    print("kept" if settle_freed_memory(32) else "this C library cannot be told to keep memory")
+    print("kept" if configure_malloc(32) else "this C library cannot be told to keep memory")
     report("freed memory kept")
 
 

@@ -34,18 +34,18 @@ from distail.data.dataset import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.device import Machine, choose_machine, settle_freed_memory
+from distail.training.device import RuntimeDevice, configure_malloc, select_device
 from distail.training.history import History
 from distail.training.loop import fit
 from distail.training.progress import Silent
 from distail.training.stage import Stage
-from distail.training.step import frozen
+from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 
 CLASSES, BATCH = 100, 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen_teacher=True)
 class Pair:
     """Teacher and student, and what the issue asks of them."""
 
@@ -67,7 +67,7 @@ class Bench:
 
     pair: Pair
     data: LabelledImages
-    machine: Machine
+    runtime: RuntimeDevice
     method: str
     epochs: int
     views: int
@@ -78,7 +78,7 @@ class Bench:
         """The plain loop, one epoch."""
         student, teacher = (self._network(name, plain=True) for name in (self.pair.student, self.pair.teacher))
         start = time.perf_counter()
-        reference_loop.train(student, teacher, self._loader, self.machine.device)
+        reference_loop.train(student, teacher, self._loader, self.runtime.device)
         return len(self.data) / (time.perf_counter() - start)
 
     def alone(self) -> float:
@@ -110,9 +110,9 @@ class Bench:
         torch.manual_seed(0)
         network = create_model(name, num_classes=CLASSES)
         if plain:
-            return network.to(self.machine.device)
-        layout = torch.channels_last if self.machine.channels_last else torch.contiguous_format
-        return FeatureTap(network, CLASSES).to(self.machine.device, memory_format=layout)
+            return network.to(self.runtime.device)
+        layout = torch.channels_last if self.runtime.channels_last else torch.contiguous_format
+        return FeatureTap(network, CLASSES).to(self.runtime.device, memory_format=layout)
 
     def _fit(self, method: str, epochs: int, *, views: int = 0, teacher: bool = True) -> float:
         mean, std = self._statistics
@@ -125,25 +125,25 @@ class Bench:
             num_classes=CLASSES,
             seed=0,
             views=views,
-            device=self.machine.device,
-            channels_last=self.machine.channels_last,
+            device=self.runtime.device,
+            channels_last=self.runtime.channels_last,
         )
-        listen = frozen(self._network(self.pair.teacher, plain=False), self.machine) if teacher else None
+        listen = frozen_teacher(self._network(self.pair.teacher, plain=False), self.runtime) if teacher else None
         with tempfile.TemporaryDirectory() as folder:
             cache = None
             if listen and views:
-                cache = TeacherCache(listen, batches, self.machine, features=False, limit_mb=2048, folder=Path(folder))
+                cache = TeacherCache(listen, batches, self.runtime, features=False, limit_mb=2048, folder=Path(folder))
             stage = Stage(
                 name="student",
                 student=self._network(self.pair.student, plain=False),
                 teacher=cache or listen,
-                method=create_method(method, class_counts=[10] * CLASSES).to(self.machine.device),
+                method=create_method(method, class_counts=[10] * CLASSES).to(self.runtime.device),
                 batches=cast(ImageBatches, Unwaiting(batches)) if self.watched else batches,
                 validate=None,
                 training=Training(
                     epochs=epochs, batch_size=BATCH, learning_rate=0.01, schedule=Schedule(name="constant")
                 ),
-                machine=self.machine,
+                runtime=self.runtime,
                 seed=0,
                 compile=self.compile,
                 fill=cache.fill if cache else None,
@@ -174,7 +174,7 @@ class Unwaiting:
 
 def profile(bench: Bench) -> None:
     """Where the steps of our ways spend their time; on a GPU, that no step of an epoch waits."""
-    on_gpu = bench.machine.device.type == "cuda"
+    on_gpu = bench.runtime.device.type == "cuda"
     sort_by = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     for name in ("alone", "cached", "live"):
         bench.ways[name]()
@@ -257,23 +257,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to keep every single measurement")
     given = parser.parse_args()
 
-    machine = choose_machine(given.device, given.precision, 32)
+    runtime = select_device(given.device, given.precision, 32)
     # As `distail run` does. It is for the whole process: the reference loop gains by it too.
-    if machine.device.type == "cpu":
-        settle_freed_memory(32)
-    on_gpu = machine.device.type == "cuda"
+    if runtime.device.type == "cpu":
+        configure_malloc(32)
+    on_gpu = runtime.device.type == "cuda"
     images = given.images or (BATCH if given.quick else 49_920 if on_gpu else 1_024)
     epochs = given.epochs or (2 if given.quick else 10)
     repeats = 1 if given.quick else given.repeats
     data = make_data(images, real=given.data == "cifar100")
     name = torch.cuda.get_device_name() if on_gpu else f"{torch.get_num_threads()} CPU threads"
     print(
-        f"{name}, torch {torch.__version__}, {machine.precision}, {given.method}, batch {BATCH}, {images:,} images x "
+        f"{name}, torch {torch.__version__}, {runtime.precision}, {given.method}, batch {BATCH}, {images:,} images x "
         f"{epochs} epochs, {given.views} stored view{'s' * (given.views > 1)}, {repeats} repeats"
     )
     results = {}
     for pair in PAIRS:
-        bench = Bench(pair, data, machine, given.method, epochs, given.views, given.compile)
+        bench = Bench(pair, data, runtime, given.method, epochs, given.views, given.compile)
         if given.profile:
             profile(bench)
             continue

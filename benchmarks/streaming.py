@@ -44,7 +44,7 @@ from distail.data.batches import ImageBatches
 from distail.data.dataset import StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.streaming import ImageStream
-from distail.training.device import settle_freed_memory
+from distail.training.device import configure_malloc
 
 CLASSES, BATCH, MEGABYTE = 20, 128, 2**20
 # Pictures that differ; more files would decode no differently, and take long to make.
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="500 images, one round")
     options = parser.parse_args()
     images, rounds = (500, 1) if options.quick else (options.images, options.rounds)
-    settle_freed_memory(options.side)  # as every run on a CPU does
+    configure_malloc(options.side)  # as every run on a CPU does
     with tempfile.TemporaryDirectory(prefix="distail-streaming-") as folder:
         os.environ["DISTAIL_CACHE"] = str(Path(folder) / "cache")
         root = Path(folder) / "tree"

@@ -23,7 +23,7 @@ def kept_random_state() -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=range(torch.cuda.device_count()))
 
 
-def moved(value: Tensor, device: torch.device | str) -> Tensor:
+def to_device(value: Tensor, device: torch.device | str) -> Tensor:
     """The tensor on a device: from the CPU to a GPU through pinned memory, so that the host does not wait.
 
     >>> moved(torch.ones(2), "cpu")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from distail.audit.from_file import Audited
+from distail.audit.from_file import AuditInput
 from distail.audit.sample_weights import StudentHeads
 from distail.audit.show import as_markdown, print_audit
 from distail.audit.tables import audit_tables
@@ -25,7 +25,7 @@ def found(classes: int = 30, samples: int = 400, student: bool = False, largest:
     logits = torch.from_numpy(rng.normal(size=(samples, classes)) + np.log(counts))
     names = [f"an {'extraordinarily ' * (c % 4)}long [bold]name[/bold] | of *kind* {c}" for c in range(classes)]
     heads = StudentHeads(logits.roll(1, 1), logits.flip(1)) if student else None
-    return Audited(
+    return AuditInput(
         "the teacher of runs/x", "images", "train", "nowhere", logits, target, tuple(counts), names, student=heads
     ).audit()
 
@@ -74,7 +74,7 @@ def test_only_the_worst_classes_unless_all_are_asked_for() -> None:
 
 def test_what_cannot_be_measured_is_a_dash_and_never_zero() -> None:
     target = torch.tensor([0, 0, 1])
-    audit = Audited("x", "y", None, "z", 5 * torch.eye(3)[[0, 0, 1]], target, (300, 50, 5)).audit()
+    audit = AuditInput("x", "y", None, "z", 5 * torch.eye(3)[[0, 0, 1]], target, (300, 50, 5)).audit()
     groups = audit_tables(audit)[0]
     few = groups.columns.index("Few\nshot")
     by_title = {row[0]: row for row in groups.rows}

@@ -14,7 +14,7 @@ from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.tables import CSV_COLUMNS, print_tables
 from distail.errors import ConfigError, TrainingError
-from distail.evaluation.significance import FIGURES, figure_of
+from distail.evaluation.significance import FIGURES, metric_at
 from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
@@ -75,7 +75,7 @@ def test_every_figure_is_that_of_the_runs(finished):
     for method in ("ce", "kd", "bkd"):
         tests = {seed: result(finished, method, seed)["student"]["test"] for seed in (0, 1)}
         for name in FIGURES:
-            values = {seed: figure_of(test, name) for seed, test in tests.items()}
+            values = {seed: metric_at(test, name) for seed, test in tests.items()}
             figure = finished.content["figures"][method][name]
             assert figure["values"] == values
             assert figure["mean"] == pytest.approx(statistics.mean(values.values()))

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from distail.compare import engines as local
-from distail.compare.engines import LocalProcesses, Wanted
+from distail.compare.engines import EngineConfig, LocalProcesses
 
 
 class Process:
@@ -51,7 +51,7 @@ def order(tmp_path, name):
 
 
 def test_gpus_are_given_out_one_to_a_run_and_again_when_free(machine, tmp_path):
-    engine = LocalProcesses(Wanted(9, None, "auto"))
+    engine = LocalProcesses(EngineConfig(9, None, "auto"))
     assert engine.parallel == 3
     for name in "abc":
         engine.start(order(tmp_path, name))
@@ -64,7 +64,7 @@ def test_gpus_are_given_out_one_to_a_run_and_again_when_free(machine, tmp_path):
 
 
 def test_more_runs_than_gpus_share_them(machine, tmp_path):
-    engine = LocalProcesses(Wanted(9, 4, "cuda"))
+    engine = LocalProcesses(EngineConfig(9, 4, "cuda"))
     for name in "abcd":
         engine.start(order(tmp_path, name))
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in Process.made] == ["4", "5", "7", "4"]
@@ -73,12 +73,12 @@ def test_more_runs_than_gpus_share_them(machine, tmp_path):
 @pytest.mark.parametrize(
     ("wanted", "parallel", "threads"),
     [
-        (Wanted(9, None, "cpu"), 9, "1"),
-        (Wanted(3, None, "cpu"), 3, "5"),
-        (Wanted(40, None, "cpu"), 16, "1"),
-        (Wanted(9, 2, "cpu"), 2, "8"),
-        (Wanted(9, 20, "cpu"), 20, "1"),
-        (Wanted(9, None, "cuda:1"), 1, "16"),
+        (EngineConfig(9, None, "cpu"), 9, "1"),
+        (EngineConfig(3, None, "cpu"), 3, "5"),
+        (EngineConfig(40, None, "cpu"), 16, "1"),
+        (EngineConfig(9, 2, "cpu"), 2, "8"),
+        (EngineConfig(9, 20, "cpu"), 20, "1"),
+        (EngineConfig(9, None, "cuda:1"), 1, "16"),
     ],
 )
 def test_on_a_cpu_the_cores_are_shared_out(machine, tmp_path, wanted, parallel, threads):
@@ -91,13 +91,13 @@ def test_on_a_cpu_the_cores_are_shared_out(machine, tmp_path, wanted, parallel, 
 
 def test_what_the_user_set_is_kept(machine, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    engine = LocalProcesses(Wanted(2, None, "cpu"))
+    engine = LocalProcesses(EngineConfig(2, None, "cpu"))
     engine.start(order(tmp_path, "a"))
     assert Process.made[0].environment["OMP_NUM_THREADS"] == "3"
 
 
 def test_how_a_process_ended_is_told(machine, tmp_path):
-    engine = LocalProcesses(Wanted(3, 3, "cpu"))
+    engine = LocalProcesses(EngineConfig(3, 3, "cpu"))
     for name, code in (("a", 0), ("b", 3), ("c", -9)):
         engine.start(order(tmp_path, name))
         Process.made[-1].returncode = code
@@ -110,7 +110,7 @@ def test_how_a_process_ended_is_told(machine, tmp_path):
 
 
 def test_stopping_asks_and_closing_kills(machine, tmp_path):
-    engine = LocalProcesses(Wanted(1, None, "cpu"))
+    engine = LocalProcesses(EngineConfig(1, None, "cpu"))
     engine.start(order(tmp_path, "a"))
     engine.stop()
     engine.close()
@@ -134,6 +134,6 @@ def test_a_worker_leaves_when_the_comparison_is_gone(tmp_path):
 
 
 def test_an_order_is_plain_json(machine, tmp_path):
-    engine = LocalProcesses(Wanted(1, None, "cpu"))
+    engine = LocalProcesses(EngineConfig(1, None, "cpu"))
     engine.start({**order(tmp_path, "a"), "experiment": {"name": "ü"}})
     assert json.loads(Process.made[0].stdin.getvalue())["experiment"] == {"name": "ü"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distail.compare.arguments import read_grid, read_methods, read_seeds
-from distail.compare.plan import Asked, make_plan
+from distail.compare.plan import ComparisonConfig, make_plan
 from distail.config.schema import Experiment
 from distail.files import write_json, write_text
 from helpers.comparison_cases import CONFIG
@@ -13,7 +13,7 @@ from helpers.comparison_cases import CONFIG
 
 def asked(methods="ce,kd,bkd", seeds="0,1", grid=(), teachers="shared", baseline=None, output=None, **changes):
     base = Experiment.from_mapping({**CONFIG, **changes})
-    return Asked(base, read_methods(methods), read_seeds(seeds), teachers, baseline, read_grid(grid), output)
+    return ComparisonConfig(base, read_methods(methods), read_seeds(seeds), teachers, baseline, read_grid(grid), output)
 
 
 def plan_of(*args, **kwargs):
@@ -201,7 +201,7 @@ def test_the_benchmarks_own_list_of_methods_is_a_comparison():
     root = Path(__file__).parents[2]
     base = Experiment.from_yaml(root / "configs" / "cifar100-lt-100-30epochs.yaml")
     methods = read_methods(str(root / "benchmarks" / "cifar100-lt" / "methods.yaml"))
-    plan, problems = make_plan(Asked(base, methods, (0,)))
+    plan, problems = make_plan(ComparisonConfig(base, methods, (0,)))
     assert problems == []
     assert len(plan.runs) == len(methods) == 13
     assert len(plan.teachers) == 1

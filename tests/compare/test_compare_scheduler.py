@@ -72,20 +72,20 @@ def once(request):
         request.note(signal.SIGTERM)
 
 
-def carry_out(folder, jobs, engine, request=None, display=None):
+def run_jobs(folder, jobs, engine, request=None, display=None):
     schedule = Schedule(jobs, folder)
     writes = []
     try:
-        schedule.carry_out(engine, display or Quiet(), request or StopRequest(), lambda: writes.append(1))
+        schedule.run_jobs(engine, display or Quiet(), request or StopRequest(), lambda: writes.append(1))
     finally:
         schedule.writes = len(writes)
-        carry_out.last = schedule
+        run_jobs.last = schedule
     return schedule
 
 
 def test_a_finished_run_whose_weights_were_lost_is_finished_again(tmp_path):
     jobs = [job(tmp_path, "t")]
-    carry_out(tmp_path, jobs, Scripted(1))
+    run_jobs(tmp_path, jobs, Scripted(1))
     assert Schedule(jobs, tmp_path).left == []
     CheckpointFolder(jobs[0].folder.checkpoints("student")).save(Checkpoint(3, {}, {}))
     assert Schedule(jobs, tmp_path).left == ["t"]
@@ -94,7 +94,7 @@ def test_a_finished_run_whose_weights_were_lost_is_finished_again(tmp_path):
 def test_students_wait_for_their_teacher_and_others_do_not(tmp_path):
     jobs = [job(tmp_path, "t"), job(tmp_path, "kd", "t"), job(tmp_path, "bkd", "t"), job(tmp_path, "ce")]
     engine = Scripted(2)
-    schedule = carry_out(tmp_path, jobs, engine)
+    schedule = run_jobs(tmp_path, jobs, engine)
     assert engine.started[:2] == ["t", "ce"]
     assert sorted(engine.started) == ["bkd", "ce", "kd", "t"]
     assert engine.most == 2
@@ -104,10 +104,10 @@ def test_students_wait_for_their_teacher_and_others_do_not(tmp_path):
 
 def test_finished_runs_are_not_started_again(tmp_path):
     jobs = [job(tmp_path, "t"), job(tmp_path, "kd", "t")]
-    carry_out(tmp_path, jobs, Scripted(1))
+    run_jobs(tmp_path, jobs, Scripted(1))
     engine = Scripted(1)
     display = Quiet()
-    carry_out(tmp_path, [*jobs, job(tmp_path, "bkd", "t")], engine, display=display)
+    run_jobs(tmp_path, [*jobs, job(tmp_path, "bkd", "t")], engine, display=display)
     assert engine.started == ["bkd"]
     assert ("begin", 3, 2) in display.events
 
@@ -115,7 +115,7 @@ def test_finished_runs_are_not_started_again(tmp_path):
 def test_a_run_that_fails_stops_none_but_its_students(tmp_path):
     jobs = [job(tmp_path, "t0"), job(tmp_path, "t1"), job(tmp_path, "a", "t0"), job(tmp_path, "b", "t1")]
     problem = {"state": FAILED, "kind": "TrainingError", "problem": "the loss is not finite"}
-    schedule = carry_out(tmp_path, jobs, Scripted(1, t0=problem))
+    schedule = run_jobs(tmp_path, jobs, Scripted(1, t0=problem))
     assert schedule.states["t0"] == State(FAILED, "the loss is not finite")
     assert schedule.states["a"] == State(FAILED, "its teacher failed: the loss is not finite")
     assert schedule.states["b"] == schedule.states["t1"] == State(FINISHED)
@@ -123,14 +123,14 @@ def test_a_run_that_fails_stops_none_but_its_students(tmp_path):
 
 def test_a_process_that_dies_is_a_failure_with_its_cause(tmp_path):
     display = Quiet()
-    schedule = carry_out(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"), display=display)
+    schedule = run_jobs(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"), display=display)
     assert schedule.states["a"] == State(FAILED, "ended by SIGKILL")
     assert any("logs/a.log" in event[-1] for event in display.events if event[0] == "ended")
 
 
 def test_what_a_dead_process_left_of_an_earlier_start_is_not_believed(tmp_path):
     write_status(tmp_path / "status" / "a.json", {"state": FAILED, "problem": "long ago"})
-    schedule = carry_out(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"))
+    schedule = run_jobs(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"))
     assert schedule.states["a"].problem == "ended by SIGKILL"
 
 
@@ -138,10 +138,10 @@ def test_images_that_no_run_could_use_end_the_comparison(tmp_path):
     problem = {"state": FAILED, "kind": "DataError", "problem": "no such folder"}
     engine = Scripted(2, a=problem, b="forever")
     with pytest.raises(DataError, match="no such folder"):
-        carry_out(tmp_path, [job(tmp_path, name) for name in "abcd"], engine)
+        run_jobs(tmp_path, [job(tmp_path, name) for name in "abcd"], engine)
     assert engine.stopped
     assert "d" not in engine.started
-    assert carry_out.last.states["b"].state == MISSING
+    assert run_jobs.last.states["b"].state == MISSING
 
 
 def test_a_signal_stops_every_run_and_starts_none(tmp_path):
@@ -150,10 +150,10 @@ def test_a_signal_stops_every_run_and_starts_none(tmp_path):
     engine.start_of_all = engine.start
     engine.start = lambda order: (engine.start_of_all(order), once(request))
     with pytest.raises(Interrupted) as caught:
-        carry_out(tmp_path, [job(tmp_path, name) for name in "abc"], engine, request)
+        run_jobs(tmp_path, [job(tmp_path, name) for name in "abc"], engine, request)
     assert caught.value.signal_number == signal.SIGTERM
     assert engine.started == ["a", "b"]
-    assert {state.state for state in carry_out.last.states.values()} == {MISSING}
+    assert {state.state for state in run_jobs.last.states.values()} == {MISSING}
 
 
 @pytest.mark.parametrize("problem", ["stopped by SIGTERM", "interrupted"])
@@ -163,7 +163,7 @@ def test_a_teacher_that_somebody_else_stopped_has_failed_and_so_have_its_student
     looks = iter(range(100))
     engine.ended_of_all = engine.ended
     engine.ended = lambda: (next(looks), engine.ended_of_all())[1]  # a loop that never ends runs out of looks
-    schedule = carry_out(tmp_path, jobs, engine)
+    schedule = run_jobs(tmp_path, jobs, engine)
     assert schedule.states["t"] == State(FAILED, f"it was {problem} from outside")
     for name in ("kd", "bkd"):
         assert schedule.states[name] == State(FAILED, f"its teacher failed: it was {problem} from outside")
@@ -177,8 +177,8 @@ def test_a_signal_that_reached_the_run_first_is_still_the_comparisons_own(tmp_pa
     engine.ended_of_all = engine.ended
     engine.ended = lambda: (once(request), engine.ended_of_all())[1]
     with pytest.raises(Interrupted):
-        carry_out(tmp_path, [job(tmp_path, "t"), job(tmp_path, "kd", "t")], engine, request)
-    assert {state.state for state in carry_out.last.states.values()} == {MISSING}
+        run_jobs(tmp_path, [job(tmp_path, "t"), job(tmp_path, "kd", "t")], engine, request)
+    assert {state.state for state in run_jobs.last.states.values()} == {MISSING}
 
 
 def test_a_run_that_was_begun_before_is_said_to_be_unfinished(tmp_path):

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distail.compare.plan import Point
-from distail.compare.selection import Judged, best
+from distail.compare.selection import ScoredPoint, best
 
 percent = st.floats(0, 100)
 
 
 def judged(label, validation):
-    return Judged(Point("kd", label, {"temperature": label}, {}), validation)
+    return ScoredPoint(Point("kd", label, {"temperature": label}, {}), validation)
 
 
 def test_a_point_that_lost_a_seed_never_beats_one_that_is_whole():

@@ -14,7 +14,7 @@ from distail.evaluation import bootstrap
 from distail.evaluation.bootstrap import ImageFacts, _Sums, bootstrap_figures, image_facts, interval_and_p
 from distail.evaluation.groups import shots, thirds
 from distail.evaluation.metrics import evaluate_predictions
-from distail.evaluation.significance import figure_of
+from distail.evaluation.significance import metric_at
 
 
 def made(images=60, classes=5, runs=2, seed=0):
@@ -54,7 +54,7 @@ def test_every_figure_of_a_drawn_test_set_is_what_evaluation_says_of_it(seed, cl
         for name in ("top1", "macro_f1", "worst_class", "ece"):
             assert (name in figures) == (name in ("top1", "ece") or sizes_C.min() > 1)
             if name in figures:
-                assert figures[name][0, run] == pytest.approx(figure_of(expected, name), abs=1e-9), name
+                assert figures[name][0, run] == pytest.approx(metric_at(expected, name), abs=1e-9), name
         moved_C = np.subtract(expected["per_class_recall"], observed["per_class_recall"])
         for name, members in class_means(counts).items():
             assert (name in figures) == bool(members and sizes_C[members].min() > 1)
@@ -62,7 +62,7 @@ def test_every_figure_of_a_drawn_test_set_is_what_evaluation_says_of_it(seed, cl
                 sizes = sizes_C[members]
                 student = stats.t.ppf(0.975, sizes.sum() - len(sizes)) / 1.959963984540054
                 widened = moved_C[members] * np.sqrt(sizes / (sizes - 1)) * student
-                assert figures[name][0, run] == pytest.approx(figure_of(observed, name) + widened.mean(), abs=1e-9)
+                assert figures[name][0, run] == pytest.approx(metric_at(observed, name) + widened.mean(), abs=1e-9)
 
 
 def class_means(counts):

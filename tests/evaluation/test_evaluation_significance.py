@@ -14,8 +14,8 @@ from distail.evaluation.significance import (
     OVER_SEEDS,
     Difference,
     corrected,
-    figure_of,
     holm,
+    metric_at,
     over_images,
     over_seeds,
     summarise,
@@ -123,7 +123,7 @@ def test_each_kind_of_difference_is_its_own_family():
 
 def test_a_path_leads_to_its_figure():
     test = {"top1": 3, "groups": {"shots": {"few": None, "many": 4.5}}}
-    assert figure_of(test, "top1") == 3.0
-    assert figure_of(test, "groups.shots.many") == 4.5
-    assert figure_of(test, "groups.shots.few") is None
-    assert not math.isnan(figure_of(test, "top1"))
+    assert metric_at(test, "top1") == 3.0
+    assert metric_at(test, "groups.shots.many") == 4.5
+    assert metric_at(test, "groups.shots.few") is None
+    assert not math.isnan(metric_at(test, "top1"))

@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> None:
     corpus.mkdir()
     for number, seed in enumerate(SEEDS[arguments[1]]):
         stored(f"corpus/{number}", seed)
-    atheris.Setup([arguments[0], *arguments[2:], str(corpus)], TARGETS[arguments[1]])
+    atheris.SlotSetup([arguments[0], *arguments[2:], str(corpus)], TARGETS[arguments[1]])
     atheris.Fuzz()
 
 

@@ -20,7 +20,7 @@ import distail
 from distail.cli import app as cli
 from distail.errors import DataError, TrainingError
 from distail.runner import run as pipeline
-from distail.training.finite import FiniteWatch
+from distail.training.finite import NonFiniteDetector
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from distail.training.step import TrainingStep
@@ -55,13 +55,13 @@ def watched(seen, stop):
 
 def poisoned(where):
     """A loss that is not finite in one process, at one step."""
-    note = FiniteWatch.note
+    note = NonFiniteDetector.note
 
     def noted(self, step, loss, teacher):
         bad = where["rank"] == RANK and where["step"] == step
         note(self, step, loss * torch.nan if bad else loss, teacher)
 
-    return mock.patch.object(FiniteWatch, "note", noted)
+    return mock.patch.object(NonFiniteDetector, "note", noted)
 
 
 def without_data(rank):

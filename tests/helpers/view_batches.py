@@ -4,20 +4,20 @@ import torch
 
 from distail.data.batches import ImageBatches
 from distail.data.dataset import LabelledImages
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 
 CLASSES, IMAGES, VIEWS = 5, 700, 3  # more rows than one fill batch, and no multiple of it
 
 
-def machine(precision="fp32"):
-    return Machine(torch.device("cpu"), precision)
+def runtime(precision="fp32"):
+    return RuntimeDevice(torch.device("cpu"), precision)
 
 
 def batches(*, views=VIEWS, images=IMAGES, on=None, **options):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 8, 8), generator=generator, dtype=torch.uint8)
     data = LabelledImages(pixels, torch.arange(images) % CLASSES)
-    on = on or machine()
+    on = on or runtime()
     settings = {
         "batch_size": 64,
         "mean": [0.5] * 3,

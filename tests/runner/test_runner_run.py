@@ -16,7 +16,7 @@ from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import build_network, images_of
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
@@ -362,7 +362,7 @@ def test_a_loaded_teacher_sees_images_normalised_as_it_was_trained_on(finished, 
     data = images_of(trained)
     network = build_network(trained.teacher.model, "linear", data)
     load_weights(network.model, tmp_path / "b.safetensors", what="teacher")
-    expected = predict(network, data.test, [0.9], [0.05], Machine(torch.device("cpu"), "fp32"))
+    expected = predict(network, data.test, [0.9], [0.05], RuntimeDevice(torch.device("cpu"), "fp32"))
     found = load_teacher_logits(other.folder / "predictions.safetensors")
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     assert other.figures["teacher"]["test"] != own
@@ -417,7 +417,7 @@ def test_what_is_measured_is_measured_in_float32(finished):
     network = build_network(trained.student.model, "linear", data)
     load_weights(network.model, finished.folder / "student.safetensors", what="student")
     exact, from_bf16 = (
-        predict(network, data.test, data.mean, data.std, Machine(torch.device("cpu"), precision))
+        predict(network, data.test, data.mean, data.std, RuntimeDevice(torch.device("cpu"), precision))
         for precision in ("fp32", "bf16")
     )
     assert torch.equal(exact, from_bf16)

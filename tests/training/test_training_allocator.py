@@ -10,8 +10,8 @@ import pytest
 # where glibc's own moving threshold ends.
 PROGRAM = """
 import resource, sys, psutil, torch
-from distail.training.device import settle_freed_memory
-if len(sys.argv) > 1 and not settle_freed_memory(int(sys.argv[1])):
+from distail.training.device import configure_malloc
+if len(sys.argv) > 1 and not configure_malloc(int(sys.argv[1])):
     print(-1, -1)
     sys.exit()
 def some(count):

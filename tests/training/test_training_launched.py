@@ -373,7 +373,7 @@ from distail.training.distributed import joined
 
 with joined("cpu", 0.1) as processes:
     rank = processes.one_a_machine_first(lambda: time.sleep(10 if processes.is_main else 0) or processes.rank)
-    processes.together(lambda: print(f"process {rank} has its images", flush=True))
+    processes.gather_errors(lambda: print(f"process {rank} has its images", flush=True))
 """
 
 

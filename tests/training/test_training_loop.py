@@ -19,7 +19,7 @@ from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.presets import create_method
 from distail.models import FeatureTap, Outputs
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.history import History
 from distail.training.loop import fit
 from distail.training.progress import Silent
@@ -29,7 +29,7 @@ from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.trackers import Events
 
 COUNTS = (20, 10, 5)
-CPU = Machine(torch.device("cpu"), "fp32")
+CPU = RuntimeDevice(torch.device("cpu"), "fp32")
 
 
 class Network(nn.Module):
@@ -53,7 +53,7 @@ def images():
     return LabelledImages(pixels, labels)
 
 
-def stage(method="kd", *, teacher=True, validate=None, machine=CPU, **training):
+def stage(method="kd", *, teacher=True, validate=None, runtime=CPU, **training):
     torch.manual_seed(1)
     student, data = FeatureTap(Network(), 3), images()
     teacher_network = FeatureTap(Network(), 3).eval()
@@ -72,7 +72,7 @@ def stage(method="kd", *, teacher=True, validate=None, machine=CPU, **training):
         ),
         validate=validate,
         training=Training(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.05, **training}),
-        machine=machine,
+        runtime=runtime,
         seed=5,
     )
 
@@ -504,7 +504,7 @@ def test_tensorboard_events_carry_the_terms_by_name(tmp_path):
 
 
 def test_bf16_trains_too(tmp_path):
-    trained = stage("bkd", machine=Machine(torch.device("cpu"), "bf16"), epochs=1)
+    trained = stage("bkd", runtime=RuntimeDevice(torch.device("cpu"), "bf16"), epochs=1)
     assert train(trained, tmp_path).history[0]["loss"] > 0
 
 

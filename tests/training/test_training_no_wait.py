@@ -13,12 +13,12 @@ from distail.config.schema import Training
 from distail.methods.presets import create_method, list_methods
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.history import History
 from distail.training.loop import _Trainer, fit
 from distail.training.progress import Silent
 from distail.training.stage import Stage
-from distail.training.step import frozen
+from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 from helpers.view_batches import CLASSES, batches
 
@@ -41,7 +41,7 @@ class Unwaiting:
             torch.cuda.set_sync_debug_mode("default")
 
 
-class Asked(AssertionError):
+class ComparisonConfig(AssertionError):
     pass
 
 
@@ -54,7 +54,7 @@ class NoQuestions(TorchDispatchMode):
         picked = args[1] if func.overloadpacket is torch.ops.aten.index else ()
         masked = any(part is not None and part.dtype == torch.bool for part in picked)
         if masked or func.overloadpacket.__name__ in self.QUESTIONS:
-            raise Asked(str(func))
+            raise ComparisonConfig(str(func))
         return func(*args, **(kwargs or {}))
 
 
@@ -80,11 +80,11 @@ class Unasked(Unwaiting):
             yield
 
 
-def trained(folder, method, views, limit_mb, machine, wrap):
-    device = machine.device
+def trained(folder, method, views, limit_mb, runtime, wrap):
+    device = runtime.device
     shown = batches(views=views, device=str(device))
-    listen = frozen(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device), machine)
-    cache = TeacherCache(listen, shown, machine, features=True, limit_mb=limit_mb, folder=folder) if views else None
+    listen = frozen_teacher(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device), runtime)
+    cache = TeacherCache(listen, shown, runtime, features=True, limit_mb=limit_mb, folder=folder) if views else None
     changes = {"assignment": "identity"} if method == "krdistill" else {}
     stage = Stage(
         name="student",
@@ -96,7 +96,7 @@ def trained(folder, method, views, limit_mb, machine, wrap):
         batches=wrap(shown),
         validate=None,
         training=Training(epochs=2, batch_size=64, learning_rate=0.01, gradient_clip=5.0),
-        machine=machine,
+        runtime=runtime,
         seed=0,
         fill=cache.fill if cache else None,
     )
@@ -113,7 +113,7 @@ stored = pytest.mark.parametrize(("views", "limit_mb"), [(0, 0), (2, 64), (2, 0)
 @stored
 @everywhere
 def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb):
-    trained(tmp_path, method, views, limit_mb, Machine(torch.device("cuda"), "bf16"), Unwaiting)
+    trained(tmp_path, method, views, limit_mb, RuntimeDevice(torch.device("cuda"), "bf16"), Unwaiting)
 
 
 @pytest.mark.parametrize("views", [0, 2])
@@ -135,4 +135,4 @@ def test_no_step_of_an_epoch_asks_a_tensor_for_its_values(tmp_path, method, view
     monkeypatch.setattr(_Trainer, "_train_on", train_on)
     for module in ("functional.checks", "methods.memory_bank"):  # which lets tensors on a GPU pass
         monkeypatch.setattr(f"distail.{module}.check_range", lambda *given: None)
-    trained(tmp_path, method, views, 64, Machine(torch.device("cpu"), "fp32"), wrap)
+    trained(tmp_path, method, views, 64, RuntimeDevice(torch.device("cpu"), "fp32"), wrap)

@@ -18,18 +18,20 @@ from distail.models import FeatureTap
 from distail.runner.run import _Run
 from distail.runner.run_folder import RunFolder
 from distail.training import distributed as processes
-from distail.training.device import Machine, choose_machine
-from distail.training.distributed import ALONE, Processes, joined, tells_of_a_lost_process
+from distail.training.device import RuntimeDevice, select_device
+from distail.training.distributed import SINGLE_PROCESS, Processes, process_group, tells_of_a_lost_process
 from distail.training.progress import Silent
 from distail.training.signals import stop_requests
-from distail.training.step import TrainingStep, settle_batch_statistics, with_shared_statistics
+from distail.training.step import TrainingStep, sync_batch_norm_statistics, with_shared_statistics
 
 
 def failing():
     raise ConfigError("no")
 
 
-@pytest.mark.parametrize("share", [ALONE.together, ALONE.from_main, ALONE.one_a_machine_first])
+@pytest.mark.parametrize(
+    "share", [SINGLE_PROCESS.gather_errors, SINGLE_PROCESS.broadcast_from_main, SINGLE_PROCESS.local_main_first]
+)
 def test_a_process_alone_just_does_the_work(share):
     assert share(lambda: 3) == 3
     with pytest.raises(ConfigError, match="no"):
@@ -38,23 +40,23 @@ def test_a_process_alone_just_does_the_work(share):
 
 def test_a_process_alone_agrees_with_itself():
     value = torch.tensor([1.0, 2.0])
-    assert ALONE.lowest([3, -1]) == [3, -1]
-    assert ALONE.sum(value) is value
-    ALONE.average([value])
+    assert SINGLE_PROCESS.lowest([3, -1]) == [3, -1]
+    assert SINGLE_PROCESS.sum(value) is value
+    SINGLE_PROCESS.average([value])
     assert value.tolist() == [1.0, 2.0]
     layer = nn.Linear(2, 2)
     before = layer.weight.clone()
-    ALONE.take_from_main(layer)
+    SINGLE_PROCESS.broadcast_parameters(layer)
     assert torch.equal(layer.weight, before)
 
 
 def test_without_a_launcher_one_is_alone():
-    with joined("cpu", 1) as found:
-        assert found is ALONE
+    with process_group("cpu", 1) as found:
+        assert found is SINGLE_PROCESS
 
 
 def test_an_error_of_ones_own_is_not_taken_for_a_lost_process():
-    with pytest.raises(RuntimeError, match=r"^Connection closed by peer$"), joined("cpu", 1):
+    with pytest.raises(RuntimeError, match=r"^Connection closed by peer$"), process_group("cpu", 1):
         raise RuntimeError("Connection closed by peer")
 
 
@@ -95,39 +97,39 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 
 def test_a_run_on_the_cpu_does_not_keep_the_next_one_there(monkeypatch):
-    assert choose_machine("cpu", "fp32", 8).device == torch.device("cpu")
+    assert select_device("cpu", "fp32", 8).device == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_machine("auto", "fp32", 8).device == torch.device("cuda", 0)
-    assert choose_machine("auto", "fp32", 8, Processes(3, 4, local_rank=1)).device == torch.device("cuda", 1)
-    assert choose_machine("cpu", "fp32", 8).device == torch.device("cpu")
+    assert select_device("auto", "fp32", 8).device == torch.device("cuda", 0)
+    assert select_device("auto", "fp32", 8, Processes(3, 4, local_rank=1)).device == torch.device("cuda", 1)
+    assert select_device("cpu", "fp32", 8).device == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert choose_machine("auto", "fp32", 8).device == torch.device("mps")
+    assert select_device("auto", "fp32", 8).device == torch.device("mps")
 
 
 def test_a_run_on_the_gpu_does_not_keep_the_next_one_there(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(PartialState(cpu=True)._shared_state, "device", torch.device("cuda", 0))
     for device in ("auto", "cpu"):
-        assert choose_machine(device, "fp32", 8).device == torch.device("cpu")
+        assert select_device(device, "fp32", 8).device == torch.device("cpu")
 
 
 def test_processes_that_talk_by_nccl_cannot_go_on_on_the_cpu(monkeypatch):
     monkeypatch.setitem(PartialState(cpu=True)._shared_state, "num_processes", 2)
     monkeypatch.setattr(processes.distributed, "get_backend", lambda: "nccl")
-    with pytest.raises(ConfigError, match=r"'cpu', but these processes have begun on GPUs"), joined("cpu", 1):
+    with pytest.raises(ConfigError, match=r"'cpu', but these processes have begun on GPUs"), process_group("cpu", 1):
         raise AssertionError("joined")
 
 
 def test_one_device_for_several_processes_is_refused():
     with pytest.raises(ConfigError, match=r"'cpu:0' is one device, and there are 2 processes"):
-        choose_machine("cpu:0", "fp32", 8, Processes(0, 2))
+        select_device("cpu:0", "fp32", 8, Processes(0, 2))
 
 
 def test_a_machine_is_one_process_of_those_that_share_the_run():
-    machine = Machine(torch.device("cpu"), "fp32", Processes(1, 3))
-    assert (machine.rank, machine.world_size, machine.is_main) == (1, 3, False)
-    assert Machine(torch.device("cpu"), "fp32").is_main
+    runtime = RuntimeDevice(torch.device("cpu"), "fp32", Processes(1, 3))
+    assert (runtime.rank, runtime.world_size, runtime.is_main) == (1, 3, False)
+    assert RuntimeDevice(torch.device("cpu"), "fp32").is_main
 
 
 def sent_through(monkeypatch, work):
@@ -143,9 +145,9 @@ def sent_through(monkeypatch, work):
 def test_what_processes_take_from_the_main_one_lies_on_the_modules_device(monkeypatch, name, options):
     """A method's extra state never leaves the CPU. "meta" stands for the GPU that is not here."""
     method = create_method(name, class_counts=(3, 2), student_dim=2, teacher_dim=4, **options)
-    machine = Machine(torch.device("meta"), "fp32")
-    step = TrainingStep(FeatureTap(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), 2), method, machine).to("meta")
-    sent = sent_through(monkeypatch, lambda two: two.take_from_main(step))
+    runtime = RuntimeDevice(torch.device("meta"), "fp32")
+    step = TrainingStep(FeatureTap(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), 2), method, runtime).to("meta")
+    sent = sent_through(monkeypatch, lambda two: two.broadcast_parameters(step))
     assert {value.device.type for value in sent} == {"meta"}
     stored = {name: value for name, value in step.state_dict().items() if not name.endswith("_extra_state")}
     assert len(stored) < len(step.state_dict())
@@ -165,7 +167,7 @@ def test_only_running_statistics_are_averaged():
 
     network = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.BatchNorm1d(3, track_running_stats=False))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    settle_batch_statistics(network, Halves(0, 2))
+    sync_batch_norm_statistics(network, Halves(0, 2))
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"1.running_mean"}  # (0 + 1) / 2; the variance (1 + 1) / 2 is what it was
     assert network[1].running_mean.tolist() == [0.5] * 3
@@ -197,7 +199,9 @@ def test_synchronised_batch_norm_keeps_names_and_features(tmp_path):
         )
         # Alone, since it asks the others whether a file is there; what it builds for two is told by the machine.
         run = _Run(asked, None, RunFolder(tmp_path), Silent(), Processes(0, 1))
-        return run.network("student", asked.student.model, "linear", data, Machine(torch.device("cpu"), "fp32", two))
+        return run.network(
+            "student", asked.student.model, "linear", data, RuntimeDevice(torch.device("cpu"), "fp32", two)
+        )
 
     plain, synchronised = built(False), built(True)
     assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules()) == 9

@@ -10,17 +10,17 @@ import torch
 from distail.data.batches import Batch
 from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes
 from distail.training.progress import Silent
-from distail.training.step import frozen
+from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import STAGE, TeacherCache
-from helpers.view_batches import CLASSES, IMAGES, VIEWS, batches, machine
+from helpers.view_batches import CLASSES, IMAGES, VIEWS, batches, runtime
 
 FILL_BATCH = 512  # of small images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen_teacher=True)
 class Threads(Processes):
     """One of several processes, as a thread: its sum is that of the group."""
 
@@ -37,11 +37,11 @@ class Threads(Processes):
 def teacher(precision="fp32"):
     torch.manual_seed(0)
     tap = FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES)
-    return frozen(tap.to(memory_format=torch.channels_last), machine(precision))
+    return frozen_teacher(tap.to(memory_format=torch.channels_last), runtime(precision))
 
 
 def filled(folder, *, on=None, features=True, limit_mb=64, listen=None, shown=None, reporter=None):
-    on = on or machine()
+    on = on or runtime()
     cache = TeacherCache(
         listen or teacher(on.precision),
         shown or batches(on=on),
@@ -80,7 +80,7 @@ def test_every_lookup_of_every_epoch_is_the_answer_to_the_pixels_that_the_studen
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_stored_outputs_are_the_live_teachers_bit_for_bit_in_the_same_batches(tmp_path, precision):
-    on = machine(precision)
+    on = runtime(precision)
     live, cache, shown = teacher(precision), filled(tmp_path, on=on), batches()
     for batch in shown.every_view(FILL_BATCH):
         stored, asked = cache(batch), live(batch)
@@ -91,7 +91,7 @@ def test_stored_outputs_are_the_live_teachers_bit_for_bit_in_the_same_batches(tm
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.05)])
 def test_in_the_batches_of_training_they_differ_by_rounding_only(tmp_path, precision, tolerance):
-    live, cache = teacher(precision), filled(tmp_path, on=machine(precision))
+    live, cache = teacher(precision), filled(tmp_path, on=runtime(precision))
     for batch in batches().epoch(2):
         stored, asked = cache(batch), live(batch)
         torch.testing.assert_close(stored.logits.float(), asked.logits.float(), rtol=tolerance, atol=tolerance)
@@ -107,7 +107,7 @@ def test_filling_again_gives_the_same_bits(tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_memory_mapped_cache_answers_like_one_in_memory_and_leaves_no_file(tmp_path, precision):
-    on = machine(precision)
+    on = runtime(precision)
     mapped, held = filled(tmp_path / "disk", on=on, limit_mb=0), filled(tmp_path / "memory", on=on)
     assert list((tmp_path / "disk").iterdir()) == []
     assert not (tmp_path / "memory").exists()
@@ -186,7 +186,7 @@ def filled_by(world_size, folder, *, teacher=Pixels, limit_mb=64, **shown):
     """The teachers and the caches of processes that filled together."""
     group = {"barrier": threading.Barrier(world_size, timeout=60)}
     threads = [Threads(rank, world_size, group=group) for rank in range(world_size)]
-    members = [Machine(torch.device("cpu"), "fp32", thread) for thread in threads]
+    members = [RuntimeDevice(torch.device("cpu"), "fp32", thread) for thread in threads]
     listeners, caches = [teacher() for _ in members], [None] * world_size
 
     def work(rank):
@@ -261,7 +261,7 @@ def test_the_filling_is_shown(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("limit_mb", [0, 64])
 def test_on_a_gpu_the_answers_lie_there(tmp_path, limit_mb):
-    on = Machine(torch.device("cuda"), "fp32")
+    on = RuntimeDevice(torch.device("cuda"), "fp32")
     shown = batches(device="cuda")
     cache = filled(tmp_path, on=on, listen=Pixels(), shown=shown, limit_mb=limit_mb)
     for batch in shown.epoch(1):

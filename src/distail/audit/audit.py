@@ -17,7 +17,7 @@ from distail.audit.target_repairs import (
     repair_effects,
     repair_of,
 )
-from distail.audit.teacher_statistics import Answers, ByGroup, Describe, percent
+from distail.audit.teacher_statistics import ByGroup, Describe, TeacherStatistics, percent
 from distail.errors import DataError
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE, group_shares
@@ -76,7 +76,7 @@ def audit(
     repairs = _repairs(counts, method, temperature)
     by_group = ByGroup(target_N, counts)
     third_classes = by_group.classes["thirds"]
-    answers = Answers(logits_NC, target_N, counts)
+    answers = TeacherStatistics(logits_NC, target_N, counts)
     right_N, effects = repair_effects(logits_NC, target_N, repairs)
 
     def figures(grouping: str) -> dict[str, Any]:

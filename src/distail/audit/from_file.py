@@ -28,7 +28,7 @@ COUNTED = (
 
 
 @dataclass(frozen=True)
-class Audited:
+class AuditInput:
     """Logits (N, C) and labels (N,) with everything that is known of them.
 
     Attributes:
@@ -82,7 +82,7 @@ class Audited:
         }
 
 
-def audited_file(path: Path, class_counts: str | None) -> Audited:
+def load_file(path: Path, class_counts: str | None) -> AuditInput:
     """Logits and labels of a safetensors, npz or csv file; see `distail.audit.logits_file.read_logits`.
 
     Args:
@@ -111,7 +111,7 @@ def audited_file(path: Path, class_counts: str | None) -> Audited:
     problems.stop("no audit")
     assert table is not None
     assert counts is not None
-    return Audited(
+    return AuditInput(
         what=f"{table.source} in {path}",
         images=f"{len(table.target):,} images of {len(counts):,} classes; the file does not say of which split",
         split=None,
@@ -124,7 +124,7 @@ def audited_file(path: Path, class_counts: str | None) -> Audited:
     )
 
 
-def audited_predictions(run: RunFolder, result: dict[str, Any]) -> Audited:
+def audited_predictions(run: RunFolder, result: dict[str, Any]) -> AuditInput:
     """The stored test predictions of a finished run: its teacher's, or its student's where it had no teacher.
 
     Raises:
@@ -133,7 +133,7 @@ def audited_predictions(run: RunFolder, result: dict[str, Any]) -> Audited:
     student_NC, target_N = load_predictions(run.predictions)
     teacher_NC = load_teacher_logits(run.predictions)
     logits_NC, whose = (student_NC, "student (there was no teacher)") if teacher_NC is None else (teacher_NC, "teacher")
-    return Audited(
+    return AuditInput(
         what=f"the {whose} of {run.path}, from its stored predictions",
         images=f"{len(target_N):,} test images of {result['config']['data']['name']}",
         split="test",

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from distail.audit.from_file import TEST_CAUTION, Audited
+from distail.audit.from_file import TEST_CAUTION, AuditInput
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment, Model
 from distail.data.dataset import Images
@@ -22,8 +22,8 @@ from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check_classes, needs_teacher, teacher_model
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import build_network, feed_as_trained, images_of, seeded
-from distail.training.device import Machine, choose_machine
+from distail.runner.stages import build_network, images_of, match_normalization, seeded
+from distail.training.device import RuntimeDevice, select_device
 from distail.training.predict import Classifier, predict
 
 SECOND_HEAD = "method.sample_weights.cls_head"
@@ -85,7 +85,7 @@ class Stored:
         return read_metadata(self.weights)
 
 
-def audited_run(run: RunFolder, experiment: Experiment, split: str | None, say: Say) -> Audited:
+def load_run(run: RunFolder, experiment: Experiment, split: str | None, say: Say) -> AuditInput:
     """The teacher of a run's folder, or its student where it has no teacher, on images of the run's data.
 
     Args:
@@ -107,7 +107,7 @@ def audited_run(run: RunFolder, experiment: Experiment, split: str | None, say: 
     return audited.of(stored, student)
 
 
-def audited_checkpoint(weights: Path, experiment: Experiment, split: str | None, say: Say) -> Audited:
+def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, say: Say) -> AuditInput:
     """A file of weights on the images that an experiment names.
 
     The network is what the file says of itself, else the experiment's teacher, or its student where it has none.
@@ -127,23 +127,25 @@ class _Audit:
         self.data = images_of(experiment)
         self.split, self.images, self.reason = _split(self.data, split)
         trainer = experiment.trainer
-        self.machine: Machine = choose_machine(trainer.device, trainer.precision, min(self.data.train.image_shape[-2:]))
+        self.runtime: RuntimeDevice = select_device(
+            trainer.device, trainer.precision, min(self.data.train.image_shape[-2:])
+        )
 
     def network(self, stored: Stored) -> FeatureTap:
         with seeded(self.experiment.seed, "audit"):
             tap = build_network(stored.model.model_copy(update={"weights": None}), stored.classifier, self.data)
         check_classes(stored.weights, self.data.class_names)
         load_weights(tap.model, stored.weights, what=stored.name)
-        feed_as_trained(tap.to(self.machine.device), stored.weights, self.data)
+        match_normalization(tap.to(self.runtime.device), stored.weights, self.data)
         return tap
 
     def predict(self, network: Classifier) -> Tensor:
-        return predict(network, self.images, self.data.mean, self.data.std, self.machine)
+        return predict(network, self.images, self.data.mean, self.data.std, self.runtime)
 
-    def of(self, stored: Stored, student: StudentHeads | None) -> Audited:
+    def of(self, stored: Stored, student: StudentHeads | None) -> AuditInput:
         network = self.network(stored)
         self.say(f"{stored.name}: {len(self.images):,} {self.split} images")
-        return Audited(
+        return AuditInput(
             what=f"{stored.name}, a {stored.model.name}",
             images=f"{len(self.images):,} {self.split} images of {self.experiment.data.name}{self.reason}",
             split=self.split,

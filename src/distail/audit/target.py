@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from distail.audit.from_file import Audited, audited_file, audited_predictions
-from distail.audit.from_network import Say, audited_checkpoint, audited_run
+from distail.audit.from_file import AuditInput, audited_predictions, load_file
+from distail.audit.from_network import Say, load_checkpoint, load_run
 from distail.audit.logits_file import holds_logits
 from distail.config.schema import Experiment
 from distail.errors import Problems, did_you_mean
@@ -24,7 +24,7 @@ def audited(
     split: str | None = None,
     class_counts: str | None = None,
     say: Say = lambda text: None,
-) -> Audited:
+) -> AuditInput:
     """What `distail audit` looks at.
 
     Args:
@@ -47,7 +47,7 @@ def audited(
             f"`distail audit teacher.safetensors {target}`, or the folder of a run of it."
         )
         problems.stop("no audit")
-    kind: Callable[..., Audited]
+    kind: Callable[..., AuditInput]
     if target.is_dir():
         kind = _run
     elif target.suffix in WEIGHTS and not holds_logits(target):
@@ -59,7 +59,7 @@ def audited(
 
 def _run(
     target: Path, words: Sequence[str], split: str | None, class_counts: str | None, say: Say, problems: Problems
-) -> Audited:
+) -> AuditInput:
     run = RunFolder(target)
     config, overrides = _config_and_overrides(words)
     if config is not None:
@@ -75,12 +75,12 @@ def _run(
     result = run.stored_result()
     if split == "test" and result is not None and not overrides:
         return audited_predictions(run, result)
-    return audited_run(run, experiment, split, say)
+    return load_run(run, experiment, split, say)
 
 
 def _weights(
     target: Path, words: Sequence[str], split: str | None, class_counts: str | None, say: Say, problems: Problems
-) -> Audited:
+) -> AuditInput:
     config, overrides = _config_and_overrides(words)
     _refuse_counts(class_counts, problems)
     experiment = None
@@ -102,19 +102,19 @@ def _weights(
         )
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
-    return audited_checkpoint(target, experiment, split, say)
+    return load_checkpoint(target, experiment, split, say)
 
 
 def _logits(
     target: Path, words: Sequence[str], split: str | None, class_counts: str | None, say: Say, problems: Problems
-) -> Audited:
+) -> AuditInput:
     if words:
         problems.add(f"{' '.join(words)!r} is given, but a file of logits has no CONFIG; leave it away.")
     if split in SPLITS:
         problems.add("--split is given, but a file of logits is audited whole; leave it away.")
     problems.stop(f"{target} cannot be audited")
     say(f"{target}: reading the logits")
-    return audited_file(target, class_counts)
+    return load_file(target, class_counts)
 
 
 def _config_and_overrides(words: Sequence[str]) -> tuple[str | None, list[str]]:

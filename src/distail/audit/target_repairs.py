@@ -13,8 +13,8 @@ from distail.evaluation.checks import rows_at_once
 from distail.functional.checks import check_temperature, counts_of, log_probabilities, of_target
 from distail.functional.divergences import kl_of_log_probabilities
 from distail.methods.composition import DEFAULTS, Entry, parse
-from distail.methods.context import Context, Progress, Setup
-from distail.methods.method import whole_batch
+from distail.methods.context import BatchContext, Progress, SlotSetup
+from distail.methods.method import identity_reduce
 from distail.methods.presets import list_methods
 from distail.outputs import Outputs
 
@@ -54,7 +54,7 @@ class Repair:
     def __call__(self, logits_BC: Tensor, target_B: Tensor) -> Tensor:
         """Teacher logits (B, C) and labels (B,) to repaired logits (B, C), as at the end of training."""
         given = Outputs(logits_BC)
-        context = Context(given, given, target_B, None, self.temperature, Progress(), whole_batch)
+        context = BatchContext(given, given, target_B, None, self.temperature, Progress(), identity_reduce)
         for module in self.modules:
             logits_BC = module(context, logits_BC).values
         return logits_BC
@@ -108,7 +108,7 @@ def repair_of(
         return None
     entries = [entry for entry, _ in found]
     own = check_temperature(asked["temperature"] if temperature is None else temperature)
-    setup = Setup(counts_of(class_counts), own)
+    setup = SlotSetup(counts_of(class_counts), own)
     parameters = {key: value for _, own_parameters in found for key, value in own_parameters.items()}
     return Repair(
         tuple(entry.name for entry in entries),

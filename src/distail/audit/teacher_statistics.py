@@ -11,13 +11,13 @@ from torch import Tensor
 
 from distail.evaluation.calibration import bins_of_confidence, calibration_gap, top_confidence
 from distail.evaluation.groups import group_of_class, shots, thirds
-from distail.evaluation.metrics import Tally, mean_probability
+from distail.evaluation.metrics import ClassCounts, mean_probability
 from distail.evaluation.teacher_bias import tail_errors
 
 Describe = Callable[[Tensor], dict[str, Any]]
 
 
-class Answers:
+class TeacherStatistics:
     """What a teacher's logits (N, C) say of images with labels (N,) int64, given the training images of each class."""
 
     def __init__(self, logits_NC: Tensor, target_N: Tensor, counts: tuple[int, ...]) -> None:
@@ -25,7 +25,7 @@ class Answers:
         self.predicted_N = logits_NC.argmax(1)
         self.right_N = self.predicted_N == target_N
         self.confidence_N = top_confidence(logits_NC)
-        self.tally = Tally.of(self.predicted_N, target_N, len(counts))
+        self.tally = ClassCounts.of(self.predicted_N, target_N, len(counts))
         self.recalls, self.precisions = self.tally.recalls(), self.tally.precisions()
         self.probability_C = mean_probability(logits_NC)
 

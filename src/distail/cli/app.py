@@ -79,12 +79,12 @@ def run(
     from distail.cli.show import print_run
     from distail.runner.checks import read_experiment
     from distail.runner.run import run as run_experiment
-    from distail.training.distributed import leave
+    from distail.training.distributed import destroy_process_group
 
     result = run_experiment(read_experiment(config, overrides or []))
     if is_main_process():
         print_run(result.folder, _console())
-    leave()
+    destroy_process_group()
 
 
 @app.command()
@@ -166,10 +166,10 @@ def compare(
 
     Trains each teacher once a seed and shares it. The same command again keeps what is finished and resumes the rest.
     """
-    from distail.compare.compare import compare as carry_out
+    from distail.compare.compare import compare as run_jobs
     from distail.compare.tables import print_tables
 
-    comparison = carry_out(
+    comparison = run_jobs(
         config,
         overrides or [],
         methods=methods,

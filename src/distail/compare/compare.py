@@ -11,8 +11,8 @@ from typing import Any, cast, get_args
 from distail import files
 from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.display import Display, default_display
-from distail.compare.engines import ENGINES, Wanted
-from distail.compare.plan import Asked, Plan, Teachers, make_plan
+from distail.compare.engines import ENGINES, EngineConfig
+from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
 from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
 from distail.compare.status import FAILED
@@ -30,7 +30,7 @@ DEFAULT_METHODS = "ce,kd,bkd,drkd,ipwd,krdistill"
 DEFAULT_SEEDS = "0,1,2"
 
 
-def stored_problems(asked: Asked) -> list[str]:
+def stored_problems(asked: ComparisonConfig) -> list[str]:
     """Every setting in which the folder's comparison differs from the one asked for."""
     path = asked.folder / "comparison.yaml"
     if not path.is_file():
@@ -59,7 +59,7 @@ def store(plan: Plan) -> Path:
     return path
 
 
-def _ground(asked: Asked) -> dict[str, Any]:
+def _ground(asked: ComparisonConfig) -> dict[str, Any]:
     """What all runs of a folder have in common."""
     return {"teachers": asked.teachers, "experiment": _without_free(asked.base.model_dump(mode="json"))}
 
@@ -137,7 +137,7 @@ def compare(
     # Without these there are no runs to look at.
     if base is None or chosen is None or drawn is None or teachers not in get_args(Teachers):
         raise _wrong(problems, str(config) if base is None else base.name)
-    asked = Asked(base, chosen, drawn, cast(Teachers, teachers), baseline, axes, output)
+    asked = ComparisonConfig(base, chosen, drawn, cast(Teachers, teachers), baseline, axes, output)
     plan, found = make_plan(asked)
     problems.add(*found, *stored_problems(asked))
     if problems.found:
@@ -157,12 +157,12 @@ def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Di
 
     if schedule.left:
         with stop_requests() as request:
-            engine = ENGINES[engine_name](Wanted(len(schedule.jobs), parallel, plan.asked.base.trainer.device))
+            engine = ENGINES[engine_name](EngineConfig(len(schedule.jobs), parallel, plan.asked.base.trainer.device))
             with ExitStack() as ends:  # each of them whatever becomes of the others
                 ends.callback(write)
                 ends.callback(engine.close)
                 ends.callback(display.finish)
-                schedule.carry_out(engine, display, request, write)
+                schedule.run_jobs(engine, display, request, write)
     comparison = write(images=True)
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)

@@ -22,7 +22,7 @@ ON_A_GPU = ("auto", "cuda")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EngineConfig:
     """What an engine is built for.
 
     Attributes:
@@ -86,7 +86,7 @@ class _Running:
 class LocalProcesses:
     """One process a run. GPUs are given out in turn, one to a run; without any, the cores are shared out."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: EngineConfig) -> None:
         gpus = visible_gpus() if wanted.device in ON_A_GPU else []
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Anything but a CPU or counted GPUs is one device, which several runs would crowd.
@@ -166,7 +166,7 @@ def _cause(code: int) -> str | None:
 class RayCluster:
     """One task a run: on the cluster that `RAY_ADDRESS` names or that runs here, else on one of this machine alone."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: EngineConfig) -> None:
         try:
             ray: Any = import_module("ray")
         except ImportError:
@@ -231,4 +231,4 @@ def _carry_out(order: Order) -> None:
     work(order)
 
 
-ENGINES: dict[str, Callable[[Wanted], Engine]] = {"local": LocalProcesses, "ray": RayCluster}
+ENGINES: dict[str, Callable[[EngineConfig], Engine]] = {"local": LocalProcesses, "ray": RayCluster}

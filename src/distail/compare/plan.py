@@ -114,7 +114,7 @@ def _terms(method: Method) -> Terms:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ComparisonConfig:
     """What a comparison was asked for, read but not yet checked."""
 
     base: Experiment
@@ -164,7 +164,7 @@ class Plan:
         runs: (point's label, seed) to the student's run.
     """
 
-    asked: Asked
+    asked: ComparisonConfig
     baseline: str
     points: Mapping[str, Sequence[Point]]
     teachers: Sequence[TeacherRun]
@@ -180,7 +180,7 @@ class Plan:
         return [*(teacher.job for teacher in self.teachers), *self.runs.values()]
 
 
-def make_plan(asked: Asked) -> tuple[Plan, list[str]]:
+def make_plan(asked: ComparisonConfig) -> tuple[Plan, list[str]]:
     """The plan, and everything that can be known to be wrong with it before any work."""
     problems: list[str] = []
     points, grid_problems = points_of(asked.base, asked.methods, asked.axes)
@@ -223,7 +223,7 @@ def make_plan(asked: Asked) -> tuple[Plan, list[str]]:
 class _Run:
     """One student: its experiment as if it trained its teacher itself, its teacher's run, its own."""
 
-    def __init__(self, asked: Asked, point: Point, seed: int) -> None:
+    def __init__(self, asked: ComparisonConfig, point: Point, seed: int) -> None:
         self.asked, self.seed = asked, seed
         self.name = f"{folder_name(point.label)}-seed{seed}"
         changes: dict[str, Any] = {

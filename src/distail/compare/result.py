@@ -9,7 +9,7 @@ from typing import Any
 
 from distail.compare.plan import Job, Plan
 from distail.compare.scheduler import MISSING, State
-from distail.compare.selection import best, grid_content, judge
+from distail.compare.selection import best, grid_content, score_points
 from distail.compare.status import FINISHED
 from distail.compare.summary import statements
 from distail.errors import CheckpointError, DistailError
@@ -19,7 +19,7 @@ from distail.evaluation.significance import (
     FIGURES,
     Difference,
     corrected,
-    figure_of,
+    metric_at,
     over_images,
     over_seeds,
     summarise,
@@ -43,7 +43,7 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool)
     """
     seeds = plan.asked.seeds
     finished = frozenset(key for key, job in plan.runs.items() if states[job.name].state == FINISHED)
-    judged = judge(plan, finished)
+    judged = score_points(plan, finished)
     # While any of its points could still win, a method has no choice and so no test figures.
     under_way = {
         method
@@ -123,7 +123,7 @@ def _standing(plan: Plan, job: Job, state: State) -> dict[str, Any]:
 
 def _values(results: Mapping[Key, Mapping[str, Any]], label: str, name: str) -> dict[int, float]:
     known = {
-        seed: figure_of(result["student"]["test"], name) for (own, seed), result in results.items() if own == label
+        seed: metric_at(result["student"]["test"], name) for (own, seed), result in results.items() if own == label
     }
     return {seed: value for seed, value in known.items() if value is not None}
 

@@ -29,7 +29,7 @@ class State:
 
 
 class Schedule:
-    """All jobs of a comparison and how they stand; `carry_out` moves them on."""
+    """All jobs of a comparison and how they stand; `run_jobs` moves them on."""
 
     def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
         self.jobs = {job.name: job for job in jobs}
@@ -48,7 +48,7 @@ class Schedule:
         """The runs that are not finished."""
         return [name for name, state in self.states.items() if state.state != FINISHED]
 
-    def carry_out(
+    def run_jobs(
         self, engine: Engine, display: Display, request: StopRequest, after_each: Callable[[], object]
     ) -> None:
         """Start what can start, until nothing is left; a run that fails stops none but its students.

@@ -16,7 +16,7 @@ RULE = "balanced accuracy on the validation split after the last epoch, mean ove
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredPoint:
     """A grid point with its validation figure by seed."""
 
     point: Point
@@ -27,11 +27,11 @@ class Judged:
         return math.fsum(self.validation.values()) / len(self.validation) if self.validation else None
 
 
-def judge(plan: Plan, finished: frozenset[tuple[str, int]]) -> dict[str, list[Judged]]:
+def score_points(plan: Plan, finished: frozenset[tuple[str, int]]) -> dict[str, list[ScoredPoint]]:
     """The points of each method; runs that are not finished have no figure."""
     return {
         method: [
-            Judged(
+            ScoredPoint(
                 point,
                 {
                     seed: _last_validation(plan, point.label, seed)
@@ -45,7 +45,7 @@ def judge(plan: Plan, finished: frozenset[tuple[str, int]]) -> dict[str, list[Ju
     }
 
 
-def best(points: Sequence[Judged]) -> Point | None:
+def best(points: Sequence[ScoredPoint]) -> Point | None:
     """The point with the best mean among those that lost the fewest seeds; None without any figure.
 
     A point one of whose runs failed never beats one that is whole, whatever its mean: a setting with which training
@@ -60,7 +60,7 @@ def best(points: Sequence[Judged]) -> Point | None:
 
 def grid_content(
     plan: Plan,
-    judged: Mapping[str, Sequence[Judged]],
+    judged: Mapping[str, Sequence[ScoredPoint]],
     chosen: Mapping[str, Point | None],
     standing: Callable[[Job], Mapping[str, Any]],
 ) -> Any:

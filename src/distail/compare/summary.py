@@ -17,9 +17,9 @@ _COLUMN = {
     "groups.shots.medium": "medium_shot",
     "groups.shots.few": "few",
 }
-TITLES = {name: COLUMNS[_COLUMN.get(name, name)].title for name in FIGURES}
+METRIC_TITLES = {name: COLUMNS[_COLUMN.get(name, name)].title for name in FIGURES}
 RULES = tuple(dict.fromkeys(rule for name in FIGURES if (rule := COLUMNS[_COLUMN.get(name, name)].rule)))
-MAIN = ("top1", "balanced_accuracy", "groups.thirds.tail")
+MAIN_METRICS = ("top1", "balanced_accuracy", "groups.thirds.tail")
 """What sentences are made of; the tables have every figure."""
 
 
@@ -129,7 +129,7 @@ def _lost_runs(point: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _differences(content: Mapping[str, Any]) -> list[str]:
     sentences = []
     for method in content["methods"]:
-        for figure in MAIN:
+        for figure in MAIN_METRICS:
             found = [one for one in content["differences"] if (one["method"], one["figure"]) == (method, figure)]
             if not found:
                 continue
@@ -142,7 +142,8 @@ def _differences(content: Mapping[str, Any]) -> list[str]:
             pairs, asked = paired_seeds(content, method, figure), len(content["seeds"])
             fewer = f" over {pairs} of {asked} seeds" if pairs < asked else ""
             sentences.append(
-                f"{method} against {content['baseline']}, {TITLES[figure]}: {signed(found[0]['difference'])} points"
+                f"{method} against {content['baseline']}, {METRIC_TITLES[figure]}: "
+                f"{signed(found[0]['difference'])} points"
                 f"{fewer}{known}: {verdict(found)}."
             )
     return sentences

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distail import files
 from distail.compare.status import FAILED, FINISHED
-from distail.compare.summary import RULES, TITLES, paired_seeds, plain, signed, verdict
+from distail.compare.summary import METRIC_TITLES, RULES, paired_seeds, plain, signed, verdict
 from distail.report.table import PROTOCOL
 from distail.report.views import NOT_MEASURED, unmeasured_group
 
@@ -77,7 +77,7 @@ def print_tables(content: Content, console: Console) -> None:
 def figure_cells(content: Content, figures: Sequence[str]) -> Cells:
     """A header and a row for each method: mean ± deviation."""
     return [
-        ["Method", "Seeds", *(TITLES[name] for name in figures)],
+        ["Method", "Seeds", *(METRIC_TITLES[name] for name in figures)],
         *(
             [
                 method,
@@ -100,7 +100,7 @@ def difference_cells(content: Content, figures: Sequence[str]) -> Cells:
                 seeds, images = (_over(by, over) for over in ("seeds", "test images"))
                 pairs, difference = str(paired_seeds(content, method, name)), next(iter(by.values()))["difference"]
                 known = [*seeds, *images, verdict(list(by.values()))]
-                rows.append([method, TITLES[name], pairs, signed(difference), *known])
+                rows.append([method, METRIC_TITLES[name], pairs, signed(difference), *known])
     return [header, *rows]
 
 
@@ -108,7 +108,7 @@ def interval_cells(content: Content) -> Cells:
     """A header and a row for each method and figure: mean, deviation, interval."""
     rows = []
     for method, figures in content["figures"].items():
-        for name, title in TITLES.items():
+        for name, title in METRIC_TITLES.items():
             figure = figures[name]
             if figure["mean"] is not None:
                 interval = figure["interval"]
@@ -171,7 +171,11 @@ def comma_separated(content: Content) -> str:
 
 
 def _all(content: Content) -> list[Cells]:
-    tables = [figure_cells(content, tuple(TITLES)), difference_cells(content, tuple(TITLES)), interval_cells(content)]
+    tables = [
+        figure_cells(content, tuple(METRIC_TITLES)),
+        difference_cells(content, tuple(METRIC_TITLES)),
+        interval_cells(content),
+    ]
     return [cells for cells in (*tables, _grid_cells(content)) if len(cells) > 1]
 
 

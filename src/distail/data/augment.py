@@ -15,7 +15,7 @@ from torch import Tensor
 from distail.data.normalize import normalise as normalise
 from distail.data.seeding import random_bits, stream_key
 from distail.errors import DataError, unknown_name
-from distail.torch_utils import moved
+from distail.torch_utils import to_device
 
 MAX_ROTATION_DEGREES = 15.0
 BITS = 32
@@ -138,7 +138,7 @@ class Draws:
 
     def to(self, device: torch.device | str) -> Draws:
         """On another device, without a wait."""
-        return Draws(self.names, moved(self.bits, device))
+        return Draws(self.names, to_device(self.bits, device))
 
     def of(self, name: str) -> Tensor:
         """The columns (B, k) of one augmentation."""

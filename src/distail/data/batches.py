@@ -23,7 +23,7 @@ from distail.data.normalize import Normalisation
 from distail.data.pixels import images_in_order, pixel_source
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.errors import DataError, unknown_name
-from distail.torch_utils import moved
+from distail.torch_utils import to_device
 
 # Batch normalisation cannot learn from one value a channel, and nothing can be learnt from none.
 FEWEST_A_RANK = 2
@@ -225,7 +225,7 @@ class ImageBatches:
     def _batches(self, plans: Iterable[_Plan]) -> Iterator[Batch]:
         ahead, here = tee(plans)
         for plan, pixels in zip(here, self._source.of(plan.index for plan in ahead), strict=True):
-            index_B, draws = moved(plan.index, self._device), plan.draws.to(self._device)
+            index_B, draws = to_device(plan.index, self._device), plan.draws.to(self._device)
             stored_B = None if plan.view is None else plan.view * self.num_images + plan.index
             rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
             images = as_images(self._windows(pixels, rows_B, draws))

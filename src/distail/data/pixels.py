@@ -12,7 +12,7 @@ from torch import Tensor
 from distail.data.augment import as_images, as_pixels
 from distail.data.dataset import Images, LabelledImages, StreamedImages
 from distail.data.streaming import ImageStream
-from distail.torch_utils import moved
+from distail.torch_utils import to_device
 
 
 class PixelSource(Protocol):
@@ -46,7 +46,7 @@ def images_in_order(
 ) -> Iterator[Tensor]:
     """The images (B, channels, H, W) uint8 of each part of the data set, of at most ``batch_size``, on the device."""
     if isinstance(data, LabelledImages):
-        yield from (moved(data.images[part], device) for part in parts)
+        yield from (to_device(data.images[part], device) for part in parts)
         return
     with closing(ImageStream(data, batch_size, device)) as stream:
         for images_BHWC in stream.batches(torch.arange(part.start, part.stop) for part in parts):
@@ -88,7 +88,7 @@ class _OnHost:
     def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         for index_B in indices:
             some_B = index_B if len(index_B) else index_B.new_zeros(1)  # as in `_FromFiles`
-            yield moved(self._pixels.index_select(0, some_B), self._device)
+            yield to_device(self._pixels.index_select(0, some_B), self._device)
 
     def close(self) -> None: ...
 

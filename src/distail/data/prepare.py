@@ -20,14 +20,14 @@ _NAMED = 3
 _SMALLEST_STD = 1 / 255
 
 
-def leak_note(train: Images, test: Images) -> str | None:
+def leakage_warning(train: Images, test: Images) -> str | None:
     """How many test images are training images too, byte for byte; None where none is, or images have no files.
 
     >>> import torch
     >>> from distail.data.dataset import LabelledImages
     >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
     >>> three = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
-    >>> leak_note(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
+    >>> leakage_warning(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
     '1 of 2 test images is, byte for byte, a training image too: figures on the test set are too good'
     """
     if train.digests is None or test.digests is None:
@@ -40,10 +40,10 @@ def leak_note(train: Images, test: Images) -> str | None:
     return f"{leaked} of {len(test)} test images {are}: figures on the test set are too good"
 
 
-def dark_note(mean: Sequence[float]) -> str | None:
+def dark_images_warning(mean: Sequence[float]) -> str | None:
     """That images are nearly black, as 12 bits in a 16-bit file are; ``mean`` per channel in units of 0 to 1.
 
-    >>> dark_note([0.01, 0.001])
+    >>> dark_images_warning([0.01, 0.001])
     'images are nearly black (mean grey level 2.6 of 255); in 16-bit files only the upper 8 bits count'
     """
     if max(mean) >= _DARKEST_MEAN:
@@ -54,11 +54,11 @@ def dark_note(mean: Sequence[float]) -> str | None:
     )
 
 
-def untested_note(test_labels_N: Tensor, class_names: tuple[str, ...], *, where: str = "test") -> str | None:
+def untested_classes_warning(test_labels_N: Tensor, class_names: tuple[str, ...], *, where: str = "test") -> str | None:
     """How many classes have no image ``where`` they are tested, which, and what follows; None where all have one.
 
     >>> import torch
-    >>> untested_note(torch.tensor([0, 0, 2]), ("cat", "dog", "cow"))
+    >>> untested_classes_warning(torch.tensor([0, 0, 2]), ("cat", "dog", "cow"))
     "1 of 3 classes has no test image ('dog'): its recall is not known, and no mean over classes counts it"
     """
     counts = class_counts(test_labels_N, len(class_names))
@@ -138,10 +138,12 @@ def prepare_data(
     train = subset.subset(kept)
     mean, std = channel_statistics(train)
     notes = [
-        untested_note(source.test.labels, source.class_names),
-        untested_note(subset.labels[held_out], source.class_names, where="validation") if len(held_out) else None,
-        leak_note(source.train, source.test),
-        dark_note(mean),
+        untested_classes_warning(source.test.labels, source.class_names),
+        untested_classes_warning(subset.labels[held_out], source.class_names, where="validation")
+        if len(held_out)
+        else None,
+        leakage_warning(source.train, source.test),
+        dark_images_warning(mean),
     ]
     return PreparedData(
         train=train,

@@ -111,7 +111,7 @@ class Survey:
     skipped: tuple[str, ...]
 
 
-def survey(folder: str, names: Names, options: SourceOptions, workers: int) -> Survey:
+def scan_images(folder: str, names: Names, options: SourceOptions, workers: int) -> Survey:
     """Decode every file of ``names`` (N,), relative to ``folder``, with as many processes as ``workers`` says.
 
     Raises ``DataError`` as ``decode_all`` does, with every unreadable image listed, and where sizes differ.
@@ -169,7 +169,7 @@ class _File(Protocol):
     def path(self) -> Path: ...
 
 
-def why_stream(files: Sequence[_File], options: SourceOptions) -> str | None:
+def streaming_reason(files: Sequence[_File], options: SourceOptions) -> str | None:
     """Why these files stay on disk, as part of a sentence; None where they are to be held in memory.
 
     ``stream: auto`` compares what all would take decoded, by the largest of a few of them, with ``memory_limit_mb``; by

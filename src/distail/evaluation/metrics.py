@@ -19,7 +19,7 @@ QUARTERS = ("most", "second", "third", "least")
 
 
 @dataclass(frozen=True)
-class Tally:
+class ClassCounts:
     """Whole numbers a class as float64 (C,): images that have the label, that are given it, and both."""
 
     images: Tensor
@@ -27,10 +27,10 @@ class Tally:
     right: Tensor
 
     @classmethod
-    def of(cls, predicted_N: Tensor, target_N: Tensor, classes: int) -> Tally:
+    def of(cls, predicted_N: Tensor, target_N: Tensor, classes: int) -> ClassCounts:
         """Count predicted classes and labels, (N,) int64 each.
 
-        >>> tally = Tally.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3)
+        >>> tally = ClassCounts.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3)
         >>> tally.recalls(), tally.precisions()
         ([100.0, 50.0, None], [50.0, 100.0, None])
         """
@@ -75,7 +75,7 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     {'many': 100.0, 'medium': 50.0, 'few': None}
     """
     logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
-    tally = Tally.of(logits_NC.argmax(1), target_N, len(counts))
+    tally = ClassCounts.of(logits_NC.argmax(1), target_N, len(counts))
     present_C = tally.images > 0
     f1_C = 200 * tally.right / (tally.images + tally.predictions)
     recalls = tally.recalls()

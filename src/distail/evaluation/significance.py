@@ -72,10 +72,10 @@ class Difference:
     inside_noise: bool
 
 
-def figure_of(test: Mapping[str, Any], figure: str) -> float | None:
+def metric_at(test: Mapping[str, Any], figure: str) -> float | None:
     """A figure by its dotted path; None where a group has no class.
 
-    >>> figure_of({"top1": 40.0, "groups": {"thirds": {"tail": None}}}, "groups.thirds.tail") is None
+    >>> metric_at({"top1": 40.0, "groups": {"thirds": {"tail": None}}}, "groups.thirds.tail") is None
     True
     """
     value: Any = test

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import THIRDS, group_of_class, group_shares, thirds
-from distail.evaluation.metrics import Tally, group_means
+from distail.evaluation.metrics import ClassCounts, group_means
 
 SWALLOWERS = 10
 
@@ -107,7 +107,7 @@ def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int
     """
     scores_NC, target_N, counts = checked_predictions(scores_NC, target_N, class_counts)
     predicted_N = scores_NC.argmax(1)
-    tally = Tally.of(predicted_N, target_N, len(counts))
+    tally = ClassCounts.of(predicted_N, target_N, len(counts))
     groups = thirds(counts)
     return {
         "samples": len(target_N),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distail.methods.composition import SLOTS
-from distail.methods.context import Context, Needs, Progress, Reply, Setup, Terms
+from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup, Terms
 from distail.methods.describe import Description, describe_method
 from distail.methods.method import Method
 from distail.methods.presets import PRESETS, Preset, create_method, list_methods
@@ -11,14 +11,14 @@ from distail.methods.presets import PRESETS, Preset, create_method, list_methods
 __all__ = [
     "PRESETS",
     "SLOTS",
-    "Context",
+    "BatchContext",
     "Description",
     "Method",
-    "Needs",
     "Preset",
     "Progress",
-    "Reply",
-    "Setup",
+    "Requirements",
+    "SlotOutput",
+    "SlotSetup",
     "Terms",
     "create_method",
     "describe_method",

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_whole, counts_of
-from distail.methods.context import Setup, TermWeights
+from distail.methods.context import SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
-from distail.methods.method import Method, Stations
+from distail.methods.method import Method, Slots
 from distail.methods.representations import REPRESENTATIONS
 from distail.methods.sample_weights import SAMPLE_WEIGHTS
 from distail.methods.self_distillation import TEACHERS
@@ -52,7 +52,7 @@ class Entry:
         signature = inspect.signature(self.builder).parameters.values()
         return {one.name: one.default for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
-    def build(self, setup: Setup, shared: Mapping[str, Any]) -> nn.Module:
+    def build(self, setup: SlotSetup, shared: Mapping[str, Any]) -> nn.Module:
         own = {name: value for name, value in shared.items() if name in self.defaults} | {**self.parameters}
         problems = Problems()
         built = problems.attempt(lambda: self.builder(setup, **own))
@@ -117,7 +117,7 @@ def build(
         if key in asked
     }
     setup = problems.attempt(
-        lambda: Setup(
+        lambda: SlotSetup(
             class_counts=counts_of(class_counts),
             temperature=temperature,
             student_dim=None if student_dim is None else check_whole("student_dim", student_dim, least=1),
@@ -132,7 +132,7 @@ def build(
     problems.stop(name, MethodError)
     assert setup is not None
     single: dict[str, Any] = {slot: next(iter(modules), None) for slot, modules in built.items()}
-    stations = Stations(
+    stations = Slots(
         supervised=single["supervised"],
         targets=tuple(built["targets"]),
         divergence=single["divergence"],

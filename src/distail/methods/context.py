@@ -1,4 +1,4 @@
-"""What a slot entry is given: a `Setup` when it is built, a `Context` at every call; and its `Reply`."""
+"""What a slot entry is given: a `SlotSetup` when it is built, a `BatchContext` at every call; and its `SlotOutput`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Reduce = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Setup:
+class SlotSetup:
     """What is known before training."""
 
     class_counts: tuple[int, ...]
@@ -71,7 +71,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What a run must supply for a method.
 
     Attributes:
@@ -91,12 +91,12 @@ class Needs:
     memory: bool = False
     cosine_classifier: bool = False
 
-    def __or__(self, other: Needs) -> Needs:
-        return Needs(**{name: value or getattr(other, name) for name, value in vars(self).items()})
+    def __or__(self, other: Requirements) -> Requirements:
+        return Requirements(**{name: value or getattr(other, name) for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
-class Reply:
+class SlotOutput:
     """What a slot entry answers.
 
     Attributes:
@@ -110,7 +110,7 @@ class Reply:
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Context:
+class BatchContext:
     """One batch as every slot entry sees it: logits in at least float32, the teacher detached.
 
     Attributes:

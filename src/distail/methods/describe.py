@@ -8,7 +8,7 @@ from typing import Any
 from distail.functional.checks import check_choice
 from distail.methods.composition import COMMON, DEFAULTS, Entry, parse
 from distail.methods.presets import PRESETS, RECONSTRUCTION, Preset
-from distail.methods.self_distillation import PreviousEpoch
+from distail.methods.self_distillation import SelfDistillation
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def describe_method(name: str) -> Description:
     if "divergence" in preset.slots and "representation" not in preset.slots:
         form = Entry("teacher", "previous_epoch", {})
         taken = {each.name for each in parameters}
-        replaced = {key: value for key, value in PreviousEpoch.composition_defaults.items() if key in taken}
+        replaced = {key: value for key, value in SelfDistillation.composition_defaults.items() if key in taken}
         parameters += [Parameter(key, value, "with teacher=previous_epoch") for key, value in replaced.items()]
         parameters += [Parameter(key, default, "with teacher=previous_epoch") for key, default in form.defaults.items()]
     return Description(name, preset, tuple(parameters))

@@ -8,21 +8,21 @@ from torch import Tensor, nn
 from distail.functional import class_thirds, decoupled_divergence, kl_of_log_probabilities
 from distail.functional.checks import check_number, log_probabilities
 from distail.functional.divergences import ordered_by_group, rebalance, split_by_group
-from distail.methods.context import Context, Progress, Reply, Setup
-from distail.methods.modules import Exact
+from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
+from distail.methods.modules import FixedDtypeBuffer
 
 
 class KL(nn.Module):
     """``T^2 * KL(q || p_s^T)``, teacher to student [paper: Hinton et al. 2015]."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SlotSetup) -> None:
         super().__init__()
 
-    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+    def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
         temperature = context.temperature
         log_q_BC = log_probabilities(logits_BC, temperature)
         log_p_BC = context.student_log_probabilities(temperature)
-        return Reply(temperature**2 * kl_of_log_probabilities(log_q_BC, log_p_BC))
+        return SlotOutput(temperature**2 * kl_of_log_probabilities(log_q_BC, log_p_BC))
 
 
 class GroupedKL(nn.Module):
@@ -35,21 +35,21 @@ class GroupedKL(nn.Module):
         within_weight: of the divergences within groups, summed.
     """
 
-    order: Exact
+    order: FixedDtypeBuffer
 
-    def __init__(self, setup: Setup, *, cross_weight: float = 1.0, within_weight: float = 1.0) -> None:
+    def __init__(self, setup: SlotSetup, *, cross_weight: float = 1.0, within_weight: float = 1.0) -> None:
         super().__init__()
         order, self.sizes = ordered_by_group(class_thirds(setup.class_counts), setup.num_classes)
-        self.order = Exact(torch.tensor(order), persistent=False)
+        self.order = FixedDtypeBuffer(torch.tensor(order), persistent=False)
         self.cross_weight = check_number("cross_weight", cross_weight, least=0.0)
         self.within_weight = check_number("within_weight", within_weight, least=0.0)
 
-    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+    def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
         masses_t_BG, masses_s_BG, within_B = split_by_group(
             context.student.logits, logits_BC, self.order.value, self.sizes, context.temperature
         )
         cross_B = kl_of_log_probabilities(rebalance(masses_t_BG, context.reduce), masses_s_BG)
-        return Reply(
+        return SlotOutput(
             context.temperature**2 * (self.cross_weight * cross_B + self.within_weight * within_B),
             statistics={"cross": cross_B.mean(), "within": within_B.mean()},
         )
@@ -69,7 +69,7 @@ class DecoupledKL(nn.Module):
 
     def __init__(
         self,
-        setup: Setup,
+        setup: SlotSetup,
         *,
         target_weight: float = 1.0,
         non_target_weight: float = 8.0,
@@ -80,18 +80,18 @@ class DecoupledKL(nn.Module):
         self.non_target_weight = check_number("non_target_weight", non_target_weight, least=0.0)
         self.warmup = check_number("warmup", warmup, least=0.0, most=1.0)
         # a tensor, since a number that changes every epoch would have torch.compile compile every epoch
-        self.ramp = Exact(torch.ones((), dtype=torch.float64), persistent=False)
+        self.ramp = FixedDtypeBuffer(torch.ones((), dtype=torch.float64), persistent=False)
 
     def begin_epoch(self, progress: Progress) -> None:
         rising = self.warmup > 0 and progress.fraction < self.warmup
         self.ramp.value.fill_(progress.fraction / self.warmup if rising else 1.0)
 
-    def forward(self, context: Context, logits_BC: Tensor) -> Reply:
+    def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
         target_class_B, non_target_B = decoupled_divergence(
             context.student.logits, logits_BC, context.target, context.temperature
         )
         weighted_B = self.target_weight * target_class_B + self.non_target_weight * non_target_B
-        return Reply(
+        return SlotOutput(
             context.temperature**2 * self.ramp(weighted_B) * weighted_B,
             statistics={"target_class": target_class_B.mean(), "non_target_class": non_target_B.mean()},
         )

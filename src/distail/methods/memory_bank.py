@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from distail.errors import CheckpointError, MethodError, listed
 from distail.functional.checks import check_range
 from distail.methods.context import Reduce
-from distail.methods.modules import Exact
+from distail.methods.modules import FixedDtypeBuffer
 
 SETTLED = frozenset({"completed", "in_completed"})  # what changes between epochs only
 BLOCK = 2**23  # predicted numbers that are looked at, and sent, at a time
 
 
-class HeldRows(nn.Module):
+class MemoryShard(nn.Module):
     """Of S of N samples: what was completed (S, C) float16, and what the epoch under way writes.
 
     Args:
@@ -30,11 +30,13 @@ class HeldRows(nn.Module):
         place_N = torch.full_like(is_held_N, -1, dtype=torch.int64)
         place_N[sample_S] = torch.arange(len(sample_S), device=sample_S.device)
 
-        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Exact:
-            return Exact(torch.zeros(len(sample_S), *shape, dtype=dtype, device=sample_S.device), persistent=False)
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> FixedDtypeBuffer:
+            return FixedDtypeBuffer(
+                torch.zeros(len(sample_S), *shape, dtype=dtype, device=sample_S.device), persistent=False
+            )
 
-        self.sample = Exact(sample_S, persistent=False)
-        self.place = Exact(place_N, persistent=False)
+        self.sample = FixedDtypeBuffer(sample_S, persistent=False)
+        self.place = FixedDtypeBuffer(place_N, persistent=False)
         self.completed, self.running = (zeros(num_classes, dtype=torch.float16) for _ in range(2))
         self.in_completed = zeros(dtype=torch.bool)
         self.written = zeros()  # at which write of the running epoch each was written last, from 1; 0 for never
@@ -79,7 +81,7 @@ class _Block:
     in_running: Tensor
 
 
-class SampleMemory(nn.Module):
+class MemoryBank(nn.Module):
     """Predictions (N, C), in float16, in two buffers: an epoch reads the completed one and writes the running one.
 
     Of a sample that is written several times in an epoch the latest write counts, and within a batch the later row.
@@ -97,8 +99,8 @@ class SampleMemory(nn.Module):
         self.num_samples, self.num_classes = num_samples, num_classes
         self.rank, self.processes = 0, 1
         self.running_epoch = -1
-        self.rows = HeldRows(torch.ones(num_samples, dtype=torch.bool), num_classes)
-        self.writes = Exact(torch.zeros((), dtype=torch.int64), persistent=False)
+        self.rows = MemoryShard(torch.ones(num_samples, dtype=torch.bool), num_classes)
+        self.writes = FixedDtypeBuffer(torch.zeros((), dtype=torch.int64), persistent=False)
         # A state that waits until it is known who draws what: all of it in the main process, nothing in the others.
         self._loaded: Mapping[str, Tensor] | None = None
 
@@ -114,7 +116,7 @@ class SampleMemory(nn.Module):
             raise MethodError("the memory is to be shared out before anything is remembered")
         if processes > 1:
             self.rank, self.processes = rank, processes
-            self.rows = HeldRows(torch.zeros_like(self.rows.place.value, dtype=torch.bool), self.num_classes)
+            self.rows = MemoryShard(torch.zeros_like(self.rows.place.value, dtype=torch.bool), self.num_classes)
 
     @property
     def is_new(self) -> bool:
@@ -176,7 +178,7 @@ class SampleMemory(nn.Module):
             self._forget()
         goes_on = epoch == self.running_epoch
         # Shared out, rows move: what is still to be read may lie where others are to be written.
-        rows = self.rows if self.processes == 1 else HeldRows(self._needed(drawn), self.num_classes)
+        rows = self.rows if self.processes == 1 else MemoryShard(self._needed(drawn), self.num_classes)
         for block in self._blocks(reduce) if self.running_epoch >= 0 else ():
             _put(block, rows, goes_on)
         if not goes_on:
@@ -271,7 +273,7 @@ class SampleMemory(nn.Module):
     def _block(self, samples: slice, bits: int, reduce: Reduce) -> _Block:
         rows, places = self.rows.within(samples)
 
-        def whole(held: Exact) -> Tensor:
+        def whole(held: FixedDtypeBuffer) -> Tensor:
             value = held.value[rows]
             return value.new_zeros((samples.stop - samples.start, *value.shape[1:])).index_copy_(0, places, value)
 
@@ -288,7 +290,7 @@ class SampleMemory(nn.Module):
         return _Block(samples, completed_RC, in_completed_R, running_RC, writers_R > 0)
 
     def _loaded_block(self, samples: slice, reduce: Reduce) -> _Block:
-        def from_main(name: str, *shape: int) -> Tensor:
+        def broadcast_from_main(name: str, *shape: int) -> Tensor:
             assert self._loaded is not None
             numbers = self.rows.completed.value.new_zeros((samples.stop - samples.start, *shape), dtype=torch.float32)
             if self.rank == 0:
@@ -298,14 +300,14 @@ class SampleMemory(nn.Module):
         classes = self.num_classes
         return _Block(
             samples,
-            from_main("completed", classes).to(torch.float16),
-            from_main("in_completed") > 0,
-            from_main("running", classes).to(torch.float16),
-            from_main("in_running") > 0,
+            broadcast_from_main("completed", classes).to(torch.float16),
+            broadcast_from_main("in_completed") > 0,
+            broadcast_from_main("running", classes).to(torch.float16),
+            broadcast_from_main("in_running") > 0,
         )
 
 
-def _put(block: _Block, rows: HeldRows, goes_on: bool) -> None:
+def _put(block: _Block, rows: MemoryShard, goes_on: bool) -> None:
     """Into the rows of a process what belongs there; where the epoch does not go on, it is completed."""
     held, of_block = rows.within(block.samples)
     if goes_on:

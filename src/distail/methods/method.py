@@ -12,16 +12,25 @@ from torch import Tensor, nn
 from distail.errors import MethodError
 from distail.functional.checks import at_least_float32, check_whole
 from distail.methods.checks import check_batch, check_features, check_teacher, logits_of
-from distail.methods.context import Context, Needs, Progress, Reduce, Reply, Setup, Terms, TermWeights
+from distail.methods.context import (
+    BatchContext,
+    Progress,
+    Reduce,
+    Requirements,
+    SlotOutput,
+    SlotSetup,
+    Terms,
+    TermWeights,
+)
 from distail.methods.memory_bank import SETTLED
-from distail.methods.self_distillation import PreviousEpoch
+from distail.methods.self_distillation import SelfDistillation
 from distail.outputs import Outputs
 
-__all__ = ["Method", "Stations", "Terms", "whole_batch"]
+__all__ = ["Method", "Slots", "Terms", "identity_reduce"]
 
 
 @dataclass(frozen=True)
-class Stations:
+class Slots:
     """The slots, filled: what a teacher's message passes on its way to the student.
 
     Attributes:
@@ -33,10 +42,10 @@ class Stations:
     divergence: nn.Module | None = None
     weights: nn.Module | None = None
     representation: nn.Module | None = None
-    previous_epoch: PreviousEpoch | None = None
+    previous_epoch: SelfDistillation | None = None
 
 
-def whole_batch(statistic: Tensor) -> Tensor:
+def identity_reduce(statistic: Tensor) -> Tensor:
     """The default `Method.reduce`: one process sees the whole batch."""
     return statistic
 
@@ -55,7 +64,7 @@ class Method(nn.Module):
     """
 
     def __init__(
-        self, name: str, setup: Setup, weights: TermWeights, stations: Stations, teacher_supervised: str = "ce"
+        self, name: str, setup: SlotSetup, weights: TermWeights, stations: Slots, teacher_supervised: str = "ce"
     ) -> None:
         super().__init__()
         self.name = name
@@ -68,7 +77,7 @@ class Method(nn.Module):
         self.sample_weights = stations.weights
         self.representation = stations.representation
         self.previous_epoch = stations.previous_epoch
-        self.reduce: Reduce = whole_batch
+        self.reduce: Reduce = identity_reduce
         self.progress = Progress()
         self.needs = self._needs()
 
@@ -100,7 +109,7 @@ class Method(nn.Module):
             teacher = Outputs(remembered_BC)
         elif not self.needs.teacher:
             teacher = None
-        context = Context(
+        context = BatchContext(
             student=Outputs(logits_BC, student.features),
             teacher=None if teacher is None else _detached(teacher, dtype),
             target=target,
@@ -109,7 +118,7 @@ class Method(nn.Module):
             progress=self.progress,
             reduce=self.reduce,
         )
-        replies: list[Reply] = []
+        replies: list[SlotOutput] = []
         losses_B = self._losses(context, replies)
         if share_B is not None:
             losses_B["supervised"] = (1.0 - share_B) * losses_B["supervised"]
@@ -119,11 +128,11 @@ class Method(nn.Module):
         weighted_B = {name: getattr(self.weights, name) * values_B.to(dtype) for name, values_B in losses_B.items()}
         return Terms(weighted_B, {name: each.detach() for reply in replies for name, each in reply.statistics.items()})
 
-    def _losses(self, context: Context, replies: list[Reply]) -> dict[str, Tensor]:
+    def _losses(self, context: BatchContext, replies: list[SlotOutput]) -> dict[str, Tensor]:
         """The terms, one loss a sample, before their weights; what the entries answered is added to `replies`."""
 
         def ask(entry: nn.Module, *arguments: Tensor) -> Tensor:
-            reply: Reply = entry(context, *arguments)
+            reply: SlotOutput = entry(context, *arguments)
             replies.append(reply)
             return reply.values
 
@@ -239,11 +248,11 @@ class Method(nn.Module):
     def _entries(self) -> Iterator[nn.Module]:
         return (module for module in self.modules() if module is not self)
 
-    def _needs(self) -> Needs:
-        needs = Needs(teacher=self.divergence is not None and self.previous_epoch is None)
+    def _needs(self) -> Requirements:
+        needs = Requirements(teacher=self.divergence is not None and self.previous_epoch is None)
         for entry in self._entries():
-            needs |= getattr(entry, "needs", Needs())
-        return needs | Needs(teacher=needs.teacher_features)
+            needs |= getattr(entry, "needs", Requirements())
+        return needs | Requirements(teacher=needs.teacher_features)
 
     def _check(self, student: Outputs, teacher: Outputs | None, target: Tensor, index: Tensor | None) -> None:
         setup, needs = self.setup, self.needs

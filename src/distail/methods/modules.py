@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-class Exact(nn.Module):
+class FixedDtypeBuffer(nn.Module):
     """A buffer that follows its module to another device, but keeps its dtype under `.half()` or `.to(dtype)`.
 
     A stored constant must be the one that this module was made with, so that a state of other class counts or another
@@ -18,7 +18,7 @@ class Exact(nn.Module):
 
     Casting a float64 constant with the module would lose digits that `.float()` afterwards cannot bring back.
 
-    >>> exact = Exact(torch.tensor([0.1], dtype=torch.float64)).half()
+    >>> exact = FixedDtypeBuffer(torch.tensor([0.1], dtype=torch.float64)).half()
     >>> exact.value.dtype, exact(torch.zeros(1)).dtype
     (torch.float64, torch.float32)
     """
@@ -58,7 +58,7 @@ class Exact(nn.Module):
             state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Exact:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FixedDtypeBuffer:
         device = fn(torch.empty(0, device=self.value.device)).device
         # Apple's accelerator has no float64: there such a value lives in float32
         narrowed = device.type == "mps" and self.value.dtype == torch.float64

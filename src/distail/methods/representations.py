@@ -12,8 +12,8 @@ from distail.functional import assign_prototypes, balanced_prototypes, cosine_di
 from distail.functional.checks import check_choice, check_number, check_target, check_whole
 from distail.functional.prototypes import class_mean_features
 from distail.methods.checks import check_features, logits_of
-from distail.methods.context import Context, Needs, Reduce, Reply, Setup
-from distail.methods.modules import Exact, project
+from distail.methods.context import BatchContext, Reduce, Requirements, SlotOutput, SlotSetup
+from distail.methods.modules import FixedDtypeBuffer, project
 from distail.outputs import Outputs
 
 ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -36,7 +36,7 @@ class BalancedPrototypes(nn.Module):
 
     def __init__(
         self,
-        setup: Setup,
+        setup: SlotSetup,
         *,
         prior_strength: float = 1.0,
         assignment: str = "teacher_means",
@@ -47,10 +47,10 @@ class BalancedPrototypes(nn.Module):
         self.prior_strength = check_number("prior_strength", prior_strength, least=0.0)
         self.assignment = check_choice("assignment", assignment, ASSIGNMENTS)
         self.prepared = assignment == "identity"
-        self.needs = Needs(student_features=True, teacher_features=True, class_means=not self.prepared)
+        self.needs = Requirements(student_features=True, teacher_features=True, class_means=not self.prepared)
         self.projector = nn.Linear(student_dim, teacher_dim)
         seed = check_whole("prototype_seed", prototype_seed, least=0)
-        self.priors = Exact(balanced_prototypes(setup.num_classes, teacher_dim, seed), learnt=True)
+        self.priors = FixedDtypeBuffer(balanced_prototypes(setup.num_classes, teacher_dim, seed), learnt=True)
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]], reduce: Reduce) -> None:
@@ -75,12 +75,12 @@ class BalancedPrototypes(nn.Module):
         priors_CD.copy_(priors_CD[order_C.to(priors_CD.device)])
         self.prepared = True
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         direction_BD = rectify_features(
             context.teacher_features, self.priors.value[context.target], self.prior_strength
         )
         projected_BD = project(self.projector, context.student_features)
-        return Reply(cosine_distance(projected_BD, direction_BD.to(projected_BD.dtype)))
+        return SlotOutput(cosine_distance(projected_BD, direction_BD.to(projected_BD.dtype)))
 
     def get_extra_state(self) -> Tensor:
         return torch.tensor(self.prepared)

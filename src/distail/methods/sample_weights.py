@@ -13,7 +13,7 @@ from distail.functional.sample_weights import (
     propensity_ratio,
     ratio_of_losses,
 )
-from distail.methods.context import Context, Needs, Progress, Reply, Setup
+from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
 from distail.methods.modules import project
 
 
@@ -35,11 +35,11 @@ class InversePropensity(nn.Module):
         start: the share of training before which every weight is 1 [note: later works better]; 1 is never.
     """
 
-    needs = Needs(student_features=True)
+    needs = Requirements(student_features=True)
 
     def __init__(
         self,
-        setup: Setup,
+        setup: SlotSetup,
         *,
         ratio: str = "kd_over_cls",
         standardize_logits: bool = True,
@@ -61,18 +61,18 @@ class InversePropensity(nn.Module):
     def begin_epoch(self, progress: Progress) -> None:
         self.weighting = progress.reached(self.start)
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         features_BD = context.student_features
         cls_logits_BC = project(self.cls_head, features_BD if self.cls_gradient else features_BD.detach())
         auxiliary = {"cls_head": cross_entropy(cls_logits_BC, context.target)}
         if not self.weighting:
-            return Reply(auxiliary["cls_head"].detach().new_ones(len(context.target)), auxiliary)
+            return SlotOutput(auxiliary["cls_head"].detach().new_ones(len(context.target)), auxiliary)
         heads = (context.student.logits, cls_logits_BC)
         raw_B = propensity_ratio(*heads, context.target, self.ratio, self.standardize_logits)
         raw_B = raw_B.to(context.student.logits.dtype)
         clipped_B = clip_and_normalize(raw_B, self.max_weight, None)
         weights_B = clip_and_normalize(raw_B, self.max_weight, context.batch_mean if self.normalize else None)
-        return Reply(weights_B, auxiliary, _statistics(raw_B, clipped_B))
+        return SlotOutput(weights_B, auxiliary, _statistics(raw_B, clipped_B))
 
 
 class LossRatio(nn.Module):
@@ -81,13 +81,13 @@ class LossRatio(nn.Module):
     Statistics: `weight_mean`, `weight_min`, `weight_max`.
     """
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SlotSetup) -> None:
         super().__init__()
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         student_B = -of_target(context.student_log_probabilities(), context.target)
         weights_B = ratio_of_losses(student_B, cross_entropy(context.given_teacher.logits, context.target))
-        return Reply(weights_B, statistics=_statistics(None, weights_B))
+        return SlotOutput(weights_B, statistics=_statistics(None, weights_B))
 
 
 def _statistics(raw_B: Tensor | None, weights_B: Tensor) -> dict[str, Tensor]:

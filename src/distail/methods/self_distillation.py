@@ -10,20 +10,20 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError
 from distail.functional.checks import check_number, check_tensor, check_whole
-from distail.methods.context import Needs, Progress, Reduce, Setup
-from distail.methods.memory_bank import SampleMemory
-from distail.methods.modules import Exact
+from distail.methods.context import Progress, Reduce, Requirements, SlotSetup
+from distail.methods.memory_bank import MemoryBank
+from distail.methods.modules import FixedDtypeBuffer
 
 LEAST_PROBABILITY = 1e-12  # stands for the zeros of half precision, whose logarithm is infinite
 
 
-class PreviousEpoch(nn.Module):
+class SelfDistillation(nn.Module):
     """The teacher is the student's own prediction in the epoch before [paper: IPWD's one-stage form, built on PS-KD].
 
     ``L_e = (1 - a_e) * supervised + a_e * distillation``, ``a_e = final_weight * (e + 1) / E``; a sample that was never
     seen before keeps the plain supervised loss, so that epoch 0 is plain. `begin_epoch` must be called every epoch.
 
-    Predictions are float16 probabilities at temperature 1 (`SampleMemory`): an epoch reads those of the epochs before
+    Predictions are float16 probabilities at temperature 1 (`MemoryBank`): an epoch reads those of the epochs before
     and writes its own, so that a sample drawn twice reads the same twice. Samples that were not drawn keep their older
     prediction.
 
@@ -32,7 +32,7 @@ class PreviousEpoch(nn.Module):
         num_samples: N, one more than the largest index; by default the sum of the class counts.
     """
 
-    needs = Needs(index=True, memory=True)
+    needs = Requirements(index=True, memory=True)
     composition_defaults: ClassVar[dict[str, Any]] = {
         "temperature": 1.0,
         "supervised_weight": 1.0,
@@ -40,12 +40,12 @@ class PreviousEpoch(nn.Module):
         "start": 0.5,
     }
 
-    def __init__(self, setup: Setup, *, final_weight: float = 0.8, num_samples: int | None = None) -> None:
+    def __init__(self, setup: SlotSetup, *, final_weight: float = 0.8, num_samples: int | None = None) -> None:
         super().__init__()
         size = check_whole("num_samples", sum(setup.class_counts) if num_samples is None else num_samples, least=1)
         self.final_weight = check_number("final_weight", final_weight, least=0.0, most=1.0)
-        self.share = Exact(torch.tensor(self.final_weight, dtype=torch.float64), persistent=False)
-        self.memory = SampleMemory(size, setup.num_classes)
+        self.share = FixedDtypeBuffer(torch.tensor(self.final_weight, dtype=torch.float64), persistent=False)
+        self.memory = MemoryBank(size, setup.num_classes)
 
     def begin_epoch(self, progress: Progress) -> None:
         self.share.value.fill_(self.final_weight * progress.fraction_with_this_epoch)
@@ -84,4 +84,4 @@ class PreviousEpoch(nn.Module):
         self.memory.write(index, log_p_BC.exp())
 
 
-TEACHERS: dict[str, type[nn.Module]] = {"previous_epoch": PreviousEpoch}
+TEACHERS: dict[str, type[nn.Module]] = {"previous_epoch": SelfDistillation}

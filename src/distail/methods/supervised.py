@@ -15,18 +15,18 @@ from distail.functional import (
 )
 from distail.functional.checks import check_number, of_target
 from distail.functional.supervised import focal_of_cross_entropy
-from distail.methods.context import Context, Needs, Progress, Reply, Setup
-from distail.methods.modules import Exact
+from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
+from distail.methods.modules import FixedDtypeBuffer
 
 
 class CrossEntropy(nn.Module):
     """``CE(z_s, y)``."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SlotSetup) -> None:
         super().__init__()
 
-    def forward(self, context: Context) -> Reply:
-        return Reply(label_losses(context))
+    def forward(self, context: BatchContext) -> SlotOutput:
+        return SlotOutput(label_losses(context))
 
 
 class ClassBalanced(nn.Module):
@@ -36,13 +36,13 @@ class ClassBalanced(nn.Module):
         beta: of the effective number; 0 is plain CE.
     """
 
-    def __init__(self, setup: Setup, *, beta: float = 0.9999) -> None:
+    def __init__(self, setup: SlotSetup, *, beta: float = 0.9999) -> None:
         super().__init__()
-        self.class_weights = Exact(effective_number_weights(setup.class_counts, beta))
+        self.class_weights = FixedDtypeBuffer(effective_number_weights(setup.class_counts, beta))
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         losses_B = label_losses(context)
-        return Reply(
+        return SlotOutput(
             weighted_by_label(losses_B, self.class_weights(losses_B), context.target, batch_mean=context.batch_mean)
         )
 
@@ -54,12 +54,12 @@ class Focal(nn.Module):
         gamma: 0 is plain CE.
     """
 
-    def __init__(self, setup: Setup, *, gamma: float = 2.0) -> None:
+    def __init__(self, setup: SlotSetup, *, gamma: float = 2.0) -> None:
         super().__init__()
         self.gamma = check_number("gamma", gamma, least=0.0)
 
-    def forward(self, context: Context) -> Reply:
-        return Reply(focal_of_cross_entropy(label_losses(context), self.gamma))
+    def forward(self, context: BatchContext) -> SlotOutput:
+        return SlotOutput(focal_of_cross_entropy(label_losses(context), self.gamma))
 
 
 class LDAM(nn.Module):
@@ -76,11 +76,11 @@ class LDAM(nn.Module):
         defer_until: the share of training after which losses are weighted as by `class_balanced`; 1 is never.
     """
 
-    needs = Needs(cosine_classifier=True)
+    needs = Requirements(cosine_classifier=True)
 
     def __init__(
         self,
-        setup: Setup,
+        setup: SlotSetup,
         *,
         largest_margin: float = 0.5,
         scale: float = 30.0,
@@ -89,8 +89,8 @@ class LDAM(nn.Module):
         defer_until: float = 0.8,
     ) -> None:
         super().__init__()
-        self.margins = Exact(label_margins(setup.class_counts, largest_margin))
-        self.class_weights = Exact(effective_number_weights(setup.class_counts, beta))
+        self.margins = FixedDtypeBuffer(label_margins(setup.class_counts, largest_margin))
+        self.class_weights = FixedDtypeBuffer(effective_number_weights(setup.class_counts, beta))
         self.scale = check_number("scale", scale, above=0.0)
         self.classifier_scale = check_number("classifier_scale", classifier_scale, above=0.0)
         self.defer_until = check_number("defer_until", defer_until, least=0.0, most=1.0)
@@ -99,7 +99,7 @@ class LDAM(nn.Module):
     def begin_epoch(self, progress: Progress) -> None:
         self.reweighted = progress.reached(self.defer_until)
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         logits_BC, target = context.student.logits, context.target
         margins_C = self.margins(logits_BC)
         losses_B = cross_entropy(
@@ -107,19 +107,19 @@ class LDAM(nn.Module):
         )
         if self.reweighted:
             losses_B = weighted_by_label(losses_B, self.class_weights(losses_B), target, batch_mean=context.batch_mean)
-        return Reply(losses_B)
+        return SlotOutput(losses_B)
 
 
 class BalancedSoftmax(nn.Module):
     """CE of the logits plus the log of the class shares [paper: Ren et al. 2020]: `logit_adjusted` at tau 1."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: SlotSetup) -> None:
         super().__init__()
-        self.log_share = Exact(class_log_share(setup.class_counts))
+        self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         logits_BC = context.student.logits
-        return Reply(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC)), context.target))
+        return SlotOutput(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC)), context.target))
 
 
 class LogitAdjusted(nn.Module):
@@ -129,17 +129,17 @@ class LogitAdjusted(nn.Module):
         tau: 0 is plain CE; at 1 this is the same function as `balanced_softmax`.
     """
 
-    def __init__(self, setup: Setup, *, tau: float = 1.0) -> None:
+    def __init__(self, setup: SlotSetup, *, tau: float = 1.0) -> None:
         super().__init__()
-        self.log_share = Exact(class_log_share(setup.class_counts))
+        self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
         self.tau = check_number("tau", tau, least=0.0)
 
-    def forward(self, context: Context) -> Reply:
+    def forward(self, context: BatchContext) -> SlotOutput:
         logits_BC = context.student.logits
-        return Reply(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC), self.tau), context.target))
+        return SlotOutput(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC), self.tau), context.target))
 
 
-def label_losses(context: Context) -> Tensor:
+def label_losses(context: BatchContext) -> Tensor:
     """Plain cross-entropy, from the log-probabilities that the other slots share."""
     return -of_target(context.student_log_probabilities(), context.target)
 

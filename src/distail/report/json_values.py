@@ -62,7 +62,7 @@ def usable_counts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(whole(count) is not None and count >= 1 for count in value)
 
 
-def clean_figures(figures: Any, classes: int) -> dict[str, Any] | None:
+def clean_metrics(figures: Any, classes: int) -> dict[str, Any] | None:
     """Figures of `evaluate_predictions` for that many classes, numbers or None throughout; None where they are not."""
     found = mapping(figures)
     recalls = items(found.get("per_class_recall"))

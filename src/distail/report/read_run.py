@@ -13,7 +13,7 @@ from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
-from distail.report.json_values import clean_figures, mapping, number, usable_counts, whole
+from distail.report.json_values import clean_metrics, mapping, number, usable_counts, whole
 from distail.report.samples import Samples, load_samples
 from distail.report.views import ReportView, Role, RunView
 
@@ -121,14 +121,14 @@ def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list
     figures = mapping(result.get(stage)).get("test")
     if figures is None:
         return None
-    clean = clean_figures(figures, classes) if classes else None
+    clean = clean_metrics(figures, classes) if classes else None
     if clean is None:
         problems.append(f"result.json holds no complete test figures of the {stage}.")
     return clean
 
 
 def _best(best: Mapping[str, Any], classes: int) -> Mapping[str, Any] | None:
-    figures = clean_figures(best.get("test"), classes) if classes else None
+    figures = clean_metrics(best.get("test"), classes) if classes else None
     return None if figures is None else {"epoch": whole(best.get("epoch")), "test": figures}
 
 

@@ -19,8 +19,8 @@ from distail.models.catalogue import MODELS
 from distail.models.weights import read_metadata
 from distail.runner.run_folder import RunFolder
 from distail.torch_utils import kept_random_state
-from distail.training.device import choose_machine
-from distail.training.distributed import ALONE, Processes
+from distail.training.device import select_device
+from distail.training.distributed import SINGLE_PROCESS, Processes
 from distail.training.trackers import tracker_problems
 
 DEFAULT_SHORTCUT = "conv"
@@ -47,7 +47,7 @@ def read_experiment(config: Experiment | Mapping[str, Any] | str | Path, overrid
         raise ConfigError(problems_in(error.where, [*error.problems, *more])) from None
 
 
-def check(experiment: Experiment, processes: Processes = ALONE) -> None:
+def check(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> None:
     """Everything that can be known to be wrong before images are read.
 
     Raises:
@@ -58,7 +58,7 @@ def check(experiment: Experiment, processes: Processes = ALONE) -> None:
         raise ConfigError(problems_in(experiment.name, problems))
 
 
-def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[str]:
+def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> list[str]:
     """What `check` raises, one string a problem, each beginning with the key it is about."""
     problems = Problems()
     student, teacher = experiment.student, experiment.teacher
@@ -89,10 +89,10 @@ def problems_of(experiment: Experiment, processes: Processes = ALONE) -> list[st
         )
     trainer = experiment.trainer
     problems.add(*(f"trainer.trackers: {problem}" for problem in tracker_problems(trainer.trackers)))
-    machine = problems.attempt(lambda: choose_machine(trainer.device, "fp32", 1, processes), "trainer.device")
-    if trainer.sync_batch_norm and machine is not None and machine.device.type != "cuda":
+    runtime = problems.attempt(lambda: select_device(trainer.device, "fp32", 1, processes), "trainer.device")
+    if trainer.sync_batch_norm and runtime is not None and runtime.device.type != "cuda":
         problems.add(
-            f"trainer.sync_batch_norm: torch offers it on GPUs only, and this runs on {machine.device.type!r}; "
+            f"trainer.sync_batch_norm: torch offers it on GPUs only, and this runs on {runtime.device.type!r}; "
             "leave it false, or train on GPUs"
         )
     paths: dict[str, Path | None] = {}

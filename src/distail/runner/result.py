@@ -21,7 +21,7 @@ from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.report.samples import change_order, sample_images, save_samples
 from distail.runner.run_folder import SCHEMA_VERSION, RunFolder
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
 from distail.training.predict import predict
 from distail.training.stage import Fitted
@@ -59,7 +59,7 @@ class Tested:
 def result_figures(
     experiment: Experiment,
     data: PreparedData,
-    machine: Machine,
+    runtime: RuntimeDevice,
     teacher: Tested | None,
     student: Tested,
     best: dict[str, Any] | None,
@@ -82,12 +82,12 @@ def result_figures(
             name: count_parameters(stage.network.model) if stage else None for name, stage in stages.items()
         },
         "macs": {name: count_macs(stage.network.model, shape) if stage else None for name, stage in stages.items()},
-        "versions": versions(machine),
+        "versions": versions(runtime),
         "config": experiment.model_dump(mode="json"),
     }
 
 
-def versions(machine: Machine) -> dict[str, str]:
+def versions(runtime: RuntimeDevice) -> dict[str, str]:
     """What the figures were made with."""
     return {
         "distail": __version__,
@@ -95,9 +95,9 @@ def versions(machine: Machine) -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": version("numpy"),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(machine.device) if machine.device.type == "cuda" else machine.device.type,
-        "precision": machine.precision,
-        "processes": str(machine.world_size),
+        "device": torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else runtime.device.type,
+        "precision": runtime.precision,
+        "processes": str(runtime.world_size),
     }
 
 
@@ -112,7 +112,7 @@ def final_evaluation(
     experiment: Experiment,
     folder: RunFolder,
     data: PreparedData,
-    machine: Machine,
+    runtime: RuntimeDevice,
     teacher: tuple[FeatureTap, Fitted | None] | None,
     student: tuple[FeatureTap, Fitted],
 ) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def final_evaluation(
     """
 
     def test(network: FeatureTap, whose: str) -> tuple[Tensor, dict[str, Any]]:
-        logits = predict(network, data.test, data.mean, data.std, machine)
+        logits = predict(network, data.test, data.mean, data.std, runtime)
         check_logits(logits, f"{whose}: test")
         return logits, evaluate_predictions(logits, data.test.labels, data.class_counts)
 
@@ -142,13 +142,13 @@ def final_evaluation(
         }
 
     def write() -> dict[str, Any]:
-        result = result_figures(experiment, data, machine, tested_teacher, tested, best)
+        result = result_figures(experiment, data, runtime, tested_teacher, tested, best)
         save_predictions(folder.predictions, logits, data.test.labels, teacher_logits)
         save_samples(folder.samples, sample_images(data.test, _by_change(tested, tested_teacher)))
         files.write_json(folder.result, result)
         return result
 
-    return machine.processes.from_main(write)
+    return runtime.processes.broadcast_from_main(write)
 
 
 def _after(stage: str, fitted: Fitted | None) -> str:

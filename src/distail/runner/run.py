@@ -33,14 +33,14 @@ from distail.runner.stages import (
     build_network,
     build_stage,
     describe_network,
-    feed_as_trained,
     images_of,
+    match_normalization,
     seeded,
-    trained_on,
+    with_training_metadata,
 )
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.device import Machine, choose_machine, settle_freed_memory
-from distail.training.distributed import Processes, joined
+from distail.training.device import RuntimeDevice, configure_malloc, select_device
+from distail.training.distributed import Processes, process_group
 from distail.training.history import History
 from distail.training.loop import fit
 from distail.training.progress import Reporter, Silent, default_reporter
@@ -66,21 +66,21 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
     with (
         stop_requests() as request,
         request.at_once(),
-        joined(trainer.device, trainer.process_timeout_minutes) as processes,
+        process_group(trainer.device, trainer.process_timeout_minutes) as processes,
         ExitStack() as held,
     ):
         told = (reporter or default_reporter()) if processes.is_main else Silent()
-        figures = processes.from_main(lambda: folder.finished(experiment, told.message))
+        figures = processes.broadcast_from_main(lambda: folder.finished(experiment, told.message))
         if figures is None:
-            processes.from_main(lambda: check(experiment, processes))
+            processes.broadcast_from_main(lambda: check(experiment, processes))
 
             def begin() -> Experiment | None:
                 held.enter_context(folder.locked(told.message))
                 folder.tidy()
                 return folder.stored_experiment(experiment)
 
-            stored = processes.from_main(begin)
-            figures = _Run(experiment, stored, folder, told, processes).through_all_stations()
+            stored = processes.broadcast_from_main(begin)
+            figures = _Run(experiment, stored, folder, told, processes).run_stages()
             if processes.is_main:
                 folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
         result = Result(folder.path, figures)
@@ -109,20 +109,20 @@ class _Run:
         self.experiment, self.stored, self.folder, self.reporter = experiment, stored, folder, reporter
         self.processes = processes
 
-    def through_all_stations(self) -> dict[str, Any]:
-        data = self.processes.one_a_machine_first(self.images)
-        machine = self.settle(data)
+    def run_stages(self) -> dict[str, Any]:
+        data = self.processes.local_main_first(self.images)
+        runtime = self.settle(data)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
-        student = self.untrained_student(data, machine)
-        self.keep_experiment(machine)
+        student = self.untrained_student(data, runtime)
+        self.save_config(runtime)
         history = History(self.folder.path, self.trackers())
         try:
-            teacher, teacher_fitted = self.teacher(data, machine, history)
-            student_fitted = self.train_student(student, data, machine, history, teacher)
+            teacher, teacher_fitted = self.teacher(data, runtime, history)
+            student_fitted = self.train_student(student, data, runtime, history, teacher)
         finally:
             history.close()
         listened_to = None if teacher is None else (teacher, teacher_fitted)
-        return final_evaluation(self.experiment, self.folder, data, machine, listened_to, (student, student_fitted))
+        return final_evaluation(self.experiment, self.folder, data, runtime, listened_to, (student, student_fitted))
 
     def trackers(self) -> list[Tracker]:
         experiment = self.experiment
@@ -154,29 +154,29 @@ class _Run:
             )
         return data
 
-    def settle(self, data: PreparedData) -> Machine:
+    def settle(self, data: PreparedData) -> RuntimeDevice:
         """Decide device and number format; the format stays what it was when the run began."""
         trainer = self.experiment.trainer
         precision = self.stored.trainer.precision if self.stored else trainer.precision
         side = min(data.train.image_shape[1:])
-        machine = choose_machine(trainer.device, precision, side, self.processes)
-        if machine.device.type == "cpu":
-            settle_freed_memory(side)
-        return machine
+        runtime = select_device(trainer.device, precision, side, self.processes)
+        if runtime.device.type == "cpu":
+            configure_malloc(side)
+        return runtime
 
-    def keep_experiment(self, machine: Machine) -> None:
+    def save_config(self, runtime: RuntimeDevice) -> None:
         if self.stored is None:
-            settled = self.experiment.trainer.model_copy(update={"precision": machine.precision})
+            settled = self.experiment.trainer.model_copy(update={"precision": runtime.precision})
             text = self.experiment.model_copy(update={"trainer": settled}).to_yaml()
-            self.processes.from_main(lambda: files.write_text(self.folder.config, text))
+            self.processes.broadcast_from_main(lambda: files.write_text(self.folder.config, text))
 
     def teacher(
-        self, data: PreparedData, machine: Machine, history: History
+        self, data: PreparedData, runtime: RuntimeDevice, history: History
     ) -> tuple[FeatureTap | None, Fitted | None]:
         options = self.experiment.teacher
         if options is None or options.is_previous_epoch or not needs_teacher(self.experiment):
             return None, None
-        network = self.network("teacher", teacher_model(self.experiment), options.classifier, data, machine)
+        network = self.network("teacher", teacher_model(self.experiment), options.classifier, data, runtime)
         fitted = None
         stored = self.folder.weights("teacher")
         if options.checkpoint is not None:
@@ -184,36 +184,36 @@ class _Run:
             weights = stored if stored.is_file() else options.checkpoint
             check_classes(weights, data.class_names)
             load_weights(network.model, weights, what="teacher")
-            feed_as_trained(network, weights, data)
-        elif self.processes.from_main(self.only_weights_are_left_of_the_teacher):
+            match_normalization(network, weights, data)
+        elif self.processes.broadcast_from_main(self.teacher_checkpoints_missing):
             # Trained again it could be another one (on a GPU it would be), and the student is half way.
             self.reporter.message(f"the teacher's checkpoints are gone; {stored} is used as it is")
             # The output lies where the main process is; from it the others take the weights below.
-            self.processes.from_main(lambda: load_weights(network.model, stored, what="teacher"))
+            self.processes.broadcast_from_main(lambda: load_weights(network.model, stored, what="teacher"))
         else:
             method = teacher_method(self.experiment, data.class_counts)
             training = self.experiment.teacher_training
-            fitted = self.fit("teacher", network, None, method, training, data, machine, history)
-        self.processes.take_from_main(network.model)
+            fitted = self.fit("teacher", network, None, method, training, data, runtime, history)
+        self.processes.broadcast_parameters(network.model)
 
         def keep() -> None:
             if options.checkpoint is None or not stored.is_file():
                 described = describe_network(teacher_model(self.experiment), options.classifier, data)
                 if options.checkpoint is not None:  # it was trained elsewhere, on what its own file says
-                    described = trained_on(read_metadata(options.checkpoint), described)
+                    described = with_training_metadata(read_metadata(options.checkpoint), described)
                 save_weights(network.model, stored, described)
 
-        self.processes.from_main(keep)
+        self.processes.broadcast_from_main(keep)
         return network, fitted
 
-    def only_weights_are_left_of_the_teacher(self) -> bool:
+    def teacher_checkpoints_missing(self) -> bool:
         folder = self.folder
         checkpoints = CheckpointFolder(folder.checkpoints("teacher")).steps()
         return folder.weights("teacher").is_file() and folder.begun("student") and not checkpoints
 
-    def untrained_student(self, data: PreparedData, machine: Machine) -> FeatureTap:
+    def untrained_student(self, data: PreparedData, runtime: RuntimeDevice) -> FeatureTap:
         options = self.experiment.student
-        network = self.network("student", options.model, options.classifier, data, machine)
+        network = self.network("student", options.model, options.classifier, data, runtime)
         if options.checkpoint is not None and not self.gone("student", options.checkpoint):
             check_classes(options.checkpoint, data.class_names, what="student")
             load_weights(network.model, options.checkpoint, what="student")
@@ -223,7 +223,7 @@ class _Run:
         self,
         network: FeatureTap,
         data: PreparedData,
-        machine: Machine,
+        runtime: RuntimeDevice,
         history: History,
         teacher: FeatureTap | None,
     ) -> Fitted:
@@ -233,20 +233,24 @@ class _Run:
                 self.experiment, data.class_counts, network.feature_dim, teacher.feature_dim if teacher else None
             )
         training = self.experiment.training
-        fitted = self.fit("student", network, teacher, method, training, data, machine, history)
+        fitted = self.fit("student", network, teacher, method, training, data, runtime, history)
         described = describe_network(options.model, options.classifier, data)
-        self.processes.from_main(lambda: save_weights(network.model, self.folder.weights("student"), described))
+        self.processes.broadcast_from_main(
+            lambda: save_weights(network.model, self.folder.weights("student"), described)
+        )
         return fitted
 
-    def network(self, stage: str, model: Model, classifier: str, data: PreparedData, machine: Machine) -> FeatureTap:
+    def network(
+        self, stage: str, model: Model, classifier: str, data: PreparedData, runtime: RuntimeDevice
+    ) -> FeatureTap:
         if self.gone(stage, model.weights):
             model = model.model_copy(update={"weights": None})
         with seeded(self.experiment.seed, f"{stage}-weights"):
             tap = build_network(model, classifier, data)
-        if self.experiment.trainer.sync_batch_norm and machine.world_size > 1:
+        if self.experiment.trainer.sync_batch_norm and runtime.world_size > 1:
             tap.model = with_shared_statistics(tap.model)
-        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
-        return tap.to(machine.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
+        layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
+        return tap.to(runtime.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
     def gone(self, stage: str, path: Path | None) -> bool:
         """Whether a file that a stage began with is missing; its checkpoints hold what has become of it."""
@@ -254,7 +258,7 @@ class _Run:
         def look() -> bool:
             return path is not None and not path.is_file() and self.folder.begun(stage)
 
-        return self.processes.from_main(look)
+        return self.processes.broadcast_from_main(look)
 
     def fit(
         self,
@@ -264,7 +268,7 @@ class _Run:
         method: Method,
         training: Training,
         data: PreparedData,
-        machine: Machine,
+        runtime: RuntimeDevice,
         history: History,
     ) -> Fitted:
         experiment, student = self.experiment, self.experiment.student
@@ -272,7 +276,7 @@ class _Run:
             [student.checkpoint, student.model.weights] if stage == "student" else [teacher_model(experiment).weights]
         )
         gone = [path for path in begun_with if self.gone(stage, path)]
-        built = build_stage(experiment, stage, network, teacher, method, training, data, machine, self.folder.path)
+        built = build_stage(experiment, stage, network, teacher, method, training, data, runtime, self.folder.path)
 
         def refuse() -> None:
             raise CheckpointError(

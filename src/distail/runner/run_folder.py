@@ -19,7 +19,7 @@ from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import read_metadata
-from distail.report.json_values import clean_figures, items, mapping, usable_counts
+from distail.report.json_values import clean_metrics, items, mapping, usable_counts
 from distail.training.checkpoint import CheckpointFolder
 
 SCHEMA_VERSION = 1
@@ -211,7 +211,7 @@ def _unusable(figures: Mapping[str, Any]) -> list[str]:
         return ["class_counts"]
     classes = len(items(counts))
     return [
-        f"{stage}.test" for stage in stages if clean_figures(mapping(figures.get(stage)).get("test"), classes) is None
+        f"{stage}.test" for stage in stages if clean_metrics(mapping(figures.get(stage)).get("test"), classes) is None
     ]
 
 

@@ -23,11 +23,11 @@ from distail.models.timm_bridge import TimmModel
 from distail.models.weights import read_metadata
 from distail.runner.checks import DEFAULT_SHORTCUT
 from distail.torch_utils import kept_random_state
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
 from distail.training.predict import in_order, predict
 from distail.training.stage import Stage
-from distail.training.step import frozen
+from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 
 
@@ -63,14 +63,14 @@ def describe_network(model: Model, classifier: str, data: PreparedData) -> dict[
     }
 
 
-def trained_on(told: Mapping[str, str], described: Mapping[str, str]) -> dict[str, str]:
+def with_training_metadata(told: Mapping[str, str], described: Mapping[str, str]) -> dict[str, str]:
     """A description whose training data are those that another one tells of, or none where it tells of none."""
     data = ("mean", "std", "subset_sha256")
     kept = {key: value for key, value in described.items() if key not in data}
     return kept | {key: told[key] for key in data if key in told}
 
 
-def feed_as_trained(tap: FeatureTap, weights: Path, data: PreparedData) -> None:
+def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:
     """Let a loaded network see the data's images normalised as those that it was trained on, where its file says how.
 
     Raises:
@@ -107,7 +107,7 @@ def build_stage(
     method: Method,
     training: Training,
     data: PreparedData,
-    machine: Machine,
+    runtime: RuntimeDevice,
     folder: Path,
 ) -> Stage:
     """The stage `name` (teacher or student) of an experiment; what it stores goes below `folder`."""
@@ -123,32 +123,32 @@ def build_stage(
         num_classes=len(data.class_names),
         seed=seed,
         views=stored_views,
-        device=machine.device,
-        channels_last=machine.channels_last,
-        rank=machine.rank,
-        world_size=machine.world_size,
+        device=runtime.device,
+        channels_last=runtime.channels_last,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
     )
-    listen = frozen(teacher, machine) if teacher else None
+    listen = frozen_teacher(teacher, runtime) if teacher else None
 
     def validate(tap: FeatureTap) -> dict[str, Any]:
         assert data.validation is not None
-        logits = predict(tap, data.validation, data.mean, data.std, machine)
+        logits = predict(tap, data.validation, data.mean, data.std, runtime)
         check_logits(logits, "validation")
         return evaluate_predictions(logits, data.validation.labels, data.class_counts)
 
     def prepare() -> None:
         assert listen is not None
-        shares = in_order(data.train, data.mean, data.std, machine)
+        shares = in_order(data.train, data.mean, data.std, runtime)
         method.prepare((listen(batch), batch.labels) for batch in shares if len(batch.labels))
 
     # Before the method goes to its device, which need not hold what other processes remember.
-    method.split_memory(machine.rank, machine.world_size)
+    method.split_memory(runtime.rank, runtime.world_size)
     cache = None
     if listen and stored_views:
         cache = TeacherCache(
             listen,
             batches,
-            machine,
+            runtime,
             features=method.needs.teacher_features,
             limit_mb=experiment.trainer.cache_limit_mb,
             folder=folder,
@@ -157,11 +157,11 @@ def build_stage(
         name=name,
         student=network,
         teacher=cache or listen,
-        method=method.to(machine.device),
+        method=method.to(runtime.device),
         batches=batches,
         validate=validate if data.validation else None,
         training=training,
-        machine=machine,
+        runtime=runtime,
         seed=seed,
         compile=experiment.trainer.compile,
         data_sha256=data.subset_sha256,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import ConfigError
-from distail.training.distributed import ALONE, Processes, runs_on_cpu
+from distail.training.distributed import SINGLE_PROCESS, Processes, runs_on_cpu
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Below this many pixels a side, casting costs more than bf16 arithmetic saves (benchmarks/README.md).
@@ -25,12 +25,12 @@ GIVEN_BACK_FROM = 2**20
 
 
 @dataclass(frozen=True)
-class Machine:
+class RuntimeDevice:
     """One process's view of the hardware."""
 
     device: torch.device
     precision: str
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
 
     @property
     def rank(self) -> int:
@@ -61,7 +61,7 @@ class Machine:
         return self.processes.sum(value)
 
 
-def choose_machine(device: str, precision: str, image_side: int, processes: Processes = ALONE) -> Machine:
+def select_device(device: str, precision: str, image_side: int, processes: Processes = SINGLE_PROCESS) -> RuntimeDevice:
     """Resolve `auto` for device and precision.
 
     Args:
@@ -87,7 +87,7 @@ def choose_machine(device: str, precision: str, image_side: int, processes: Proc
             )
     if precision == "auto":
         precision = "bf16" if image_side >= SMALLEST_BF16_SIDE and supports_fast_bf16(chosen) else "fp32"
-    return Machine(chosen, precision, processes)
+    return RuntimeDevice(chosen, precision, processes)
 
 
 def supports_fast_bf16(device: torch.device) -> bool:
@@ -119,7 +119,7 @@ def _existing_device(name: str, fallback: torch.device) -> torch.device:
     return fallback if device.type == fallback.type and device.index is None else device
 
 
-def settle_freed_memory(image_side: int) -> bool:
+def configure_malloc(image_side: int) -> bool:
     """Keep freed memory where images are small, give it back where they are large; whether the C library obeys.
 
     Small images: else glibc maps large tensors anew, and the system clears each of their pages: 8,880 page faults and

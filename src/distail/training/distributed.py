@@ -49,7 +49,7 @@ class Processes:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def together(self, work: Callable[[], Value], *, patient: bool = False) -> Value:
+    def gather_errors(self, work: Callable[[], Value], *, patient: bool = False) -> Value:
         """What `work` gives here; where it fails in any process, all of them raise the error of the first.
 
         Args:
@@ -66,7 +66,7 @@ class Processes:
         assert value is not None
         return value[0]
 
-    def from_main(self, work: Callable[[], Value]) -> Value:
+    def broadcast_from_main(self, work: Callable[[], Value]) -> Value:
         """What `work` gives in the main process, in all; its error too."""
         if self.size == 1:
             return work()
@@ -78,16 +78,16 @@ class Processes:
         assert value is not None
         return value[0]
 
-    def one_a_machine_first(self, work: Callable[[], Value]) -> Value:
+    def local_main_first(self, work: Callable[[], Value]) -> Value:
         """What `work` gives here: the first process of each machine does it before the others, who find its files."""
         if self.size == 1:
             return work()
         if self.local_rank == 0:
-            value = self.together(work, patient=True)
-            self.together(lambda: None, patient=True)
+            value = self.gather_errors(work, patient=True)
+            self.gather_errors(lambda: None, patient=True)
             return value
-        self.together(lambda: None, patient=True)
-        return self.together(work, patient=True)
+        self.gather_errors(lambda: None, patient=True)
+        return self.gather_errors(work, patient=True)
 
     def lowest(self, numbers: Sequence[int]) -> list[int]:
         """Of each number the lowest that any process has."""
@@ -106,7 +106,7 @@ class Processes:
         return total
 
     @torch.no_grad()
-    def take_from_main(self, module: nn.Module) -> None:
+    def broadcast_parameters(self, module: nn.Module) -> None:
         """Give all processes the main process's parameters and stored buffers, in place.
 
         What else a module stores, its extra state, may be on the CPU, where NCCL reaches nothing.
@@ -130,11 +130,11 @@ class Processes:
             tensor.copy_(mean.view_as(tensor))
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
-def joined(device: str, minutes: float) -> Iterator[Processes]:
+def process_group(device: str, minutes: float) -> Iterator[Processes]:
     """Within the block the launched processes can talk to each other.
 
     The group of all of them (`PartialState`, which another program may have set up before) outlives the block: a second
@@ -157,7 +157,7 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         state = PartialState(cpu=runs_on_cpu(device), timeout=silence)
         launched = state.num_processes > 1
         if not launched:
-            yield ALONE
+            yield SINGLE_PROCESS
             return
         if runs_on_cpu(device) and distributed.get_backend() == "nccl":
             raise ConfigError(
@@ -179,7 +179,7 @@ def joined(device: str, minutes: float) -> Iterator[Processes]:
         distributed.destroy_process_group(group)
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Say goodbye to the other processes, at the end of a program that succeeded; nothing for a process alone."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -18,7 +18,7 @@ NEVER = 2**62
 """A step that no training reaches."""
 
 
-class FiniteWatch:
+class NonFiniteDetector:
     """Remembers the first step at which the loss, or the teacher, was not finite."""
 
     def __init__(self, device: torch.device) -> None:

@@ -17,7 +17,7 @@ from distail.errors import TrainingError
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
-from distail.training.finite import NEVER, FiniteWatch, not_finite
+from distail.training.finite import NEVER, NonFiniteDetector, not_finite
 from distail.training.history import History, Row
 from distail.training.optim import build_optimizer, learning_rate_factor
 from distail.training.progress import Reporter
@@ -25,7 +25,7 @@ from distail.training.signals import Interrupted, StopRequest, stop_requests
 from distail.training.stage import Fitted, Stage
 from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.state import Best, TrainingState, capture, restore
-from distail.training.step import Step, TrainingStep, settle_batch_statistics, shared_step
+from distail.training.step import Step, TrainingStep, shared_step, sync_batch_norm_statistics
 
 
 def fit(
@@ -39,7 +39,7 @@ def fit(
     """
     trainer = _Trainer(stage, checkpoints, history, reporter, checkpoint_every)
     try:
-        with stop_requests(patient=stage.machine.world_size > 1) as request, kept_random_state():
+        with stop_requests(patient=stage.runtime.world_size > 1) as request, kept_random_state():
             trainer.run(request)
     finally:
         reporter.finish()
@@ -59,10 +59,10 @@ class _Trainer:
             lambda remark: reporter.message(f"{stage.name}: {remark}"),
         )
         self.checkpoint_every = checkpoint_every
-        self.device = stage.machine.device
-        stage.method.reduce = stage.machine.sum_over_processes
-        self.processes = stage.machine.processes
-        self.step_module = TrainingStep(stage.student, stage.method, stage.machine, _compile_size(stage))
+        self.device = stage.runtime.device
+        stage.method.reduce = stage.runtime.sum_over_processes
+        self.processes = stage.runtime.processes
+        self.step_module = TrainingStep(stage.student, stage.method, stage.runtime, _compile_size(stage))
         self.step: Step = self.step_module
         # Apart: the gradients of a method's own layers must not decide where the student's are clipped.
         self.parameters = [
@@ -72,7 +72,7 @@ class _Trainer:
         self.optimizer = build_optimizer(chain(*self.parameters), stage.training)
         self.state = TrainingState()
         self.changed = False  # since the newest checkpoint
-        self.finite = FiniteWatch(self.device)
+        self.finite = NonFiniteDetector(self.device)
         self.clock = time.perf_counter()
 
     def run(self, request: StopRequest) -> None:
@@ -80,9 +80,9 @@ class _Trainer:
         self.clock = time.perf_counter()
         steps = stage.batches.steps_per_epoch
         with request.at_once():
-            self.processes.take_from_main(self.step_module)
+            self.processes.broadcast_parameters(self.step_module)
             self._resume()
-            self.processes.from_main(lambda: self.history.rewind(stage.name, self.state.history))
+            self.processes.broadcast_from_main(lambda: self.history.rewind(stage.name, self.state.history))
             if self.state.step < steps * stage.training.epochs:
                 if stage.fill is not None:
                     stage.fill(self.reporter)
@@ -127,7 +127,7 @@ class _Trainer:
             found, memory = self.checkpoints.newest(stage.data_sha256)
             return found
 
-        found = self.processes.from_main(newest)
+        found = self.processes.broadcast_from_main(newest)
         if found is None:
             if stage.prepare is not None:
                 stage.prepare()
@@ -136,7 +136,7 @@ class _Trainer:
         if not self.processes.is_main:  # what all had summed up is the main process's now
             self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
         if stage.method.needs.memory:
-            self.processes.together(lambda: stage.method.load_memory_state(memory))
+            self.processes.gather_errors(lambda: stage.method.load_memory_state(memory))
 
     def _begin_epoch(self, epoch: int) -> None:
         stage = self.stage
@@ -201,7 +201,7 @@ class _Trainer:
 
     def _stop_if_bad(self, bad_loss: int, bad_teacher: int) -> None:
         if min(bad_loss, bad_teacher) < NEVER:
-            kept = self.processes.from_main(self.checkpoints.steps)
+            kept = self.processes.broadcast_from_main(self.checkpoints.steps)
             raise not_finite(self.stage.name, bad_loss, bad_teacher, self.stage.batches.steps_per_epoch, kept)
 
     def _accumulate(self, terms: Terms, samples: float) -> None:
@@ -217,7 +217,7 @@ class _Trainer:
         self._stop_if_not_finite()
         samples = stage.batches.num_images
         means = {name: value.item() / samples for name, value in self._sums_of_all().items()}
-        settle_batch_statistics(stage.student, self.processes)
+        sync_batch_norm_statistics(stage.student, self.processes)
         validation = self._validate(request)
         self._note_time()
         row: Row = {
@@ -239,7 +239,7 @@ class _Trainer:
         ):
             weights = {name: value.detach().clone() for name, value in stage.student.model.state_dict().items()}
             state.best = Best(epoch, validation, weights)
-        self.processes.from_main(lambda: self.history.append(row))
+        self.processes.broadcast_from_main(lambda: self.history.append(row))
         self.reporter.epoch(row, stage.training.epochs)
 
     def _validate(self, request: StopRequest) -> dict[str, Any] | None:
@@ -261,10 +261,10 @@ class _Trainer:
             return
         self._note_time()
         stage = self.stage
-        settle_batch_statistics(stage.student, self.processes)
+        sync_batch_norm_statistics(stage.student, self.processes)
         state, memory = replace(self.state, sums=self._sums_of_all()), stage.method.memory_state()
         found = capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256)
-        self.processes.from_main(lambda: self.checkpoints.save(found, memory))
+        self.processes.broadcast_from_main(lambda: self.checkpoints.save(found, memory))
         self.changed = False
 
     def _sums_of_all(self) -> dict[str, Tensor]:
@@ -279,7 +279,7 @@ class _Trainer:
 
 
 def _compile_size(stage: Stage) -> int | None:
-    mine = training_slice(stage.training.batch_size, stage.machine.rank, stage.machine.world_size)
+    mine = training_slice(stage.training.batch_size, stage.runtime.rank, stage.runtime.world_size)
     return int(mine.stop - mine.start) if stage.compile else None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from distail.data.batches import Batch, evaluation_batches
 from distail.data.dataset import Images
 from distail.outputs import Outputs
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
 # The largest batch of this many pixels a side; of larger images fewer, so that memory stays bounded.
@@ -29,34 +29,36 @@ class Classifier(Protocol):
     def train(self, mode: bool = True) -> Any: ...
 
 
-def predict(network: Classifier, data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Tensor:
+def predict(
+    network: Classifier, data: Images, mean: Sequence[float], std: Sequence[float], runtime: RuntimeDevice
+) -> Tensor:
     """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole.
 
     Computed in float32, however the network was trained: of logits in bf16 several are often equally the highest, and
     the first of them, in a long tail the most frequent class, would win.
     """
-    logits_NC = torch.zeros(len(data), network.num_classes, device=machine.device)
+    logits_NC = torch.zeros(len(data), network.num_classes, device=runtime.device)
     was_training = network.training
     network.eval()
     with torch.inference_mode():
-        for batch in in_order(data, mean, std, machine):
+        for batch in in_order(data, mean, std, runtime):
             if len(batch.index):
                 logits_NC[batch.index] = network(batch.images).logits.float()
     network.train(was_training)
-    return machine.sum_over_processes(logits_NC).cpu()
+    return runtime.sum_over_processes(logits_NC).cpu()
 
 
-def in_order(data: Images, mean: Sequence[float], std: Sequence[float], machine: Machine) -> Iterator[Batch]:
+def in_order(data: Images, mean: Sequence[float], std: Sequence[float], runtime: RuntimeDevice) -> Iterator[Batch]:
     """The whole data set without augmentation, on the machine's device, in this process's shares."""
     return evaluation_batches(
         data,
         batch_size=evaluation_batch_size(data.image_shape),
         mean=mean,
         std=std,
-        device=machine.device,
-        channels_last=machine.channels_last,
-        rank=machine.rank,
-        world_size=machine.world_size,
+        device=runtime.device,
+        channels_last=runtime.channels_last,
+        rank=runtime.rank,
+        world_size=runtime.world_size,
     )
 
 

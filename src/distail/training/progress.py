@@ -91,7 +91,7 @@ class Bar:
             self._progress = None
 
 
-class Unstoppable:
+class IgnoreWriteErrors:
     """A stream whose failures stop nobody: a run goes on without its terminal, its reader, or room for its log."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -112,7 +112,7 @@ class Unstoppable:
 
 def unstoppable_console(**options: Any) -> Console:
     """Standard error, so that output can be piped, as a console whose failures stop nobody."""
-    return Console(file=cast(TextIO, Unstoppable(sys.stderr)), **options)
+    return Console(file=cast(TextIO, IgnoreWriteErrors(sys.stderr)), **options)
 
 
 def default_reporter(console: Console | None = None, **options: Any) -> Reporter:

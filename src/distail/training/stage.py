@@ -10,7 +10,7 @@ from distail.config.schema import Training
 from distail.data.batches import ImageBatches
 from distail.methods.method import Method
 from distail.models.feature_tap import FeatureTap
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.history import Row
 from distail.training.progress import Reporter
 from distail.training.state import Best
@@ -30,7 +30,7 @@ class Stage:
     batches: ImageBatches
     validate: Validate | None
     training: Training
-    machine: Machine
+    runtime: RuntimeDevice
     seed: int
     compile: bool = False
     data_sha256: str = ""

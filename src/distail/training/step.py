@@ -15,7 +15,7 @@ from distail.errors import ModelError, TrainingError
 from distail.methods.method import Method, Terms
 from distail.outputs import Outputs
 from distail.torch_utils import eval_mode
-from distail.training.device import Machine
+from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes
 
 Teacher = Callable[[Batch], Outputs]
@@ -31,11 +31,13 @@ class TrainingStep(nn.Module):
             an epoch, would cost more than it saves. None: do not compile.
     """
 
-    def __init__(self, student: nn.Module, method: Method, machine: Machine, compile_size: int | None = None) -> None:
+    def __init__(
+        self, student: nn.Module, method: Method, runtime: RuntimeDevice, compile_size: int | None = None
+    ) -> None:
         super().__init__()
         self.student = student
         self.method = method
-        self._machine = machine
+        self._runtime = runtime
         self._compile_size = compile_size
         self._compiled = None if compile_size is None else torch.compile(student.forward)
 
@@ -43,7 +45,7 @@ class TrainingStep(nn.Module):
         """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate."""
         compiled = self._compiled if len(images) == self._compile_size else None
         try:
-            with self._machine.autocast():
+            with self._runtime.autocast():
                 student = (compiled or self.student)(images)
         except ValueError as error:
             if len(images) > 1 or "more than 1 value per channel" not in str(error):
@@ -56,12 +58,12 @@ class TrainingStep(nn.Module):
         return terms.total, terms
 
 
-def frozen(network: nn.Module, machine: Machine) -> Teacher:
+def frozen_teacher(network: nn.Module, runtime: RuntimeDevice) -> Teacher:
     """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors."""
     network.eval().requires_grad_(False)
 
     def teacher(batch: Batch) -> Outputs:
-        with torch.inference_mode(), machine.autocast():
+        with torch.inference_mode(), runtime.autocast():
             outputs: Outputs = network(batch.images)
         # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
         features = None if outputs.features is None else outputs.features.clone()
@@ -109,7 +111,7 @@ def _does_more_than_normalise(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm) and type(module) not in plain
 
 
-def settle_batch_statistics(network: nn.Module, processes: Processes) -> None:
+def sync_batch_norm_statistics(network: nn.Module, processes: Processes) -> None:
     """Average the running statistics of batch normalisation, of which each process has seen its own part.
 
     They are moving averages, which are linear: when and how often this happens changes nothing but rounding.

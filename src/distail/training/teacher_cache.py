@@ -14,8 +14,8 @@ from torch import Tensor
 from distail.data.batches import Batch, ImageBatches
 from distail.errors import TrainingError
 from distail.outputs import Outputs
-from distail.torch_utils import moved
-from distail.training.device import Machine
+from distail.torch_utils import to_device
+from distail.training.device import RuntimeDevice
 from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
 from distail.training.step import Teacher
@@ -43,9 +43,16 @@ class TeacherCache:
     """
 
     def __init__(
-        self, teacher: Teacher, batches: ImageBatches, machine: Machine, *, features: bool, limit_mb: int, folder: Path
+        self,
+        teacher: Teacher,
+        batches: ImageBatches,
+        runtime: RuntimeDevice,
+        *,
+        features: bool,
+        limit_mb: int,
+        folder: Path,
     ) -> None:
-        self._teacher, self._batches, self._machine = teacher, batches, machine
+        self._teacher, self._batches, self._runtime = teacher, batches, runtime
         self._features, self._limit_mb, self._folder = features, limit_mb, folder
         self._classes = 0
         self._rows_RW = torch.empty(0)
@@ -69,16 +76,16 @@ class TeacherCache:
                 self._rows_RW = self._allocate(count, answers_BW)
             # float32 holds both formats exactly, and every communication library can add it up.
             block_FW = answers_BW.new_zeros((min(size, count - first), answers_BW.shape[1]), dtype=torch.float32)
-            block_FW[moved(_rows_of(batch) - first, block_FW.device)] = answers_BW.float()
-            self._rows_RW[first : first + len(block_FW)] = self._machine.sum_over_processes(block_FW)
+            block_FW[to_device(_rows_of(batch) - first, block_FW.device)] = answers_BW.float()
+            self._rows_RW[first : first + len(block_FW)] = self._runtime.sum_over_processes(block_FW)
             reporter.step()
         reporter.finish()
 
     def __call__(self, batch: Batch) -> Outputs:
         """The stored outputs of a batch: (B, C) logits and, where kept, (B, D) features, as new tensors."""
         # The rows' numbers are on the CPU, as the rows may be: neither way does the host wait for the GPU.
-        answers_BW = self._rows_RW.index_select(0, moved(_rows_of(batch), self._rows_RW.device))
-        answers_BW = moved(answers_BW, self._machine.device)
+        answers_BW = self._rows_RW.index_select(0, to_device(_rows_of(batch), self._rows_RW.device))
+        answers_BW = to_device(answers_BW, self._runtime.device)
         features_BD = answers_BW[:, self._classes :] if self._features else None
         return Outputs(answers_BW[:, : self._classes], features_BD)
 
@@ -96,7 +103,7 @@ class TeacherCache:
         size = shape[0] * shape[1] * example_BW.element_size()
         if size <= self._limit_mb * MEGABYTE:
             with suppress(torch.OutOfMemoryError):  # a GPU may have less left than the limit
-                return torch.empty(shape, dtype=dtype, device=self._machine.device)
+                return torch.empty(shape, dtype=dtype, device=self._runtime.device)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views.", suffix=".tmp") as file:

@@ -17,7 +17,7 @@ from distail.data.dataset import LabelledImages, Source, StreamedImages
 from distail.data.decode import EncodedImage, decode_all, read_image_file
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.options import SourceOptions
-from distail.data.streaming import decoding_processes, survey, why_stream
+from distail.data.streaming import decoding_processes, scan_images, streaming_reason
 from distail.data.streaming import pack as pack_survey
 from distail.data.streaming import unpack as unpack_survey
 from distail.data.workers import DecodeFiles
@@ -66,7 +66,7 @@ def load_files(
         [layout, *options.identity(), len(train), list(class_names), [file.label for file in files]],
         [(file.name, file.path) for file in files],
     )
-    reason = why_stream(files, options)
+    reason = streaming_reason(files, options)
     if reason is None:
         return cached(
             name, key, lambda: decode_source(_encoded(train), _encoded(test), class_names, options, digests=True)
@@ -109,7 +109,7 @@ def _streamed(
     folder, workers = str(files[0].folder), decoding_processes(options)
     names = np.array([os.fsencode(file.name) for file in files])
     known = remembered(
-        f"{name}-{key[:32]}-files", lambda: survey(folder, names, options, workers), pack_survey, unpack_survey
+        f"{name}-{key[:32]}-files", lambda: scan_images(folder, names, options, workers), pack_survey, unpack_survey
     )
     everything = StreamedImages(
         names=names[known.rows.numpy()],
