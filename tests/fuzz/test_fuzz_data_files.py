@@ -19,9 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distail.data.sources import cifar_formats as cifar_binary
-from distail.data.sources import cifar_formats as cifar_parquet
-from distail.data.sources import fashion_mnist, load_source
+from distail.data.sources import cifar_formats, fashion_mnist, load_source
 from distail.errors import CheckpointError, DataError, DistailError
 from distail.evaluation.predictions import load_predictions
 from distail.models import create_model
@@ -144,8 +142,12 @@ def test_parquet_of_odd_columns(tmp_path: Path, table: pa.Table, message: str) -
 
 
 def test_a_few_bytes_that_stand_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (cifar_binary, cifar_parquet, fashion_mnist):
-        monkeypatch.setattr(module, "_MOST_BYTES", 100_000)
+    for module, limit in (
+        (cifar_formats, "_MOST_BINARY_BYTES"),
+        (cifar_formats, "_MOST_PARQUET_BYTES"),
+        (fashion_mnist, "_MOST_BYTES"),
+    ):
+        monkeypatch.setattr(module, limit, 100_000)
     zeros = gzip.compress(bytes(3_000_000))
     for place in ("archive", "trailing", "idx", "parquet", "folder"):
         (tmp_path / place).mkdir()

@@ -187,7 +187,7 @@ class Experiment(Section):
     >>> Experiment.from_mapping({**quick, "trainer": {"devise": "cpu"}})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    distail.config.WrongExperiment: 1 problem in the experiment:
+    distail.config.schema.WrongExperiment: 1 problem in the experiment:
       - trainer.devise: unknown key. Did you mean 'device'? Valid: ...
     """
 
