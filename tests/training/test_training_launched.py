@@ -369,9 +369,9 @@ def test_accelerate_launch_learns_what_one_process_learns(there):
 
 SLOW_TO_READ = """
 import time
-from distail.training.distributed import joined
+from distail.training.distributed import process_group
 
-with joined("cpu", 0.1) as processes:
+with process_group("cpu", 0.1) as processes:
     rank = processes.one_a_machine_first(lambda: time.sleep(10 if processes.is_main else 0) or processes.rank)
     processes.gather_errors(lambda: print(f"process {rank} has its images", flush=True))
 """
