@@ -372,7 +372,7 @@ import time
 from distail.training.distributed import process_group
 
 with process_group("cpu", 0.1) as processes:
-    rank = processes.one_a_machine_first(lambda: time.sleep(10 if processes.is_main else 0) or processes.rank)
+    rank = processes.local_main_first(lambda: time.sleep(10 if processes.is_main else 0) or processes.rank)
     processes.gather_errors(lambda: print(f"process {rank} has its images", flush=True))
 """
 
