@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 from collections.abc import Callable
@@ -10,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from distail import file_lock
 from distail.data.cache import cache_folder, cached, fingerprint
 from distail.data.dataset import LabelledImages, Source
+from distail.file_lock import lock_folder
 
 MakeImages = Callable[..., LabelledImages]
 
@@ -134,17 +135,16 @@ def test_what_killed_writers_left_goes_with_the_next_writing(decoding: Decoding)
 
 def test_while_another_process_writes_this_one_only_decodes(decoding: Decoding) -> None:
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with (cache_folder() / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock_folder(cache_folder()):
         assert_same(cached("name", "k" * 64, decoding), decoding.source)
     assert stored() == []
 
 
 def test_a_file_system_without_locks_is_cached_on_as_well(decoding: Decoding, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(file: object, operation: int) -> None:
+    def no_locks(descriptor: int, blocking: bool) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(file_lock, "lock_descriptor", no_locks)
     for _ in range(2):
         cached("name", "k" * 64, decoding)
     assert decoding.times == 1

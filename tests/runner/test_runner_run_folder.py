@@ -1,11 +1,9 @@
 """A run's folder under adversity: locks, damage to a finished run, what kills left behind, and no right to write."""
 
 import errno
-import fcntl
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -13,7 +11,7 @@ import sys
 import pytest
 
 import distail
-from distail import files
+from distail import file_lock, files
 from distail.errors import CheckpointError, ConfigError
 from distail.runner import run as pipeline
 from distail.runner.run_folder import RunFolder
@@ -283,47 +281,15 @@ def test_a_folder_in_use_says_by_whom(tmp_path):
         run(tmp_path / "run")
 
 
-def test_a_fork_that_outlives_its_parent_does_not_hold_the_folder(tmp_path, monkeypatch):
-    """The parent gives up its file as a kill does: without unlocking it."""
-    folder, (told, tell) = RunFolder(tmp_path / "run"), os.pipe()
-    held = folder.locked()
-    with monkeypatch.context() as patch:
-        held.__enter__()
-        child = os.fork()
-        if child == 0:
-            os.write(tell, b"here")
-            signal.pause()
-            os._exit(0)
-        os.read(told, 4)
-        patch.setattr(fcntl, "flock", lambda file, operation: None)
-        held.__exit__(None, None, None)
-    try:
-        with folder.locked():
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
 def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
-    def no_locks(file, operation):
+    def no_locks(descriptor, blocking):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(file_lock, "lock_descriptor", no_locks)
     warnings = []
     with RunFolder(tmp_path / "run").locked(warnings.append):
         pass
     assert "has no locks (No locks available)" in warnings[0]
-
-
-def test_a_full_disk_has_a_lock_without_a_name(tmp_path, monkeypatch):
-    def full(descriptor, content):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    folder = RunFolder(tmp_path / "run")
-    monkeypatch.setattr(os, "write", full)
-    with folder.locked(), pytest.raises(ConfigError, match="in use by another process"), folder.locked():
-        pass
 
 
 def test_an_output_that_is_a_file_is_named_as_such(tmp_path):

@@ -6,7 +6,6 @@ where it cannot be written, or a file in it is damaged, data is decoded as if th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -16,11 +15,12 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from distail.data.dataset import LabelledImages, Source
+from distail.file_lock import lock_folder
 
 Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
@@ -135,25 +135,15 @@ def _write(path: Path, packed: Packed) -> None:
     facts = {**packed[1], "checksum": _checksum(tensors)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (path.parent / ".lock").open("a") as lock:
-            _remove_stale(path.parent, lock)
+        with lock_folder(path.parent) as lock:
+            if not lock.missing:  # else nobody knows what is stale
+                for stale in path.parent.glob(f"{_PARTIAL}*"):
+                    shutil.rmtree(stale)
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
                 save_file(tensors, Path(folder) / path.name, metadata={"distail": json.dumps(facts)})
                 os.replace(Path(folder) / path.name, path)
     except (SafetensorError, OSError) as error:
         _log.info("decoded data was not cached in %s (%s)", path.parent, error)
-
-
-def _remove_stale(folder: Path, lock: IO[str]) -> None:
-    """Lock the folder and remove what writers that were killed left; `BlockingIOError` while another one writes."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # without locks nobody knows what is stale
-        return
-    for stale in folder.glob(f"{_PARTIAL}*"):
-        shutil.rmtree(stale)
 
 
 def _checksum(tensors: dict[str, Tensor]) -> int:

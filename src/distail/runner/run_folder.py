@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import socket
-import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from distail import files
 from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
+from distail.file_lock import FolderInUseError, FolderLock, lock_folder
 from distail.models.weights import read_metadata
 from distail.report.json_values import clean_metrics, items, mapping, usable_counts
 from distail.training.checkpoint import CheckpointFolder
@@ -142,42 +139,30 @@ class RunFolder:
             files.remove_stale_temporaries(folder)
 
     @contextmanager
-    def locked(self, warn: Callable[[str], None] = lambda message: None) -> Iterator[None]:
+    def locked(self, warn: Callable[[str], None] = lambda message: None) -> Iterator[FolderLock]:
         """Hold the folder for one process; the system frees the lock when the process ends, however it ends.
 
         Raises:
             ConfigError: the folder cannot be written, or another process holds it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a+", encoding="utf-8")
-        except FileExistsError:
-            raise ConfigError(f"output {str(self.path)!r} is a file; expected a folder, or a new name") from None
-        except OSError as error:
-            raise ConfigError(f"output {str(self.path)!r} cannot be written: {error.strerror or error}") from None
-        with lock:
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context(lock_folder(self.path))
+            except FolderInUseError as error:
                 raise ConfigError(
-                    f"{str(self.path)!r} is in use by {holder}; wait for it, or choose another output"
+                    f"{str(self.path)!r} is in use by {error.holder}; wait for it, or choose another output"
                 ) from None
+            except FileExistsError:
+                raise ConfigError(f"output {str(self.path)!r} is a file; expected a folder, or a new name") from None
             except OSError as error:
+                raise ConfigError(f"output {str(self.path)!r} cannot be written: {error.strerror or error}") from None
+            if lock.missing:
                 warn(
-                    f"the file system of {str(self.path)!r} has no locks ({error.strerror or error}): "
+                    f"the file system of {str(self.path)!r} has no locks ({lock.missing}): "
                     "nothing keeps a second run out of this folder"
                 )
-            _close_in_forks(lock)
-            with suppress(OSError):  # on a full disk the name is missing, the lock holds
-                os.ftruncate(lock.fileno(), 0)
-                os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    fcntl.flock(lock, fcntl.LOCK_UN)
+            yield lock
 
     def stored_experiment(self, experiment: Experiment) -> Experiment | None:
         """The experiment that this folder was started with, or None for a new folder.
@@ -221,18 +206,6 @@ def _problem(reader: Callable[[], object]) -> str | None:
     except CheckpointError as error:
         return str(error)
     return None
-
-
-def _close_in_forks(lock: IO[str]) -> None:
-    # A worker that outlives its killed parent would hold the lock. What is registered stays: hold the file weakly.
-    held = weakref.ref(lock)
-
-    def close() -> None:
-        file = held()
-        if file is not None:
-            file.close()
-
-    os.register_at_fork(after_in_child=close)
 
 
 def _differing(stored: Experiment, asked: Experiment) -> list[str]:
