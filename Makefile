@@ -5,7 +5,7 @@ TIMM := build/timm
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: help setup demo test test-timm test-slow fuzz lint docs bench clean
+.PHONY: help setup demo check test test-fast test-timm test-slow fuzz lint docs bench clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -38,6 +38,17 @@ setup: $(VENV)/development  ## the environment in .venv/
 
 demo: $(VENV)/runtime  ## the main job on a small data set: a table and a page under runs/
 	$(BIN)/distail demo
+
+# The fast tests are those of one process that trains no whole run: every other file says so (pytest's mark `integration`).
+FAST := $(BIN)/python -m pytest -m "not integration and not slow" --numprocesses auto --dist loadfile --durations 5 --durations-min 3
+ROOM_FOLDERS = $(wildcard tests/$(ROOM) src/distail/$(ROOM) src/distail/$(ROOM).py)
+
+check: lint  ## before every commit: style, types and the fast tests, in under three minutes
+	$(FAST)
+
+test-fast: setup  ## the fast tests of one room, such as ROOM=methods
+	$(if $(ROOM_FOLDERS),,$(error ROOM is '$(ROOM)'; expected a folder of tests/ or src/distail/))
+	$(FAST) $(ROOM_FOLDERS)
 
 test: setup  ## what CI runs, but for test-timm
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile

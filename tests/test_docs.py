@@ -56,6 +56,7 @@ def run_shell(commands, names, page):
 RUNNERS = {"python": run_python, "sh": run_shell, "yaml": run_yaml, "console": lambda *_: None}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

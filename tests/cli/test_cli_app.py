@@ -9,6 +9,8 @@ import time
 import pytest
 import yaml
 
+pytestmark = pytest.mark.integration
+
 CONFIG = {
     "name": "quick",
     "data": {"name": "digits", "imbalance_factor": 20, "validation": 0, "augment": ["crop"]},

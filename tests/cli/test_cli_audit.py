@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 
 from distail.cli.app import main
 
+pytestmark = pytest.mark.integration
+
 CONFIG = {
     "name": "quick",
     "data": {"name": "digits", "imbalance_factor": 20, "validation": 0.1},

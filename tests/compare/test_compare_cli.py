@@ -14,6 +14,8 @@ import distail
 from distail.training.progress import Silent
 from helpers.comparison_cases import CONFIG
 
+pytestmark = pytest.mark.integration
+
 DISTAIL = [sys.executable, "-m", "distail"]
 
 

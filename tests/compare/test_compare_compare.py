@@ -19,6 +19,8 @@ from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):

@@ -305,6 +305,7 @@ def test_crops_of_large_images_move_by_an_eighth(tmp_path: Path) -> None:
     assert 5 < max(borders) <= 28
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     for number in range(20):

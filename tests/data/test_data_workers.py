@@ -130,6 +130,7 @@ def test_mistakes_in_a_process_are_not_hidden() -> None:
         list(Workers(failing, 1).results([1]))
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 def test_processes_end_with_their_parent_however_it_ends() -> None:
     script = """

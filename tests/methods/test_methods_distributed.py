@@ -12,6 +12,8 @@ from distail.errors import MethodError
 from helpers.made_batches import made_batch
 from helpers.method_cases import CASES, make_call, make_method, teacher_pass
 
+pytestmark = pytest.mark.integration
+
 
 class Group:
     """Processes that sum tensors over all of them, as threads: what torch.distributed's all-reduce does."""

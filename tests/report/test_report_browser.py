@@ -34,6 +34,7 @@ CHARTS = (
 PATIENCE_MS = 240_000  # a busy machine may need a minute for what takes a second
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]

@@ -15,6 +15,8 @@ from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 
+pytestmark = pytest.mark.integration
+
 BYTES = ("student.safetensors", "teacher.safetensors", "predictions.safetensors")
 
 

@@ -11,6 +11,8 @@ from distail.methods.presets import PRESETS
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, experiment, run
 
+pytestmark = pytest.mark.integration
+
 METHODS = {name: {"method": name} for name in PRESETS}
 METHODS["ipwd-one-stage"] = {"method": "ipwd", "teacher": "previous_epoch"}
 OPTIONS = {"training": {"epochs": 3, "batch_size": 128, "learning_rate": 0.05}, "student": "tiny_network:build"}

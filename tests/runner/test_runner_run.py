@@ -21,6 +21,8 @@ from distail.training.predict import predict
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
 
+pytestmark = pytest.mark.integration
+
 COSINE = {"model": "resnet8", "classifier": "cosine"}
 
 

@@ -13,6 +13,8 @@ from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from distail.training.teacher_cache import STAGE
 
+pytestmark = pytest.mark.integration
+
 
 def experiment(folder, method="bkd", *, checkpoint=None, views=2, trainer=None, epochs=3):
     return {

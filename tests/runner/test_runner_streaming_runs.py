@@ -23,6 +23,8 @@ from distail.errors import ConfigError, DataError, TrainingError
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 
+pytestmark = pytest.mark.integration
+
 LEFT = ("teacher.safetensors", "student.safetensors", "predictions.safetensors")
 
 

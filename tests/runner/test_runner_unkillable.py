@@ -7,6 +7,8 @@ import pytest
 
 from helpers.killing import KillServer, assert_same_run, experiment
 
+pytestmark = pytest.mark.integration
+
 CASES = {
     "krdistill-cached": experiment(
         method="krdistill", teacher={"model": "same", "views": 2, "training": {"epochs": 2}}

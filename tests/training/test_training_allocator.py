@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 # Tensors of unequal sizes, one of them freed late: what training batches do to the heap. The largest is above the 32 MB
 # where glibc's own moving threshold ends.
 PROGRAM = """

@@ -25,6 +25,8 @@ from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from helpers.launched_runs import EPOCHS, NETWORKS, alone, experiment, launched_environment
 
+pytestmark = pytest.mark.integration
+
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 WORKER = Path(__file__).parents[1] / "helpers" / "launched_worker.py"
 IMAGES = 474  # 8 batches that two processes cannot halve, and a last one too small to share

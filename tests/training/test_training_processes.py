@@ -24,6 +24,8 @@ from distail.training.progress import Silent
 from distail.training.signals import stop_requests
 from distail.training.step import TrainingStep, sync_batch_norm_statistics, with_shared_statistics
 
+pytestmark = pytest.mark.integration
+
 
 def failing():
     raise ConfigError("no")

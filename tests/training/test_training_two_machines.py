@@ -15,6 +15,7 @@ ADDRESSES = {"first": "10.219.7.1", "second": "10.219.7.2"}
 TIMEOUT = 240
 
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None,

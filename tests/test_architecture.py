@@ -1,0 +1,59 @@
+"""Imports run one way: down the levels of the table in docs/architecture.md, which names every package."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "src" / "distail"
+# The public interface and `python -m distail` stand above everything; `configs` holds no Python.
+FACES = {"__init__", "__main__"}
+
+
+def levels():
+    """The level of each package and top-level module."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    found = {}
+    for level, names in re.findall(r"^\| (\d+) \| (`[a-z_`, ]+`) \|", text, flags=re.MULTILINE):
+        found |= {name: int(level) for name in re.findall(r"`(\w+)`", names)}
+    return found
+
+
+def imported(path):
+    """The packages of distail that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "distail":
+            yield from (alias.name for alias in node.names if is_module(alias.name))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("distail."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("distail."))
+
+
+def is_module(name):
+    return (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").is_file()
+
+
+def package_of(path):
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def test_every_package_has_a_level():
+    packages = {package_of(path) for path in SOURCE.rglob("*.py")} - FACES
+    assert set(levels()) == packages
+
+
+@pytest.mark.parametrize("package", sorted(levels()))
+def test_a_package_imports_only_from_lower_levels(package):
+    level = levels()
+    files = [path for path in SOURCE.rglob("*.py") if package_of(path) == package]
+    up = [
+        f"{path.relative_to(SOURCE)} imports {name} (level {level[name]}; {package} has {level[package]})"
+        for path in files
+        for name in imported(path)
+        if name != package and level[name] >= level[package]
+    ]
+    assert files
+    assert up == []
