@@ -8,7 +8,7 @@ from pathlib import Path
 from distail.report.figures import recall_figure
 from distail.report.read_comparison import pooled_with_spreads
 from distail.report.read_run import run_view_from_folder
-from distail.report.table import markdown_table
+from distail.report.results_table import results_table
 from distail.report.views import RunView
 
 HERE = Path(__file__).parent
@@ -41,7 +41,7 @@ def main(folders: list[Path]) -> None:
         if seeds:
             rows.append(pooled(name, "student", seeds))
     table = [
-        markdown_table([named(row) for row in rows], COLUMNS),
+        results_table([named(row) for row in rows], COLUMNS).to_markdown(),
         "± is the sample deviation over the seeds named; a row that names none is seed 0 alone.",
     ]
     if runs["krdistill"]:

@@ -13,7 +13,7 @@ import pytest
 
 from distail.errors import ConfigError
 from distail.report.build import report_view, write_comparison_report
-from distail.report.table import COLUMNS, cell, table_rows
+from distail.report.results_table import COLUMNS, cell, table_rows
 
 MakeFolder = Callable[..., Path]
 

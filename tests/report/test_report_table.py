@@ -1,127 +1,107 @@
+"""What a table must survive: cells that a spreadsheet, LaTeX, Markdown or a terminal would run or break on."""
+
 from __future__ import annotations
 
+import csv
 import io
 from dataclasses import replace
-from typing import Any
 
 import pytest
-import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
-from distail.errors import ConfigError
-from distail.evaluation.metrics import evaluate_predictions
-from distail.report.table import COLUMNS, DEFAULT_COLUMNS, caption, cell, markdown_table, rich_table, table_rows
-from distail.report.views import ReportView, RunView
+from distail.report.table import Table, escape_latex, escape_markdown
+
+NAMES = ["kd", "a rather long name of a method", "=HYPERLINK(1)"]
+TABLE = Table(
+    ["Model", "Balanced accuracy", "Few-shot", "Verdict"],
+    [[name, "41.2 ± 0.5", "no such class", "more than the noise of seeds and test images"] for name in NAMES],
+    "Results",
+    "Percent of 100 images",
+    text_columns=frozenset({0, 3}),
+)
 
 
-def printed(table: Any, width: int = 400) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+def printed(table: Table, width: int, *, terminal: bool) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
+    table.print(console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
 
 
-@pytest.fixture
-def no_few() -> RunView:
-    """All classes have more than 100 images: nobody is medium or few, and few is not zero."""
-    figures = evaluate_predictions(torch.eye(3)[[0, 0, 2]], torch.tensor([0, 1, 2]), [500, 400, 300])
-    cost = {"seconds": 3812.4, "parameters": 464_154, "macs": 69_100_000}
-    return RunView("kd", "student", figures, **cost, class_counts=[500, 400, 300])
+def test_a_pipe_gets_the_full_width_whatever_the_console_takes_for_its_own() -> None:
+    text = printed(TABLE, 40, terminal=False)
+    assert [line.split()[-1] for line in text.splitlines() if "41.2" in line] == ["images"] * 3
+    for cell in (*NAMES, "no such class", "more than the noise of seeds and test images", "Balanced accuracy"):
+        assert any(cell in line for line in text.splitlines()), cell
 
 
-def cells_of(markdown: str) -> list[list[str]]:
-    return [[part.strip() for part in line.strip("|").split("|")] for line in markdown.splitlines() if line[:1] == "|"]
-
-
-def test_markdown_has_every_figure_in_its_column(no_few: RunView) -> None:
-    header, rule, row = cells_of(markdown_table([no_few]))
-    assert dict(zip(header, row, strict=True)) == {
-        "Model": "kd",
-        "Role": "student",
-        "Top-1": "66.7",
-        "Balanced accuracy": "66.7",
-        "Macro F1": "55.6",
-        "Head third": "100.0",
-        "Medium third": "0.0",
-        "Tail third": "100.0",
-        "Many-shot": "66.7",
-        "Medium-shot": "no such class",
-        "Few-shot": "no such class",
-        "Worst class": "0.0",
-        "ECE": f"{no_few.figures['ece']:.1f}",  # type: ignore[index]
-        "Seconds": "3,812",
-        "Parameters, millions": "0.46",
-        "MACs, millions": "69.1",
-    }
-    assert len(rule) == len(header)
-
-
-def test_columns_are_chosen_and_ordered_by_name(no_few: RunView) -> None:
-    header, _, row = cells_of(markdown_table([no_few], ["tail", "top1"]))
-    assert header == ["Model", "Role", "Tail third", "Top-1"]
-    assert row == ["kd", "student", "100.0", "66.7"]
-
-
-def test_an_unknown_column_is_refused_with_the_nearest_name(no_few: RunView) -> None:
-    for table in (markdown_table, rich_table):
-        with pytest.raises(ConfigError, match=r"unknown column 'tial'\. Did you mean 'tail'\?"):
-            table([no_few], ["tial"])
-
-
-def test_the_caption_states_the_rules_of_the_groupings_it_shows() -> None:
-    assert "100 training images" in caption()
-    assert "largest third" in caption()
-    assert "third" not in caption(["top1", "few"])
-    assert "100" not in caption(["top1", "tail"])
-    assert caption(["top1"]).count(";") == 0
-    assert markdown_table([], ["few"]).endswith(caption(["few"]))
-
-
-def test_a_group_of_classes_without_test_images_is_told_from_one_without_classes() -> None:
-    figures = evaluate_predictions(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), [500, 50, 30])
-    run = RunView("kd", "student", figures, best_on_validation={"epoch": 0, "test": figures})
-    columns = ["tail", "few"]
-    known = replace(run, class_counts=[500, 50, 30])
-    _, _, *rows = cells_of(markdown_table([known], columns))
-    assert [row[2:] for row in rows] == [["no test image", "no such class"]] * 2
-    assert "no test image" in printed(rich_table([known], columns))
-    _, _, *rows = cells_of(markdown_table([run], columns))
-    assert [row[2:] for row in rows] == [["not measured"] * 2] * 2
-
-
-def test_what_was_not_measured_is_not_zero() -> None:
-    row = table_rows([RunView("broken", "student")])[0]
-    assert {cell(row, COLUMNS[name]) for name in DEFAULT_COLUMNS} == {"not measured"}
-
-
-def test_best_on_validation_has_a_row_of_its_own_that_says_so(view: ReportView) -> None:
-    names = [row.name for row in table_rows(view.runs)]
-    assert names[:3] == ["teacher", "kd", "kd, best on validation (epoch 3)"]
-    assert len(names) == 4
-
-
-def test_names_cannot_break_the_markdown_table(no_few: RunView) -> None:
-    text = markdown_table([replace(no_few, name="a|b\n| c <img src=x> \\")], ["top1"])
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 3
-    assert lines[2].replace("\\|", "").count("|") == lines[0].count("|")
-    assert "<img" not in text
-
-
-def test_rich_prints_the_same_words(no_few: RunView, view: ReportView) -> None:
-    for models_as_columns in (True, False):
-        text = printed(rich_table([no_few], title="[bold]results", models_as_columns=models_as_columns))
-        for expected in ("[bold]results", "no such class", "66.7", "3,812", "Few-shot", "largest third"):
-            assert expected in text
-    assert "</script>" in printed(rich_table(view.runs))
-
-
-def test_markup_in_names_is_printed_and_not_obeyed(no_few: RunView) -> None:
-    assert "[red]kd[/red]" in printed(rich_table([replace(no_few, name="[red]kd[/red]")], models_as_columns=True))
-    assert "[red]kd[/red]" in printed(rich_table([replace(no_few, name="[red]kd[/red]")], models_as_columns=False))
-
-
-def test_a_few_models_fit_a_narrow_terminal_whole(no_few: RunView) -> None:
-    text = printed(rich_table([no_few, replace(no_few, name="bkd")]), width=80)
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_on_a_terminal_text_gives_way_and_numbers_stay_whole(width: int) -> None:
+    text = printed(TABLE, width, terminal=True)
+    assert max(map(len, text.splitlines())) <= width
+    assert text.count("41.2 ± 0.5") == text.count("no such class") == 3
     assert "…" not in text
-    assert sum("Balanced accuracy" in line for line in text.splitlines()) == 1
-    assert all(len(line) <= 80 for line in text.splitlines())
+    cut = printed(replace(TABLE, cut_text=True), width, terminal=True)
+    assert max(map(len, cut.splitlines())) <= width
+    assert ("…" in cut) == (width < 200)
+    assert len(cut.splitlines()) <= len(text.splitlines())
+
+
+def test_numbers_stay_whole_on_a_terminal_that_is_too_narrow_for_them() -> None:
+    assert printed(TABLE, 20, terminal=True).count("41.2 ± 0.5") == 3
+
+
+def test_no_name_steers_the_terminal() -> None:
+    for cell in ("[red]x[/red]", "\x1b[2Jx", "a\nb\rc"):
+        text = printed(Table(["Model [b]"], [[cell]], title="[i]t[/i]", caption="[u]c"), 80, terminal=True)
+        assert "\x1b" not in text
+        assert "\r" not in text
+        assert "[i]t[/i]" in text
+        assert "[u]c" in text
+    assert "[red]x[/red]" in printed(Table(["x"], [["[red]x[/red]"]]), 80, terminal=True)
+
+
+@given(st.lists(st.lists(st.text(max_size=12), min_size=3, max_size=3), max_size=4))
+def test_any_cells_leave_every_table_whole(rows: list[list[str]]) -> None:
+    table = Table(["Model", "Top-1", "ECE"], rows)
+    markdown = table.to_markdown().split("\n")
+    assert len(markdown) == len(rows) + 2
+    assert {line.replace("\\\\", "").replace("\\|", "").count("|") for line in markdown} == {4}
+    latex = table.to_latex().split("\n")
+    assert sum(line.endswith(r"\\") for line in latex) == len(rows) + 1
+    assert {line.replace(r"\&", "").count("&") for line in latex if line.endswith(r" \\")} == {2}
+    read = list(csv.reader(io.StringIO(table.to_csv())))
+    assert len(read) == len(rows) + 1
+    assert {len(row) for row in read} == {3}
+    printed(table, 40, terminal=True)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1.0 to +2.0", "-x", "@SUM(A1)", "\t=1", "\n=1", "-1_0", "+"])
+def test_csv_quotes_what_a_spreadsheet_would_run(cell: str) -> None:
+    _, row = csv.reader(io.StringIO(Table(["x"], [[cell]]).to_csv()))
+    assert row == [f"'{cell.strip()}"]
+
+
+@pytest.mark.parametrize("cell", ["-1", "+0.5", "-1.5e-07", "1e+38", "-.5", "5.", "", "kd=1", "a-b"])
+def test_csv_leaves_numbers_and_names_alone(cell: str) -> None:
+    _, row = csv.reader(io.StringIO(Table(["x", "y"], [[cell, ""]]).to_csv()))
+    assert row == [cell, ""]
+
+
+@pytest.mark.parametrize("sign", "\\|*_`<[")
+def test_every_sign_of_markdown_is_escaped(sign: str) -> None:
+    assert escape_markdown(f"a{sign}b") not in (f"a{sign}b", "ab")
+
+
+@pytest.mark.parametrize("sign", "\\&%$#_{}~^<>±|[*")
+def test_every_sign_of_latex_is_escaped(sign: str) -> None:
+    assert escape_latex(sign) != sign
+    assert escape_latex(f"a{sign}b").startswith("a")
+
+
+def test_a_caption_is_a_comment_of_one_line_in_latex_and_stands_below_in_markdown() -> None:
+    table = replace(TABLE, caption="Percent\n\\end{x} of *all*")
+    assert table.to_latex().splitlines()[0] == r"% Percent \end{x} of *all*"
+    assert table.to_markdown().splitlines()[-1] == r"Percent \\end{x} of \*all\*"

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from distail.errors import CheckpointError, DataError
 from distail.report.build import report_view
-from distail.report.table import markdown_table
+from distail.report.results_table import results_table
 from helpers.whole_runs import Recorder, experiment, run
 
 
@@ -44,7 +44,7 @@ def test_a_class_of_one_image_and_files_that_are_none(tree: Path, tmp_path: Path
     assert result.figures["class_counts"][2] == 1
     assert result.student["per_class_recall"][2] is None
     assert sum("1 of 3 classes has no test image ('only one')" in message for message in recorder.messages) == 1
-    table = markdown_table(report_view([result.folder]).runs, ["tail", "medium_shot"])
+    table = results_table(report_view([result.folder]).runs, ["tail", "medium_shot"]).to_markdown()
     assert table.count("| no test image | no such class |") == 3  # the teacher, the student, its best epoch
     lines = (tmp_path / "run" / "skipped_images.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2

@@ -244,10 +244,13 @@ def configs(
     destination: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The file to write.")] = None,
 ) -> None:
     """List the experiments that ship, or copy one."""
-    from distail.config.shipped import copy_config, print_configs
+    from distail.config.shipped import copy_config, describe_configs
+    from distail.report.table import Table
 
     if name is None:
-        print_configs(_console())
+        rows = list(describe_configs().items())
+        Table(["configuration", "what it is"], rows, text_columns=frozenset({0, 1})).print(_console())
+        typer.echo("\ndistail configs NAME copies one; distail run NAME.yaml runs it.")
     else:
         typer.echo(f"copied to {copy_config(name, destination)}")
 

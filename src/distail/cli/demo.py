@@ -45,7 +45,7 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
     from distail.report.build import report_view
     from distail.report.figures import recall_figure
     from distail.report.page import write_page
-    from distail.report.table import rich_table
+    from distail.report.results_table import results_table
     from distail.runner.run import run
     from distail.training.progress import default_reporter
 
@@ -57,7 +57,7 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
     runs = [replace(one, seconds=seconds) if one.role == "teacher" else one for one in view.runs]
     if view.bias is not None:
         console.print(describe_bias(view.bias), highlight=False)
-    console.print(rich_table(runs, COLUMNS, models_as_columns=False))
+    results_table(runs, COLUMNS).print(console)
     folder = output / f"demo-{data}-seed{seed}"
     page = write_page(folder / "report.html", replace(view, runs=runs))
     recall_figure(folder / "recall.png", runs, view.class_counts)

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from distail.errors import ConfigError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
@@ -16,7 +14,8 @@ from distail.evaluation.teacher_bias import describe_bias
 from distail.methods.describe import describe_method
 from distail.methods.presets import list_methods
 from distail.report.build import report_view
-from distail.report.table import rich_table
+from distail.report.results_table import print_results
+from distail.report.table import Table
 from distail.runner.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ def print_run(folder: Path, console: Console) -> None:
     view = report_view([folder])
     if view.bias is not None:
         console.print(describe_bias(view.bias), highlight=False)
-    console.print(rich_table(view.runs, title=view.title))
+    print_results(view.runs, view.title, console)
     console.print(f"{folder}/report.html shows it per class.", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -57,7 +56,7 @@ def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
         print(json.dumps(figures, indent=2))
         return
     view = report_view([folder])
-    console.print(rich_table(view.runs, title=view.title))
+    print_results(view.runs, view.title, console)
     differing = [stage for stage, own in figures.items() if own != (result[stage] or {}).get("test")]
     console.print(
         f"{' and '.join(differing)}: result.json does not hold what the stored predictions give"
@@ -99,15 +98,13 @@ def write_pages(
 
 def print_methods(console: Console) -> None:
     """One line a method: its slots and its paper."""
-    from rich.table import Table
-
-    table = Table("method", "slots", "paper", box=None, pad_edge=False)
+    rows = []
     for name, preset in list_methods().items():
         slots = ", ".join(f"{slot}: {' + '.join(names)}" for slot, names in preset.slots.items())
         arxiv = f" (arXiv {preset.arxiv})" if preset.arxiv else ""
         mark = " [reconstruction]" if preset.reconstruction else ""
-        table.add_row(name, escape(slots), escape(f"{preset.title}: {preset.paper}{arxiv}{mark}"))
-    console.print(table)
+        rows.append([name, slots, f"{preset.title}: {preset.paper}{arxiv}{mark}"])
+    Table(["method", "slots", "paper"], rows, text_columns=frozenset({0, 1, 2})).print(console)
     console.print("\ndistail methods NAME explains one.", highlight=False)
 
 

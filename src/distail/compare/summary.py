@@ -7,7 +7,7 @@ from typing import Any
 
 from distail.compare.status import FAILED, FINISHED
 from distail.evaluation.significance import FIGURES
-from distail.report.table import COLUMNS
+from distail.report.results_table import COLUMNS
 
 _COLUMN = {
     "groups.thirds.head": "head",

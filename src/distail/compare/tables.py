@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from distail import files
 from distail.compare.status import FAILED, FINISHED
 from distail.compare.summary import METRIC_TITLES, RULES, paired_seeds, plain, signed, verdict
-from distail.report.table import PROTOCOL
+from distail.report.results_table import PROTOCOL
 from distail.report.views import NOT_MEASURED, unmeasured_group
 
 if TYPE_CHECKING:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError, unknown_name
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def list_configs() -> dict[str, str]:
@@ -23,6 +19,15 @@ def list_configs() -> dict[str, str]:
         entry.name: entry.read_text(encoding="utf-8") for entry in folder.iterdir() if entry.name.endswith(".yaml")
     }
     return {name.removesuffix(".yaml"): texts[name] for name in sorted(texts)}
+
+
+def describe_configs() -> dict[str, str]:
+    """Name of each configuration and what its comment says it is."""
+    described = {}
+    for name, text in list_configs().items():
+        comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+        described[name] = comments[1] if len(comments) > 1 else ""
+    return described
 
 
 def copy_config(name: str, destination: Path | None = None) -> Path:
@@ -46,15 +51,3 @@ def copy_config(name: str, destination: Path | None = None) -> Path:
     except OSError as error:
         raise ConfigError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     return path
-
-
-def print_configs(console: Console) -> None:
-    """One line a configuration: its name and what its comment says."""
-    from rich.table import Table
-
-    table = Table("configuration", "what it is", box=None, pad_edge=False)
-    for name, text in list_configs().items():
-        comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
-        table.add_row(name, comments[1] if len(comments) > 1 else "")
-    console.print(table)
-    console.print("\ndistail configs NAME copies one; distail run NAME.yaml runs it.", highlight=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distail.evaluation.significance import Difference
-from distail.report.table import FIGURE_TITLES
+from distail.report.results_table import FIGURE_TITLES
 from distail.report.views import ReportView
 
 DRAWN = ("balanced_accuracy", "groups.thirds.tail")

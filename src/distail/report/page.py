@@ -20,8 +20,8 @@ from distail.report import wording
 from distail.report.chart_data import chart_data, class_order, describe_flow, flow_rows, swallowers
 from distail.report.differences import describe_differences, difference_tables, signed
 from distail.report.gallery import STUDENTS_OPEN, galleries
+from distail.report.results_table import COLUMNS, Column, Row, caption, cell, table_rows
 from distail.report.style import styles_of
-from distail.report.table import COLUMNS, Column, Row, caption, cell, table_rows
 from distail.report.views import (
     NO_IMAGE,
     ReportView,

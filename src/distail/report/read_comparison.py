@@ -16,7 +16,7 @@ from distail.evaluation.significance import Difference
 from distail.report.gallery import joined_samples
 from distail.report.json_values import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.read_run import run_view_from_folder
-from distail.report.table import FIGURE_TITLES
+from distail.report.results_table import FIGURE_TITLES
 from distail.report.views import ComparisonView, ReportView, Role, RunView, Spread, figure
 
 COMPARISON = "comparison.json"

@@ -1,188 +1,185 @@
-"""Results as a table: for the terminal (rich) and as Markdown, with the same columns and the same words."""
+"""A table of text that writes itself: on a terminal, as Markdown, as LaTeX and as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from distail.errors import ConfigError, unknown_name
-from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
-from distail.report.views import NOT_MEASURED, RunView, Spread, figure, unmeasured_group
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
+    from rich.table import Table as Grid
 
-PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
-MODELS_AS_COLUMNS_UP_TO = 4
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+FORMULA_SIGNS = ("=", "+", "-", "@")
+_MOST_COLUMNS = 100_000  # of characters, where nothing limits them
+_WIDEST_WORD = 12  # of a title that may be broken to save room
+_LEAST_TEXT = 6
+_GAP = 2  # between columns
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: a run's last epoch, or its best epoch on validation, named so."""
-
-    name: str
-    role: str
-    figures: Mapping[str, Any] | None
-    seconds: float | None = None
-    parameters: int | None = None
-    macs: int | None = None
-    spreads: Mapping[str, Spread] = field(default_factory=dict)
-    class_counts: Sequence[int] = ()
-
-
-@dataclass(frozen=True)
-class Column:
-    """A title, where the value is found, how it is written, the rule of its grouping, the dotted path of a figure."""
-
-    title: str
-    value: Callable[[Row], float | int | None]
-    digits: int = 1
-    rule: str | None = None
-    path: str | None = None
-
-
-def _figure(title: str, path: str, rule: str | None = None) -> Column:
-    return Column(title, lambda row: figure(row, path), rule=rule, path=path)
-
-
-def _millions(value: float | None) -> float | None:
-    return None if value is None else value / 1e6
-
-
-COLUMNS: dict[str, Column] = {
-    "top1": _figure("Top-1", "top1"),
-    "balanced_accuracy": _figure("Balanced accuracy", "balanced_accuracy"),
-    "macro_f1": _figure("Macro F1", "macro_f1"),
-    "head": _figure("Head third", "groups.thirds.head", THIRDS_RULE),
-    "medium": _figure("Medium third", "groups.thirds.medium", THIRDS_RULE),
-    "tail": _figure("Tail third", "groups.thirds.tail", THIRDS_RULE),
-    "many": _figure("Many-shot", "groups.shots.many", SHOTS_RULE),
-    "medium_shot": _figure("Medium-shot", "groups.shots.medium", SHOTS_RULE),
-    "few": _figure("Few-shot", "groups.shots.few", SHOTS_RULE),
-    "worst_class": _figure("Worst class", "worst_class"),
-    "ece": _figure("ECE", "ece"),
-    "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
-    "parameters": Column("Parameters, millions", lambda row: _millions(row.parameters), digits=2),
-    "macs": Column("MACs, millions", lambda row: _millions(row.macs)),
+_MARKDOWN = {**{sign: f"\\{sign}" for sign in "\\|*_`["}, "<": "&lt;"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    # After the end of a row these two would be read as its options.
+    **{sign: f"{{{sign}}}" for sign in "[*"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "<": r"$<$",
+    ">": r"$>$",
 }
-FIGURE_TITLES = {column.path: column.title for column in COLUMNS.values() if column.path}
-DEFAULT_COLUMNS = tuple(COLUMNS)
 
 
-def chosen_columns(columns: Sequence[str]) -> list[Column]:
-    """The columns of these names.
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under titles.
 
-    Raises:
-        ConfigError: a name that is no column.
+    Attributes:
+        columns: titles; a line break is kept on the terminal.
+        rows: each with one cell a column.
+        title: shown above it on the terminal.
+        caption: what the numbers are; below the table on the terminal and in Markdown, a comment in LaTeX.
+        text_columns: positions of the columns of text; all others hold numbers, which stand on the right and stay whole
+            however narrow the terminal is.
+        cut_text: whether text that has no room ends in an ellipsis; otherwise it goes on in a next line.
+
+    >>> table = Table(["Model", "Top-1"], [["kd_2", "41.5"], ["=1+1", "-3"]])
+    >>> print(table.to_markdown())
+    | Model | Top-1 |
+    |---|---:|
+    | kd\\_2 | 41.5 |
+    | =1+1 | -3 |
+    >>> print(table.to_csv(), end="")
+    Model,Top-1
+    kd_2,41.5
+    '=1+1,-3
     """
-    for name in columns:
-        if name not in COLUMNS:
-            raise ConfigError(unknown_name("column", name, COLUMNS))
-    return [COLUMNS[name] for name in columns]
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    title: str = ""
+    caption: str = ""
+    text_columns: frozenset[int] = frozenset({0})
+    cut_text: bool = False
+
+    def print(self, console: Console) -> None:
+        """Fitted to a terminal; at full width anywhere else, so that a pipe or a file loses nothing."""
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        grid = self._grid(narrow=False)
+        width = Measurement.get(console, console.options.update(width=_MOST_COLUMNS), grid).maximum
+        if not console.is_terminal:
+            grid.width = width
+        elif width > console.width:
+            grid = self._grid(narrow=True)
+            least = sum((column.width or _LEAST_TEXT) + _GAP for column in grid.columns)
+            grid.width = least if least > console.width else None
+        if self.title:
+            console.print(Text(one_line(self.title), style="bold"))
+        console.print(grid, crop=False)
+        if self.caption:
+            console.print(Text(one_line(self.caption), style="dim"))
+
+    def to_markdown(self) -> str:
+        """The table, and its caption below it."""
+        lines = [_markdown_row(cells) for cells in (self.columns, *self.rows)]
+        rules = ["---" if position in self.text_columns else "---:" for position in range(len(self.columns))]
+        lines.insert(1, f"|{'|'.join(rules)}|")
+        return "\n".join([*lines, "", escape_markdown(self.caption)] if self.caption else lines)
+
+    def to_latex(self) -> str:
+        """A `tabular` with booktabs rules; nothing but `\\usepackage{booktabs}` is needed."""
+        alignment = "".join("l" if position in self.text_columns else "r" for position in range(len(self.columns)))
+        header, *rows = [rf"{' & '.join(map(escape_latex, cells))} \\" for cells in (self.columns, *self.rows)]
+        return "\n".join(
+            [
+                *([latex_comment(self.caption)] if self.caption else []),
+                rf"\begin{{tabular}}{{{alignment}}}",
+                r"\toprule",
+                header,
+                r"\midrule",
+                *rows,
+                r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )
+
+    def to_csv(self) -> str:
+        """Titles and rows; what a spreadsheet would take for a formula is quoted by an apostrophe."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        for cells in (self.columns, *self.rows):
+            writer.writerow([_spreadsheet_text(cell) for cell in cells])
+        return text.getvalue()
+
+    def _grid(self, *, narrow: bool) -> Grid:
+        """For the terminal; a narrow one breaks the titles of numbers to leave room for text."""
+        from rich import box
+        from rich.cells import cell_len
+        from rich.table import Table as Grid
+        from rich.text import Text
+
+        grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+        for position, column_title in enumerate(self.columns):
+            title = Text("\n".join(map(one_line, column_title.split("\n"))), overflow="fold")
+            if position in self.text_columns:
+                grid.add_column(title)
+                continue
+            cells = [one_line(row[position]) for row in self.rows]
+            words = [min(cell_len(word), _WIDEST_WORD) for word in column_title.split()]
+            width = max([*map(cell_len, cells), *words], default=0)
+            grid.add_column(title, justify="right", width=width if narrow else None)
+        for row in self.rows:
+            cells = [one_line(cell) for cell in row]
+            if self.cut_text:
+                grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
+            else:
+                grid.add_row(*(Text(cell, overflow="fold") for cell in cells))
+        return grid
 
 
-def table_rows(runs: Sequence[RunView]) -> list[Row]:
-    """A row for each run, followed by its best epoch on validation where that was kept."""
-    rows: list[Row] = []
-    for run in runs:
-        cost = (run.seconds, run.parameters, run.macs)
-        rows.append(Row(run.name, run.role, run.figures, *cost, run.spreads, run.class_counts))
-        best = run.best_on_validation
-        if best is not None and best.get("test") is not None:
-            epoch = best.get("epoch")
-            when = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
-            name = f"{run.name}, best on validation{when}"
-            rows.append(Row(name, run.role, best["test"], *cost, class_counts=run.class_counts))
-    return rows
+def one_line(text: str) -> str:
+    """Text without line breaks and without what steers a terminal.
 
-
-def cell(row: Row, column: Column) -> str:
-    """The text of one cell; a group without classes, or without test images, says so and is never 0."""
-    value = column.value(row)
-    if value is None:
-        group = column.path if column.rule and row.figures is not None else None
-        return unmeasured_group(group, row.class_counts) if group else NOT_MEASURED
-    spread = row.spreads.get(column.path) if column.path else None
-    deviation = "" if spread is None or spread.deviation is None else f" ± {spread.deviation:.{column.digits}f}"
-    return f"{value:,.{column.digits}f}{deviation}"
-
-
-def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0) -> str:
-    """What the numbers are and by which rules classes were grouped.
-
-    Args:
-        columns: names in `COLUMNS`.
-        seeds: how many seeds the numbers are means over, 0 for single runs.
+    >>> one_line("a\\n  b \\x1b[2J")
+    'a b [2J'
     """
-    rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
-    means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
-        seeds, [f"mean ± sample deviation over {seeds} seeds"]
-    )
-    return "; ".join([PROTOCOL, *means, *rules]) + "."
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
-def markdown_table(runs: Sequence[RunView], columns: Sequence[str] = DEFAULT_COLUMNS) -> str:
-    """The results as a Markdown table with its caption below.
+def escape_markdown(text: str) -> str:
+    """One line of Markdown that shows the text as it is.
 
-    Raises:
-        ConfigError: a name that is no column.
-
-    >>> print(markdown_table([RunView("kd", "student", seconds=12.3)], ["top1", "seconds"]))
-    | Model | Role | Top-1 | Seconds |
-    |---|---|---:|---:|
-    | kd | student | not measured | 12 |
-    <BLANKLINE>
-    Percent on the test set, last epoch unless a name says otherwise.
+    >>> print(escape_markdown("kd_2 | <b>"))
+    kd\\_2 \\| &lt;b>
     """
-    chosen = chosen_columns(columns)
-    lines = [
-        ["Model", "Role", *(column.title for column in chosen)],
-        *([_markdown(row.name), row.role, *(cell(row, column) for column in chosen)] for row in table_rows(runs)),
-    ]
-    text = [f"| {' | '.join(line)} |" for line in lines]
-    text.insert(1, f"|---|---|{'---:|' * len(chosen)}")
-    return "\n".join([*text, "", caption(columns)])
+    return "".join(_MARKDOWN.get(sign, sign) for sign in one_line(text))
 
 
-def rich_table(
-    runs: Sequence[RunView],
-    columns: Sequence[str] = DEFAULT_COLUMNS,
-    title: str | None = None,
-    models_as_columns: bool | None = None,
-) -> Table:
-    """The results as a `rich.table.Table` for the terminal.
+def escape_latex(text: str) -> str:
+    """Text that LaTeX sets as it is.
 
-    Args:
-        runs: the models, in the order they are shown.
-        columns: names in `COLUMNS`.
-        title: printed above the table.
-        models_as_columns: one column a model and one line a figure, which fits a narrow terminal; by default so for up
-            to four models.
-
-    Raises:
-        ConfigError: a name that is no column.
+    >>> print(escape_latex("bkd_2: 5% & 40.1 ± 0.3"))
+    bkd\\_2: 5\\% \\& 40.1 $\\pm$ 0.3
     """
-    from rich.markup import escape
-    from rich.table import Table
-
-    chosen, rows = chosen_columns(columns), table_rows(runs)
-    table = Table(title=escape(title) if title else None, caption=caption(columns), caption_justify="left")
-    if models_as_columns or (models_as_columns is None and len(rows) <= MODELS_AS_COLUMNS_UP_TO):
-        table.add_column("Figure")
-        for row in rows:
-            table.add_column(escape(f"{row.name} ({row.role})"), justify="right", overflow="fold")
-        for column in chosen:
-            table.add_row(column.title, *(cell(row, column) for row in rows))
-        return table
-    table.add_column("Model", overflow="fold")
-    table.add_column("Role")
-    for column in chosen:
-        table.add_column(column.title, justify="right")
-    for row in rows:
-        table.add_row(escape(row.name), row.role, *(cell(row, column) for column in chosen))
-    return table
+    return "".join(_LATEX.get(sign, sign) for sign in one_line(text))
 
 
-def _markdown(text: str) -> str:
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
+def latex_comment(text: str) -> str:
+    """The text as a comment of one line."""
+    return f"% {one_line(text)}"
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(escape_markdown, cells))} |"
+
+
+def _spreadsheet_text(cell: str) -> str:
+    cell = one_line(cell)
+    return f"'{cell}" if cell.startswith(FORMULA_SIGNS) and not NUMBER.fullmatch(cell) else cell

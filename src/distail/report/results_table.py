@@ -1,0 +1,164 @@
+"""Results as a table: which columns there are, what each cell says, and what the numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from distail.errors import ConfigError, unknown_name
+from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
+from distail.report.table import Table
+from distail.report.views import NOT_MEASURED, RunView, Spread, figure, unmeasured_group
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
+MODELS_AS_COLUMNS_UP_TO = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a run's last epoch, or its best epoch on validation, named so."""
+
+    name: str
+    role: str
+    figures: Mapping[str, Any] | None
+    seconds: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    class_counts: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title, where the value is found, how it is written, the rule of its grouping, the dotted path of a figure."""
+
+    title: str
+    value: Callable[[Row], float | int | None]
+    digits: int = 1
+    rule: str | None = None
+    path: str | None = None
+
+
+def _figure(title: str, path: str, rule: str | None = None) -> Column:
+    return Column(title, lambda row: figure(row, path), rule=rule, path=path)
+
+
+def _millions(value: float | None) -> float | None:
+    return None if value is None else value / 1e6
+
+
+COLUMNS: dict[str, Column] = {
+    "top1": _figure("Top-1", "top1"),
+    "balanced_accuracy": _figure("Balanced accuracy", "balanced_accuracy"),
+    "macro_f1": _figure("Macro F1", "macro_f1"),
+    "head": _figure("Head third", "groups.thirds.head", THIRDS_RULE),
+    "medium": _figure("Medium third", "groups.thirds.medium", THIRDS_RULE),
+    "tail": _figure("Tail third", "groups.thirds.tail", THIRDS_RULE),
+    "many": _figure("Many-shot", "groups.shots.many", SHOTS_RULE),
+    "medium_shot": _figure("Medium-shot", "groups.shots.medium", SHOTS_RULE),
+    "few": _figure("Few-shot", "groups.shots.few", SHOTS_RULE),
+    "worst_class": _figure("Worst class", "worst_class"),
+    "ece": _figure("ECE", "ece"),
+    "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
+    "parameters": Column("Parameters, millions", lambda row: _millions(row.parameters), digits=2),
+    "macs": Column("MACs, millions", lambda row: _millions(row.macs)),
+}
+FIGURE_TITLES = {column.path: column.title for column in COLUMNS.values() if column.path}
+DEFAULT_COLUMNS = tuple(COLUMNS)
+
+
+def chosen_columns(columns: Sequence[str]) -> list[Column]:
+    """The columns of these names.
+
+    Raises:
+        ConfigError: a name that is no column.
+    """
+    for name in columns:
+        if name not in COLUMNS:
+            raise ConfigError(unknown_name("column", name, COLUMNS))
+    return [COLUMNS[name] for name in columns]
+
+
+def table_rows(runs: Sequence[RunView]) -> list[Row]:
+    """A row for each run, followed by its best epoch on validation where that was kept."""
+    rows: list[Row] = []
+    for run in runs:
+        cost = (run.seconds, run.parameters, run.macs)
+        rows.append(Row(run.name, run.role, run.figures, *cost, run.spreads, run.class_counts))
+        best = run.best_on_validation
+        if best is not None and best.get("test") is not None:
+            epoch = best.get("epoch")
+            when = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
+            name = f"{run.name}, best on validation{when}"
+            rows.append(Row(name, run.role, best["test"], *cost, class_counts=run.class_counts))
+    return rows
+
+
+def cell(row: Row, column: Column) -> str:
+    """The text of one cell; a group without classes, or without test images, says so and is never 0."""
+    value = column.value(row)
+    if value is None:
+        group = column.path if column.rule and row.figures is not None else None
+        return unmeasured_group(group, row.class_counts) if group else NOT_MEASURED
+    spread = row.spreads.get(column.path) if column.path else None
+    deviation = "" if spread is None or spread.deviation is None else f" ± {spread.deviation:.{column.digits}f}"
+    return f"{value:,.{column.digits}f}{deviation}"
+
+
+def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0) -> str:
+    """What the numbers are and by which rules classes were grouped.
+
+    Args:
+        columns: names in `COLUMNS`.
+        seeds: how many seeds the numbers are means over, 0 for single runs.
+    """
+    rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
+    means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
+        seeds, [f"mean ± sample deviation over {seeds} seeds"]
+    )
+    return "; ".join([PROTOCOL, *means, *rules]) + "."
+
+
+def results_table(
+    runs: Sequence[RunView],
+    columns: Sequence[str] = DEFAULT_COLUMNS,
+    title: str = "",
+    *,
+    models_as_columns: bool = False,
+) -> Table:
+    """The results as a table with a row for each model.
+
+    Args:
+        runs: the models, in the order they are shown.
+        columns: names in `COLUMNS`.
+        title: shown above it on the terminal.
+        models_as_columns: a column for each model and a row for each metric, which fits a narrow terminal.
+
+    Raises:
+        ConfigError: a name that is no column.
+
+    >>> print(results_table([RunView("kd", "student", seconds=12.3)], ["top1", "seconds"]).to_markdown())
+    | Model | Role | Top-1 | Seconds |
+    |---|---|---:|---:|
+    | kd | student | not measured | 12 |
+    <BLANKLINE>
+    Percent on the test set, last epoch unless a name says otherwise.
+    """
+    chosen, rows = chosen_columns(columns), table_rows(runs)
+    if models_as_columns:
+        models = [f"{row.name} ({row.role})" for row in rows]
+        metrics = [[column.title, *(cell(row, column) for row in rows)] for column in chosen]
+        return Table(["Metric", *models], metrics, title, caption(columns))
+    titles = ["Model", "Role", *(column.title for column in chosen)]
+    lines = [[row.name, row.role, *(cell(row, column) for column in chosen)] for row in rows]
+    return Table(titles, lines, title, caption(columns), text_columns=frozenset({0, 1}))
+
+
+def print_results(runs: Sequence[RunView], title: str, console: Console) -> None:
+    """The results on the terminal: up to four models beside each other, more below each other."""
+    few = len(table_rows(runs)) <= MODELS_AS_COLUMNS_UP_TO
+    results_table(runs, title=title, models_as_columns=few).print(console)
