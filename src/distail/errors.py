@@ -146,3 +146,13 @@ def first_of(problems: Sequence[str]) -> list[str]:
     """
     more = len(problems) - _SHOWN_PROBLEMS
     return [*problems[:_SHOWN_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]
+
+
+def some_of(names: Sequence[object], most: int = 8) -> str:
+    """The first few in one line, then how many more.
+
+    >>> some_of(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(str(name) for name in names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -1,7 +1,8 @@
-"""Small helpers around torch: random state kept, tensors sent to a device, a network in eval mode for a while."""
+"""Small helpers around torch: random state kept, tensors sent to a device, a network in eval mode, cores to use."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -26,7 +27,7 @@ def kept_random_state() -> AbstractContextManager[None]:
 def to_device(value: Tensor, device: torch.device | str) -> Tensor:
     """The tensor on a device: from the CPU to a GPU through pinned memory, so that the host does not wait.
 
-    >>> moved(torch.ones(2), "cpu")
+    >>> to_device(torch.ones(2), "cpu")
     tensor([1., 1.])
     """
     if torch.device(device).type == "cuda" and value.device.type == "cpu":
@@ -52,3 +53,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

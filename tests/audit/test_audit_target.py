@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from distail.audit.sample_weights import propensity_weights
 from distail.audit.target import audited
 from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, DistailError
 from distail.runner.run import run
-from distail.runner.stages import images_of
 from distail.training.progress import Silent
 
 CONFIG: dict[str, Any] = {
@@ -46,7 +46,8 @@ def config(folder: Path) -> Path:
 
 def test_a_run_is_audited_on_its_validation_split(folder: Path) -> None:
     found = audited(folder)
-    data = images_of(Experiment.from_yaml(folder / "config.yaml"))
+    experiment = Experiment.from_yaml(folder / "config.yaml")
+    data = prepare_data(experiment.data, seed=experiment.seed)
     assert data.validation is not None
     assert (found.split, found.class_counts, found.class_names) == ("validation", data.class_counts, data.class_names)
     assert torch.equal(found.target, data.validation.labels)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from distail.config.schema import Data
 from distail.data.decode import EncodedImage, decode_all
-from distail.data.options import SourceOptions
 from distail.errors import DataError
 
-QUIET = SourceOptions(progress=False)
+OPTIONS = Data(name="any")
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -40,17 +40,17 @@ def failing(error: Exception) -> Callable[[], bytes]:
 @pytest.mark.parametrize(("count", "side"), [(1, 5), (150, 5), (140, 60)])
 def test_images_keep_their_order(count: int, side: int) -> None:
     pixels = [random_pixels(seed, side, side, 3) for seed in range(count)]
-    decoded = decode_all([item(str(row), png(image)) for row, image in enumerate(pixels)], QUIET)
+    decoded = decode_all([item(str(row), png(image)) for row, image in enumerate(pixels)], OPTIONS)
     assert decoded.images.shape == (count, 3, side, side)
     assert decoded.images.is_contiguous()
     assert decoded.rows.tolist() == list(range(count))
     assert torch.equal(decoded.images, torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2)))
 
 
-def test_all_grey_stays_grey_and_one_colour_makes_all_rgb() -> None:
+def test_all_grey_stays_grey_and_one_color_makes_all_rgb() -> None:
     grey = [item("g", png(random_pixels(seed, 4, 4))) for seed in range(3)]
-    assert decode_all(grey, QUIET).images.shape == (3, 1, 4, 4)
-    mixed = decode_all([*grey, item("c", png(random_pixels(9, 4, 4, 3)))], QUIET).images
+    assert decode_all(grey, OPTIONS).images.shape == (3, 1, 4, 4)
+    mixed = decode_all([*grey, item("c", png(random_pixels(9, 4, 4, 3)))], OPTIONS).images
     assert mixed.shape == (4, 3, 4, 4)
     assert torch.equal(mixed[0, 0], torch.from_numpy(random_pixels(0, 4, 4)))
     assert torch.equal(mixed[0, 0], mixed[0, 2])
@@ -66,7 +66,7 @@ def test_every_unreadable_image_is_listed() -> None:
         EncodedImage("gone.png", failing(FileNotFoundError(2, "No such file or directory"))),
     ]
     with pytest.raises(DataError) as error:
-        decode_all(images, QUIET)
+        decode_all(images, OPTIONS)
     message = str(error.value)
     assert message.startswith("4 of 5 images cannot be read:")
     for part in ("empty.png: the file is empty", "cut.png: ", "words.png: not an image", "gone.png: No such file"):
@@ -77,7 +77,7 @@ def test_every_unreadable_image_is_listed() -> None:
 def test_a_long_list_is_cut_after_ten() -> None:
     images = [item(f"{row}.png", b"") for row in range(13)] + [item("fine.png", png(random_pixels(0, 2, 2)))]
     with pytest.raises(DataError) as error:
-        decode_all(images, QUIET)
+        decode_all(images, OPTIONS)
     lines = str(error.value).splitlines()
     assert lines[0].startswith("13 of 14")
     assert lines[10].startswith("  - 9.png")
@@ -91,7 +91,7 @@ def test_unreadable_images_are_skipped_if_asked() -> None:
         item("c", b"x"),
         item("d", png(random_pixels(1, 2, 2))),
     ]
-    decoded = decode_all(images, SourceOptions(skip_unreadable=True, progress=False))
+    decoded = decode_all(images, Data(name="any", skip_unreadable=True))
     assert decoded.rows.tolist() == [1, 3]
     assert len(decoded.images) == 2
     assert [problem[:2] for problem in decoded.skipped] == ["a:", "c:"]
@@ -99,21 +99,21 @@ def test_unreadable_images_are_skipped_if_asked() -> None:
 
 def test_skipping_everything_is_an_error() -> None:
     with pytest.raises(DataError, match="2 of 2 images cannot be read"):
-        decode_all([item("a", b""), item("b", b"")], SourceOptions(skip_unreadable=True, progress=False))
+        decode_all([item("a", b""), item("b", b"")], Data(name="any", skip_unreadable=True))
 
 
 def test_different_sizes_name_the_option() -> None:
     shapes = [(4, 4), (4, 4), (4, 6), (7, 4)]
     images = [item(str(row), png(random_pixels(row, *shape))) for row, shape in enumerate(shapes)]
     with pytest.raises(DataError) as error:
-        decode_all(images, QUIET)
+        decode_all(images, OPTIONS)
     for part in ("3 different sizes", "4x4: 2 images", "6x4: 1 images", "4x7: 1 images", "data.image_size"):
         assert part in str(error.value)
-    assert decode_all(images, SourceOptions(image_size=5, progress=False)).images.shape == (4, 1, 5, 5)
+    assert decode_all(images, Data(name="any", image_size=5)).images.shape == (4, 1, 5, 5)
 
 
 def test_no_bar_where_nobody_can_see_it(capfd: pytest.CaptureFixture[str]) -> None:
-    decode_all([item("a", png(random_pixels(0, 2, 2)))], SourceOptions(progress=True))
+    decode_all([item("a", png(random_pixels(0, 2, 2)))], OPTIONS)
     captured = capfd.readouterr()
     assert captured.out == captured.err == ""
 
@@ -122,13 +122,14 @@ def test_the_bar_is_on_standard_error(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    decode_all([item("a", png(random_pixels(0, 2, 2)))], SourceOptions(progress=True))
+    decode_all([item("a", png(random_pixels(0, 2, 2)))], OPTIONS)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "Decoding images" in captured.err
 
 
-@pytest.mark.parametrize("size", [0, -4, 2.5, "32", True])
-def test_bad_image_sizes(size: object) -> None:
-    with pytest.raises(DataError, match="image_size is"):
-        SourceOptions(image_size=size)  # type: ignore[arg-type]
+def test_only_the_main_process_shows_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("RANK", "1")
+    decode_all([item("a", png(random_pixels(0, 2, 2)))], OPTIONS)
+    assert capsys.readouterr().err == ""

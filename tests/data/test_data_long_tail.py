@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 
 import numpy as np
@@ -12,7 +11,14 @@ from hypothesis import strategies as st
 
 import distail
 from distail.data.dataset import LabelledImages
-from distail.data.long_tail import class_counts, long_tail_counts, long_tail_subset, require_every_class, subset_sha256
+from distail.data.long_tail import (
+    class_counts,
+    long_tail_counts,
+    long_tail_subset,
+    require_every_class,
+    short_classes_warning,
+    subset_sha256,
+)
 from distail.errors import DataError
 
 
@@ -140,18 +146,19 @@ def test_nothing_is_taken_away_without_a_tail(factor: float | None) -> None:
     assert long_tail_subset(labels, 2, factor).tolist() == [0, 1, 2, 3]
 
 
-def test_unbalanced_data_gives_what_it_has_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_unbalanced_data_gives_what_it_has_and_says_so() -> None:
     labels = torch.tensor([0] * 3 + [1] * 100 + [2] * 50)
-    with caplog.at_level(logging.WARNING):
-        rows = long_tail_subset(labels, 3, 4, "exp", 0)
+    rows = long_tail_subset(labels, 3, 4, "exp", 0)
     assert class_counts(labels[rows], 3) == (3, 50, 25)
-    assert "1 of 3 classes have fewer images" in caplog.text
-    assert "class 0 has 3 of 100" in caplog.text
+    warning = short_classes_warning((3, 100, 50), 4, "exp")
+    assert warning is not None
+    assert "1 of 3 classes" in warning
+    assert "class 0 has 3 of 100" in warning
 
 
-def test_balanced_data_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    long_tail_subset(balanced(4, 20), 4, 10)
-    assert caplog.text == ""
+@pytest.mark.parametrize(("counts", "factor"), [((20,) * 4, 10), ((3, 100), None), ((3, 100), 1), ((95, 100), 2)])
+def test_balanced_data_and_data_as_they_are_say_nothing(counts: tuple[int, ...], factor: float | None) -> None:
+    assert short_classes_warning(counts, factor, "exp") is None
 
 
 def test_classes_without_images_are_all_listed() -> None:

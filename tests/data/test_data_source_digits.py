@@ -6,12 +6,12 @@ import torch
 from sklearn.datasets import load_digits
 
 from distail.data.long_tail import class_counts
-from distail.data.sources import load_source
 from distail.errors import DataError
+from helpers.sources import load
 
 
 def test_all_images_are_there_once_with_a_stratified_fifth_for_the_test() -> None:
-    source = load_source("digits")
+    source = load("digits")
     assert source.class_names == tuple("0123456789")
     assert (len(source.train), len(source.test)) == (1438, 359)
     assert source.train.images.shape[1:] == (1, 8, 8)
@@ -32,22 +32,22 @@ def test_labels_belong_to_their_images() -> None:
         bytes(np.rint(row * 255 / 16).astype(np.uint8)): label
         for row, label in zip(original.data, original.target, strict=True)
     }
-    source = load_source("digits")
+    source = load("digits")
     for data in (source.train, source.test):
         for image, label in zip(data.images, data.labels, strict=True):
             assert label_of[bytes(image.flatten().numpy())] == label
 
 
 def test_the_test_set_is_always_the_same() -> None:
-    assert torch.equal(load_source("digits").test.images, load_source("digits").test.images)
+    assert torch.equal(load("digits").test.images, load("digits").test.images)
 
 
 def test_it_can_be_resized() -> None:
-    source = load_source("digits", image_size=16)
+    source = load("digits", image_size=16)
     assert source.train.images.shape == (1438, 1, 16, 16)
     assert source.test.images.shape == (359, 1, 16, 16)
 
 
 def test_it_has_no_root() -> None:
     with pytest.raises(DataError, match=r"data\.root is /x"):
-        load_source("digits", "/x")
+        load("digits", "/x")

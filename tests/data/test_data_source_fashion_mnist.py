@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distail.data.sources import fashion_mnist, load_source
+from distail.data.sources import fashion_mnist
 from distail.errors import DataError
+from helpers.sources import load
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -36,7 +37,7 @@ def _no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".gz", ""])
 def test_the_four_files(tmp_path: Path, suffix: str) -> None:
     arrays = write(tmp_path / "f", suffix=suffix)
-    source = load_source("fashion-mnist", tmp_path / "f")
+    source = load("fashion-mnist", tmp_path / "f")
     np.testing.assert_array_equal(source.train.images[:, 0].numpy(), arrays["train-images-idx3-ubyte"])
     np.testing.assert_array_equal(source.test.labels.numpy(), arrays["t10k-labels-idx1-ubyte"])
     assert source.class_names[0] == "T-shirt/top"
@@ -45,12 +46,12 @@ def test_the_four_files(tmp_path: Path, suffix: str) -> None:
 
 def test_the_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "package", test=11)
-    assert len(load_source("fashion-mnist").test) == 11
+    assert len(load("fashion-mnist").test) == 11
     write(Path("data/fashion-mnist"), test=12)
-    assert len(load_source("fashion-mnist").test) == 12
+    assert len(load("fashion-mnist").test) == 12
     monkeypatch.setenv("DISTAIL_DATA", str(tmp_path / "all"))
     write(tmp_path / "all" / "fashion-mnist", test=13)
-    assert len(load_source("fashion-mnist").test) == 13
+    assert len(load("fashion-mnist").test) == 13
 
 
 def test_missing_files_name_the_package_and_the_option(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_missing_files_name_the_package_and_the_option(tmp_path: Path) -> None:
     (tmp_path / "f" / "t10k-labels-idx1-ubyte.gz").unlink()
     for root, place in ((None, "package"), (tmp_path / "f", "f")):
         with pytest.raises(DataError) as error:
-            load_source("fashion-mnist", root)
+            load("fashion-mnist", root)
         for part in (str(tmp_path / place), "dataset-fashion-mnist", "data.root", "t10k-labels-idx1-ubyte.gz"):
             assert part in str(error.value)
 
@@ -79,14 +80,14 @@ def test_damaged_files_are_named(tmp_path: Path, damage, name: str) -> None:  # 
     path = tmp_path / name
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=name.removesuffix(".gz")):
-        load_source("fashion-mnist", tmp_path)
+        load("fashion-mnist", tmp_path)
 
 
 def test_images_and_labels_must_agree(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.arange(29) % 10)))
     with pytest.raises(DataError, match="30 train images but 29 labels"):
-        load_source("fashion-mnist", tmp_path)
+        load("fashion-mnist", tmp_path)
 
 
 def test_labels_out_of_range_and_missing_classes(tmp_path: Path) -> None:
@@ -94,10 +95,10 @@ def test_labels_out_of_range_and_missing_classes(tmp_path: Path) -> None:
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(idx(np.arange(30) % 12)))
     with pytest.raises(DataError, match=r"label 10 .*\n.*label 11"):
-        load_source("fashion-mnist", tmp_path)
+        load("fashion-mnist", tmp_path)
     path.write_bytes(gzip.compress(idx(np.arange(30) % 8)))
     with pytest.raises(DataError, match=r"class 8 \(Bag\)\n.*class 9 \(Ankle boot\)"):
-        load_source("fashion-mnist", tmp_path)
+        load("fashion-mnist", tmp_path)
 
 
 REAL = Path("/usr/share/datasets/fashion-mnist")
@@ -105,7 +106,7 @@ REAL = Path("/usr/share/datasets/fashion-mnist")
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the Debian package dataset-fashion-mnist is not installed")
 def test_the_real_one() -> None:
-    source = load_source("fashion-mnist", REAL)
+    source = load("fashion-mnist", REAL)
     assert source.train.images.shape == (60_000, 1, 28, 28)
     assert source.test.images.shape == (10_000, 1, 28, 28)
     assert source.train.labels.bincount().tolist() == [6000] * 10

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -13,8 +12,8 @@ import torch
 from distail.data import decode as image_file
 from distail.data.long_tail import class_counts
 from distail.data.prepare import prepare_data
-from distail.data.sources import load_source
 from distail.errors import DataError
+from helpers.sources import load
 
 WriteImage = Callable[..., np.ndarray]
 
@@ -39,7 +38,7 @@ def found(data: object) -> set[tuple[int, bytes]]:
 def test_train_and_test_folders(tmp_path: Path, write_image: WriteImage, test_name: str) -> None:
     counts = {"train/class10": 3, "train/class9": 4, f"{test_name}/class10": 2, f"{test_name}/class9": 1}
     written = write_tree(tmp_path, write_image, counts)
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert source.class_names == ("class9", "class10")
     for data, split in ((source.train, "train"), (source.test, test_name)):
         expected = {
@@ -51,27 +50,27 @@ def test_train_and_test_folders(tmp_path: Path, write_image: WriteImage, test_na
 
 def test_class_folders_alone_lend_a_stratified_fifth(tmp_path: Path, write_image: WriteImage) -> None:
     written = write_tree(tmp_path, write_image, {"a": 10, "b": 5, "c": 2})
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert class_counts(source.train.labels, 3) == (8, 4, 2)
     assert class_counts(source.test.labels, 3) == (2, 1, 0)
     assert len(found(source.train) | found(source.test)) == len(written)
-    assert torch.equal(load_source("folder", tmp_path).test.images, source.test.images)
+    assert torch.equal(load("folder", tmp_path).test.images, source.test.images)
 
 
 def test_train_alone_lends_a_fifth_too(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"train/a": 10, "train/b": 5})
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert source.class_names == ("a", "b")
     assert class_counts(source.test.labels, 2) == (2, 1)
 
 
-def test_test_comes_before_val(tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture) -> None:
+def test_test_comes_before_val(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(
         tmp_path, write_image, {f"{split}/{c}": n for split, n in (("train", 2), ("test", 3), ("val", 4)) for c in "ab"}
     )
-    with caplog.at_level(logging.WARNING):
-        assert len(load_source("folder", tmp_path).test) == 6
-    assert "val/ is not used" in caplog.text
+    source = load("folder", tmp_path)
+    assert len(source.test) == 6
+    assert "val/ is not used" in source.notes[0]
 
 
 @pytest.mark.parametrize("parts", [("Train", "Test"), ("training", "validation"), ("train", "valid")])
@@ -80,12 +79,12 @@ def test_parts_of_a_data_set_are_not_taken_for_classes(
 ) -> None:
     write_tree(tmp_path, write_image, {f"{part}/{name}": 2 for part in parts for name in ("a", "b")})
     with pytest.raises(DataError, match=r"look like parts of a data set.*expected train/ and test/"):
-        load_source("folder", tmp_path)
+        load("folder", tmp_path)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"car": 5, "Train": 5})
-    assert load_source("folder", tmp_path).class_names == ("car", "Train")
+    assert load("folder", tmp_path).class_names == ("car", "Train")
 
 
 def test_the_same_file_in_both_parts_is_told(tmp_path: Path, write_image: WriteImage) -> None:
@@ -96,20 +95,20 @@ def test_the_same_file_in_both_parts_is_told(tmp_path: Path, write_image: WriteI
     assert note.startswith("1 of 5 test images is, byte for byte, a training image too")
 
 
-def test_links_to_folders_within_a_class_are_told(
-    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_links_to_folders_within_a_class_are_told(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path / "data", write_image, {"a": 5, "b": 5})
     write_tree(tmp_path, write_image, {"elsewhere": 5})
     (tmp_path / "data/a/more").symlink_to(tmp_path / "elsewhere")
-    assert len(load_source("folder", tmp_path / "data").train) == 8
-    assert "1 folders within classes are links, which are not followed" in caplog.text
+    source = load("folder", tmp_path / "data")
+    assert len(source.train) == 8
+    assert "1 link to" in source.notes[0]
+    assert str(tmp_path / "data/a/more") in source.notes[0]
 
 
 def test_the_usual_place(tmp_path: Path, write_image: WriteImage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTAIL_DATA", str(tmp_path))
     write_tree(tmp_path / "folder", write_image, {"a": 10, "b": 5})
-    assert len(load_source("folder").train) == 12
+    assert len(load("folder").train) == 12
 
 
 def test_images_at_any_depth_and_what_is_passed_over(tmp_path: Path, write_image: WriteImage) -> None:
@@ -118,7 +117,7 @@ def test_images_at_any_depth_and_what_is_passed_over(tmp_path: Path, write_image
         write_image(tmp_path / name)
     for name in ("a/._0.png", "a/notes.txt", "b/Thumbs.db", "readme.md", ".DS_Store"):
         (tmp_path / name).write_bytes(b"no image")
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert source.class_names == ("a", "b")
     assert len(source.train) + len(source.test) == len(written)
 
@@ -127,7 +126,7 @@ def test_suffixes_in_capitals_and_other_formats(tmp_path: Path, write_image: Wri
     for number, suffix in enumerate(["JPEG", "JPG", "jpg", "bmp", "GIF", "tif", "webp", "PNG", "ppm"]):
         for name in "ab":
             write_image(tmp_path / name / f"{number}.{suffix}", seed=number)
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert len(source.train) + len(source.test) == 18
 
 
@@ -139,19 +138,19 @@ def test_linked_images_and_class_folders(tmp_path: Path, write_image: WriteImage
     (root / "b").mkdir()
     for number in range(5):
         (root / "b" / f"{number}.png").symlink_to(tmp_path / "store" / "b" / f"{number}.png")
-    assert class_counts(load_source("folder", root).train.labels, 2) == (4, 4)
+    assert class_counts(load("folder", root).train.labels, 2) == (4, 4)
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(1, 1), (3, 3)])
 def test_grey_stays_grey(tmp_path: Path, write_image: WriteImage, channels: int, expected: int) -> None:
     write_tree(tmp_path, write_image, {"a": 5, "b": 5}, channels=channels)
-    assert load_source("folder", tmp_path).train.images.shape[1] == expected
+    assert load("folder", tmp_path).train.images.shape[1] == expected
 
 
 def test_one_colour_image_in_the_test_set_makes_all_rgb(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"train/a": 2, "train/b": 2, "test/a": 2}, channels=1)
     write_image(tmp_path / "test" / "b" / "0.png", channels=3)
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert source.train.images.shape[1] == source.test.images.shape[1] == 3
 
 
@@ -159,14 +158,14 @@ def test_sizes_that_differ_between_the_splits(tmp_path: Path, write_image: Write
     write_tree(tmp_path, write_image, {"train/a": 2, "train/b": 2}, height=6)
     write_tree(tmp_path, write_image, {"test/a": 2, "test/b": 2}, height=8)
     with pytest.raises(DataError, match=r"6x6: 4 images(.|\n)*6x8: 4 images(.|\n)*data\.image_size"):
-        load_source("folder", tmp_path)
-    assert load_source("folder", tmp_path, image_size=5).test.images.shape == (4, 3, 5, 5)
+        load("folder", tmp_path)
+    assert load("folder", tmp_path, image_size=5).test.images.shape == (4, 3, 5, 5)
 
 
 def test_class_folders_that_differ_are_all_listed(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"train/a": 1, "train/b": 1, "train/c": 1, "test/b": 1, "test/B2": 1})
     with pytest.raises(DataError) as error:
-        load_source("folder", tmp_path)
+        load("folder", tmp_path)
     assert "3 differ" in str(error.value)
     for part in ("a: only in train/", "c: only in train/", "B2: only in test/"):
         assert part in str(error.value)
@@ -177,14 +176,14 @@ def test_classes_without_training_images_are_all_listed(tmp_path: Path, write_im
     for name in ("train/b", "train/c", "test/c"):
         (tmp_path / name).mkdir()
     with pytest.raises(DataError, match=r"2 of 3 classes have no training image:\n.*class 1 \(b\)\n.*class 2 \(c\)"):
-        load_source("folder", tmp_path)
+        load("folder", tmp_path)
 
 
 def test_empty_class_folders_without_a_test_set(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"a": 6})
     (tmp_path / "b").mkdir()
     with pytest.raises(DataError, match=r"class 1 \(b\)"):
-        load_source("folder", tmp_path)
+        load("folder", tmp_path)
 
 
 def test_unreadable_images_are_listed_with_their_paths(tmp_path: Path, write_image: WriteImage) -> None:
@@ -193,11 +192,11 @@ def test_unreadable_images_are_listed_with_their_paths(tmp_path: Path, write_ima
     whole = (tmp_path / "test" / "b" / "0.png").read_bytes()
     (tmp_path / "test" / "b" / "cut.png").write_bytes(whole[:60])
     with pytest.raises(DataError) as error:
-        load_source("folder", tmp_path)
+        load("folder", tmp_path)
     assert "2 of 10 images cannot be read" in str(error.value)
     assert "train/a/bad.png: the file is empty" in str(error.value)
     assert "test/b/cut.png: " in str(error.value)
-    source = load_source("folder", tmp_path, skip_unreadable=True)
+    source = load("folder", tmp_path, skip_unreadable=True)
     assert (len(source.train), len(source.test), len(source.skipped)) == (4, 4, 2)
 
 
@@ -205,8 +204,8 @@ def test_broken_links_are_listed_as_unreadable(tmp_path: Path, write_image: Writ
     write_tree(tmp_path, write_image, {"a": 6, "b": 6})
     (tmp_path / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(DataError, match=r"1 of 13 images cannot be read:\n  - a/gone\.png: No such file"):
-        load_source("folder", tmp_path)
-    assert len(load_source("folder", tmp_path, skip_unreadable=True).skipped) == 1
+        load("folder", tmp_path)
+    assert len(load("folder", tmp_path, skip_unreadable=True).skipped) == 1
 
 
 def test_a_class_that_loses_all_its_images_is_an_error(tmp_path: Path, write_image: WriteImage) -> None:
@@ -214,33 +213,33 @@ def test_a_class_that_loses_all_its_images_is_an_error(tmp_path: Path, write_ima
     (tmp_path / "train" / "b").mkdir()
     (tmp_path / "train" / "b" / "bad.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"class 1 \(b\)"):
-        load_source("folder", tmp_path, skip_unreadable=True)
+        load("folder", tmp_path, skip_unreadable=True)
 
 
 def test_too_few_classes_say_what_the_root_is(tmp_path: Path, write_image: WriteImage) -> None:
     with pytest.raises(DataError, match="found none"):
-        load_source("folder", Path())
+        load("folder", Path())
     write_tree(tmp_path / "outer", write_image, {"inner/a": 2, "inner/b": 2})
     with pytest.raises(DataError, match=r"found only one, inner/.*data\.root is the folder that holds"):
-        load_source("folder", tmp_path / "outer")
+        load("folder", tmp_path / "outer")
 
 
 def test_other_trees_that_cannot_be_used(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path / "one", write_image, {"test/a": 1, "test/b": 1})
     with pytest.raises(DataError, match="test/ but no train/"):
-        load_source("folder", tmp_path / "one")
+        load("folder", tmp_path / "one")
     for name in ("a", "b"):
         (tmp_path / "two" / name).mkdir(parents=True)
     with pytest.raises(DataError, match=r"hold no image \(files that end in \.bmp"):
-        load_source("folder", tmp_path / "two")
+        load("folder", tmp_path / "two")
     write_tree(tmp_path / "three", write_image, {"train/a": 1, "train/b": 1})
     for name in ("a", "b"):
         (tmp_path / "three" / "test" / name).mkdir(parents=True)
     with pytest.raises(DataError, match="test holds no image"):
-        load_source("folder", tmp_path / "three")
+        load("folder", tmp_path / "three")
     write_tree(tmp_path / "four", write_image, {"a": 1, "b": 1})
     with pytest.raises(DataError, match="no test images of its own"):
-        load_source("folder", tmp_path / "four")
+        load("folder", tmp_path / "four")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
@@ -249,7 +248,7 @@ def test_folders_that_may_not_be_read(tmp_path: Path, write_image: WriteImage) -
     (tmp_path / "train").chmod(0)
     try:
         with pytest.raises(DataError, match="cannot be read"):
-            load_source("folder", tmp_path)
+            load("folder", tmp_path)
     finally:
         (tmp_path / "train").chmod(0o755)
 
@@ -262,7 +261,7 @@ def test_what_is_no_regular_file_is_not_waited_for(
     (tmp_path / "b" / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "b" / "zz.png").write_bytes(b"x" * 2000)
     monkeypatch.setattr(image_file, "_LARGEST_FILE", 1999)
-    source = load_source("folder", tmp_path, skip_unreadable=True)
+    source = load("folder", tmp_path, skip_unreadable=True)
     assert source.skipped == (
         "a/pipe.png: not a regular file",
         "b/zero.png: not a regular file",
@@ -278,12 +277,12 @@ def test_a_class_folder_whose_name_is_not_text_is_refused_before_any_image_is_re
     broken.mkdir()
     (broken / "x.png").write_bytes(b"not looked at")
     with pytest.raises(DataError, match=r"'caf\\udce9' holds a character that cannot be printed"):
-        load_source("folder", tmp_path)
+        load("folder", tmp_path)
 
 
 def test_classes_of_one_image(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path, write_image, {"a": 10, "b": 1, "c": 1})
-    source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert class_counts(source.train.labels, 3) == (8, 1, 1)
     assert class_counts(source.test.labels, 3) == (2, 0, 0)
 
@@ -294,18 +293,19 @@ def test_other_image_formats_in_disguise_are_listed_and_skipped(tmp_path: Path, 
     whole = (tmp_path / "b" / "0.png").read_bytes()
     (tmp_path / "b" / "really_png.jpg").write_bytes(whole)
     with pytest.raises(DataError, match=r"1 of 14 images cannot be read:\n  - a/drawing\.png: not an image \(BMP"):
-        load_source("folder", tmp_path)
-    source = load_source("folder", tmp_path, skip_unreadable=True)
+        load("folder", tmp_path)
+    source = load("folder", tmp_path, skip_unreadable=True)
     assert len(source.train) + len(source.test) == 13
 
 
 def test_images_of_formats_that_are_not_read_are_said_to_be_passed_over(
-    tmp_path: Path, write_image: WriteImage, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, write_image: WriteImage
 ) -> None:
     write_tree(tmp_path, write_image, {"a": 6, "b": 6})
     for name in ("drawing.svg", "phone.HEIC", "notes.txt"):
         (tmp_path / "a" / name).write_text("")
-    with caplog.at_level(logging.WARNING):
-        source = load_source("folder", tmp_path)
+    source = load("folder", tmp_path)
     assert len(source.train) + len(source.test) == 12
-    assert "2 files are of image formats that are not read and were passed over (.heic, .svg)" in caplog.text
+    (note,) = source.notes
+    assert "2 files" in note
+    assert ".heic, .svg" in note

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from distail.data.prepare import prepare_data
-from distail.data.sources import load_source
 from distail.errors import DataError
+from helpers.sources import load
 
 WriteImage = Callable[..., np.ndarray]
 WNIDS = ["n03", "n01", "n02"]
@@ -32,7 +32,7 @@ def tree(tmp_path: Path, write_image: WriteImage) -> Path:
 
 
 def test_classes_are_in_the_order_of_wnids(tree: Path) -> None:
-    source = load_source("tiny-imagenet", tree)
+    source = load("tiny-imagenet", tree)
     assert source.class_names == ("goldfish", "crane (n01)", "crane (n02)")
     assert source.train.images.shape == (12, 3, 64, 64)
     assert source.train.labels.bincount().tolist() == [3, 4, 5]
@@ -57,12 +57,12 @@ def test_the_folder_of_the_archive_is_found_in_the_usual_place(tree: Path, monke
     place.mkdir(parents=True)
     tree.rename(place / tree.name)
     monkeypatch.setenv("DISTAIL_DATA", str(place.parent))
-    assert len(load_source("tiny-imagenet", image_size=32).train) == 12
+    assert len(load("tiny-imagenet", image_size=32).train) == 12
 
 
 def test_without_words_the_names_are_wnids(tree: Path) -> None:
     (tree / "words.txt").unlink()
-    assert load_source("tiny-imagenet", tree).class_names == tuple(WNIDS)
+    assert load("tiny-imagenet", tree).class_names == tuple(WNIDS)
 
 
 def test_folders_and_wnids_that_differ(tree: Path) -> None:
@@ -70,7 +70,7 @@ def test_folders_and_wnids_that_differ(tree: Path) -> None:
     with pytest.raises(
         DataError, match=r"n07: in wnids\.txt but not in train/\n.*n02: in train/ but not in wnids\.txt"
     ):
-        load_source("tiny-imagenet", tree)
+        load("tiny-imagenet", tree)
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_folders_and_wnids_that_differ(tree: Path) -> None:
 def test_bad_annotations(tree: Path, line: str, message: str) -> None:
     (tree / "val" / "val_annotations.txt").write_text(line)
     with pytest.raises(DataError, match=message):
-        load_source("tiny-imagenet", tree)
+        load("tiny-imagenet", tree)
 
 
 def test_missing_files(tree: Path) -> None:
     (tree / "val" / "val_annotations.txt").unlink()
     with pytest.raises(DataError, match=r"val_annotations\.txt does not exist"):
-        load_source("tiny-imagenet", tree)
+        load("tiny-imagenet", tree)
     (tree / "wnids.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match="not text in UTF-8"):
-        load_source("tiny-imagenet", tree)
+        load("tiny-imagenet", tree)
     (tree / "wnids.txt").unlink()
     with pytest.raises(DataError, match=r"It needs wnids\.txt"):
-        load_source("tiny-imagenet", tree)
+        load("tiny-imagenet", tree)

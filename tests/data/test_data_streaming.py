@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import multiprocessing
 import os
 import signal
@@ -17,15 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.data import decode
-from distail.data import streaming as holding
-from distail.data import workers as file_work
+from distail.config.schema import Data
+from distail.data import decode, streaming, workers
 from distail.data.batches import Batch, ImageBatches, evaluation_batches
 from distail.data.dataset import LabelledImages, StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
-from distail.data.sources import load_source
 from distail.data.streaming import ImageStream
 from distail.errors import DataError, TrainingError
+from helpers.sources import load
 
 
 def photograph(path: Path, width: int, height: int, seed: int, mode: str = "RGB") -> None:
@@ -37,7 +35,7 @@ def photograph(path: Path, width: int, height: int, seed: int, mode: str = "RGB"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of many sizes, formats and colour modes; some large enough to be decoded at half or a quarter."""
+    """Pictures of many sizes, formats and color modes; some large enough to be decoded at half or a quarter."""
     root = tmp_path_factory.mktemp("pictures")
     for label, (name, count) in enumerate({"ant": 14, "bee": 9, "çicada": 5}.items()):
         for number in range(count):
@@ -48,7 +46,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def both_ways(root: Path, *, workers: int = 0, name: str = "folder", **options: object) -> list[PreparedData]:
-    options = {"image_size": 24, "imbalance_factor": 3, "validation": 0.2, "seed": 1, "progress": False, **options}
+    options = {"image_size": 24, "imbalance_factor": 3, "validation": 0.2, "seed": 1, **options}
     held = prepare_data(name, root=root, stream="never", **options)  # type: ignore[arg-type]
     return [held, prepare_data(name, root=root, stream="always", workers=workers, **options)]  # type: ignore[arg-type]
 
@@ -153,13 +151,13 @@ def test_an_epoch_entered_late_decodes_only_what_is_left(tree: Path, monkeypatch
     )
     whole = list(batches.epoch(2))
     decoded: list[str] = []
-    real = file_work.decode_one
+    real = workers.decode_one
 
     def counting(item: decode.EncodedImage, image_size: int | None) -> object:
         decoded.append(item.name)
         return real(item, image_size)
 
-    monkeypatch.setattr(file_work, "decode_one", counting)
+    monkeypatch.setattr(workers, "decode_one", counting)
     rest = list(batches.epoch(2, first_step=3))
     assert all(same(*pair) for pair in zip(whole[3:], rest, strict=True))
     assert len(decoded) == len(streamed.train) - 3 * 4
@@ -207,7 +205,7 @@ def test_files_are_looked_at_once(tree: Path, monkeypatch: pytest.MonkeyPatch, t
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(file_work, "decode_one", fail)
+        patch.setattr(workers, "decode_one", fail)
         again = both_ways(tree)[1]
     assert again.subset_sha256 == first.subset_sha256
     assert (again.mean, again.std) == (first.mean, first.std)
@@ -237,7 +235,7 @@ def test_unreadable_images_are_found_before_training(tmp_path: Path, workers: in
     messages = []
     for stream in ("never", "always"):
         with pytest.raises(DataError) as error:
-            load_source("folder", root, image_size=8, stream=stream, workers=workers, progress=False)
+            load("folder", root, image_size=8, stream=stream, workers=workers)
         messages.append(str(error.value))
     assert messages[0] == messages[1]
     assert "3 of 15 images cannot be read" in messages[1]
@@ -257,14 +255,14 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
         photograph(tmp_path / "ab"[number % 2] / f"{number}.png", 10 + number // 8, 9, number)
     for stream in ("never", "always"):
         with pytest.raises(DataError, match=r"2 different sizes(.|\n)*data\.image_size"):
-            load_source("folder", tmp_path, stream=stream, workers=0, progress=False)
+            load("folder", tmp_path, stream=stream, workers=0)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_files_that_change_later_are_named(tmp_path: Path, workers: int) -> None:
     for number in range(12):
         photograph(tmp_path / "ab"[number % 2] / f"{number}.png", 10, 9, number, "L")
-    source = load_source("folder", tmp_path, stream="always", workers=workers, progress=False)
+    source = load("folder", tmp_path, stream="always", workers=workers)
     names = [os.fsdecode(name) for name in source.train.names]  # type: ignore[union-attr]
     (tmp_path / names[0]).unlink()
     (tmp_path / names[1]).write_bytes(b"words")
@@ -277,7 +275,7 @@ def test_files_that_change_later_are_named(tmp_path: Path, workers: int) -> None
     assert f"{names[0]}: No such file" in message
     assert f"{names[1]}: not an image" in message
     assert f"{names[2]}: now 11x9 grey, where all are 10x9 grey" in message
-    assert f"{names[3]}: now 10x9 in colour, where all are 10x9 grey" in message
+    assert f"{names[3]}: now 10x9 in color, where all are 10x9 grey" in message
 
 
 def test_a_worker_that_is_killed_ends_the_pass_with_clear_words(tree: Path) -> None:
@@ -316,13 +314,14 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     script = """
         import resource, sys
         import torch
+        from distail.config.schema import Data
         from distail.data.sources import load_source
         from distail.data.streaming import ImageStream
 
         def most(whose):
             return resource.getrusage(whose).ru_maxrss / 1024
 
-        data = load_source("folder", sys.argv[1], image_size=224, stream="always", workers=1, progress=False).train
+        data = load_source(Data(name="folder", root=sys.argv[1], image_size=224, stream="always", workers=1)).train
         before = most(resource.RUSAGE_SELF)
         stream = ImageStream(data, 32)
         images = sum(len(batch) for batch in stream.batches(torch.arange(len(data)).split(32)))
@@ -353,9 +352,9 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
 def test_how_images_are_held(
     tree: Path, monkeypatch: pytest.MonkeyPatch, stream: str, limit: int | None, free: int, streams: bool
 ) -> None:
-    # 28 images of 24 x 24 in colour take 48,384 bytes.
-    monkeypatch.setattr(holding, "_free_memory", lambda: free)
-    source = load_source("folder", tree, image_size=24, stream=stream, memory_limit_mb=limit, workers=0, progress=False)
+    # 28 images of 24 x 24 in color take 48,384 bytes.
+    monkeypatch.setattr(streaming, "_free_memory", lambda: free)
+    source = load("folder", tree, image_size=24, stream=stream, memory_limit_mb=limit, workers=0)
     assert isinstance(source.train, StreamedImages) == streams
     assert bool(source.notes) == streams
 
@@ -363,45 +362,40 @@ def test_how_images_are_held(
 def test_the_reason_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         photograph(tmp_path / "ab"[number % 2] / f"{number}.jpg", 300, 300, number)
-    options = {"image_size": 280, "workers": 0, "progress": False}
-    limited = load_source("folder", tmp_path, memory_limit_mb=1, **options)  # type: ignore[arg-type]
+    options = {"image_size": 280, "workers": 0}
+    limited = load("folder", tmp_path, memory_limit_mb=1, **options)  # type: ignore[arg-type]
     assert limited.notes[0].startswith(
         "images stay on disk (2 MB decoded, data.memory_limit_mb is 1 MB), decoded batch by batch"
     )
-    monkeypatch.setattr(holding, "_free_memory", lambda: 4 * 2**20)
+    monkeypatch.setattr(streaming, "_free_memory", lambda: 4 * 2**20)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    full = load_source("folder", tmp_path, **options)  # type: ignore[arg-type]
+    full = load("folder", tmp_path, **options)  # type: ignore[arg-type]
     assert "2 MB decoded, a quarter of the free memory is 0 MB" in full.notes[0]
 
 
 def test_processes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    from distail.data.options import SourceOptions
-
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setattr(holding, "usable_cores", lambda: 6)
-    assert holding.decoding_processes(SourceOptions()) == 6
-    assert holding.decoding_processes(SourceOptions(workers=0)) == 0
+    monkeypatch.setattr(streaming, "usable_cores", lambda: 6)
+    assert streaming.decoding_processes(Data(name="any")) == 6
+    assert streaming.decoding_processes(Data(name="any", workers=0)) == 0
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert holding.decoding_processes(SourceOptions()) == 1
-    monkeypatch.setattr(holding, "usable_cores", lambda: 500)
-    assert holding.decoding_processes(SourceOptions()) == 16
-    assert holding._free_memory() > 0
+    assert streaming.decoding_processes(Data(name="any")) == 1
+    monkeypatch.setattr(streaming, "usable_cores", lambda: 500)
+    assert streaming.decoding_processes(Data(name="any")) == 16
+    assert streaming._free_memory() > 0
 
 
 def test_only_files_can_be_streamed() -> None:
     with pytest.raises(DataError, match=r"'digits' cannot be streamed .*csv, folder, tiny-imagenet"):
-        load_source("digits", stream="always")
-    assert load_source("digits", stream="auto", memory_limit_mb=1).notes == ()
-    with pytest.raises(DataError, match=r"unknown way to hold images 'allways'. Did you mean 'always'"):
-        load_source("folder", stream="allways")
+        load("digits", stream="always")
+    assert load("digits", stream="auto", memory_limit_mb=1).notes == ()
 
 
-def test_a_damaged_cache_is_made_again(tree: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_cache_is_made_again(tree: Path) -> None:
     first = both_ways(tree)[1]
     (file,) = Path(os.environ["DISTAIL_CACHE"]).glob("folder-*-files.safetensors")
     file.write_bytes(file.read_bytes()[:-3] + b"abc")
-    with caplog.at_level(logging.WARNING):
-        again = both_ways(tree)[1]
-    assert "cannot be used" in caplog.text
+    again = both_ways(tree)[1]
+    assert any(str(file) in note for note in again.notes)
     assert again.subset_sha256 == first.subset_sha256
     assert (again.mean, again.std) == (first.mean, first.std)

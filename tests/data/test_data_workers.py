@@ -150,7 +150,7 @@ def test_processes_end_with_their_parent_however_it_ends() -> None:
     assert wait_for(lambda: all(os.getpgid(child.pid) != os.getpgid(parent.pid) for child in children))
     parent.kill()
     parent.wait()
-    assert wait_for(lambda: not any(alive(child) for child in children), seconds=3)
+    assert wait_for(lambda: not any(alive(child) for child in children), seconds=20)
 
 
 def alive(process: psutil.Process) -> bool:

@@ -26,9 +26,8 @@ from PIL import Image
 
 with atheris.instrument_imports(include=["distail", "yaml"]):
     from distail.config.reading import read_yaml
-    from distail.config.schema import Experiment
+    from distail.config.schema import Data, Experiment
     from distail.data.decode import UnreadableImage, decode_image
-    from distail.data.options import SourceOptions
     from distail.data.sources.cifar_formats import CIFAR100_BINARY, load_binary
     from distail.data.sources.cifar_formats import _read as read_parquet
     from distail.data.sources.fashion_mnist import parse_idx
@@ -73,7 +72,7 @@ def parquet(data: bytes) -> None:
 
 def manifest(data: bytes) -> None:
     with contextlib.suppress(DataError):
-        load_manifest(stored("list.csv", data), SourceOptions(progress=False, stream="never"))
+        load_manifest(Data(name="csv", root=stored("list.csv", data), stream="never"))
 
 
 def tensors(data: bytes) -> None:

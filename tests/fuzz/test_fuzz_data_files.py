@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distail.data.sources import cifar_formats, fashion_mnist, load_source
+from distail.data.sources import cifar_formats, fashion_mnist
 from distail.errors import CheckpointError, DataError, DistailError
 from distail.evaluation.predictions import load_predictions
 from distail.models import create_model
 from distail.models.weights import load_weights, read_metadata
 from helpers.made_up import values
+from helpers.sources import load
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def test_archives(tmp_path_factory: pytest.TempPathFactory, head: bytes, packed_
     content = head + ARCHIVE[len(head) :] if packed_whole else head
     (folder / "cifar-100-binary.tar.gz").write_bytes(gzip.compress(content, 1))
     with contextlib.suppress(DataError):
-        assert len(load_source("cifar100", folder).train) >= 100
+        assert len(load("cifar100", folder).train) >= 100
 
 
 @given(damaged(gzip.compress(ARCHIVE, 1)))
@@ -76,7 +77,7 @@ def test_compressed_archives(tmp_path_factory: pytest.TempPathFactory, content: 
     folder.mkdir(exist_ok=True)
     (folder / "cifar-100-binary.tar.gz").write_bytes(content)
     with contextlib.suppress(DataError):
-        assert len(load_source("cifar100", folder).train) == 100
+        assert len(load("cifar100", folder).train) == 100
 
 
 def idx(*shape: int) -> bytes:
@@ -95,7 +96,7 @@ def test_idx_files(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
             content = data.draw(damaged(whole))
             (folder / f"{prefix}-{part}-ubyte").write_bytes(content)
     with contextlib.suppress(DataError):
-        assert load_source("fashion-mnist", folder).train.images.ndim == 4
+        assert load("fashion-mnist", folder).train.images.ndim == 4
 
 
 def parquet_of(table: pa.Table) -> bytes:
@@ -121,7 +122,7 @@ def test_parquet(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> No
     (folder / "train.parquet").write_bytes(content)
     (folder / "test.parquet").write_bytes(parquet_of(TABLE))
     with contextlib.suppress(DataError):
-        assert len(load_source("cifar10", folder).class_names) == 10
+        assert len(load("cifar10", folder).class_names) == 10
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_parquet_of_odd_columns(tmp_path: Path, table: pa.Table, message: str) -
     (tmp_path / "train.parquet").write_bytes(parquet_of(table))
     (tmp_path / "test.parquet").write_bytes(parquet_of(TABLE))
     with pytest.raises(DataError, match=message):
-        load_source("cifar10", tmp_path)
+        load("cifar10", tmp_path)
 
 
 def test_a_few_bytes_that_stand_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +169,7 @@ def test_a_few_bytes_that_stand_for_many(tmp_path: Path, monkeypatch: pytest.Mon
         ("cifar10", "parquet"),
     ):
         with pytest.raises(DataError, match="more than 100,000 bytes"):
-            load_source(name, tmp_path / place)
+            load(name, tmp_path / place)
 
 
 CSV_WORDS = [
@@ -187,7 +188,7 @@ def test_manifests(tmp_path_factory: pytest.TempPathFactory, text: str, with_hea
     header = "path,label,split\na.png,1,train\nb.png,2,train\n" if with_header else ""
     (folder / "list.csv").write_bytes((header + text).encode("utf-8", "surrogatepass"))
     with contextlib.suppress(DataError):
-        assert len(load_source("csv", folder / "list.csv", skip_unreadable=True).class_names) >= 2
+        assert len(load("csv", folder / "list.csv", skip_unreadable=True).class_names) >= 2
 
 
 def safetensors_of(header: Any, body: bytes = bytes(64)) -> bytes:

@@ -66,14 +66,14 @@ def poisoned(where):
 
 def without_data(rank):
     """Images that one process alone cannot read."""
-    prepare = pipeline.images_of
+    prepare = pipeline.prepare_data
 
     def prepared(*arguments, **options):
         if rank == RANK:
             raise DataError("these images cannot be read here")
         return prepare(*arguments, **options)
 
-    return mock.patch.object(pipeline, "images_of", prepared)
+    return mock.patch.object(pipeline, "prepare_data", prepared)
 
 
 def outcome_of(job):

@@ -224,8 +224,8 @@ def test_a_signal_while_something_is_told(tmp_path, whole, kind, wanted, count, 
 @pytest.mark.parametrize(
     ("station", "number", "code"),
     [
-        ("distail.runner.stages.prepare_data", signal.SIGINT, 130),
-        ("distail.runner.stages.prepare_data", signal.SIGHUP, 129),
+        ("distail.runner.run.prepare_data", signal.SIGINT, 130),
+        ("distail.runner.run.prepare_data", signal.SIGHUP, 129),
         ("distail.runner.stages.in_order", signal.SIGTERM, 143),
         ("distail.runner.result.result_figures", signal.SIGTERM, 143),
         ("distail.runner.run.write_report", signal.SIGTERM, 143),

@@ -9,13 +9,14 @@ from safetensors.torch import load_file, save_file
 
 import distail
 from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import build_network, images_of
+from distail.runner.stages import build_network
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.signals import Interrupted
@@ -361,7 +362,7 @@ def test_a_loaded_teacher_sees_images_normalised_as_it_was_trained_on(finished, 
     elsewhere = foreign(finished, tmp_path / "b.safetensors", mean="[0.9]", std="[0.05]", subset_sha256="cafe")
     other = run(experiment(tmp_path / "other", "kd", teacher=elsewhere, **short))
     trained = Experiment.from_yaml(other.folder / "config.yaml")
-    data = images_of(trained)
+    data = prepare_data(trained.data, seed=trained.seed)
     network = build_network(trained.teacher.model, "linear", data)
     load_weights(network.model, tmp_path / "b.safetensors", what="teacher")
     expected = predict(network, data.test, [0.9], [0.05], RuntimeDevice(torch.device("cpu"), "fp32"))
@@ -415,7 +416,7 @@ def test_ldam_takes_margins_off_cosines(tmp_path):
 def test_what_is_measured_is_measured_in_float32(finished):
     """In bf16 several logits are often the highest, and the most frequent class among them would win."""
     trained = Experiment.from_yaml(finished.folder / "config.yaml")
-    data = images_of(trained)
+    data = prepare_data(trained.data, seed=trained.seed)
     network = build_network(trained.student.model, "linear", data)
     load_weights(network.model, finished.folder / "student.safetensors", what="student")
     exact, from_bf16 = (

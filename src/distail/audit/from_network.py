@@ -14,7 +14,7 @@ from distail.audit.from_file import TEST_CAUTION, AuditInput
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment, Model
 from distail.data.dataset import Images
-from distail.data.prepare import PreparedData
+from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
@@ -22,7 +22,7 @@ from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check_classes, needs_teacher, teacher_model
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import build_network, images_of, match_normalization, seeded
+from distail.runner.stages import build_network, match_normalization, seeded
 from distail.training.device import RuntimeDevice, select_device
 from distail.training.predict import Classifier, predict
 
@@ -124,7 +124,7 @@ class _Audit:
     def __init__(self, experiment: Experiment, split: str | None, say: Say) -> None:
         self.experiment, self.say = experiment, say
         say(f"{experiment.data.name}: reading the images")
-        self.data = images_of(experiment)
+        self.data = prepare_data(experiment.data, seed=experiment.seed)
         self.split, self.images, self.reason = _split(self.data, split)
         trainer = experiment.trainer
         self.runtime: RuntimeDevice = select_device(

@@ -1,31 +1,30 @@
 """What was learnt by decoding kept on disk, so that images are decoded once.
 
 A file is one safetensors file, named by a fingerprint of where its content came from. Nothing depends on the cache:
-where it cannot be written, or a file in it is damaged, data is decoded as if there were none.
+where it cannot be written, or a file in it is damaged, data is decoded as if there were none, and a note says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from distail.data.dataset import LabelledImages, Source
-from distail.file_lock import lock_folder
+from distail.file_lock import FolderInUseError, lock_folder
 
 Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
-_log = logging.getLogger(__name__)
 _FORMAT = 3
 _PARTIAL = ".partial-"
 _SAMPLED_FILES = 64
@@ -33,7 +32,7 @@ _SAMPLED_BYTES = 65536
 
 
 def cache_folder() -> Path:
-    """``$DISTAIL_CACHE``, else ``$XDG_CACHE_HOME/distail``, else ``~/.cache/distail``."""
+    """`$DISTAIL_CACHE`, else `$XDG_CACHE_HOME/distail`, else `~/.cache/distail`."""
     if folder := os.environ.get("DISTAIL_CACHE"):
         return Path(folder).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
@@ -52,6 +51,34 @@ def fingerprint(facts: Iterable[object], files: Sequence[tuple[str, Path]]) -> s
     for _, path in files[:: max(1, -(-len(files) // _SAMPLED_FILES))]:
         digest.update(_beginning(path))
     return digest.hexdigest()
+
+
+def cached(name: str, key: str, decode: Callable[[], Source]) -> Source:
+    """The data set from the cache, or decoded and put there; its notes say what is wrong with the cache."""
+    source, notes = remembered(f"{name}-{key[:32]}", decode, _pack, _unpack)
+    return replace(source, notes=(*source.notes, *notes))
+
+
+def remembered(
+    file: str, make: Callable[[], Made], pack: Callable[[Made], Packed], unpack: Callable[[Packed], Made]
+) -> tuple[Made, list[str]]:
+    """Whatever can be packed as tensors and plain values, from the cache, or made and put there; and notes on that."""
+    path = cache_folder() / f"{file}.safetensors"
+    notes: list[str] = []
+    try:
+        return unpack(_read(path)), notes
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        notes.append(f"the cached data in {path} cannot be used ({error}): images are decoded again")
+    made = make()
+    try:
+        _write(path, pack(made))
+    except FolderInUseError:  # by one who writes the same, most often
+        pass
+    except OSError as error:
+        notes.append(f"decoded images are not kept in {path.parent} ({error}): they will be decoded again next time")
+    return made, notes
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -74,24 +101,7 @@ def _beginning(path: Path) -> bytes:
         return b""
 
 
-def cached(name: str, key: str, decode: Callable[[], Source]) -> Source:
-    """The data set from the cache, or decoded and put there."""
-    return remembered(f"{name}-{key[:32]}", decode, _packed, _unpacked)
-
-
-def remembered(
-    file: str, make: Callable[[], Made], pack: Callable[[Made], Packed], unpack: Callable[[Packed], Made]
-) -> Made:
-    """Whatever can be packed as tensors and plain values: from the cache, or made and put there."""
-    path = cache_folder() / f"{file}.safetensors"
-    found = _read(path, unpack)
-    if found is None:
-        found = make()
-        _write(path, pack(found))
-    return found
-
-
-def _packed(source: Source) -> Packed:
+def _pack(source: Source) -> Packed:
     tensors: dict[str, Tensor] = {}
     for split, data in (("train", source.train), ("test", source.test)):
         assert isinstance(data, LabelledImages)
@@ -101,7 +111,7 @@ def _packed(source: Source) -> Packed:
     return tensors, {"class_names": source.class_names, "skipped": source.skipped}
 
 
-def _unpacked(packed: Packed) -> Source:
+def _unpack(packed: Packed) -> Source:
     tensors, facts = packed
     train, test = (
         LabelledImages(tensors[split], tensors[f"{split}_labels"], tensors.get(f"{split}_digests"))
@@ -110,21 +120,18 @@ def _unpacked(packed: Packed) -> Source:
     return Source(train, test, tuple(facts["class_names"]), tuple(facts["skipped"]))
 
 
-def _read(path: Path, unpack: Callable[[Packed], Made]) -> Made | None:
+def _read(path: Path) -> Packed:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["distail"])
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping, but has keys()
-        if facts["checksum"] != _checksum(tensors):
-            raise ValueError("the checksum differs")
-        return unpack((tensors, facts))
-    except FileNotFoundError:
-        return None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        _log.warning("the cached data in %s cannot be used (%s): decoding again", path, error)
-        return None
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    if facts["checksum"] != _checksum(tensors):
+        raise ValueError("the checksum differs")
+    return tensors, facts
 
 
 def _write(path: Path, packed: Packed) -> None:
@@ -133,17 +140,17 @@ def _write(path: Path, packed: Packed) -> None:
 
     tensors = dict(packed[0])
     facts = {**packed[1], "checksum": _checksum(tensors)}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with lock_folder(path.parent) as lock:
-            if not lock.missing:  # else nobody knows what is stale
-                for stale in path.parent.glob(f"{_PARTIAL}*"):
-                    shutil.rmtree(stale)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_folder(path.parent) as lock:
+        if not lock.missing:  # else nobody knows what is stale
+            for stale in path.parent.glob(f"{_PARTIAL}*"):
+                shutil.rmtree(stale)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
+            try:
                 save_file(tensors, Path(folder) / path.name, metadata={"distail": json.dumps(facts)})
-                os.replace(Path(folder) / path.name, path)
-    except (SafetensorError, OSError) as error:
-        _log.info("decoded data was not cached in %s (%s)", path.parent, error)
+            except SafetensorError as error:
+                raise OSError(str(error)) from None
+            os.replace(Path(folder) / path.name, path)
 
 
 def _checksum(tensors: dict[str, Tensor]) -> int:

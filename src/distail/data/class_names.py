@@ -1,4 +1,4 @@
-"""What the names of classes must be."""
+"""What the names of classes must be, and their natural order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _NUMBER = re.compile(r"([0-9]+)")
 
 
 def check_class_names(names: Sequence[str], data: str) -> None:
-    """``DataError`` for fewer than two classes, and for names that are given twice or cannot be printed.
+    """Let pass the names of two classes at least, each given once and printable.
+
+    Raises:
+        DataError: there are fewer, or names cannot be used (they are listed).
 
     >>> check_class_names(["cat"], "pets.csv")
     Traceback (most recent call last):

@@ -1,4 +1,7 @@
-"""A data set in memory, one uint8 tensor of images and one tensor of labels; and what a source gives."""
+"""A data set, in memory or as files that are decoded batch by batch; what a source gives; and images resized.
+
+Shapes: N images, M rows of a subset, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ _CHUNK = 4096
 class StreamedImages:
     """N image files that have all been decoded once and are decoded again, batch by batch, by worker processes.
 
-    ``names`` (N,) bytes, relative to the folder of ``decode``; ``labels`` (N,) int64; ``digests`` (N, 32) uint8, the
-    SHA-256 of each file; ``sums`` and ``squares`` (N, channels) int64, of each image's grey levels and of their
-    squares. About 200 bytes an image, whatever its size. ``workers`` processes decode; 0: none but this one.
+    `names` (N,) bytes, relative to the folder of `decode`; `labels` (N,) int64; `digests` (N, 32) uint8, the
+    SHA-256 of each file; `sums` and `squares` (N, channels) int64, of each image's grey levels and of their
+    squares. About 200 bytes an image, whatever its size. `workers` processes decode; 0: none but this one.
     """
 
     names: NDArray[np.bytes_]
@@ -42,7 +45,7 @@ class StreamedImages:
         return self.decode.image_shape
 
     def subset(self, index: Tensor) -> StreamedImages:
-        """The rows named by ``index`` (M,) int64, in that order."""
+        """The rows named by `index` (M,) int64, in that order."""
         return replace(
             self,
             names=self.names[index.numpy()],
@@ -59,10 +62,13 @@ class StreamedImages:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """``images`` (N, channels, H, W) uint8 and ``labels`` (N,) int64, row by row.
+    """`images` (N, channels, H, W) uint8 and `labels` (N,) int64, row by row.
 
-    ``digests`` (N, 32) uint8 is the SHA-256 of each image's file, None where images did not come from files of their
-    own. Raises ``DataError`` where shapes, types or lengths do not fit.
+    `digests` (N, 32) uint8 is the SHA-256 of each image's file, None where images did not come from files of their
+    own.
+
+    Raises:
+        DataError: shapes, types or lengths do not fit.
 
     >>> data = LabelledImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]))
     >>> len(data), data.subset(torch.tensor([3, 1])).labels.tolist()
@@ -99,7 +105,7 @@ class LabelledImages:
         return channels, height, width
 
     def subset(self, index: Tensor) -> LabelledImages:
-        """The rows named by ``index`` (M,) int64, in that order."""
+        """The rows named by `index` (M,) int64, in that order."""
         digests = None if self.digests is None else self.digests[index]
         return LabelledImages(self.images[index], self.labels[index], digests)
 
@@ -122,9 +128,9 @@ Images = LabelledImages | StreamedImages
 
 @dataclass(frozen=True)
 class Source:
-    """A data set as found on disk: labels index ``class_names``; ``skipped`` lists images that could not be read.
+    """A data set as found on disk: labels index `class_names`; `skipped` lists images that could not be read.
 
-    ``notes`` are sentences for the user about how it is held.
+    `notes` are sentences for the user: what is odd about the data, and how it is held.
     """
 
     train: Images
@@ -135,7 +141,7 @@ class Source:
 
 
 def resized(data: Images, side: int | None) -> Images:
-    """The shorter side resized (bilinear, with antialiasing), the centre cut to ``side`` x ``side``; None leaves all.
+    """The shorter side resized (bilinear, with antialiasing), the center cut to `side` x `side`; None leaves all.
 
     >>> resized(LabelledImages(torch.zeros(1, 3, 4, 8, dtype=torch.uint8), torch.tensor([0])), 2).images.shape
     torch.Size([1, 3, 2, 2])

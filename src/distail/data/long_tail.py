@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import operator
 from collections.abc import Callable
@@ -14,12 +13,11 @@ from torch import Tensor
 
 from distail.data.dataset import Images, LabelledImages
 from distail.data.seeding import random_permutation, stream_key
-from distail.errors import DataError, listed, unknown_name
+from distail.errors import DataError, listed, some_of, unknown_name
 
 # A class short by less than a tenth is noise of the data set, not a wrong expectation of the user.
-WORTH_SAYING = 0.9
-
-_log = logging.getLogger(__name__)
+_WORTH_SAYING = 0.9
+_NAMED_CLASSES = 5
 
 
 def _exponential(num_classes: int, largest: int, imbalance_factor: float) -> list[float]:
@@ -37,11 +35,12 @@ PROFILES: dict[str, Callable[[int, int, float], list[float]]] = {"exp": _exponen
 def long_tail_counts(num_classes: int, largest: int, imbalance_factor: float, profile: str = "exp") -> tuple[int, ...]:
     """Training images per class, class 0 the largest: the profiles of the CIFAR-LT benchmarks (Cui 2019, Cao 2019).
 
-    ``exp``: class c keeps ``int(largest * imbalance_factor ** (-c / (C - 1)))``. ``step``: the first half of the
-    classes (the larger half of an odd number) keeps ``largest``, the others ``int(largest / imbalance_factor)``. Every
-    class keeps at least one image. ``imbalance_factor`` is the largest count over the smallest, at least 1.
+    `exp`: class c keeps `int(largest * imbalance_factor ** (-c / (C - 1)))`. `step`: the first half of the
+    classes (the larger half of an odd number) keeps `largest`, the others `int(largest / imbalance_factor)`. Every
+    class keeps at least one image. `imbalance_factor` is the largest count over the smallest, at least 1.
 
-    Raises ``DataError`` listing every argument out of range.
+    Raises:
+        DataError: arguments are out of range; all of them are listed.
 
     >>> long_tail_counts(5, 100, 10)
     (100, 56, 31, 17, 10)
@@ -74,11 +73,12 @@ def long_tail_subset(
     """Sorted indices (M,) int64 of the images that a long-tailed training set keeps.
 
     The profile starts from the largest class there is. On data that is not balanced class c keeps the smaller of what
-    the profile asks for and what it has, and a log message says which classes had fewer. ``imbalance_factor`` None or 1
-    keeps everything. Which images stay depends on the seed and on how many images each class has, nothing else; for one
-    seed a steeper profile keeps a subset of a flatter one.
+    the profile asks for and what it has (`short_classes_warning`). `imbalance_factor` None or 1 keeps everything. Which
+    images stay depends on the seed and on how many images each class has, nothing else; for one seed a steeper profile
+    keeps a subset of a flatter one.
 
-    Raises ``DataError`` for classes without images and for whatever ``long_tail_counts`` refuses.
+    Raises:
+        DataError: classes have no images, or `long_tail_counts` refuses the arguments.
 
     >>> long_tail_subset(torch.tensor([0, 0, 0, 0, 1, 1, 1, 1]), 2, 4).shape
     torch.Size([5])
@@ -89,24 +89,37 @@ def long_tail_subset(
     wanted_C = long_tail_counts(num_classes, max(available_C), factor, profile)
     if factor == 1:
         return torch.arange(len(labels_N))
-    short = [c for c in range(num_classes) if available_C[c] < WORTH_SAYING * wanted_C[c]]
-    if short:
-        examples = ", ".join(f"class {c} has {available_C[c]} of {wanted_C[c]}" for c in short[:5])
-        _log.warning(
-            "imbalance_factor %g on data that is not balanced: %d of %d classes have fewer images than the profile "
-            "asks for and keep all they have (%s%s)",
-            factor,
-            len(short),
-            num_classes,
-            examples,
-            ", ..." if len(short) > 5 else "",
-        )
     labels = labels_N.numpy()
     kept = []
     for c in range(num_classes):
         rows = np.flatnonzero(labels == c)
         kept.append(rows[random_permutation(stream_key("long-tail", seed, c), len(rows))[: wanted_C[c]]])
     return torch.from_numpy(np.sort(np.concatenate(kept)).astype(np.int64))
+
+
+def short_classes_warning(available_C: tuple[int, ...], imbalance_factor: float | None, profile: str) -> str | None:
+    """Which classes have fewer images than their long tail asks for; None where none is short by a tenth.
+
+    >>> print(short_classes_warning((100, 20), 2, "exp"))  # doctest: +NORMALIZE_WHITESPACE
+    imbalance_factor 2 on data that is not balanced: 1 of 2 classes has fewer images than the profile asks for and keeps
+    all it has (class 1 has 20 of 50)
+    """
+    if imbalance_factor is None or imbalance_factor == 1:
+        return None
+    wanted_C = long_tail_counts(len(available_C), max(available_C), imbalance_factor, profile)
+    pairs = enumerate(zip(available_C, wanted_C, strict=True))
+    short = [
+        f"class {c} has {available} of {wanted}"
+        for c, (available, wanted) in pairs
+        if available < _WORTH_SAYING * wanted
+    ]
+    if not short:
+        return None
+    have, keep = ("has", "keeps all it has") if len(short) == 1 else ("have", "keep all they have")
+    return (
+        f"imbalance_factor {imbalance_factor:g} on data that is not balanced: {len(short)} of {len(available_C)} "
+        f"classes {have} fewer images than the profile asks for and {keep} ({some_of(short, _NAMED_CLASSES)})"
+    )
 
 
 def subset_sha256(images: Images) -> str:
@@ -129,7 +142,10 @@ def subset_sha256(images: Images) -> str:
 
 
 def class_counts(labels_N: Tensor, num_classes: int) -> tuple[int, ...]:
-    """Images per class; ``DataError`` where labels lie outside 0 to ``num_classes - 1``.
+    """Images per class.
+
+    Raises:
+        DataError: labels lie outside 0 to `num_classes - 1`.
 
     >>> class_counts(torch.tensor([0, 2, 2]), 3)
     (1, 0, 2)
@@ -145,7 +161,11 @@ def class_counts(labels_N: Tensor, num_classes: int) -> tuple[int, ...]:
 
 
 def require_every_class(counts_C: tuple[int, ...], class_names: tuple[str, ...] | None = None) -> None:
-    """``DataError`` that lists every class without a training image."""
+    """Let pass classes that each have a training image.
+
+    Raises:
+        DataError: listing those that have none.
+    """
     names = class_names or tuple(str(c) for c in range(len(counts_C)))
     empty = [f"class {c} ({name})" if class_names else f"class {c}" for c, name in enumerate(names) if not counts_C[c]]
     if empty:

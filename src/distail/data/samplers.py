@@ -1,4 +1,7 @@
-"""Which images an epoch shows, in which order, and which stored view of each."""
+"""Which images an epoch shows, in which order, and which stored view of each.
+
+Shapes: N images or draws of an epoch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def _instance(labels_N: NDArray[np.int64], num_classes: int, key: np.uint64) -> 
 
 
 def _with_class_mass(exponent: float) -> Order:
-    """N draws with replacement in which class c has probability proportional to ``n_c ** exponent``."""
+    """N draws with replacement in which class c has probability proportional to `n_c ** exponent`."""
 
     def order(labels_N: NDArray[np.int64], num_classes: int, key: np.uint64) -> NDArray[np.int64]:
         counts_C = np.bincount(labels_N, minlength=num_classes)
@@ -42,10 +45,11 @@ SAMPLERS: dict[str, Order] = {
 def epoch_order(sampler: str, labels_N: Tensor, num_classes: int, seed: int, epoch: int) -> Tensor:
     """The order (N,) int64 of one epoch, a pure function of its arguments.
 
-    ``instance``: every image once. ``class_balanced``: N draws with replacement, every class equally likely.
-    ``square_root``: N draws with replacement, class c in proportion to the square root of its images (Kang 2020).
+    `instance`: every image once. `class_balanced`: N draws with replacement, every class equally likely.
+    `square_root`: N draws with replacement, class c in proportion to the square root of its images (Kang 2020).
 
-    Raises ``DataError`` for an unknown sampler.
+    Raises:
+        DataError: the sampler is unknown.
 
     >>> sorted(epoch_order("instance", torch.tensor([0, 0, 1]), 2, seed=0, epoch=3).tolist())
     [0, 1, 2]
@@ -57,9 +61,9 @@ def epoch_order(sampler: str, labels_N: Tensor, num_classes: int, seed: int, epo
 
 
 def epoch_views(order_N: Tensor, views: int, seed: int, epoch: int) -> Tensor:
-    """Which of its ``views`` stored views each draw (N,) of an epoch's order shows: (N,) int64, a pure function.
+    """Which of its `views` stored views each draw (N,) of an epoch's order shows: (N,) int64, a pure function.
 
-    A sample starts at a view of its own and goes on to the next one every epoch, so that ``views`` epochs show it each
+    A sample starts at a view of its own and goes on to the next one every epoch, so that `views` epochs show it each
     once; where a sampler draws a sample several times in an epoch, the further draws show the views that follow.
 
     >>> [epoch_views(torch.tensor([5, 5]), 3, seed=0, epoch=epoch).tolist() for epoch in range(3)]

@@ -17,7 +17,7 @@ _SECOND = np.uint64(0x94D049BB133111EB)
 
 
 def stream_key(purpose: str, *numbers: int) -> np.uint64:
-    """A 64-bit key for one purpose, such as ``stream_key("crop", seed, epoch, step)``.
+    """A 64-bit key for one purpose, such as `stream_key("crop", seed, epoch, step)`.
 
     >>> int(stream_key("crop", 0, 1)) == int(stream_key("crop", 1, 0))
     False
@@ -44,7 +44,7 @@ def random_units(key: np.uint64, *coordinates: NDArray[np.integer]) -> NDArray[n
 
 
 def random_permutation(key: np.uint64, length: int) -> NDArray[np.int64]:
-    """The numbers 0 to ``length - 1`` in an order that depends on the key alone.
+    """The numbers 0 to `length - 1` in an order that depends on the key alone.
 
     >>> sorted(random_permutation(stream_key("example"), 4).tolist())
     [0, 1, 2, 3]

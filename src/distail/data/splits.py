@@ -1,4 +1,7 @@
-"""Holding out a part of every class."""
+"""Holding out a part of every class.
+
+Shapes: N images.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,13 @@ _TEST_SEED = 20230101
 
 
 def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Sorted indices of (kept, held out): ``fraction`` of every class is held out, rounded half up.
+    """Sorted indices of (kept, held out): `fraction` of every class is held out, rounded half up.
 
-    A class always keeps at least one image, so a class of one image holds none out. ``fraction`` lies in [0, 1); 0
-    holds nothing out. Raises ``DataError`` for any other fraction, and where a positive one would hold nothing out.
+    A class always keeps at least one image, so a class of one image holds none out. `fraction` lies in [0, 1); 0
+    holds nothing out.
+
+    Raises:
+        DataError: the fraction is another one, or a positive one that would hold nothing out.
 
     >>> kept, held_out = stratified_split(torch.tensor([0] * 10 + [1] * 5 + [2]), 0.2, seed=0)
     >>> len(kept), len(held_out)
@@ -39,7 +45,8 @@ def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tens
 def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
     """Sorted indices of (training, test) for data without a test set: a stratified fifth, whatever the run's seed.
 
-    Raises ``DataError`` where that would leave no image for the test.
+    Raises:
+        DataError: that would leave no image for the test.
 
     >>> [len(part) for part in fixed_test_split(torch.tensor([0] * 10 + [1] * 10))]
     [16, 4]

@@ -1,4 +1,7 @@
-"""Batches of images that stay on disk, decoded by worker processes ahead of who trains."""
+"""Images that stay on disk: why, what a scan of all finds out, and batches decoded ahead by worker processes.
+
+Shapes: B batch, H height, W width, N files, M files that can be read.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distail.config.schema import Data
 from distail.data.cache import Packed
 from distail.data.dataset import StreamedImages
 from distail.data.decode import (
@@ -25,11 +29,10 @@ from distail.data.decode import (
     load_decoders,
     progress_bar,
     read_image_file,
-    usable_cores,
 )
-from distail.data.options import SourceOptions
-from distail.data.workers import Facts, LookAtFiles, Names, Workers
+from distail.data.workers import ImageFacts, Names, ScanFiles, Workers
 from distail.errors import DataError, first_of, listed
+from distail.torch_utils import usable_cores
 
 # Small against a batch of large images, so that all processes work on the batch that is wanted next; large against what
 # handing over a piece costs.
@@ -46,8 +49,8 @@ _SAMPLED = 16
 class ImageStream:
     """Batches of a streamed data set on a device, as uint8 (B, H, W, channels).
 
-    No more than two batches of ``batch_size`` are decoded before they are asked for, at least two pieces by each
-    process; the processes stay from one pass to the next, until ``close``. Passes follow one another: a new one ends
+    No more than two batches of `batch_size` are decoded before they are asked for, at least two pieces by each
+    process; the processes stay from one pass to the next, until `close`. Passes follow one another: a new one ends
     the one before.
     """
 
@@ -63,10 +66,11 @@ class ImageStream:
         )
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The images of each ``index_B`` (B,) int64 on the CPU, whose rows may be none.
+        """The images of each `index_B` (B,) int64 on the CPU, whose rows may be none.
 
-        Raises ``DataError`` for files that have changed since they were looked at, ``TrainingError`` where a process
-        was ended from outside.
+        Raises:
+            DataError: files have changed since they were scanned.
+            TrainingError: a process was ended from outside.
         """
         ahead, here = tee(indices)
         pieces = self._workers.results(piece for index_B in ahead for piece in self._pieces(index_B))
@@ -96,11 +100,11 @@ class ImageStream:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """``rows`` (M,) int64 of the files that can be read; ``digests`` (M, 32) uint8, the SHA-256 of each.
+class ScannedImages:
+    """`rows` (M,) int64 of the files that can be read; `digests` (M, 32) uint8, the SHA-256 of each.
 
-    ``sums`` and ``squares`` (M, channels) int64: of each image's grey levels, and of their squares; ``image_shape``
-    (channels, H, W): of all images, in colour if one of them is; ``skipped``: the other files, and why.
+    `sums` and `squares` (M, channels) int64: of each image's grey levels, and of their squares; `image_shape`
+    (channels, H, W): of all images, in color if one of them is; `skipped`: the other files, and why.
     """
 
     rows: Tensor
@@ -111,20 +115,21 @@ class Survey:
     skipped: tuple[str, ...]
 
 
-def scan_images(folder: str, names: Names, options: SourceOptions, workers: int) -> Survey:
-    """Decode every file of ``names`` (N,), relative to ``folder``, with as many processes as ``workers`` says.
+def scan_images(folder: str, names: Names, options: Data, workers: int) -> ScannedImages:
+    """Decode every file of `names` (N,), relative to `folder`, with as many processes as `workers` says.
 
-    Raises ``DataError`` as ``decode_all`` does, with every unreadable image listed, and where sizes differ.
+    Raises:
+        DataError: images cannot be read and may not be skipped (they are listed), or sizes differ.
     """
     load_decoders()
-    look = Workers(LookAtFiles(folder, options.image_size), min(workers, -(-len(names) // _FILES_A_TASK)))
     parts = [names[first : first + _FILES_A_TASK] for first in range(0, len(names), _FILES_A_TASK)]
-    found: list[Facts] = []
-    with progress_bar("Checking images", len(names), show=options.progress) as advance:
-        for facts in look.results(parts):
+    scan = Workers(ScanFiles(folder, options.image_size), min(workers, len(parts)))
+    found: list[ImageFacts] = []
+    with progress_bar("Checking images", len(names)) as advance:
+        for facts in scan.results(parts):
             found.append(facts)
             advance(len(facts.problems))
-    look.close()
+    scan.close()
     why = [problem for facts in found for problem in facts.problems]
     problems = [f"{os.fsdecode(names[row])}: {problem}" for row, problem in enumerate(why) if problem is not None]
     check_unreadable(problems, len(names), options)
@@ -134,7 +139,7 @@ def scan_images(folder: str, names: Names, options: SourceOptions, workers: int)
     )
     check_one_size(Counter(map(tuple, shapes[:, :2].tolist())))
     height, width, channels = shapes.amax(0).tolist()
-    return Survey(
+    return ScannedImages(
         rows,
         digests,
         sums[:, :channels].contiguous(),
@@ -144,17 +149,17 @@ def scan_images(folder: str, names: Names, options: SourceOptions, workers: int)
     )
 
 
-def pack(found: Survey) -> Packed:
+def pack(found: ScannedImages) -> Packed:
     """For the cache."""
     tensors = {"rows": found.rows, "digests": found.digests, "sums": found.sums, "squares": found.squares}
     return tensors, {"image_shape": found.image_shape, "skipped": found.skipped}
 
 
-def unpack(packed: Packed) -> Survey:
+def unpack(packed: Packed) -> ScannedImages:
     """From the cache."""
     tensors, facts = packed
     channels, height, width = facts["image_shape"]
-    return Survey(
+    return ScannedImages(
         tensors["rows"],
         tensors["digests"],
         tensors["sums"],
@@ -169,10 +174,10 @@ class _File(Protocol):
     def path(self) -> Path: ...
 
 
-def streaming_reason(files: Sequence[_File], options: SourceOptions) -> str | None:
+def streaming_reason(files: Sequence[_File], options: Data) -> str | None:
     """Why these files stay on disk, as part of a sentence; None where they are to be held in memory.
 
-    ``stream: auto`` compares what all would take decoded, by the largest of a few of them, with ``memory_limit_mb``; by
+    `stream: auto` compares what all would take decoded, by the largest of a few of them, with `memory_limit_mb`; by
     default that is a quarter of the memory that is free.
     """
     if options.stream != "auto":
@@ -187,8 +192,8 @@ def streaming_reason(files: Sequence[_File], options: SourceOptions) -> str | No
     return f"{size / MEGABYTE:,.0f} MB decoded, {whose} is {limit / MEGABYTE:,.0f} MB"
 
 
-def decoding_processes(options: SourceOptions) -> int:
-    """``data.workers``, by default one for each core, at most 16, shared by the training processes of a machine."""
+def decoding_processes(options: Data) -> int:
+    """`data.workers`, by default one for each core, at most 16, shared by the training processes of a machine."""
     if options.workers is not None:
         return options.workers
     return max(1, min(_MOST_WORKERS, usable_cores() // _processes_here()))

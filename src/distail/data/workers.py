@@ -1,8 +1,10 @@
-"""Worker processes: work done before it is asked for, in order, within bounds."""
+"""Worker processes: work done before it is asked for, in order, within bounds; and what they do with image files.
+
+Shapes: B batch, H height, W width, n files of one task.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -25,14 +27,13 @@ from distail.errors import TrainingError
 Task = TypeVar("Task")
 Done = TypeVar("Done")
 
-_PR_SET_PDEATHSIG = 1
 Names = NDArray[np.bytes_]
 
 
 class Workers(Generic[Task, Done]):
-    """``work`` done by ``count`` processes (0: by this one), at most ``ahead`` tasks of each before they are asked for.
+    """`work` done by `count` processes (0: by this one), at most `ahead` tasks of each before they are asked for.
 
-    Processes start with the first task and stay until ``close``. ``pinned``: tensors come in pinned memory, for a GPU.
+    Processes start with the first task and stay until `close`. `pinned`: tensors come in pinned memory, for a GPU.
 
     >>> workers = Workers(str.upper, count=0)
     >>> list(workers.results(["a", "b"]))
@@ -41,18 +42,18 @@ class Workers(Generic[Task, Done]):
 
     def __init__(self, work: Callable[[Task], Done], count: int, *, ahead: int = 2, pinned: bool = False) -> None:
         self._count = count
-        self._plan: _Plan[Task] = _Plan()
+        self._tasks: _Tasks[Task] = _Tasks()
         self._passes = 0
         self._loader: DataLoader[Done] | None = DataLoader(
             _Work(work),
             batch_size=None,
-            sampler=self._plan,
+            sampler=self._tasks,
             collate_fn=_as_it_is,
             num_workers=count,
             prefetch_factor=ahead if count else None,
             persistent_workers=count > 0,
             pin_memory=pinned,
-            worker_init_fn=_begin,
+            worker_init_fn=_leave_signals_to_parent,
             # Not spawned where it can be helped: that would run the caller's script again in every process.
             multiprocessing_context="fork" if count and sys.platform == "linux" else None,
             # Its own, so that the caller's random numbers stay as they were.
@@ -66,7 +67,7 @@ class Workers(Generic[Task, Done]):
             TrainingError: a process was ended from outside.
         """
         assert self._loader is not None, "closed"
-        self._plan.tasks = tasks
+        self._tasks.of_pass = tasks
         self._passes = own = self._passes + 1
         found: Iterator[Done] | None = None
         while True:
@@ -107,25 +108,23 @@ class _Work(Dataset[Done], Generic[Task, Done]):
         return self._work(task)
 
 
-class _Plan(Generic[Task]):
+class _Tasks(Generic[Task]):
     """The tasks of the pass under way: the loader reads them anew for each pass."""
 
-    tasks: Iterable[Task] = ()
+    of_pass: Iterable[Task] = ()
 
     def __iter__(self) -> Iterator[Task]:
-        return iter(self.tasks)
+        return iter(self.of_pass)
 
 
 def _as_it_is(done: Done) -> Done:
     return done
 
 
-def _begin(worker: int) -> None:
-    """In a new process: leave signals from the terminal to the parent, and end with it however it ends."""
-    os.setpgid(0, 0)
-    if sys.platform == "linux":
-        # A process that outlives its parent holds its memory, its open connections and the lock of the run's folder.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _leave_signals_to_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _without_signal_handler(start: Callable[[], Iterator[Done]]) -> Iterator[Done]:
@@ -133,7 +132,7 @@ def _without_signal_handler(start: Callable[[], Iterator[Done]]) -> Iterator[Don
 
     Without it the end of a process is noticed, within seconds, where its work is waited for.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
         return start()
     before = signal.getsignal(signal.SIGCHLD)
     try:
@@ -142,11 +141,11 @@ def _without_signal_handler(start: Callable[[], Iterator[Done]]) -> Iterator[Don
         signal.signal(signal.SIGCHLD, before)
 
 
-class Facts(NamedTuple):
+class ImageFacts(NamedTuple):
     """What is known of n images once they have been decoded; what is said of an unreadable one means nothing.
 
-    ``problems``: why each cannot be read, or None; ``digests`` (n, 32) uint8: the SHA-256 of each file; ``shapes``
-    (n, 3) int64: height, width, channels; ``sums`` and ``squares`` (n, 3) int64: of the grey levels, and of their
+    `problems`: why each cannot be read, or None; `digests` (n, 32) uint8: the SHA-256 of each file; `shapes`
+    (n, 3) int64: height, width, channels; `sums` and `squares` (n, 3) int64: of the grey levels, and of their
     squares, by channel, of a grey image three times the same.
     """
 
@@ -158,13 +157,13 @@ class Facts(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LookAtFiles:
+class ScanFiles:
     """Facts of the files named."""
 
     folder: str
     image_size: int | None
 
-    def __call__(self, names: Names) -> Facts:
+    def __call__(self, names: Names) -> ImageFacts:
         count = len(names)
         digests = np.zeros((count, 32), dtype=np.uint8)
         shapes, sums, squares = (np.zeros((count, 3), dtype=np.int64) for _ in range(3))
@@ -177,14 +176,14 @@ class LookAtFiles:
             digests[row] = np.frombuffer(decoded.digest, dtype=np.uint8)
             shapes[row] = _shape(decoded.pixels)
             sums[row], squares[row] = _level_sums(decoded.pixels)
-        return Facts(problems, digests, shapes, sums, squares)
+        return ImageFacts(problems, digests, shapes, sums, squares)
 
 
 @dataclass(frozen=True)
 class DecodeFiles:
     """The files named as one uint8 tensor (B, H, W, channels), or the problems of those that fail.
 
-    ``image_shape`` (channels, H, W) is what every file was found to be when it was looked at.
+    `image_shape` (channels, H, W) is what every file was found to be when it was scanned.
     """
 
     folder: str
@@ -237,4 +236,4 @@ def _level_sums(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _described(shape: tuple[int, ...]) -> str:
     height, width, channels = shape
-    return f"{width}x{height} {'grey' if channels == 1 else 'in colour'}"
+    return f"{width}x{height} {'grey' if channels == 1 else 'in color'}"

@@ -13,7 +13,7 @@ from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
-from distail.report.json_values import clean_metrics, mapping, number, usable_counts, whole
+from distail.report.json_values import clean_metrics, items, mapping, number, usable_counts, whole
 from distail.report.samples import Samples, load_samples
 from distail.report.views import ReportView, Role, RunView
 
@@ -82,7 +82,10 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         config=config,
         versions={str(name): str(value) for name, value in mapping(result.get("versions")).items()},
         subset_sha256=result.get("subset_sha256") if isinstance(result.get("subset_sha256"), str) else None,
-        notes=[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
+        notes=[
+            *(str(note) for note in items(result.get("notes"))),
+            *[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
+        ],
         problems=problems,
         test_labels=predictions.labels,
         samples=_samples(folder, result, problems),

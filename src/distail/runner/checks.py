@@ -64,7 +64,7 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     student, teacher = experiment.student, experiment.teacher
     if experiment.data.name not in SOURCES:
         problems.add(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
-    problems.attempt(lambda: check_streams(experiment.data.name, experiment.data.stream), "data.stream")
+    problems.attempt(lambda: check_streams(experiment.data), "data.stream")
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
     method = problems.attempt(lambda: _example_method(experiment), "method")
     if method is not None:

@@ -75,6 +75,7 @@ def result_figures(
         "class_names": list(data.class_names),
         "class_counts": list(data.class_counts),
         "subset_sha256": data.subset_sha256,
+        "notes": list(data.notes),
         "teacher": None if teacher is None else {"test": teacher.figures},
         "student": {"test": student.figures, "best_on_validation": best},
         "timing": {name: _timing(stage, len(data.train)) for name, stage in stages.items()},

@@ -12,7 +12,7 @@ import torch
 
 from distail import files
 from distail.config.schema import Experiment, Model, Training
-from distail.data.prepare import PreparedData
+from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import CheckpointError, counted
 from distail.methods.method import Method
 from distail.models import FeatureTap
@@ -33,7 +33,6 @@ from distail.runner.stages import (
     build_network,
     build_stage,
     describe_network,
-    images_of,
     match_normalization,
     seeded,
     with_training_metadata,
@@ -135,7 +134,7 @@ class _Run:
         )
 
     def images(self) -> PreparedData:
-        data = images_of(self.experiment, progress=self.processes.is_main)
+        data = prepare_data(self.experiment.data, seed=self.experiment.seed)
         counts = data.class_counts
         self.reporter.message(
             f"{self.experiment.data.name}: {len(data.train):,} training images of {len(counts)} classes "

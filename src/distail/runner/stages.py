@@ -12,7 +12,7 @@ import torch
 
 from distail.config.schema import Experiment, Model, Training
 from distail.data.batches import ImageBatches
-from distail.data.prepare import PreparedData, prepare_data
+from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import evaluate_predictions
@@ -167,28 +167,4 @@ def build_stage(
         data_sha256=data.subset_sha256,
         prepare=prepare if method.needs.class_means else None,
         fill=cache.fill if cache else None,
-    )
-
-
-def images_of(experiment: Experiment, *, progress: bool = True) -> PreparedData:
-    """Everything a run knows of its data: what its configuration and its seed make of the source.
-
-    Raises:
-        DataError: the data cannot be found, read or split as asked.
-    """
-    options = experiment.data
-    return prepare_data(
-        options.name,
-        root=options.root,
-        imbalance_factor=options.imbalance_factor,
-        profile=options.profile,
-        validation=options.validation,
-        seed=experiment.seed,
-        image_size=options.image_size,
-        skip_unreadable=options.skip_unreadable,
-        progress=progress,
-        stream=options.stream,
-        memory_limit_mb=options.memory_limit_mb,
-        workers=options.workers,
-        allow_outside_root=options.allow_outside_root,
     )

@@ -1,15 +1,13 @@
-"""Data sets by name: one file each, one entry each in ``SOURCES``."""
+"""Data sets by name: one file each, one entry each in `SOURCES`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
+from distail.config.schema import Data
 from distail.data.dataset import Source, resized
 from distail.data.long_tail import class_counts, require_every_class
-from distail.data.options import SourceOptions
 from distail.data.sources.cifar import load_cifar10, load_cifar100
 from distail.data.sources.digits import load_digits
 from distail.data.sources.fashion_mnist import load_fashion_mnist
@@ -18,7 +16,7 @@ from distail.data.sources.manifest import load_manifest
 from distail.data.sources.tiny_imagenet import load_tiny_imagenet
 from distail.errors import DataError, unknown_name
 
-SOURCES: dict[str, Callable[[Path | None, SourceOptions], Source]] = {
+SOURCES: dict[str, Callable[[Data], Source]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "csv": load_manifest,
@@ -31,41 +29,37 @@ SOURCES: dict[str, Callable[[Path | None, SourceOptions], Source]] = {
 STREAMED = frozenset({"csv", "folder", "tiny-imagenet"})
 
 
-def load_source(
-    name: str,
-    root: str | os.PathLike[str] | None = None,
-    *,
-    image_size: int | None = None,
-    skip_unreadable: bool = False,
-    progress: bool = True,
-    stream: str = "auto",
-    memory_limit_mb: int | None = None,
-    workers: int | None = None,
-    allow_outside_root: bool = False,
-) -> Source:
-    """A data set by name, decoded or ready to be streamed; ``root`` None looks in the usual places.
+def load_source(options: Data) -> Source:
+    """The data set that `options` name, decoded or ready to be streamed.
 
-    Raises ``DataError`` for unknown names, data that is not found, and everything that is wrong with it.
+    Raises:
+        DataError: its name is unknown, it is not found, or something is wrong with it.
 
-    >>> len(load_source("digits").train)
+    >>> len(load_source(Data(name="digits")).train)
     1438
     """
-    if name not in SOURCES:
-        raise DataError(unknown_name("data set", name, SOURCES))
-    check_streams(name, stream)
-    options = SourceOptions(image_size, skip_unreadable, progress, stream, memory_limit_mb, workers, allow_outside_root)
+    if options.name not in SOURCES:
+        raise DataError(unknown_name("data set", options.name, SOURCES))
+    check_streams(options)
+    if options.root is not None:
+        options = options.model_copy(update={"root": options.root.expanduser()})
     try:
-        source = SOURCES[name](None if root is None else Path(root).expanduser(), options)
+        source = SOURCES[options.name](options)
     except OSError as error:
-        raise DataError(f"data set {name!r} cannot be read: {error}") from error
-    return _checked(replace(source, train=resized(source.train, image_size), test=resized(source.test, image_size)))
+        raise DataError(f"data set {options.name!r} cannot be read: {error}") from error
+    train, test = (resized(images, options.image_size) for images in (source.train, source.test))
+    return _checked(replace(source, train=train, test=test))
 
 
-def check_streams(name: str, stream: str) -> None:
-    """``DataError`` where a data set is to stay on disk that does not consist of image files."""
-    if stream == "always" and name not in STREAMED:
+def check_streams(options: Data) -> None:
+    """Let pass what can be held as it is asked for.
+
+    Raises:
+        DataError: a data set is to stay on disk that does not consist of image files.
+    """
+    if options.stream == "always" and options.name not in STREAMED:
         raise DataError(
-            f"data set {name!r} cannot be streamed (data.stream: always); only image files can: "
+            f"data set {options.name!r} cannot be streamed (data.stream: always); only image files can: "
             f"{', '.join(sorted(STREAMED))}"
         )
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from distail.config.schema import Data
 from distail.data.dataset import Source
-from distail.data.options import SourceOptions
 from distail.data.sources.cifar_formats import (
     CIFAR10_BINARY,
     CIFAR100_BINARY,
@@ -35,77 +36,69 @@ willow_tree wolf woman worm
 """
 
 CIFAR100_NAMES = tuple(_FINE.split())
-Loader = Callable[[SourceOptions], Source]
+Loader = Callable[[], Source]
 
 
-def holds_class_folders(folder: Path) -> bool:
-    """Whether ``folder`` has both splits as folders."""
-    return (folder / "train").is_dir() and (folder / "test").is_dir()
-
-
-def load_class_folders(name: str, folder: Path, class_names: tuple[str, ...], options: SourceOptions) -> Source:
-    """Folders named by class (``airplane``) or by label (``0``); labels are the official ones either way."""
+def load_class_folders(folder: Path, class_names: tuple[str, ...], options: Data) -> Source:
+    """Folders named by class (`airplane`) or by label (`0`); labels are the official ones either way."""
     found = check_same_classes(folder / "train", folder / "test")
     numbers = tuple(str(label) for label in range(len(class_names)))
     expected = numbers if set(found) <= set(numbers) else class_names
-    differences = [f"{extra}: not a class of {name}" for extra in found if extra not in expected]
+    differences = [f"{extra}: not a class of {options.name}" for extra in found if extra not in expected]
     differences += [f"{missing}: missing" for missing in expected if missing not in found]
     if differences:
-        raise DataError(listed(differences, f"the class folders of {folder} are not those of {name}:"))
+        raise DataError(listed(differences, f"the class folders of {folder} are not those of {options.name}:"))
     labels = {folder_name: label for label, folder_name in enumerate(expected)}
-    train, test = (image_files(folder / split, labels, folder) for split in ("train", "test"))
-    return load_files(name, "class folders", train, test, class_names, options)
+    train, notes = image_files(folder / "train", labels, folder)
+    test, test_notes = image_files(folder / "test", labels, folder)
+    return load_files("class folders", train, test, class_names, options, [*notes, *test_notes])
 
 
 @dataclass(frozen=True)
 class _Cifar:
-    name: str
     class_names: tuple[str, ...]
     binary: BinaryLayout
     pickled: tuple[str, ...]
 
 
-_CIFAR10 = _Cifar("cifar10", CIFAR10_NAMES, CIFAR10_BINARY, ("cifar-10-python.tar.gz", "cifar-10-batches-py"))
-_CIFAR100 = _Cifar("cifar100", CIFAR100_NAMES, CIFAR100_BINARY, ("cifar-100-python.tar.gz", "cifar-100-python"))
+_CIFAR10 = _Cifar(CIFAR10_NAMES, CIFAR10_BINARY, ("cifar-10-python.tar.gz", "cifar-10-batches-py"))
+_CIFAR100 = _Cifar(CIFAR100_NAMES, CIFAR100_BINARY, ("cifar-100-python.tar.gz", "cifar-100-python"))
 
 
-def load_cifar10(root: Path | None, options: SourceOptions) -> Source:
+def load_cifar10(options: Data) -> Source:
     """50,000 and 10,000 images, 32x32 RGB, ten classes."""
-    return _load(_CIFAR10, root, options)
+    return _load(_CIFAR10, options)
 
 
-def load_cifar100(root: Path | None, options: SourceOptions) -> Source:
+def load_cifar100(options: Data) -> Source:
     """50,000 and 10,000 images, 32x32 RGB, a hundred fine classes."""
-    return _load(_CIFAR100, root, options)
+    return _load(_CIFAR100, options)
 
 
-def _load(cifar: _Cifar, root: Path | None, options: SourceOptions) -> Source:
-    places = places_to_look(cifar.name, root)
+def _load(cifar: _Cifar, options: Data) -> Source:
+    places = places_to_look(options)
     for place in places:
-        loader = _loader(cifar, place)
-        if loader is not None:
-            return loader(options)
+        if loader := _loader(cifar, place, options):
+            return loader()
     download = f"https://www.cs.toronto.edu/~kriz/{cifar.binary.archive}"
     pickled = [place / name for place in places for name in cifar.pickled if (place / name).exists()]
     if pickled:
         raise DataError(
-            f"{pickled[0]} is the pickled Python version of {cifar.name}, and distail unpickles nothing: loading a "
+            f"{pickled[0]} is the pickled Python version of {options.name}, and distail unpickles nothing: loading a "
             f"pickle runs whatever code it holds. Download the binary version, {download}, and put it beside it"
         )
     layouts = (
         "Layouts: train.parquet and test.parquet; train/<class>/*.png and test/<class>/*.png; "
         f"or the authors' binary version, {download}."
     )
-    raise not_found(cifar.name, root, places, layouts)
+    raise not_found(options, places, layouts)
 
 
-def _loader(cifar: _Cifar, place: Path) -> Loader | None:
-    """How to load what lies in ``place``, if it is one of the layouts."""
+def _loader(cifar: _Cifar, place: Path, options: Data) -> Loader | None:
+    """How to load what lies in `place`, if it is one of the layouts."""
     if parquet_parts(place, "train"):
-        return lambda options: load_parquet(cifar.name, place, cifar.class_names, options)
-    if holds_class_folders(place):
-        return lambda options: load_class_folders(cifar.name, place, cifar.class_names, options)
+        return partial(load_parquet, place, cifar.class_names, options)
+    if (place / "train").is_dir() and (place / "test").is_dir():
+        return partial(load_class_folders, place, cifar.class_names, options)
     binary = find_binary(place, cifar.binary)
-    if binary is not None:
-        return lambda options: load_binary(binary, cifar.binary, cifar.class_names)
-    return None
+    return None if binary is None else partial(load_binary, binary, cifar.binary, cifar.class_names)

@@ -1,4 +1,4 @@
-"""CIFAR as its authors' binary files: records of label bytes and 3,072 pixels, as an archive or extracted."""
+"""CIFAR as files: its authors' binary records of label bytes and 3,072 pixels (archive or extracted), and parquet."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import IO, Any, cast
 import numpy as np
 import torch
 
+from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint
 from distail.data.dataset import LabelledImages, Source
-from distail.data.decode import EncodedImage
-from distail.data.options import SourceOptions
+from distail.data.decode import EncodedImage, decoding_options
 from distail.data.sources.encoded import EncodedSplit, decode_source
-from distail.data.sources.locate import Bounded
+from distail.data.sources.locate import SizeLimit
 from distail.errors import DataError
 
 _PIXELS = 3 * 32 * 32
@@ -34,7 +34,7 @@ _MOST_PARQUET_BYTES = 1 << 31
 
 @dataclass(frozen=True)
 class BinaryLayout:
-    """Where one data set's binary files lie; the last of ``label_bytes`` bytes before the pixels is the label."""
+    """Where one data set's binary files lie; the last of `label_bytes` bytes before the pixels is the label."""
 
     archive: str
     folder: str
@@ -58,7 +58,7 @@ CIFAR100_BINARY = BinaryLayout("cifar-100-binary.tar.gz", "cifar-100-binary", ("
 
 
 def find_binary(place: Path, layout: BinaryLayout) -> Path | None:
-    """The folder with all binary files, or the archive, in ``place``; ``place`` may be the archive itself."""
+    """The folder with all binary files, or the archive, in `place`; `place` may be the archive itself."""
     for folder in (place, place / layout.folder):
         if all((folder / name).is_file() for name in layout.files):
             return folder
@@ -67,7 +67,11 @@ def find_binary(place: Path, layout: BinaryLayout) -> Path | None:
 
 
 def load_binary(found: Path, layout: BinaryLayout, class_names: tuple[str, ...]) -> Source:
-    """From a folder or an archive; raises ``DataError`` for missing and damaged files."""
+    """From a folder or an archive.
+
+    Raises:
+        DataError: files are missing or damaged.
+    """
     read = _from_archive(found, layout) if found.is_file() else _from_folder(found)
     train = [_records(read(name), f"{found}: {name}", layout.label_bytes) for name in layout.train]
     together = LabelledImages(torch.cat([part.images for part in train]), torch.cat([part.labels for part in train]))
@@ -79,7 +83,7 @@ def _from_folder(folder: Path) -> Callable[[str], bytes]:
         path = folder / name
         try:
             with path.open("rb") as file:
-                return Bounded(file, _MOST_BINARY_BYTES).read()
+                return SizeLimit(file, _MOST_BINARY_BYTES).read()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -90,7 +94,7 @@ def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]
     contents: dict[str, bytes] = {}
     try:
         with gzip.open(archive) as compressed:
-            stream = Bounded(compressed, _MOST_BINARY_BYTES)
+            stream = SizeLimit(compressed, _MOST_BINARY_BYTES)
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:  # which reads, and does nothing else
                 for member in tar:
                     name = Path(member.name).name
@@ -119,7 +123,7 @@ def _records(data: bytes, name: str, label_bytes: int) -> LabelledImages:
 
 
 def parquet_parts(folder: Path, split: str) -> list[Path]:
-    """``train.parquet``, or ``train-*.parquet`` in the order of their names; in ``folder`` or its ``data``."""
+    """`train.parquet`, or `train-*.parquet` in the order of their names; in `folder` or its `data`."""
     for place in (folder, folder / "data"):
         whole = place / f"{split}.parquet"
         if parts := [whole] if whole.is_file() else sorted(place.glob(f"{split}-*.parquet")):
@@ -127,13 +131,19 @@ def parquet_parts(folder: Path, split: str) -> list[Path]:
     return []
 
 
-def load_parquet(name: str, folder: Path, class_names: tuple[str, ...], options: SourceOptions) -> Source:
-    """Both splits, or from the cache; raises ``DataError`` for missing columns and damaged files."""
+def load_parquet(folder: Path, class_names: tuple[str, ...], options: Data) -> Source:
+    """Both splits, or from the cache.
+
+    Raises:
+        DataError: columns are missing, or files are damaged.
+    """
     train, test = parquet_parts(folder, "train"), parquet_parts(folder, "test")
     if not test:
         raise DataError(f"{train[0].parent} holds {train[0].name} but no test.parquet or test-*.parquet beside it")
-    key = fingerprint(["parquet", *options.identity(), len(train)], [(path.name, path) for path in (*train, *test)])
-    return cached(name, key, lambda: decode_source(_read(train), _read(test), class_names, options))
+    key = fingerprint(
+        ["parquet", *decoding_options(options), len(train)], [(path.name, path) for path in (*train, *test)]
+    )
+    return cached(options.name, key, lambda: decode_source(_read(train), _read(test), class_names, options))
 
 
 def _read(paths: list[Path]) -> EncodedSplit:
@@ -170,7 +180,7 @@ def _read(paths: list[Path]) -> EncodedSplit:
 
 
 def _columns(path: Path, schema: Any) -> tuple[str, str]:
-    """The columns of images and labels; ``DataError`` where they are missing or hold something else."""
+    """The columns of images and labels, each there once and of the right type."""
     import pyarrow as pa
 
     names = schema.names

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
+from distail.config.schema import Data
 from distail.data.dataset import LabelledImages, Source
-from distail.data.options import SourceOptions
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError
 
 
-def load_digits(root: Path | None, options: SourceOptions) -> Source:
+def load_digits(options: Data) -> Source:
     """Grey levels 0 to 16 become 0 to 255; a stratified fifth, the same for every run's seed, is the test set."""
     from sklearn.datasets import load_digits as load_from_sklearn
 
-    if root is not None:
+    if options.root is not None:
         raise DataError(
-            f"data set 'digits' comes with scikit-learn and has no files; data.root is {root}: leave it out"
+            f"data set 'digits' comes with scikit-learn and has no files; data.root is {options.root}: leave it out"
         )
     digits = load_from_sklearn()
     images = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8)).unsqueeze(1)

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint, remembered
 from distail.data.class_names import check_class_names
 from distail.data.dataset import LabelledImages, Source, StreamedImages
-from distail.data.decode import EncodedImage, decode_all, read_image_file
+from distail.data.decode import EncodedImage, decode_all, decoding_options, read_image_file
 from distail.data.long_tail import class_counts, require_every_class
-from distail.data.options import SourceOptions
-from distail.data.streaming import decoding_processes, scan_images, streaming_reason
-from distail.data.streaming import pack as pack_survey
-from distail.data.streaming import unpack as unpack_survey
+from distail.data.streaming import decoding_processes, pack, scan_images, streaming_reason, unpack
 from distail.data.workers import DecodeFiles
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """One image on disk: ``name`` relative to ``folder``, with forward slashes."""
+    """One image on disk: `name` relative to `folder`, with forward slashes."""
 
     name: str
     folder: Path
@@ -45,46 +43,54 @@ class EncodedSplit:
 
 
 def load_files(
-    name: str,
     layout: str,
     train: Sequence[ImageFile],
     test: Sequence[ImageFile],
     class_names: Sequence[str],
-    options: SourceOptions,
+    options: Data,
+    notes: Sequence[str] = (),
 ) -> Source:
-    """Image files decoded, or looked at and left on disk; from the cache if that was done before and none has changed.
+    """Image files decoded, or scanned and left on disk; from the cache if that was done before and none has changed.
 
-    All lie in one folder. ``options`` and the memory there is decide which of the two (``distail.data.streaming``).
+    All lie in one folder. `options` and the memory there is decide which of the two (`distail.data.streaming`).
+    `notes` are what was found out on the way; the source has them before its own.
+
+    Raises:
+        DataError: class names, labels or images cannot be used.
     """
-    check_class_names(class_names, f"data set {name!r}")
+    check_class_names(class_names, f"data set {options.name!r}")
     require_every_class(
         class_counts(torch.tensor([file.label for file in train], dtype=torch.int64), len(class_names)),
         tuple(class_names),
     )
     files = [*train, *test]
     key = fingerprint(
-        [layout, *options.identity(), len(train), list(class_names), [file.label for file in files]],
+        [layout, *decoding_options(options), len(train), list(class_names), [file.label for file in files]],
         [(file.name, file.path) for file in files],
     )
     reason = streaming_reason(files, options)
     if reason is None:
-        return cached(
-            name, key, lambda: decode_source(_encoded(train), _encoded(test), class_names, options, digests=True)
+        source = cached(
+            options.name,
+            key,
+            lambda: decode_source(_encoded(train), _encoded(test), class_names, options, digests=True),
         )
-    return _streamed(name, key, files, len(train), class_names, options, reason)
+    else:
+        source = _streamed(key, files, len(train), class_names, options, reason)
+    return replace(source, notes=(*notes, *source.notes))
 
 
 def decode_source(
     train: EncodedSplit,
     test: EncodedSplit,
     class_names: Sequence[str],
-    options: SourceOptions,
+    options: Data,
     *,
     digests: bool = False,
 ) -> Source:
-    """Both splits decoded together, so that one rule of colour and size and one list of problems holds for both.
+    """Both splits decoded together, so that one rule of color and size and one list of problems holds for both.
 
-    ``digests``: the images are files of their own, and are known by the SHA-256 of each from now on.
+    `digests`: the images are files of their own, and are known by the SHA-256 of each from now on.
     """
     decoded = decode_all([*train.images, *test.images], options)
     labels = torch.tensor([*train.labels, *test.labels], dtype=torch.int64)[decoded.rows]
@@ -98,35 +104,30 @@ def decode_source(
 
 
 def _streamed(
-    name: str,
-    key: str,
-    files: Sequence[ImageFile],
-    in_train: int,
-    class_names: Sequence[str],
-    options: SourceOptions,
-    reason: str,
+    key: str, files: Sequence[ImageFile], in_train: int, class_names: Sequence[str], options: Data, reason: str
 ) -> Source:
     folder, workers = str(files[0].folder), decoding_processes(options)
     names = np.array([os.fsencode(file.name) for file in files])
-    known = remembered(
-        f"{name}-{key[:32]}-files", lambda: scan_images(folder, names, options, workers), pack_survey, unpack_survey
+    found, notes = remembered(
+        f"{options.name}-{key[:32]}-files", lambda: scan_images(folder, names, options, workers), pack, unpack
     )
     everything = StreamedImages(
-        names=names[known.rows.numpy()],
-        labels=torch.tensor([file.label for file in files], dtype=torch.int64)[known.rows],
-        digests=known.digests,
-        sums=known.sums,
-        squares=known.squares,
-        decode=DecodeFiles(folder, options.image_size, known.image_shape),
+        names=names[found.rows.numpy()],
+        labels=torch.tensor([file.label for file in files], dtype=torch.int64)[found.rows],
+        digests=found.digests,
+        sums=found.sums,
+        squares=found.squares,
+        decode=DecodeFiles(folder, options.image_size, found.image_shape),
         workers=workers,
     )
-    of_train = known.rows < in_train
+    of_train = found.rows < in_train
+    how = f"images stay on disk ({reason}), decoded batch by batch; worker processes: {workers}"
     return Source(
         everything.subset(of_train.nonzero().flatten()),
         everything.subset((~of_train).nonzero().flatten()),
         tuple(class_names),
-        known.skipped,
-        (f"images stay on disk ({reason}), decoded batch by batch; worker processes: {workers}",),
+        found.skipped,
+        (how, *notes),
     )
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from distail.config.schema import Data
 from distail.data.dataset import LabelledImages, Source
-from distail.data.options import SourceOptions
-from distail.data.sources.locate import Bounded, locate
+from distail.data.sources.locate import SizeLimit, locate
 from distail.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
@@ -36,9 +36,10 @@ _PREFIXES = {"train": "train", "test": "t10k"}
 
 
 def parse_idx(data: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
-    """An array of unsigned bytes with the given number of dimensions; ``name`` is used in messages.
+    """An array of unsigned bytes with the given number of dimensions; `name` is used in messages.
 
-    Raises ``DataError`` for everything that is not such an array, whatever the bytes.
+    Raises:
+        DataError: the bytes are anything but such an array.
 
     >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 9]), "labels", 1).tolist()
     [7, 9]
@@ -58,11 +59,10 @@ def parse_idx(data: bytes, name: str, dimensions: int) -> NDArray[np.uint8]:
     return np.frombuffer(data, dtype=np.uint8, offset=header).reshape(shape)
 
 
-def load_fashion_mnist(root: Path | None, options: SourceOptions) -> Source:
+def load_fashion_mnist(options: Data) -> Source:
     """The four IDX files, compressed (.gz) or not."""
     folder = locate(
-        "fashion-mnist",
-        root,
+        options,
         lambda place: place if all(_file(place, name) for name in _file_names()) else None,
         others=(DEBIAN_FOLDER,),
         hint=f"It needs the four files {', '.join(f'{name}.gz' for name in _file_names())}. "
@@ -93,7 +93,7 @@ def _array(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
     assert path is not None, "the folder was chosen because it holds all four files"
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = Bounded(file, _MOST_BYTES).read()
+            data = SizeLimit(file, _MOST_BYTES).read()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return parse_idx(data, str(path), dimensions)

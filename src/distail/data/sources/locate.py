@@ -1,4 +1,4 @@
-"""Where a data set is looked for, and what is said where it is not found."""
+"""Where a data set is looked for, what is said where it is not found, and files read up to a size limit."""
 
 from __future__ import annotations
 
@@ -7,46 +7,42 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from distail.config.schema import Data
 from distail.errors import DataError, listed
 
 Found = TypeVar("Found")
 
 
-def places_to_look(name: str, root: Path | None, others: Sequence[Path] = ()) -> tuple[Path, ...]:
-    """``root`` alone if given; else ``$DISTAIL_DATA/<name>`` where that is set, ``data/<name>``, and ``others``."""
-    if root is not None:
-        return (root,)
+def places_to_look(options: Data, others: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """`root` alone if given; else `$DISTAIL_DATA/<name>` where that is set, `data/<name>`, and `others`."""
+    if options.root is not None:
+        return (options.root,)
     variable = os.environ.get("DISTAIL_DATA")
-    return (*([Path(variable).expanduser() / name] if variable else []), Path("data") / name, *others)
+    set_by_user = [Path(variable).expanduser() / options.name] if variable else []
+    return (*set_by_user, Path("data") / options.name, *others)
 
 
-def locate(
-    name: str,
-    root: Path | None,
-    find: Callable[[Path], Found | None],
-    *,
-    others: Sequence[Path] = (),
-    hint: str,
-) -> Found:
-    """What ``find`` finds in the first place where it finds anything.
+def locate(options: Data, find: Callable[[Path], Found | None], *, others: Sequence[Path] = (), hint: str) -> Found:
+    """What `find` finds in the first place where it finds anything.
 
-    Raises ``DataError`` naming every place looked at, the option ``data.root`` and the hint.
+    Raises:
+        DataError: naming every place looked at, the option `data.root` and the hint.
     """
-    places = places_to_look(name, root, others)
+    places = places_to_look(options, others)
     for place in places:
         found = find(place)
         if found is not None:
             return found
-    raise not_found(name, root, places, hint)
+    raise not_found(options, places, hint)
 
 
-def not_found(name: str, root: Path | None, places: Sequence[Path], hint: str) -> DataError:
+def not_found(options: Data, places: Sequence[Path], hint: str) -> DataError:
     """The error for a data set that is in none of the places."""
     looked_at = [f"{place} ({_state(place)})" for place in places]
-    if root is None and not os.environ.get("DISTAIL_DATA"):
-        looked_at.insert(0, f"$DISTAIL_DATA/{name} (the variable DISTAIL_DATA is not set)")
-    advice = "Set data.root to where it is." if root is None else "Check data.root."
-    return DataError(f"{listed(looked_at, f'data set {name!r} was not found. Looked at:')}\n{advice} {hint}")
+    if options.root is None and not os.environ.get("DISTAIL_DATA"):
+        looked_at.insert(0, f"$DISTAIL_DATA/{options.name} (the variable DISTAIL_DATA is not set)")
+    advice = "Set data.root to where it is." if options.root is None else "Check data.root."
+    return DataError(f"{listed(looked_at, f'data set {options.name!r} was not found. Looked at:')}\n{advice} {hint}")
 
 
 def _state(place: Path) -> str:
@@ -63,13 +59,16 @@ class _Stream(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-class Bounded:
-    """Another stream, of which no more than ``limit`` bytes are read; ``TooLarge`` where it has more.
+class SizeLimit:
+    """Another stream, of which no more than `limit` bytes are read.
+
+    Raises:
+        TooLarge: in `read`, where the stream has more.
 
     >>> import io
-    >>> Bounded(io.BytesIO(b"abc"), 3).read()
+    >>> SizeLimit(io.BytesIO(b"abc"), 3).read()
     b'abc'
-    >>> Bounded(io.BytesIO(b"abcd"), 3).read()
+    >>> SizeLimit(io.BytesIO(b"abcd"), 3).read()
     Traceback (most recent call last):
         ...
     distail.data.sources.locate.TooLarge: more than 3 bytes

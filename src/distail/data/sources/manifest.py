@@ -1,4 +1,4 @@
-"""``csv``: images listed in a manifest."""
+"""`csv`: images listed in a manifest."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from unicodedata import normalize
 
 import torch
 
+from distail.config.schema import Data
 from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Source
-from distail.data.options import SourceOptions
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, first_of, listed
@@ -28,7 +28,7 @@ _SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class Row:
-    """One image: ``line`` is where it ends in the file; ``split`` is None where the manifest has no such column."""
+    """One image: `line` is where it ends in the file; `split` is None where the manifest has no such column."""
 
     line: int
     path: str
@@ -39,7 +39,8 @@ class Row:
 def read_rows(manifest: Path) -> list[Row]:
     """All rows, stripped of surrounding spaces.
 
-    Raises ``DataError`` for a file that is no such table, and where it lists nothing.
+    Raises:
+        DataError: the file is no such table, or lists nothing.
     """
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
@@ -101,14 +102,18 @@ def _check_columns(columns: list[str], manifest: Path) -> None:
         raise DataError(f"{manifest} has the column {' and '.join(twice)} more than once; {expected}")
 
 
-def load_manifest(root: Path | None, options: SourceOptions) -> Source:
-    """``root`` is a CSV file with the columns ``path``, ``label`` and optionally ``split`` (``train`` or ``test``).
+def load_manifest(options: Data) -> Source:
+    """`root` is a CSV file with the columns `path`, `label` and optionally `split` (`train` or `test`).
 
     Tabs or semicolons may stand for its commas. Paths are relative to the manifest's folder and may not leave it, by ..
-    or by symbolic links either, unless ``allow_outside_root``. Labels may be any text: class names are the
-    distinct labels in natural order. Without ``split`` a stratified fifth, the same for every run's seed, is the test
-    set. Raises ``DataError`` listing the rows that cannot be used.
+    or by symbolic links either, unless `allow_outside_root`. Labels may be any text: class names are the
+    distinct labels in natural order. Without `split` a stratified fifth, the same for every run's seed, is the test
+    set.
+
+    Raises:
+        DataError: listing the rows that cannot be used.
     """
+    root = options.root
     if root is None:
         raise DataError("data set 'csv' needs data.root: the path of the manifest, a CSV file with columns path,label")
     if not root.is_file():
@@ -123,7 +128,7 @@ def load_manifest(root: Path | None, options: SourceOptions) -> Source:
         train, test = (part.tolist() for part in fixed_test_split(torch.tensor([file.label for file in files])))
     else:
         train, test = ([place for place, row in enumerate(rows) if row.split == split] for split in _SPLITS)
-    return load_files("csv", "csv", [files[row] for row in train], [files[row] for row in test], names, options)
+    return load_files("csv", [files[row] for row in train], [files[row] for row in test], names, options)
 
 
 def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from distail.config.schema import Data
 from distail.data.dataset import Source
-from distail.data.options import SourceOptions
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.sources.folder import class_folder_names, image_files
 from distail.data.sources.locate import locate
@@ -15,14 +15,13 @@ from distail.errors import DataError, first_of, listed
 _ARCHIVE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
 
-def load_tiny_imagenet(root: Path | None, options: SourceOptions) -> Source:
-    """``train/<wnid>/images/*.JPEG``; ``val/`` with its annotations is the test set, since the real one has no labels.
+def load_tiny_imagenet(options: Data) -> Source:
+    """`train/<wnid>/images/*.JPEG`; `val/` with its annotations is the test set, since the real one has no labels.
 
-    ``wnids.txt`` gives the order of the classes, ``words.txt`` their names if it is there.
+    `wnids.txt` gives the order of the classes, `words.txt` their names if it is there.
     """
     folder = locate(
-        "tiny-imagenet",
-        root,
+        options,
         _find,
         hint=f"It needs wnids.txt, train/ and val/val_annotations.txt, as in {_ARCHIVE}.",
     )
@@ -33,8 +32,8 @@ def load_tiny_imagenet(root: Path | None, options: SourceOptions) -> Source:
     if differences:
         raise DataError(listed(differences, f"{folder}: wnids.txt and train/ differ:"))
     labels = {wnid: label for label, wnid in enumerate(wnids)}
-    train = image_files(folder / "train", labels, folder)
-    return load_files("tiny-imagenet", "tiny-imagenet", train, _test(folder, labels), _names(folder, wnids), options)
+    train, notes = image_files(folder / "train", labels, folder)
+    return load_files("tiny-imagenet", train, _test(folder, labels), _names(folder, wnids), options, notes)
 
 
 def _find(place: Path) -> Path | None:
