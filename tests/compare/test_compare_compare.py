@@ -14,7 +14,7 @@ from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.tables import CSV_COLUMNS, print_tables
 from distail.errors import ConfigError, TrainingError
-from distail.evaluation.significance import FIGURES, metric_at
+from distail.evaluation.metrics import METRICS, metric_at
 from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
@@ -67,16 +67,16 @@ def test_the_result_has_every_key_of_the_seam(finished):
     assert {run["state"] for run in content["runs"] + content["teacher_runs"]} == {"finished"}
     assert [run["supervised"] for run in content["teacher_runs"]] == ["ce", "ce"]
     assert all(run["seconds"] > 0 for run in content["runs"] + content["teacher_runs"]), "the teacher's time is kept"
-    assert set(content["figures"]["bkd"]) == set(FIGURES)
+    assert set(content["figures"]["bkd"]) == set(METRICS)
     for one in content["differences"]:
         assert set(one) == {"method", "figure", "difference", "interval", "p", "p_corrected", "over", "inside_noise"}
-    assert len(content["differences"]) == 2 * 2 * len(FIGURES)
+    assert len(content["differences"]) == 2 * 2 * len(METRICS)
 
 
 def test_every_figure_is_that_of_the_runs(finished):
     for method in ("ce", "kd", "bkd"):
         tests = {seed: result(finished, method, seed)["student"]["test"] for seed in (0, 1)}
-        for name in FIGURES:
+        for name in METRICS:
             values = {seed: metric_at(test, name) for seed, test in tests.items()}
             figure = finished.content["figures"][method][name]
             assert figure["values"] == values
@@ -103,7 +103,7 @@ def test_students_of_one_seed_share_data_and_teacher(finished):
 
 def test_differences_pair_the_seeds_and_the_test_images(finished):
     by = {(one["method"], one["figure"], one["over"]): one for one in finished.content["differences"]}
-    for name in FIGURES:
+    for name in METRICS:
         figures = finished.content["figures"]
         pairs = [figures["bkd"][name]["values"][seed] - figures["kd"][name]["values"][seed] for seed in (0, 1)]
         for over in ("seeds", "test images"):
@@ -131,7 +131,7 @@ def test_the_csv_reads_back(finished):
     with (finished.folder / "tables/comparison.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == CSV_COLUMNS
-    assert len(rows) == 3 * len(FIGURES)
+    assert len(rows) == 3 * len(METRICS)
     for row in rows:
         figure = finished.content["figures"][row["method"]][row["figure"]]
         assert float(row["mean"]) == figure["mean"]

@@ -1,12 +1,11 @@
 """The sentences of made results: over how many seeds a difference is, and what became of runs that failed."""
 
-from dataclasses import asdict
-
 import pytest
 
 from distail.compare.summary import statements
 from distail.compare.tables import comma_separated, difference_cells, markdown
-from distail.evaluation.significance import FIGURES, corrected, over_seeds, summarise
+from distail.evaluation.metrics import METRICS
+from distail.evaluation.significance import corrected, over_seeds, summarize
 
 
 def made(baseline="kd", grid=None, runs=(), **values):
@@ -14,7 +13,7 @@ def made(baseline="kd", grid=None, runs=(), **values):
     differences = [
         over_seeds(method, name, own, values[baseline])
         for method, own in values.items()
-        for name in FIGURES
+        for name in METRICS
         if method != baseline
     ]
     return {
@@ -25,8 +24,8 @@ def made(baseline="kd", grid=None, runs=(), **values):
         "teachers": "shared",
         "teacher_runs": [],
         "runs": list(runs),
-        "figures": {label: {name: asdict(summarise(own)) for name in FIGURES} for label, own in values.items()},
-        "differences": [asdict(one) for one in corrected([one for one in differences if one is not None])],
+        "figures": {label: {name: summarize(own).as_json() for name in METRICS} for label, own in values.items()},
+        "differences": [one.as_json() for one in corrected([one for one in differences if one is not None])],
         "grid": grid,
     }
 

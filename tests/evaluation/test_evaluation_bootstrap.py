@@ -1,4 +1,4 @@
-"""The bootstrap against plain loops: every figure of a drawn test set is what evaluation itself says of it."""
+"""The bootstrap against plain loops: every metric of a drawn test set is what evaluation itself says of it."""
 
 from collections import Counter
 
@@ -11,10 +11,9 @@ from scipy import stats
 
 from distail.errors import DataError
 from distail.evaluation import bootstrap
-from distail.evaluation.bootstrap import ImageFacts, _Sums, bootstrap_figures, image_facts, interval_and_p
-from distail.evaluation.groups import shots, thirds
-from distail.evaluation.metrics import evaluate_predictions
-from distail.evaluation.significance import metric_at
+from distail.evaluation.bootstrap import ImageFacts, _Resampler, bootstrap_metrics, image_facts, interval_and_p
+from distail.evaluation.groups import classes_by_group, thirds
+from distail.evaluation.metrics import METRICS, OfRecalls, evaluate_predictions, metric_at
 
 
 def made(images=60, classes=5, runs=2, seed=0):
@@ -33,45 +32,44 @@ def facts(target_N, counts, logits):
 
 
 def weights_of(drawn_N, target_N):
-    """How often each image was drawn, in the order of `_Sums`, one column."""
+    """How often each image was drawn, in the order of `_Resampler`, one column."""
     order = np.argsort(target_N, kind="stable")
     return np.bincount(drawn_N, minlength=len(target_N))[order].astype(float)[:, None]
 
 
 @given(st.integers(0, 10_000), st.integers(2, 7))
-def test_every_figure_of_a_drawn_test_set_is_what_evaluation_says_of_it(seed, classes):
+def test_every_metric_of_a_drawn_test_set_is_what_evaluation_says_of_it(seed, classes):
     target_N, counts, logits = made(seed=seed, classes=classes)
     random = np.random.default_rng(seed)
     # Every class is drawn at least once here: what to do with a class that vanishes is another test's matter.
     drawn_N = np.concatenate([np.flatnonzero(target_N == c)[:1] for c in range(classes)] + [random.integers(0, 60, 55)])
     drawn_N = drawn_N[:60]
     weights = weights_of(drawn_N, target_N) * (60 / len(drawn_N))
-    figures = _Sums(target_N, counts, facts(target_N, counts, logits)).figures(weights, weights)
+    metrics = _Resampler(target_N, counts, facts(target_N, counts, logits)).metrics(weights, weights)
     sizes_C = np.bincount(target_N, minlength=classes)
+    members = classes_by_group(counts)
     for run, one in enumerate(logits):
         observed = evaluate_predictions(one, torch.from_numpy(target_N), counts)
         expected = evaluate_predictions(one[drawn_N], torch.from_numpy(target_N[drawn_N]), counts)
-        for name in ("top1", "macro_f1", "worst_class", "ece"):
-            assert (name in figures) == (name in ("top1", "ece") or sizes_C.min() > 1)
-            if name in figures:
-                assert figures[name][0, run] == pytest.approx(metric_at(expected, name), abs=1e-9), name
         moved_C = np.subtract(expected["per_class_recall"], observed["per_class_recall"])
-        for name, members in class_means(counts).items():
-            assert (name in figures) == bool(members and sizes_C[members].min() > 1)
-            if name in figures:
-                sizes = sizes_C[members]
+        for path, metric in METRICS.items():
+            if path in ("top1", "ece"):
+                assert metrics[path][0, run] == pytest.approx(metric_at(expected, path), abs=1e-9), path
+                continue
+            classes = list(members.get(path, range(len(counts))))
+            assert (path in metrics) == bool(classes and sizes_C[classes].min() > 1), path
+            if path in metrics and isinstance(metric.source, OfRecalls) and metric.source.widened:
+                sizes = sizes_C[classes]
                 student = stats.t.ppf(0.975, sizes.sum() - len(sizes)) / 1.959963984540054
-                widened = moved_C[members] * np.sqrt(sizes / (sizes - 1)) * student
-                assert figures[name][0, run] == pytest.approx(metric_at(observed, name) + widened.mean(), abs=1e-9)
+                widened = moved_C[classes] * np.sqrt(sizes / (sizes - 1)) * student
+                assert metrics[path][0, run] == pytest.approx(metric_at(observed, path) + widened.mean(), abs=1e-9)
+            elif path in metrics:
+                assert metrics[path][0, run] == pytest.approx(metric_at(expected, path), abs=1e-9), path
 
 
-def class_means(counts):
-    """Figure to the classes that it is the mean of."""
-    return {
-        "balanced_accuracy": list(range(len(counts))),
-        **{f"groups.thirds.{name}": list(members) for name, members in thirds(counts).items()},
-        **{f"groups.shots.{name}": list(members) for name, members in shots(counts).items()},
-    }
+def test_means_over_classes_are_those_that_are_widened():
+    widened = {path for path, one in METRICS.items() if isinstance(one.source, OfRecalls) and one.source.widened}
+    assert widened == {"balanced_accuracy", *classes_by_group([300, 50, 5])}
 
 
 @pytest.mark.parametrize("images", [[2] * 6, [5] * 6, [36] * 6 + [1]])
@@ -89,7 +87,7 @@ def test_two_models_that_are_equally_good_rarely_differ_by_more_than_noise(image
             )
             for _ in range(2)
         ]
-        for name, values in bootstrap_figures(target_N, counts, runs, resamples=400, seed=trial).items():
+        for name, values in bootstrap_metrics(target_N, counts, runs, resamples=400, seed=trial).items():
             alarms[name] += interval_and_p(values[:, 0] - values[:, 1])[1] < 0.05
     assert {"top1", "ece"} <= set(alarms)
     assert ("worst_class" in alarms) == (min(images) > 1)
@@ -101,7 +99,7 @@ def test_two_models_that_are_equally_good_rarely_differ_by_more_than_noise(image
 def test_calibration_errors_are_centred_on_what_was_observed():
     """Drawing again adds noise, and noise in a bin counts as error: undisturbed draws lie above what was drawn from."""
     target_N, counts, logits = made(images=300)
-    values = bootstrap_figures(target_N, counts, facts(target_N, counts, logits), resamples=200)["ece"]
+    values = bootstrap_metrics(target_N, counts, facts(target_N, counts, logits), resamples=200)["ece"]
     for run, one in enumerate(logits):
         observed = evaluate_predictions(one, torch.from_numpy(target_N), counts)["ece"]
         assert values[:, run].mean() == pytest.approx(observed)
@@ -110,7 +108,7 @@ def test_calibration_errors_are_centred_on_what_was_observed():
 def test_what_a_class_of_one_image_says_is_not_known():
     target_N = np.array([0, 0, 0, 1, 1, 1, 2])
     right, wrong = (ImageFacts(np.array([0, 0, 1, 1, 1, 0, last]), np.ones(7)) for last in (2, 0))
-    values = bootstrap_figures(target_N, [200, 50, 5], [right, wrong], resamples=50)
+    values = bootstrap_metrics(target_N, [200, 50, 5], [right, wrong], resamples=50)
     unknown = {"balanced_accuracy", "worst_class", "macro_f1", "groups.thirds.tail", "groups.shots.few"}
     assert not unknown & set(values)
     assert {"top1", "groups.thirds.head", "groups.shots.medium"} <= set(values)
@@ -120,33 +118,33 @@ def test_a_class_that_no_drawn_image_has_is_left_out_of_macro_f1():
     target_N, counts, logits = made(classes=4)
     drawn_N = np.resize(np.flatnonzero(target_N != 2), 60)
     weights = weights_of(drawn_N, target_N)
-    figures = _Sums(target_N, counts, facts(target_N, counts, logits)).figures(weights, np.ones((60, 1)))
+    metrics = _Resampler(target_N, counts, facts(target_N, counts, logits)).metrics(weights, np.ones((60, 1)))
     expected = evaluate_predictions(logits[0][drawn_N], torch.from_numpy(target_N[drawn_N]), counts)
-    assert figures["macro_f1"][0, 0] == pytest.approx(expected["macro_f1"])
+    assert metrics["macro_f1"][0, 0] == pytest.approx(expected["macro_f1"])
 
 
 def test_draws_within_classes_keep_every_class_its_size_and_draws_anywhere_do_not():
     target_N, counts, logits = made(images=200)
-    sums = _Sums(target_N, counts, facts(target_N, counts, logits))
+    resampler = _Resampler(target_N, counts, facts(target_N, counts, logits))
     sizes_C = np.bincount(target_N)
-    within = sums.drawn @ sums.draw_within(np.random.default_rng(0), 50)
+    within = resampler.drawn @ resampler.draw_within(np.random.default_rng(0), 50)
     assert (within == sizes_C[:, None]).all()
-    anywhere = sums.drawn @ sums.draw_anywhere(np.random.default_rng(0), 50)
+    anywhere = resampler.drawn @ resampler.draw_anywhere(np.random.default_rng(0), 50)
     assert (anywhere.sum(0) == 200).all()
     assert (anywhere != sizes_C[:, None]).any()
 
 
 def test_each_image_of_a_class_is_drawn_equally_often():
     target_N, counts, logits = made(images=40, classes=3)
-    sums = _Sums(target_N, counts, facts(target_N, counts, logits))
-    for draw in (sums.draw_anywhere, sums.draw_within):
+    resampler = _Resampler(target_N, counts, facts(target_N, counts, logits))
+    for draw in (resampler.draw_anywhere, resampler.draw_within):
         mean_N = draw(np.random.default_rng(1), 20_000).mean(1)
         assert mean_N == pytest.approx(np.ones(40), abs=0.05)
 
 
 def test_the_spread_is_that_of_a_brute_force_bootstrap():
     target_N, counts, logits = made(images=80, classes=4, seed=3)
-    values = bootstrap_figures(target_N, counts, facts(target_N, counts, logits), resamples=4000, seed=5)
+    values = bootstrap_metrics(target_N, counts, facts(target_N, counts, logits), resamples=4000, seed=5)
     random = np.random.default_rng(99)
     right = [one.argmax(1).numpy() == target_N for one in logits]
     tail = thirds(counts)["tail"]
@@ -174,7 +172,7 @@ def test_stratified_spread_is_the_binomial_one():
     predicted = target_N.copy()
     predicted[:20] = 1
     run = bootstrap.ImageFacts(predicted, np.ones(100))
-    values = bootstrap_figures(target_N, [9, 3], [run], resamples=20_000)
+    values = bootstrap_metrics(target_N, [9, 3], [run], resamples=20_000)
     # Recall of class 0 is 60 %, of class 1 100 %: their mean moves by half of the first one's binomial error.
     assert values["balanced_accuracy"].std() == pytest.approx(50 * np.sqrt(0.6 * 0.4 / 50), rel=0.03)
 
@@ -182,10 +180,10 @@ def test_stratified_spread_is_the_binomial_one():
 def test_one_seed_draws_the_same_however_much_memory_there_is(monkeypatch):
     target_N, counts, logits = made()
     runs = facts(target_N, counts, logits)
-    whole = bootstrap_figures(target_N, counts, runs, resamples=100, seed=7)
+    whole = bootstrap_metrics(target_N, counts, runs, resamples=100, seed=7)
     monkeypatch.setattr(bootstrap, "BLOCK_BYTES", 20_000)
-    parts = bootstrap_figures(target_N, counts, runs, resamples=100, seed=7)
-    other = bootstrap_figures(target_N, counts, runs, resamples=100, seed=8)
+    parts = bootstrap_metrics(target_N, counts, runs, resamples=100, seed=7)
+    other = bootstrap_metrics(target_N, counts, runs, resamples=100, seed=8)
     for name, values in whole.items():
         np.testing.assert_allclose(parts[name], values, rtol=1e-12)
         assert (other[name] != values).any()
@@ -197,7 +195,7 @@ def test_memory_is_bounded_by_the_block():
     target_N, counts, logits = made(images=2000, classes=50)
     runs = facts(target_N, counts, logits)
     tracemalloc.start()
-    bootstrap_figures(target_N, counts, runs, resamples=3000)
+    bootstrap_metrics(target_N, counts, runs, resamples=3000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2 * bootstrap.BLOCK_BYTES
@@ -206,19 +204,20 @@ def test_memory_is_bounded_by_the_block():
 
 def test_equal_runs_differ_by_nothing_at_all():
     target_N, counts, logits = made()
-    values = bootstrap_figures(target_N, counts, facts(target_N, counts, [logits[0]] * 2), resamples=50)
+    values = bootstrap_metrics(target_N, counts, facts(target_N, counts, [logits[0]] * 2), resamples=50)
     for each in values.values():
-        assert (each[:, 0] == each[:, 1]).all()
-    assert interval_and_p(np.zeros(50)) == ((0.0, 0.0), 1.0)
+        ends, p = interval_and_p(each[:, 0] - each[:, 1])
+        assert ends == pytest.approx((0.0, 0.0), abs=1e-9)
+        assert p == 1.0
 
 
 def test_runs_with_other_images_are_refused():
     target_N, counts, logits = made()
     run = facts(target_N, counts, logits)[0]
     with pytest.raises(DataError, match="59 test images"):
-        bootstrap_figures(target_N[1:], counts, [run])
+        bootstrap_metrics(target_N[1:], counts, [run])
     with pytest.raises(DataError, match="one or more runs"):
-        bootstrap_figures(target_N, counts, [])
+        bootstrap_metrics(target_N, counts, [])
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=60))
@@ -226,7 +225,7 @@ def test_the_p_value_is_a_share_of_resamples_and_the_same_for_either_sign(values
     differences = np.array(values)
     (low, high), p = interval_and_p(differences)
     assert (low, high) == pytest.approx(tuple(np.percentile(differences, [2.5, 97.5])))
-    expected = 2 * (1 + min(sum(v <= 0 for v in values), sum(v >= 0 for v in values))) / (1 + len(values))
+    expected = 2 * (1 + min(sum(v <= 1e-9 for v in values), sum(v >= -1e-9 for v in values))) / (1 + len(values))
     assert p == pytest.approx(min(1.0, expected))
     assert p > 0
     assert interval_and_p(-differences)[1] == p

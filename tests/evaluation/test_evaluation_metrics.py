@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from distail.errors import DataError
 from distail.evaluation.groups import shots, thirds
-from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.metrics import METRICS, MetricValues, evaluate_predictions, metric_at
 
-KEYS = {"top1", "balanced_accuracy", "macro_f1", "worst_class", "ece", "per_class_recall", "groups"}
+KEYS = {"per_class_recall", *(path.split(".")[0] for path in METRICS)}
 
 
 def example(seed: int, samples: int, classes: int, missing: int = 0) -> tuple[Tensor, Tensor, list[int]]:
@@ -57,36 +56,45 @@ def plain_ece(logits: np.ndarray, target: np.ndarray) -> float:
 
 @settings(deadline=None, max_examples=60)
 @given(examples)
-def test_every_figure_agrees_with_loops_and_sklearn(data: tuple[Tensor, Tensor, list[int]]) -> None:
+def test_every_metric_agrees_with_loops_and_sklearn(data: tuple[Tensor, Tensor, list[int]]) -> None:
     logits, target, counts = data
-    figures = evaluate_predictions(logits, target, counts)
+    metrics = evaluate_predictions(logits, target, counts)
     predicted, labels = logits.argmax(1).numpy(), target.numpy()
     present = sorted(set(labels.tolist()))
-    assert figures.keys() == KEYS
-    assert figures["top1"] == pytest.approx(100 * accuracy_score(labels, predicted))
+    assert metrics.keys() == KEYS
+    assert metrics["top1"] == pytest.approx(100 * accuracy_score(labels, predicted))
     # sklearn averages over classes that are in the labels and warns about the others
-    assert figures["balanced_accuracy"] == pytest.approx(
+    assert metrics["balanced_accuracy"] == pytest.approx(
         100 * recall_score(labels, predicted, labels=present, average="macro")
     )
-    assert figures["macro_f1"] == pytest.approx(
+    assert metrics["macro_f1"] == pytest.approx(
         100 * f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
     )
     recalls = plain_recalls(logits.numpy(), labels)
-    assert figures["per_class_recall"] == [None if r is None else pytest.approx(r) for r in recalls]
-    assert figures["worst_class"] == pytest.approx(min(r for r in recalls if r is not None))
-    assert figures["ece"] == pytest.approx(plain_ece(logits.numpy(), labels), abs=1e-9)
+    assert metrics["per_class_recall"] == [None if r is None else pytest.approx(r) for r in recalls]
+    assert metrics["worst_class"] == pytest.approx(min(r for r in recalls if r is not None))
+    assert metrics["ece"] == pytest.approx(plain_ece(logits.numpy(), labels), abs=1e-9)
     for name, groups in (("shots", shots(counts)), ("thirds", thirds(counts))):
         for group, classes in groups.items():
             known = [recalls[c] for c in classes if recalls[c] is not None]
             expected = pytest.approx(sum(known) / len(known)) if known else None  # type: ignore[arg-type]
-            assert figures["groups"][name][group] == expected
+            assert metrics["groups"][name][group] == expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(examples)
+def test_the_geometric_mean_of_recalls_is_numpys(data: tuple[Tensor, Tensor, list[int]]) -> None:
+    logits, target, counts = data
+    recalls = [recall for recall in plain_recalls(logits.numpy(), target.numpy()) if recall is not None]
+    expected = np.prod(np.array(recalls) / 100) ** (1 / len(recalls)) * 100
+    assert metric_at(evaluate_predictions(logits, target, counts), "gmean") == pytest.approx(expected, abs=1e-9)
 
 
 def test_balanced_accuracy_is_sklearns() -> None:
     logits, target, counts = example(3, 400, 7)
-    figures = evaluate_predictions(logits, target, counts)
+    metrics = evaluate_predictions(logits, target, counts)
     expected = 100 * balanced_accuracy_score(target.numpy(), logits.argmax(1).numpy())
-    assert figures["balanced_accuracy"] == pytest.approx(expected)
+    assert metrics["balanced_accuracy"] == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=25)
@@ -103,28 +111,27 @@ def test_the_order_of_samples_and_a_shift_of_logits_change_nothing(
     )
 
 
-def flat(figures: dict[str, Any]) -> list[float]:
-    groups = [value for part in figures["groups"].values() for value in part.values()]
-    scalars: Sequence[float | None] = [figures[key] for key in sorted(KEYS - {"groups", "per_class_recall"})]
-    return [math.nan if v is None else v for v in [*scalars, *figures["per_class_recall"], *groups]]
+def flat(metrics: MetricValues) -> list[float]:
+    values = [*metrics["per_class_recall"], *(metric_at(metrics, path) for path in METRICS)]
+    return [math.nan if value is None else value for value in values]
 
 
 def test_figures_are_plain_and_survive_json() -> None:
-    figures = evaluate_predictions(*example(0, 50, 5, missing=1))
-    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert all(type(v) in (float, type(None)) for v in figures["per_class_recall"])
-    assert all(type(figures[key]) is float for key in KEYS - {"per_class_recall", "groups"})
+    metrics = evaluate_predictions(*example(0, 50, 5, missing=1))
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert all(type(v) in (float, type(None)) for v in metrics["per_class_recall"])
+    assert all(type(metrics[key]) is float for key in KEYS - {"per_class_recall", "groups"})
 
 
 def test_a_group_without_classes_is_none_and_never_zero() -> None:
-    figures = evaluate_predictions(torch.eye(3), torch.tensor([0, 1, 2]), [500, 400, 300])
-    assert figures["groups"]["shots"] == {"many": 100.0, "medium": None, "few": None}
+    metrics = evaluate_predictions(torch.eye(3), torch.tensor([0, 1, 2]), [500, 400, 300])
+    assert metrics["groups"]["shots"] == {"many": 100.0, "medium": None, "few": None}
 
 
 def test_a_class_that_is_always_missed_counts_as_zero() -> None:
-    figures = evaluate_predictions(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]), [9, 3])
-    assert (figures["worst_class"], figures["balanced_accuracy"]) == (0.0, 50.0)
-    assert figures["macro_f1"] == pytest.approx(100 * (2 / 3) / 2)
+    metrics = evaluate_predictions(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1]), [9, 3])
+    assert (metrics["worst_class"], metrics["balanced_accuracy"]) == (0.0, 50.0)
+    assert metrics["macro_f1"] == pytest.approx(100 * (2 / 3) / 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -173,3 +180,12 @@ def test_all_problems_are_told_at_once() -> None:
         evaluate_predictions(logits, torch.tensor([0, 5]), [3, 0, 1])
     text = str(caught.value)
     assert all(said in text for said in ("not finite", "5 in row 1", "class 1: 0"))
+
+
+def test_a_path_leads_to_its_metric() -> None:
+    test = {"top1": 3, "groups": {"shots": {"few": None, "many": 4.5}}}
+    assert metric_at(test, "top1") == 3.0
+    assert metric_at(test, "groups.shots.many") == 4.5
+    assert metric_at(test, "groups.shots.few") is None
+    assert metric_at(test, "gmean") is None, "a result of an earlier version"
+    assert metric_at(None, "top1") is None

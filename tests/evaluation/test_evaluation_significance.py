@@ -1,7 +1,5 @@
 """Seeds, pairs and corrections against their definitions and scipy's own tests."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,10 +13,9 @@ from distail.evaluation.significance import (
     Difference,
     corrected,
     holm,
-    metric_at,
     over_images,
     over_seeds,
-    summarise,
+    summarize,
 )
 
 percents = st.lists(st.floats(0, 100), min_size=2, max_size=8)
@@ -26,27 +23,27 @@ percents = st.lists(st.floats(0, 100), min_size=2, max_size=8)
 
 @given(percents)
 def test_mean_deviation_and_interval_are_those_of_numpy_and_scipy(values):
-    summary = summarise(dict(enumerate(values)))
+    summary = summarize(dict(enumerate(values)))
     assert summary.mean == pytest.approx(np.mean(values))
-    assert summary.deviation == pytest.approx(np.std(values, ddof=1), abs=1e-9)
-    if summary.deviation > 1e-9:
+    assert summary.std == pytest.approx(np.std(values, ddof=1), abs=1e-9)
+    if summary.std > 1e-9:
         expected = stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=stats.sem(values))
         assert summary.interval == pytest.approx(expected, rel=1e-6)
     else:
-        assert (summary.deviation, summary.interval) == (0.0, None)
+        assert (summary.std, summary.interval) == (0.0, None)
 
 
 def test_the_interval_by_hand():
     # t(0.975, 2) = 4.302653: 30, 40, 50 have deviation 10, so the half width is 4.302653 * 10 / sqrt(3).
-    low, high = summarise({0: 30.0, 1: 40.0, 2: 50.0}).interval
+    low, high = summarize({0: 30.0, 1: 40.0, 2: 50.0}).interval
     assert (low, high) == pytest.approx((40 - 24.841377, 40 + 24.841377), abs=1e-5)
 
 
 def test_one_seed_has_a_mean_and_no_deviation_and_none_has_nothing():
-    one = summarise({3: 41.0})
-    assert (one.mean, one.deviation, one.interval) == (41.0, None, None)
-    nothing = summarise({})
-    assert (nothing.values, nothing.mean, nothing.deviation, nothing.interval) == ({}, None, None, None)
+    one = summarize({3: 41.0})
+    assert (one.mean, one.std, one.interval) == (41.0, None, None)
+    nothing = summarize({})
+    assert (nothing.values, nothing.mean, nothing.std, nothing.interval) == ({}, None, None, None)
 
 
 @given(percents, st.integers(0, 1000))
@@ -119,11 +116,3 @@ def test_each_kind_of_difference_is_its_own_family():
     assert [one.p_corrected for one in found] == pytest.approx([0.04, 0.04, None, 0.04])
     assert [one.inside_noise for one in found] == [False, False, True, False]
     assert [one.p for one in found] == [one.p for one in given_]
-
-
-def test_a_path_leads_to_its_figure():
-    test = {"top1": 3, "groups": {"shots": {"few": None, "many": 4.5}}}
-    assert metric_at(test, "top1") == 3.0
-    assert metric_at(test, "groups.shots.many") == 4.5
-    assert metric_at(test, "groups.shots.few") is None
-    assert not math.isnan(metric_at(test, "top1"))

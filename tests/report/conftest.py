@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distail.evaluation.calibration import reliability_bins
-from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.metrics import METRICS, evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
 from distail.report.samples import Samples, save_samples
@@ -180,13 +180,6 @@ def make_folder(tmp_path: Path, counts: list[int]) -> Callable[..., Path]:
     return make
 
 
-FIGURES = (
-    *("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece"),
-    *(f"groups.thirds.{name}" for name in ("head", "medium", "tail")),
-    *(f"groups.shots.{name}" for name in ("many", "medium", "few")),
-)
-
-
 @pytest.fixture
 def make_comparison(make_folder: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
     """Write a comparison's folder as `compare` does: real runs, their means, differences that need not be true."""
@@ -203,7 +196,7 @@ def make_comparison(make_folder: Callable[..., Path], tmp_path: Path) -> Callabl
         runs, figures = [], {}
         stored: dict[str, Any] = {}
         for position, method in enumerate(methods):
-            values: dict[str, dict[str, float]] = {figure: {} for figure in FIGURES}
+            values: dict[str, dict[str, float]] = {figure: {} for figure in METRICS}
             for seed in seeds:
                 own = f"{name}/runs/{method}-seed{seed}"
                 run = make_folder(own, method=method, seed=10 * position + seed + 1)
@@ -227,7 +220,7 @@ def make_comparison(make_folder: Callable[..., Path], tmp_path: Path) -> Callabl
             for over in ("seeds", "test images")
             for method in methods
             if method != baseline
-            for figure in FIGURES
+            for figure in METRICS
         ]
         content = {
             "schema_version": 1,

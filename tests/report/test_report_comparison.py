@@ -39,7 +39,7 @@ def test_every_method_is_the_mean_of_its_seeds(make_comparison: MakeFolder) -> N
     np.testing.assert_allclose(bkd.figures["per_class_recall"], by_class.mean(0))
     tails = by_class[:, -4:].mean(1)
     assert bkd.figures["groups"]["thirds"]["tail"] == pytest.approx(tails.mean())
-    assert bkd.spreads["groups.thirds.tail"].deviation == pytest.approx(tails.std(ddof=1))
+    assert bkd.spreads["groups.thirds.tail"].std == pytest.approx(tails.std(ddof=1))
     assert bkd.seconds == pytest.approx(10.25)
     assert sum(item.count for item in bkd.reliability) == 3 * 240
     assert [row["epoch"] for row in bkd.history] == [0, 1, 2, 3]
@@ -50,7 +50,7 @@ def test_cells_say_mean_and_deviation(make_comparison: MakeFolder) -> None:
     row = table_rows(report_view([make_comparison()]).runs)[3]
     tail = COLUMNS["tail"]
     assert row.figures is not None
-    value, deviation = row.figures["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].deviation
+    value, deviation = row.figures["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].std
     assert cell(row, tail) == f"{value:.1f} ± {deviation:.1f}"
     assert cell(row, COLUMNS["seconds"]) == "10"
 
@@ -58,7 +58,7 @@ def test_cells_say_mean_and_deviation(make_comparison: MakeFolder) -> None:
 def test_one_teacher_for_all_seeds_has_no_deviation(make_comparison: MakeFolder) -> None:
     teacher = report_view([make_comparison()]).runs[0]
     assert teacher.figures is not None
-    assert all(spread.deviation is None for spread in teacher.spreads.values())
+    assert all(spread.std is None for spread in teacher.spreads.values())
 
 
 def test_teachers_that_were_trained_come_from_their_own_runs(
@@ -74,7 +74,7 @@ def test_teachers_that_were_trained_come_from_their_own_runs(
     (folder / "comparison.json").write_text(json.dumps(stored))
     teacher = report_view([folder]).runs[0]
     assert (teacher.name, teacher.role, teacher.seeds, teacher.seconds) == ("teacher", "teacher", (0, 1), 10.25)
-    assert teacher.spreads["top1"].deviation is not None
+    assert teacher.spreads["top1"].std is not None
     assert len(teacher.history) == 4
 
 

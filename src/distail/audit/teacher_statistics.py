@@ -23,10 +23,10 @@ class TeacherStatistics:
     def __init__(self, logits_NC: Tensor, target_N: Tensor, counts: tuple[int, ...]) -> None:
         self.target_N, self.counts = target_N, counts
         self.predicted_N = logits_NC.argmax(1)
-        self.right_N = self.predicted_N == target_N
+        self.correct_N = self.predicted_N == target_N
         self.confidence_N = top_confidence(logits_NC)
-        self.tally = ClassCounts.of(self.predicted_N, target_N, len(counts))
-        self.recalls, self.precisions = self.tally.recalls(), self.tally.precisions()
+        self.counted = ClassCounts.of(self.predicted_N, target_N, len(counts))
+        self.recalls, self.precisions = self.counted.recalls(), self.counted.precisions()
         self.probability_C = mean_probability(logits_NC)
 
     def figures(self, classes: Sequence[int], chosen_N: Tensor) -> dict[str, Any]:
@@ -36,13 +36,13 @@ class TeacherStatistics:
         if images == 0:
             measured = dict.fromkeys(("accuracy", "wrong", "confidence", "ece", "confidence_when_wrong"))
         else:
-            right_M, confidence_M = self.right_N[chosen_N], self.confidence_N[chosen_N]
+            correct_M, confidence_M = self.correct_N[chosen_N], self.confidence_N[chosen_N]
             measured = {
-                "accuracy": percent(right_M),
-                "wrong": percent(~right_M),
+                "accuracy": percent(correct_M),
+                "wrong": percent(~correct_M),
                 "confidence": percent(confidence_M),
-                "ece": calibration_gap(bins_of_confidence(confidence_M, right_M)),
-                "confidence_when_wrong": percent(confidence_M[~right_M]),
+                "ece": calibration_gap(bins_of_confidence(confidence_M, correct_M)),
+                "confidence_when_wrong": percent(confidence_M[~correct_M]),
             }
         return {
             "classes": len(classes),
@@ -59,7 +59,7 @@ class TeacherStatistics:
         third_C = group_of_class(groups, len(names)).tolist()
         swallowed_C = tail_errors(self.predicted_N, self.target_N, self.counts).tolist()
         confidence = _class_means(self.confidence_N, self.target_N, len(names))
-        wrong_N = ~self.right_N
+        wrong_N = ~self.correct_N
         when_wrong = _class_means(self.confidence_N[wrong_N], self.target_N[wrong_N], len(names))
         shares = {name: (100 * share_C).tolist() for name, share_C in self._shares().items()}
         chief = _chief_errors(self.predicted_N[wrong_N], self.target_N[wrong_N], len(names))
@@ -69,7 +69,7 @@ class TeacherStatistics:
                 "name": names[c],
                 "third": list(groups)[third_C[c]],
                 "training_images": self.counts[c],
-                "images": int(self.tally.images[c]),
+                "images": int(self.counted.images[c]),
                 "recall": self.recalls[c],
                 "precision": self.precisions[c],
                 "confidence": confidence[c],
@@ -83,8 +83,8 @@ class TeacherStatistics:
 
     def _shares(self) -> dict[str, Tensor]:
         return {
-            "true_share": self.tally.images / len(self.target_N),
-            "predicted_share": self.tally.predictions / len(self.target_N),
+            "true_share": self.counted.images / len(self.target_N),
+            "predicted_share": self.counted.predictions / len(self.target_N),
             "mean_probability": self.probability_C,
         }
 

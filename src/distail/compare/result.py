@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 from distail.compare.plan import Job, Plan
@@ -13,17 +12,10 @@ from distail.compare.selection import best, grid_content, score_points
 from distail.compare.status import FINISHED
 from distail.compare.summary import statements
 from distail.errors import CheckpointError, DistailError
-from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_figures, image_facts
+from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
+from distail.evaluation.metrics import METRICS, metric_at
 from distail.evaluation.predictions import load_predictions
-from distail.evaluation.significance import (
-    FIGURES,
-    Difference,
-    corrected,
-    metric_at,
-    over_images,
-    over_seeds,
-    summarise,
-)
+from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
 from distail.report.json_values import mapping
 from distail.report.read_run import RECONSTRUCTIONS
 
@@ -62,9 +54,9 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool)
     results = {key: job.folder.stored_result() or {} for key, job in shown.items()}
     any_result: Mapping[str, Any] = next(iter(results.values()), {})
     baseline = labels[plan.baseline]
-    values = {label: {name: _values(results, label, name) for name in FIGURES} for label in labels.values()}
+    values = {label: {name: _values(results, label, name) for name in METRICS} for label in labels.values()}
     notes: list[str] = []
-    drawn = _drawn(shown, any_result, notes) if images and shown else lambda figure: lambda label, seed: None
+    drawn = _drawn(shown, any_result, notes) if images and shown else lambda metric: lambda label, seed: None
     differences = _differences(values, baseline, drawn, images)
     content = {
         "schema_version": SCHEMA_VERSION,
@@ -89,10 +81,10 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool)
             for one in plan.teachers
         ],
         "figures": {
-            label: {name: asdict(summarise(of_seed)) for name, of_seed in figures.items()}
-            for label, figures in values.items()
+            label: {name: summarize(of_seed).as_json() for name, of_seed in metrics.items()}
+            for label, metrics in values.items()
         },
-        "differences": [asdict(difference) for difference in differences],
+        "differences": [difference.as_json() for difference in differences],
         "grid": grid_content(plan, judged, chosen, lambda job: _standing(plan, job, states[job.name])),
     }
     notes += [
@@ -129,7 +121,7 @@ def _values(results: Mapping[Key, Mapping[str, Any]], label: str, name: str) -> 
 
 
 Drawn = Callable[[str], Callable[[str, int], Array | None]]
-"""Figure to (label, seed) to its values on the test sets drawn again."""
+"""Metric to (label, seed) to its values on the test sets drawn again."""
 
 
 def _drawn(runs: Mapping[Key, Job], result: Mapping[str, Any], notes: list[str]) -> Drawn:
@@ -145,26 +137,26 @@ def _drawn(runs: Mapping[Key, Job], result: Mapping[str, Any], notes: list[str])
         except DistailError as error:
             notes.append(f"{key[0]}, seed {key[1]}, is left out of what other test images would say: {error}")
     if target is None:
-        return lambda figure: lambda label, seed: None
-    values = bootstrap_figures(target.numpy(), result["class_counts"], list(facts.values()))
+        return lambda metric: lambda label, seed: None
+    values = bootstrap_metrics(target.numpy(), result["class_counts"], list(facts.values()))
     place = {key: i for i, key in enumerate(facts)}
 
-    def of_figure(figure: str) -> Callable[[str, int], Array | None]:
-        known = values.get(figure)
+    def of_metric(metric: str) -> Callable[[str, int], Array | None]:
+        known = values.get(metric)
         if known is None:
             return lambda label, seed: None
         return lambda label, seed: known[:, place[label, seed]] if (label, seed) in place else None
 
-    return of_figure
+    return of_metric
 
 
 def _differences(
     values: Mapping[str, Mapping[str, Mapping[int, float]]], baseline: str, drawn: Drawn, images: bool
 ) -> list[Difference]:
     found: list[Difference | None] = []
-    for label, figures in values.items():
-        for name in FIGURES if label != baseline else ():
-            own, other = figures[name], values[baseline][name]
+    for label, metrics in values.items():
+        for name in METRICS if label != baseline else ():
+            own, other = metrics[name], values[baseline][name]
             found.append(over_seeds(label, name, own, other))
             if images:
                 found.append(over_images(label, name, own, other, drawn(name), baseline))

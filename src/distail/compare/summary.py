@@ -6,19 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distail.compare.status import FAILED, FINISHED
-from distail.evaluation.significance import FIGURES
-from distail.report.results_table import COLUMNS
+from distail.evaluation.metrics import METRICS
 
-_COLUMN = {
-    "groups.thirds.head": "head",
-    "groups.thirds.medium": "medium",
-    "groups.thirds.tail": "tail",
-    "groups.shots.many": "many",
-    "groups.shots.medium": "medium_shot",
-    "groups.shots.few": "few",
-}
-METRIC_TITLES = {name: COLUMNS[_COLUMN.get(name, name)].title for name in FIGURES}
-RULES = tuple(dict.fromkeys(rule for name in FIGURES if (rule := COLUMNS[_COLUMN.get(name, name)].rule)))
+METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}
+RULES = tuple(dict.fromkeys(metric.rule for metric in METRICS.values() if metric.rule))
 MAIN_METRICS = ("top1", "balanced_accuracy", "groups.thirds.tail")
 """What sentences are made of; the tables have every figure."""
 

@@ -1,10 +1,13 @@
-"""How far a figure would move with other test images: every run's figures on test sets drawn again from the images."""
+"""How far a metric would move with other test images: every run's metrics on test sets drawn again from the images.
+
+Shapes: B resampled test sets, C classes, N samples, R runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,17 +17,22 @@ from torch import Tensor
 from distail.errors import DataError
 from distail.evaluation.calibration import BINS, top_confidence
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.groups import shots, thirds
+from distail.evaluation.groups import classes_by_group
+from distail.evaluation.metrics import METRICS, OfImages, OfRecalls, Sums
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Array = NDArray[np.float64]
 RESAMPLES = 10_000
+ROUNDING = 1e-9
 # What the numbers of one block of resamples may take; more resamples only mean more blocks.
 BLOCK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """All that the figures need of one run's logits: the predicted class (N,) and the top confidence (N,)."""
+    """All that the metrics need of one run's logits: the predicted class (N,) and the top confidence (N,)."""
 
     predicted: NDArray[np.int64]
     confidence: Array
@@ -40,7 +48,7 @@ def image_facts(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int]
     return ImageFacts(logits.argmax(1).numpy(), top_confidence(logits).numpy())
 
 
-def bootstrap_figures(
+def bootstrap_metrics(
     target_N: NDArray[np.int64],
     class_counts: Sequence[int],
     runs: Sequence[ImageFacts],
@@ -48,13 +56,14 @@ def bootstrap_figures(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Array]:
-    """Each figure of R runs on `resamples` test sets drawn with replacement, the same draw for every run (paired).
+    """Each metric of R runs on `resamples` test sets drawn with replacement, the same draw for every run (paired).
 
-    Figures that are means over classes (balanced accuracy, worst class, the groups) are drawn within each class, so
-    that no class grows or vanishes (stratified); top-1, macro F1 and calibration are drawn over all images. Drawing
-    within a class of n images moves its recall too little, by (n - 1) / n of the variance, and small samples call for
-    Student's t: means over classes are widened by both (the expanded percentile interval of Hesterberg 2015). Noise in
-    a bin counts as calibration error, and drawing again adds noise: these draws are centred on what was observed.
+    How a metric is drawn stands in its entry in `distail.evaluation.metrics.METRICS`: metrics of all images (top-1,
+    macro F1, calibration) among all images, metrics of recalls within each class, so that no class grows or vanishes
+    (stratified). Drawing within a class of n images moves its recall too little, by (n - 1) / n of the variance, and
+    small samples call for Student's t: means over classes are widened by both (the expanded percentile interval of
+    Hesterberg 2015). Noise in a bin counts as calibration error, and drawing again adds noise: these draws are centered
+    on what was observed.
 
     Args:
         target_N: (N,) labels that all runs were tested on.
@@ -64,15 +73,15 @@ def bootstrap_figures(
         seed: the same seed draws the same test sets.
 
     Returns:
-        Figure (a dotted path as in `distail.evaluation.significance.FIGURES`) to values (resamples, R) in percent. Left
-        out are groups without a class, and what is made of the recalls of classes of which one has a single image: how
-        far that class moves cannot be known.
+        Path of the metric in `METRICS` to values (resamples, R) in percent. Left out are groups without a class, and
+        what is made of the recalls of classes of which one has a single image: how far that class moves cannot be
+        known.
 
     Raises:
         DataError: no run, or one with another number of images.
 
     >>> right, wrong = (ImageFacts(np.array(p), np.ones(4)) for p in ([0, 0, 1, 1], [1, 0, 1, 1]))
-    >>> values = bootstrap_figures(np.array([0, 0, 1, 1]), [9, 3], [right, wrong], resamples=100)
+    >>> values = bootstrap_metrics(np.array([0, 0, 1, 1]), [9, 3], [right, wrong], resamples=100)
     >>> values["top1"].shape, bool((values["top1"][:, 0] >= values["top1"][:, 1]).all())
     ((100, 2), True)
     """
@@ -81,19 +90,23 @@ def bootstrap_figures(
             f"got runs with {[len(run.predicted) for run in runs]} predictions; expected one or more runs with a "
             f"prediction for each of the {len(target_N)} test images."
         )
-    sums = _Sums(target_N, class_counts, runs)
+    resampler = _Resampler(target_N, class_counts, runs)
     anywhere, within = (np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(2))
     values: dict[str, list[Array]] = {}
-    for count in _blocks(resamples, sums.bytes_a_resample):
-        for name, value in sums.figures(sums.draw_anywhere(anywhere, count), sums.draw_within(within, count)).items():
-            values.setdefault(name, []).append(value)
-    drawn = {name: np.concatenate(blocks) for name, blocks in values.items()}
-    drawn["ece"] += sums.observed_ece - drawn["ece"].mean(0)
+    for count in _blocks(resamples, resampler.bytes_a_resample):
+        block = resampler.metrics(resampler.draw_anywhere(anywhere, count), resampler.draw_within(within, count))
+        for path, value in block.items():
+            values.setdefault(path, []).append(value)
+    drawn = {path: np.concatenate(blocks) for path, blocks in values.items()}
+    for path, values_BR in drawn.items():
+        source = METRICS[path].source
+        if isinstance(source, OfImages) and source.centered:
+            values_BR += source.compute(resampler.observed_sums).numpy()[:, 0] - values_BR.mean(0)
     return drawn
 
 
-class _Sums:
-    """Figures as functions of weighted sums over images: how often each was drawn is its weight."""
+class _Resampler:
+    """Metrics as functions of weighted sums over images: how often each was drawn is its weight."""
 
     def __init__(self, target_N: NDArray[np.int64], class_counts: Sequence[int], runs: Sequence[ImageFacts]) -> None:
         from scipy.sparse import csr_array
@@ -106,34 +119,43 @@ class _Sums:
         sizes_C = np.bincount(target, minlength=self.classes)
         self.size_N = sizes_C[target]
         self.start_N = (np.cumsum(sizes_C) - sizes_C)[target]
-        self.present_C = sizes_C > 0
-        groups = {
-            f"groups.{rule}.{name}": [c for c in classes if self.present_C[c]]
-            for rule, groups in (("thirds", thirds(class_counts)), ("shots", shots(class_counts)))
-            for name, classes in groups.items()
+        self.present = np.flatnonzero(sizes_C)
+        self.members = self._known_members(sizes_C, class_counts)
+        self.widening = {
+            path: _widening(sizes_C[classes])
+            for path, classes in self.members.items()
+            if isinstance(METRICS[path].source, OfRecalls)
         }
-        groups["balanced_accuracy"] = np.flatnonzero(self.present_C).tolist()
-        self.means = {name: classes for name, classes in groups.items() if classes and sizes_C[classes].min() > 1}
-        self.widening = {name: _widening(sizes_C[classes]) for name, classes in self.means.items()}
         predicted_RN = np.stack([run.predicted[order] for run in runs])
         confidence_RN = np.stack([run.confidence[order] for run in runs])
-        right_RN = np.equal(predicted_RN, target).astype(np.float64)
+        correct_RN = np.equal(predicted_RN, target).astype(np.float64)
         edges = torch.linspace(0, 1, BINS + 1, dtype=torch.float64).numpy()
         bin_RN = (np.searchsorted(edges, confidence_RN) - 1).clip(0, BINS - 1)
 
-        def by_row(row_RN: NDArray[np.int64], rows: int, value_RN: Array) -> Any:
+        def by_row(row_RN: NDArray[np.int64], rows: int, value_RN: Array) -> csr_array:
             """Sparse (R * rows, N): summing with the weights adds up each run's values by row."""
             run, image = np.nonzero(value_RN)
             where = (run * rows + row_RN[run, image], image)
             return csr_array((value_RN[run, image], where), shape=(len(row_RN) * rows, self.images))
 
-        target_RN = np.broadcast_to(target, right_RN.shape)
-        self.right = by_row(target_RN, self.classes, right_RN)
-        self.predicted = by_row(predicted_RN, self.classes, np.ones_like(right_RN))
-        self.gaps = by_row(bin_RN, BINS, right_RN - confidence_RN)
+        target_RN = np.broadcast_to(target, correct_RN.shape)
+        self.correct = by_row(target_RN, self.classes, correct_RN)
+        self.predicted = by_row(predicted_RN, self.classes, np.ones_like(correct_RN))
+        self.gaps = by_row(bin_RN, BINS, correct_RN - confidence_RN)
         self.drawn = by_row(target[None], self.classes, np.ones((1, self.images)))
         once = np.ones((self.images, 1))
-        self.recall_RC1, self.observed_ece = self._recall(once), self._ece(once)[:, 0]
+        self.observed_recall_CR1, self.observed_sums = self.recall(once), self.sums(once)
+
+    def _known_members(self, sizes_C: NDArray[np.int64], class_counts: Sequence[int]) -> dict[str, list[int]]:
+        """The classes with test images of each metric of which the bootstrap can know something."""
+        groups = classes_by_group(class_counts)
+        known: dict[str, list[int]] = {}
+        for path, metric in METRICS.items():
+            over_all = isinstance(metric.source, OfImages) and not metric.source.averages_classes
+            classes = [c for c in groups.get(path, self.present.tolist()) if sizes_C[c]]
+            if over_all or (classes and sizes_C[classes].min() > 1):
+                known[path] = classes
+        return known
 
     @property
     def bytes_a_resample(self) -> int:
@@ -152,51 +174,51 @@ class _Sums:
         times = np.bincount(flat.ravel(), minlength=self.images * count)
         return times.reshape(self.images, count).astype(np.float64)
 
-    def figures(self, anywhere_NB: Array, within_NB: Array) -> dict[str, Array]:
-        """Every figure (B, R): the first weights serve top-1, macro F1 and calibration, the second the class means."""
-        right_RCB = self._sum(self.right, anywhere_NB)
-        drawn_CB: Array = self.drawn @ anywhere_NB
-        with np.errstate(invalid="ignore"):
-            f1_RCB = 200 * right_RCB / (drawn_CB + self._sum(self.predicted, anywhere_NB))
-        recall_RCB = self._recall(within_NB)
-        moved_RCB = recall_RCB - self.recall_RC1
-        every_class = {
-            "macro_f1": np.where(drawn_CB > 0, f1_RCB, 0).sum(1) / (drawn_CB > 0).sum(0),
-            "worst_class": recall_RCB[:, self.present_C].min(1),
-        }
-        values_RB = {
-            "top1": 100 * right_RCB.sum(1) / self.images,
-            "ece": self._ece(anywhere_NB),
-            **(every_class if "balanced_accuracy" in self.means else {}),
-            **{
-                name: (self.recall_RC1[:, classes] + self.widening[name][:, None] * moved_RCB[:, classes]).mean(1)
-                for name, classes in self.means.items()
-            },
-        }
-        return {name: value.T for name, value in values_RB.items()}
+    def metrics(self, anywhere_NB: Array, within_NB: Array) -> dict[str, Array]:
+        """Every known metric (B, R): of the first weights those of images, of the second those of recalls."""
+        sums, recall_CRB = self.sums(anywhere_NB), self.recall(within_NB)
+        drawn: dict[str, Array] = {}
+        for path, classes in self.members.items():
+            source = METRICS[path].source
+            if isinstance(source, OfImages):
+                value_RB = source.compute(sums)
+            elif source.widened:
+                observed_CR1 = self.observed_recall_CR1[classes]
+                value_RB = source.compute(
+                    observed_CR1 + self.widening[path][:, None, None] * (recall_CRB[classes] - observed_CR1)
+                )
+            else:
+                value_RB = source.compute(recall_CRB[classes])
+            drawn[path] = value_RB.numpy().T
+        return drawn
 
-    def _ece(self, weights_NB: Array) -> Array:
-        """Expected calibration error of each run, in percent: (R, B)."""
-        error_RB: Array = 100 * np.abs(self._sum(self.gaps, weights_NB)).sum(1) / self.images
-        return error_RB
+    def sums(self, weights_NB: Array) -> Sums:
+        gaps_RB = self._by_class(self.gaps, weights_NB).abs().sum(0)
+        return Sums(
+            images=torch.from_numpy(self.drawn @ weights_NB)[self.present, None],
+            predictions=self._by_class(self.predicted, weights_NB)[self.present],
+            correct=self._by_class(self.correct, weights_NB)[self.present],
+            calibration_error=100 * gaps_RB / self.images,
+        )
 
-    def _recall(self, weights_NB: Array) -> Array:
-        """Recall of each run and class, in percent: (R, C, B)."""
-        recall_RCB: Array = 100 * self._sum(self.right, weights_NB) / np.maximum(self.drawn @ weights_NB, 1)
-        return recall_RCB
+    def recall(self, weights_NB: Array) -> Tensor:
+        """Recall of each class and run, in percent: (C, R, B)."""
+        drawn_C1B = torch.from_numpy(self.drawn @ weights_NB)[:, None]
+        return 100 * self._by_class(self.correct, weights_NB) / drawn_C1B.clamp_min(1)
 
-    def _sum(self, matrix: Any, weights_NB: Array) -> Array:
-        return cast(Array, (matrix @ weights_NB).reshape(self.runs, -1, weights_NB.shape[1]))
+    def _by_class(self, matrix: csr_array, weights_NB: Array) -> Tensor:
+        """(rows, R, B), a row a class or bin."""
+        summed: Array = matrix @ weights_NB
+        return torch.from_numpy(summed.reshape(self.runs, -1, weights_NB.shape[1])).movedim(0, 1)
 
 
-def _widening(sizes_C: NDArray[np.int64]) -> Array:
+def _widening(sizes_C: NDArray[np.int64]) -> Tensor:
     """By how much recalls must move more than drawn: (C,), for a mean over classes of so many images."""
     from scipy import stats
 
     quantile = 0.975
     student: float = stats.t.ppf(quantile, (sizes_C - 1).sum()) / stats.norm.ppf(quantile)
-    widening_C: Array = np.sqrt(sizes_C / (sizes_C - 1)) * student
-    return widening_C
+    return torch.from_numpy(np.sqrt(sizes_C / (sizes_C - 1)) * student)
 
 
 def _blocks(total: int, bytes_each: int) -> Iterator[int]:
@@ -208,8 +230,9 @@ def _blocks(total: int, bytes_each: int) -> Iterator[int]:
 def interval_and_p(differences_B: Array, level: float = 0.95) -> tuple[tuple[float, float], float]:
     """Percentile interval of bootstrapped differences, and the two-sided p value of no difference.
 
-    The p value is twice the smaller share of resamples on either side of zero (zero itself counts on both), each share
-    with one added above and below, so that it is never 0 (Davison and Hinkley 1997, section 4.2.3).
+    The p value is twice the smaller share of resamples on either side of zero (zero itself, to within what rounding
+    makes of equal metrics, counts on both), each share with one added above and below, so that it is never 0 (Davison
+    and Hinkley 1997, section 4.2.3).
 
     >>> (low, high), p = interval_and_p(np.arange(0.0, 41.0))
     >>> round(low, 6), round(high, 6), round(p, 6)
@@ -217,5 +240,5 @@ def interval_and_p(differences_B: Array, level: float = 0.95) -> tuple[tuple[flo
     """
     tail = (1 - level) / 2
     low, high = (float(value) for value in np.quantile(differences_B, (tail, 1 - tail)))
-    below, above = int((differences_B <= 0).sum()), int((differences_B >= 0).sum())
+    below, above = int((differences_B <= ROUNDING).sum()), int((differences_B >= -ROUNDING).sum())
     return (low, high), min(1.0, 2 * (min(below, above) + 1) / (len(differences_B) + 1))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from distail.errors import DataError
+from distail.functional.checks import whole_counts
+from distail.functional.divergences import split_into_thirds
 
 SHOTS = ("many", "medium", "few")
 THIRDS = ("head", "medium", "tail")
@@ -24,15 +26,7 @@ def checked_counts(class_counts: Sequence[int] | Tensor) -> tuple[int, ...]:
     Raises:
         DataError: not one-dimensional, empty, not whole numbers, or below 1.
     """
-    counts_C = torch.as_tensor(class_counts).detach().cpu()
-    if counts_C.ndim != 1 or counts_C.numel() == 0:
-        raise DataError(f"class_counts has shape {tuple(counts_C.shape)}; expected one whole number for each class.")
-    values = counts_C.tolist()
-    wrong = [f"class {c}: {value}" for c, value in enumerate(values) if value != value or value < 1 or value % 1 != 0]
-    if wrong:
-        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise DataError(f"class_counts must be whole numbers of at least 1 for every class, but got {shown}.")
-    return tuple(int(value) for value in values)
+    return whole_counts(class_counts, DataError)
 
 
 def shots(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
@@ -66,26 +60,35 @@ def thirds(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
     >>> thirds([5, 50, 500, 4])
     {'head': (2,), 'medium': (0, 1), 'tail': (3,)}
     """
-    counts = checked_counts(class_counts)
-    ranked = sorted(range(len(counts)), key=lambda c: (-counts[c], c))
-    first, second = round(len(counts) / 3), round(2 * len(counts) / 3)
-    parts = (ranked[:first], ranked[first:second], ranked[second:])
+    parts = split_into_thirds(checked_counts(class_counts))
     return {name: tuple(sorted(part)) for name, part in zip(THIRDS, parts, strict=True)}
 
 
+_Grouping = Callable[[Sequence[int] | Tensor], dict[str, tuple[int, ...]]]
+GROUPINGS: dict[str, _Grouping] = {"shots": shots, "thirds": thirds}
+RULES = {"shots": SHOTS_RULE, "thirds": THIRDS_RULE}
+
+
+def classes_by_group(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
+    """The classes of every group of both groupings, by the dotted path of the group's metric.
+
+    >>> classes_by_group([300, 50, 5])["groups.thirds.tail"]
+    (2,)
+    """
+    return {
+        f"groups.{grouping}.{name}": classes
+        for grouping, grouped in GROUPINGS.items()
+        for name, classes in grouped(class_counts).items()
+    }
+
+
 def empty_groups(class_counts: Sequence[int] | Tensor) -> frozenset[str]:
-    """Which groups have no class, by the dotted path of their figure.
+    """Which groups have no class, by the dotted path of their metric.
 
     >>> sorted(empty_groups([300, 50, 40]))
     ['groups.shots.few']
     """
-    groupings = {"shots": shots(class_counts), "thirds": thirds(class_counts)}
-    return frozenset(
-        f"groups.{grouping}.{name}"
-        for grouping, groups in groupings.items()
-        for name, members in groups.items()
-        if not members
-    )
+    return frozenset(path for path, classes in classes_by_group(class_counts).items() if not classes)
 
 
 def group_of_class(groups: Mapping[str, Sequence[int]], classes: int) -> Tensor:

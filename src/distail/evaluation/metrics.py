@@ -1,11 +1,15 @@
-"""Every figure of a result, from stored logits and labels alone."""
+"""Every metric of a result, in one table: its title, how it is computed, and how the bootstrap draws it again.
+
+Shapes: B resampled test sets, C classes, N samples, R runs. What a metric is computed from has the classes first and,
+where many test sets are worked on at once, R and B behind them, written "...".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +17,181 @@ from torch import Tensor
 from distail.errors import DataError
 from distail.evaluation.calibration import expected_calibration_error
 from distail.evaluation.checks import checked_predictions, rows_at_once
-from distail.evaluation.groups import shots, thirds
+from distail.evaluation.groups import RULES, classes_by_group
 
 QUARTERS = ("most", "second", "third", "least")
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the images of a test set, float64: by class (C, ...), of the classes that have test images.
+
+    Attributes:
+        images: how many have the label; 0 where no image of the class was drawn.
+        predictions: how many are given it.
+        correct: how many have it and are given it.
+        calibration_error: the expected calibration error in percent, (...).
+    """
+
+    images: Tensor
+    predictions: Tensor
+    correct: Tensor
+    calibration_error: Tensor
+
+
+@dataclass(frozen=True)
+class OfImages:
+    """A metric of all images: the bootstrap draws among all of them.
+
+    Attributes:
+        compute: `Sums` to (...).
+        averages_classes: a mean over classes, of which the bootstrap knows nothing where a class has a single image.
+        centered: noise alone raises it, and drawing again adds noise: draws are centered on what was observed.
+    """
+
+    compute: Callable[[Sums], Tensor]
+    averages_classes: bool = False
+    centered: bool = False
+
+
+@dataclass(frozen=True)
+class OfRecalls:
+    """A metric of the recalls of some classes: the bootstrap draws within each class, so that none grows or vanishes.
+
+    Attributes:
+        compute: recalls in percent (C, ...) of the classes that have test images, at least one, to (...).
+        group: grouping and group, such as `("thirds", "tail")`; None for all classes.
+        widened: a mean: the bootstrap knows by how much draws within small classes move it too little.
+    """
+
+    compute: Callable[[Tensor], Tensor]
+    group: tuple[str, str] | None = None
+    widened: bool = False
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a result.
+
+    Attributes:
+        name: what a table's column is called in code.
+        title: what people read.
+        source: what it is computed from, how, and how it is drawn again.
+        unit, higher_is_better: what its numbers are, and which are good.
+    """
+
+    name: str
+    title: str
+    source: OfImages | OfRecalls
+    unit: str = "percent"
+    higher_is_better: bool = True
+
+    @property
+    def path(self) -> str:
+        """Where it stands in `student.test` of a `result.json`, between dots."""
+        group = self.source.group if isinstance(self.source, OfRecalls) else None
+        return self.name if group is None else f"groups.{group[0]}.{group[1]}"
+
+    @property
+    def rule(self) -> str | None:
+        """By which rule classes were grouped; None where they were not."""
+        group = self.source.group if isinstance(self.source, OfRecalls) else None
+        return None if group is None else RULES[group[0]]
+
+
+def _accuracy(sums: Sums) -> Tensor:
+    return 100 * (sums.correct.sum(0) / sums.images.sum(0))
+
+
+def _macro_f1(sums: Sums) -> Tensor:
+    f1 = 200 * sums.correct / (sums.images + sums.predictions)
+    drawn = sums.images > 0
+    return torch.where(drawn, f1, 0).sum(0) / drawn.sum(0)
+
+
+def _mean(recall: Tensor) -> Tensor:
+    return recall.mean(0)
+
+
+def _group_mean(recall: Tensor) -> Tensor:
+    if recall.ndim > 1:
+        return recall.mean(0)
+    # Rounded once, as `group_means` does it: a result and an audit agree in every digit.
+    return torch.tensor(fsum(recall.tolist()) / len(recall), dtype=torch.float64)
+
+
+def _lowest(recall: Tensor) -> Tensor:
+    return recall.amin(0)
+
+
+def _geometric_mean(recall: Tensor) -> Tensor:
+    return 100 * (recall / 100).log().mean(0).exp()  # log 0 is -inf, and makes it 0
+
+
+def _of_group(name: str, title: str, grouping: str, group: str) -> Metric:
+    return Metric(name, title, OfRecalls(_group_mean, (grouping, group), widened=True))
+
+
+METRICS: dict[str, Metric] = {
+    metric.path: metric
+    for metric in (
+        Metric("top1", "Top-1", OfImages(_accuracy)),
+        Metric("balanced_accuracy", "Balanced accuracy", OfRecalls(_mean, widened=True)),
+        Metric("macro_f1", "Macro F1", OfImages(_macro_f1, averages_classes=True)),
+        Metric("gmean", "G-mean", OfRecalls(_geometric_mean)),
+        _of_group("head", "Head third", "thirds", "head"),
+        _of_group("medium", "Medium third", "thirds", "medium"),
+        _of_group("tail", "Tail third", "thirds", "tail"),
+        _of_group("many", "Many-shot", "shots", "many"),
+        _of_group("medium_shot", "Medium-shot", "shots", "medium"),
+        _of_group("few", "Few-shot", "shots", "few"),
+        Metric("worst_class", "Worst class", OfRecalls(_lowest)),
+        Metric("ece", "ECE", OfImages(lambda sums: sums.calibration_error, centered=True), higher_is_better=False),
+    )
+}
+"""All metrics by their path, in the order in which they are shown. A new one is one entry here."""
+
+
+class MetricValues(TypedDict):
+    """What `evaluate_predictions` returns; the metrics of `METRICS` that are not named here stand beside `top1`."""
+
+    top1: float
+    balanced_accuracy: float
+    per_class_recall: list[float | None]
+    groups: dict[str, dict[str, float | None]]
+
+
+def value_at(values: object, path: str) -> object:
+    """What stands at a path, such as ``groups.thirds.tail``, in nested mappings; None where there is nothing.
+
+    >>> value_at({"groups": {"thirds": {"tail": 12.5}}}, "groups.thirds.tail")
+    12.5
+    """
+    for name in path.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values
+
+
+def metric_at(values: Mapping[str, object] | None, path: str) -> float | None:
+    """A metric by its path; None where it was not measured, or a group has no class.
+
+    >>> metric_at({"top1": 40, "groups": {"thirds": {"tail": None}}}, "groups.thirds.tail") is None
+    True
+    """
+    found = value_at(values, path)
+    return float(found) if isinstance(found, int | float) else None
+
+
+def metric_values(by_path: Mapping[str, float | None], per_class_recall: list[float | None] | None) -> MetricValues:
+    """Metrics by path as they stand in a result: every one of `METRICS`, None where it is not given."""
+    values: dict[str, Any] = {}
+    for path in METRICS:
+        *above, last = path.split(".")
+        place = values
+        for name in above:
+            place = place.setdefault(name, {})
+        place[last] = by_path.get(path)
+    return cast(MetricValues, {**values, "per_class_recall": per_class_recall})
 
 
 @dataclass(frozen=True)
@@ -24,14 +200,14 @@ class ClassCounts:
 
     images: Tensor
     predictions: Tensor
-    right: Tensor
+    correct: Tensor
 
     @classmethod
     def of(cls, predicted_N: Tensor, target_N: Tensor, classes: int) -> ClassCounts:
         """Count predicted classes and labels, (N,) int64 each.
 
-        >>> tally = ClassCounts.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3)
-        >>> tally.recalls(), tally.precisions()
+        >>> counts = ClassCounts.of(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), 3)
+        >>> counts.recalls(), counts.precisions()
         ([100.0, 50.0, None], [50.0, 100.0, None])
         """
         parts = (target_N, predicted_N, target_N[predicted_N == target_N])
@@ -39,11 +215,11 @@ class ClassCounts:
 
     def recalls(self) -> list[float | None]:
         """Percent of each class's images that are given their label; None for a class without images."""
-        return _percent(self.right, self.images)
+        return _percent(self.correct, self.images)
 
     def precisions(self) -> list[float | None]:
         """Percent of each class's predictions that are right; None for a class that is never predicted."""
-        return _percent(self.right, self.predictions)
+        return _percent(self.correct, self.predictions)
 
 
 def _percent(part_C: Tensor, whole_C: Tensor) -> list[float | None]:
@@ -51,8 +227,8 @@ def _percent(part_C: Tensor, whole_C: Tensor) -> list[float | None]:
     return [share if whole else None for share, whole in zip(shares, whole_C.tolist(), strict=True)]
 
 
-def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:
-    """All figures of one model on one test set, in percent.
+def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> MetricValues:
+    """All metrics of one model on one test set, in percent.
 
     Args:
         logits_NC: (N, C) floating and finite.
@@ -60,38 +236,36 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
         class_counts: (C,) training images of each class, at least 1; they decide the groups.
 
     Returns:
-        ``top1``; ``balanced_accuracy`` (mean recall), ``macro_f1`` and ``worst_class`` (lowest recall), all three over
-        the classes that have test images; ``ece`` (15 equal-width bins); ``per_class_recall`` (a list, None for a class
-        without test images); ``groups.shots`` and ``groups.thirds`` (mean recall, None where a group has no class to
-        measure). Plain floats, ready for JSON.
+        ``top1``; ``balanced_accuracy`` (mean recall), ``gmean`` (geometric mean of the recalls), ``macro_f1`` and
+        ``worst_class`` (lowest recall), all four over the classes that have test images; ``ece`` (15 equal-width bins);
+        ``per_class_recall`` (a list, None for a class without test images); ``groups.shots`` and ``groups.thirds``
+        (mean recall, None where a group has no class to measure). Plain floats, ready for JSON.
 
     Raises:
         DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range.
 
-    >>> figures = evaluate_predictions(torch.eye(3), torch.tensor([0, 1, 1]), [300, 50, 5])
-    >>> figures["balanced_accuracy"], figures["per_class_recall"]
+    >>> metrics = evaluate_predictions(torch.eye(3), torch.tensor([0, 1, 1]), [300, 50, 5])
+    >>> metrics["balanced_accuracy"], metrics["per_class_recall"]
     (75.0, [100.0, 50.0, None])
-    >>> figures["groups"]["shots"]
+    >>> metrics["groups"]["shots"]
     {'many': 100.0, 'medium': 50.0, 'few': None}
     """
     logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
-    tally = ClassCounts.of(logits_NC.argmax(1), target_N, len(counts))
-    present_C = tally.images > 0
-    f1_C = 200 * tally.right / (tally.images + tally.predictions)
-    recalls = tally.recalls()
-    recall_of_present = torch.tensor([recall for recall in recalls if recall is not None], dtype=torch.float64)
-    return {
-        "top1": float(100 * (tally.right.sum() / len(target_N))),
-        "balanced_accuracy": float(recall_of_present.mean()),
-        "macro_f1": float(f1_C[present_C].mean()),
-        "worst_class": float(recall_of_present.min()),
-        "ece": expected_calibration_error(logits_NC, target_N),
-        "per_class_recall": recalls,
-        "groups": {
-            "shots": group_means(recalls, shots(counts)),
-            "thirds": group_means(recalls, thirds(counts)),
-        },
-    }
+    found = ClassCounts.of(logits_NC.argmax(1), target_N, len(counts))
+    present_C = found.images > 0
+    recalls = found.recalls()
+    recall_C = torch.tensor([0.0 if recall is None else recall for recall in recalls], dtype=torch.float64)
+    calibration_error = torch.tensor(expected_calibration_error(logits_NC, target_N), dtype=torch.float64)
+    sums = Sums(found.images[present_C], found.predictions[present_C], found.correct[present_C], calibration_error)
+    members = classes_by_group(counts)
+    by_path: dict[str, float | None] = {}
+    for path, metric in METRICS.items():
+        if isinstance(metric.source, OfImages):
+            by_path[path] = float(metric.source.compute(sums))
+            continue
+        classes = [c for c in members.get(path, range(len(counts))) if present_C[c]]
+        by_path[path] = float(metric.source.compute(recall_C[classes])) if classes else None
+    return metric_values(by_path, recalls)
 
 
 def group_means(values: Sequence[float | None], groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:

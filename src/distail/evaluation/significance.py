@@ -4,55 +4,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from statistics import stdev
 from typing import Any
 
 import numpy as np
 
-from distail.evaluation.bootstrap import Array, interval_and_p
+from distail.evaluation.bootstrap import ROUNDING, Array, interval_and_p
 
 LEVEL = 0.95
-ROUNDING = 1e-9
 OVER_SEEDS, OVER_IMAGES = "seeds", "test images"
-FIGURES = (
-    "top1",
-    "balanced_accuracy",
-    "macro_f1",
-    "worst_class",
-    "ece",
-    "groups.thirds.head",
-    "groups.thirds.medium",
-    "groups.thirds.tail",
-    "groups.shots.many",
-    "groups.shots.medium",
-    "groups.shots.few",
-)
-"""The figures that are compared: dotted paths into `student.test` of a `result.json`."""
-
 Values = Mapping[int, float]
-"""Seed to a figure in percent."""
+"""Seed to a metric in percent."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A figure over seeds: its values by seed, mean, sample deviation and 95 % interval of the mean.
+    """A metric over seeds: its values by seed, mean, sample standard deviation and 95 % interval of the mean.
 
     Attributes:
-        values: percent by seed; empty where no run has the figure.
+        values: percent by seed; empty where no run has the metric.
         mean: None without a value.
-        deviation: with n - 1 in the denominator; None below two values.
-        interval: Student's t; None below two values, and where all are equal, as coarse figures can be by chance.
+        std: with n - 1 in the denominator; None below two values.
+        interval: Student's t; None below two values, and where all are equal, as coarse metrics can be by chance.
     """
 
     values: dict[int, float]
     mean: float | None
-    deviation: float | None
+    std: float | None
     interval: tuple[float, float] | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `comparison.json`."""
+        content = asdict(self)
+        content["deviation"] = content.pop("std")
+        return content
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A method's figure minus the baseline's, and whether that is more than noise.
+    """A method's metric minus the baseline's, and whether that is more than noise.
 
     Attributes:
         over: what is drawn again: "seeds" (Student's t of the paired differences) or "test images" (bootstrap).
@@ -63,7 +54,7 @@ class Difference:
     """
 
     method: str
-    figure: str
+    metric: str
     difference: float
     interval: tuple[float, float] | None
     p: float | None
@@ -71,27 +62,21 @@ class Difference:
     over: str
     inside_noise: bool
 
-
-def metric_at(test: Mapping[str, Any], figure: str) -> float | None:
-    """A figure by its dotted path; None where a group has no class.
-
-    >>> metric_at({"top1": 40.0, "groups": {"thirds": {"tail": None}}}, "groups.thirds.tail") is None
-    True
-    """
-    value: Any = test
-    for part in figure.split("."):
-        value = value[part]
-    return None if value is None else float(value)
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `comparison.json`."""
+        content = asdict(self)
+        content["figure"] = content.pop("metric")
+        return content
 
 
-def summarise(values: Values) -> Summary:
-    """Mean, deviation and Student t interval over seeds.
+def summarize(values: Values) -> Summary:
+    """Mean, sample standard deviation and Student t interval over seeds.
 
-    >>> two = summarise({0: 40.0, 1: 42.0})
-    >>> two.mean, f"{two.deviation:.4f}", [f"{end:.4f}" for end in two.interval]
+    >>> two = summarize({0: 40.0, 1: 42.0})
+    >>> two.mean, f"{two.std:.4f}", [f"{end:.4f}" for end in two.interval]
     (41.0, '1.4142', ['28.2938', '53.7062'])
-    >>> summarise({0: 40.0})
-    Summary(values={0: 40.0}, mean=40.0, deviation=None, interval=None)
+    >>> summarize({0: 40.0})
+    Summary(values={0: 40.0}, mean=40.0, std=None, interval=None)
     """
     numbers = list(values.values())
     if not numbers:
@@ -99,14 +84,14 @@ def summarise(values: Values) -> Summary:
     mean = math.fsum(numbers) / len(numbers)
     if len(numbers) == 1:
         return Summary(dict(values), mean, None, None)
-    deviation = _deviation(numbers, mean)
-    if deviation <= ROUNDING:
+    std = stdev(numbers)
+    if std <= ROUNDING:
         return Summary(dict(values), mean, 0.0, None)
-    half = _half_width(deviation, len(numbers))
-    return Summary(dict(values), mean, deviation, (mean - half, mean + half))
+    half = _half_width(std, len(numbers))
+    return Summary(dict(values), mean, std, (mean - half, mean + half))
 
 
-def over_seeds(method: str, figure: str, values: Values, baseline: Values) -> Difference | None:
+def over_seeds(method: str, metric: str, values: Values, baseline: Values) -> Difference | None:
     """The paired difference over the seeds that both have; None where they share none.
 
     >>> over_seeds("bkd", "top1", {0: 41.0, 1: 43.0}, {0: 38.0, 1: 39.0}).difference
@@ -115,20 +100,20 @@ def over_seeds(method: str, figure: str, values: Values, baseline: Values) -> Di
     differences = _paired(values, baseline)
     if not differences:
         return None
-    summary = summarise(differences)
+    summary = summarize(differences)
     assert summary.mean is not None
     p = None
-    if summary.deviation:
+    if summary.std:
         from scipy import stats
 
-        t = summary.mean / (summary.deviation / math.sqrt(len(differences)))
+        t = summary.mean / (summary.std / math.sqrt(len(differences)))
         p = float(2 * stats.t.sf(abs(t), len(differences) - 1))
-    return Difference(method, figure, summary.mean, summary.interval, p, None, OVER_SEEDS, True)
+    return Difference(method, metric, summary.mean, summary.interval, p, None, OVER_SEEDS, True)
 
 
 def over_images(
     method: str,
-    figure: str,
+    metric: str,
     values: Values,
     baseline: Values,
     drawn: Callable[[str, int], Array | None],
@@ -137,8 +122,8 @@ def over_images(
     """The difference, averaged over the seeds that both have, with what other test images would make of it.
 
     Args:
-        method, figure, values, baseline: as in `over_seeds`.
-        drawn: the figure of a method and seed on each resampled test set (B,), or None where it cannot be known.
+        method, metric, values, baseline: as in `over_seeds`.
+        drawn: the metric of a method and seed on each resampled test set (B,), or None where it cannot be known.
         baseline_method: the baseline's name for `drawn`.
     """
     differences = _paired(values, baseline)
@@ -148,9 +133,9 @@ def over_images(
     pairs = [(drawn(method, seed), drawn(baseline_method, seed)) for seed in differences]
     known = [own - other for own, other in pairs if own is not None and other is not None]
     if len(known) < len(pairs):
-        return Difference(method, figure, mean, None, None, None, OVER_IMAGES, True)
+        return Difference(method, metric, mean, None, None, None, OVER_IMAGES, True)
     interval, p = interval_and_p(np.mean(known, axis=0), LEVEL)
-    return Difference(method, figure, mean, interval, p, None, OVER_IMAGES, True)
+    return Difference(method, metric, mean, interval, p, None, OVER_IMAGES, True)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -181,11 +166,7 @@ def _paired(values: Values, baseline: Values) -> dict[int, float]:
     return {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
 
 
-def _deviation(numbers: Sequence[float], mean: float) -> float:
-    return math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / (len(numbers) - 1))
-
-
-def _half_width(deviation: float, count: int) -> float:
+def _half_width(std: float, count: int) -> float:
     from scipy import stats
 
-    return float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * deviation / math.sqrt(count)
+    return float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * std / math.sqrt(count)

@@ -107,14 +107,14 @@ def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int
     """
     scores_NC, target_N, counts = checked_predictions(scores_NC, target_N, class_counts)
     predicted_N = scores_NC.argmax(1)
-    tally = ClassCounts.of(predicted_N, target_N, len(counts))
+    counted = ClassCounts.of(predicted_N, target_N, len(counts))
     groups = thirds(counts)
     return {
         "samples": len(target_N),
         "wrong": float(100 * (predicted_N != target_N).double().mean()),
-        "true_share": group_shares(tally.images, groups),
-        "predicted_share": group_shares(tally.predictions, groups),
-        "recall": group_means(tally.recalls(), groups),
+        "true_share": group_shares(counted.images, groups),
+        "predicted_share": group_shares(counted.predictions, groups),
+        "recall": group_means(counted.recalls(), groups),
         "tail_errors": group_shares(tail_errors(predicted_N, target_N, counts), groups),
     }
 

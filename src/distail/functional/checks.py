@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from distail.errors import MethodError, unknown_name
+from distail.errors import DistailError, MethodError, unknown_name
 
 FLOOR = 1e-6  # the least denominator of a ratio of losses or of a standard deviation
 
@@ -119,18 +119,24 @@ def counts_of(class_counts: Sequence[int] | Tensor) -> tuple[int, ...]:
     >>> counts_of(torch.tensor([10, 2]))
     (10, 2)
     """
+    return whole_counts(class_counts, MethodError, least_classes=2)
+
+
+def whole_counts(
+    class_counts: Sequence[int] | Tensor, error: type[DistailError], least_classes: int = 1
+) -> tuple[int, ...]:
+    """Whole numbers of at least 1, one a class, as Python integers; `error` says what is wrong with others."""
     raw = class_counts.tolist() if hasattr(class_counts, "tolist") else class_counts
     if not isinstance(raw, Sequence) or isinstance(raw, str):
-        raise MethodError(
-            f"class_counts is {class_counts!r}; expected a sequence or tensor of one whole number a class"
-        )
+        raise error(f"class_counts is {class_counts!r}; expected a sequence or tensor of one whole number a class")
     counts = [count.item() if isinstance(count, Tensor) and count.ndim == 0 else count for count in raw]
-    if len(counts) < 2:
-        raise MethodError(f"class_counts has length {len(counts)}; expected a count for each of at least 2 classes")
+    if len(counts) < least_classes:
+        least = "1 class" if least_classes == 1 else f"at least {least_classes} classes"
+        raise error(f"class_counts has length {len(counts)}; expected a count for each of {least}")
     wrong = [f"class {index}: {count!r}" for index, count in enumerate(counts) if not _is_count(count)]
     if wrong:
-        shown = ", ".join(wrong[:5]) + (", ..." if len(wrong) > 5 else "")
-        raise MethodError(f"class_counts must be whole numbers of at least 1; {len(wrong)} are not ({shown})")
+        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
+        raise error(f"class_counts must be whole numbers of at least 1 for every class, but got {shown}")
     return tuple(int(count) for count in counts)
 
 

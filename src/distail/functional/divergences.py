@@ -118,7 +118,11 @@ def class_thirds(class_counts: Sequence[int] | Tensor) -> tuple[tuple[int, ...],
     >>> class_thirds([5, 50, 5, 500])
     ((3,), (1, 0), (2,))
     """
-    counts = counts_of(class_counts)
+    return split_into_thirds(counts_of(class_counts))
+
+
+def split_into_thirds(counts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """`class_thirds` of checked counts, of one class as well."""
     ranked = sorted(range(len(counts)), key=lambda index: (-counts[index], index))
     first, second = round(len(counts) / 3), round(2 * len(counts) / 3)
     return tuple(ranked[:first]), tuple(ranked[first:second]), tuple(ranked[second:])

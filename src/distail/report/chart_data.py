@@ -7,9 +7,10 @@ from itertools import accumulate
 from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
+from distail.evaluation.metrics import metric_at
 from distail.report.differences import difference_data
 from distail.report.json_values import number, whole
-from distail.report.views import ReportView, RunView, Spread, figure, recall_by_class, unmeasured_group
+from distail.report.views import ReportView, RunView, Spread, recall_by_class, unmeasured_group
 
 OUTCOMES = ("correct", "tail", "medium", "head")
 OUTCOME_TITLES = {
@@ -162,9 +163,7 @@ def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: 
         "sizes": [len(members) for members in sizes.values()],
         "values": [None if run.figures is None else list(run.figures["groups"][grouping].values()) for run in runs],
         "missing": [unmeasured_group(f"groups.{grouping}.{name}", class_counts) for name in names],
-        "deviations": [
-            [run.spreads.get(f"groups.{grouping}.{name}", Spread()).deviation for name in names] for run in runs
-        ],
+        "deviations": [[run.spreads.get(f"groups.{grouping}.{name}", Spread()).std for name in names] for run in runs],
     }
 
 
@@ -186,8 +185,8 @@ def cost_data(runs: Sequence[RunView]) -> dict[str, list[list[float] | None]]:
     def points(cost: Callable[[RunView], float | None]) -> list[list[float] | None]:
         return [
             None
-            if (spent := cost(run)) is None or (accuracy := figure(run, "balanced_accuracy")) is None
-            else [spent, accuracy, run.spreads.get("balanced_accuracy", Spread()).deviation or 0.0]
+            if (spent := cost(run)) is None or (accuracy := metric_at(run.figures, "balanced_accuracy")) is None
+            else [spent, accuracy, run.spreads.get("balanced_accuracy", Spread()).std or 0.0]
             for run in runs
         ]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from distail.evaluation.metrics import METRICS
 from distail.evaluation.significance import Difference
-from distail.report.results_table import FIGURE_TITLES
 from distail.report.views import ReportView
 
 DRAWN = ("balanced_accuracy", "groups.thirds.tail")
@@ -29,20 +29,20 @@ def difference_data(view: ReportView) -> list[dict[str, Any]]:
         return []
     found = view.comparison.differences
     over = _ways(found)[0]
-    noise = {(item.method, item.figure) for item in found if _is_noise(item)}
+    noise = {(item.method, item.metric) for item in found if _is_noise(item)}
     position = {run.name: i for i, run in enumerate(view.runs)}
     return [
         {
             "figure": name,
-            "title": FIGURE_TITLES[name],
+            "title": METRICS[name].title,
             "rows": [
                 [position[item.method], item.difference, *(item.interval or (None, None)), (item.method, name) in noise]
                 for item in found
-                if item.over == over and item.figure == name and item.method in position
+                if item.over == over and item.metric == name and item.method in position
             ],
         }
         for name in DRAWN
-        if any(item.over == over and item.figure == name and item.method in position for item in found)
+        if any(item.over == over and item.metric == name and item.method in position for item in found)
     ]
 
 
@@ -79,11 +79,11 @@ def _is_noise(item: Difference) -> bool:
 
 def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str, Any]:
     assert view.comparison is not None
-    figures = [name for name in FIGURE_TITLES if any(item.figure == name for item in found)]
-    cells = {(item.method, item.figure): item for item in found}
+    figures = [name for name in METRICS if any(item.metric == name for item in found)]
+    cells = {(item.method, item.metric): item for item in found}
     return {
         "how": f"paired over {over}",
-        "columns": [FIGURE_TITLES[name] for name in figures],
+        "columns": [METRICS[name].title for name in figures],
         "rows": [
             (method, [_cell(cells.get((method, name))) for name in figures])
             for method in dict.fromkeys(item.method for item in found)

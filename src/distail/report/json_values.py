@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distail.evaluation.groups import SHOTS, THIRDS
+from distail.evaluation.metrics import METRICS, MetricValues, metric_values, value_at
 
 _LARGEST = 2**53  # the largest whole number that JavaScript and float64 hold exactly
 
@@ -62,21 +62,14 @@ def usable_counts(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(whole(count) is not None and count >= 1 for count in value)
 
 
-def clean_metrics(figures: Any, classes: int) -> dict[str, Any] | None:
-    """Figures of `evaluate_predictions` for that many classes, numbers or None throughout; None where they are not."""
-    found = mapping(figures)
+def clean_metrics(metrics: Any, classes: int) -> MetricValues | None:
+    """Metrics of `evaluate_predictions` for that many classes, numbers or None throughout; None where they are not."""
+    found = mapping(metrics)
     recalls = items(found.get("per_class_recall"))
     if number(found.get("top1")) is None or number(found.get("balanced_accuracy")) is None or len(recalls) != classes:
         return None
-    groups = mapping(found.get("groups"))
-    return {
-        **{name: number(found.get(name)) for name in ("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece")},
-        "per_class_recall": [number(recall) for recall in recalls],
-        "groups": {
-            grouping: {name: number(mapping(groups.get(grouping)).get(name)) for name in names}
-            for grouping, names in (("shots", SHOTS), ("thirds", THIRDS))
-        },
-    }
+    by_path = {path: number(value_at(found, path)) for path in METRICS}
+    return metric_values(by_path, [number(recall) for recall in recalls])
 
 
 def _finite(value: float) -> bool:

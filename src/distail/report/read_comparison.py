@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from distail.errors import ConfigError
 from distail.evaluation.calibration import ReliabilityBin
+from distail.evaluation.metrics import METRICS, metric_at, metric_values
 from distail.evaluation.significance import Difference
 from distail.report.gallery import joined_samples
 from distail.report.json_values import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.read_run import run_view_from_folder
-from distail.report.results_table import FIGURE_TITLES
-from distail.report.views import ComparisonView, ReportView, Role, RunView, Spread, figure
+from distail.report.views import ComparisonView, ReportView, Role, RunView, Spread
 
 COMPARISON = "comparison.json"
 FINISHED = "finished"
@@ -47,7 +47,7 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
 
 def pooled_with_spreads(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
     """`pooled_run`, with the deviation over the seeds of every figure that a table shows."""
-    spreads = {path: spread_of([figure(run, path) for run in runs]) for path in FIGURE_TITLES}
+    spreads = {path: spread_of([metric_at(run.figures, path) for run in runs]) for path in METRICS}
     return replace(pooled_run(name, role, seeds, runs), spreads=spreads)
 
 
@@ -99,12 +99,11 @@ def _pooled_bin(bins: Sequence[ReliabilityBin]) -> ReliabilityBin:
 
 
 def spread_of(values: Sequence[float | None]) -> Spread:
-    """The sample deviation of one figure over seeds; with one seed there is none."""
+    """The sample standard deviation of one metric over seeds; with one seed there is none."""
     known = [value for value in values if value is not None]
     if len(known) < 2:
         return Spread()
-    mean = math.fsum(known) / len(known)
-    return Spread(math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)))
+    return Spread(stdev(known))
 
 
 @dataclass(frozen=True)
@@ -213,18 +212,19 @@ def _method(label: str, seeds: Sequence[_Seed], stored: Mapping[str, Any]) -> Ru
     runs = [run for seed in seeds for run in seed.view.runs if run.role == "student"]
     pooled = pooled_run(label, "student", [seed.seed for seed in seeds], runs)
     known = mapping(mapping(stored.get("figures")).get(label))
-    figures: dict[str, Any] = deepcopy(dict(pooled.figures or {}))
+    by_path = {path: metric_at(pooled.figures, path) for path in METRICS}
     spreads: dict[str, Spread] = {}
-    for path in FIGURE_TITLES:
+    for path in METRICS:
         summary = mapping(known.get(path))
         mean = number(summary.get("mean"))
         if mean is not None:
-            _put(figures, path.split("."), mean)
+            by_path[path] = mean
             spreads[path] = Spread(number(summary.get("deviation")), pair(summary.get("interval")))
+    recalls = None if pooled.figures is None else pooled.figures.get("per_class_recall")
     told = {whole_seed for summary in known.values() for whole_seed in mapping(mapping(summary).get("values"))}
     return replace(
         pooled,
-        figures=_whole_figures(figures) if figures else None,
+        figures=metric_values(by_path, recalls) if any(value is not None for value in by_path.values()) else None,
         spreads=spreads,
         seeds=tuple(sorted({*pooled.seeds, *(int(seed) for seed in told if str(seed).isdigit())})),
     )
@@ -258,25 +258,6 @@ def _distinct(pairs: Sequence[tuple[int, RunView]]) -> Sequence[tuple[int, RunVi
     return pairs[:1] if all(run.figures == pairs[0][1].figures for _, run in pairs) else pairs
 
 
-def _put(figures: dict[str, Any], path: Sequence[str], value: float) -> None:
-    for name in path[:-1]:
-        figures = figures.setdefault(name, {})
-    figures[path[-1]] = value
-
-
-def _whole_figures(figures: dict[str, Any]) -> dict[str, Any]:
-    """With every key that tables and charts look up, None where nothing is known."""
-    groups = mapping(figures.get("groups"))
-    return {
-        **dict.fromkeys(("top1", "balanced_accuracy", "macro_f1", "worst_class", "ece", "per_class_recall")),
-        **figures,
-        "groups": {
-            "shots": {**dict.fromkeys(("many", "medium", "few")), **mapping(groups.get("shots"))},
-            "thirds": {**dict.fromkeys(("head", "medium", "tail")), **mapping(groups.get("thirds"))},
-        },
-    }
-
-
 def _comparison(stored: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> ComparisonView:
     return ComparisonView(
         baseline=text(stored.get("baseline")) or "",
@@ -303,7 +284,7 @@ def _difference(entry: Mapping[str, Any]) -> Difference | None:
         return None
     return Difference(
         method=method,
-        figure=name,
+        metric=name,
         difference=value,
         interval=pair(entry.get("interval")),
         p=number(entry.get("p")),

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, unknown_name
-from distail.evaluation.groups import SHOTS_RULE, THIRDS_RULE
+from distail.evaluation.metrics import METRICS, Metric, metric_at
 from distail.report.table import Table
-from distail.report.views import NOT_MEASURED, RunView, Spread, figure, unmeasured_group
+from distail.report.views import NOT_MEASURED, RunView, Spread, unmeasured_group
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A title, where the value is found, how it is written, the rule of its grouping, the dotted path of a figure."""
+    """A title, where the value is found, how it is written, the rule of its grouping, the path of a metric."""
 
     title: str
     value: Callable[[Row], float | int | None]
@@ -43,8 +43,8 @@ class Column:
     path: str | None = None
 
 
-def _figure(title: str, path: str, rule: str | None = None) -> Column:
-    return Column(title, lambda row: figure(row, path), rule=rule, path=path)
+def _metric(metric: Metric) -> Column:
+    return Column(metric.title, lambda row: metric_at(row.figures, metric.path), rule=metric.rule, path=metric.path)
 
 
 def _millions(value: float | None) -> float | None:
@@ -52,22 +52,11 @@ def _millions(value: float | None) -> float | None:
 
 
 COLUMNS: dict[str, Column] = {
-    "top1": _figure("Top-1", "top1"),
-    "balanced_accuracy": _figure("Balanced accuracy", "balanced_accuracy"),
-    "macro_f1": _figure("Macro F1", "macro_f1"),
-    "head": _figure("Head third", "groups.thirds.head", THIRDS_RULE),
-    "medium": _figure("Medium third", "groups.thirds.medium", THIRDS_RULE),
-    "tail": _figure("Tail third", "groups.thirds.tail", THIRDS_RULE),
-    "many": _figure("Many-shot", "groups.shots.many", SHOTS_RULE),
-    "medium_shot": _figure("Medium-shot", "groups.shots.medium", SHOTS_RULE),
-    "few": _figure("Few-shot", "groups.shots.few", SHOTS_RULE),
-    "worst_class": _figure("Worst class", "worst_class"),
-    "ece": _figure("ECE", "ece"),
+    **{metric.name: _metric(metric) for metric in METRICS.values()},
     "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
     "parameters": Column("Parameters, millions", lambda row: _millions(row.parameters), digits=2),
     "macs": Column("MACs, millions", lambda row: _millions(row.macs)),
 }
-FIGURE_TITLES = {column.path: column.title for column in COLUMNS.values() if column.path}
 DEFAULT_COLUMNS = tuple(COLUMNS)
 
 
@@ -105,8 +94,8 @@ def cell(row: Row, column: Column) -> str:
         group = column.path if column.rule and row.figures is not None else None
         return unmeasured_group(group, row.class_counts) if group else NOT_MEASURED
     spread = row.spreads.get(column.path) if column.path else None
-    deviation = "" if spread is None or spread.deviation is None else f" ± {spread.deviation:.{column.digits}f}"
-    return f"{value:,.{column.digits}f}{deviation}"
+    std = "" if spread is None or spread.std is None else f" ± {spread.std:.{column.digits}f}"
+    return f"{value:,.{column.digits}f}{std}"
 
 
 def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
@@ -19,9 +19,9 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Spread:
-    """Sample deviation and 95 % interval of a mean over seeds; None where one seed cannot tell."""
+    """Sample standard deviation and 95 % interval of a mean over seeds; None where one seed cannot tell."""
 
-    deviation: float | None = None
+    std: float | None = None
     interval: tuple[float, float] | None = None
 
 
@@ -93,21 +93,6 @@ def recall_by_class(run: RunView) -> Sequence[float | None] | None:
     """(C,) recalls in percent, None for a class without test images; None where nothing was measured by class."""
     recalls: Sequence[float | None] | None = None if run.figures is None else run.figures.get("per_class_recall")
     return recalls
-
-
-class Measured(Protocol):
-    """Whatever carries figures."""
-
-    @property
-    def figures(self) -> Mapping[str, Any] | None: ...
-
-
-def figure(run: Measured, path: str) -> float | None:
-    """A figure by its dotted path, such as ``groups.thirds.tail``; None where it was not measured."""
-    found: Any = run.figures
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return None if found is None else float(found)
 
 
 def teachers(runs: Sequence[RunView]) -> list[RunView]:

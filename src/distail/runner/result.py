@@ -15,7 +15,7 @@ from distail import files
 from distail._version import __version__
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData
-from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
@@ -53,7 +53,7 @@ class Tested:
 
     network: FeatureTap
     fitted: Fitted | None
-    figures: dict[str, Any]
+    figures: MetricValues
 
 
 def result_figures(
@@ -122,7 +122,7 @@ def final_evaluation(
     Predictions and sample images are written beside it. The student is left with the weights of that epoch.
     """
 
-    def test(network: FeatureTap, whose: str) -> tuple[Tensor, dict[str, Any]]:
+    def test(network: FeatureTap, whose: str) -> tuple[Tensor, MetricValues]:
         logits = predict(network, data.test, data.mean, data.std, runtime)
         check_logits(logits, f"{whose}: test")
         return logits, evaluate_predictions(logits, data.test.labels, data.class_counts)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from distail.data.batches import ImageBatches
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
-from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.methods.method import Method
 from distail.models import FeatureTap, create_model
 from distail.models.input_normalization import InputNormalization
@@ -130,7 +129,7 @@ def build_stage(
     )
     listen = frozen_teacher(teacher, runtime) if teacher else None
 
-    def validate(tap: FeatureTap) -> dict[str, Any]:
+    def validate(tap: FeatureTap) -> MetricValues:
         assert data.validation is not None
         logits = predict(tap, data.validation, data.mean, data.std, runtime)
         check_logits(logits, "validation")

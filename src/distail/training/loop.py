@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from distail.data.batches import Batch, batch_places, training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError
+from distail.evaluation.metrics import MetricValues
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
@@ -242,7 +242,7 @@ class _Trainer:
         self.processes.broadcast_from_main(lambda: self.history.append(row))
         self.reporter.epoch(row, stage.training.epochs)
 
-    def _validate(self, request: StopRequest) -> dict[str, Any] | None:
+    def _validate(self, request: StopRequest) -> MetricValues | None:
         if self.stage.validate is None:
             return None
         try:

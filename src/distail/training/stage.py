@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from distail.config.schema import Training
 from distail.data.batches import ImageBatches
+from distail.evaluation.metrics import MetricValues
 from distail.methods.method import Method
 from distail.models.feature_tap import FeatureTap
 from distail.training.device import RuntimeDevice
@@ -16,7 +16,7 @@ from distail.training.progress import Reporter
 from distail.training.state import Best
 from distail.training.step import Teacher
 
-Validate = Callable[[FeatureTap], dict[str, Any]]
+Validate = Callable[[FeatureTap], MetricValues]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distail._version import __version__
 from distail.errors import CheckpointError
+from distail.evaluation.metrics import MetricValues
 from distail.training.checkpoint import Checkpoint
 from distail.training.history import Row
 
@@ -22,7 +23,7 @@ class Best:
     """The weights of the epoch with the highest balanced accuracy on the validation split."""
 
     epoch: int
-    validation: dict[str, Any]
+    validation: MetricValues
     weights: dict[str, Tensor]
 
 
