@@ -33,8 +33,8 @@ def workplace(tmp_path_factory):
 
 
 def carried_out(*overrides, **options):
-    display = Quiet()
-    return compare("quick.yaml", overrides, display=display, **options), display
+    reporter = Quiet()
+    return compare("quick.yaml", overrides, reporter=reporter, **options), reporter
 
 
 @pytest.fixture(scope="module")
@@ -160,15 +160,15 @@ def test_the_terminal_shows_methods_figures_and_sentences_in_80_columns(finished
 
 def test_the_same_again_trains_nothing_and_gives_the_same(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.folder.glob("*/*/*.safetensors")}
-    again, display = carried_out(methods="ce,kd,bkd", seeds="0,1")
-    assert display.started_runs == []
+    again, reporter = carried_out(methods="ce,kd,bkd", seeds="0,1")
+    assert reporter.started_runs == []
     assert again.content == finished.content
     assert before == {path: path.stat().st_mtime_ns for path in finished.folder.glob("*/*/*.safetensors")}
 
 
 def test_methods_and_seeds_may_be_added_and_the_baseline_changed(finished):
-    more, display = carried_out(methods="ce,kd,krdistill", seeds="0,1", baseline="ce")
-    assert display.started_runs == ["krdistill-seed0", "krdistill-seed1"]
+    more, reporter = carried_out(methods="ce,kd,krdistill", seeds="0,1", baseline="ce")
+    assert reporter.started_runs == ["krdistill-seed0", "krdistill-seed1"]
     assert more.content["methods"] == ["ce", "kd", "krdistill"]
     assert any("reconstruction" in sentence for sentence in more.content["statements"])
     assert not any("reconstruction" in sentence for sentence in finished.content["statements"])
@@ -209,9 +209,9 @@ def test_a_folder_of_another_comparison_is_refused_with_every_difference(finishe
     "override", ["trainer.checkpoint_every_steps=7", "data.workers=1", "data.memory_limit_mb=512", "data.stream=false"]
 )
 def test_what_a_run_may_change_between_starts_makes_no_other_comparison(finished, override):
-    again, display = carried_out(override, methods="ce,kd", seeds="0")
+    again, reporter = carried_out(override, methods="ce,kd", seeds="0")
     assert again.failed == []
-    assert display.started_runs == []
+    assert reporter.started_runs == []
 
 
 def test_a_folder_that_still_names_workers_is_the_same_comparison(finished):

@@ -46,7 +46,7 @@ def machine(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
-def order(tmp_path, name):
+def spec(tmp_path, name):
     return {"name": name, "log": str(tmp_path / "log")}
 
 
@@ -54,24 +54,24 @@ def test_gpus_are_given_out_one_to_a_run_and_again_when_free(machine, tmp_path):
     engine = LocalProcesses(EngineConfig(9, None, "auto"))
     assert engine.parallel == 3
     for name in "abc":
-        engine.start(order(tmp_path, name))
+        engine.start(spec(tmp_path, name))
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in Process.made] == ["4", "5", "7"]
     assert {process.environment["OMP_NUM_THREADS"] for process in Process.made} == {"5"}
     Process.made[1].returncode = 0
     assert engine.ended() == {"b": None}
-    engine.start(order(tmp_path, "d"))
+    engine.start(spec(tmp_path, "d"))
     assert Process.made[3].environment["CUDA_VISIBLE_DEVICES"] == "5"
 
 
 def test_more_runs_than_gpus_share_them(machine, tmp_path):
     engine = LocalProcesses(EngineConfig(9, 4, "cuda"))
     for name in "abcd":
-        engine.start(order(tmp_path, name))
+        engine.start(spec(tmp_path, name))
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in Process.made] == ["4", "5", "7", "4"]
 
 
 @pytest.mark.parametrize(
-    ("wanted", "parallel", "threads"),
+    ("config", "parallel", "threads"),
     [
         (EngineConfig(9, None, "cpu"), 9, "1"),
         (EngineConfig(3, None, "cpu"), 3, "5"),
@@ -81,10 +81,10 @@ def test_more_runs_than_gpus_share_them(machine, tmp_path):
         (EngineConfig(9, None, "cuda:1"), 1, "16"),
     ],
 )
-def test_on_a_cpu_the_cores_are_shared_out(machine, tmp_path, wanted, parallel, threads):
-    engine = LocalProcesses(wanted)
+def test_on_a_cpu_the_cores_are_shared_out(machine, tmp_path, config, parallel, threads):
+    engine = LocalProcesses(config)
     assert engine.parallel == parallel
-    engine.start(order(tmp_path, "a"))
+    engine.start(spec(tmp_path, "a"))
     assert Process.made[0].environment["OMP_NUM_THREADS"] == threads
     assert Process.made[0].environment.get("CUDA_VISIBLE_DEVICES") == os.environ.get("CUDA_VISIBLE_DEVICES")
 
@@ -92,14 +92,14 @@ def test_on_a_cpu_the_cores_are_shared_out(machine, tmp_path, wanted, parallel, 
 def test_what_the_user_set_is_kept(machine, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     engine = LocalProcesses(EngineConfig(2, None, "cpu"))
-    engine.start(order(tmp_path, "a"))
+    engine.start(spec(tmp_path, "a"))
     assert Process.made[0].environment["OMP_NUM_THREADS"] == "3"
 
 
 def test_how_a_process_ended_is_told(machine, tmp_path):
     engine = LocalProcesses(EngineConfig(3, 3, "cpu"))
     for name, code in (("a", 0), ("b", 3), ("c", -9)):
-        engine.start(order(tmp_path, name))
+        engine.start(spec(tmp_path, name))
         Process.made[-1].returncode = code
     ended = engine.ended()
     assert ended["a"] is None
@@ -111,7 +111,7 @@ def test_how_a_process_ended_is_told(machine, tmp_path):
 
 def test_stopping_asks_and_closing_kills(machine, tmp_path):
     engine = LocalProcesses(EngineConfig(1, None, "cpu"))
-    engine.start(order(tmp_path, "a"))
+    engine.start(spec(tmp_path, "a"))
     engine.stop()
     engine.close()
     assert Process.made[0].signals == [signal.SIGTERM, signal.SIGKILL]
@@ -133,7 +133,7 @@ def test_a_worker_leaves_when_the_comparison_is_gone(tmp_path):
     assert worker.wait(timeout=30) == -signal.SIGTERM
 
 
-def test_an_order_is_plain_json(machine, tmp_path):
+def test_a_job_is_plain_json(machine, tmp_path):
     engine = LocalProcesses(EngineConfig(1, None, "cpu"))
-    engine.start({**order(tmp_path, "a"), "experiment": {"name": "ü"}})
+    engine.start({**spec(tmp_path, "a"), "experiment": {"name": "ü"}})
     assert json.loads(Process.made[0].stdin.getvalue())["experiment"] == {"name": "ü"}

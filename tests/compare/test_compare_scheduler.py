@@ -43,25 +43,25 @@ class Scripted:
         self.parallel, self.script = parallel, script
         self.started, self.most, self._running, self.stopped = [], 0, [], False
 
-    def start(self, order):
-        self.started.append(order["name"])
-        self._running.append(order)
+    def start(self, spec):
+        self.started.append(spec["name"])
+        self._running.append(spec)
         self.most = max(self.most, len(self._running))
 
     def ended(self):
         if not self._running or (self.script.get(self._running[0]["name"]) == "forever" and not self.stopped):
             return {}
-        order = self._running.pop(0)
-        end = self.script.get(order["name"], FINISHED)
+        spec = self._running.pop(0)
+        end = self.script.get(spec["name"], FINISHED)
         if end == FINISHED:
-            output = Path(order["experiment"]["output"])
+            output = Path(spec["experiment"]["output"])
             write_json(output / "result.json", RESULT)
-            (output / "config.yaml").write_text(Experiment.from_mapping(order["experiment"]).to_yaml())
+            (output / "config.yaml").write_text(Experiment.from_mapping(spec["experiment"]).to_yaml())
         elif isinstance(end, dict):
-            write_status(Path(order["status"]), end)
+            write_status(Path(spec["status"]), end)
         elif end == "forever":
-            write_status(Path(order["status"]), {"state": STOPPED, "problem": "stopped by SIGTERM"})
-        return {order["name"]: end if end not in (FINISHED, "forever") and isinstance(end, str) else None}
+            write_status(Path(spec["status"]), {"state": STOPPED, "problem": "stopped by SIGTERM"})
+        return {spec["name"]: end if end not in (FINISHED, "forever") and isinstance(end, str) else None}
 
     def stop(self):
         self.stopped = True
@@ -72,11 +72,11 @@ def once(request):
         request.note(signal.SIGTERM)
 
 
-def run_jobs(folder, jobs, engine, request=None, display=None):
+def run_jobs(folder, jobs, engine, request=None, reporter=None):
     schedule = Schedule(jobs, folder)
     writes = []
     try:
-        schedule.run_jobs(engine, display or Quiet(), request or StopRequest(), lambda: writes.append(1))
+        schedule.run_jobs(engine, reporter or Quiet(), request or StopRequest(), lambda: writes.append(1))
     finally:
         schedule.writes = len(writes)
         run_jobs.last = schedule
@@ -106,10 +106,10 @@ def test_finished_runs_are_not_started_again(tmp_path):
     jobs = [job(tmp_path, "t"), job(tmp_path, "kd", "t")]
     run_jobs(tmp_path, jobs, Scripted(1))
     engine = Scripted(1)
-    display = Quiet()
-    run_jobs(tmp_path, [*jobs, job(tmp_path, "bkd", "t")], engine, display=display)
+    reporter = Quiet()
+    run_jobs(tmp_path, [*jobs, job(tmp_path, "bkd", "t")], engine, reporter=reporter)
     assert engine.started == ["bkd"]
-    assert ("begin", 3, 2) in display.events
+    assert ("begin", 3, 2) in reporter.events
 
 
 def test_a_run_that_fails_stops_none_but_its_students(tmp_path):
@@ -122,10 +122,10 @@ def test_a_run_that_fails_stops_none_but_its_students(tmp_path):
 
 
 def test_a_process_that_dies_is_a_failure_with_its_cause(tmp_path):
-    display = Quiet()
-    schedule = run_jobs(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"), display=display)
+    reporter = Quiet()
+    schedule = run_jobs(tmp_path, [job(tmp_path, "a")], Scripted(1, a="ended by SIGKILL"), reporter=reporter)
     assert schedule.states["a"] == State(FAILED, "ended by SIGKILL")
-    assert any("logs/a.log" in event[-1] for event in display.events if event[0] == "ended")
+    assert any("logs/a.log" in event[-1] for event in reporter.events if event[0] == "ended")
 
 
 def test_what_a_dead_process_left_of_an_earlier_start_is_not_believed(tmp_path):
@@ -148,7 +148,7 @@ def test_a_signal_stops_every_run_and_starts_none(tmp_path):
     request = StopRequest()
     engine = Scripted(2, a="forever", b="forever")
     engine.start_of_all = engine.start
-    engine.start = lambda order: (engine.start_of_all(order), once(request))
+    engine.start = lambda spec: (engine.start_of_all(spec), once(request))
     with pytest.raises(Interrupted) as caught:
         run_jobs(tmp_path, [job(tmp_path, name) for name in "abc"], engine, request)
     assert caught.value.signal_number == signal.SIGTERM

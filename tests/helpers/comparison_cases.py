@@ -14,17 +14,17 @@ CONFIG = {
 
 
 class InProcess:
-    """Carries out every order at once, here."""
+    """Runs every job at once, here."""
 
-    def __init__(self, wanted):
-        self.parallel = wanted.parallel or 1
-        self.orders = []
+    def __init__(self, config):
+        self.parallel = config.parallel or 1
+        self.specs = []
         self._done = {}
 
-    def start(self, order):
-        self.orders.append(order["name"])
-        work(order)
-        self._done[order["name"]] = None
+    def start(self, spec):
+        self.specs.append(spec["name"])
+        work(spec)
+        self._done[spec["name"]] = None
 
     def ended(self):
         done, self._done = self._done, {}
@@ -35,7 +35,7 @@ class InProcess:
 
 
 class Quiet:
-    """A display that only remembers."""
+    """A reporter that only remembers."""
 
     def __init__(self):
         self.events = []

@@ -10,9 +10,9 @@ from typing import Any, cast, get_args
 
 from distail import files
 from distail.compare.arguments import read_grid, read_methods, read_seeds
-from distail.compare.display import Display, default_display
 from distail.compare.engines import ENGINES, EngineConfig
 from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
+from distail.compare.progress import ComparisonReporter, default_reporter
 from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
 from distail.compare.status import FAILED
@@ -115,7 +115,7 @@ def compare(
     engine: str = "local",
     parallel: int | None = None,
     output: Path | None = None,
-    display: Display | None = None,
+    reporter: ComparisonReporter | None = None,
 ) -> Comparison:
     """Compare methods on one experiment, or finish a comparison that was stopped; the words are those of the verb.
 
@@ -143,10 +143,10 @@ def compare(
     if problems.found:
         raise _wrong(problems, base.name)
     with RunFolder(plan.folder).locked():
-        return _carried_out(plan, engine, parallel, display or default_display())
+        return _carried_out(plan, engine, parallel, reporter or default_reporter())
 
 
-def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Display) -> Comparison:
+def _carried_out(plan: Plan, engine_name: str, parallel: int | None, reporter: ComparisonReporter) -> Comparison:
     store(plan)
     schedule = Schedule(plan.jobs, plan.folder)
 
@@ -161,8 +161,8 @@ def _carried_out(plan: Plan, engine_name: str, parallel: int | None, display: Di
             with ExitStack() as ends:  # each of them whatever becomes of the others
                 ends.callback(write)
                 ends.callback(engine.close)
-                ends.callback(display.finish)
-                schedule.run_jobs(engine, display, request, write)
+                ends.callback(reporter.finish)
+                schedule.run_jobs(engine, reporter, request, write)
     comparison = write(images=True)
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)

@@ -1,4 +1,4 @@
-"""Where the runs of a comparison are carried out: processes of this machine, or tasks of a Ray cluster."""
+"""What runs the jobs of a comparison: processes of this machine, or tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from distail.errors import ConfigError
 from distail.training.signals import STARTED_BY_ANOTHER
 
-Order = Mapping[str, Any]
-"""What `distail.compare.worker.work` takes, and `name`."""
 ON_A_GPU = ("auto", "cuda")
+
+
+class JobSpec(TypedDict):
+    """One job for a process of its own, as JSON: its name, where to work, what to run, and where to write about it."""
+
+    name: str
+    directory: str
+    experiment: dict[str, object]
+    status: str
+    log: str
 
 
 @dataclass(frozen=True)
@@ -37,15 +45,15 @@ class EngineConfig:
 
 
 class Engine(Protocol):
-    """Carries out up to `parallel` orders at once, each in a process of its own."""
+    """Runs up to `parallel` jobs at once, each in a process of its own."""
 
     parallel: int
 
-    def start(self, order: Order) -> None:
-        """Begin; never called with `parallel` orders under way."""
+    def start(self, spec: JobSpec) -> None:
+        """Begin; never called while `parallel` jobs run."""
 
     def ended(self) -> dict[str, str | None]:
-        """Orders that ended since the last call: name to None, or to what the process itself says it died of."""
+        """Jobs that ended since the last call: name to None, or to what the process itself says it died of."""
 
     def stop(self) -> None:
         """Ask every run to write a checkpoint and leave; `ended` tells when each has."""
@@ -86,23 +94,23 @@ class _Running:
 class LocalProcesses:
     """One process a run. GPUs are given out in turn, one to a run; without any, the cores are shared out."""
 
-    def __init__(self, wanted: EngineConfig) -> None:
-        gpus = visible_gpus() if wanted.device in ON_A_GPU else []
+    def __init__(self, config: EngineConfig) -> None:
+        gpus = visible_gpus() if config.device in ON_A_GPU else []
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # Anything but a CPU or counted GPUs is one device, which several runs would crowd.
-        places = len(gpus) or (cores if runs_on_cpu(wanted.device) else 1)
-        self.parallel = wanted.parallel or default_parallel(wanted.runs, places)
+        places = len(gpus) or (cores if runs_on_cpu(config.device) else 1)
+        self.parallel = config.parallel or default_parallel(config.runs, places)
         self._gpus = gpus
         self._threads = {**thread_settings(cores, self.parallel), **set_by_user()}
         self._running: dict[str, _Running] = {}
 
-    def start(self, order: Order) -> None:
+    def start(self, spec: JobSpec) -> None:
         taken = {running.place for running in self._running.values()}
         place = next(place for place in range(self.parallel) if place not in taken)
         environment = {**os.environ, **self._threads, STARTED_BY_ANOTHER: "1"}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        with Path(order["log"]).open("a", encoding="utf-8") as log:
+        with Path(spec["log"]).open("a", encoding="utf-8") as log:
             # A session of its own: Ctrl-C reaches the comparison alone, which then asks each run to stop.
             process = subprocess.Popen(
                 [sys.executable, "-m", "distail.compare.worker"],
@@ -114,9 +122,9 @@ class LocalProcesses:
                 start_new_session=True,
             )
         assert process.stdin is not None
-        self._running[order["name"]] = _Running(process, place)
+        self._running[spec["name"]] = _Running(process, place)
         try:
-            process.stdin.write(json.dumps(order) + "\n")
+            process.stdin.write(json.dumps(spec) + "\n")
             process.stdin.flush()
         except BrokenPipeError:
             return  # it has died already; `ended` says of what
@@ -166,7 +174,7 @@ def _cause(code: int) -> str | None:
 class RayCluster:
     """One task a run: on the cluster that `RAY_ADDRESS` names or that runs here, else on one of this machine alone."""
 
-    def __init__(self, wanted: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig) -> None:
         try:
             ray: Any = import_module("ray")
         except ImportError:
@@ -180,8 +188,8 @@ class RayCluster:
             ray.init(logging_level="error", log_to_driver=False, include_dashboard=False, configure_logging=False)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cores, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-        on_gpu = bool(gpus) and wanted.device in ON_A_GPU
-        self.parallel = wanted.parallel or default_parallel(wanted.runs, gpus if on_gpu else cores)
+        on_gpu = bool(gpus) and config.device in ON_A_GPU
+        self.parallel = config.parallel or default_parallel(config.runs, gpus if on_gpu else cores)
         largest = int(max(node.get("CPU", 1) for node in nodes))
         share = max(1, min(cores // self.parallel, largest))
         environment = {**thread_settings(share, 1), **set_by_user(), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
@@ -191,11 +199,11 @@ class RayCluster:
             "max_retries": 0,
             "runtime_env": {"env_vars": environment},
         }
-        self._task = ray.remote(**options)(_carry_out)
+        self._task = ray.remote(**options)(_run_job)
         self._running: dict[str, Any] = {}
 
-    def start(self, order: Order) -> None:
-        self._running[order["name"]] = self._task.remote(dict(order))
+    def start(self, spec: JobSpec) -> None:
+        self._running[spec["name"]] = self._task.remote(dict(spec))
 
     def ended(self) -> dict[str, str | None]:
         if not self._running:
@@ -223,12 +231,12 @@ class RayCluster:
             self._ray.shutdown()
 
 
-def _carry_out(order: Order) -> None:
+def _run_job(spec: JobSpec) -> None:
     from distail.compare.worker import work
 
-    if not os.path.isdir(order["directory"]):
-        raise ConfigError(f"{order['directory']!r} does not exist on {os.uname().nodename}: a cluster must share it")
-    work(order)
+    if not os.path.isdir(spec["directory"]):
+        raise ConfigError(f"{spec['directory']!r} does not exist on {os.uname().nodename}: a cluster must share it")
+    work(spec)
 
 
 ENGINES: dict[str, Callable[[EngineConfig], Engine]] = {"local": LocalProcesses, "ray": RayCluster}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from distail.compare.display import Display
-from distail.compare.engines import Engine
+from distail.compare.engines import Engine, JobSpec
 from distail.compare.plan import Job
+from distail.compare.progress import ComparisonReporter
 from distail.compare.status import FAILED, FINISHED, STOPPED, read_status
 from distail.errors import DataError
 from distail.training.signals import Interrupted, StopRequest
@@ -49,7 +48,7 @@ class Schedule:
         return [name for name, state in self.states.items() if state.state != FINISHED]
 
     def run_jobs(
-        self, engine: Engine, display: Display, request: StopRequest, after_each: Callable[[], object]
+        self, engine: Engine, reporter: ComparisonReporter, request: StopRequest, after_each: Callable[[], object]
     ) -> None:
         """Start what can start, until nothing is left; a run that fails stops none but its students.
 
@@ -58,19 +57,19 @@ class Schedule:
             Interrupted: a signal came; every run was asked to write a checkpoint and to leave.
         """
         waiting = [self.jobs[name] for name in self.left]
-        display.begin(len(self.jobs), len(self.jobs) - len(waiting), engine.parallel)
-        under_way: set[str] = set()
+        reporter.begin(len(self.jobs), len(self.jobs) - len(waiting), engine.parallel)
+        running: set[str] = set()
         stopping: BaseException | None = None
-        while under_way or (waiting and stopping is None):
+        while running or (waiting and stopping is None):
             if stopping is None:
-                waiting = self._started(waiting, under_way, engine, display)
+                waiting = self._start(waiting, running, engine, reporter)
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            for name in under_way:
-                display.progress(name, read_status(self._status(name)))
+            for name in running:
+                reporter.progress(name, read_status(self._status(name)))
             for name, cause in engine.ended().items():
-                under_way.discard(name)
-                asked_to_stop = stopping is not None or request.signal_number is not None
-                error = self._end(name, cause, asked_to_stop, display)
+                running.discard(name)
+                stop_requested = stopping is not None or request.signal_number is not None
+                error = self._end(name, cause, stop_requested, reporter)
                 after_each()
                 if error is not None and stopping is None:
                     stopping = error
@@ -78,27 +77,27 @@ class Schedule:
             if request.signal_number is not None and stopping is None:
                 stopping = Interrupted(request.signal_number)
                 engine.stop()
-                display.message(f"stopping, {len(under_way)} under way: each writes a checkpoint; again stops at once")
+                reporter.message(f"stopping, {len(running)} under way: each writes a checkpoint; again stops at once")
         if stopping is not None:
             raise stopping
 
-    def _started(self, waiting: list[Job], under_way: set[str], engine: Engine, display: Display) -> list[Job]:
+    def _start(self, waiting: list[Job], running: set[str], engine: Engine, reporter: ComparisonReporter) -> list[Job]:
         still = []
         for job in waiting:
             teacher = State(FINISHED) if job.after is None else self.states[job.after]
             if teacher.state == FAILED:
                 self.states[job.name] = State(FAILED, f"its teacher failed: {teacher.problem}")
-                display.ended(job.name, "not started, since its teacher failed")
-            elif teacher.state == FINISHED and len(under_way) < engine.parallel:
+                reporter.ended(job.name, "not started, since its teacher failed")
+            elif teacher.state == FINISHED and len(running) < engine.parallel:
                 self._status(job.name).unlink(missing_ok=True)
-                engine.start(self._order(job))
-                under_way.add(job.name)
-                display.started(job.name)
+                engine.start(self._spec(job))
+                running.add(job.name)
+                reporter.started(job.name)
             else:
                 still.append(job)
         return still
 
-    def _order(self, job: Job) -> Mapping[str, Any]:
+    def _spec(self, job: Job) -> JobSpec:
         log = self._log(job.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         return {
@@ -109,7 +108,7 @@ class Schedule:
             "log": str(log),
         }
 
-    def _end(self, name: str, cause: str | None, stopping: bool, display: Display) -> BaseException | None:
+    def _end(self, name: str, cause: str | None, stopping: bool, reporter: ComparisonReporter) -> BaseException | None:
         """Note how a run ended; returns an error that no other run could escape."""
         status = read_status(self._status(name))
         result = self.jobs[name].folder.stored_result()
@@ -117,23 +116,23 @@ class Schedule:
             self.states[name] = State(FINISHED)
             test = result["student"]["test"]
             seconds = result["timing"]["student"]["seconds"]
-            display.ended(
+            reporter.ended(
                 name,
                 f"top-1 {test['top1']:.1f}, balanced {test['balanced_accuracy']:.1f}, {seconds:,.0f} s of training",
             )
         elif status.get("state") == FAILED:
             self.states[name] = State(FAILED, status["problem"])
-            display.ended(name, f"failed: {status['problem']} ({self._log(name)})")
+            reporter.ended(name, f"failed: {status['problem']} ({self._log(name)})")
             if status.get("kind") == DataError.__name__:
                 return DataError(status["problem"])
         elif stopping:
             self.states[name] = State(MISSING, "it was stopped before it was finished")
-            display.ended(name, "stopped")
+            reporter.ended(name, "stopped")
         else:
             # Nobody here stopped it, so nobody here starts it again: its students would wait for ever.
             told = f"it was {status['problem']} from outside" if status.get("state") == STOPPED else None
             self.states[name] = State(FAILED, told or cause or "its process ended without a word")
-            display.ended(name, f"failed: {self.states[name].problem} ({self._log(name)})")
+            reporter.ended(name, f"failed: {self.states[name].problem} ({self._log(name)})")
         return None
 
     def _status(self, name: str) -> Path:

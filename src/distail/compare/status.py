@@ -1,13 +1,12 @@
-"""What a run under way tells the comparison: a small file, readable whichever engine carries the run out."""
+"""What a running job reports to the comparison: a small file, readable whichever engine runs the job."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from distail.training.history import Row
 from distail.training.progress import Reporter
@@ -16,7 +15,27 @@ RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 SECONDS_BETWEEN_WRITES = 0.5
 
 
-def write_status(path: Path, content: Mapping[str, Any]) -> None:
+class Status(TypedDict, total=False):
+    """How far a run is, or how it ended; empty before its first step.
+
+    Attributes:
+        state: `running`, `finished`, `failed` or `stopped`.
+        stage, steps, done: the stage under way, its optimizer steps, and how many of them are done.
+        loss, balanced: of the last epoch; the balanced accuracy on the validation split, None without one.
+        kind, problem: the class of the error that ended the run, and what it says.
+    """
+
+    state: str
+    stage: str
+    steps: int
+    done: int
+    loss: float
+    balanced: float | None
+    kind: str
+    problem: str
+
+
+def write_status(path: Path, content: Status) -> None:
     """Replace the file at once; not synced to disk, since after a crash nobody asks for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -24,13 +43,13 @@ def write_status(path: Path, content: Mapping[str, Any]) -> None:
     temporary.replace(path)
 
 
-def read_status(path: Path) -> dict[str, Any]:
+def read_status(path: Path) -> Status:
     """What was written last; empty where nothing was."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return cast(Status, content) if isinstance(content, dict) else {}
 
 
 class StatusReporter:
@@ -38,7 +57,7 @@ class StatusReporter:
 
     def __init__(self, path: Path, log: Reporter) -> None:
         self._path, self._log = path, log
-        self._content: dict[str, Any] = {}
+        self._content: Status = {}
         self._written = 0.0
 
     def message(self, text: str) -> None:

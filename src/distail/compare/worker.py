@@ -11,26 +11,29 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from distail.compare.status import FAILED, FINISHED, STOPPED, StatusReporter, write_status
+from distail.compare.status import FAILED, FINISHED, STOPPED, Status, StatusReporter, write_status
+
+if TYPE_CHECKING:
+    from distail.compare.engines import JobSpec
 
 SECONDS_FOR_ANOTHER_TO_LEAVE = 60
 
 
-def work(order: Mapping[str, Any]) -> None:
+def work(spec: JobSpec) -> None:
     """Call `distail.run` on one experiment; how it ended goes to the status file, what happened to the log.
 
     Args:
-        order: `directory` to work in, `experiment` as a mapping, and the paths `status` and `log`.
+        spec: the job.
     """
-    os.chdir(order["directory"])
-    status = Path(order["status"])
-    with Path(order["log"]).open("a", encoding="utf-8", errors="backslashreplace") as log:
-        write_status(status, _ended(order["experiment"], status, log))
+    os.chdir(spec["directory"])
+    status = Path(spec["status"])
+    with Path(spec["log"]).open("a", encoding="utf-8", errors="backslashreplace") as log:
+        write_status(status, _ended(spec["experiment"], status, log))
 
 
-def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> dict[str, Any]:
+def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> Status:
     from rich.console import Console
 
     from distail.config.schema import Experiment
@@ -39,16 +42,16 @@ def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> dict[str, Any]:
     from distail.training.progress import Lines
     from distail.training.signals import Interrupted
 
-    def failed(error: BaseException, text: str) -> dict[str, Any]:
+    def failed(error: BaseException, text: str, state: str = FAILED) -> Status:
         print(f"distail: {text}", file=log, flush=True)
-        return {"state": FAILED, "kind": type(error).__name__, "problem": text}
+        return {"state": state, "kind": type(error).__name__, "problem": text}
 
     try:
         experiment = Experiment.from_mapping(raw)
         _wait_until_free(experiment)
         run(experiment, reporter=StatusReporter(status, Lines(Console(file=log))))
     except (Interrupted, KeyboardInterrupt) as error:
-        return {**failed(error, str(error) or "interrupted"), "state": STOPPED}
+        return failed(error, str(error) or "interrupted", STOPPED)
     except (DistailError, TrainingError) as error:
         return failed(error, str(error))
     except Exception as error:
@@ -80,10 +83,10 @@ def _leave_with_parent() -> None:
 
 
 def main() -> None:
-    """Read one order from the first line of stdin and carry it out."""
-    order = json.loads(sys.stdin.readline())
+    """Read one job from the first line of stdin and run it."""
+    spec = json.loads(sys.stdin.readline())
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    work(order)
+    work(spec)
 
 
 if __name__ == "__main__":

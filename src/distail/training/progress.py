@@ -66,15 +66,8 @@ class Bar:
         self._console.print(text, highlight=False, markup=False)
 
     def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=10),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
-            console=self._console,
-        )
-        self._task = self._progress.add_task(stage, total=epochs * steps_per_epoch, completed=done_steps, figures="")
+        self._progress = live_progress(self._console)
+        self._task = self._progress.add_task(stage, total=epochs * steps_per_epoch, completed=done_steps, numbers="")
         self._progress.start()
 
     def step(self) -> None:
@@ -83,12 +76,24 @@ class Bar:
 
     def epoch(self, row: Row, epochs: int) -> None:
         assert self._progress is not None
-        self._progress.update(self._task, figures=_short_figures(row))
+        self._progress.update(self._task, numbers=_short_numbers(row))
 
     def finish(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def live_progress(console: Console) -> Progress:
+    """Bars that tell how far each task is, the time left, and in what room is left its field ``numbers``."""
+    return Progress(
+        TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=10),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        console=console,
+    )
 
 
 class IgnoreWriteErrors:
@@ -134,7 +139,7 @@ def epoch_line(row: Row, epochs: int) -> str:
     )
 
 
-def _short_figures(row: Row) -> str:
+def _short_numbers(row: Row) -> str:
     """What fits beside a bar in 80 columns."""
     validation = row["validation"]
     if validation is None:

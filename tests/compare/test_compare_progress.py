@@ -5,26 +5,26 @@ import io
 import pytest
 from rich.console import Console
 
-from distail.compare.display import LineDisplay, LiveDisplay, default_display
+from distail.compare.progress import ComparisonBars, ComparisonLines, default_reporter
 from distail.compare.status import StatusReporter, read_status, write_status
 from distail.training.progress import Silent
 
 
-def happen(display):
-    display.begin(3, 1, 2)
-    display.started("kd [x]-seed0")
-    display.progress("kd [x]-seed0", {})
-    display.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
-    display.message("stopping")
-    display.ended("kd [x]-seed0", "top-1 50.0")
-    display.ended("never-started", "not started, since its teacher failed")
-    display.started("left-over")
-    display.finish()
+def happen(reporter):
+    reporter.begin(3, 1, 2)
+    reporter.started("kd [x]-seed0")
+    reporter.progress("kd [x]-seed0", {})
+    reporter.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
+    reporter.message("stopping")
+    reporter.ended("kd [x]-seed0", "top-1 50.0")
+    reporter.ended("never-started", "not started, since its teacher failed")
+    reporter.started("left-over")
+    reporter.finish()
 
 
 def test_without_a_terminal_there_is_one_line_an_event():
     console = Console(file=io.StringIO(), width=40)
-    happen(default_display(console))
+    happen(default_reporter(console))
     assert console.file.getvalue().splitlines() == [
         "3 runs, 1 of them finished already; at most 2 at once",
         "kd [x]-seed0: started",
@@ -33,18 +33,18 @@ def test_without_a_terminal_there_is_one_line_an_event():
         "never-started: not started, since its teacher failed",
         "left-over: started",
     ]
-    assert isinstance(default_display(console), LineDisplay)
+    assert isinstance(default_reporter(console), ComparisonLines)
 
 
 def test_on_a_terminal_every_run_has_a_bar_that_fits_80_columns():
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    display = default_display(console)
-    assert isinstance(display, LiveDisplay)
-    display.begin(3, 1, 2)
-    display.started("kd [x]-seed0")
-    display.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
+    reporter = default_reporter(console)
+    assert isinstance(reporter, ComparisonBars)
+    reporter.begin(3, 1, 2)
+    reporter.started("kd [x]-seed0")
+    reporter.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
     shown = Console(width=80, record=True, file=io.StringIO())
-    shown.print(display._progress.get_renderable())
+    shown.print(reporter._progress.get_renderable())
     lines = shown.export_text().splitlines()
     assert len(lines) == 2
     assert max(map(len, lines)) <= 80
@@ -52,12 +52,12 @@ def test_on_a_terminal_every_run_has_a_bar_that_fits_80_columns():
     assert "1/3" in lines[0]
     assert "kd [x]-seed0" in lines[1]
     assert "4/10" in lines[1]
-    display.finish()
+    reporter.finish()
 
 
-def test_a_live_display_survives_everything_that_happens():
+def test_live_bars_survive_everything_that_happens():
     console = Console(file=io.StringIO(), width=80, force_terminal=True)
-    happen(LiveDisplay(console))
+    happen(ComparisonBars(console))
     assert "top-1 50.0" in console.file.getvalue()
 
 

@@ -1,0 +1,98 @@
+"""What `comparison.json` holds: a contract, whose changes raise `SCHEMA_VERSION`."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+SCHEMA_VERSION = 1
+
+
+class RunContent(TypedDict):
+    """How a run stands: `finished`, `failed` or `missing`, why, and how long its student trained."""
+
+    folder: str
+    state: str
+    problem: str | None
+    seconds: float | None
+
+
+class MethodRunContent(RunContent):
+    """A compared method's run; a method with a grid is named with the point that was chosen."""
+
+    method: str
+    seed: int
+
+
+class TeacherRunContent(RunContent):
+    """A teacher's run, with the supervised term that it was trained with."""
+
+    supervised: str
+    seed: int
+
+
+class PointRunContent(RunContent):
+    """A grid point's run."""
+
+    seed: int
+
+
+class MetricContent(TypedDict):
+    """A metric over the seeds of one method, in percent."""
+
+    values: dict[int, float]
+    mean: float | None
+    deviation: float | None
+    interval: tuple[float, float] | None
+
+
+class DifferenceContent(TypedDict):
+    """A method's metric minus the baseline's; see `distail.evaluation.significance.Difference`."""
+
+    method: str
+    figure: str
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+    p_corrected: float | None
+    over: str
+    inside_noise: bool
+
+
+class PointContent(TypedDict):
+    """A grid point with its validation metric by seed."""
+
+    method: str
+    label: str
+    settings: dict[str, object]
+    runs: list[PointRunContent]
+    validation: dict[str, float]
+    mean: float | None
+    chosen: bool
+
+
+class GridContent(TypedDict):
+    """A grid: its axes, by which rule a point is chosen, and all points."""
+
+    axes: dict[str, list[object]]
+    rule: str
+    points: list[PointContent]
+
+
+class ComparisonContent(TypedDict):
+    """The whole file. `figures` maps a method's label and a metric's path to the metric over seeds."""
+
+    schema_version: int
+    name: str
+    class_names: list[str]
+    class_counts: list[int]
+    subset_sha256: dict[str, str]
+    seeds: list[int]
+    methods: list[str]
+    baseline: str
+    teachers: str
+    runs: list[MethodRunContent]
+    teacher_runs: list[TeacherRunContent]
+    figures: dict[str, dict[str, MetricContent]]
+    differences: list[DifferenceContent]
+    grid: GridContent | None
+    statements: list[str]
