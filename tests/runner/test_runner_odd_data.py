@@ -16,6 +16,8 @@ from distail.report.build import report_view
 from distail.report.results_table import results_table
 from helpers.whole_runs import Recorder, experiment, run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

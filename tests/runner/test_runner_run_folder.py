@@ -72,6 +72,7 @@ def test_a_finished_run_is_read_without_lock_without_teacher_file_and_without_a_
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/usr/bin/setpriv"), reason="nobody to become")
+@pytest.mark.integration
 def test_a_read_only_folder_of_a_finished_run_prints_its_figures(finished, tmp_path):
     """As another user than root where there is a way, since root may write everywhere."""
     finished.report.unlink()
