@@ -10,16 +10,15 @@ import json
 import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import torch
 
 import distail
-from distail.cli import app as cli
+from distail.cli import main
 from distail.errors import DataError, TrainingError
-from distail.runner import run as pipeline
 from distail.training.finite import NonFiniteDetector
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
@@ -66,19 +65,14 @@ def poisoned(where):
 
 def without_data(rank):
     """Images that one process alone cannot read."""
-    prepare = pipeline.prepare_data
-
-    def prepared(*arguments, **options):
-        if rank == RANK:
-            raise DataError("these images cannot be read here")
-        return prepare(*arguments, **options)
-
-    return mock.patch.object(pipeline, "prepare_data", prepared)
+    if rank != RANK:
+        return nullcontext()
+    return mock.patch("sklearn.datasets.load_digits", side_effect=DataError("these images cannot be read here"))
 
 
 def outcome_of(job):
     if "arguments" in job:
-        return {"code": cli.main(job["arguments"])}
+        return {"code": main(job["arguments"])}
     seen, recorder, outcome = [], Recorder(), {}
     with ExitStack() as changes:
         changes.enter_context(watched(seen, job.get("stop")))

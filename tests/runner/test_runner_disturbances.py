@@ -6,11 +6,14 @@ import os
 import resource
 import signal
 import subprocess
+from contextlib import ExitStack
 
 import pytest
+import torch
 
 import distail
 from distail.cli.app import main
+from distail.models import FeatureTap
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
@@ -29,7 +32,7 @@ class Recorder(Silent):
 
 
 def experiment(folder):
-    """Every station: a teacher, its class means, its stored views, a student, validation, evaluation."""
+    """Everything that a run can do: a teacher, its class means, its stored views, a student, validation, evaluation."""
     return {
         "name": "try",
         "output": str(folder),
@@ -221,26 +224,65 @@ def test_a_signal_while_something_is_told(tmp_path, whole, kind, wanted, count, 
     assert_goes_on_to_the_same_end(tmp_path / "run", whole)
 
 
+def disturb_reading(patch, disturb):
+    patch.setattr("sklearn.datasets.load_digits", disturb)
+
+
+def disturb_class_means(patch, disturb):
+    """The first look of the trained teacher: its own last look was at the validation images."""
+    looks = []
+
+    def look(module, images):
+        if not module.training and isinstance(module, FeatureTap):
+            looks.append(module)
+            if len(looks) > 1:
+                disturb()
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    patch.callback(hook.remove)
+
+
+def disturb_writing(name):
+    """When the file of this name is synced to the disk."""
+
+    def install(patch, disturb):
+        fsync = os.fsync
+
+        def sync(descriptor):
+            if name in os.readlink(f"/proc/self/fd/{descriptor}"):
+                disturb()
+            fsync(descriptor)
+
+        patch.setattr(os, "fsync", sync)
+
+    return install
+
+
+class Patch(ExitStack):
+    """Changes to the world, undone at the end."""
+
+    def setattr(self, *what):
+        self.enter_context(pytest.MonkeyPatch.context()).setattr(*what)
+
+
 @pytest.mark.parametrize(
-    ("station", "number", "code"),
+    ("install", "number", "code"),
     [
-        ("distail.runner.run.prepare_data", signal.SIGINT, 130),
-        ("distail.runner.run.prepare_data", signal.SIGHUP, 129),
-        ("distail.runner.stages.in_order", signal.SIGTERM, 143),
-        ("distail.runner.result.result_figures", signal.SIGTERM, 143),
-        ("distail.runner.run.write_report", signal.SIGTERM, 143),
+        (disturb_reading, signal.SIGINT, 130),
+        (disturb_reading, signal.SIGHUP, 129),
+        (disturb_class_means, signal.SIGTERM, 143),
+        (disturb_writing("predictions.safetensors"), signal.SIGTERM, 143),
+        (disturb_writing("report.html"), signal.SIGTERM, 143),
     ],
     ids=["data", "data, terminal closed", "class means", "evaluation", "report"],
 )
-def test_a_signal_within_a_station_that_has_no_steps(
-    tmp_path, config, whole, monkeypatch, capsys, station, number, code
-):
-    def disturbed(*arguments, **options):
+def test_a_signal_where_no_steps_are_made(tmp_path, config, whole, capsys, install, number, code):
+    def disturb(*arguments, **options):
         os.kill(os.getpid(), number)
-        raise AssertionError("the station went on")
+        raise AssertionError("the work went on")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(station, disturbed)
+    with Patch() as patch:
+        install(patch, disturb)
         assert main(["run", config]) == code
     said = capsys.readouterr().err
     assert f"distail: stopped by {signal.Signals(number).name}; the same command" in said

@@ -15,8 +15,8 @@ from distail.evaluation.metrics import METRICS, evaluate_predictions, metric_at
 from distail.evaluation.predictions import load_predictions, load_teacher_logits
 from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check
+from distail.runner.networks import build_network
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import build_network
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.signals import Interrupted
@@ -260,28 +260,29 @@ def test_a_begun_run_keeps_its_number_format(tmp_path, precision):
 
 
 @pytest.mark.parametrize(
-    ("room", "said"),
-    [
-        (
-            "runner.stages",
-            r"teacher, after epoch 1: validation: the logits of 1 of \d+ images are not finite\. .*another output",
-        ),
-        (
-            "runner.result",
-            r"student, after epoch 1: test: the logits of 1 of \d+ images are not finite\. .*another output",
-        ),
-    ],
+    ("method", "validation", "said"),
+    [("kd", 0.1, "teacher, after epoch 1: validation: "), ("ce", 0, "student, after epoch 1: test: ")],
 )
-def test_a_network_that_diverged_in_its_last_step_is_no_fault_of_the_images(tmp_path, monkeypatch, room, said):
-    def diverged(*given):
-        logits = predict(*given)
-        logits[3, 2] = float("nan")
-        return logits
-
-    monkeypatch.setattr(f"distail.{room}.predict", diverged)
-    short = {"teacher": {"model": "same"}, "training": {"epochs": 1, "batch_size": 256}}
-    with pytest.raises(TrainingError, match=said):
-        run(experiment(tmp_path / "run", "kd", **short))
+def test_a_network_that_diverged_in_its_last_step_is_no_fault_of_the_images(
+    tmp_path, monkeypatch, method, validation, said
+):
+    (tmp_path / "diverging.py").write_text(
+        "from torch import nn\n"
+        "class Network(nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.classifier = nn.Linear(64, num_classes)\n"
+        "    def forward(self, images):\n"
+        "        logits = self.classifier(images.flatten(1))\n"
+        "        if not self.training:\n"
+        "            logits[3:4, 2] = float('nan')\n"
+        "        return logits\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    changes = {"student": "diverging:Network", "training": {"epochs": 1, "batch_size": 256}}
+    data = {"name": "digits", "imbalance_factor": 20, "validation": validation}
+    with pytest.raises(TrainingError, match=said + r"the logits of 1 of \d+ images are not finite.*another output"):
+        run(experiment(tmp_path / "run", method, teacher={"model": "same"}, data=data, **changes))
 
 
 def test_every_problem_with_methods_networks_and_files_is_told_before_images_are_read(tmp_path):

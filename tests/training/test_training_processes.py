@@ -10,19 +10,16 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from distail.config.schema import Experiment
+from distail.config.schema import Model
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, ModelError, TrainingError
 from distail.methods.presets import create_method
 from distail.models import FeatureTap
-from distail.runner.run import _Run
-from distail.runner.run_folder import RunFolder
-from distail.training import distributed as processes
+from distail.runner.networks import build_network
 from distail.training.device import RuntimeDevice, select_device
 from distail.training.distributed import SINGLE_PROCESS, Processes, process_group, tells_of_a_lost_process
-from distail.training.progress import Silent
 from distail.training.signals import stop_requests
-from distail.training.step import TrainingStep, sync_batch_norm_statistics, with_shared_statistics
+from distail.training.step import TrainingStep, convert_sync_batch_norm, sync_batch_norm_statistics
 
 pytestmark = pytest.mark.integration
 
@@ -80,22 +77,29 @@ def test_what_tells_of_a_lost_process(said, lost):
     assert tells_of_a_lost_process(RuntimeError(said)) is lost
 
 
-def test_an_error_that_cannot_be_sent_is_sent_in_words():
+def test_an_error_that_cannot_be_sent_is_sent_in_words(monkeypatch):
     class Local(Exception):
         pass
 
-    sent = processes._sendable(Local("of this function"))
-    assert isinstance(pickle.loads(pickle.dumps(sent)), TrainingError)
-    assert str(sent) == "Local: of this function"
+    def fail():
+        raise Local("of this function")
+
+    def gather(errors, error, group):
+        errors[0] = pickle.loads(pickle.dumps(error))
+
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    with pytest.raises(TrainingError, match="Local: of this function"):
+        Processes(0, 2).gather_errors(fail)
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match=r"4 processes were started on a machine with 2 GPUs.*--nproc-per-node 2"):
-        processes._check_devices("auto")
-    processes._check_devices("cpu")
+    with pytest.raises(ConfigError, match=r"4 processes.* 2 GPUs.*--nproc-per-node 2"), process_group("auto", 1):
+        raise AssertionError("joined")
+    with process_group("cpu", 1) as found:
+        assert found is SINGLE_PROCESS
 
 
 def test_a_run_on_the_cpu_does_not_keep_the_next_one_there(monkeypatch):
@@ -118,7 +122,7 @@ def test_a_run_on_the_gpu_does_not_keep_the_next_one_there(monkeypatch):
 
 def test_processes_that_talk_by_nccl_cannot_go_on_on_the_cpu(monkeypatch):
     monkeypatch.setitem(PartialState(cpu=True)._shared_state, "num_processes", 2)
-    monkeypatch.setattr(processes.distributed, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "nccl")
     with pytest.raises(ConfigError, match=r"'cpu', but these processes have begun on GPUs"), process_group("cpu", 1):
         raise AssertionError("joined")
 
@@ -128,17 +132,11 @@ def test_one_device_for_several_processes_is_refused():
         select_device("cpu:0", "fp32", 8, Processes(0, 2))
 
 
-def test_a_machine_is_one_process_of_those_that_share_the_run():
-    runtime = RuntimeDevice(torch.device("cpu"), "fp32", Processes(1, 3))
-    assert (runtime.rank, runtime.world_size, runtime.is_main) == (1, 3, False)
-    assert RuntimeDevice(torch.device("cpu"), "fp32").is_main
-
-
 def sent_through(monkeypatch, work):
     """The tensors that `work(Processes)` hands to the group of all processes, which on GPUs knows no CPU."""
     sent = []
-    monkeypatch.setattr(processes.distributed, "broadcast", lambda value, src: sent.append(value))
-    monkeypatch.setattr(processes.distributed, "all_reduce", lambda value: sent.append(value))
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda value, src: sent.append(value))
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: sent.append(value))
     work(Processes(0, 2))
     return sent
 
@@ -180,32 +178,16 @@ def test_layers_that_do_more_than_normalise_are_not_replaced_by_some_that_do_not
         def forward(self, maps):
             return super().forward(maps).relu()
 
-    assert isinstance(with_shared_statistics(nn.Sequential(nn.BatchNorm2d(2)))[0], nn.SyncBatchNorm)
+    assert isinstance(convert_sync_batch_norm(nn.Sequential(nn.BatchNorm2d(2)))[0], nn.SyncBatchNorm)
     with pytest.raises(ModelError, match=r"would leave out what BatchNormAct2d of this network do"):
-        with_shared_statistics(nn.Sequential(nn.Conv2d(3, 2, 1), BatchNormAct2d(2)))
+        convert_sync_batch_norm(nn.Sequential(nn.Conv2d(3, 2, 1), BatchNormAct2d(2)))
 
 
-def test_synchronised_batch_norm_keeps_names_and_features(tmp_path):
+def test_synchronised_batch_norm_keeps_names_and_features():
     """What needs two GPUs to train is built here."""
-    data, two = prepare_data("digits"), Processes(0, 2)
-
-    def built(sync):
-        asked = Experiment.from_mapping(
-            {
-                "name": "sync",
-                "data": "digits",
-                "student": "resnet8",
-                "method": "ce",
-                "trainer": {"sync_batch_norm": sync},
-            }
-        )
-        # Alone, since it asks the others whether a file is there; what it builds for two is told by the machine.
-        run = _Run(asked, None, RunFolder(tmp_path), Silent(), Processes(0, 1))
-        return run.network(
-            "student", asked.student.model, "linear", data, RuntimeDevice(torch.device("cpu"), "fp32", two)
-        )
-
-    plain, synchronised = built(False), built(True)
+    data = prepare_data("digits")
+    plain, synchronised = (build_network(Model(name="resnet8"), "linear", data) for _ in range(2))
+    synchronised.model = convert_sync_batch_norm(synchronised.model)
     assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules()) == 9
     assert not any(isinstance(module, nn.SyncBatchNorm) for module in plain.modules())
     synchronised.load_state_dict(plain.state_dict())

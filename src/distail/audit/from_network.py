@@ -20,9 +20,9 @@ from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
-from distail.runner.checks import check_classes, needs_teacher, teacher_model
+from distail.runner.checks import needs_teacher, teacher_model
+from distail.runner.networks import build_network, check_classes, match_normalization, seeded
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import build_network, match_normalization, seeded
 from distail.training.device import RuntimeDevice, select_device
 from distail.training.predict import Classifier, predict
 

@@ -12,6 +12,7 @@ from torch import nn
 from distail.errors import ModelError, listed, unknown_name
 from distail.models.catalogue import MODELS
 from distail.models.imported import check_imported_model, create_imported_model
+from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import check_timm_model, create_timm_model
 from distail.models.weights import load_weights
 
@@ -32,7 +33,7 @@ def create_model(
     *,
     num_classes: int,
     in_channels: int = 3,
-    shortcut: str = "conv",
+    shortcut: str = DEFAULT_SHORTCUT,
     classifier: str = "linear",
     image_size: int = 32,
     weights: str | Path | None = None,
@@ -75,7 +76,7 @@ def create_model(
     return model
 
 
-def check_model(name: str, *, shortcut: str = "conv", classifier: str = "linear") -> None:
+def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str = "linear") -> None:
     """Raises `ModelError` for what `create_model` refuses whatever the data are; for use before data are read.
 
     >>> check_model("resnet20", shortcut="pad")

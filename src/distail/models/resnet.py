@@ -24,6 +24,7 @@ _GROUPS = 8
 _STEM = 64
 _STAGES = ((256, 1), (512, 2), (1024, 2))  # width outside the branches, stride of the first block
 _BLOCKS = 3
+DEFAULT_SHORTCUT = "conv"
 
 
 class PadShortcut(nn.Module):
@@ -58,7 +59,7 @@ def cifar_resnet(
     *,
     num_classes: int,
     in_channels: int = 3,
-    shortcut: str = "conv",
+    shortcut: str = DEFAULT_SHORTCUT,
     classifier: str = "linear",
 ) -> Network:
     """A stem ``widths[0]`` wide and a stage for each further width; the first stage keeps the resolution."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,17 @@ from distail.config.problems import overlaps
 from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, WrongExperiment
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, ModelError, Problems, problems_in, unknown_name
+from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.methods.method import Method
 from distail.methods.presets import create_method
 from distail.models import check_model
 from distail.models.catalogue import MODELS
-from distail.models.weights import read_metadata
+from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.runner.run_folder import RunFolder
 from distail.torch_utils import kept_random_state
 from distail.training.device import select_device
 from distail.training.distributed import SINGLE_PROCESS, Processes
 from distail.training.trackers import tracker_problems
-
-DEFAULT_SHORTCUT = "conv"
 
 
 def read_experiment(config: Experiment | Mapping[str, Any] | str | Path, overrides: Iterable[str] = ()) -> Experiment:
@@ -97,9 +94,9 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
         )
     paths: dict[str, Path | None] = {}
     folder = RunFolder(experiment.output)
-    if teacher is not None and not folder.begun("teacher"):
+    if teacher is not None and not folder.has_stage("teacher"):
         paths |= {"teacher.checkpoint": teacher.checkpoint, "teacher.model.weights": teacher.model.weights}
-    if not folder.begun("student"):
+    if not folder.has_stage("student"):
         paths |= {"student.checkpoint": student.checkpoint, "student.model.weights": student.model.weights}
     problems.add(*(f"{key}: {_no_file(path)}" for key, path in paths.items() if path and not path.is_file()))
     return problems.found
@@ -154,40 +151,3 @@ def _look_up(model: Model, classifier: str) -> None:
     # What is built only to be looked at draws its weights; the caller's random numbers stay as they were.
     with kept_random_state():
         check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
-
-
-def check_classes(checkpoint: Path, class_names: tuple[str, ...], *, what: str = "teacher") -> None:
-    """Let pass weights of the data's classes, in the data's order, and those that name none.
-
-    Raises:
-        ModelError: they are of other classes, or of these in another order.
-        CheckpointError: the file cannot be read, or its class names are damaged.
-    """
-    stored = read_metadata(checkpoint).get("class_names")
-    if stored is None:
-        return
-    names = _names_in(stored, checkpoint)
-    if sorted(names) != sorted(class_names):
-        missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
-        raise ModelError(
-            f"the {what} {str(checkpoint)!r} knows {len(names)} classes, the data has {len(class_names)}; "
-            f"only in the data: {missing[:8]}, only in the {what}: {extra[:8]}"
-        )
-    if names != class_names:
-        first = next(i for i, (a, b) in enumerate(zip(names, class_names, strict=True)) if a != b)
-        raise ModelError(
-            f"the {what} {str(checkpoint)!r} has the data's classes in another order: class {first} is "
-            f"{names[first]!r} for the {what} and {class_names[first]!r} in the data"
-        )
-
-
-def _names_in(stored: str, checkpoint: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(stored)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(
-            f"{str(checkpoint)!r}: its class_names are {stored[:80]!r}; expected a JSON list of texts"
-        )
-    return tuple(names)

@@ -62,7 +62,7 @@ class RunFolder:
     def checkpoints(self, stage: str) -> Path:
         return self.path / "checkpoints" / stage
 
-    def begun(self, stage: str) -> bool:
+    def has_stage(self, stage: str) -> bool:
         """Whether the folder holds something of a stage, so that what it began with is no longer needed."""
         return self.weights(stage).is_file() or bool(CheckpointFolder(self.checkpoints(stage)).steps())
 
@@ -132,7 +132,7 @@ class RunFolder:
             figures = {}
         return ["student"] if figures.get("teacher") is None else ["teacher", "student"]
 
-    def tidy(self) -> None:
+    def remove_temporary_files(self) -> None:
         """Remove the temporary files of processes that were killed; only for the one that holds the lock."""
         checkpoints = self.path / "checkpoints"
         for folder in (self.path, checkpoints, *(path for path in checkpoints.rglob("*") if path.is_dir())):

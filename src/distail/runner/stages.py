@@ -1,10 +1,8 @@
-"""A run's networks: built to fit the data, described where their weights are stored."""
+"""The two stages of a run: its teacher, trained or loaded, and its student, trained from the teacher's answers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,102 +14,140 @@ from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.methods.method import Method
-from distail.models import FeatureTap, create_model
-from distail.models.input_normalization import InputNormalization
-from distail.models.timm_bridge import TimmModel
-from distail.models.weights import read_metadata
-from distail.runner.checks import DEFAULT_SHORTCUT
-from distail.torch_utils import kept_random_state
+from distail.models import FeatureTap
+from distail.models.weights import load_weights, read_metadata, save_weights
+from distail.runner.checks import build_method, needs_teacher, teacher_method, teacher_model
+from distail.runner.networks import build_network, describe_network, load_checkpoint, match_normalization, seeded
+from distail.runner.run_folder import RunFolder
+from distail.training.checkpoint import CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
+from distail.training.history import History
+from distail.training.loop import fit
 from distail.training.predict import in_order, predict
-from distail.training.stage import Stage
-from distail.training.step import frozen_teacher
+from distail.training.progress import Reporter
+from distail.training.stage import Fitted, Stage
+from distail.training.step import convert_sync_batch_norm, frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 
+TEACHER, STUDENT = "teacher", "student"
 
-def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
-    """A tapped network that fits the data."""
-    channels, height, width = data.train.image_shape
-    classes = len(data.class_names)
-    bare = create_model(
-        model.name,
-        num_classes=classes,
-        in_channels=channels,
-        shortcut=model.shortcut or DEFAULT_SHORTCUT,
-        classifier=classifier,
-        image_size=min(height, width),
-        weights=model.weights,
-        mean=data.mean,
-        std=data.std,
+
+@dataclass(frozen=True)
+class RunContext:
+    """What the stages of a run share."""
+
+    experiment: Experiment
+    folder: RunFolder
+    data: PreparedData
+    runtime: RuntimeDevice
+    history: History
+    reporter: Reporter
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network of the run and what its training left; None where it was trained elsewhere."""
+
+    network: FeatureTap
+    fitted: Fitted | None
+
+
+def prepare_teacher(run: RunContext) -> Trained | None:
+    """The teacher, loaded or trained, its weights in the run's folder; None where the method listens to none."""
+    options, broadcast = run.experiment.teacher, run.runtime.processes.broadcast_from_main
+    if options is None or options.is_previous_epoch or not needs_teacher(run.experiment):
+        return None
+    model, stored = teacher_model(run.experiment), run.folder.weights(TEACHER)
+    network = _untrained(run, TEACHER, model, options.classifier)
+    fitted = None
+    if options.checkpoint is not None:
+        # A run begun with a teacher ends with it, whatever has become of the file since.
+        weights = stored if stored.is_file() else options.checkpoint
+        load_checkpoint(network, weights, run.data, TEACHER)
+        match_normalization(network, weights, run.data)
+    elif broadcast(lambda: _teacher_checkpoints_missing(run.folder)):
+        # Trained again it could be another one (on a GPU it would be), and the student is half way.
+        run.reporter.message(f"the teacher's checkpoints are gone; {stored} is used as it is")
+        # The output lies where the main process is; from it the others take the weights below.
+        broadcast(lambda: load_weights(network.model, stored, what=TEACHER))
+    else:
+        method = teacher_method(run.experiment, run.data.class_counts)
+        fitted = _train(run, TEACHER, network, None, method, run.experiment.teacher_training)
+    run.runtime.processes.broadcast_parameters(network.model)
+
+    def save() -> None:
+        if options.checkpoint is None or not stored.is_file():
+            # Loaded from elsewhere it was trained on what its own file says.
+            trained_on = None if options.checkpoint is None else read_metadata(options.checkpoint)
+            save_weights(network.model, stored, describe_network(model, options.classifier, run.data, trained_on))
+
+    broadcast(save)
+    return Trained(network, fitted)
+
+
+def _teacher_checkpoints_missing(folder: RunFolder) -> bool:
+    trained = folder.weights(TEACHER).is_file() and folder.has_stage(STUDENT)
+    return trained and not CheckpointFolder(folder.checkpoints(TEACHER)).steps()
+
+
+def untrained_student(run: RunContext) -> FeatureTap:
+    """The student as its training finds it: with new weights, or those that the configuration names."""
+    options = run.experiment.student
+    network = _untrained(run, STUDENT, options.model, options.classifier)
+    if options.checkpoint is not None and options.checkpoint not in initial_weights_missing(run, STUDENT):
+        load_checkpoint(network, options.checkpoint, run.data, STUDENT)
+    return network
+
+
+def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None) -> Trained:
+    """Train the student, in place, and store its weights in the run's folder."""
+    options, data = run.experiment.student, run.data
+    teacher_network = teacher.network if teacher else None
+    with seeded(run.experiment.seed, "method"):
+        teacher_dim = teacher_network.feature_dim if teacher_network else None
+        method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
+    fitted = _train(run, STUDENT, network, teacher_network, method, run.experiment.training)
+    description = describe_network(options.model, options.classifier, data)
+    run.runtime.processes.broadcast_from_main(
+        lambda: save_weights(network.model, run.folder.weights(STUDENT), description)
     )
-    return FeatureTap(bare, classes)
+    return Trained(network, fitted)
 
 
-def describe_network(model: Model, classifier: str, data: PreparedData) -> dict[str, str]:
-    """What a weights file says of its network: enough to build it again and to check its classes."""
-    return {
-        "model": model.name,
-        "shortcut": model.shortcut or DEFAULT_SHORTCUT,
-        "classifier": classifier,
-        "class_names": json.dumps(list(data.class_names)),
-        "in_channels": str(data.train.image_shape[0]),
-        "mean": json.dumps(list(data.mean)),
-        "std": json.dumps(list(data.std)),
-        "subset_sha256": data.subset_sha256,
-    }
+def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
+    """The files that a stage began with and that are gone; its checkpoints hold what has become of them."""
+    student = run.experiment.student
+    begun_with = (
+        [student.checkpoint, student.model.weights] if stage == STUDENT else [teacher_model(run.experiment).weights]
+    )
+
+    def look() -> list[Path]:
+        gone = [path for path in begun_with if path is not None and not path.is_file()]
+        return gone if run.folder.has_stage(stage) else []
+
+    return run.runtime.processes.broadcast_from_main(look)
 
 
-def with_training_metadata(told: Mapping[str, str], described: Mapping[str, str]) -> dict[str, str]:
-    """A description whose training data are those that another one tells of, or none where it tells of none."""
-    data = ("mean", "std", "subset_sha256")
-    kept = {key: value for key, value in described.items() if key not in data}
-    return kept | {key: told[key] for key in data if key in told}
+def _untrained(run: RunContext, stage: str, model: Model, classifier: str) -> FeatureTap:
+    runtime = run.runtime
+    if model.weights in initial_weights_missing(run, stage):
+        model = model.model_copy(update={"weights": None})
+    with seeded(run.experiment.seed, f"{stage}-weights"):
+        tap = build_network(model, classifier, run.data)
+    if run.experiment.trainer.sync_batch_norm and runtime.processes.size > 1:
+        tap.model = convert_sync_batch_norm(tap.model)
+    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
+    return tap.to(runtime.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
-def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:
-    """Let a loaded network see the data's images normalised as those that it was trained on, where its file says how.
-
-    Raises:
-        CheckpointError: what the file says is damaged.
-    """
-    told = read_metadata(weights)
-    if "mean" not in told or "std" not in told or isinstance(tap.model, TimmModel):  # which converts by itself
-        return
-    try:
-        mean, std = ([float(value) for value in json.loads(told[key])] for key in ("mean", "std"))
-    except (ValueError, TypeError, RecursionError):
-        raise CheckpointError(
-            f"{str(weights)!r}: its mean and std are {told['mean'][:80]!r} and {told['std'][:80]!r}; expected lists of "
-            "numbers"
-        ) from None
-    if (mean, std) != (list(data.mean), list(data.std)):
-        convert = InputNormalization(data.mean, data.std, mean, std).to(next(tap.parameters()).device)
-        tap.model.register_forward_pre_hook(lambda _, given: (convert(given[0]), *given[1:]))
-
-
-@contextmanager
-def seeded(seed: int, purpose: str) -> Iterator[None]:
-    """Torch's generator, seeded for one purpose and put back afterwards."""
-    with kept_random_state():
-        torch.manual_seed(int(stream_key(purpose, seed)) >> 1)
-        yield
-
-
-def build_stage(
-    experiment: Experiment,
-    name: str,
-    network: FeatureTap,
-    teacher: FeatureTap | None,
-    method: Method,
-    training: Training,
-    data: PreparedData,
-    runtime: RuntimeDevice,
-    folder: Path,
-) -> Stage:
-    """The stage `name` (teacher or student) of an experiment; what it stores goes below `folder`."""
+def _train(
+    run: RunContext, name: str, network: FeatureTap, teacher: FeatureTap | None, method: Method, training: Training
+) -> Fitted:
+    """Train one network in place; this is where an experiment becomes a `Stage` of the loop."""
+    experiment, data, runtime = run.experiment, run.data, run.runtime
     seed = int(stream_key(name, experiment.seed)) >> 1
-    stored_views = experiment.teacher.views if teacher and experiment.teacher else 0
+    views = experiment.teacher.views if teacher and experiment.teacher else 0
     batches = ImageBatches(
         data.train,
         batch_size=training.batch_size,
@@ -121,41 +157,47 @@ def build_stage(
         sampler=experiment.data.sampler,
         num_classes=len(data.class_names),
         seed=seed,
-        views=stored_views,
+        views=views,
         device=runtime.device,
         channels_last=runtime.channels_last,
-        rank=runtime.rank,
-        world_size=runtime.world_size,
+        rank=runtime.processes.rank,
+        world_size=runtime.processes.size,
     )
-    listen = frozen_teacher(teacher, runtime) if teacher else None
-
-    def validate(tap: FeatureTap) -> MetricValues:
-        assert data.validation is not None
-        logits = predict(tap, data.validation, data.mean, data.std, runtime)
-        check_logits(logits, "validation")
-        return evaluate_predictions(logits, data.validation.labels, data.class_counts)
-
-    def prepare() -> None:
-        assert listen is not None
-        shares = in_order(data.train, data.mean, data.std, runtime)
-        method.prepare((listen(batch), batch.labels) for batch in shares if len(batch.labels))
-
-    # Before the method goes to its device, which need not hold what other processes remember.
-    method.split_memory(runtime.rank, runtime.world_size)
+    live_teacher = frozen_teacher(teacher, runtime) if teacher else None
     cache = None
-    if listen and stored_views:
+    if live_teacher and views:
         cache = TeacherCache(
-            listen,
+            live_teacher,
             batches,
             runtime,
             features=method.needs.teacher_features,
             limit_mb=experiment.trainer.cache_limit_mb,
-            folder=folder,
+            folder=run.folder.path,
         )
-    return Stage(
+    missing = initial_weights_missing(run, name)
+
+    def validate(tap: FeatureTap) -> MetricValues:
+        assert data.validation is not None
+        logits_NC = predict(tap, data.validation, data.mean, data.std, runtime)
+        check_logits(logits_NC, "validation")
+        return evaluate_predictions(logits_NC, data.validation.labels, data.class_counts)
+
+    def prepare() -> None:
+        if missing:
+            raise CheckpointError(
+                f"{name}: no checkpoint is left to go on from, and to begin anew {str(missing[0])!r} is missing"
+            )
+        if method.needs.class_means:
+            assert live_teacher is not None
+            shares = in_order(data.train, data.mean, data.std, runtime)
+            method.prepare((live_teacher(batch), batch.labels) for batch in shares if len(batch.labels))
+
+    # Before the method goes to its device, which need not hold what other processes remember.
+    method.split_memory(runtime.processes.rank, runtime.processes.size)
+    stage = Stage(
         name=name,
         student=network,
-        teacher=cache or listen,
+        teacher=cache or live_teacher,
         method=method.to(runtime.device),
         batches=batches,
         validate=validate if data.validation else None,
@@ -164,6 +206,8 @@ def build_stage(
         seed=seed,
         compile=experiment.trainer.compile,
         data_sha256=data.subset_sha256,
-        prepare=prepare if method.needs.class_means else None,
+        prepare=prepare,
         fill=cache.fill if cache else None,
     )
+    checkpoints = CheckpointFolder(run.folder.checkpoints(name), run.reporter.message)
+    return fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)

@@ -1,4 +1,4 @@
-"""Where training runs: device, number format, and how many processes share the work."""
+"""Where training runs: the device, its number format, and how the C library handles freed memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from distail.errors import ConfigError
 from distail.training.distributed import SINGLE_PROCESS, Processes, runs_on_cpu
@@ -26,24 +25,16 @@ GIVEN_BACK_FROM = 2**20
 
 @dataclass(frozen=True)
 class RuntimeDevice:
-    """One process's view of the hardware."""
+    """What one process runs on.
+
+    Attributes:
+        precision: `fp32` or `bf16`.
+        processes: those that share the run.
+    """
 
     device: torch.device
     precision: str
     processes: Processes = SINGLE_PROCESS
-
-    @property
-    def rank(self) -> int:
-        return self.processes.rank
-
-    @property
-    def world_size(self) -> int:
-        return self.processes.size
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process writes files."""
-        return self.processes.is_main
 
     @property
     def channels_last(self) -> bool:
@@ -55,10 +46,6 @@ class RuntimeDevice:
         """Forward passes inside run in the machine's number format."""
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
             yield
-
-    def sum_over_processes(self, value: Tensor) -> Tensor:
-        """Sum a tensor over all processes (differentiable uses are not supported: statistics only)."""
-        return self.processes.sum(value)
 
 
 def select_device(device: str, precision: str, image_side: int, processes: Processes = SINGLE_PROCESS) -> RuntimeDevice:

@@ -39,7 +39,7 @@ def fit(
     """
     trainer = _Trainer(stage, checkpoints, history, reporter, checkpoint_every)
     try:
-        with stop_requests(patient=stage.runtime.world_size > 1) as request, kept_random_state():
+        with stop_requests(patient=stage.runtime.processes.size > 1) as request, kept_random_state():
             trainer.run(request)
     finally:
         reporter.finish()
@@ -60,7 +60,7 @@ class _Trainer:
         )
         self.checkpoint_every = checkpoint_every
         self.device = stage.runtime.device
-        stage.method.reduce = stage.runtime.sum_over_processes
+        stage.method.reduce = stage.runtime.processes.sum
         self.processes = stage.runtime.processes
         self.step_module = TrainingStep(stage.student, stage.method, stage.runtime, _compile_size(stage))
         self.step: Step = self.step_module
@@ -279,7 +279,7 @@ class _Trainer:
 
 
 def _compile_size(stage: Stage) -> int | None:
-    mine = training_slice(stage.training.batch_size, stage.runtime.rank, stage.runtime.world_size)
+    mine = training_slice(stage.training.batch_size, stage.runtime.processes.rank, stage.runtime.processes.size)
     return int(mine.stop - mine.start) if stage.compile else None
 
 

@@ -45,7 +45,7 @@ def predict(
             if len(batch.index):
                 logits_NC[batch.index] = network(batch.images).logits.float()
     network.train(was_training)
-    return runtime.sum_over_processes(logits_NC).cpu()
+    return runtime.processes.sum(logits_NC).cpu()
 
 
 def in_order(data: Images, mean: Sequence[float], std: Sequence[float], runtime: RuntimeDevice) -> Iterator[Batch]:
@@ -57,8 +57,8 @@ def in_order(data: Images, mean: Sequence[float], std: Sequence[float], runtime:
         std=std,
         device=runtime.device,
         channels_last=runtime.channels_last,
-        rank=runtime.rank,
-        world_size=runtime.world_size,
+        rank=runtime.processes.rank,
+        world_size=runtime.processes.size,
     )
 
 

@@ -89,7 +89,7 @@ def shared_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> St
         return DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=some_unused)
 
 
-def with_shared_statistics(network: nn.Module) -> nn.Module:
+def convert_sync_batch_norm(network: nn.Module) -> nn.Module:
     """The network with batch normalisation over the batches of all processes.
 
     Raises:

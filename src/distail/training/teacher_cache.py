@@ -77,7 +77,7 @@ class TeacherCache:
             # float32 holds both formats exactly, and every communication library can add it up.
             block_FW = answers_BW.new_zeros((min(size, count - first), answers_BW.shape[1]), dtype=torch.float32)
             block_FW[to_device(_rows_of(batch) - first, block_FW.device)] = answers_BW.float()
-            self._rows_RW[first : first + len(block_FW)] = self._runtime.sum_over_processes(block_FW)
+            self._rows_RW[first : first + len(block_FW)] = self._runtime.processes.sum(block_FW)
             reporter.step()
         reporter.finish()
 

@@ -1,0 +1,141 @@
+"""A run's networks: built to fit the data, described where their weights are stored, checked when they are loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from distail.config.schema import Model
+from distail.data.prepare import PreparedData
+from distail.data.seeding import stream_key
+from distail.errors import CheckpointError, ModelError
+from distail.models import FeatureTap, create_model
+from distail.models.input_normalization import InputNormalization
+from distail.models.resnet import DEFAULT_SHORTCUT
+from distail.models.timm_bridge import TimmModel
+from distail.models.weights import load_weights, read_metadata
+from distail.torch_utils import kept_random_state
+
+_TRAINING_DATA = ("mean", "std", "subset_sha256")
+
+
+@contextmanager
+def seeded(seed: int, purpose: str) -> Iterator[None]:
+    """Torch's generator, seeded for one purpose and put back afterwards."""
+    with kept_random_state():
+        torch.manual_seed(int(stream_key(purpose, seed)) >> 1)
+        yield
+
+
+def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
+    """A tapped network that fits the data."""
+    channels, height, width = data.train.image_shape
+    classes = len(data.class_names)
+    bare = create_model(
+        model.name,
+        num_classes=classes,
+        in_channels=channels,
+        shortcut=model.shortcut or DEFAULT_SHORTCUT,
+        classifier=classifier,
+        image_size=min(height, width),
+        weights=model.weights,
+        mean=data.mean,
+        std=data.std,
+    )
+    return FeatureTap(bare, classes)
+
+
+def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: str) -> None:
+    """Fill a network with weights that were trained on the data's classes.
+
+    Raises:
+        ModelError: they are of other classes.
+        CheckpointError: the file cannot be read, or does not fit.
+    """
+    check_classes(weights, data.class_names, what=what)
+    load_weights(tap.model, weights, what=what)
+
+
+def describe_network(
+    model: Model, classifier: str, data: PreparedData, trained_on: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What a weights file says of its network: enough to build it again and to check its classes.
+
+    Args:
+        trained_on: metadata of the file that the network was loaded from. It was trained on the data that these name,
+            or on unknown ones where they name none.
+    """
+    description = {
+        "model": model.name,
+        "shortcut": model.shortcut or DEFAULT_SHORTCUT,
+        "classifier": classifier,
+        "class_names": json.dumps(list(data.class_names)),
+        "in_channels": str(data.train.image_shape[0]),
+        "mean": json.dumps(list(data.mean)),
+        "std": json.dumps(list(data.std)),
+        "subset_sha256": data.subset_sha256,
+    }
+    if trained_on is None:
+        return description
+    of_network = {key: value for key, value in description.items() if key not in _TRAINING_DATA}
+    return of_network | {key: trained_on[key] for key in _TRAINING_DATA if key in trained_on}
+
+
+def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:
+    """Let a loaded network see the data's images normalised as those that it was trained on, where its file says how.
+
+    Raises:
+        CheckpointError: what the file says is damaged.
+    """
+    metadata = read_metadata(weights)
+    if "mean" not in metadata or "std" not in metadata or isinstance(tap.model, TimmModel):  # which converts by itself
+        return
+    try:
+        mean, std = ([float(value) for value in json.loads(metadata[key])] for key in ("mean", "std"))
+    except (ValueError, TypeError, RecursionError):
+        raise CheckpointError(
+            f"{str(weights)!r}: its mean and std are {metadata['mean'][:80]!r} and {metadata['std'][:80]!r}; expected "
+            "lists of numbers"
+        ) from None
+    if (mean, std) != (list(data.mean), list(data.std)):
+        convert = InputNormalization(data.mean, data.std, mean, std).to(next(tap.parameters()).device)
+        tap.model.register_forward_pre_hook(lambda _, inputs: (convert(inputs[0]), *inputs[1:]))
+
+
+def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "teacher") -> None:
+    """Let pass weights of the data's classes, in the data's order, and those that name none.
+
+    Raises:
+        ModelError: they are of other classes, or of these in another order.
+        CheckpointError: the file cannot be read, or its class names are damaged.
+    """
+    stored = read_metadata(weights).get("class_names")
+    if stored is None:
+        return
+    names = _parse_names(stored, weights)
+    if sorted(names) != sorted(class_names):
+        missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
+        raise ModelError(
+            f"the {what} {str(weights)!r} knows {len(names)} classes, the data has {len(class_names)}; "
+            f"only in the data: {missing[:8]}, only in the {what}: {extra[:8]}"
+        )
+    if names != class_names:
+        first = next(i for i, (a, b) in enumerate(zip(names, class_names, strict=True)) if a != b)
+        raise ModelError(
+            f"the {what} {str(weights)!r} has the data's classes in another order: class {first} is "
+            f"{names[first]!r} for the {what} and {class_names[first]!r} in the data"
+        )
+
+
+def _parse_names(stored: str, weights: Path) -> tuple[str, ...]:
+    try:
+        names = json.loads(stored)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{str(weights)!r}: its class_names are {stored[:80]!r}; expected a JSON list of texts")
+    return tuple(names)
