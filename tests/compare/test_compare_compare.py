@@ -15,6 +15,7 @@ from distail.compare.engines import ENGINES
 from distail.compare.tables import CSV_COLUMNS, print_tables
 from distail.errors import ConfigError, TrainingError
 from distail.evaluation.metrics import METRICS, metric_at
+from distail.report.table import escape_markdown
 from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
@@ -32,14 +33,14 @@ def workplace(tmp_path_factory):
         yield folder
 
 
-def carried_out(*overrides, **options):
+def compared(*overrides, **options):
     reporter = Quiet()
     return compare("quick.yaml", overrides, reporter=reporter, **options), reporter
 
 
 @pytest.fixture(scope="module")
 def finished(workplace):
-    return carried_out(methods="ce,kd,bkd", seeds="0,1")[0]
+    return compared(methods="ce,kd,bkd", seeds="0,1")[0]
 
 
 def result(comparison, method, seed):
@@ -160,14 +161,14 @@ def test_the_terminal_shows_methods_figures_and_sentences_in_80_columns(finished
 
 def test_the_same_again_trains_nothing_and_gives_the_same(finished):
     before = {path: path.stat().st_mtime_ns for path in finished.folder.glob("*/*/*.safetensors")}
-    again, reporter = carried_out(methods="ce,kd,bkd", seeds="0,1")
+    again, reporter = compared(methods="ce,kd,bkd", seeds="0,1")
     assert reporter.started_runs == []
     assert again.content == finished.content
     assert before == {path: path.stat().st_mtime_ns for path in finished.folder.glob("*/*/*.safetensors")}
 
 
 def test_methods_and_seeds_may_be_added_and_the_baseline_changed(finished):
-    more, reporter = carried_out(methods="ce,kd,krdistill", seeds="0,1", baseline="ce")
+    more, reporter = compared(methods="ce,kd,krdistill", seeds="0,1", baseline="ce")
     assert reporter.started_runs == ["krdistill-seed0", "krdistill-seed1"]
     assert more.content["methods"] == ["ce", "kd", "krdistill"]
     assert any("reconstruction" in sentence for sentence in more.content["statements"])
@@ -177,7 +178,7 @@ def test_methods_and_seeds_may_be_added_and_the_baseline_changed(finished):
 
 
 def test_one_seed_has_no_deviation_and_the_test_images_still_speak(finished):
-    one, _ = carried_out(methods="ce,kd", seeds="1")
+    one, _ = compared(methods="ce,kd", seeds="1")
     assert {figure["deviation"] for figure in one.content["figures"]["ce"].values()} == {None}
     by = {(each["figure"], each["over"]): each for each in one.content["differences"]}
     assert by["top1", "seeds"]["p"] is None
@@ -200,7 +201,7 @@ def test_a_folder_of_another_comparison_is_refused_with_every_difference(finishe
     if "output" in options:
         options = {**options, "output": finished.folder}
     with pytest.raises(ConfigError) as caught:
-        carried_out(*overrides, **{"methods": "ce,kd", "seeds": "0", **options})
+        compared(*overrides, **{"methods": "ce,kd", "seeds": "0", **options})
     assert said in str(caught.value)
     assert str(finished.folder) in str(caught.value)
 
@@ -209,7 +210,7 @@ def test_a_folder_of_another_comparison_is_refused_with_every_difference(finishe
     "override", ["trainer.checkpoint_every_steps=7", "data.workers=1", "data.memory_limit_mb=512", "data.stream=false"]
 )
 def test_what_a_run_may_change_between_starts_makes_no_other_comparison(finished, override):
-    again, reporter = carried_out(override, methods="ce,kd", seeds="0")
+    again, reporter = compared(override, methods="ce,kd", seeds="0")
     assert again.failed == []
     assert reporter.started_runs == []
 
@@ -219,12 +220,12 @@ def test_a_folder_that_still_names_workers_is_the_same_comparison(finished):
     stored = yaml.safe_load(path.read_text())
     stored["experiment"]["data"] |= {"workers": 5, "stream": True, "memory_limit_mb": 9}
     path.write_text(yaml.safe_dump(stored))
-    assert carried_out(methods="ce,kd", seeds="0")[0].failed == []
+    assert compared(methods="ce,kd", seeds="0")[0].failed == []
 
 
 def test_two_comparisons_cannot_share_a_folder(finished):
     with RunFolder(finished.folder).locked(), pytest.raises(ConfigError, match="is in use by process"):
-        carried_out(methods="ce,kd", seeds="0")
+        compared(methods="ce,kd", seeds="0")
 
 
 @pytest.mark.parametrize(
@@ -240,14 +241,14 @@ def test_two_comparisons_cannot_share_a_folder(finished):
 )
 def test_words_that_mean_nothing_start_nothing(workplace, options, said):
     with pytest.raises(ConfigError) as caught:
-        carried_out(**{"methods": "ce", "seeds": "0", "output": workplace / "nothing", **options})
+        compared(**{"methods": "ce", "seeds": "0", "output": workplace / "nothing", **options})
     assert said in str(caught.value)
     assert not (workplace / "nothing").exists()
 
 
 @pytest.fixture(scope="module")
 def with_grid(workplace):
-    return carried_out(methods="ce,kd", seeds="0,1", grid=["method.temperature=1,4"], output=workplace / "grid")[0]
+    return compared(methods="ce,kd", seeds="0,1", grid=["method.temperature=1,4"], output=workplace / "grid")[0]
 
 
 def test_a_grid_chooses_by_validation_and_reports_the_test_of_the_chosen_alone(with_grid):
@@ -274,7 +275,7 @@ def test_a_grid_chooses_by_validation_and_reports_the_test_of_the_chosen_alone(w
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(workplace):
-    comparison, _ = carried_out(
+    comparison, _ = compared(
         methods="ce,kd,wild: {name: kd, distillation_weight: 1.0e+38}",
         seeds="0",
         output=workplace / "failing",
@@ -295,7 +296,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(workplace):
 
 
 def test_a_grid_point_that_fails_is_told_wherever_the_grid_is(workplace):
-    comparison, _ = carried_out(
+    comparison, _ = compared(
         methods="ce,kd",
         seeds="0",
         grid=["method.distillation_weight=1.0e+38,1"],
@@ -314,6 +315,9 @@ def test_a_grid_point_that_fails_is_told_wherever_the_grid_is(workplace):
     assert comparison.failed == [run["folder"]]
     assert (comparison.folder / run["folder"] / "config.yaml").is_file()
     assert any(f"{wild['label']}, seed 0, is failed" in sentence for sentence in content["statements"])
-    assert f"| {wild['label']} | 0 of 1 | failed |  |" in (comparison.folder / "tables/comparison.md").read_text()
+    assert (
+        f"| {escape_markdown(wild['label'])} | 0 of 1 | failed |  |"
+        in (comparison.folder / "tables/comparison.md").read_text()
+    )
     with pytest.raises(TrainingError, match=r"1 of 4 runs failed: runs/kd\+distillation_weight-1e\+38-seed0"):
         comparison.raise_if_failed()

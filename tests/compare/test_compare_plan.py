@@ -11,19 +11,19 @@ from distail.files import write_json, write_text
 from helpers.comparison_cases import CONFIG
 
 
-def asked(methods="ce,kd,bkd", seeds="0,1", grid=(), teachers="shared", baseline=None, output=None, **changes):
+def config_of(methods="ce,kd,bkd", seeds="0,1", grid=(), teachers="shared", baseline=None, output=None, **changes):
     base = Experiment.from_mapping({**CONFIG, **changes})
     return ComparisonConfig(base, read_methods(methods), read_seeds(seeds), teachers, baseline, read_grid(grid), output)
 
 
 def plan_of(*args, **kwargs):
-    plan, problems = make_plan(asked(*args, **kwargs))
+    plan, problems = make_plan(config_of(*args, **kwargs))
     assert problems == []
     return plan
 
 
 def problems_of(*args, **kwargs):
-    return make_plan(asked(*args, **kwargs))[1]
+    return make_plan(config_of(*args, **kwargs))[1]
 
 
 def test_one_teacher_a_seed_for_all_that_listen_to_one():
@@ -61,7 +61,7 @@ def test_a_teacher_is_an_ordinary_run_on_the_teachers_network_with_its_training(
     assert experiment.student.classifier == "cosine"
     assert (experiment.training.epochs, experiment.training.batch_size) == (7, 256)
     assert (experiment.seed, experiment.teacher) == (3, None)
-    assert experiment.data == plan.asked.base.data
+    assert experiment.data == plan.config.base.data
     assert plan.runs["kd", 3].experiment.training.epochs == 1
 
 

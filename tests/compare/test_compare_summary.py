@@ -2,8 +2,9 @@
 
 import pytest
 
+from distail.compare.content import difference_content, metric_content
 from distail.compare.summary import statements
-from distail.compare.tables import comma_separated, difference_cells, markdown
+from distail.compare.tables import csv_table, difference_table, to_markdown
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.significance import corrected, over_seeds, summarize
 
@@ -24,8 +25,8 @@ def made(baseline="kd", grid=None, runs=(), **values):
         "teachers": "shared",
         "teacher_runs": [],
         "runs": list(runs),
-        "figures": {label: {name: summarize(own).as_json() for name in METRICS} for label, own in values.items()},
-        "differences": [one.as_json() for one in corrected([one for one in differences if one is not None])],
+        "figures": {label: {name: metric_content(summarize(own)) for name in METRICS} for label, own in values.items()},
+        "differences": [difference_content(one) for one in corrected([one for one in differences if one is not None])],
         "grid": grid,
     }
 
@@ -54,9 +55,9 @@ def test_a_difference_over_fewer_seeds_says_over_how_many(values, pairs):
     assert "over 3 seeds" not in " ".join(told)
     (sentence,) = [one for one in told if one.startswith("bkd against kd, Top-1")]
     assert f"points over {pairs} of 3 seeds" in sentence
-    (row,) = [row for row in difference_cells(content, ["top1"]) if row[0] == "bkd"]
+    (row,) = [row for row in difference_table(content, ["top1"]).rows if row[0] == "bkd"]
     assert row[:3] == ["bkd", "Top-1", str(pairs)]
-    (line,) = [line for line in comma_separated(content).splitlines() if line.startswith("bkd,top1,")]
+    (line,) = [line for line in csv_table(content).to_csv().splitlines() if line.startswith("bkd,top1,")]
     assert line.split(",")[7] == str(pairs)
 
 
@@ -96,7 +97,7 @@ def test_a_grid_point_that_lost_seeds_is_told_with_every_run_that_failed():
     assert "kd lr=0.1 was chosen among 2 points by balanced accuracy: 31.0. The test set had no part in it." in told
     assert "kd lr=1 lost seeds: such a point ranks below every point that lost fewer." in told
     assert told[-2:] == [f"kd lr=1, seed {seed}, is failed: diverged" for seed in (0, 2)]
-    table = markdown({**content, "statements": told})
+    table = to_markdown({**content, "statements": told})
     assert "| kd lr=0.1 | 3 | 31.0 | yes |" in table
     assert "| kd lr=1 | 1 of 3 | 90.0 |  |" in table
 
@@ -110,4 +111,4 @@ def test_a_choice_over_fewer_seeds_says_so_and_each_failed_run_is_told_once():
         "kd lr=1, seed 0, is failed: diverged",
         *(f"kd lr=10, seed {seed}, is failed: diverged" for seed in (0, 1, 2)),
     ]
-    assert "| kd lr=10 | 0 of 3 | failed |  |" in markdown({**content, "statements": told})
+    assert "| kd lr=10 | 0 of 3 | failed |  |" in to_markdown({**content, "statements": told})

@@ -77,12 +77,12 @@ def test_differences_without_any_spread_say_nothing_of_how_far_they_move(shift):
 
 def test_over_images_the_seeds_are_averaged_before_the_interval():
     random = np.random.default_rng(0)
-    drawn = {(name, seed): random.normal(40 + seed, 1, 500) for name in ("a", "kd") for seed in (0, 1)}
-    found = over_images("a", "top1", {0: 42.0, 1: 44.0}, {0: 40.0, 1: 41.0}, lambda *run: drawn[run], "kd")
-    mean = ((drawn["a", 0] - drawn["kd", 0]) + (drawn["a", 1] - drawn["kd", 1])) / 2
+    own, other = ({seed: random.normal(40 + seed, 1, 500) for seed in (0, 1)} for _ in range(2))
+    found = over_images("a", "top1", {0: 42.0, 1: 44.0}, {0: 40.0, 1: 41.0}, own, other)
+    mean = ((own[0] - other[0]) + (own[1] - other[1])) / 2
     assert (found.interval, found.p) == interval_and_p(mean)
     assert found.difference == 2.5
-    unknown = over_images("a", "top1", {0: 42.0}, {0: 40.0}, lambda *run: None, "kd")
+    unknown = over_images("a", "top1", {0: 42.0}, {0: 40.0}, own, {1: other[1]})
     assert (unknown.difference, unknown.interval, unknown.p) == (2.0, None, None)
 
 

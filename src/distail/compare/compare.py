@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 from distail import files
 from distail.compare.arguments import read_grid, read_methods, read_seeds
+from distail.compare.content import ComparisonContent, RunContent
 from distail.compare.engines import ENGINES, EngineConfig
 from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
 from distail.compare.progress import ComparisonReporter, default_reporter
@@ -30,41 +31,41 @@ DEFAULT_METHODS = "ce,kd,bkd,drkd,ipwd,krdistill"
 DEFAULT_SEEDS = "0,1,2"
 
 
-def stored_problems(asked: ComparisonConfig) -> list[str]:
-    """Every setting in which the folder's comparison differs from the one asked for."""
-    path = asked.folder / "comparison.yaml"
+def stored_problems(config: ComparisonConfig) -> list[str]:
+    """Every setting in which the folder's comparison differs from this one."""
+    path = config.folder / "comparison.yaml"
     if not path.is_file():
         return []
     stored = read_yaml(path)
-    ground = _ground(asked)
+    own = _common_settings(config)
     there = {"teachers": stored.get("teachers"), "experiment": _without_free(stored.get("experiment"))}
-    differing = list(differences(there, ground))
-    where = f"{str(asked.folder)!r} holds another comparison; choose another --output"
+    differing = list(differences(there, own))
+    where = f"{str(config.folder)!r} holds another comparison; choose another --output"
     return [f"{where}. It differs in {one}" for one in differing]
 
 
 def store(plan: Plan) -> Path:
-    """Write what was asked for."""
-    asked = plan.asked
+    """Write `comparison.yaml`."""
+    config = plan.config
     content = {
-        "name": asked.base.name,
-        "methods": [{label: dict(method)} for label, method in asked.methods.items()],
-        "seeds": list(asked.seeds),
+        "name": config.base.name,
+        "methods": [{label: dict(method)} for label, method in config.methods.items()],
+        "seeds": list(config.seeds),
         "baseline": plan.baseline,
-        "grid": {key: list(values) for key, values in asked.axes.items()},
-        **_ground(asked),
+        "grid": {key: list(values) for key, values in config.axes.items()},
+        **_common_settings(config),
     }
     path = plan.folder / "comparison.yaml"
     files.write_text(path, dump_plain_yaml(content))
     return path
 
 
-def _ground(asked: ComparisonConfig) -> dict[str, Any]:
+def _common_settings(config: ComparisonConfig) -> dict[str, object]:
     """What all runs of a folder have in common."""
-    return {"teachers": asked.teachers, "experiment": _without_free(asked.base.model_dump(mode="json"))}
+    return {"teachers": config.teachers, "experiment": _without_free(config.base.model_dump(mode="json"))}
 
 
-def _without_free(experiment: Any) -> Any:
+def _without_free(experiment: object) -> object:
     """An experiment's mapping without the settings that a run may change between starts, nor those of one run."""
     if not isinstance(experiment, Mapping):
         return experiment
@@ -76,10 +77,10 @@ def _without_free(experiment: Any) -> Any:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison that was carried out: its folder and everything in its `comparison.json`."""
+    """A comparison that was run: its folder and everything in its `comparison.json`."""
 
     folder: Path
-    content: Mapping[str, Any]
+    content: ComparisonContent
 
     @property
     def failed(self) -> list[str]:
@@ -89,10 +90,10 @@ class Comparison:
     @property
     def _states(self) -> dict[str, str]:
         """Folder to state. What a grid says of its runs holds: a method whose grid is under way has no state yet."""
-        content = self.content
-        of_points = [point["runs"] for point in content["grid"]["points"]] if content["grid"] else []
-        groups = [content["teacher_runs"], content["runs"], *of_points]
-        return {run["folder"]: run["state"] for runs in groups for run in runs}
+        runs: list[RunContent] = [*self.content["teacher_runs"], *self.content["runs"]]
+        for point in self.content["grid"]["points"] if self.content["grid"] else []:
+            runs += point["runs"]
+        return {run["folder"]: run["state"] for run in runs}
 
     def raise_if_failed(self) -> None:
         """Raise a `TrainingError` that names the failed runs, if there are any."""
@@ -120,14 +121,14 @@ def compare(
     """Compare methods on one experiment, or finish a comparison that was stopped; the words are those of the verb.
 
     Raises:
-        DistailError: whatever cannot be carried out as it is asked, all of it listed, before any work.
+        DistailError: whatever cannot be done, all of it listed, before any work.
         Interrupted: a signal came; every run wrote a checkpoint.
     """
     problems = Problems()
     base = problems.attempt(lambda: Experiment.from_yaml(config, overrides))
     axes = problems.attempt(lambda: read_grid(grid), "--grid") or {}
-    chosen = problems.attempt(lambda: read_methods(methods), "--methods")
-    drawn = problems.attempt(lambda: read_seeds(seeds), "--seeds")
+    chosen_methods = problems.attempt(lambda: read_methods(methods), "--methods")
+    chosen_seeds = problems.attempt(lambda: read_seeds(seeds), "--seeds")
     if teachers not in get_args(Teachers):
         problems.add(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
     if engine not in ENGINES:
@@ -135,39 +136,39 @@ def compare(
     if parallel is not None and parallel < 1:
         problems.add(f"--parallel: {parallel} runs at once are too few; 1 is the least")
     # Without these there are no runs to look at.
-    if base is None or chosen is None or drawn is None or teachers not in get_args(Teachers):
-        raise _wrong(problems, str(config) if base is None else base.name)
-    asked = ComparisonConfig(base, chosen, drawn, cast(Teachers, teachers), baseline, axes, output)
-    plan, found = make_plan(asked)
-    problems.add(*found, *stored_problems(asked))
+    if base is None or chosen_methods is None or chosen_seeds is None or teachers not in get_args(Teachers):
+        raise _config_error(problems, str(config) if base is None else base.name)
+    comparison = ComparisonConfig(base, chosen_methods, chosen_seeds, cast(Teachers, teachers), baseline, axes, output)
+    plan, found = make_plan(comparison)
+    problems.add(*found, *stored_problems(comparison))
     if problems.found:
-        raise _wrong(problems, base.name)
+        raise _config_error(problems, base.name)
     with RunFolder(plan.folder).locked():
-        return _carried_out(plan, engine, parallel, reporter or default_reporter())
+        return _run_plan(plan, engine, parallel, reporter or default_reporter())
 
 
-def _carried_out(plan: Plan, engine_name: str, parallel: int | None, reporter: ComparisonReporter) -> Comparison:
+def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: ComparisonReporter) -> Comparison:
     store(plan)
     schedule = Schedule(plan.jobs, plan.folder)
 
-    def write(*, images: bool = False) -> Comparison:
-        content = comparison_content(plan, schedule.states, images=images)
+    def write(*, bootstrap: bool = False) -> Comparison:
+        content = comparison_content(plan, schedule.states, bootstrap=bootstrap)
         files.write_json(plan.folder / "comparison.json", content)
         return Comparison(plan.folder, content)
 
     if schedule.left:
         with stop_requests() as request:
-            engine = ENGINES[engine_name](EngineConfig(len(schedule.jobs), parallel, plan.asked.base.trainer.device))
+            engine = ENGINES[engine_name](EngineConfig(len(schedule.jobs), parallel, plan.config.base.trainer.device))
             with ExitStack() as ends:  # each of them whatever becomes of the others
                 ends.callback(write)
                 ends.callback(engine.close)
                 ends.callback(reporter.finish)
                 schedule.run_jobs(engine, reporter, request, write)
-    comparison = write(images=True)
+    comparison = write(bootstrap=True)
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)
     return comparison
 
 
-def _wrong(problems: Problems, name: str) -> ConfigError:
+def _config_error(problems: Problems, name: str) -> ConfigError:
     return ConfigError(problems_in(f"the comparison {name}", problems.found), problems.found)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from distail.evaluation.significance import Difference, Summary
+
 SCHEMA_VERSION = 1
 
 
@@ -96,3 +98,27 @@ class ComparisonContent(TypedDict):
     differences: list[DifferenceContent]
     grid: GridContent | None
     statements: list[str]
+
+
+def metric_content(summary: Summary) -> MetricContent:
+    """A metric over seeds as it stands in the file."""
+    return {
+        "values": summary.values,
+        "mean": summary.mean,
+        "deviation": summary.std,
+        "interval": summary.interval,
+    }
+
+
+def difference_content(difference: Difference) -> DifferenceContent:
+    """A difference as it stands in the file."""
+    return {
+        "method": difference.method,
+        "figure": difference.metric,
+        "difference": difference.difference,
+        "interval": difference.interval,
+        "p": difference.p,
+        "p_corrected": difference.p_corrected,
+        "over": difference.over,
+        "inside_noise": difference.inside_noise,
+    }

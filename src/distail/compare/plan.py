@@ -1,4 +1,4 @@
-"""From what was asked to the runs it takes: every teacher once a seed, every student after its teacher."""
+"""From a comparison's configuration to its runs: every teacher once a seed, every student after its teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -41,59 +41,55 @@ class Point:
 
     method: str
     label: str
-    settings: Mapping[str, Any]
-    raw: Mapping[str, Any]
+    settings: Mapping[str, object]
+    raw: Mapping[str, object]
 
 
 def points_of(
-    base: Experiment, methods: Mapping[str, Mapping[str, Any]], axes: Mapping[str, Sequence[Any]]
+    base: Experiment, methods: Mapping[str, Mapping[str, object]], axes: Mapping[str, Sequence[object]]
 ) -> tuple[dict[str, list[Point]], list[str]]:
     """The points of each method, and what is wrong with the grid.
 
     A method spans only the axes that it takes, as it is given, without the others: `ce` has no temperature, so it runs
     once. An axis that no method takes is a problem.
     """
-    taken = {label: _taken_axes(base, method, axes) for label, method in methods.items()}
-    problems = [
-        f"--grid: no method takes {key}={', '.join(map(str, values))}: {_why_not(base, methods, key, values)}"
-        for key, values in axes.items()
-        if not any(key in own for own in taken.values())
-    ]
-    points = {}
+    points: dict[str, list[Point]] = {}
+    refusals: dict[str, list[str]] = {key: [] for key in axes}
+    spanned: set[str] = set()
     for label, method in methods.items():
-        own = taken[label]
-        points[label] = [
-            _point(base, label, method, dict(zip(own, choice, strict=True)))
-            for choice in itertools.product(*(axes[key] for key in own))
-        ]
+        own_axes = []
+        for key, values in axes.items():
+            reasons = [_why_not_taken(base, method, key, value) for value in values]
+            if None in reasons:
+                own_axes.append(key)
+            refusals[key] += [reason for reason in reasons if reason is not None]
+        spanned.update(own_axes)
+        points[label] = []
+        for choice in itertools.product(*(axes[key] for key in own_axes)):
+            points[label].append(_point(base, label, method, dict(zip(own_axes, choice, strict=True))))
+    problems = []
+    for key, values in axes.items():
+        if key not in spanned:
+            problems.append(f"--grid: no method takes {key}={', '.join(map(str, values))}: {refusals[key][0]}")
     return points, problems
 
 
-def _point(base: Experiment, label: str, method: Mapping[str, Any], settings: Mapping[str, Any]) -> Point:
-    words = [f"{key.partition('.')[2]}={_shown(value)}" for key, value in settings.items()]
+def _point(base: Experiment, label: str, method: Mapping[str, object], settings: Mapping[str, object]) -> Point:
+    words = [f"{key.partition('.')[2]}={_format_value(value)}" for key, value in settings.items()]
     return Point(label, " ".join([label, *words]), settings, _raw(base, method, settings))
 
 
-def _raw(base: Experiment, method: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _raw(base: Experiment, method: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     raw = {**base.model_dump(mode="json"), "method": dict(method)}
     return apply_overrides(raw, [f"{key}={json.dumps(value)}" for key, value in settings.items()])
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 
-def _taken_axes(base: Experiment, method: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> list[str]:
-    return [key for key, values in axes.items() if any(_takes(base, method, key, value) is None for value in values)]
-
-
-def _why_not(base: Experiment, methods: Mapping[str, Mapping[str, Any]], key: str, values: Sequence[Any]) -> str:
-    reasons = (_takes(base, method, key, value) for method in methods.values() for value in values)
-    return next(reason for reason in reasons if reason is not None)
-
-
-def _takes(base: Experiment, method: Mapping[str, Any], key: str, value: Any) -> str | None:
-    """None where the method takes this value, else why not; what is not the method's is taken by every one."""
+def _why_not_taken(base: Experiment, method: Mapping[str, object], key: str, value: object) -> str | None:
+    """None where the method takes this value; what is not the method's is taken by every one."""
     if not key.startswith("method."):
         return None
     try:
@@ -115,14 +111,14 @@ def _terms(method: Method) -> Terms:
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """What a comparison was asked for, read but not yet checked."""
+    """What a comparison is to be, read but not yet checked."""
 
     base: Experiment
-    methods: Mapping[str, Mapping[str, Any]]
+    methods: Mapping[str, Mapping[str, object]]
     seeds: Sequence[int]
     teachers: Teachers = "shared"
     baseline: str | None = None
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[object]] = field(default_factory=dict)
     output: Path | None = None
 
     @property
@@ -164,7 +160,7 @@ class Plan:
         runs: (point's label, seed) to the student's run.
     """
 
-    asked: ComparisonConfig
+    config: ComparisonConfig
     baseline: str
     points: Mapping[str, Sequence[Point]]
     teachers: Sequence[TeacherRun]
@@ -172,7 +168,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        return self.asked.folder
+        return self.config.folder
 
     @property
     def jobs(self) -> list[Job]:
@@ -180,56 +176,62 @@ class Plan:
         return [*(teacher.job for teacher in self.teachers), *self.runs.values()]
 
 
-def make_plan(asked: ComparisonConfig) -> tuple[Plan, list[str]]:
+def make_plan(config: ComparisonConfig) -> tuple[Plan, list[str]]:
     """The plan, and everything that can be known to be wrong with it before any work."""
-    problems: list[str] = []
-    points, grid_problems = points_of(asked.base, asked.methods, asked.axes)
-    problems += grid_problems
-    if asked.axes and not asked.base.data.validation:
+    points, problems = points_of(config.base, config.methods, config.axes)
+    default = DEFAULT_BASELINE if DEFAULT_BASELINE in config.methods else next(iter(points))
+    baseline = config.baseline or default
+    problems += _option_problems(config, baseline)
+    teachers: dict[tuple[str, int], TeacherRun] = {}
+    runs: dict[tuple[str, int], Job] = {}
+    labels_of_problem: dict[str, list[str]] = {}
+    all_points = list(itertools.chain(*points.values()))
+    for point in all_points:
+        try:
+            students = [_Student(config, point, seed) for seed in config.seeds]
+            # Seeds differ in nothing that could be wrong.
+            found = problems_of(students[0].experiment)
+        except DistailError as error:
+            students, found = [], list(error.problems)
+        for problem in found:
+            labels_of_problem.setdefault(problem, []).append(point.label)
+        if found:
+            continue
+        for student in students:
+            teacher = student.teacher_run()
+            if teacher is not None:
+                teacher = teachers.setdefault((teacher.supervised, student.seed), teacher)
+            runs[point.label, student.seed] = student.job(teacher)
+    for problem, labels in labels_of_problem.items():
+        problems.append(problem if len(labels) == len(all_points) else f"{', '.join(labels)}: {problem}")
+    plan = Plan(config, baseline, points, list(teachers.values()), runs)
+    return plan, problems + _folder_problems(plan.jobs)
+
+
+def _option_problems(config: ComparisonConfig, baseline: str) -> list[str]:
+    problems = []
+    if config.axes and not config.base.data.validation:
         problems.append(
             "--grid chooses on a validation split, but data.validation is 0, and the test set must not choose; "
             "give one, such as data.validation=0.1"
         )
-    baseline = asked.baseline or (DEFAULT_BASELINE if DEFAULT_BASELINE in asked.methods else next(iter(points)))
-    if baseline not in asked.methods:
-        problems.append(f"--baseline: {baseline!r} is not among the methods: {', '.join(asked.methods)}")
-    if asked.teachers == "own" and asked.base.teacher is not None and asked.base.teacher.checkpoint is not None:
+    if baseline not in config.methods:
+        problems.append(f"--baseline: {baseline!r} is not among the methods: {', '.join(config.methods)}")
+    if config.teachers == "own" and config.base.teacher is not None and config.base.teacher.checkpoint is not None:
         problems.append("--teachers own trains a teacher for each method; teacher.checkpoint gives them all one")
-    teachers: dict[tuple[str, int], TeacherRun] = {}
-    runs: dict[tuple[str, int], Job] = {}
-    found: dict[str, list[str]] = {}
-    for several in points.values():
-        for point in several:
-            try:
-                own = [_Run(asked, point, seed) for seed in asked.seeds]
-                # Seeds differ in nothing that could be wrong.
-                wrong = problems_of(own[0].experiment)
-            except DistailError as error:
-                own, wrong = [], list(error.problems)
-            for problem in wrong:
-                found.setdefault(problem, []).append(point.label)
-            for run in own if not wrong else []:
-                teacher = run.teacher()
-                if teacher is not None:
-                    teacher = teachers.setdefault((teacher.supervised, run.seed), teacher)
-                runs[point.label, run.seed] = run.job(teacher)
-    everywhere = sum(len(several) for several in points.values())
-    for problem, labels in found.items():
-        problems.append(problem if len(labels) == everywhere else f"{', '.join(labels)}: {problem}")
-    plan = Plan(asked, baseline, points, list(teachers.values()), runs)
-    return plan, problems + _folder_problems(plan.jobs)
+    return problems
 
 
-class _Run:
+class _Student:
     """One student: its experiment as if it trained its teacher itself, its teacher's run, its own."""
 
-    def __init__(self, asked: ComparisonConfig, point: Point, seed: int) -> None:
-        self.asked, self.seed = asked, seed
+    def __init__(self, config: ComparisonConfig, point: Point, seed: int) -> None:
+        self.config, self.seed = config, seed
         self.name = f"{folder_name(point.label)}-seed{seed}"
-        changes: dict[str, Any] = {
-            "name": f"{asked.base.name}-{folder_name(point.label)}",
+        changes: dict[str, object] = {
+            "name": f"{config.base.name}-{folder_name(point.label)}",
             "seed": seed,
-            "output": str(asked.folder / "runs" / self.name),
+            "output": str(config.folder / "runs" / self.name),
         }
         experiment = Experiment.from_mapping({**point.raw, **changes}, where=point.label)
         teacher = experiment.teacher
@@ -238,37 +240,36 @@ class _Run:
             experiment = experiment.model_copy(update={"teacher": teacher})
         self.experiment = experiment
 
-    def teacher(self) -> TeacherRun | None:
+    def teacher_run(self) -> TeacherRun | None:
         """The run that trains this student's teacher; None where there is nothing to train."""
         teacher = self.experiment.teacher
         if teacher is None or teacher.is_previous_epoch or teacher.checkpoint is not None:
             return None
-        supervised: dict[str, Any] = teacher.supervised or {"name": "ce"}
-        if self.asked.teachers == "own":
+        supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
+        if self.config.teachers == "own":
             supervised = {"name": _example(self.experiment).teacher_supervised}
         plain = supervised == {"name": "ce"}
         parameters = [f"{key}={value}" for key, value in supervised.items() if key != "name"]
         short = folder_name(" ".join([str(supervised["name"]), *parameters]))
-        base = self.asked.base
-        raw = base.model_dump(mode="json")
+        base = self.config.base
         changes = {
             "name": f"{base.name}-teacher-{short}",
             "seed": self.seed,
-            "output": str(self.asked.folder / "teachers" / f"{short}-seed{self.seed}"),
+            "output": str(self.config.folder / "teachers" / f"{short}-seed{self.seed}"),
             "teacher": None,
             "student": {"model": teacher_model(base).model_dump(mode="json"), "classifier": teacher.classifier},
             "method": {"name": "ce", **({} if plain else {"supervised": supervised})},
             "training": base.teacher_training.model_dump(mode="json"),
         }
-        name = f"teacher-{short}-seed{self.seed}"
-        return TeacherRun(short, self.seed, Job(name, Experiment.from_mapping({**raw, **changes}, where="the teacher")))
+        experiment = Experiment.from_mapping({**base.model_dump(mode="json"), **changes}, where="the teacher")
+        return TeacherRun(short, self.seed, Job(f"teacher-{short}-seed{self.seed}", experiment))
 
     def job(self, teacher: TeacherRun | None) -> Job:
         if teacher is None:
             return Job(self.name, self.experiment)
         assert self.experiment.teacher is not None
         weights = teacher.job.folder.weights("student")
-        changes = {"model": teacher_model(self.asked.base), "checkpoint": weights}
+        changes = {"model": teacher_model(self.config.base), "checkpoint": weights}
         loaded = self.experiment.teacher.model_copy(update=changes)
         return Job(self.name, self.experiment.model_copy(update={"teacher": loaded}), after=teacher.job.name)
 

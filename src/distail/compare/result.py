@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from distail.compare.plan import Job, Plan
+from distail.compare.content import (
+    SCHEMA_VERSION,
+    ComparisonContent,
+    GridContent,
+    MethodRunContent,
+    PointContent,
+    PointRunContent,
+    RunContent,
+    TeacherRunContent,
+    difference_content,
+    metric_content,
+)
+from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import MISSING, State
-from distail.compare.selection import best, grid_content, score_points
+from distail.compare.selection import RULE, ScoredPoint, best, score_points, undecided_methods
 from distail.compare.status import FINISHED
 from distail.compare.summary import statements
 from distail.errors import CheckpointError, DistailError
@@ -19,91 +32,116 @@ from distail.evaluation.significance import Difference, corrected, over_images, 
 from distail.report.json_values import mapping
 from distail.report.read_run import RECONSTRUCTIONS
 
-SCHEMA_VERSION = 1
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
-Key = tuple[str, int]
-"""A method's label, with its grid point where there is a grid, and a seed."""
+Resampled = Mapping[str, Mapping[str, Mapping[int, Array]]]
+"""Metric to label to seed to its values (B,) on B resampled test sets."""
 
 
-def comparison_content(plan: Plan, states: Mapping[str, State], *, images: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ComparedMethod:
+    """One method of the comparison.
+
+    Attributes:
+        label: the method's own, followed by the chosen point's settings where there is a grid.
+        jobs: by seed; while a grid is under way, those of its first point.
+        undecided: whether points of its grid are still to be run, so that none is chosen yet.
+        results: the content of `result.json` of the finished runs by seed; empty while it is undecided.
+    """
+
+    label: str
+    jobs: Mapping[int, Job]
+    undecided: bool
+    results: Mapping[int, dict[str, Any]]
+
+    def values(self, metric: str) -> dict[int, float]:
+        """A metric by seed, where it was measured."""
+        measured = {seed: metric_at(result["student"]["test"], metric) for seed, result in self.results.items()}
+        return {seed: value for seed, value in measured.items() if value is not None}
+
+
+def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bool) -> ComparisonContent:
     """The content of `comparison.json`.
 
     Args:
         plan: all runs.
         states: how each stands, by its job's name.
-        images: whether to draw the test images again (seconds to a minute); done once, at the end.
+        bootstrap: whether to draw the test images again (seconds to a minute); done once, at the end.
     """
-    seeds = plan.asked.seeds
-    finished = frozenset(key for key, job in plan.runs.items() if states[job.name].state == FINISHED)
-    judged = score_points(plan, finished)
-    # While any of its points could still win, a method has no choice and so no test figures.
-    under_way = {
-        method
-        for method, points in plan.points.items()
-        if len(points) > 1
-        and any(states[plan.runs[point.label, seed].name].state == MISSING for point in points for seed in seeds)
-    }
-    chosen = {method: None if method in under_way else best(points) for method, points in judged.items()}
-    labels = {method: point.label if point else method for method, point in chosen.items()}
-    runs: dict[Key, Job] = {
-        (labels[method], seed): plan.runs[(point or plan.points[method][0]).label, seed]
-        for method, point in chosen.items()
-        for seed in seeds
-    }
-    shown = {key: job for key, job in runs.items() if key in finished and key[0] not in under_way}
-    results = {key: job.folder.stored_result() or {} for key, job in shown.items()}
-    any_result: Mapping[str, Any] = next(iter(results.values()), {})
-    baseline = labels[plan.baseline]
-    values = {label: {name: _values(results, label, name) for name in METRICS} for label in labels.values()}
+    scored = score_points(plan, states)
+    undecided = undecided_methods(plan, states)
+    chosen = {method: None if method in undecided else best(points) for method, points in scored.items()}
+    methods = {method: _compared_method(plan, states, method, chosen[method], method in undecided) for method in chosen}
+    baseline = methods[plan.baseline]
+    compared = list(methods.values())
+    results = [result for method in compared for result in method.results.values()]
     notes: list[str] = []
-    drawn = _drawn(shown, any_result, notes) if images and shown else lambda metric: lambda label, seed: None
-    differences = _differences(values, baseline, drawn, images)
-    content = {
+    resampled = _resampled(compared, notes) if bootstrap else {}
+    content: ComparisonContent = {
         "schema_version": SCHEMA_VERSION,
-        "name": plan.asked.base.name,
-        "class_names": any_result.get("class_names", []),
-        "class_counts": any_result.get("class_counts", []),
-        "subset_sha256": {str(seed): result["subset_sha256"] for (_, seed), result in results.items()},
-        "seeds": list(plan.asked.seeds),
-        "methods": list(labels.values()),
-        "baseline": baseline,
-        "teachers": plan.asked.teachers,
-        "runs": [
-            {
-                "method": label,
-                "seed": seed,
-                **_standing(plan, job, GRID_UNDER_WAY if label in under_way else states[job.name]),
-            }
-            for (label, seed), job in runs.items()
-        ],
-        "teacher_runs": [
-            {"seed": one.seed, "supervised": one.supervised, **_standing(plan, one.job, states[one.job.name])}
-            for one in plan.teachers
-        ],
+        "name": plan.config.base.name,
+        "class_names": results[0]["class_names"] if results else [],
+        "class_counts": results[0]["class_counts"] if results else [],
+        "subset_sha256": _subset_hashes(compared),
+        "seeds": list(plan.config.seeds),
+        "methods": [method.label for method in compared],
+        "baseline": baseline.label,
+        "teachers": plan.config.teachers,
+        "runs": _method_runs(plan, states, compared),
+        "teacher_runs": _teacher_runs(plan, states),
         "figures": {
-            label: {name: summarize(of_seed).as_json() for name, of_seed in metrics.items()}
-            for label, metrics in values.items()
+            method.label: {path: metric_content(summarize(method.values(path))) for path in METRICS}
+            for method in compared
         },
-        "differences": [difference.as_json() for difference in differences],
-        "grid": grid_content(plan, judged, chosen, lambda job: _standing(plan, job, states[job.name])),
+        "differences": [
+            difference_content(difference) for difference in _differences(compared, baseline, resampled, bootstrap)
+        ],
+        "grid": _grid(plan, states, scored, chosen) if plan.config.axes else None,
+        "statements": [],
     }
-    notes += [
-        f"{label}, seed {seed}, was trained on other images than other runs of that seed: "
-        "what sets them apart is partly the data."
-        for (label, seed), result in results.items()
-        if result["subset_sha256"] != content["subset_sha256"][str(seed)]
-    ]
-    notes += [
-        f"The runs differ in {what}: what sets them apart is partly that."
-        for what in ("precision", "torch")
-        if len({str(mapping(result.get("versions")).get(what)) for result in results.values()}) > 1
-    ]
-    asked = json.dumps([dict(method) for method in plan.asked.methods.values()])
-    notes += [note for name, note in RECONSTRUCTIONS.items() if f'"{name}"' in asked][:1]
-    return {**content, "statements": [*statements(content), *notes]}
+    notes += _warnings(compared, content["subset_sha256"])
+    notes += _reconstruction(plan)
+    content["statements"] = [*statements(content), *notes]
+    return content
 
 
-def _standing(plan: Plan, job: Job, state: State) -> dict[str, Any]:
+def _compared_method(
+    plan: Plan, states: Mapping[str, State], method: str, chosen: Point | None, undecided: bool
+) -> ComparedMethod:
+    point = chosen or plan.points[method][0]
+    jobs = {seed: plan.runs[point.label, seed] for seed in plan.config.seeds}
+    results: dict[int, dict[str, Any]] = {}
+    for seed, job in jobs.items():
+        if not undecided and states[job.name].state == FINISHED:
+            results[seed] = job.folder.stored_result() or {}
+    return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
+
+
+def _subset_hashes(compared: Sequence[ComparedMethod]) -> dict[str, str]:
+    hashes: dict[str, str] = {}
+    for method in compared:
+        for seed, result in method.results.items():
+            hashes[str(seed)] = result["subset_sha256"]
+    return hashes
+
+
+def _method_runs(plan: Plan, states: Mapping[str, State], compared: Sequence[ComparedMethod]) -> list[MethodRunContent]:
+    runs: list[MethodRunContent] = []
+    for method in compared:
+        for seed, job in method.jobs.items():
+            state = GRID_UNDER_WAY if method.undecided else states[job.name]
+            runs.append({"method": method.label, "seed": seed, **_run_content(plan, job, state)})
+    return runs
+
+
+def _teacher_runs(plan: Plan, states: Mapping[str, State]) -> list[TeacherRunContent]:
+    runs: list[TeacherRunContent] = []
+    for teacher in plan.teachers:
+        run = _run_content(plan, teacher.job, states[teacher.job.name])
+        runs.append({"seed": teacher.seed, "supervised": teacher.supervised, **run})
+    return runs
+
+
+def _run_content(plan: Plan, job: Job, state: State) -> RunContent:
     result = job.folder.stored_result() if state.state == FINISHED else None
     return {
         "folder": job.experiment.output.relative_to(plan.folder).as_posix(),
@@ -113,51 +151,98 @@ def _standing(plan: Plan, job: Job, state: State) -> dict[str, Any]:
     }
 
 
-def _values(results: Mapping[Key, Mapping[str, Any]], label: str, name: str) -> dict[int, float]:
-    known = {
-        seed: metric_at(result["student"]["test"], name) for (own, seed), result in results.items() if own == label
-    }
-    return {seed: value for seed, value in known.items() if value is not None}
+def _grid(
+    plan: Plan,
+    states: Mapping[str, State],
+    scored: Mapping[str, Sequence[ScoredPoint]],
+    chosen: Mapping[str, Point | None],
+) -> GridContent:
+    points: list[PointContent] = []
+    for method, scored_points in scored.items():
+        for scored_point in scored_points:
+            point = scored_point.point
+            runs: list[PointRunContent] = []
+            for seed in plan.config.seeds:
+                job = plan.runs[point.label, seed]
+                runs.append({"seed": seed, **_run_content(plan, job, states[job.name])})
+            points.append(
+                {
+                    "method": method,
+                    "label": point.label,
+                    "settings": dict(point.settings),
+                    "runs": runs,
+                    "validation": {str(seed): value for seed, value in scored_point.validation.items()},
+                    "mean": scored_point.mean,
+                    "chosen": chosen[method] == point,
+                }
+            )
+    axes = {key: list(values) for key, values in plan.config.axes.items()}
+    return {"axes": axes, "rule": RULE, "points": points}
 
 
-Drawn = Callable[[str], Callable[[str, int], Array | None]]
-"""Metric to (label, seed) to its values on the test sets drawn again."""
-
-
-def _drawn(runs: Mapping[Key, Job], result: Mapping[str, Any], notes: list[str]) -> Drawn:
-    facts: dict[Key, ImageFacts] = {}
-    target = None
-    for key, job in runs.items():
-        try:
-            logits_NC, target_N = load_predictions(job.folder.predictions)
-            if target is not None and not target_N.equal(target):
-                raise CheckpointError("the labels of its test images are not those of the other runs.")
-            facts[key] = image_facts(logits_NC, target_N, result["class_counts"])
-            target = target_N
-        except DistailError as error:
-            notes.append(f"{key[0]}, seed {key[1]}, is left out of what other test images would say: {error}")
-    if target is None:
-        return lambda metric: lambda label, seed: None
-    values = bootstrap_metrics(target.numpy(), result["class_counts"], list(facts.values()))
-    place = {key: i for i, key in enumerate(facts)}
-
-    def of_metric(metric: str) -> Callable[[str, int], Array | None]:
-        known = values.get(metric)
-        if known is None:
-            return lambda label, seed: None
-        return lambda label, seed: known[:, place[label, seed]] if (label, seed) in place else None
-
-    return of_metric
+def _resampled(compared: Sequence[ComparedMethod], notes: list[str]) -> Resampled:
+    """Every finished run's metrics on resampled test sets; why a run has none is noted."""
+    runs: dict[tuple[str, int], ImageFacts] = {}
+    target = class_counts = None
+    for method in compared:
+        for seed, result in method.results.items():
+            class_counts = class_counts or result["class_counts"]
+            try:
+                logits_NC, target_N = load_predictions(method.jobs[seed].folder.predictions)
+                if target is not None and not target_N.equal(target):
+                    raise CheckpointError("the labels of its test images are not those of the other runs.")
+                runs[method.label, seed] = image_facts(logits_NC, target_N, class_counts)
+                target = target_N
+            except DistailError as error:
+                notes.append(f"{method.label}, seed {seed}, is left out of what other test images would say: {error}")
+    if target is None or class_counts is None:
+        return {}
+    values = bootstrap_metrics(target.numpy(), class_counts, list(runs.values()))
+    resampled: dict[str, dict[str, dict[int, Array]]] = {}
+    for path, values_BR in values.items():
+        by_label = resampled.setdefault(path, {})
+        for (label, seed), values_B in zip(runs, values_BR.T, strict=True):
+            by_label.setdefault(label, {})[seed] = values_B
+    return resampled
 
 
 def _differences(
-    values: Mapping[str, Mapping[str, Mapping[int, float]]], baseline: str, drawn: Drawn, images: bool
+    compared: Sequence[ComparedMethod], baseline: ComparedMethod, resampled: Resampled, bootstrap: bool
 ) -> list[Difference]:
     found: list[Difference | None] = []
-    for label, metrics in values.items():
-        for name in METRICS if label != baseline else ():
-            own, other = metrics[name], values[baseline][name]
-            found.append(over_seeds(label, name, own, other))
-            if images:
-                found.append(over_images(label, name, own, other, drawn(name), baseline))
+    for method in compared:
+        if method is baseline:
+            continue
+        for path in METRICS:
+            values, others = method.values(path), baseline.values(path)
+            found.append(over_seeds(method.label, path, values, others))
+            if bootstrap:
+                draws = resampled.get(path, {})
+                own_draws, other_draws = draws.get(method.label, {}), draws.get(baseline.label, {})
+                found.append(over_images(method.label, path, values, others, own_draws, other_draws))
     return corrected([difference for difference in found if difference is not None])
+
+
+def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, str]) -> list[str]:
+    """In what but the method the runs differ."""
+    warnings = []
+    versions: dict[str, set[str]] = {"precision": set(), "torch": set()}
+    for method in compared:
+        for seed, result in method.results.items():
+            if result["subset_sha256"] != subset_sha256[str(seed)]:
+                warnings.append(
+                    f"{method.label}, seed {seed}, was trained on other images than other runs of that seed: "
+                    "what sets them apart is partly the data."
+                )
+            for name, found in versions.items():
+                found.add(str(mapping(result.get("versions")).get(name)))
+    for name, found in versions.items():
+        if len(found) > 1:
+            warnings.append(f"The runs differ in {name}: what sets them apart is partly that.")
+    return warnings
+
+
+def _reconstruction(plan: Plan) -> list[str]:
+    """That a method's equations are not public, once."""
+    methods = json.dumps([dict(method) for method in plan.config.methods.values()])
+    return [note for name, note in RECONSTRUCTIONS.items() if f'"{name}"' in methods][:1]

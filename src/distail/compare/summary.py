@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from distail.compare.content import ComparisonContent, DifferenceContent, PointContent, PointRunContent, RunContent
 from distail.compare.status import FAILED, FINISHED
 from distail.evaluation.metrics import METRICS
+from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
 
 METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}
 RULES = tuple(dict.fromkeys(metric.rule for metric in METRICS.values() if metric.rule))
 MAIN_METRICS = ("top1", "balanced_accuracy", "groups.thirds.tail")
-"""What sentences are made of; the tables have every figure."""
+"""What sentences are made of; the tables have all."""
 
 
-def paired_seeds(content: Mapping[str, Any], method: str, figure: str) -> int:
-    """Over how many seeds a difference from the baseline is: those in which both have the figure."""
-    own, other = (content["figures"][label][figure]["values"] for label in (method, content["baseline"]))
+def differences_of(content: ComparisonContent, method: str, metric: str) -> list[DifferenceContent]:
+    """One method's differences in one metric: over seeds, over test images, or both."""
+    return [one for one in content["differences"] if (one["method"], one["figure"]) == (method, metric)]
+
+
+def paired_seeds(content: ComparisonContent, method: str, metric: str) -> int:
+    """Over how many seeds a difference from the baseline is: those in which both have the metric."""
+    own, other = (content["figures"][label][metric]["values"] for label in (method, content["baseline"]))
     return sum(seed in other for seed in own)
 
 
-def signed(value: float) -> str:
+def format_signed(value: float) -> str:
     """A difference in points.
 
-    >>> signed(1.25), signed(-0.04), signed(0.0)
+    >>> format_signed(1.25), format_signed(-0.04), format_signed(0.0)
     ('+1.2', '0.0', '0.0')
     """
     text = f"{value:+.1f}"
     return text if float(text) else "0.0"
 
 
-def plain(value: float) -> str:
-    """A figure in percent, without a negative zero."""
+def format_metric(value: float) -> str:
+    """A metric in percent, without a negative zero."""
     text = f"{value:.1f}"
     return text if float(text) else "0.0"
 
 
-def statements(content: Mapping[str, Any]) -> list[str]:
+def statements(content: ComparisonContent) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
-    return [
-        *_ground(content),
-        *_grid(content),
-        *_differences(content),
-        *_not_finished(content),
-    ]
+    return [*_conditions(content), *_grid(content), *_differences(content), *_not_finished(content)]
 
 
-def verdict(differences: Sequence[Mapping[str, Any]]) -> str:
-    """What is known of one method's difference in one figure: its entries over seeds and over test images.
+def verdict(differences: Sequence[DifferenceContent]) -> str:
+    """What is known of one method's difference in one metric: its entries over seeds and over test images.
 
     >>> verdict([{"over": "seeds", "p_corrected": 0.2, "inside_noise": True}])
     'inside the noise of seeds'
@@ -63,91 +64,93 @@ def verdict(differences: Sequence[Mapping[str, Any]]) -> str:
     return f"more than the noise of {' and '.join(one['over'] for one in known)}"
 
 
-def _ground(content: Mapping[str, Any]) -> list[str]:
-    seeds = len(content["seeds"])
-    ground = [_pairing(content)]
+def _conditions(content: ComparisonContent) -> list[str]:
+    """What holds for every difference: what is paired, who taught, how p values are corrected."""
+    sentences = [_pairing(content)]
     if content["teacher_runs"]:
-        ground.append(
+        sentences.append(
             "All methods learn from the same teacher, one for each seed."
             if content["teachers"] == "shared"
             else "Each method learns from a teacher that was trained as its own paper does, one for each seed."
         )
-    if seeds == 1:
-        ground.append("One seed is one draw: how far figures move from seed to seed is not known here.")
-    for over in ("seeds", "test images"):
+    if len(content["seeds"]) == 1:
+        sentences.append("One seed is one draw: how far figures move from seed to seed is not known here.")
+    for over in (OVER_SEEDS, OVER_IMAGES):
         tests = sum(one["over"] == over and one["p"] is not None for one in content["differences"])
         if tests > 1:
-            ground.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
-    return ground
+            sentences.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
+    return sentences
 
 
-def _pairing(content: Mapping[str, Any]) -> str:
-    """What is true of every difference: over the seeds asked for only where none is over fewer."""
-    asked, baseline, differences = len(content["seeds"]), content["baseline"], content["differences"]
+def _pairing(content: ComparisonContent) -> str:
+    """What is true of every difference: over all seeds only where none is over fewer."""
+    seeds, baseline, differences = len(content["seeds"]), content["baseline"], content["differences"]
     if not differences and len(content["methods"]) > 1:
         return f"No difference from {baseline} is known: no other method shares a finished seed with it."
-    if all(paired_seeds(content, one["method"], one["figure"]) == asked for one in differences):
-        return f"Every difference is against {baseline}, over {asked} seed{'s' * (asked != 1)}."
-    return f"Every difference is against {baseline}, over those of the {asked} seeds that both methods finished."
+    if all(paired_seeds(content, one["method"], one["figure"]) == seeds for one in differences):
+        return f"Every difference is against {baseline}, over {seeds} seed{'s' * (seeds != 1)}."
+    return f"Every difference is against {baseline}, over those of the {seeds} seeds that both methods finished."
 
 
-def _grid(content: Mapping[str, Any]) -> list[str]:
+def _grid(content: ComparisonContent) -> list[str]:
     grid = content["grid"]
     if grid is None:
         return []
-    asked = len(content["seeds"])
-    sentences = [
-        f"{point['label']} was chosen among {sum(other['method'] == point['method'] for other in grid['points'])} "
-        f"points by {grid['rule']}: {plain(point['mean'])}{_of_seeds(point, asked)}. The test set had no part in it."
-        for point in grid["points"]
-        if point["chosen"] and point["settings"] and point["mean"] is not None
-    ]
-    lost = [point["label"] for point in grid["points"] if point["settings"] and _lost_runs(point)]
+    sentences = []
+    for point in grid["points"]:
+        if not point["chosen"] or not point["settings"] or point["mean"] is None:
+            continue
+        among = sum(other["method"] == point["method"] for other in grid["points"])
+        known, seeds = len(point["validation"]), len(content["seeds"])
+        fewer = f" ({known} of {seeds} seeds)" if known < seeds else ""
+        sentences.append(
+            f"{point['label']} was chosen among {among} points by {grid['rule']}: "
+            f"{format_metric(point['mean'])}{fewer}. The test set had no part in it."
+        )
+    lost = [point["label"] for point in grid["points"] if point["settings"] and _failed_runs(point)]
     if lost:
         sentences.append(f"{', '.join(lost)} lost seeds: such a point ranks below every point that lost fewer.")
     return sentences
 
 
-def _of_seeds(point: Mapping[str, Any], asked: int) -> str:
-    known = len(point["validation"])
-    return f" ({known} of {asked} seeds)" if known < asked else ""
-
-
-def _lost_runs(point: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _failed_runs(point: PointContent) -> list[PointRunContent]:
     return [run for run in point["runs"] if run["state"] == FAILED]
 
 
-def _differences(content: Mapping[str, Any]) -> list[str]:
+def _differences(content: ComparisonContent) -> list[str]:
     sentences = []
     for method in content["methods"]:
-        for figure in MAIN_METRICS:
-            found = [one for one in content["differences"] if (one["method"], one["figure"]) == (method, figure)]
+        for metric in MAIN_METRICS:
+            found = differences_of(content, method, metric)
             if not found:
                 continue
-            intervals = [
-                f"over {one['over']} {signed(one['interval'][0])} to {signed(one['interval'][1])}"
-                for one in found
-                if one["interval"] is not None
-            ]
+            intervals = []
+            for one in found:
+                if one["interval"] is not None:
+                    low, high = one["interval"]
+                    intervals.append(f"over {one['over']} {format_signed(low)} to {format_signed(high)}")
             known = f" ({', '.join(intervals)})" if intervals else ""
-            pairs, asked = paired_seeds(content, method, figure), len(content["seeds"])
-            fewer = f" over {pairs} of {asked} seeds" if pairs < asked else ""
+            pairs, seeds = paired_seeds(content, method, metric), len(content["seeds"])
+            fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
             sentences.append(
-                f"{method} against {content['baseline']}, {METRIC_TITLES[figure]}: "
-                f"{signed(found[0]['difference'])} points"
-                f"{fewer}{known}: {verdict(found)}."
+                f"{method} against {content['baseline']}, {METRIC_TITLES[metric]}: "
+                f"{format_signed(found[0]['difference'])} points{fewer}{known}: {verdict(found)}."
             )
     return sentences
 
 
-def _not_finished(content: Mapping[str, Any]) -> list[str]:
+def _not_finished(content: ComparisonContent) -> list[str]:
     """What is left of the compared methods' runs, and what failed at any point of a grid; each run once."""
-    grid = content["grid"]
-    lost = [(point["label"], run) for point in grid["points"] for run in _lost_runs(point)] if grid else []
-    told = {run["folder"] for _, run in lost}
-    left = [
-        (run["method"], run)
-        for run in content["runs"]
-        if run["state"] != FINISHED and not (run["state"] == FAILED and run["folder"] in told)
-    ]
-    return [f"{label}, seed {run['seed']}, is {run['state']}: {run['problem']}" for label, run in left + lost]
+    failed_points: list[tuple[str, PointRunContent]] = []
+    for point in content["grid"]["points"] if content["grid"] else []:
+        failed_points += [(point["label"], run) for run in _failed_runs(point)]
+    among_points = {run["folder"] for _, run in failed_points}
+    sentences = []
+    for run in content["runs"]:
+        if run["state"] != FINISHED and not (run["state"] == FAILED and run["folder"] in among_points):
+            sentences.append(_unfinished(run["method"], run["seed"], run))
+    return sentences + [_unfinished(label, run["seed"], run) for label, run in failed_points]
+
+
+def _unfinished(label: str, seed: int, run: RunContent) -> str:
+    return f"{label}, seed {seed}, is {run['state']}: {run['problem']}"

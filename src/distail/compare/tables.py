@@ -1,25 +1,32 @@
-"""A comparison as tables: terminal, Markdown and LaTeX for people, CSV for programs, with the same numbers."""
+"""A comparison as tables: on the terminal, as Markdown and LaTeX for people, as CSV for programs."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distail import files
+from distail.compare.content import ComparisonContent, DifferenceContent, PointContent
 from distail.compare.status import FAILED, FINISHED
-from distail.compare.summary import METRIC_TITLES, RULES, paired_seeds, plain, signed, verdict
+from distail.compare.summary import (
+    METRIC_TITLES,
+    RULES,
+    differences_of,
+    format_metric,
+    format_signed,
+    paired_seeds,
+    verdict,
+)
+from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
 from distail.report.results_table import PROTOCOL
+from distail.report.table import Table, escape_markdown, latex_comment
 from distail.report.views import NOT_MEASURED, unmeasured_group
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-
-Content = Mapping[str, Any]
-Cells = list[list[str]]
 ON_A_TERMINAL = ("top1", "balanced_accuracy", "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
 CAPTION = (
     f"{PROTOCOL}; mean ± deviation over seeds; intervals are 95 %, over seeds by Student's t, over test images by "
@@ -47,231 +54,178 @@ CSV_COLUMNS = (
 )
 
 
-def write_tables(folder: Path, content: Content) -> list[Path]:
+def write_tables(folder: Path, content: ComparisonContent) -> list[Path]:
     """Write `comparison.md`, `.csv` and `.tex` into the folder."""
+    texts = {"md": to_markdown(content), "csv": csv_table(content).to_csv(), "tex": to_latex(content)}
     paths = []
-    for suffix, text in (("md", markdown(content)), ("csv", comma_separated(content)), ("tex", latex(content))):
+    for suffix, text in texts.items():
         paths.append(folder / f"comparison.{suffix}")
         files.write_text(paths[-1], text)
     return paths
 
 
-def print_tables(content: Content, console: Console) -> None:
-    """The main figures and the sentences; the files have the rest."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape
-    from rich.table import Table
-
-    header, *rows = figure_cells(content, ON_A_TERMINAL)
-    table = Table(title=escape(content["name"]), box=SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(header):
-        table.add_column(escape(name), justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    console.print(table)
-    console.print(f"{CAPTION}; {RULES[0]}.", highlight=False, style="dim")
+def print_tables(content: ComparisonContent, console: Console) -> None:
+    """The main metrics and the sentences; the files have the rest."""
+    table = metric_table(content, ON_A_TERMINAL)
+    replace(table, title=content["name"], caption=f"{CAPTION}; {RULES[0]}.").print(console)
     for sentence in content["statements"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
 
 
-def figure_cells(content: Content, figures: Sequence[str]) -> Cells:
-    """A header and a row for each method: mean ± deviation."""
-    return [
-        ["Method", "Seeds", *(METRIC_TITLES[name] for name in figures)],
-        *(
-            [
-                method,
-                str(sum(run["method"] == method and run["state"] == FINISHED for run in content["runs"])),
-                *(_figure_cell(content, method, name) for name in figures),
-            ]
-            for method in content["methods"]
-        ),
-    ]
-
-
-def difference_cells(content: Content, figures: Sequence[str]) -> Cells:
-    """A header and a row for each method and figure: the seeds paired, the difference, intervals, p values, verdict."""
-    header = ["Method", "Figure", "Seeds", "Difference", "Over seeds", "p", "Over test images", "p", "Verdict"]
-    rows = []
-    for method in content["methods"]:
-        for name in figures:
-            by = _differences(content, method, name)
-            if by:
-                seeds, images = (_over(by, over) for over in ("seeds", "test images"))
-                pairs, difference = str(paired_seeds(content, method, name)), next(iter(by.values()))["difference"]
-                known = [*seeds, *images, verdict(list(by.values()))]
-                rows.append([method, METRIC_TITLES[name], pairs, signed(difference), *known])
-    return [header, *rows]
-
-
-def interval_cells(content: Content) -> Cells:
-    """A header and a row for each method and figure: mean, deviation, interval."""
-    rows = []
-    for method, figures in content["figures"].items():
-        for name, title in METRIC_TITLES.items():
-            figure = figures[name]
-            if figure["mean"] is not None:
-                interval = figure["interval"]
-                rows.append(
-                    [
-                        method,
-                        title,
-                        str(len(figure["values"])),
-                        plain(figure["mean"]),
-                        "" if figure["deviation"] is None else plain(figure["deviation"]),
-                        "" if interval is None else f"{plain(interval[0])} to {plain(interval[1])}",
-                    ]
-                )
-    return [["Method", "Figure", "Seeds", "Mean", "Deviation", "95 % interval"], *rows]
-
-
-def markdown(content: Content) -> str:
+def to_markdown(content: ComparisonContent) -> str:
     """All tables with the sentences below them."""
-
-    def escaped(text: str) -> str:
-        return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").split())
-
-    parts = [f"# {escaped(content['name'])}", *(_markdown_table(cells, escaped) for cells in _all(content))]
-    parts.insert(2, "; ".join([CAPTION, *RULES]) + ".")
-    parts.append("\n".join(f"- {escaped(sentence)}" for sentence in content["statements"]))
+    parts = [f"# {escape_markdown(content['name'])}", *(table.to_markdown() for table in all_tables(content))]
+    parts.append("\n".join(f"- {escape_markdown(sentence)}" for sentence in content["statements"]))
     return "\n\n".join(parts) + "\n"
 
 
-def latex(content: Content) -> str:
-    """All tables as `tabular` with booktabs rules; nothing but `\\usepackage{booktabs}` is needed."""
-    comments = [f"% {' '.join(text.split())}" for text in (CAPTION, *RULES, *content["statements"])]
-    return "\n".join([*comments, *(_latex_table(cells) for cells in _all(content))]) + "\n"
+def to_latex(content: ComparisonContent) -> str:
+    """All tables as `tabular`, with the sentences as comments above them."""
+    comments = [latex_comment(sentence) for sentence in content["statements"]]
+    return "\n\n".join(["\n".join(comments), *(table.to_latex() for table in all_tables(content))]) + "\n"
 
 
-def comma_separated(content: Content) -> str:
-    """One row for each method and figure, numbers unrounded, empty where there is none."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for method, figures in content["figures"].items():
-        for name, figure in figures.items():
-            by = _differences(content, method, name)
-            row = {
-                "method": method,
-                "figure": name,
-                "seeds": len(figure["values"]),
-                "mean": figure["mean"],
-                "deviation": figure["deviation"],
-                **_ends("interval", figure["interval"]),
-                "paired_seeds": paired_seeds(content, method, name) if by else None,
-                "difference": next((one["difference"] for one in by.values()), None),
-                "verdict": verdict(list(by.values())) if by else None,
-            }
-            for over, short in (("seeds", "seeds"), ("test images", "images")):
-                one = by.get(over, {})
-                row |= {**_ends(short, one.get("interval")), f"{short}_p": one.get("p")}
-                row[f"{short}_p_corrected"] = one.get("p_corrected")
-            writer.writerow(row)
-    return text.getvalue()
+def all_tables(content: ComparisonContent) -> list[Table]:
+    """The tables that have something to say, the first with the caption of all."""
+    metrics = metric_table(content, tuple(METRIC_TITLES))
+    others = (difference_table(content, tuple(METRIC_TITLES)), interval_table(content), grid_table(content))
+    caption = "; ".join([CAPTION, *RULES]) + "."
+    return [replace(metrics, caption=caption), *(table for table in others if table.rows)]
 
 
-def _all(content: Content) -> list[Cells]:
-    tables = [
-        figure_cells(content, tuple(METRIC_TITLES)),
-        difference_cells(content, tuple(METRIC_TITLES)),
-        interval_cells(content),
-    ]
-    return [cells for cells in (*tables, _grid_cells(content)) if len(cells) > 1]
+def metric_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
+    """A row for each method: mean ± deviation."""
+    rows = []
+    for method in content["methods"]:
+        finished = sum(run["method"] == method and run["state"] == FINISHED for run in content["runs"])
+        rows.append([method, str(finished), *(_metric_cell(content, method, path) for path in metrics)])
+    return Table(["Method", "Seeds", *(METRIC_TITLES[path] for path in metrics)], rows)
 
 
-def _grid_cells(content: Content) -> Cells:
-    """Every grid point with its validation figure and the seeds behind it: only the chosen ones have test figures."""
-    points = [] if content["grid"] is None else content["grid"]["points"]
-    return [
-        ["Point", "Seeds", "Validation, balanced accuracy", "Chosen"],
-        *([one["label"], _seeds_behind(one), _validation(one), "yes" if one["chosen"] else ""] for one in points),
-    ]
+def difference_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
+    """A row for each method and metric: the seeds paired, the difference, intervals, p values, verdict."""
+    columns = ["Method", "Metric", "Seeds", "Difference", "Over seeds", "p", "Over test images", "p", "Verdict"]
+    rows = []
+    for method in content["methods"]:
+        for path in metrics:
+            found = differences_of(content, method, path)
+            if not found:
+                continue
+            by_way = {one["over"]: one for one in found}
+            rows.append(
+                [
+                    method,
+                    METRIC_TITLES[path],
+                    str(paired_seeds(content, method, path)),
+                    format_signed(found[0]["difference"]),
+                    *_interval_and_p(by_way.get(OVER_SEEDS)),
+                    *_interval_and_p(by_way.get(OVER_IMAGES)),
+                    verdict(found),
+                ]
+            )
+    return Table(columns, rows, text_columns=frozenset({0, 1, len(columns) - 1}))
 
 
-def _seeds_behind(point: Mapping[str, Any]) -> str:
-    known, asked = len(point["validation"]), len(point["runs"])
-    return str(asked) if known == asked else f"{known} of {asked}"
+def interval_table(content: ComparisonContent) -> Table:
+    """A row for each method and metric: mean, deviation, interval."""
+    rows = []
+    for method, metrics in content["figures"].items():
+        for path, title in METRIC_TITLES.items():
+            metric = metrics[path]
+            if metric["mean"] is None:
+                continue
+            deviation, interval = metric["deviation"], metric["interval"]
+            rows.append(
+                [
+                    method,
+                    title,
+                    str(len(metric["values"])),
+                    format_metric(metric["mean"]),
+                    "" if deviation is None else format_metric(deviation),
+                    "" if interval is None else f"{format_metric(interval[0])} to {format_metric(interval[1])}",
+                ]
+            )
+    columns = ["Method", "Metric", "Seeds", "Mean", "Deviation", "95 % interval"]
+    return Table(columns, rows, text_columns=frozenset({0, 1}))
 
 
-def _validation(point: Mapping[str, Any]) -> str:
-    return _unknown(run["state"] for run in point["runs"]) if point["mean"] is None else plain(point["mean"])
+def grid_table(content: ComparisonContent) -> Table:
+    """Every grid point with its validation metric and the seeds behind it: only the chosen ones have test metrics."""
+    rows = []
+    for point in content["grid"]["points"] if content["grid"] else []:
+        rows.append([point["label"], _seeds_behind(point), _validation(point), "yes" if point["chosen"] else ""])
+    columns = ["Point", "Seeds", "Validation, balanced accuracy", "Chosen"]
+    return Table(columns, rows, text_columns=frozenset({0, 3}))
 
 
-def _figure_cell(content: Content, method: str, name: str) -> str:
-    figure = content["figures"][method][name]
-    if figure["mean"] is not None:
-        deviation = figure["deviation"]
-        return plain(figure["mean"]) + ("" if deviation is None else f" ± {plain(deviation)}")
-    states = {run["state"] for run in content["runs"] if run["method"] == method}
-    grouped = name.startswith("groups.") and FINISHED in states
-    return unmeasured_group(name, content["class_counts"]) if grouped else _unknown(states)
+def csv_table(content: ComparisonContent) -> Table:
+    """One row for each method and metric, numbers unrounded, empty where there is none."""
+    rows = []
+    for method, metrics in content["figures"].items():
+        for path, metric in metrics.items():
+            found = differences_of(content, method, path)
+            by_way = {one["over"]: one for one in found}
+            cells: list[object] = [
+                method,
+                path,
+                len(metric["values"]),
+                metric["mean"],
+                metric["deviation"],
+                *(metric["interval"] or (None, None)),
+                paired_seeds(content, method, path) if found else None,
+                found[0]["difference"] if found else None,
+                *_csv_cells(by_way.get(OVER_SEEDS)),
+                *_csv_cells(by_way.get(OVER_IMAGES)),
+                verdict(found) if found else None,
+            ]
+            rows.append(["" if cell is None else str(cell) for cell in cells])
+    return Table(CSV_COLUMNS, rows)
 
 
-def _unknown(states: Iterable[str]) -> str:
-    """What stands in place of a figure that no run has."""
-    found = set(states)
-    return NOT_MEASURED if FINISHED in found else FAILED if FAILED in found else "missing"
+def _csv_cells(difference: DifferenceContent | None) -> list[float | None]:
+    if difference is None:
+        return [None] * 4
+    return [*(difference["interval"] or (None, None)), difference["p"], difference["p_corrected"]]
 
 
-def _differences(content: Content, method: str, figure: str) -> dict[str, Mapping[str, Any]]:
-    return {one["over"]: one for one in content["differences"] if (one["method"], one["figure"]) == (method, figure)}
-
-
-def _over(by: Mapping[str, Mapping[str, Any]], over: str) -> tuple[str, str]:
-    one = by.get(over)
-    if one is None or one["interval"] is None:
+def _interval_and_p(difference: DifferenceContent | None) -> tuple[str, str]:
+    if difference is None or difference["interval"] is None:
         return "not known", ""
-    return f"{signed(one['interval'][0])} to {signed(one['interval'][1])}", _p(one["p_corrected"])
+    low, high = difference["interval"]
+    return f"{format_signed(low)} to {format_signed(high)}", _format_p(difference["p_corrected"])
 
 
-def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+def _format_p(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _ends(name: str, interval: Sequence[float] | None) -> dict[str, float | None]:
-    low, high = interval or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
+def _metric_cell(content: ComparisonContent, method: str, path: str) -> str:
+    metric = content["figures"][method][path]
+    if metric["mean"] is not None:
+        deviation = metric["deviation"]
+        return format_metric(metric["mean"]) + ("" if deviation is None else f" ± {format_metric(deviation)}")
+    states = {run["state"] for run in content["runs"] if run["method"] == method}
+    if path.startswith("groups.") and FINISHED in states:
+        return unmeasured_group(path, content["class_counts"])
+    return _why_unknown(states)
 
 
-def _markdown_table(cells: Cells, escaped: Callable[[str], str]) -> str:
-    header, *rows = cells
-    lines = [f"| {' | '.join(map(escaped, row))} |" for row in (header, *rows)]
-    lines.insert(1, f"|---|{'---:|' * (len(header) - 1)}")
-    return "\n".join(lines)
+def _seeds_behind(point: PointContent) -> str:
+    known, runs = len(point["validation"]), len(point["runs"])
+    return str(runs) if known == runs else f"{known} of {runs}"
 
 
-def _latex_table(cells: Cells) -> str:
-    header, *rows = (" & ".join(map(escape_latex, row)) + r" \\" for row in cells)
-    columns = "l" + "r" * (len(cells[0]) - 1)
-    return "\n".join(
-        [
-            "",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            header,
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
+def _validation(point: PointContent) -> str:
+    if point["mean"] is None:
+        return _why_unknown(run["state"] for run in point["runs"])
+    return format_metric(point["mean"])
 
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "<": r"$<$",
-    ">": r"$>$",
-}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX sets as it is.
-
-    >>> print(escape_latex("bkd_2: 5% & 40.1 ± 0.3"))
-    bkd\\_2: 5\\% \\& 40.1 $\\pm$ 0.3
-    """
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+def _why_unknown(states: Iterable[str]) -> str:
+    """What stands in place of a metric that no run has."""
+    found = set(states)
+    if FINISHED in found:
+        return NOT_MEASURED
+    return FAILED if FAILED in found else "missing"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import stdev
-from typing import Any
 
 import numpy as np
 
@@ -34,12 +33,6 @@ class Summary:
     std: float | None
     interval: tuple[float, float] | None
 
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in `comparison.json`."""
-        content = asdict(self)
-        content["deviation"] = content.pop("std")
-        return content
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -61,12 +54,6 @@ class Difference:
     p_corrected: float | None
     over: str
     inside_noise: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in `comparison.json`."""
-        content = asdict(self)
-        content["figure"] = content.pop("metric")
-        return content
 
 
 def summarize(values: Values) -> Summary:
@@ -116,23 +103,21 @@ def over_images(
     metric: str,
     values: Values,
     baseline: Values,
-    drawn: Callable[[str, int], Array | None],
-    baseline_method: str,
+    draws: Mapping[int, Array],
+    baseline_draws: Mapping[int, Array],
 ) -> Difference | None:
     """The difference, averaged over the seeds that both have, with what other test images would make of it.
 
     Args:
         method, metric, values, baseline: as in `over_seeds`.
-        drawn: the metric of a method and seed on each resampled test set (B,), or None where it cannot be known.
-        baseline_method: the baseline's name for `drawn`.
+        draws, baseline_draws: seed to the metric on each resampled test set (B,); without where it cannot be known.
     """
     differences = _paired(values, baseline)
     if not differences:
         return None
     mean = math.fsum(differences.values()) / len(differences)
-    pairs = [(drawn(method, seed), drawn(baseline_method, seed)) for seed in differences]
-    known = [own - other for own, other in pairs if own is not None and other is not None]
-    if len(known) < len(pairs):
+    known = [draws[seed] - baseline_draws[seed] for seed in differences if seed in draws and seed in baseline_draws]
+    if len(known) < len(differences):
         return Difference(method, metric, mean, None, None, None, OVER_IMAGES, True)
     interval, p = interval_and_p(np.mean(known, axis=0), LEVEL)
     return Difference(method, metric, mean, interval, p, None, OVER_IMAGES, True)
