@@ -71,7 +71,7 @@ def by_loop(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     out = images.numpy().copy()
     for row in range(len(out)):
         for name in draws.names:
-            out[row] = loops[name](out[row], draws.of(name)[row].tolist())
+            out[row] = loops[name](out[row], draws.bits_of(name)[row].tolist())
     return torch.from_numpy(out)
 
 
@@ -94,7 +94,7 @@ def test_rotation_against_the_loop(shape: tuple[int, int, int]) -> None:
     result = apply_augmentation(images, draws).numpy()
     moved = 0
     for row in range(12):
-        expected = rotated_by_loop(images[row].numpy(), draws.of("rotate")[row].tolist())
+        expected = rotated_by_loop(images[row].numpy(), draws.bits_of("rotate")[row].tolist())
         certain = expected >= 0
         assert certain.mean() > 0.9
         np.testing.assert_array_equal(result[row][certain], expected[certain])
@@ -123,7 +123,9 @@ def test_rotation_goes_to_fifteen_degrees_either_way(bits: int) -> None:
 
 
 def test_crop_reaches_every_offset_equally() -> None:
-    bits = torch.cat([draw_augmentation(["crop"], 500, seed=0, epoch=0, step=step).of("crop") for step in range(20)])
+    bits = torch.cat(
+        [draw_augmentation(["crop"], 500, seed=0, epoch=0, step=step).bits_of("crop") for step in range(20)]
+    )
     offsets = (bits * 9) >> 32
     table = torch.bincount(offsets[:, 0] * 9 + offsets[:, 1], minlength=81)
     expected = len(bits) / 81
@@ -165,7 +167,7 @@ def test_draws_are_a_pure_function_of_seed_epoch_and_step() -> None:
 
 def test_an_augmentation_draws_the_same_beside_others() -> None:
     alone, together = (draw_augmentation(names, 9, 0, 0, 0) for names in (["flip"], ["rotate", "flip", "crop"]))
-    assert torch.equal(alone.of("flip"), together.of("flip"))
+    assert torch.equal(alone.bits_of("flip"), together.bits_of("flip"))
     assert together.bits.shape == (9, 4)
     assert len(set(together.bits.flatten().tolist())) == 36
 
@@ -242,7 +244,7 @@ def test_rows_are_cropped_alike_in_both_formats(channels: int, channels_last: bo
     rows = torch.tensor([7, 7, 0, 3])
     draws = draw_augmentation(["crop"], 4, 0, 0, 0)
     pixels = as_pixels(images, channels_last=channels_last, border=True)
-    result = as_images(crop_pixels(pixels, rows, draws.of("crop"), 8, 12))
+    result = as_images(crop_pixels(pixels, rows, draws.bits_of("crop"), 8, 12))
     assert torch.equal(result, by_loop(images[rows], draws))
     if channels_last:
         assert result.is_contiguous(memory_format=torch.channels_last)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from distail.data import pixels
-from distail.data.augment import apply_augmentation, draw_augmentation, draw_views, normalise
+from distail.data.augment import apply_augmentation, draw_augmentation, draw_views
 from distail.data.batches import Batch, ImageBatches, evaluation_batches
 from distail.data.dataset import LabelledImages
+from distail.data.normalize import normalize
 from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
 
@@ -40,7 +41,7 @@ def test_batches_are_order_then_draws_then_normalisation(
     for step, batch in enumerate(batches.epoch(2)):
         rows = order[step * 8 : step * 8 + 8]
         draws = draw_augmentation(augment, len(rows), 4, 2, step)
-        expected = normalise(apply_augmentation(data.images[rows], draws), MEAN, STD)
+        expected = normalize(apply_augmentation(data.images[rows], draws), MEAN, STD)
         assert torch.equal(batch.index, rows)
         assert torch.equal(batch.labels, data.labels[rows])
         torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
@@ -156,7 +157,7 @@ def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(
     for step, batch in enumerate(batches.epoch(5)):
         part = slice(step * 8, step * 8 + 8)
         draws = draw_views(augment, order[part], views[part], 4)
-        expected = normalise(apply_augmentation(data.images[order[part]], draws), MEAN, STD)
+        expected = normalize(apply_augmentation(data.images[order[part]], draws), MEAN, STD)
         assert torch.equal(batch.index, order[part])
         assert torch.equal(batch.row, views[part] * 21 + order[part])
         torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
@@ -202,7 +203,7 @@ def test_evaluation_is_in_order(random_images: MakeImages, world_size: int, chan
     whole = joined(together)
     assert torch.equal(whole.index, torch.arange(11))
     assert torch.equal(whole.labels, data.labels)
-    assert torch.equal(whole.images, normalise(data.images, MEAN, STD))
+    assert torch.equal(whole.images, normalize(data.images, MEAN, STD))
     assert ranks[0][0].images.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 

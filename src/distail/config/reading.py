@@ -12,11 +12,10 @@ import yaml
 
 from distail.errors import ConfigError, did_you_mean, listed
 
-_LARGEST = 10_000
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
-_TEXT_KEYS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "merge")}
 PREVIOUS_EPOCH = "previous_epoch"
 
+_KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*")
+_TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 # Reading stops there, whatever the path names: a device has no end.
 _LARGEST_BYTES = 1 << 18
 
@@ -26,7 +25,15 @@ class NotPlain(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    pass
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag not in _TEXT_KEYS or not isinstance(key, yaml.ScalarNode):
+                raise NotPlain(f"the key {_shown(key)} is not text; put it in quotes{_where(key)}")
+            if key.value in seen:
+                raise NotPlain(f"the key {key.value!r} is given twice{_where(key)}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -42,11 +49,21 @@ for _kind in (_Loader, _Dumper):
     )
 
 
+def _refuse(loader: _Loader, node: yaml.Node) -> Any:
+    kind = node.tag.rpartition(":")[2]
+    raise NotPlain(f"{_shown(node)} is read as {kind!r}; if it is text, put it in quotes{_where(node)}")
+
+
+for _tag in ("binary", "omap", "pairs", "set", "timestamp"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refuse)
+_Loader.add_constructor(None, _refuse)
+
+
 def load_plain_yaml(text: str) -> Any:
     """Mappings with text keys, lists, text, numbers, booleans and nulls.
 
-    Raises ``NotPlain`` for anything else: text that is not YAML, dates, tags, a key given twice, an alias within what
-    it stands for, and aliases that stand for more than 10,000 values (a small text can stand for billions).
+    Raises:
+        NotPlain: it is anything else: not YAML, dates, tags, a key given twice, an alias within what it stands for.
 
     >>> load_plain_yaml("{rate: 1e-3, steps: [1, 2]}")
     {'rate': 0.001, 'steps': [1, 2]}
@@ -59,10 +76,8 @@ def load_plain_yaml(text: str) -> Any:
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
-            if root is None:
-                return None
-            _check(root, {})
-            return loader.construct_document(root)
+            # All at once, so that PyYAML refuses an alias within what it stands for.
+            return None if root is None else loader.construct_object(root, deep=True)
         finally:
             loader.dispose()
     except NotPlain:
@@ -80,64 +95,13 @@ def dump_plain_yaml(value: Any) -> str:
     >>> dump_plain_yaml({"name": "1e-3", "rate": 0.5})
     "name: '1e-3'\\nrate: 0.5\\n"
     """
-    text = _dumped(value, readable=True)
+
+    def dumped(*, readable: bool) -> str:
+        return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=140)
+
+    text = dumped(readable=True)
     # PyYAML folds text at Unicode's own line breaks, and reads spaces back.
-    return _dumped(value, readable=False) if any(end in text for end in "\x85\u2028\u2029") else text
-
-
-def _dumped(value: Any, *, readable: bool) -> str:
-    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=readable, width=140)
-    return text
-
-
-def _check(node: yaml.Node, sizes: dict[int, int | None]) -> int:
-    """How many values a node stands for, every alias counted as often as it is used."""
-    known = sizes.get(id(node), 0)
-    if known is None:
-        raise NotPlain(f"an alias stands within what it stands for{_where(node)}")
-    if known:
-        return known
-    sizes[id(node)] = None
-    if node.tag not in _PLAIN:
-        kind = node.tag.rpartition(":")[2]
-        raise NotPlain(f"{_shown(node)} is read as {kind!r}; if it is text, put it in quotes{_where(node)}")
-    parts: list[yaml.Node] = []
-    if isinstance(node, yaml.ScalarNode):
-        _check_text(node)
-    elif isinstance(node, yaml.MappingNode):
-        _check_keys(node)
-        parts = [part for pair in node.value for part in pair]
-    elif isinstance(node, yaml.SequenceNode):
-        parts = node.value
-    size = 1 + sum(_check(part, sizes) for part in parts)
-    if size > _LARGEST:
-        raise NotPlain(f"it stands for more than {_LARGEST:,} values{_where(node)}")
-    sizes[id(node)] = size
-    return size
-
-
-def _check_text(node: yaml.ScalarNode) -> None:
-    if "\0" in node.value or any("\ud800" <= character <= "\udfff" for character in node.value):
-        raise NotPlain(f"{node.value[:40]!r} holds a character that text cannot have{_where(node)}")
-
-
-def _check_keys(node: yaml.MappingNode) -> None:
-    seen = set()
-    for key, _ in node.value:
-        if key.tag not in _TEXT_KEYS or not isinstance(key, yaml.ScalarNode):
-            raise NotPlain(f"the key {_shown(key)} is not text; put it in quotes{_where(key)}")
-        if key.value in seen:
-            raise NotPlain(f"the key {key.value!r} is given twice{_where(key)}")
-        seen.add(key.value)
-
-
-def _shown(node: yaml.Node) -> str:
-    return repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
-
-
-def _where(node: yaml.Node) -> str:
-    mark = node.start_mark
-    return f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return dumped(readable=False) if any(end in text for end in "\x85\u2028\u2029") else text
 
 
 def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +131,11 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping in a YAML file, read as `read_plain_file` does."""
+    """The mapping in a YAML file, read as `read_plain_file` does.
+
+    Raises:
+        ConfigError: there is none.
+    """
     raw = read_plain_file(path)
     if not isinstance(raw, dict):
         raise ConfigError(f"{str(path)!r} must hold a mapping of keys to values, not {type(raw).__name__}")
@@ -175,7 +143,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def read_plain_file(path: str | Path) -> Any:
-    """What stands in a YAML file of plain values, up to 256 KiB."""
+    """What stands in a YAML file of plain values, up to 256 KiB.
+
+    Raises:
+        ConfigError: the file is missing (the nearest name is told), too large, or not such a file.
+    """
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(f"the experiment is {path!r}; expected the path of a YAML file, a mapping or an Experiment")
     path = Path(path)
@@ -204,6 +176,9 @@ def read_plain_file(path: str | Path) -> Any:
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """`raw` with `key=value` pairs laid over it.
 
+    Raises:
+        ConfigError: words are not `key=value` with a value in YAML; all of them are listed.
+
     >>> apply_overrides({"method": "bkd", "seed": 0}, ["seed=2", "method.beta=0.999"])
     {'method': {'name': 'bkd', 'beta': 0.999}, 'seed': 2}
     """
@@ -211,7 +186,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
     problems = []
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*", key):
+        if not equals or not _KEY.fullmatch(key):
             problems.append(f"{override!r} is not key=value, such as training.epochs=30")
             continue
         try:
@@ -232,3 +207,12 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
     if problems:
         raise ConfigError(listed(problems, "overrides that cannot be read:"))
     return result
+
+
+def _shown(node: yaml.Node) -> str:
+    return repr(node.value[:40]) if isinstance(node, yaml.ScalarNode) else "a list or mapping"
+
+
+def _where(node: yaml.Node) -> str:
+    mark = node.start_mark
+    return f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""

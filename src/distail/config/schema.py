@@ -110,7 +110,7 @@ class Schedule(Section):
 
 
 class Training(Section):
-    """How a network is optimised; `teacher.training` holds only what differs for the teacher."""
+    """How a network is optimized; `teacher.training` holds only what differs for the teacher."""
 
     epochs: Count = 200
     batch_size: Count = 128

@@ -1,4 +1,9 @@
-"""Augmentation of whole batches: drawn on the CPU as integers, applied on the images' device."""
+"""Augmentation of whole batches: drawn on the CPU as integers, applied on the images' device.
+
+Shapes: B batch, N images, C channels, H height, W width; k columns of one augmentation, K of all.
+Pixels are (N, planes P, H, W, unit U): a plane of single numbers for each channel (U 1), or one plane whose units are
+all channels of a pixel (channels_last).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.normalize import normalise as normalise
 from distail.data.seeding import random_bits, stream_key
 from distail.errors import DataError, unknown_name
 from distail.torch_utils import to_device
@@ -80,7 +84,7 @@ def flip(images_BCHW: Tensor, bits_B1: Tensor) -> Tensor:
 
 
 def rotate(images_BCHW: Tensor, bits_B1: Tensor) -> Tensor:
-    """About the centre by up to 15 degrees, nearest pixel, black outside: torchvision's RandomRotation(15) of DR-KD."""
+    """About the center by up to 15 degrees, nearest pixel, black outside: torchvision's RandomRotation(15) of DR-KD."""
     if not len(images_BCHW):
         return images_BCHW  # affine_grid takes no empty batch
     height, width = images_BCHW.shape[-2:]
@@ -107,7 +111,7 @@ def scaled(bits_B: Tensor, choices: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """``apply(images_BCHW, bits_Bk)`` reads ``columns`` random 32-bit integers a sample and returns uint8 images."""
+    """`apply(images_BCHW, bits_Bk)` reads `columns` random 32-bit integers a sample and returns uint8 images."""
 
     columns: int
     apply: Callable[[Tensor, Tensor], Tensor]
@@ -122,7 +126,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 
 @dataclass(frozen=True)
 class Draws:
-    """What each sample of a batch draws: 32-bit integers ``bits`` (B, K) int64, the columns of ``names`` side by side.
+    """What each sample of a batch draws: 32-bit integers `bits` (B, K) int64, the columns of `names` side by side.
 
     Slicing takes a part of the batch; integers give the same crops and flips on every device.
     """
@@ -140,14 +144,14 @@ class Draws:
         """On another device, without a wait."""
         return Draws(self.names, to_device(self.bits, device))
 
-    def of(self, name: str) -> Tensor:
+    def bits_of(self, name: str) -> Tensor:
         """The columns (B, k) of one augmentation."""
         first = sum(AUGMENTATIONS[before].columns for before in self.names[: self.names.index(name)])
         return self.bits[:, first : first + AUGMENTATIONS[name].columns]
 
 
 def augmentation_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names in the order in which they are applied (that of ``AUGMENTATIONS``), checked.
+    """The names in the order in which they are applied (that of `AUGMENTATIONS`), checked.
 
     >>> augmentation_names(["flip", "crop"])
     ('crop', 'flip')
@@ -163,9 +167,12 @@ def augmentation_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def draw_augmentation(names: Sequence[str], batch_size: int, seed: int, epoch: int, step: int) -> Draws:
-    """The draws of one global batch, a pure function of (seed, epoch, step); ``draws[a:b]`` is a rank's part.
+    """The draws of one global batch, a pure function of (seed, epoch, step); `draws[a:b]` is a rank's part.
 
-    An augmentation's draws do not depend on which others are named. Raises ``DataError`` for unknown names.
+    An augmentation's draws do not depend on which others are named.
+
+    Raises:
+        DataError: a name is unknown, or given twice.
 
     >>> draws = draw_augmentation(["crop", "flip"], 8, seed=0, epoch=1, step=2)
     >>> len(draws), len(draws[2:5])
@@ -175,7 +182,7 @@ def draw_augmentation(names: Sequence[str], batch_size: int, seed: int, epoch: i
 
 
 def draw_views(names: Sequence[str], index_B: Tensor, view_B: Tensor | int, seed: int) -> Draws:
-    """The draws of view ``view_B`` of sample ``index_B``: a pure function of (seed, sample, view), whatever the batch.
+    """The draws of view `view_B` of sample `index_B`: a pure function of (seed, sample, view), whatever the batch.
 
     >>> both = draw_views(["crop"], torch.tensor([7, 3]), 1, seed=0)
     >>> alone = draw_views(["crop"], torch.tensor([3]), torch.tensor([1]), seed=0)
@@ -189,7 +196,8 @@ def draw_views(names: Sequence[str], index_B: Tensor, view_B: Tensor | int, seed
 def apply_augmentation(images_BCHW: Tensor, draws: Draws) -> Tensor:
     """The images (B, channels, H, W) uint8 with their draws applied, on the images' device: uint8, the same shape.
 
-    Raises ``DataError`` where the lengths differ.
+    Raises:
+        DataError: the lengths differ.
 
     >>> images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     >>> apply_augmentation(images, draw_augmentation(["crop", "flip"], 2, 0, 0, 0)).shape
@@ -205,7 +213,7 @@ def apply_augmentation(images_BCHW: Tensor, draws: Draws) -> Tensor:
 def apply_named(images_BCHW: Tensor, draws: Draws, names: Sequence[str]) -> Tensor:
     """Some of the drawn augmentations; images and draws lie on one device."""
     for name in names:
-        images_BCHW = AUGMENTATIONS[name].apply(images_BCHW, draws.of(name))
+        images_BCHW = AUGMENTATIONS[name].apply(images_BCHW, draws.bits_of(name))
     return images_BCHW
 
 

@@ -1,4 +1,7 @@
-"""Batches of a data set, in memory or streamed, on the device that trains."""
+"""Batches of a data set, in memory or streamed, on the device that trains; and how processes share them.
+
+Shapes: B batch of one rank, G batch of all ranks together, N images, D draws of an epoch, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +22,20 @@ from distail.data.augment import (
     draw_views,
 )
 from distail.data.dataset import Images
-from distail.data.normalize import Normalisation
+from distail.data.normalize import Normalize
 from distail.data.pixels import images_in_order, pixel_source
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.errors import DataError, unknown_name
 from distail.torch_utils import to_device
 
-# Batch normalisation cannot learn from one value a channel, and nothing can be learnt from none.
+# Batch normalization cannot learn from one value a channel, and nothing can be learnt from none.
 FEWEST_A_RANK = 2
 
 
 def steps_an_epoch(num_images: int, batch_size: int) -> int:
     """Batches in an epoch: the last is smaller where it must be, but one image left over joins the batch before it.
 
-    Batch normalisation cannot learn from one value a channel, which a single image is where its map is one pixel.
+    Batch normalization cannot learn from one value a channel, which a single image is where its map is one pixel.
 
     >>> [steps_an_epoch(num_images, 4) for num_images in (8, 9, 10, 1)]
     [2, 2, 3, 1]
@@ -82,10 +85,10 @@ def training_share(length: int, rank: int, world_size: int) -> float:
 
 
 class Batch(NamedTuple):
-    """``index`` (B,) int64 rows of the data set, ``images`` (B, channels, H, W) normalised, ``labels`` (B,) int64.
+    """`index` (B,) int64 rows of the data set, `images` (B, channels, H, W) normalized, `labels` (B,) int64.
 
-    ``row`` (B,) int64, always on the CPU, says which of the rows of ``every_view`` each image is: ``view * num_images +
-    index``; None where views are drawn afresh.
+    `row` (B,) int64, always on the CPU, says which of the rows of `every_view` each image is: `view * num_images +
+    index`; None where views are drawn afresh.
     """
 
     index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
@@ -94,7 +97,7 @@ class Batch(NamedTuple):
     row: Tensor | None = None
 
 
-class _Plan(NamedTuple):
+class _PlannedBatch(NamedTuple):
     """A batch before its images are looked up, on the CPU."""
 
     index: Tensor  # type: ignore[assignment]
@@ -105,18 +108,19 @@ class _Plan(NamedTuple):
 class ImageBatches:
     """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
 
-    ``batch_size`` is that of all ranks together; the last, smaller batch of an epoch is kept, but a single image left
+    `batch_size` is that of all ranks together; the last, smaller batch of an epoch is kept, but a single image left
     over joins the batch before it. Each rank yields its contiguous slice of the same global batch: the slices of all
     ranks side by side are what one process would yield. A batch of fewer than two images a rank goes whole to every
-    rank (``training_share`` counts it once).
+    rank (`training_share` counts it once).
 
-    With ``views`` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
-    whatever is known of every view (``every_view``) is then known of every image that training shows.
+    With `views` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
+    whatever is known of every view (`every_view`) is then known of every image that training shows.
 
     Images that are streamed give the same batches as the same images in memory; the processes that decode them stay
-    until ``close``, and one pass over the batches ends the one before.
+    until `close`, and one pass over the batches ends the one before.
 
-    Raises ``DataError`` for unknown samplers and augmentations, an empty data set, and sizes or ranks out of range.
+    Raises:
+        DataError: samplers or augmentations are unknown, the data set is empty, or sizes or ranks are out of range.
 
     >>> from distail.data.dataset import LabelledImages
     >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
@@ -157,7 +161,7 @@ class ImageBatches:
         self._source = pixel_source(data, share, device, channels_last=channels_last, border=self._crops)
         self._labels = data.labels.to(device)
         self._labels_on_cpu = data.labels.cpu()
-        self._normalise = Normalisation(mean, std, device)
+        self._normalize = Normalize(mean, std, device)
         self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
         self._device = torch.device(device)
         self._rank, self._world_size = rank, world_size
@@ -166,7 +170,7 @@ class ImageBatches:
         self.steps_per_epoch = steps_an_epoch(len(data), batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from ``first_step`` on: the same as the last ones of the whole epoch."""
+        """The batches of one epoch from `first_step` on: the same as the last ones of the whole epoch."""
         return self._batches(self._epoch_plans(epoch, first_step))
 
     def drawn(self, epoch: int) -> Tensor:
@@ -176,7 +180,7 @@ class ImageBatches:
         return torch.cat([whole[self._mine(whole)] for whole in (order_N[self._places(step)] for step in steps)])
 
     def every_view(self, batch_size: int) -> Iterator[Batch]:
-        """Every stored view of every image, ``views * num_images`` rows: view 0 of all images in order, then view 1.
+        """Every stored view of every image, `views * num_images` rows: view 0 of all images in order, then view 1.
 
         >>> from distail.data.dataset import LabelledImages
         >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
@@ -190,7 +194,7 @@ class ImageBatches:
         """End the processes that decode, if there are any."""
         self._source.close()
 
-    def _epoch_plans(self, epoch: int, first_step: int) -> Iterator[_Plan]:
+    def _epoch_plans(self, epoch: int, first_step: int) -> Iterator[_PlannedBatch]:
         order_N = self._order(epoch)
         view_N = epoch_views(order_N, self.views, self._seed, epoch) if self.views else None
         for step in range(first_step, self.steps_per_epoch):
@@ -199,7 +203,7 @@ class ImageBatches:
             mine = self._mine(index_G)
             if view_N is None:
                 draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine]
-                yield _Plan(index_G[mine], draws)
+                yield _PlannedBatch(index_G[mine], draws)
             else:
                 yield self._view_plan(index_G[mine], view_N[whole][mine])
 
@@ -212,29 +216,29 @@ class ImageBatches:
     def _mine(self, index_G: Tensor) -> slice:
         return training_slice(len(index_G), self._rank, self._world_size)
 
-    def _view_plans(self, batch_size: int) -> Iterator[_Plan]:
+    def _view_plans(self, batch_size: int) -> Iterator[_PlannedBatch]:
         rows = self.views * self.num_images
         for first in range(0, rows, batch_size):
             mine = slice_of_rank(min(batch_size, rows - first), self._rank, self._world_size)
             row_B = torch.arange(first + mine.start, first + mine.stop)
             yield self._view_plan(row_B % self.num_images, row_B // self.num_images)
 
-    def _view_plan(self, index_B: Tensor, view_B: Tensor) -> _Plan:
-        return _Plan(index_B, draw_views(self._augment, index_B, view_B, self._seed), view_B)
+    def _view_plan(self, index_B: Tensor, view_B: Tensor) -> _PlannedBatch:
+        return _PlannedBatch(index_B, draw_views(self._augment, index_B, view_B, self._seed), view_B)
 
-    def _batches(self, plans: Iterable[_Plan]) -> Iterator[Batch]:
+    def _batches(self, plans: Iterable[_PlannedBatch]) -> Iterator[Batch]:
         ahead, here = tee(plans)
-        for plan, pixels in zip(here, self._source.of(plan.index for plan in ahead), strict=True):
+        for plan, pixels in zip(here, self._source.iterate(plan.index for plan in ahead), strict=True):
             index_B, draws = to_device(plan.index, self._device), plan.draws.to(self._device)
             stored_B = None if plan.view is None else plan.view * self.num_images + plan.index
             rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
             images = as_images(self._windows(pixels, rows_B, draws))
-            images = self._normalise(apply_named(images, draws, self._after_crop))
+            images = self._normalize(apply_named(images, draws, self._after_crop))
             yield Batch(index_B, images, self._labels.index_select(0, index_B), stored_B)
 
     def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
         if self._crops:
-            return crop_pixels(pixels, rows_B, draws.of("crop"), self._height, self._width)
+            return crop_pixels(pixels, rows_B, draws.bits_of("crop"), self._height, self._width)
         return pixels.index_select(0, rows_B)
 
 
@@ -257,13 +261,13 @@ def evaluation_batches(
     [[0, 1], [2]]
     """
     _check_sizes(data, batch_size, rank, world_size)
-    return _in_order(data, batch_size, Normalisation(mean, std, device), device, channels_last, rank, world_size)
+    return _in_order(data, batch_size, Normalize(mean, std, device), device, channels_last, rank, world_size)
 
 
 def _in_order(
     data: Images,
     batch_size: int,
-    normalise: Normalisation,
+    normalize: Normalize,
     device: torch.device | str,
     channels_last: bool,
     rank: int,
@@ -276,7 +280,7 @@ def _in_order(
         mine = slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
         parts.append(slice(first + mine.start, first + mine.stop))
     for part, images in zip(parts, images_in_order(data, parts, batch_size, device), strict=True):
-        yield Batch(order_N[part], normalise(images.contiguous(memory_format=memory_format)), labels_N[part])
+        yield Batch(order_N[part], normalize(images.contiguous(memory_format=memory_format)), labels_N[part])
 
 
 def _check_sizes(data: Images, batch_size: int, rank: int, world_size: int) -> None:

@@ -122,7 +122,7 @@ def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
                 image.draft(None, (image_size, image_size))
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
-            upright = _grey_or_rgb(image)
+            upright = _gray_or_rgb(image)
             return np.asarray(upright if image_size is None else _center_square(upright, image_size), dtype=np.uint8)
     except UnreadableImage:
         raise
@@ -215,7 +215,7 @@ def progress_bar(task: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(number, count)
 
 
-def _grey_or_rgb(image: Image.Image) -> Image.Image:
+def _gray_or_rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode in ("L", "RGB") and "transparency" not in image.info:

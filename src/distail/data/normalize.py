@@ -1,4 +1,7 @@
-"""Bytes to numbers of mean 0 and deviation 1."""
+"""Bytes to numbers of mean 0 and deviation 1.
+
+Shapes: B batch, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from torch import Tensor
 from distail.errors import DataError
 
 
-class Normalisation:
-    """``(images / 255 - mean) / std`` by channel; its constants lie on the device, so that no call waits for them."""
+class Normalize:
+    """`(images / 255 - mean) / std` by channel; its constants lie on the device, so that no call waits for them."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
         if len(mean) != len(std):
@@ -20,7 +23,7 @@ class Normalisation:
         self._scale_C = torch.tensor([1 / (value * 255) for value in std], dtype=torch.float32, device=device)
 
     def __call__(self, images_BCHW: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """uint8 to ``dtype``, in the memory format of the images."""
+        """uint8 to `dtype`, in the memory format of the images."""
         _, channels, height, width = images_BCHW.shape
         if channels != len(self._shift_C):
             raise DataError(f"images of {channels} channels, but means and deviations for {len(self._shift_C)}")
@@ -35,14 +38,17 @@ class Normalisation:
         return floats.to(dtype)
 
 
-def normalise(
+def normalize(
     images_BCHW: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """``(images / 255 - mean) / std`` by channel, as floating point of the same shape and memory format.
+    """`(images / 255 - mean) / std` by channel, as floating point of the same shape and memory format.
 
-    ``mean`` and ``std`` are in units of 0 to 1. Raises ``DataError`` where their lengths differ from the channels.
+    `mean` and `std` are in units of 0 to 1.
 
-    >>> normalise(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=[0.5], std=[0.25]).item()
+    Raises:
+        DataError: their lengths differ from the channels.
+
+    >>> normalize(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=[0.5], std=[0.25]).item()
     2.0
     """
-    return Normalisation(mean, std, images_BCHW.device)(images_BCHW, dtype)
+    return Normalize(mean, std, images_BCHW.device)(images_BCHW, dtype)

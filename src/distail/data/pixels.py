@@ -1,4 +1,7 @@
-"""Where the pixels of a batch come from: from memory, or from files that are decoded ahead."""
+"""Where the pixels of a batch come from: from memory, or from files that are decoded ahead.
+
+Shapes: B batch, N images, H height, W width; pixels as in `distail.data.augment`.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ from distail.torch_utils import to_device
 
 
 class PixelSource(Protocol):
-    """Pixels (N, planes, H, W, unit) for one batch after another; see ``distail.data.augment``."""
+    """Pixels (N, planes, H, W, unit) for one batch after another; see `distail.data.augment`."""
 
     holds_all: bool
     """Whether a batch's rows are those of the whole data set, or 0, 1, ... of its own images."""
 
-    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pixels for each ``index_B`` (B,) on the CPU, on the training device."""
+    def iterate(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Pixels for each `index_B` (B,) on the CPU, on the training device."""
         ...
 
     def close(self) -> None:
@@ -33,7 +36,7 @@ class PixelSource(Protocol):
 def pixel_source(
     data: Images, batch_size: int, device: torch.device | str, *, channels_last: bool, border: bool
 ) -> PixelSource:
-    """The source for a data set; ``border`` adds the one that crops need."""
+    """The source for a data set; `border` adds the one that crops need."""
     if isinstance(data, StreamedImages):
         return _FromFiles(ImageStream(data, batch_size, device), channels_last, border)
     if _fits(data.images, device):
@@ -44,7 +47,7 @@ def pixel_source(
 def images_in_order(
     data: Images, parts: Sequence[slice], batch_size: int, device: torch.device | str
 ) -> Iterator[Tensor]:
-    """The images (B, channels, H, W) uint8 of each part of the data set, of at most ``batch_size``, on the device."""
+    """The images (B, channels, H, W) uint8 of each part of the data set, of at most `batch_size`, on the device."""
     if isinstance(data, LabelledImages):
         yield from (to_device(data.images[part], device) for part in parts)
         return
@@ -70,7 +73,7 @@ class _InMemory:
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels
 
-    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    def iterate(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         for _ in indices:
             yield self._pixels
 
@@ -85,7 +88,7 @@ class _OnHost:
     def __init__(self, pixels: Tensor, device: torch.device | str) -> None:
         self._pixels, self._device = pixels, device
 
-    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    def iterate(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         for index_B in indices:
             some_B = index_B if len(index_B) else index_B.new_zeros(1)  # as in `_FromFiles`
             yield to_device(self._pixels.index_select(0, some_B), self._device)
@@ -99,7 +102,7 @@ class _FromFiles:
     def __init__(self, stream: ImageStream, channels_last: bool, border: bool) -> None:
         self._stream, self._channels_last, self._border = stream, channels_last, border
 
-    def of(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    def iterate(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         for images_BHWC in self._stream.batches(indices):
             # Crops are cut from one run of memory, which must not be empty where no image is asked for.
             some = images_BHWC if len(images_BHWC) else images_BHWC.new_zeros((1, *images_BHWC.shape[1:]))

@@ -40,7 +40,7 @@ def create_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> nn.Module:
-    """A network from normalised images (N, in_channels, H, W) to logits (N, num_classes).
+    """A network from normalized images (N, in_channels, H, W) to logits (N, num_classes).
 
     ``name`` is one of `list_models` (case and ``_`` for ``-`` do not matter), ``timm:NAME``, or
     ``package.module:function`` for a builder of your own, which is called with ``num_classes=`` and ``in_channels=`` as
@@ -51,8 +51,8 @@ def create_model(
     - ``image_size``: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
     - ``weights``: a file to start from (`load_weights`); for timm, a safetensors file of its pretrained weights.
-    - ``mean``, ``std``: what the images are normalised with, per channel in 0..1 units; timm models, which were trained
-      with a normalisation of their own, convert from it. Others do not need them.
+    - ``mean``, ``std``: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
+      with a normalization of their own, convert from it. Others do not need them.
 
     Raises `ModelError`, naming every parameter that the network does not have; `CheckpointError` for damaged weights.
 

@@ -1,7 +1,7 @@
-"""GoogLeNet (Szegedy 2015) with batch normalisation and one 3x3 stem for 32x32 images, as DR-KD's code has it. [code]
+"""GoogLeNet (Szegedy 2015) with batch normalization and one 3x3 stem for 32x32 images, as DR-KD's code has it. [code]
 
-That code, and pytorch-cifar100, whence it came, pass a layer's width as the ``eps`` of one normalisation in each block
-(``BatchNorm2d(n5x5, n5x5)``); here it is the usual 1e-5 [ours]. Another normalisation follows at once, so little of it
+That code, and pytorch-cifar100, whence it came, pass a layer's width as the ``eps`` of one normalization in each block
+(``BatchNorm2d(n5x5, n5x5)``); here it is the usual 1e-5 [ours]. Another normalization follows at once, so little of it
 would reach the output.
 """
 
@@ -52,7 +52,7 @@ _STAGES = (
 
 
 def _convolve(in_channels: int, out_channels: int, kernel: int) -> nn.Sequential:
-    # The bias does nothing before batch normalisation; it is kept for the published parameter counts.
+    # The bias does nothing before batch normalization; it is kept for the published parameter counts.
     convolution = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 

@@ -1,4 +1,4 @@
-"""From one normalisation of images to another."""
+"""From one normalization of images to another."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from distail.errors import ModelError
 
 
 class InputNormalization(nn.Module):
-    """Images (N, C, H, W) normalised with one mean and deviation, as they would be with another.
+    """Images (N, C, H, W) normalized with one mean and deviation, as they would be with another.
 
     All four are per channel, in 0..1 units. The constants are not part of the ``state_dict``: a network's weights stay
-    the same whatever its images were normalised with.
+    the same whatever its images were normalized with.
 
     >>> convert = InputNormalization(mean_from=[0.5], std_from=[0.25], mean_to=[0.0], std_to=[1.0])
     >>> convert(torch.tensor([[[[-2.0, 0.0, 2.0]]]])).tolist()
@@ -36,7 +36,7 @@ class InputNormalization(nn.Module):
         values = {name: torch.tensor(list(value), dtype=torch.float64) for name, value in given.items()}
         widths = {name: len(value) for name, value in values.items()}
         if len(set(widths.values())) != 1:
-            raise ModelError(f"a normalisation needs one value per channel everywhere, got {widths}")
+            raise ModelError(f"a normalization needs one value per channel everywhere, got {widths}")
         if not (values["std_from"] > 0).all() or not (values["std_to"] > 0).all():
             raise ModelError(f"deviations must be positive, got {list(std_from)} and {list(std_to)}")
         scale_C = values["std_from"] / values["std_to"]

@@ -20,7 +20,7 @@ def named(**modules: nn.Module) -> nn.Sequential:
 def conv_norm(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, bias: bool = False
 ) -> nn.Sequential:
-    """Convolution with "same" padding, then batch normalisation.
+    """Convolution with "same" padding, then batch normalization.
 
     Before that a bias does nothing: some networks have one for their published parameter counts.
     """
@@ -33,7 +33,7 @@ def conv_norm(
 def conv_norm_relu(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, *, bias: bool = False
 ) -> nn.Sequential:
-    """`conv_norm` and a ReLU, in place because nobody else reads the normalised map."""
+    """`conv_norm` and a ReLU, in place because nobody else reads the normalized map."""
     convolved = conv_norm(in_channels, out_channels, kernel, stride, groups, bias=bias)
     return nn.Sequential(*convolved, nn.ReLU(inplace=True))
 
@@ -41,13 +41,13 @@ def conv_norm_relu(
 def conv_norm_relu6(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution with a bias, batch normalisation, and a ReLU that ends at 6."""
+    """Convolution with a bias, batch normalization, and a ReLU that ends at 6."""
     convolved = conv_norm(in_channels, out_channels, kernel, stride, groups, bias=True)
     return nn.Sequential(*convolved, nn.ReLU6(inplace=True))
 
 
 def norm_relu(channels: int) -> nn.Sequential:
-    """Batch normalisation and a ReLU, for networks that normalise before each convolution."""
+    """Batch normalization and a ReLU, for networks that normalize before each convolution."""
     return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
 
 

@@ -42,11 +42,11 @@ class PadShortcut(nn.Module):
 
 
 def conv_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Projection shortcut (option B of He 2016): a strided 1x1 convolution and batch normalisation."""
+    """Projection shortcut (option B of He 2016): a strided 1x1 convolution and batch normalization."""
     return conv_norm(in_channels, out_channels, 1, stride)
 
 
-# Shortcut and initialisation: the two lines of published code differ in both, and numbers compare within a line only.
+# Shortcut and initialization: the two lines of published code differ in both, and numbers compare within a line only.
 LINES: dict[str, tuple[Callable[[int, int, int], nn.Module], Callable[[nn.Module], None]]] = {
     "conv": (conv_shortcut, kaiming_fan_out),
     "pad": (PadShortcut, kaiming_fan_in),
@@ -65,7 +65,7 @@ def cifar_resnet(
     """A stem ``widths[0]`` wide and a stage for each further width; the first stage keeps the resolution."""
     if shortcut not in LINES:
         raise ModelError(unknown_name("shortcut", shortcut, LINES))
-    make_shortcut, initialise = LINES[shortcut]
+    make_shortcut, initialize = LINES[shortcut]
     channels, *stage_widths = widths
     body = named(stem=conv_norm_relu(in_channels, channels, 3))
     for number, width in enumerate(stage_widths, start=1):
@@ -78,7 +78,7 @@ def cifar_resnet(
             channels = width
         body.add_module(f"stage{number}", stage)
     network = Network(body, create_classifier(classifier, channels, num_classes))
-    initialise(network)
+    initialize(network)
     return network
 
 

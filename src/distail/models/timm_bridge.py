@@ -18,7 +18,7 @@ from distail.models.input_normalization import InputNormalization
 
 
 class TimmModel(nn.Module):
-    """A timm model behind the conversion from the data's normalisation to its own."""
+    """A timm model behind the conversion from the data's normalization to its own."""
 
     def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ def create_timm_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> nn.Module:
-    """The timm model ``name``, taking images that were normalised with ``mean`` and ``std``.
+    """The timm model ``name``, taking images that were normalized with ``mean`` and ``std``.
 
-    Without ``mean`` and ``std`` images reach the model as they are: then normalise them as timm does for this model.
+    Without ``mean`` and ``std`` images reach the model as they are: then normalize them as timm does for this model.
     For another number of channels than timm's, its mean and deviation are averaged over channels [ours].
     ``weights`` is a local safetensors file of pretrained weights; for another class count the classifier starts anew.
 

@@ -1,4 +1,4 @@
-"""VGG with batch normalisation and one linear layer (Simonyan 2015, in the form of the distillation literature)."""
+"""VGG with batch normalization and one linear layer (Simonyan 2015, in the form of the distillation literature)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def vgg(
     for number, width in enumerate(_WIDTHS, start=1):
         stage = nn.Sequential()
         for _ in range(convolutions_per_stage):
-            # The bias does nothing before batch normalisation; it is kept for the published parameter counts.
+            # The bias does nothing before batch normalization; it is kept for the published parameter counts.
             stage.extend([nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
             channels = width
         if number <= pooled_stages:

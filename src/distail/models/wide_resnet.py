@@ -1,4 +1,4 @@
-"""Wide residual networks (Zagoruyko 2016): normalisation and ReLU come before each convolution, depth 6n + 4."""
+"""Wide residual networks (Zagoruyko 2016): normalization and ReLU come before each convolution, depth 6n + 4."""
 
 from __future__ import annotations
 
