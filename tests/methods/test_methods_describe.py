@@ -8,10 +8,8 @@ import torch
 from distail import create_method, list_methods
 from distail.errors import MethodError
 from distail.methods import SLOTS, describe_method
-
-
-def test_the_ten_methods_of_the_table():
-    assert list(list_methods()) == ["ce", "kd", "bkd", "drkd", "ipwd", "krdistill", "ltkd", "dive", "dkd", "wsld"]
+from distail.methods.presets import check_method, read_composition
+from helpers.method_cases import CASES, example
 
 
 @pytest.mark.parametrize("name", list_methods())
@@ -41,6 +39,30 @@ def test_a_description_lists_every_parameter_that_the_method_takes_with_its_defa
     text = str(description)
     assert all(each.name in text for each in description.parameters)
     assert all(len(line) < 200 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_composition_says_what_the_method_that_is_built_of_it_needs_and_answers(case):
+    composition = read_composition(CASES[case])
+    method, call = example(case)
+    assert composition.needs == method.needs
+    assert composition.terms == tuple(method(call.student, call.teacher, call.target, index=call.index))
+
+
+def test_a_parameter_may_take_back_what_an_entry_needs():
+    prior = {"name": "balanced_prototypes", "assignment": "identity"}
+    method = create_method({"representation": prior}, class_counts=[3, 2], student_dim=2, teacher_dim=2)
+    assert read_composition({"representation": prior}).needs.class_means
+    assert not method.needs.class_means
+
+
+@pytest.mark.parametrize("wrong", [{"name": "kdd"}, {"name": "bkd", "beta": 2.0}, {"name": "kd", "temperature": 0}])
+def test_a_method_is_checked_without_its_classes(wrong):
+    state = torch.get_rng_state()
+    with pytest.raises(MethodError, match=str(list(wrong.values())[-1])):
+        check_method(wrong)
+    check_method("ipwd")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize("name", list_methods())

@@ -9,16 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
-
 from distail.compare.arguments import folder_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
 from distail.methods.composition import TERM_WEIGHTS
-from distail.methods.method import Method, Terms
-from distail.outputs import Outputs
-from distail.runner.checks import build_method, needs_teacher, problems_of, teacher_model
+from distail.methods.presets import check_method, read_composition, teacher_supervised_of
+from distail.runner.checks import method_composition, needs_teacher, problems_of, teacher_model
 from distail.runner.run_folder import RunFolder
 
 # Every method takes these settings; without the term that each is for, it does not use them.
@@ -94,19 +91,12 @@ def _why_not_taken(base: Experiment, method: Mapping[str, object], key: str, val
         return None
     try:
         experiment = base.model_copy(update={"method": _raw(base, method, {key: value})["method"]})
-        built = build_method(experiment, [2, 1], 8, 8)
-        unused = key in TERM_OF and TERM_OF[key] not in _terms(built)
+        composition = method_composition(experiment)
+        check_method(composition)
+        unused = key in TERM_OF and TERM_OF[key] not in read_composition(composition).terms
     except DistailError as error:
         return str(error)
-    return f"{built.name} has no {TERM_OF[key]} term" if unused else None
-
-
-def _terms(method: Method) -> Terms:
-    """What the method answers for two images: only its entries know which terms they bring."""
-    outputs, label_B = Outputs(torch.zeros(2, 2), torch.eye(2, 8)), torch.arange(2)
-    method.prepare([(outputs, label_B)])
-    terms: Terms = method.eval()(outputs, outputs, label_B, index=label_B)
-    return terms
+    return f"{experiment.method_name} has no {TERM_OF[key]} term" if unused else None
 
 
 @dataclass(frozen=True)
@@ -235,9 +225,8 @@ class _Student:
         }
         experiment = Experiment.from_mapping({**point.raw, **changes}, where=point.label)
         teacher = experiment.teacher
-        if teacher is not None and not teacher.is_previous_epoch and _is_sound(experiment):
-            teacher = teacher if needs_teacher(experiment) else None
-            experiment = experiment.model_copy(update={"teacher": teacher})
+        if teacher is not None and not teacher.is_previous_epoch and not _listens(experiment):
+            experiment = experiment.model_copy(update={"teacher": None})
         self.experiment = experiment
 
     def teacher_run(self) -> TeacherRun | None:
@@ -247,7 +236,7 @@ class _Student:
             return None
         supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
         if self.config.teachers == "own":
-            supervised = {"name": _example(self.experiment).teacher_supervised}
+            supervised = {"name": teacher_supervised_of(self.experiment.method)}
         plain = supervised == {"name": "ce"}
         parameters = [f"{key}={value}" for key, value in supervised.items() if key != "name"]
         short = folder_name(" ".join([str(supervised["name"]), *parameters]))
@@ -274,16 +263,11 @@ class _Student:
         return Job(self.name, self.experiment.model_copy(update={"teacher": loaded}), after=teacher.job.name)
 
 
-def _example(experiment: Experiment) -> Method:
-    return build_method(experiment, [2, 1], 8, 8)
-
-
-def _is_sound(experiment: Experiment) -> bool:
+def _listens(experiment: Experiment) -> bool:
     try:
-        _example(experiment)
+        return needs_teacher(experiment)
     except DistailError:
-        return False
-    return True
+        return True  # what is wrong with the method is said with the other problems of its run
 
 
 def _folder_problems(jobs: Sequence[Job]) -> list[str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_whole, counts_of
-from distail.methods.context import SlotSetup, TermWeights
+from distail.methods.context import Requirements, SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
 from distail.methods.method import Method, Slots
 from distail.methods.representations import REPRESENTATIONS
@@ -63,6 +63,37 @@ class Entry:
             problems.stop(self.name, MethodError)
         assert built is not None
         return built
+
+
+@dataclass(frozen=True)
+class Composition:
+    """The entries of every slot, and what they say of the method before anything is built."""
+
+    entries: Mapping[str, Sequence[Entry]]
+
+    @property
+    def needs(self) -> Requirements:
+        """What a run must supply: as `Method.needs`, but for what an entry's parameters take back."""
+        needs = Requirements(teacher=bool(self.entries["divergence"]) and not self.entries["teacher"])
+        for entry in self._every:
+            needs |= getattr(entry.builder, "needs", Requirements())
+        return needs | Requirements(teacher=needs.teacher_features)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The names of the terms that the method answers with."""
+        has_auxiliary = any(getattr(entry.builder, "auxiliary", ()) for entry in self._every)
+        present = {
+            "supervised": True,
+            "distillation": bool(self.entries["divergence"]),
+            "representation": bool(self.entries["representation"]),
+            "auxiliary": has_auxiliary,
+        }
+        return tuple(term for term, is_present in present.items() if is_present)
+
+    @property
+    def _every(self) -> list[Entry]:
+        return [entry for slot in self.entries.values() for entry in slot]
 
 
 def parse(asked: Mapping[str, Any]) -> dict[str, list[Entry]]:

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from distail.errors import MethodError
 from distail.functional.checks import check_choice
-from distail.methods.composition import build
+from distail.methods.composition import DEFAULTS, Composition, build, parse
 from distail.methods.method import Method
+from distail.torch_utils import kept_random_state
 
 RECONSTRUCTION = "A reconstruction: no code and no usable statement of the equations is public."
 
@@ -240,13 +241,8 @@ def create_method(
     >>> create_method(mixed, class_counts=[100, 10, 1]).needs.teacher
     True
     """
-    if isinstance(name_or_composition, str):
-        name_or_composition = {"name": name_or_composition}
-    if not isinstance(name_or_composition, Mapping):
-        raise MethodError(f"the method is {name_or_composition!r}; expected a name or a mapping of slots")
-    given = {**name_or_composition, **parameters}
-    name = given.pop("name", None)
-    preset = None if name is None else PRESETS[check_choice("method", name, PRESETS)]
+    name, given = _named(name_or_composition, parameters)
+    preset = None if name is None else PRESETS[name]
     return build(
         name or "composition",
         preset.composition if preset else {},
@@ -254,8 +250,57 @@ def create_method(
         class_counts=class_counts,
         student_dim=student_dim,
         teacher_dim=teacher_dim,
-        teacher_supervised=preset.teacher_supervised if preset else "ce",
+        teacher_supervised=teacher_supervised_of(name_or_composition),
     )
+
+
+def read_composition(name_or_composition: str | Mapping[str, Any]) -> Composition:
+    """The entries of a method and what they say of it, as `create_method` would take it; nothing is built.
+
+    Raises:
+        MethodError: an unknown name, slot entry or parameter of an entry.
+
+    >>> composition = read_composition("ipwd")
+    >>> composition.needs.teacher, composition.needs.memory, composition.terms
+    (True, False, ('supervised', 'distillation', 'auxiliary'))
+    >>> read_composition({"name": "ipwd", "teacher": "previous_epoch"}).needs.memory
+    True
+    """
+    name, given = _named(name_or_composition, {})
+    return Composition(parse({**DEFAULTS, **(PRESETS[name].composition if name else {}), **given}))
+
+
+def check_method(name_or_composition: str | Mapping[str, Any]) -> None:
+    """Refuse what `create_method` would refuse whatever the classes and the features' widths: values as well as names.
+
+    Raises:
+        MethodError: as `create_method`.
+    """
+    with kept_random_state():
+        create_method(name_or_composition, class_counts=(1, 1), student_dim=1, teacher_dim=1)
+
+
+def teacher_supervised_of(name_or_composition: str | Mapping[str, Any]) -> str:
+    """The supervised entry that the method's paper trains its teacher with.
+
+    >>> teacher_supervised_of("dive"), teacher_supervised_of({"targets": "swap"})
+    ('balanced_softmax', 'ce')
+    """
+    name, _ = _named(name_or_composition, {})
+    return PRESETS[name].teacher_supervised if name else "ce"
+
+
+def _named(
+    name_or_composition: str | Mapping[str, Any], parameters: Mapping[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
+    """The preset's name, None where there is none, and what is given beside it."""
+    if isinstance(name_or_composition, str):
+        name_or_composition = {"name": name_or_composition}
+    if not isinstance(name_or_composition, Mapping):
+        raise MethodError(f"the method is {name_or_composition!r}; expected a name or a mapping of slots")
+    given = {**name_or_composition, **parameters}
+    name = given.pop("name", None)
+    return None if name is None else check_choice("method", name, PRESETS), given
 
 
 def list_methods() -> dict[str, Preset]:

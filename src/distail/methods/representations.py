@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class BalancedPrototypes(nn.Module):
         prototype_seed: of the prototypes.
     """
 
+    needs = Requirements(student_features=True, teacher_features=True, class_means=True)
+
     def __init__(
         self,
         setup: SlotSetup,
@@ -47,7 +50,8 @@ class BalancedPrototypes(nn.Module):
         self.prior_strength = check_number("prior_strength", prior_strength, least=0.0)
         self.assignment = check_choice("assignment", assignment, ASSIGNMENTS)
         self.prepared = assignment == "identity"
-        self.needs = Requirements(student_features=True, teacher_features=True, class_means=not self.prepared)
+        if self.prepared:
+            self.needs = replace(self.needs, class_means=False)
         self.projector = nn.Linear(student_dim, teacher_dim)
         seed = check_whole("prototype_seed", prototype_seed, least=0)
         self.priors = FixedDtypeBuffer(balanced_prototypes(setup.num_classes, teacher_dim, seed), learnt=True)

@@ -36,6 +36,7 @@ class InversePropensity(nn.Module):
     """
 
     needs = Requirements(student_features=True)
+    auxiliary = ("cls_head",)
 
     def __init__(
         self,

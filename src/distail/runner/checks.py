@@ -11,8 +11,9 @@ from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, WrongExperiment
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
+from distail.methods.context import Requirements
 from distail.methods.method import Method
-from distail.methods.presets import create_method
+from distail.methods.presets import check_method, create_method, read_composition, teacher_supervised_of
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -63,10 +64,10 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
         problems.add(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
-    method = problems.attempt(lambda: _example_method(experiment), "method")
-    if method is not None:
-        problems.add(*_other_classifier("student", method, student.model, student.classifier))
-    if method is not None and method.needs.teacher and teacher is None:
+    needs = problems.attempt(lambda: _checked_needs(method_composition(experiment)), "method")
+    if needs is not None:
+        problems.add(*_other_classifier("student", needs, student.model, student.classifier))
+    if needs is not None and needs.teacher and teacher is None:
         problems.add(
             f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
             "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
@@ -75,8 +76,8 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
         model = teacher_model(experiment)
         problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
         # Without a choice of its own the method decides, and what is wrong with that has been said.
-        if method is not None or teacher.supervised is not None:
-            taught = problems.attempt(lambda: teacher_method(experiment, [2, 1]), "teacher.supervised")
+        if needs is not None or teacher.supervised is not None:
+            taught = problems.attempt(lambda: _checked_needs(_teacher_composition(experiment)), "teacher.supervised")
             if taught is not None and teacher.checkpoint is None:
                 problems.add(*_other_classifier("teacher", taught, model, teacher.classifier))
     if teacher is not None and teacher.is_previous_epoch and teacher.views:
@@ -102,9 +103,14 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     return problems.found
 
 
-def _other_classifier(section: str, method: Method, model: Model, classifier: str) -> list[str]:
+def _checked_needs(composition: Mapping[str, Any]) -> Requirements:
+    check_method(composition)
+    return read_composition(composition).needs
+
+
+def _other_classifier(section: str, needs: Requirements, model: Model, classifier: str) -> list[str]:
     # How a network of the user's own ends is not known.
-    if not method.needs.cosine_classifier or classifier == "cosine" or model.name not in MODELS:
+    if not needs.cosine_classifier or classifier == "cosine" or model.name not in MODELS:
         return []
     return [f"{section}.classifier: {classifier!r}, but ldam takes margins off cosines; expected 'cosine'"]
 
@@ -113,26 +119,36 @@ def _no_file(path: Path) -> str:
     return f"{str(path)!r} is a folder; expected a file of weights" if path.is_dir() else f"no file {str(path)!r}"
 
 
-def build_method(
-    experiment: Experiment, class_counts: Sequence[int], student_dim: int, teacher_dim: int | None
-) -> Method:
-    """The experiment's method; `teacher: previous_epoch` makes it its own teacher."""
+def method_composition(experiment: Experiment) -> dict[str, Any]:
+    """What `create_method` takes; `teacher: previous_epoch` makes the method its own teacher."""
     composition = dict(experiment.method)
     if experiment.teacher is not None and experiment.teacher.is_previous_epoch:
         composition["teacher"] = PREVIOUS_EPOCH
-    return create_method(composition, class_counts=class_counts, student_dim=student_dim, teacher_dim=teacher_dim)
+    return composition
+
+
+def build_method(
+    experiment: Experiment, class_counts: Sequence[int], student_dim: int, teacher_dim: int | None
+) -> Method:
+    """The experiment's method."""
+    return create_method(
+        method_composition(experiment), class_counts=class_counts, student_dim=student_dim, teacher_dim=teacher_dim
+    )
 
 
 def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Method:
     """What the teacher is trained with: `teacher.supervised`, by default what the method's own paper does."""
+    return create_method(_teacher_composition(experiment), class_counts=class_counts)
+
+
+def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
     assert experiment.teacher is not None
-    supervised = experiment.teacher.supervised or _example_method(experiment).teacher_supervised
-    return create_method("ce", class_counts=class_counts, supervised=supervised)
+    return {"name": "ce", "supervised": experiment.teacher.supervised or teacher_supervised_of(experiment.method)}
 
 
 def needs_teacher(experiment: Experiment) -> bool:
     """Whether the experiment's method listens to a teacher at all."""
-    return bool(_example_method(experiment).needs.teacher)
+    return read_composition(method_composition(experiment)).needs.teacher
 
 
 def teacher_model(experiment: Experiment) -> Model:
@@ -140,11 +156,6 @@ def teacher_model(experiment: Experiment) -> Model:
     assert experiment.teacher is not None
     model = experiment.teacher.model
     return experiment.student.model if model.name == SAME else model
-
-
-def _example_method(experiment: Experiment) -> Method:
-    with kept_random_state():
-        return build_method(experiment, [2, 1], 8, 8)
 
 
 def _look_up(model: Model, classifier: str) -> None:
