@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distail.errors import DataError
+from distail.errors import DataError, some_of
 
 LABEL_COLUMNS = ("label", "labels", "target")
 LARGEST_BYTES = 2 * 2**30
@@ -49,10 +49,10 @@ def read_csv(path: Path) -> LogitsTable:
     label = next((name for name in LABEL_COLUMNS if name in header), None)
     if label is None:
         hint = " Are the columns separated by commas?" if len(header) == 1 else ""
-        raise DataError(f"{path} has no column 'label'; its columns are {_some(header)}.{hint}")
+        raise DataError(f"{path} has no column 'label'; its columns are {_quoted(header)}.{hint}")
     doubled = [name for name, times in Counter(header).items() if times > 1]
     if doubled:
-        raise DataError(f"{path}: {len(doubled)} columns occur more than once: {_some(doubled)}.")
+        raise DataError(f"{path}: {len(doubled)} columns occur more than once: {_quoted(doubled)}.")
     classes = [name for name in header if name != label]
     if not classes:
         raise DataError(f"{path} has labels but no column of logits; expected one a class, such as logit_0, logit_1.")
@@ -80,8 +80,8 @@ def _in_order(path: Path, classes: Sequence[str]) -> tuple[list[str], tuple[str,
     missing = sorted(set(range(len(classes))) - {number for number in numbers if number is not None})
     if missing:
         raise DataError(
-            f"{path} has {len(classes)} columns of logits, but not {_some([f'logit_{c}' for c in missing])}; expected "
-            f"logit_0 to logit_{len(classes) - 1}."
+            f"{path} has {len(classes)} columns of logits, but not {_quoted([f'logit_{c}' for c in missing])}; "
+            f"expected logit_0 to logit_{len(classes) - 1}."
         )
     return [name for _, name in sorted(zip(numbers, classes, strict=True))], None
 
@@ -130,7 +130,9 @@ def _targets(path: Path, labels: Sequence[str], names: Sequence[str] | None) -> 
         wrong = neither or unnamed
         row, text = wrong[0]
         expected = (
-            f"a class number in every row, or in every row one of {_some(names)}" if names else "a class number, from 0"
+            f"a class number in every row, or in every row one of {_quoted(names)}"
+            if names
+            else "a class number, from 0"
         )
         raise DataError(
             f"{path}: of {len(texts)} labels {len(wrong)} cannot be a class; the first is {text!r} in row {row}. "
@@ -147,5 +149,5 @@ def _in_words(message: str, header: Sequence[str]) -> str:
     return f"it cannot be read as csv: {message}"
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def _quoted(names: Sequence[str]) -> str:
+    return some_of([repr(name) for name in names])

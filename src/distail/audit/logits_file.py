@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from distail.audit.logits_csv import LogitsTable, read_csv
-from distail.errors import DataError, did_you_mean
+from distail.errors import DataError, did_you_mean, some_of
 from distail.evaluation.checks import rows_at_once
 
 # The teacher's, where a file holds those of its student as well.
@@ -174,10 +174,9 @@ def counted_labels(target_N: Tensor, classes: int) -> tuple[int, ...]:
     counts = torch.bincount(inside_N, minlength=classes).tolist()
     empty = [c for c, count in enumerate(counts) if count == 0]
     if empty:
-        shown = ", ".join(str(c) for c in empty[:8]) + (f" and {len(empty) - 8} more" if len(empty) > 8 else "")
         raise DataError(
-            f"{len(empty)} of {classes} classes have no label here (class {shown}), so their training images cannot be "
-            "counted from the labels: give them with --class-counts."
+            f"{len(empty)} of {classes} classes have no label here (class {some_of(empty)}), so their training images "
+            "cannot be counted from the labels: give them with --class-counts."
         )
     return tuple(counts)
 

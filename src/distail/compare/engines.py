@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from distail.errors import ConfigError
+from distail.torch_utils import usable_cores
+from distail.training.distributed import runs_on_cpu
 from distail.training.signals import STARTED_BY_ANOTHER
 
 ON_A_GPU = ("auto", "cuda")
@@ -96,7 +98,7 @@ class LocalProcesses:
 
     def __init__(self, config: EngineConfig) -> None:
         gpus = visible_gpus() if config.device in ON_A_GPU else []
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         # Anything but a CPU or counted GPUs is one device, which several runs would crowd.
         places = len(gpus) or (cores if runs_on_cpu(config.device) else 1)
         self.parallel = config.parallel or default_parallel(config.runs, places)
@@ -144,13 +146,6 @@ class LocalProcesses:
             running.process.kill()
             running.process.wait()
         self._running = {}
-
-
-def runs_on_cpu(device: str) -> bool:
-    """Whether `trainer.device` comes down to the CPU, where there is no CUDA device."""
-    import torch
-
-    return device == "cpu" or (device == "auto" and not torch.backends.mps.is_available())
 
 
 def visible_gpus() -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from distail.errors import DistailError, MethodError, unknown_name
+from distail.errors import DistailError, MethodError, some_of, unknown_name
 
 FLOOR = 1e-6  # the least denominator of a ratio of losses or of a standard deviation
 
@@ -135,8 +135,7 @@ def whole_counts(
         raise error(f"class_counts has length {len(counts)}; expected a count for each of {least}")
     wrong = [f"class {index}: {count!r}" for index, count in enumerate(counts) if not _is_count(count)]
     if wrong:
-        shown = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-        raise error(f"class_counts must be whole numbers of at least 1 for every class, but got {shown}")
+        raise error(f"class_counts must be whole numbers of at least 1 for every class, but got {some_of(wrong, 5)}")
     return tuple(int(count) for count in counts)
 
 

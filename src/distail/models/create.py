@@ -18,7 +18,7 @@ from distail.models.weights import load_weights
 
 
 class Bridge(NamedTuple):
-    """How models of another library come in; ``check`` and ``create`` take the name without its prefix."""
+    """How models of another library come in; `check` and `create` take the name without its prefix."""
 
     check: Callable[[str], None]
     create: Callable[..., nn.Module]
@@ -42,19 +42,21 @@ def create_model(
 ) -> nn.Module:
     """A network from normalized images (N, in_channels, H, W) to logits (N, num_classes).
 
-    ``name`` is one of `list_models` (case and ``_`` for ``-`` do not matter), ``timm:NAME``, or
-    ``package.module:function`` for a builder of your own, which is called with ``num_classes=`` and ``in_channels=`` as
+    `name` is one of `list_models` (case and `_` for `-` do not matter), `timm:NAME`, or
+    `package.module:function` for a builder of your own, which is called with `num_classes=` and `in_channels=` as
     far as it takes them and whose network is tried once on a batch of zeros.
 
-    - ``shortcut``, of the CIFAR ResNets: ``conv`` (RepDistiller and mdistiller line) or ``pad`` (LDAM and BKD line).
-    - ``classifier``, of all our own networks: ``linear`` or ``cosine``.
-    - ``image_size``: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
+    - `shortcut`, of the CIFAR ResNets: `conv` (RepDistiller and mdistiller line) or `pad` (LDAM and BKD line).
+    - `classifier`, of all our own networks: `linear` or `cosine`.
+    - `image_size`: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
-    - ``weights``: a file to start from (`load_weights`); for timm, a safetensors file of its pretrained weights.
-    - ``mean``, ``std``: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
+    - `weights`: a file to start from (`load_weights`); for timm, a safetensors file of its pretrained weights.
+    - `mean`, `std`: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
       with a normalization of their own, convert from it. Others do not need them.
 
-    Raises `ModelError`, naming every parameter that the network does not have; `CheckpointError` for damaged weights.
+    Raises:
+        ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.
+        CheckpointError: the weights are damaged.
 
     >>> model = create_model("resnet20", num_classes=10, in_channels=1)
     >>> sum(parameter.numel() for parameter in model.parameters())
@@ -77,7 +79,10 @@ def create_model(
 
 
 def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str = "linear") -> None:
-    """Raises `ModelError` for what `create_model` refuses whatever the data are; for use before data are read.
+    """Let pass what `create_model` can build for some data; for use before data are read.
+
+    Raises:
+        ModelError: as `create_model` does.
 
     >>> check_model("resnet20", shortcut="pad")
     >>> check_model("vgg8", shortcut="pad")

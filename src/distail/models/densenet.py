@@ -1,7 +1,7 @@
 """DenseNet-BC-121 (Huang 2017) with a 3x3 stem for 32x32 images, as pytorch-cifar100 and DR-KD's code have it. [code]
 
 DR-KD's notebook has a line for this network but runs torchvision's, which it starts from ImageNet; distail has no
-weights of its own to start from.
+weights of its own to start from. The configuration that names it (`cifar100-drkd-densenet121`) was never run here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BLOCKS = (6, 12, 24, 16)
 
 
 class DenseLayer(nn.Module):
-    """The input, and ``growth`` new channels beside it."""
+    """The input, and `growth` new channels beside it."""
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()

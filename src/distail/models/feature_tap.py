@@ -1,4 +1,7 @@
-"""Penultimate features of any network, without touching its code."""
+"""Penultimate features of any network, without touching its code.
+
+Shapes: B batch, C classes, D feature width, H height, W width, N tokens or images.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,17 @@ from distail.outputs import Outputs
 class FeatureTap(nn.Module):
     """Wraps a network that gives logits (B, C), so that it gives `Outputs` with its classifier's input (B, D) as well.
 
-    The classifier is, in this order: the module at the dotted path ``classifier``; the model's own ``classifier``
-    attribute; what timm's ``get_classifier()`` gives; the last linear layer, 1x1 convolution or `CosineClassifier`
-    with ``num_classes`` outputs. A map (B, D, H, W) that reaches a 1x1 convolution, or tokens (B, N, D) that reach a
+    The classifier is, in this order: the module at the dotted path `classifier`; the model's own `classifier`
+    attribute; what timm's `get_classifier()` gives; the last linear layer, 1x1 convolution or `CosineClassifier`
+    with `num_classes` outputs. A map (B, D, H, W) that reaches a 1x1 convolution, or tokens (B, N, D) that reach a
     linear layer, are averaged over space or tokens [ours]; whatever reaches another module is flattened.
 
-    ``tap.model`` is the bare network; store ``tap.model.state_dict()``. Its parameters are shared, not copied.
-    ``feature_dim`` is read from the classifier; for a classifier of the user's own kind, give it.
+    `tap.model` is the bare network; store `tap.model.state_dict()`. Its parameters are shared, not copied.
+    `feature_dim` is read from the classifier; for a classifier of the user's own kind, give it.
 
-    Raises `ModelError` when there is no classifier to be found, when the forward pass does not call it, or when the
-    network's output is not (B, ``num_classes``).
+    Raises:
+        ModelError: there is no classifier to be found, the forward pass does not call it, or the network's output is
+            not (B, `num_classes`).
 
     >>> import torch
     >>> tap = FeatureTap(nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 5)), num_classes=5)

@@ -1,8 +1,10 @@
 """GoogLeNet (Szegedy 2015) with batch normalization and one 3x3 stem for 32x32 images, as DR-KD's code has it. [code]
 
-That code, and pytorch-cifar100, whence it came, pass a layer's width as the ``eps`` of one normalization in each block
-(``BatchNorm2d(n5x5, n5x5)``); here it is the usual 1e-5 [ours]. Another normalization follows at once, so little of it
+That code, and pytorch-cifar100, whence it came, pass a layer's width as the `eps` of one normalization in each block
+(`BatchNorm2d(n5x5, n5x5)`); here it is the usual 1e-5 [ours]. Another normalization follows at once, so little of it
 would reach the output.
+
+The configuration that names it (`cifar100-drkd-googlenet`) was never run here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Networks from the user's own code: ``package.module:function``."""
+"""Networks from the user's own code: `package.module:function`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from distail.torch_utils import eval_mode
 
 
 def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_classes: int) -> None:
-    """Raises `ModelError` unless zeros of ``shape`` give logits (shape[0], ``num_classes``) in eval mode.
+    """Let pass a network to which zeros of `shape` give logits (shape[0], `num_classes`) in eval mode.
 
-    Modes and running statistics are as before afterwards. ``name`` is what messages call the network.
+    Modes and running statistics are as before afterwards. `name` is what messages call the network.
+
+    Raises:
+        ModelError: they do not.
 
     >>> try_once(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), "mine", (2, 3, 2, 2), num_classes=4)
     Traceback (most recent call last):
@@ -47,13 +50,14 @@ def where(error: BaseException) -> str:
 
 
 def create_imported_model(path: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """Calls the function (or class) at ``package.module:function`` and tries the network on two images of zeros.
+    """Calls the function (or class) at `package.module:function` and tries the network on two images of zeros.
 
-    The function gets ``num_classes`` and ``in_channels`` as far as its signature takes them, and ``image_size`` where
+    The function gets `num_classes` and `in_channels` as far as its signature takes them, and `image_size` where
     it names it. Modules in the current working directory can be imported.
 
-    Raises `ModelError` for a module or function that is not there or fails, for anything that is not an ``nn.Module``,
-    and for a network whose output on the trial batch (2, in_channels, image_size, image_size) is not (2, num_classes).
+    Raises:
+        ModelError: the module or function is not there or fails, what it returns is not an `nn.Module`, or the output
+            on the trial batch (2, in_channels, image_size, image_size) is not (2, num_classes).
 
     >>> create_imported_model("torch.nn:Bilinear", num_classes=10, in_channels=3, image_size=8)
     Traceback (most recent call last):
@@ -74,7 +78,11 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
 
 
 def check_imported_model(path: str) -> None:
-    """Raises `ModelError` when there is nothing to call at ``package.module:function``; calls nothing."""
+    """Let pass a path `package.module:function` at which there is something to call; calls nothing.
+
+    Raises:
+        ModelError: there is nothing.
+    """
     with _working_directory_importable():
         _find_builder(path)
 
@@ -119,7 +127,7 @@ def _import(module_name: str, path: str) -> ModuleType:
 
 
 def _taken(builder: Callable[..., Any], arguments: dict[str, int]) -> dict[str, int]:
-    """The arguments that the builder names, or swallows with ``**``; `image_size` only where it is named."""
+    """The arguments that the builder names, or swallows with `**`; `image_size` only where it is named."""
     try:
         parameters = inspect.signature(builder).parameters.values()
     except ValueError:  # some builtins have no signature

@@ -13,8 +13,11 @@ from distail.errors import ModelError
 class InputNormalization(nn.Module):
     """Images (N, C, H, W) normalized with one mean and deviation, as they would be with another.
 
-    All four are per channel, in 0..1 units. The constants are not part of the ``state_dict``: a network's weights stay
+    All four are per channel, in 0..1 units. The constants are not part of the `state_dict`: a network's weights stay
     the same whatever its images were normalized with.
+
+    Raises:
+        ModelError: the four are not of one length, or a deviation is not positive.
 
     >>> convert = InputNormalization(mean_from=[0.5], std_from=[0.25], mean_to=[0.0], std_to=[1.0])
     >>> convert(torch.tensor([[[[-2.0, 0.0, 2.0]]]])).tolist()

@@ -1,4 +1,7 @@
-"""Pieces that several networks share."""
+"""Pieces that several networks share.
+
+Shapes: N images, B batch, C classes, D features or their maps, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -116,9 +119,9 @@ class Network(nn.Module):
 class CosineClassifier(nn.Module):
     """Cosines between features (B, D) and class weights, times a fixed scale: logits (B, C) in [-scale, scale].
 
-    The head that LDAM trains with (Cao 2019, ``NormedLinear`` [code]). There the raw cosines are the output and the
+    The head that LDAM trains with (Cao 2019, `NormedLinear` [code]). There the raw cosines are the output and the
     loss multiplies by 30; here the scale belongs to the model [ours], so that its logits mean the same to every loss,
-    metric and export. ``logits / classifier.scale`` are the cosines.
+    metric and export. `logits / classifier.scale` are the cosines.
 
     >>> head = CosineClassifier(4, 10)
     >>> features_BD = torch.ones(2, 4)
@@ -146,7 +149,10 @@ CLASSIFIERS: dict[str, Callable[[int, int], nn.Module]] = {"linear": nn.Linear, 
 
 
 def create_classifier(name: str, in_features: int, num_classes: int) -> nn.Module:
-    """The named classifier, features (B, D) to logits (B, C); an unknown name is a `ModelError`.
+    """The named classifier, features (B, D) to logits (B, C).
+
+    Raises:
+        ModelError: the name is unknown.
 
     >>> create_classifier("linear", 64, 10)
     Linear(in_features=64, out_features=10, bias=True)

@@ -2,6 +2,9 @@
 
 `shufflenetv1` and `shufflenetv2` have a 1x1 stem, as in RepDistiller. `shufflenetv2-stem3` has a 3x3 stem without
 activation, biases, and down blocks that stay narrow longer, as in DR-KD's code (from pytorch-cifar100).
+
+The configurations that name them (`distail configs`: `cifar100-ipwd-*-shufflenet*`, `cifar100-drkd-shufflenetv2`) were
+never run here.
 """
 
 from __future__ import annotations
@@ -106,7 +109,7 @@ def split_stage_with_biases(in_channels: int, out_channels: int, blocks: int) ->
 
 
 class Plan(NamedTuple):
-    """What tells one ShuffleNet from another; ``head`` is the width of a last 1x1 convolution, if there is one."""
+    """What tells one ShuffleNet from another; `head` is the width of a last 1x1 convolution, if there is one."""
 
     stage: Callable[[int, int, int], nn.Module]
     widths: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Models of timm (extra ``timm``), fed as they were trained: ``timm:NAME``."""
+"""Models of timm (extra `timm`), fed as they were trained: `timm:NAME`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail.errors import CheckpointError, ModelError
+from distail.errors import CheckpointError, ModelError, some_of
 from distail.models.imported import try_once
 from distail.models.input_normalization import InputNormalization
 
@@ -34,7 +34,11 @@ class TimmModel(nn.Module):
 
 
 def check_timm_model(name: str) -> None:
-    """Raises `ModelError` when timm is not installed, cannot be imported or has no model ``name``."""
+    """Let pass a model that timm has.
+
+    Raises:
+        ModelError: timm is not installed, cannot be imported or has no model `name`.
+    """
     timm = _import_timm()
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
@@ -52,14 +56,15 @@ def create_timm_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> nn.Module:
-    """The timm model ``name``, taking images that were normalized with ``mean`` and ``std``.
+    """The timm model `name`, taking images that were normalized with `mean` and `std`.
 
-    Without ``mean`` and ``std`` images reach the model as they are: then normalize them as timm does for this model.
+    Without `mean` and `std` images reach the model as they are: then normalize them as timm does for this model.
     For another number of channels than timm's, its mean and deviation are averaged over channels [ours].
-    ``weights`` is a local safetensors file of pretrained weights; for another class count the classifier starts anew.
+    `weights` is a local safetensors file of pretrained weights; for another class count the classifier starts anew.
 
-    Raises `ModelError` as `check_timm_model`, and for models that do not take these images, which one forward pass
-    shows; `CheckpointError` for weights that are missing, damaged or no safetensors.
+    Raises:
+        ModelError: as `check_timm_model`, and for models that do not take these images, which one forward pass shows.
+        CheckpointError: weights are missing, damaged or no safetensors.
     """
     check_timm_model(name)
     timm = _import_timm()
@@ -147,7 +152,7 @@ def _check_filled(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], weigh
     names = tuple(f"{name}." for name in (classifiers if isinstance(classifiers, tuple | list) else (classifiers,)))
     missing = [name for name in model.state_dict() if name not in shapes and not name.startswith(names)]
     if missing:
-        raise ModelError(f"{weights} lacks {len(missing)} tensors of the model, such as {', '.join(missing[:8])}")
+        raise ModelError(f"{weights} lacks {len(missing)} tensors of the model, such as {some_of(missing)}")
 
 
 def _normalization(

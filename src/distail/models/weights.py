@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,60 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from distail.errors import CheckpointError, ModelError, listed
+from distail.errors import CheckpointError, ModelError, listed, some_of
 from distail.files import write_tensors
-from distail.models.catalogue import MODELS
 
 _WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
 _TORCH_SUFFIXES = (".pt", ".pth")
-_LISTED = 8
-
-
-def recognise(state: Mapping[str, Tensor]) -> str | None:
-    """The name and options of the network with exactly these names and shapes, or None.
-
-    Builds the catalogue's networks one after another, up to three seconds in all.
-
-    >>> from distail.models.catalogue import MODELS
-    >>> recognise(MODELS["resnet8"](num_classes=7, in_channels=1, shortcut="pad").state_dict())
-    "'resnet8' with num_classes=7, shortcut='pad', in_channels=1"
-    """
-    head = state.get("classifier.weight")
-    if head is None or not any(name.startswith("body.") for name in state):
-        return None
-    # These can be seen from the names alone; the rest needs the shapes.
-    options = {
-        "num_classes": head.shape[0],
-        "shortcut": "conv" if any(".shortcut." in name for name in state) else "pad",
-        "classifier": "linear" if "classifier.bias" in state else "cosine",
-    }
-    for name, builder in MODELS.items():
-        taken = inspect.signature(builder).parameters
-        known = {option: value for option, value in options.items() if option in taken}
-        with torch.random.fork_rng(devices=[]):
-            in_channels = _fitting_channels(builder(**known), state)
-        if in_channels is not None:
-            known["in_channels"] = in_channels
-            # Only what differs from the default is worth saying.
-            said = [f"{option}={value!r}" for option, value in known.items() if value != taken[option].default]
-            return f"{name!r} with {', '.join(said)}"
-    return None
-
-
-def _fitting_channels(model: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """Input channels with which `model` would have the shapes of `state`, if there are any."""
-    own = model.state_dict()
-    first = next(name for name, tensor in own.items() if tensor.ndim == 4)
-    if own.keys() != state.keys() or state[first].ndim != 4:
-        return None
-    same_but_first = all(own[name].shape == tensor.shape for name, tensor in state.items() if name != first)
-    out_channels, in_channels, *kernel = state[first].shape
-    same_first = [out_channels, *kernel] == [own[first].shape[0], *own[first].shape[2:]]
-    return in_channels if same_but_first and same_first else None
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Writes ``model.state_dict()`` and ``metadata`` to a safetensors file, whole or not at all.
+    """Writes `model.state_dict()` and `metadata` to a safetensors file, whole or not at all.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -75,13 +29,14 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
 
 
 def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -> None:
-    """Fills every weight of ``model`` from a file that must fit it exactly; ``what`` names the model in messages.
+    """Fills every weight of `model` from a file that must fit it exactly; `what` names the model in messages.
 
-    Reads safetensors, and ``.pt`` or ``.pth`` files that are plain state dicts (also under ``state_dict`` or
-    ``model``). A prefix that all keys share, left by a wrapper (``module.``, ``model.``, ``_orig_mod.``), is ignored.
+    Reads safetensors, and `.pt` or `.pth` files that are plain state dicts (also under `state_dict` or
+    `model`). A prefix that all keys share, left by a wrapper (`module.`, `model.`, `_orig_mod.`), is ignored.
 
-    Raises `CheckpointError` for a file that is missing, cannot be read or holds weights that are not finite,
-    `ModelError` for one that does not fit.
+    Raises:
+        CheckpointError: the file is missing, cannot be read, or holds weights that are not finite.
+        ModelError: it does not fit.
     """
     path = Path(path)
     stored = _without_prefix(_read(path, what))
@@ -94,7 +49,11 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a weights file; `.pt` and `.pth` have none. `CheckpointError` when it is missing or damaged."""
+    """The metadata of a weights file; `.pt` and `.pth` have none.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
     from safetensors import SafetensorError, safe_open
 
     _check_file(Path(path), "weights")
@@ -168,10 +127,10 @@ def _check_fit(
     if classes is not None:
         raise ModelError(
             f"{what}: {path} was trained for {classes[0]} classes, but the data has {classes[1]} "
-            f"(different: {_some(list(shapes))})"
+            f"(different: {some_of(list(shapes))})"
         )
     problems = [
-        f"{len(names)} {kind}: {_some(names)}"
+        f"{len(names)} {kind}: {some_of(names)}"
         for kind, names in (
             ("missing in the file", missing),
             ("in the file but not in the model", unexpected),
@@ -182,18 +141,23 @@ def _check_fit(
         )
         if names
     ]
-    known = recognise(stored)
-    hint = (
-        f"the file fits {known}" if known else "it looks like another architecture, or like weights of another library"
-    )
-    raise ModelError(listed([*problems, hint], f"{what}: {path} does not fit {type(model).__name__}:"))
+    raise ModelError(listed([*problems, _origin(path)], f"{what}: {path} does not fit {type(model).__name__}:"))
+
+
+def _origin(path: Path) -> str:
+    """What a file says of its network, or seems to be where it says nothing."""
+    told = read_metadata(path)
+    if "model" not in told:
+        return "it looks like another architecture, or like weights of another library"
+    options = [f"{key} {told[key]!r}" for key in ("shortcut", "classifier", "in_channels") if key in told]
+    return f"the file says that it is {told['model']!r}{' with ' if options else ''}{', '.join(options)}"
 
 
 def _check_finite(stored: Mapping[str, Tensor], path: Path, what: str) -> None:
     bad = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise CheckpointError(
-            f"{what}: {path} holds nan or infinity in {len(bad)} of {len(stored)} tensors: {_some(bad)}. "
+            f"{what}: {path} holds nan or infinity in {len(bad)} of {len(stored)} tensors: {some_of(bad)}. "
             "The training that wrote it diverged; expected finite weights, such as those of an earlier epoch"
         )
 
@@ -204,8 +168,3 @@ def _other_classes(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
     outputs = {(theirs[0], ours[0]) for theirs, ours in shapes.values() if theirs[1:] == ours[1:] and theirs and ours}
     same_inputs = all(theirs[1:] == ours[1:] for theirs, ours in shapes.values())
     return next(iter(outputs)) if len(layers) == 1 and len(outputs) == 1 and same_inputs else None
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

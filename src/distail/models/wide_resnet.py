@@ -45,7 +45,7 @@ class WideningBlock(nn.Module):
 def wide_resnet(
     depth: int, widening: int, *, num_classes: int, in_channels: int = 3, classifier: str = "linear"
 ) -> Network:
-    """Stem of 16, then stages of 16, 32 and 64 times ``widening``; no dropout, as in the distillation literature."""
+    """Stem of 16, then stages of 16, 32 and 64 times `widening`; no dropout, as in the distillation literature."""
     channels = 16
     body = named(stem=_conv(in_channels, channels, 1))
     for number in (1, 2, 3):
