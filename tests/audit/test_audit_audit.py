@@ -37,7 +37,7 @@ def example(seed: int, samples: int, classes: int) -> tuple[Array, NDArray[np.in
     return logits, target, counts
 
 
-def audited(logits: Array, target: NDArray[np.int64], counts: list[int], **options: Any) -> dict[str, Any]:
+def audit_of(logits: Array, target: NDArray[np.int64], counts: list[int], **options: Any) -> dict[str, Any]:
     return audit(torch.from_numpy(logits), torch.from_numpy(target), counts, **options)
 
 
@@ -73,7 +73,7 @@ examples = st.builds(example, st.integers(0, 10_000), st.integers(1, 80), st.int
 @given(examples, st.sampled_from([None, 1.0, 3.0]))
 def test_repairs_move_the_targets_as_the_mathematics_says(data: Any, temperature: float | None) -> None:
     logits, target, counts = data
-    found = audited(logits, target, counts, temperature=temperature)
+    found = audit_of(logits, target, counts, temperature=temperature)
     assert found["repairs"].keys() == OWN_TEMPERATURE.keys()
     for name, entry in found["repairs"].items():
         t = temperature or OWN_TEMPERATURE[name]
@@ -110,7 +110,7 @@ def test_the_stand_in_weights_follow_their_definition(data: Any) -> None:
     logits, target, counts = data
     share = np.array(counts) / sum(counts)
     weights = propensity(logits, np.tile(np.log(share), (len(logits), 1)), target)
-    found = audited(logits, target, counts)["sample_weights"]
+    found = audit_of(logits, target, counts)["sample_weights"]
     assert found["ipwd"]["heads"] == "stand-in"
     assert "not the paper's" in found["ipwd"]["meaning"]
     expect_spread(found["ipwd"], weights, 10.0, target, counts)
@@ -125,12 +125,12 @@ def test_a_students_own_heads_replace_the_stand_ins(data: Any) -> None:
     rng = np.random.default_rng(len(logits))
     kd, cls = rng.normal(size=logits.shape), rng.normal(size=logits.shape)
     heads = StudentHeads(torch.from_numpy(kd), torch.from_numpy(cls))
-    found = audited(logits, target, counts, student=heads)["sample_weights"]
+    found = audit_of(logits, target, counts, student=heads)["sample_weights"]
     assert found["ipwd"]["heads"] == "own"
     expect_spread(found["ipwd"], propensity(kd, cls, target), 10.0, target, counts)
     ratio = 1 - np.exp(-cross_entropy(kd, target) / np.maximum(cross_entropy(logits, target), 1e-6))
     expect_spread(found["wsld"], ratio, math.inf, target, counts)
-    only_student = audited(logits, target, counts, student=StudentHeads(torch.from_numpy(kd)))["sample_weights"]
+    only_student = audit_of(logits, target, counts, student=StudentHeads(torch.from_numpy(kd)))["sample_weights"]
     assert only_student["ipwd"]["heads"] == "stand-in"
     assert only_student["wsld"] == found["wsld"]
 
@@ -145,7 +145,7 @@ def test_weights_are_those_of_the_experiments_own_method(
     kd, cls = rng.normal(size=logits.shape), rng.normal(size=logits.shape)
     heads = StudentHeads(torch.from_numpy(kd), torch.from_numpy(cls))
     method = {"name": "ipwd", "ratio": "cls_over_kd", "max_weight": max_weight, "standardize_logits": standardize}
-    found = audited(logits, target, counts, student=heads, method=method)
+    found = audit_of(logits, target, counts, student=heads, method=method)
     ipwd = found["sample_weights"]["ipwd"]
     assert (ipwd["ratio"], ipwd["max_weight"]) == ("cls_over_kd", max_weight)
     weights = propensity(cls, kd, target, standardize)
@@ -191,7 +191,7 @@ def expect_spread(
 @given(examples)
 def test_figures_of_classes_and_groups_agree_with_plain_loops(data: Any) -> None:
     logits, target, counts = data
-    found = audited(logits, target, counts)
+    found = audit_of(logits, target, counts)
     p = softmax(logits)
     predicted, confidence = logits.argmax(1), p.max(1)
     classes = logits.shape[1]
@@ -249,7 +249,7 @@ def expect_group(
 @given(examples)
 def test_the_audit_says_what_evaluation_and_the_bias_sentence_say(data: Any) -> None:
     logits, target, counts = data
-    found = audited(logits, target, counts)
+    found = audit_of(logits, target, counts)
     figures = evaluate_predictions(torch.from_numpy(logits), torch.from_numpy(target), counts)
     assert found["overall"]["accuracy"] == figures["top1"]
     assert found["overall"]["ece"] == figures["ece"]
@@ -264,7 +264,7 @@ def test_the_audit_says_what_evaluation_and_the_bias_sentence_say(data: Any) -> 
 
 def test_equal_counts_and_a_faultless_teacher_leave_the_targets_where_they_are() -> None:
     target = np.arange(60) % 6
-    found = audited(5.0 * np.eye(6)[target], target, [50] * 6)
+    found = audit_of(5.0 * np.eye(6)[target], target, [50] * 6)
     for name in ("bkd", "drkd", "krdistill"):
         assert found["repairs"][name]["overall"]["kl"] == pytest.approx(0, abs=1e-12)
     assert found["swapped"]["overall"] == {"images": 0, "share": 0.0}
@@ -273,23 +273,23 @@ def test_equal_counts_and_a_faultless_teacher_leave_the_targets_where_they_are()
 
 def test_an_experiments_own_method_is_audited_with_its_parameters() -> None:
     logits, target, counts = example(5, 50, 6)
-    own = audited(logits, target, counts, method={"name": "bkd", "beta": 0.0})["repairs"]
+    own = audit_of(logits, target, counts, method={"name": "bkd", "beta": 0.0})["repairs"]
     assert own.keys() == OWN_TEMPERATURE.keys()
     assert own["bkd"]["parameters"]["beta"] == 0.0
     assert own["bkd"]["overall"]["kl"] == pytest.approx(0, abs=1e-12)
     composed = {"targets": ["power", "swap"], "temperature": 3.0, "exponent": 0.25}
-    both = audited(logits, target, counts, method=composed)["repairs"]["composition"]
+    both = audit_of(logits, target, counts, method=composed)["repairs"]["composition"]
     assert (both["entries"], both["temperature"], both["parameters"]) == (["power", "swap"], 3.0, {"exponent": 0.25})
     q, p = softmax(swapped(0.25 * logits, target) / 3), softmax(logits / 3)
     assert both["overall"]["kl"] == pytest.approx((q * np.log(q / p)).sum(1).mean())
-    assert audited(logits, target, counts, method={"name": "kd"})["repairs"].keys() == OWN_TEMPERATURE.keys()
+    assert audit_of(logits, target, counts, method={"name": "kd"})["repairs"].keys() == OWN_TEMPERATURE.keys()
 
 
 def test_few_images_of_the_tail_are_said_to_be_few() -> None:
     logits, target, counts = example(0, 40, 6)
     tail = int(np.isin(target, thirds(counts)["tail"]).sum())
     assert f"Only {tail} of the images belong to the tail third" in " ".join(
-        audited(logits, target, counts)["cautions"]
+        audit_of(logits, target, counts)["cautions"]
     )
 
 
@@ -303,7 +303,7 @@ def test_few_images_of_the_tail_are_said_to_be_few() -> None:
 def test_none_and_one_image_of_the_tail_are_told_in_words(of_tail: int, said: str) -> None:
     target = np.array([0] * 40 + [2] * of_tail)
     logits = np.random.default_rng(0).normal(size=(len(target), 3))
-    assert said in audited(logits, target, (300, 50, 5))["cautions"]
+    assert said in audit_of(logits, target, (300, 50, 5))["cautions"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -315,7 +315,7 @@ def test_low_precision_logits_are_audited_in_double(dtype: torch.dtype) -> None:
 
 def test_saturated_logits_stay_finite() -> None:
     logits = 1e4 * np.eye(4)[[0, 1, 2, 0]]
-    found = audited(logits, np.array([0, 1, 2, 3]), [400, 40, 10, 2])
+    found = audit_of(logits, np.array([0, 1, 2, 3]), [400, 40, 10, 2])
     assert json.dumps(found, allow_nan=False)
 
 
@@ -329,9 +329,9 @@ def test_saturated_logits_stay_finite() -> None:
 )
 def test_what_cannot_be_audited_is_refused(options: Any, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
-        audited(np.eye(3), np.arange(3), [5, 4, 3], **options)
+        audit_of(np.eye(3), np.arange(3), [5, 4, 3], **options)
 
 
 def test_a_single_class_is_refused() -> None:
     with pytest.raises(MethodError, match="at least 2"):
-        audited(np.zeros((2, 1)), np.zeros(2, dtype=np.int64), [3])
+        audit_of(np.zeros((2, 1)), np.zeros(2, dtype=np.int64), [3])

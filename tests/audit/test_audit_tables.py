@@ -12,7 +12,7 @@ from rich.console import Console
 
 from distail.audit.from_file import AuditInput
 from distail.audit.sample_weights import StudentHeads
-from distail.audit.show import as_markdown, print_audit
+from distail.audit.show import print_audit, to_markdown
 from distail.audit.tables import audit_tables
 
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -31,7 +31,7 @@ def found(classes: int = 30, samples: int = 400, student: bool = False, largest:
 
 
 def printed(audit: dict[str, Any], width: int = 80, **options: Any) -> str:
-    console = Console(width=width, file=io.StringIO())
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
     print_audit(audit, console, **options)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -94,7 +94,7 @@ def test_the_terminal_says_first_what_was_audited_and_last_the_summary() -> None
 
 def test_markdown_holds_every_class_and_escapes_what_would_break_it() -> None:
     audit = found(12)
-    page = as_markdown(audit)
+    page = to_markdown(audit)
     lines = [line for line in page.splitlines() if line.startswith("|")]
     for line, follower in pairwise(lines):
         if set(follower) <= set("|-:"):

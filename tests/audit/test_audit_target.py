@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distail.audit.sample_weights import propensity_weights
-from distail.audit.target import audited
+from distail.audit.target import load_target
 from distail.config.schema import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, DistailError
@@ -45,7 +45,7 @@ def config(folder: Path) -> Path:
 
 
 def test_a_run_is_audited_on_its_validation_split(folder: Path) -> None:
-    found = audited(folder)
+    found = load_target(folder)
     experiment = Experiment.from_yaml(folder / "config.yaml")
     data = prepare_data(experiment.data, seed=experiment.seed)
     assert data.validation is not None
@@ -57,7 +57,7 @@ def test_a_run_is_audited_on_its_validation_split(folder: Path) -> None:
 
 
 def test_an_ipwd_runs_own_heads_are_used(folder: Path) -> None:
-    found = audited(folder, split="train")
+    found = load_target(folder, split="train")
     assert found.student is not None
     assert found.student.label_only is not None
     weights = propensity_weights(found.student.distilled, found.student.label_only, found.target)
@@ -73,53 +73,53 @@ def test_an_ipwd_runs_own_heads_are_used(folder: Path) -> None:
 
 def test_stored_test_predictions_serve_the_test_split(folder: Path) -> None:
     stored = load_file(folder / "predictions.safetensors")
-    found = audited(folder, split="test")
+    found = load_target(folder, split="test")
     assert torch.equal(found.logits, stored["teacher_logits"])
     assert "touches the test set once" in " ".join(found.cautions)
-    beside = audited(folder / "predictions.safetensors")
+    beside = load_target(folder / "predictions.safetensors")
     assert (beside.split, beside.class_counts, beside.class_names) == ("test", found.class_counts, found.class_names)
-    computed = audited(folder, ["data.root=null"], split="test")
+    computed = load_target(folder, ["data.root=null"], split="test")
     torch.testing.assert_close(computed.logits, stored["teacher_logits"], atol=1e-4, rtol=1e-4)
 
 
 def test_training_images_come_with_a_caution(folder: Path) -> None:
-    assert "These are the images that it was trained on" in " ".join(audited(folder, split="train").cautions)
+    assert "These are the images that it was trained on" in " ".join(load_target(folder, split="train").cautions)
 
 
 def test_weights_with_a_config(folder: Path, config: Path, tmp_path: Path) -> None:
-    from_run, from_file = audited(folder), audited(folder / "teacher.safetensors", [str(config)])
+    from_run, from_file = load_target(folder), load_target(folder / "teacher.safetensors", [str(config)])
     assert torch.equal(from_run.logits, from_file.logits)
     assert from_file.cautions == ()
     # Its metadata say what the network is, whatever the configuration's teacher.
-    other = audited(folder / "teacher.safetensors", [str(config), "teacher.model=resnet20"])
+    other = load_target(folder / "teacher.safetensors", [str(config), "teacher.model=resnet20"])
     assert torch.equal(other.logits, from_run.logits)
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(folder / "teacher.safetensors"), bare)
-    unknown = audited(bare, [str(config), "data.validation=0.3"])
+    unknown = load_target(bare, [str(config), "data.validation=0.3"])
     assert "does not say on what" in unknown.cautions[0]
     torch.save(load_file(bare), tmp_path / "bare.pt")
-    assert torch.equal(audited(tmp_path / "bare.pt", [str(config)]).logits, from_run.logits)
-    without = audited(folder / "teacher.safetensors", [str(config), "data.validation=0"])
+    assert torch.equal(load_target(tmp_path / "bare.pt", [str(config)]).logits, from_run.logits)
+    without = load_target(folder / "teacher.safetensors", [str(config), "data.validation=0"])
     assert without.split == "train"
     assert "data.validation is 0" in without.images
-    shifted = audited(folder / "teacher.safetensors", [str(config), "seed=3"])
+    shifted = load_target(folder / "teacher.safetensors", [str(config), "seed=3"])
     assert "on other images than this CONFIG's training split" in shifted.cautions[0]
 
 
 def test_a_files_metadata_never_import_code(folder: Path, config: Path, tmp_path: Path) -> None:
     path = tmp_path / "strange.safetensors"
     save_file(load_file(folder / "teacher.safetensors"), path, metadata={"model": "antigravity:fly"})
-    assert torch.equal(audited(path, [str(config)]).logits, audited(folder).logits)
+    assert torch.equal(load_target(path, [str(config)]).logits, load_target(folder).logits)
 
 
 def test_a_run_without_a_teacher_is_audited_as_the_teacher_it_could_be(tmp_path: Path) -> None:
     path = tmp_path / "plain"
     run({**CONFIG, "output": str(path), "teacher": None, "method": "ce"}, reporter=Silent())
-    found = audited(path)
+    found = load_target(path)
     assert "the student of" in found.what
     assert "had no teacher" in found.what
     assert found.student is None
-    stored = audited(path, split="test")
+    stored = load_target(path, split="test")
     assert "there was no teacher" in stored.what
     assert torch.equal(stored.logits, load_file(path / "predictions.safetensors")["logits"])
 
@@ -136,14 +136,14 @@ def npz(path: Path, logits: Any = None, labels: Any = None) -> Path:
 
 def test_a_file_of_logits_with_and_without_counts(tmp_path: Path) -> None:
     path = npz(tmp_path / "x.npz")
-    given = audited(path, class_counts="300,40,5")
+    given = load_target(path, class_counts="300,40,5")
     assert (given.class_counts, given.split) == ((300, 40, 5), None)
     assert given.cautions == ()
-    counted = audited(path)
+    counted = load_target(path)
     assert (counted.class_counts, counted.counts_from) == ((20, 20, 20), "these labels")
     assert "counted from these labels" in counted.cautions[0]
     (tmp_path / "counts.json").write_text(json.dumps({"class_counts": [9, 5, 2]}))
-    assert audited(path, class_counts=str(tmp_path / "counts.json")).class_counts == (9, 5, 2)
+    assert load_target(path, class_counts=str(tmp_path / "counts.json")).class_counts == (9, 5, 2)
 
 
 def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
@@ -151,19 +151,19 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     logits[2, 1] = np.nan
     path = npz(tmp_path / "x.npz", logits, np.array([0, 1, 2, 9]))
     with pytest.raises(ConfigError) as caught:
-        audited(path, class_counts="5,0")
+        load_target(path, class_counts="5,0")
     text = str(caught.value)
     assert all(said in text for said in ("row 2", "first is 9 in row 3", "class 1: 0"))
     with pytest.raises(ConfigError) as caught:
-        audited(tmp_path / "missing.npz", class_counts="nowhere.txt")
+        load_target(tmp_path / "missing.npz", class_counts="nowhere.txt")
     assert all(said in str(caught.value) for said in ("there is no file", "nowhere.txt"))
     with pytest.raises(ConfigError, match=r"logits have 3 classes, but class_counts names 2"):
-        audited(npz(tmp_path / "y.npz"), class_counts="5,1")
+        load_target(npz(tmp_path / "y.npz"), class_counts="5,1")
     with pytest.raises(ConfigError) as caught:
-        audited(npz(tmp_path / "z.npz", logits, np.array([0, 0, 0, 0])))
+        load_target(npz(tmp_path / "z.npz", logits, np.array([0, 0, 0, 0])))
     assert all(said in str(caught.value) for said in ("2 of 3 classes have no label", "--class-counts", "row 2"))
     with pytest.raises(ConfigError, match="expected \\(samples, classes\\)"):
-        audited(npz(tmp_path / "w.npz", np.zeros(4), np.zeros(4, dtype=int)))
+        load_target(npz(tmp_path / "w.npz", np.zeros(4), np.zeros(4, dtype=int)))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_told(
         "other.safetensors",
     )
     with pytest.raises(DistailError) as caught:
-        audited(Path(name), words, **options)
+        load_target(Path(name), words, **options)
     for text in said:
         assert text in str(caught.value)
 
@@ -211,9 +211,9 @@ def test_what_does_not_fit_is_told(
 def test_an_unfinished_run_says_what_is_missing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
     with pytest.raises(ConfigError, match=r"neither teacher.safetensors nor student.safetensors"):
-        audited(tmp_path)
+        load_target(tmp_path)
 
 
 def test_a_configuration_alone_is_told_where_it_belongs(tmp_path):
     with pytest.raises(ConfigError, match=r"a configuration, which comes second.*audit teacher.safetensors"):
-        audited(tmp_path / "mine.yaml")
+        load_target(tmp_path / "mine.yaml")

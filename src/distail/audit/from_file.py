@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from distail.audit.audit import audit
+from distail.audit.content import AuditReport
 from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
 from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
@@ -49,11 +50,11 @@ class AuditInput:
     target: Tensor
     class_counts: tuple[int, ...]
     class_names: Sequence[str] | None = None
-    method: Mapping[str, Any] | None = None
+    method: Mapping[str, object] | None = None
     student: StudentHeads | None = None
     cautions: tuple[str, ...] = ()
 
-    def audit(self, temperature: float | None = None) -> dict[str, Any]:
+    def audit(self, temperature: float | None = None) -> AuditReport:
         """All findings, ready for JSON: those of `distail.audit.audit`, what was audited, and the summary.
 
         Raises:
@@ -69,7 +70,7 @@ class AuditInput:
             student=self.student,
         )
         return {
-            "schema_version": found.pop("schema_version"),
+            "schema_version": found["schema_version"],
             "audited": {
                 "what": self.what,
                 "images": self.images,
@@ -96,7 +97,7 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     if class_counts is None and path.name == RunFolder(path.parent).predictions.name:
         result = RunFolder(path.parent).stored_result()
         if result is not None:
-            return audited_predictions(RunFolder(path.parent), result)
+            return load_run_predictions(RunFolder(path.parent), result)
     problems = Problems()
     table = problems.attempt(lambda: read_logits(path))
     counts = None if class_counts is None else problems.attempt(lambda: read_class_counts(class_counts))
@@ -124,7 +125,7 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     )
 
 
-def audited_predictions(run: RunFolder, result: dict[str, Any]) -> AuditInput:
+def load_run_predictions(run: RunFolder, result: Mapping[str, Any]) -> AuditInput:
     """The stored test predictions of a finished run: its teacher's, or its student's where it had no teacher.
 
     Raises:

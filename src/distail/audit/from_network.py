@@ -25,9 +25,9 @@ from distail.runner.networks import build_network, check_classes, match_normaliz
 from distail.runner.run_folder import RunFolder
 from distail.training.device import RuntimeDevice, select_device
 from distail.training.predict import Classifier, predict
+from distail.training.progress import Reporter
 
 SECOND_HEAD = "method.sample_weights.cls_head"
-Say = Callable[[str], None]
 
 
 def student_heads(student: FeatureTap, run: RunFolder, predict: Callable[[Classifier], Tensor]) -> StudentHeads:
@@ -71,7 +71,7 @@ def _second_head(run: RunFolder) -> nn.Linear | None:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredNetwork:
     """A file of weights, the network that they fill, and what to call it."""
 
     weights: Path
@@ -85,29 +85,29 @@ class Stored:
         return read_metadata(self.weights)
 
 
-def load_run(run: RunFolder, experiment: Experiment, split: str | None, say: Say) -> AuditInput:
+def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter: Reporter) -> AuditInput:
     """The teacher of a run's folder, or its student where it has no teacher, on images of the run's data.
 
     Args:
         run: the folder; its weights must be there, a finished run has them.
         experiment: what the folder holds, with changes such as another `data.root`.
         split: `train`, `validation` or `test`; None is validation, or train where there is none.
-        say: told of what takes long.
+        reporter: told of what takes long.
 
     Raises:
         ConfigError: the run has no weights yet, or there is no such split.
         DistailError: the data or the weights cannot be used.
     """
     stored = _of_run(run, experiment)
-    audited = _Audit(experiment, split, say)
+    predictor = _SplitPredictor(experiment, split, reporter)
     student = None
     if stored.weights != run.weights("student") and run.weights("student").is_file():
-        own = Stored(run.weights("student"), experiment.student.model, experiment.student.classifier, "student")
-        student = student_heads(audited.network(own), run, audited.predict)
-    return audited.of(stored, student)
+        own = StoredNetwork(run.weights("student"), experiment.student.model, experiment.student.classifier, "student")
+        student = student_heads(predictor.network(own), run, predictor.predict)
+    return predictor.audit_input(stored, student)
 
 
-def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, say: Say) -> AuditInput:
+def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, reporter: Reporter) -> AuditInput:
     """A file of weights on the images that an experiment names.
 
     The network is what the file says of itself, else the experiment's teacher, or its student where it has none.
@@ -115,15 +115,15 @@ def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, sa
     Raises:
         DistailError: the data, the network or the weights cannot be used, or there is no such split.
     """
-    return _Audit(experiment, split, say).of(_of_checkpoint(weights, experiment), None)
+    return _SplitPredictor(experiment, split, reporter).audit_input(_of_checkpoint(weights, experiment), None)
 
 
-class _Audit:
+class _SplitPredictor:
     """An experiment's images, and networks on one split of them."""
 
-    def __init__(self, experiment: Experiment, split: str | None, say: Say) -> None:
-        self.experiment, self.say = experiment, say
-        say(f"{experiment.data.name}: reading the images")
+    def __init__(self, experiment: Experiment, split: str | None, reporter: Reporter) -> None:
+        self.experiment, self.reporter = experiment, reporter
+        reporter.message(f"{experiment.data.name}: reading the images")
         self.data = prepare_data(experiment.data, seed=experiment.seed)
         self.split, self.images, self.reason = _split(self.data, split)
         trainer = experiment.trainer
@@ -131,7 +131,7 @@ class _Audit:
             trainer.device, trainer.precision, min(self.data.train.image_shape[-2:])
         )
 
-    def network(self, stored: Stored) -> FeatureTap:
+    def network(self, stored: StoredNetwork) -> FeatureTap:
         with seeded(self.experiment.seed, "audit"):
             tap = build_network(stored.model.model_copy(update={"weights": None}), stored.classifier, self.data)
         check_classes(stored.weights, self.data.class_names)
@@ -142,9 +142,9 @@ class _Audit:
     def predict(self, network: Classifier) -> Tensor:
         return predict(network, self.images, self.data.mean, self.data.std, self.runtime)
 
-    def of(self, stored: Stored, student: StudentHeads | None) -> AuditInput:
+    def audit_input(self, stored: StoredNetwork, student: StudentHeads | None) -> AuditInput:
         network = self.network(stored)
-        self.say(f"{stored.name}: {len(self.images):,} {self.split} images")
+        self.reporter.message(f"{stored.name}: {len(self.images):,} {self.split} images")
         return AuditInput(
             what=f"{stored.name}, a {stored.model.name}",
             images=f"{len(self.images):,} {self.split} images of {self.experiment.data.name}{self.reason}",
@@ -160,12 +160,12 @@ class _Audit:
         )
 
 
-def _of_run(run: RunFolder, experiment: Experiment) -> Stored:
+def _of_run(run: RunFolder, experiment: Experiment) -> StoredNetwork:
     teacher, student = run.weights("teacher"), run.weights("student")
     options = experiment.teacher
     if options is not None and needs_teacher(experiment):
         if teacher.is_file():
-            return Stored(teacher, teacher_model(experiment), options.classifier, f"the teacher of {run.path}")
+            return StoredNetwork(teacher, teacher_model(experiment), options.classifier, f"the teacher of {run.path}")
         if student.is_file():
             raise ConfigError(
                 f"{str(run.path)!r} had a teacher, but its teacher.safetensors is missing. The command that made the "
@@ -174,41 +174,41 @@ def _of_run(run: RunFolder, experiment: Experiment) -> Stored:
             )
     elif student.is_file():
         name = f"the student of {run.path} (it had no teacher)"
-        return Stored(student, experiment.student.model, experiment.student.classifier, name)
+        return StoredNetwork(student, experiment.student.model, experiment.student.classifier, name)
     raise ConfigError(
         f"{str(run.path)!r} has neither teacher.safetensors nor student.safetensors yet; finish the run with "
         "`distail run`, or audit a file of weights with a CONFIG."
     )
 
 
-def _of_checkpoint(weights: Path, experiment: Experiment) -> Stored:
+def _of_checkpoint(weights: Path, experiment: Experiment) -> StoredNetwork:
     section = experiment.teacher
     if section is None or section.is_previous_epoch:
-        asked = Stored(weights, experiment.student.model, experiment.student.classifier, str(weights))
+        configured = StoredNetwork(weights, experiment.student.model, experiment.student.classifier, str(weights))
     else:
-        asked = Stored(weights, teacher_model(experiment), section.classifier, str(weights))
-    described = asked.metadata
+        configured = StoredNetwork(weights, teacher_model(experiment), section.classifier, str(weights))
+    described = configured.metadata
     name = described.get("model", "")
     # A file may name a network of ours or timm's; code of the user's own is imported only if the CONFIG names it.
     if name not in MODELS and not name.startswith("timm:"):
-        return asked
+        return configured
     model = Model.model_validate({"name": name, "shortcut": described.get("shortcut")})
-    return Stored(weights, model, described.get("classifier", "linear"), str(weights))
+    return StoredNetwork(weights, model, described.get("classifier", "linear"), str(weights))
 
 
-def _split(data: PreparedData, asked: str | None) -> tuple[str, Images, str]:
-    """The split's name, its images, and why it was taken where nobody asked for it."""
-    if asked is None:
+def _split(data: PreparedData, split: str | None) -> tuple[str, Images, str]:
+    """The split's name, its images, and why it was taken where none is named."""
+    if split is None:
         if data.validation is not None:
             return "validation", data.validation, ""
         return "train", data.train, " (data.validation is 0: there is no validation split)"
-    images = {"train": data.train, "validation": data.validation, "test": data.test}[asked]
+    images = {"train": data.train, "validation": data.validation, "test": data.test}[split]
     if images is None:
         raise ConfigError(
             "there is no validation split: data.validation is 0. Use --split train, or hold some images out with "
             "data.validation=0.1, which is honest for a network that was trained without them."
         )
-    return asked, images, ""
+    return split, images, ""
 
 
 def _cautions(split: str, trained_on: str | None, data: PreparedData) -> tuple[str, ...]:

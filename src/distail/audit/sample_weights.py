@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from distail.audit.teacher_statistics import ByGroup
+from distail.audit.content import Grouped, LossRatioWeights, PropensityWeights, SampleWeights, WeightSpread
+from distail.audit.target_repairs import slot_entries, whole_composition
+from distail.audit.teacher_statistics import ImageGroups
 from distail.evaluation.checks import by_rows
 from distail.functional.class_weights import class_log_share
 from distail.functional.sample_weights import clip_and_normalize, loss_ratio, propensity_ratio
-
-QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 
 NO_STUDENT = "the weights compare the student's loss with the teacher's: before training there is no student"
 TRAINED_STUDENT = "this run's student as it was at the end of training"
@@ -75,56 +74,83 @@ def loss_ratio_weights(student_NC: Tensor, teacher_NC: Tensor, target_N: Tensor)
     return _in_double(loss_ratio, student_NC, teacher_NC, target_N)
 
 
-def sample_weight_spreads(
+def describe_weights(
     teacher_NC: Tensor,
     target_N: Tensor,
     class_counts: tuple[int, ...],
+    groups: ImageGroups,
     student: StudentHeads | None,
-    by_group: ByGroup,
-    *,
-    ratio: str,
-    standardize_logits: bool,
-    max_weight: float | None,
-) -> dict[str, Any]:
-    """The `spread` of each method's weights, overall and by group, and what the numbers stand for (``meaning``)."""
+    method: Mapping[str, object] | None,
+) -> SampleWeights:
+    """How unevenly each method would weigh the images, overall and by group, and what the numbers stand for.
+
+    Args:
+        teacher_NC, target_N, class_counts: what is audited.
+        groups: its images by group.
+        student: its logits for the same images, where there is one.
+        method: the experiment's own; where it weighs by inverse propensity, IPWD's weights are those of its parameters.
+    """
+    parameters = _propensity_parameters({"name": "ipwd"} if method is None else method)
+    parameters = parameters or _propensity_parameters({"name": "ipwd"})
+    ratio, standardize = str(parameters["ratio"]), bool(parameters["standardize_logits"])
+    limit = parameters["max_weight"]
+    max_weight = float(limit) if isinstance(limit, int | float) else None
     if student is not None and student.label_only is not None:
-        raw_N = propensity_weights(student.distilled, student.label_only, target_N, ratio, standardize_logits)
+        weights_N = propensity_weights(student.distilled, student.label_only, target_N, ratio, standardize)
         heads, meaning = "own", OWN_HEADS
     else:
-        raw_N = stand_in_weights(teacher_NC, target_N, class_counts, ratio, standardize_logits)
+        weights_N = stand_in_weights(teacher_NC, target_N, class_counts, ratio, standardize)
         heads, meaning = "stand-in", STAND_IN
-    own = {"heads": heads, "meaning": meaning, "ratio": ratio, "standardize_logits": standardize_logits}
-    ipwd = {**own, **_described(raw_N, max_weight, by_group)}
-    if student is None:
-        return {"ipwd": ipwd, "wsld": {"meaning": NO_STUDENT, "overall": None, "groups": None}}
-    ratio_N = loss_ratio_weights(student.distilled, teacher_NC, target_N)
-    return {"ipwd": ipwd, "wsld": {"meaning": TRAINED_STUDENT, **_described(ratio_N, None, by_group)}}
+    ipwd: PropensityWeights = {
+        "heads": heads,
+        "meaning": meaning,
+        "ratio": ratio,
+        "standardize_logits": standardize,
+        "max_weight": max_weight,
+        **_spreads(weights_N, max_weight, groups),
+    }
+    wsld: LossRatioWeights = {"meaning": NO_STUDENT, "overall": None, "groups": None}
+    if student is not None:
+        spreads = _spreads(loss_ratio_weights(student.distilled, teacher_NC, target_N), None, groups)
+        wsld = {"meaning": TRAINED_STUDENT, "max_weight": None, **spreads}
+    return {"ipwd": ipwd, "wsld": wsld}
 
 
-def _described(weights_N: Tensor, max_weight: float | None, by_group: ByGroup) -> dict[str, Any]:
+def _propensity_parameters(method: Mapping[str, object]) -> dict[str, object]:
+    """Which way round a method's weights are, and where they are clipped; empty where it does not weigh so."""
+    for entry, parameters in slot_entries(whole_composition(method), "weights"):
+        if entry.name == "inverse_propensity":
+            return parameters
+    return {}
+
+
+def _spreads(weights_N: Tensor, max_weight: float | None, groups: ImageGroups) -> Grouped[WeightSpread]:
     mean = float(clip_and_normalize(weights_N, max_weight, None).mean())
-    described = by_group.describe(lambda chosen_N: spread(weights_N[chosen_N], max_weight, mean))
-    return {"max_weight": max_weight, **described}
+    return groups.describe(lambda chosen_N: spread(weights_N[chosen_N], max_weight, mean))
 
 
-def spread(weights_N: Tensor, max_weight: float | None, overall_mean: float) -> dict[str, Any]:
-    """The distribution of weights (N,), N at least 1, after the clip and before any normalisation.
+def spread(weights_N: Tensor, max_weight: float | None, overall_mean: float) -> WeightSpread:
+    """The distribution of weights (N,), N at least 1, after the clip and before any normalization.
 
-    Returns:
-        ``mean``, ``min``, ``p10``, ``median``, ``p90``, ``max``; ``clipped_share`` in percent (None without a clip);
-        ``relative``: the mean over `overall_mean`, which is what normalised weights come to.
+    Args:
+        weights_N: before the clip.
+        max_weight: where they are clipped; None: nowhere.
+        overall_mean: of all images, to which `relative` is the mean.
 
     >>> spread(torch.tensor([1.0, 3.0, 50.0]), 5.0, overall_mean=3.0)["clipped_share"]
     33.33333333333333
     """
     clipped_N = clip_and_normalize(weights_N, max_weight, None)
-    levels = torch.tensor(list(QUANTILES.values()), dtype=clipped_N.dtype)
+    levels = torch.tensor([0.1, 0.5, 0.9], dtype=clipped_N.dtype)
+    p10, median, p90 = torch.quantile(clipped_N, levels).tolist()
     mean = float(clipped_N.mean())
     return {
         "mean": mean,
         "relative": mean / overall_mean,
         "min": float(clipped_N.min()),
-        **dict(zip(QUANTILES, torch.quantile(clipped_N, levels).tolist(), strict=True)),
+        "p10": p10,
+        "median": median,
+        "p90": p90,
         "max": float(clipped_N.max()),
         "clipped_share": None if max_weight is None else float(100 * (weights_N > max_weight).double().mean()),
     }

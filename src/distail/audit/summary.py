@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
+from distail.audit.content import AuditContent
 from distail.evaluation.groups import THIRDS
 from distail.evaluation.teacher_bias import describe_bias
 
-NAMED_SWALLOWERS = 3
+NAMED_CONFUSIONS = 3
+_WEIGHTS = {
+    "own": "IPWD's weights, from this run's two heads, are",
+    "stand-in": "A stand-in for IPWD's weights (not the paper's, which needs a student with two heads) is",
+}
 
 
-def summary(audit: Mapping[str, Any]) -> list[str]:
+def summary(found: AuditContent) -> list[str]:
     """Sentences on the teacher's bias, its confidence, and what each repair would do to the targets.
 
     Args:
-        audit: what `distail.audit.audit.audit` returned.
+        found: what `distail.audit.audit.audit` returned.
 
     >>> import torch
     >>> from distail.audit.audit import audit
@@ -23,87 +25,86 @@ def summary(audit: Mapping[str, Any]) -> list[str]:
     >>> print(summary(found)[1])
     The errors on tail images end most often in class 0 (100.0 %).
     """
-    return [*_bias(audit), *_confidence(audit), *_swaps(audit), *_repairs(audit), *_weights(audit)]
+    return [*_bias(found), *_confidence(found), _swaps(found), *_repairs(found), _weights(found)]
 
 
-def _bias(audit: Mapping[str, Any]) -> Iterator[str]:
-    thirds = audit["groups"]["thirds"]
-    yield describe_bias(
-        {
-            "samples": audit["overall"]["images"],
-            "wrong": audit["overall"]["wrong"],
-            "tail_errors": audit["errors"]["tail_errors"],
-            **{
-                figure: {name: thirds[name][figure] for name in THIRDS}
-                for figure in ("true_share", "predicted_share", "recall")
-            },
-        }
+def _bias(found: AuditContent) -> list[str]:
+    thirds = found["groups"]["thirds"]
+    sentences = [
+        describe_bias(
+            {
+                "samples": found["overall"]["images"],
+                "wrong": found["overall"]["wrong"],
+                "tail_errors": found["errors"]["tail_errors"],
+                "true_share": {name: thirds[name]["true_share"] for name in THIRDS},
+                "predicted_share": {name: thirds[name]["predicted_share"] for name in THIRDS},
+                "recall": {name: thirds[name]["recall"] for name in THIRDS},
+            }
+        )
+    ]
+    shares = []
+    for confusion in found["errors"]["swallowers"][:NAMED_CONFUSIONS]:
+        shares.append(f"{found['classes'][confusion['class']]['name']} ({confusion['share']:.1f} %)")
+    if shares:
+        sentences.append(f"The errors on tail images end most often in {_joined(shares)}.")
+    return sentences
+
+
+def _confidence(found: AuditContent) -> list[str]:
+    confidence, when_wrong = [], []
+    for name, third in found["groups"]["thirds"].items():
+        if third["confidence"] is not None:
+            confidence.append(f"{third['confidence']:.1f} % sure and {third['accuracy']:.1f} % right on the {name}")
+        if third["confidence_when_wrong"] is not None:
+            when_wrong.append(f"{third['confidence_when_wrong']:.1f} % on the {name}")
+    sentences = [f"On average it is {_joined(confidence)}."]
+    if when_wrong:
+        sentences.append(f"Where it is wrong, its mean confidence is {_joined(when_wrong)}.")
+    return sentences
+
+
+def _swaps(found: AuditContent) -> str:
+    swapped = found["swapped"]
+    shares = []
+    for name, third in swapped["groups"]["thirds"].items():
+        if third is not None and third["share"] is not None:
+            shares.append(f"{third['share']:.1f} % of the {name}'s")
+    return (
+        f"DR-KD would swap the targets of {swapped['overall']['images']:,} of {found['overall']['images']:,} images: "
+        f"{_joined(shares)}."
     )
-    names = [(audit["classes"][found["class"]]["name"], found["share"]) for found in audit["errors"]["swallowers"]]
-    if names:
-        shares = [f"{name} ({share:.1f} %)" for name, share in names[:NAMED_SWALLOWERS]]
-        yield f"The errors on tail images end most often in {_joined(shares)}."
 
 
-def _confidence(audit: Mapping[str, Any]) -> Iterator[str]:
-    measured = _measured(audit["groups"]["thirds"], "confidence")
-    parts = [
-        f"{third['confidence']:.1f} % sure and {third['accuracy']:.1f} % right on the {name}"
-        for name, third in measured
-    ]
-    yield f"On average it is {_joined(parts)}."
-    parts = [
-        f"{third['confidence_when_wrong']:.1f} % on the {name}"
-        for name, third in _measured(audit["groups"]["thirds"], "confidence_when_wrong")
-    ]
-    if parts:
-        yield f"Where it is wrong, its mean confidence is {_joined(parts)}."
-
-
-def _swaps(audit: Mapping[str, Any]) -> Iterator[str]:
-    swapped = audit["swapped"]
-    parts = [
-        f"{third['share']:.1f} % of the {name}'s" for name, third in _measured(swapped["groups"]["thirds"], "share")
-    ]
-    yield (
-        f"DR-KD would swap the targets of {swapped['overall']['images']:,} of {audit['overall']['images']:,} images: "
-        f"{_joined(parts)}."
-    )
-
-
-def _repairs(audit: Mapping[str, Any]) -> Iterator[str]:
-    before = dict(_measured(audit["before"]["groups"]["thirds"], "right"))
+def _repairs(found: AuditContent) -> list[str]:
+    before: dict[str, float] = {}
+    for name, third in found["before"]["groups"]["thirds"].items():
+        if third is not None and third["right"] is not None:
+            before[name] = third["right"]
     groups: list[str] = [name for name in ("head", "tail") if name in before] or list(before)
-    now = " and ".join(f"{before[name]['right']:.1f} % of the {name}'s" for name in groups)
-    yield f"As they are, the targets favour the label of {now} images."
-    for name, repair in audit["repairs"].items():
-        after = [repair["groups"]["thirds"][group] for group in groups]
-        moved = " and ".join(f"{third['loss']:.2f}" for third in after)
-        right = " and ".join(f"{third['right']:.1f} %" for third in after)
+    now = " and ".join(f"{before[name]:.1f} % of the {name}'s" for name in groups)
+    sentences = [f"As they are, the targets favor the label of {now} images."]
+    for name, repair in found["repairs"].items():
+        moves = [move for group in groups if (move := repair["groups"]["thirds"][group]) is not None]
+        moved = " and ".join(f"{move['loss']:.2f}" for move in moves)
+        right = " and ".join(f"{move['right']:.1f} %" for move in moves)
         how = f"{' + '.join(repair['entries'])}, temperature {repair['temperature']:g}"
         ours = "; a reconstruction" if repair["reconstruction"] else ""
-        yield (
+        sentences.append(
             f"The repair of {name} ({how}{ours}) moves the targets of {' and '.join(groups)} by {moved} "
-            f"(T^2 x KL), which then favour the label for {right}."
+            f"(T^2 x KL), which then favor the label for {right}."
         )
+    return sentences
 
 
-def _weights(audit: Mapping[str, Any]) -> Iterator[str]:
-    ipwd = audit["sample_weights"]["ipwd"]
-    parts = [f"{third['mean']:.2f} on the {name}" for name, third in _measured(ipwd["groups"]["thirds"], "mean")]
+def _weights(found: AuditContent) -> str:
+    ipwd = found["sample_weights"]["ipwd"]
+    means = []
+    for name, third in ipwd["groups"]["thirds"].items():
+        if third is not None:
+            means.append(f"{third['mean']:.2f} on the {name}")
     share, limit = ipwd["overall"]["clipped_share"], ipwd["max_weight"]
     clipped = "none is clipped" if limit is None else f"{share:.1f} % of all are clipped at {limit:g}"
-    yield f"{_WEIGHTS[ipwd['heads']]} {_joined(parts)} on average ({ipwd['ratio']}); {clipped}."
-
-
-_WEIGHTS = {
-    "own": "IPWD's weights, from this run's two heads, are",
-    "stand-in": "A stand-in for IPWD's weights (not the paper's, which needs a student with two heads) is",
-}
-
-
-def _measured(groups: Mapping[str, Any], figure: str) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(name, part) for name, part in groups.items() if part is not None and part[figure] is not None]
+    return f"{_WEIGHTS[ipwd['heads']]} {_joined(means)} on average ({ipwd['ratio']}); {clipped}."
 
 
 def _joined(parts: list[str]) -> str:

@@ -1,18 +1,44 @@
-"""An audit as tables of text, the same for the terminal and for Markdown."""
+"""An audit as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
+from distail.audit.content import (
+    AuditContent,
+    ClassStatistics,
+    CorrectShare,
+    GroupStatistics,
+    LossRatioWeights,
+    PropensityWeights,
+    SwappedImages,
+    TargetMove,
+    WeightSpread,
+)
 from distail.evaluation.groups import THIRDS
+from distail.report.table import Table
 
 WORST_CLASSES = 10
 NOTHING = "-"
 
-# A figure's title, its name in the audit, and how it is written.
-GROUP_ROWS: tuple[tuple[str, str, str], ...] = (
+Statistic = Literal[
+    "classes",
+    "training_images",
+    "images",
+    "recall",
+    "precision",
+    "true_share",
+    "predicted_share",
+    "mean_probability",
+    "accuracy",
+    "wrong",
+    "confidence",
+    "confidence_when_wrong",
+    "ece",
+]
+# A statistic's title, its key in the audit, and how it is written.
+GROUP_ROWS: tuple[tuple[str, Statistic, str], ...] = (
     ("Classes", "classes", ","),
     ("Training images", "training_images", ","),
     ("Images here", "images", ","),
@@ -27,191 +53,176 @@ GROUP_ROWS: tuple[tuple[str, str, str], ...] = (
     ("Confidence, if wrong", "confidence_when_wrong", ".1f"),
     ("ECE (calibration)", "ece", ".1f"),
 )
-WEIGHT_COLUMNS = ("min", "p10", "median", "p90", "max", "mean", "relative")
+WEIGHT_TITLES = ("Least", "10 %", "Median", "90 %", "Most", "Mean", "Relative", "Clipped")
 
 
-@dataclass(frozen=True)
-class AuditTable:
-    """A title, column titles (a line break where they may be broken), rows of text, and what the numbers are."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    caption: str
-    text_columns: frozenset[int] = frozenset({0})
-
-
-def audit_tables(found: Mapping[str, Any], *, all_classes: bool = False) -> list[AuditTable]:
-    """Groups, where errors go, who swallows the tail, repairs, sample weights, and classes: the worst, or all."""
+def audit_tables(found: AuditContent, *, all_classes: bool = False) -> list[Table]:
+    """Groups, where errors go, top confusions of the tail, repairs, sample weights, and classes: the worst, or all."""
+    confusions = _top_confusions(found)
     return [
-        *_groups(found),
-        *_flow(found),
-        *_swallowers(found),
+        _groups(found),
+        _error_flow(found),
+        *([confusions] if confusions.rows else []),
         _repairs(found),
-        _weights(found),
+        _sample_weights(found),
         _classes(found, all_classes),
     ]
 
 
-def _groups(found: Mapping[str, Any]) -> Iterator[AuditTable]:
-    parts = {
-        f"{group.capitalize()}\n{grouping}": found["groups"][plural][group]
-        for plural, grouping in (("thirds", "third"), ("shots", "shot"))
-        for group in found["groups"][plural]
-    }
-    parts["All"] = found["overall"]
-    rows = [(title, *(_number(part[name], form) for part in parts.values())) for title, name, form in GROUP_ROWS]
-    swapped = [part for groups in found["swapped"]["groups"].values() for part in groups.values()]
+def _groups(found: AuditContent) -> Table:
+    columns = [""]
+    statistics: list[GroupStatistics] = []
+    swapped: list[SwappedImages | None] = []
+    for grouping, kind in (("thirds", "third"), ("shots", "shot")):
+        for group, group_statistics in found["groups"][grouping].items():
+            columns.append(f"{group.capitalize()}\n{kind}")
+            statistics.append(group_statistics)
+            swapped.append(found["swapped"]["groups"][grouping][group])
+    columns.append("All")
+    statistics.append(found["overall"])
     swapped.append(found["swapped"]["overall"])
-    rows.append(("DR-KD would swap", *(_number(part and part["share"], ".1f") for part in swapped)))
-    rows.append(("that is, images", *(_number(part and part["images"], ",") for part in swapped)))
-    yield AuditTable(
-        "How biased the teacher is",
-        ("", *parts),
+    rows = []
+    for title, name, form in GROUP_ROWS:
+        rows.append([title, *(_number(part[name], form) for part in statistics)])
+    rows.append(["DR-KD would swap", *(_number(part and part["share"], ".1f") for part in swapped)])
+    rows.append(["that is, images", *(_number(part and part["images"], ",") for part in swapped)])
+    return Table(
+        columns,
         rows,
+        "How biased the teacher is",
         "Percent, but for classes and images. Recall and precision are means over classes, the rest is over images, by "
         "the class of their label. Shares: of the labels, of the first choices, and of the probability that the "
         "teacher gives. Confidence: the probability of its first choice. "
         f"{NOTHING}: nothing to measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
+        cut_text=True,
     )
 
 
-def _flow(found: Mapping[str, Any]) -> Iterator[AuditTable]:
-    flow = found["errors"]["flow"]
-    rows = [
-        (f"{name.capitalize()} third", *(_number(part and part[into], ".1f") for into in ("correct", *THIRDS)))
-        for name, part in flow.items()
-    ]
-    into = found["errors"]["tail_errors"]
-    rows.append(("The tail's errors", NOTHING, *(_number(into[name], ".1f") for name in THIRDS)))
-    yield AuditTable(
-        "Where the images of each third end",
-        ("Percent of its images", "Right", "Wrong,\nin head", "Wrong,\nin medium", "Wrong,\nin tail"),
+def _error_flow(found: AuditContent) -> Table:
+    rows = []
+    for name, part in found["errors"]["flow"].items():
+        shares = [None if part is None else part[into] for into in ("correct", *THIRDS)]
+        rows.append([f"{name.capitalize()} third", *(_number(share, ".1f") for share in shares)])
+    tail_errors = found["errors"]["tail_errors"]
+    rows.append(["The tail's errors", NOTHING, *(_number(tail_errors[name], ".1f") for name in THIRDS)])
+    return Table(
+        ["Percent of its images", "Right", "Wrong,\nin head", "Wrong,\nin medium", "Wrong,\nin tail"],
         rows,
+        "Where the images of each third end",
         "The last line: of the errors on tail images alone.",
+        cut_text=True,
     )
 
 
-def _swallowers(found: Mapping[str, Any]) -> Iterator[AuditTable]:
-    classes = found["classes"]
-    rows: list[tuple[str, ...]] = [
-        (
-            classes[one["class"]]["name"],
-            classes[one["class"]]["third"],
-            _number(classes[one["class"]]["training_images"], ","),
-            _number(one["errors"], ","),
-            _number(one["share"], ".1f"),
-        )
-        for one in found["errors"]["swallowers"]
-    ]
-    if rows:
-        yield AuditTable(
-            "Which classes swallow the tail",
-            ("Class", "Third", "Training\nimages", "Errors on\ntail images", "Percent\nof them"),
-            rows,
-            "The classes that most of the errors on tail images name.",
-            frozenset({0, 1}),
-        )
-
-
-def _repairs(found: Mapping[str, Any]) -> AuditTable:
-    before = found["before"]["groups"]["thirds"]
-    rows = [("none", NOTHING, *([NOTHING] * 3), *(_number(part and part["right"], ".1f") for part in before.values()))]
-    for name, repair in found["repairs"].items():
-        parts = repair["groups"]["thirds"].values()
+def _top_confusions(found: AuditContent) -> Table:
+    rows = []
+    for confusion in found["errors"]["swallowers"]:
+        named = found["classes"][confusion["class"]]
         rows.append(
-            (
+            [
+                named["name"],
+                named["third"],
+                _number(named["training_images"], ","),
+                _number(confusion["errors"], ","),
+                _number(confusion["share"], ".1f"),
+            ]
+        )
+    return Table(
+        ["Class", "Third", "Training\nimages", "Errors on\ntail images", "Percent\nof them"],
+        rows,
+        "Which classes swallow the tail",
+        "The classes that most of the errors on tail images name.",
+        text_columns=frozenset({0, 1}),
+        cut_text=True,
+    )
+
+
+def _repairs(found: AuditContent) -> Table:
+    before: Iterable[CorrectShare | None] = found["before"]["groups"]["thirds"].values()
+    rows = [["none", *[NOTHING] * 4, *(_number(part and part["right"], ".1f") for part in before)]]
+    settings, reconstructions = [], []
+    for name, repair in found["repairs"].items():
+        moves: list[TargetMove | None] = list(repair["groups"]["thirds"].values())
+        rows.append(
+            [
                 f"{name}: {' + '.join(repair['entries'])}",
                 f"{repair['temperature']:g}",
-                *(_number(part and part["loss"], ".2f") for part in parts),
-                *(_number(part and part["right"], ".1f") for part in parts),
-            )
+                *(_number(move and move["loss"], ".2f") for move in moves),
+                *(_number(move and move["right"], ".1f") for move in moves),
+            ]
         )
-    settings = "; ".join(
-        f"{name} {', '.join(f'{key} {value:g}' for key, value in repair['parameters'].items())}"
-        for name, repair in found["repairs"].items()
-        if repair["parameters"]
-    )
-    names = [name for name, repair in found["repairs"].items() if repair["reconstruction"]]
-    ours = "".join(
-        f" A reconstruction, not the authors' own: {name} (`distail methods {name}`: which choices are ours)."
-        for name in names
-    )
-    return AuditTable(
+        if repair["parameters"]:
+            parameters = ", ".join(f"{key} {value:g}" for key, value in repair["parameters"].items())
+            settings.append(f"{name} {parameters}")
+        if repair["reconstruction"]:
+            reconstructions.append(
+                f" A reconstruction, not the authors' own: {name} (`distail methods {name}`: which choices are ours)."
+            )
+    return Table(
+        ["Method: its repair", "T", *(f"Moves\n{name}" for name in THIRDS), *(f"Right\n{name}" for name in THIRDS)],
+        rows,
         "What each method's repair would do to the targets",
-        (
-            "Method: its repair",
-            "T",
-            *(f"Moves\n{name}" for name in THIRDS),
-            *(f"Right\n{name}" for name in THIRDS),
-        ),
-        rows,
         "Moves: T^2 times the mean KL(repaired || original) of the targets at temperature T, which is the loss that "
-        "the repair charges a student that copies the teacher. Right: percent of images whose target then favours the "
-        f"label; swap uses the label itself. Settings: {settings}.{ours}",
+        "the repair charges a student that copies the teacher. Right: percent of images whose target then favors the "
+        f"label; swap uses the label itself. Settings: {'; '.join(settings)}.{''.join(reconstructions)}",
+        cut_text=True,
     )
 
 
-def _weights(found: Mapping[str, Any]) -> AuditTable:
-    weights = found["sample_weights"]
-    rows = [
-        (f"{method}, {name}", *(_number(part[figure], ".2f") for figure in WEIGHT_COLUMNS), _clipped(part))
-        for method, entry in weights.items()
-        if entry["overall"] is not None
-        for name, part in [*entry["groups"]["thirds"].items(), ("all", entry["overall"])]
-        if part is not None
-    ]
-    meanings = " ".join(f"{method}: {entry['meaning']}." for method, entry in weights.items())
-    limit = weights["ipwd"]["max_weight"]
+def _sample_weights(found: AuditContent) -> Table:
+    ipwd, wsld = found["sample_weights"]["ipwd"], found["sample_weights"]["wsld"]
+    limit = ipwd["max_weight"]
     clip = "not clipped" if limit is None else f"after the clip at {limit:g}"
-    raw = "" if weights["ipwd"]["standardize_logits"] else "logits as they are, "
-    return AuditTable(
+    raw = "" if ipwd["standardize_logits"] else "logits as they are, "
+    return Table(
+        ["Weights", *WEIGHT_TITLES],
+        [*_weight_rows("ipwd", ipwd), *_weight_rows("wsld", wsld)],
         "How unevenly images would be weighed",
-        ("Weights", "Least", "10 %", "Median", "90 %", "Most", "Mean", "Relative", "Clipped"),
-        rows,
-        f"ipwd: {weights['ipwd']['ratio']}, {raw}{clip}; before the batch mean is made 1. Relative: the mean over that "
-        f"of all images. {meanings}",
+        f"ipwd: {ipwd['ratio']}, {raw}{clip}; before the batch mean is made 1. Relative: the mean over that of all "
+        f"images. ipwd: {ipwd['meaning']}. wsld: {wsld['meaning']}.",
+        cut_text=True,
     )
 
 
-def _clipped(part: Mapping[str, Any]) -> str:
-    return _number(part["clipped_share"], ".1f")
+def _weight_rows(method: str, weights: PropensityWeights | LossRatioWeights) -> list[list[str]]:
+    if weights["overall"] is None or weights["groups"] is None:
+        return []
+    spreads: Mapping[str, WeightSpread | None] = {**weights["groups"]["thirds"], "all": weights["overall"]}
+    rows = []
+    for name, spread in spreads.items():
+        if spread is None:
+            continue
+        numbers = [spread[level] for level in ("min", "p10", "median", "p90", "max", "mean", "relative")]
+        cells = [*(_number(number, ".2f") for number in numbers), _number(spread["clipped_share"], ".1f")]
+        rows.append([f"{method}, {name}", *cells])
+    return rows
 
 
-def _classes(found: Mapping[str, Any], all_classes: bool) -> AuditTable:
-    classes: Sequence[Mapping[str, Any]] = found["classes"]
-    measured = [row for row in classes if row["recall"] is not None]
-    shown = classes if all_classes else sorted(measured, key=_worst_first)[:WORST_CLASSES]
+def _classes(found: AuditContent, all_classes: bool) -> Table:
+    classes = found["classes"]
+    measured = [(row["recall"], row["training_images"], row) for row in classes if row["recall"] is not None]
+    worst = [row for *_, row in sorted(measured, key=lambda entry: entry[:2])[:WORST_CLASSES]]
+    shown = classes if all_classes else worst
     hidden = len(classes) - len(shown)
-    worst = "Every class, the lowest recall first" if not hidden else f"The {len(shown)} classes with the lowest recall"
-    return AuditTable(
-        "Every class" if all_classes else worst,
-        (
-            "Class",
-            "Train",
-            "Here",
-            "Recall",
-            "Prec.",
-            "True",
-            "Prob.",
-            "Errors",
-            "go to",
-        ),
+    if all_classes:
+        title = "Every class"
+    else:
+        title = f"The {len(shown)} classes with the lowest recall" if hidden else "Every class, the lowest recall first"
+    return Table(
+        ["Class", "Train", "Here", "Recall", "Prec.", "True", "Prob.", "Errors", "go to"],
         [_class_row(row, classes) for row in shown],
+        title,
         "Train, here: images of the training set and of this audit. Recall, precision, true share of the images and "
         "the teacher's mean probability in percent. Errors go to: the class that most of a class's errors name, and "
         f"how many do.{f' --all-classes shows the other {hidden:,}.' if hidden else ''}",
-        frozenset({0, 8}),
+        text_columns=frozenset({0, 8}),
+        cut_text=True,
     )
 
 
-def _worst_first(row: Mapping[str, Any]) -> tuple[float, int]:
-    return row["recall"], row["training_images"]
-
-
-def _class_row(row: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _class_row(row: ClassStatistics, classes: Sequence[ClassStatistics]) -> list[str]:
     into = row["errors_go_to"]
-    return (
+    return [
         row["name"],
         _number(row["training_images"], ","),
         _number(row["images"], ","),
@@ -219,8 +230,9 @@ def _class_row(row: Mapping[str, Any], classes: Sequence[Mapping[str, Any]]) -> 
         _number(row["precision"], ".1f"),
         _number(row["true_share"], ".2f"),
         _number(row["mean_probability"], ".2f"),
-        *((NOTHING, NOTHING) if into is None else (_number(into["errors"], ","), classes[into["class"]]["name"])),
-    )
+        NOTHING if into is None else _number(into["errors"], ","),
+        NOTHING if into is None else classes[into["class"]]["name"],
+    ]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from distail.audit.from_file import AuditInput, audited_predictions, load_file
-from distail.audit.from_network import Say, load_checkpoint, load_run
+from distail.audit.from_file import AuditInput, load_file, load_run_predictions
+from distail.audit.from_network import load_checkpoint, load_run
 from distail.audit.logits_file import holds_logits
 from distail.config.schema import Experiment
 from distail.errors import Problems, did_you_mean
 from distail.models.weights import read_metadata
 from distail.runner.run_folder import RunFolder
+from distail.training.progress import Reporter, Silent
 
 SPLITS = ("train", "validation", "test")
 WEIGHTS = (".safetensors", ".pt", ".pth")
 
 
-def audited(
+def load_target(
     target: Path,
     words: Sequence[str] = (),
     *,
     split: str | None = None,
     class_counts: str | None = None,
-    say: Say = lambda text: None,
+    reporter: Reporter | None = None,
 ) -> AuditInput:
     """What `distail audit` looks at.
 
@@ -33,7 +35,7 @@ def audited(
         split: `train`, `validation` or `test`, of a run or a CONFIG. By default validation, or train where there is
             none.
         class_counts: for a file of logits, training images a class: numbers, or a file of them.
-        say: told of what takes long.
+        reporter: told of what takes long.
 
     Raises:
         DistailError: what cannot be used; where several things can be told at once, they are.
@@ -47,24 +49,28 @@ def audited(
             f"`distail audit teacher.safetensors {target}`, or the folder of a run of it."
         )
         problems.stop("no audit")
-    kind: Callable[..., AuditInput]
+    options = _Options(words, split, class_counts, reporter or Silent())
     if target.is_dir():
-        kind = _run
-    elif target.suffix in WEIGHTS and not holds_logits(target):
-        kind = _weights
-    else:
-        kind = _logits
-    return kind(target, words, split, class_counts, say, problems)
+        return _load_run(target, options, problems)
+    if target.suffix in WEIGHTS and not holds_logits(target):
+        return _load_weights(target, options, problems)
+    return _load_logits(target, options, problems)
 
 
-def _run(
-    target: Path, words: Sequence[str], split: str | None, class_counts: str | None, say: Say, problems: Problems
-) -> AuditInput:
+@dataclass(frozen=True)
+class _Options:
+    words: Sequence[str]
+    split: str | None
+    class_counts: str | None
+    reporter: Reporter
+
+
+def _load_run(target: Path, options: _Options, problems: Problems) -> AuditInput:
     run = RunFolder(target)
-    config, overrides = _config_and_overrides(words)
+    config, overrides = _config_and_overrides(options.words)
     if config is not None:
         problems.add(f"CONFIG {config!r} is given, but a run's folder has its own; leave it away.")
-    _refuse_counts(class_counts, problems)
+    _refuse_counts(options, problems)
     experiment = None
     if not run.config.is_file():
         problems.add("it is not the folder of a run: it has no config.yaml. `distail run CONFIG` makes one.")
@@ -73,16 +79,14 @@ def _run(
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
     result = run.stored_result()
-    if split == "test" and result is not None and not overrides:
-        return audited_predictions(run, result)
-    return load_run(run, experiment, split, say)
+    if options.split == "test" and result is not None and not overrides:
+        return load_run_predictions(run, result)
+    return load_run(run, experiment, options.split, options.reporter)
 
 
-def _weights(
-    target: Path, words: Sequence[str], split: str | None, class_counts: str | None, say: Say, problems: Problems
-) -> AuditInput:
-    config, overrides = _config_and_overrides(words)
-    _refuse_counts(class_counts, problems)
+def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditInput:
+    config, overrides = _config_and_overrides(options.words)
+    _refuse_counts(options, problems)
     experiment = None
     if not target.is_file():
         problems.add(f"there is no such file (current directory {Path.cwd()}).")
@@ -91,30 +95,25 @@ def _weights(
     if config is not None:
         experiment = problems.attempt(lambda: Experiment.from_yaml(config, overrides))
     else:
-        hint = (
-            f", or audit the run's folder: distail audit {target.parent}"
-            if RunFolder(target.parent).config.is_file()
-            else ""
-        )
+        in_a_run = RunFolder(target.parent).config.is_file()
+        hint = f", or audit the run's folder: distail audit {target.parent}" if in_a_run else ""
         problems.add(
             "it holds no logits with labels, so it is taken for weights, which need a CONFIG that names the data"
             f"{hint}."
         )
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
-    return load_checkpoint(target, experiment, split, say)
+    return load_checkpoint(target, experiment, options.split, options.reporter)
 
 
-def _logits(
-    target: Path, words: Sequence[str], split: str | None, class_counts: str | None, say: Say, problems: Problems
-) -> AuditInput:
-    if words:
-        problems.add(f"{' '.join(words)!r} is given, but a file of logits has no CONFIG; leave it away.")
-    if split in SPLITS:
+def _load_logits(target: Path, options: _Options, problems: Problems) -> AuditInput:
+    if options.words:
+        problems.add(f"{' '.join(options.words)!r} is given, but a file of logits has no CONFIG; leave it away.")
+    if options.split in SPLITS:
         problems.add("--split is given, but a file of logits is audited whole; leave it away.")
     problems.stop(f"{target} cannot be audited")
-    say(f"{target}: reading the logits")
-    return load_file(target, class_counts)
+    options.reporter.message(f"{target}: reading the logits")
+    return load_file(target, options.class_counts)
 
 
 def _config_and_overrides(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -124,6 +123,6 @@ def _config_and_overrides(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, list(words)
 
 
-def _refuse_counts(class_counts: str | None, problems: Problems) -> None:
-    if class_counts is not None:
+def _refuse_counts(options: _Options, problems: Problems) -> None:
+    if options.class_counts is not None:
         problems.add("--class-counts is for a file of logits; here the training images are counted.")

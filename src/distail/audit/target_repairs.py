@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distail.audit.content import RepairContent, TargetMove
+from distail.audit.teacher_statistics import ImageGroups, percent
 from distail.evaluation.checks import rows_at_once
 from distail.functional.checks import check_temperature, counts_of, log_probabilities, of_target
 from distail.functional.divergences import kl_of_log_probabilities
@@ -19,23 +21,24 @@ from distail.methods.presets import list_methods
 from distail.outputs import Outputs
 
 
-def asked_of(method: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that a method or composition, as `create_method` takes it, comes to with its preset and defaults."""
-    preset = list_methods()[method["name"]] if "name" in method else None
+def whole_composition(method: Mapping[str, object]) -> dict[str, object]:
+    """A method or composition, as `create_method` takes it, with all that its preset and the defaults add."""
+    preset = list_methods()[str(method["name"])] if "name" in method else None
     return {**DEFAULTS, **(preset.composition if preset else {}), **method}
 
 
-def method_entries(asked: Mapping[str, Any], slot: str) -> list[tuple[Entry, dict[str, Any]]]:
+def slot_entries(composition: Mapping[str, object], slot: str) -> list[tuple[Entry, dict[str, object]]]:
     """The slot's entries in order, each with its parameters.
 
-    >>> entries = method_entries(asked_of({"name": "ipwd", "max_weight": 3.0}), "weights")
+    >>> entries = slot_entries(whole_composition({"name": "ipwd", "max_weight": 3.0}), "weights")
     >>> [(entry.name, parameters["max_weight"], parameters["ratio"]) for entry, parameters in entries]
     [('inverse_propensity', 3.0, 'kd_over_cls')]
     """
-    return [
-        (entry, {key: entry.parameters.get(key, asked.get(key, default)) for key, default in entry.defaults.items()})
-        for entry in parse(asked)[slot]
-    ]
+    entries = []
+    for entry in parse(composition)[slot]:
+        given = {**composition, **entry.parameters}
+        entries.append((entry, {key: given.get(key, default) for key, default in entry.defaults.items()}))
+    return entries
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Repair:
     """
 
     entries: tuple[str, ...]
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, float]
     temperature: float
     modules: tuple[nn.Module, ...]
     reconstruction: bool = False
@@ -62,13 +65,13 @@ class Repair:
 
 @dataclass(frozen=True)
 class RepairEffect:
-    """Of each image: how far its target moves (nats, float64), and whether the target then favours the label (bool).
+    """Of each image: how far its target moves (nats, float64), and whether the target then favors the label (bool).
 
-    A label that ties with the largest entry counts as favoured, as in `distail.functional.swap_rectify`.
+    A label that ties with the largest entry counts as favored, as in `distail.functional.swap_rectify`.
     """
 
     divergence: Tensor
-    right: Tensor
+    correct: Tensor
 
 
 def published_repairs(class_counts: Sequence[int] | Tensor, temperature: float | None = None) -> dict[str, Repair]:
@@ -89,7 +92,7 @@ def published_repairs(class_counts: Sequence[int] | Tensor, temperature: float |
 
 
 def repair_of(
-    method: Mapping[str, Any], class_counts: Sequence[int] | Tensor, temperature: float | None = None
+    method: Mapping[str, object], class_counts: Sequence[int] | Tensor, temperature: float | None = None
 ) -> Repair | None:
     """The repair of a method or composition, as `create_method` takes it; None where it repairs no targets.
 
@@ -101,20 +104,22 @@ def repair_of(
     >>> repair_of({"name": "kd"}, [30, 5]) is None
     True
     """
-    preset = list_methods()[method["name"]] if "name" in method else None
-    asked = asked_of(method)
-    found = method_entries(asked, "targets")
+    preset = list_methods()[str(method["name"])] if "name" in method else None
+    composition = whole_composition(method)
+    found = slot_entries(composition, "targets")
     if not found:
         return None
     entries = [entry for entry, _ in found]
-    own = check_temperature(asked["temperature"] if temperature is None else temperature)
+    own = check_temperature(composition["temperature"] if temperature is None else temperature)
     setup = SlotSetup(counts_of(class_counts), own)
-    parameters = {key: value for _, own_parameters in found for key, value in own_parameters.items()}
+    parameters: dict[str, Any] = {}
+    for _, own_parameters in found:
+        parameters |= own_parameters
     return Repair(
         tuple(entry.name for entry in entries),
         parameters,
         own,
-        tuple(entry.build(setup, asked) for entry in entries),
+        tuple(entry.build(setup, composition) for entry in entries),
         preset is not None and preset.reconstruction,
     )
 
@@ -132,10 +137,10 @@ def repair_effects(
         target_N: (N,) int64.
 
     Returns:
-        (N,) bool, whether the target as it is favours the label; and each repair's effect, by name.
+        (N,) bool, whether the target as it is favors the label; and each repair's effect, by name.
 
     >>> right, effects = repair_effects(torch.tensor([[4.0, 0.0]]), torch.tensor([1]), published_repairs([30, 5], 4.0))
-    >>> right, effects["drkd"].right, effects["drkd"].divergence
+    >>> right, effects["drkd"].correct, effects["drkd"].divergence
     (tensor([False]), tensor([True]), tensor([0.4621], dtype=torch.float64))
     """
     # Filled in place, as in `by_rows`.
@@ -148,7 +153,7 @@ def repair_effects(
     for first in range(0, len(target_N), at_once):
         block = slice(first, first + at_once)
         logits_BC, target_B = logits_NC[block].double(), target_N[block]
-        before_N[block] = _favours(logits_BC, target_B)
+        before_N[block] = _favors(logits_BC, target_B)
         for name, repair in repairs.items():
             repaired_BC = repair(logits_BC, target_B)
             moved_B = kl_of_log_probabilities(
@@ -156,9 +161,25 @@ def repair_effects(
             )
             # A target that stays where it is may come out a rounding error below 0.
             effects[name].divergence[block] = moved_B.clamp_min(0.0)
-            effects[name].right[block] = _favours(repaired_BC, target_B)
+            effects[name].correct[block] = _favors(repaired_BC, target_B)
     return before_N, effects
 
 
-def _favours(logits_BC: Tensor, target_B: Tensor) -> Tensor:
+def describe_repair(repair: Repair, effect: RepairEffect, groups: ImageGroups) -> RepairContent:
+    """A repair and what it does to the targets, overall and by group."""
+
+    def target_move(chosen_N: Tensor) -> TargetMove:
+        kl = float(effect.divergence[chosen_N].mean())
+        return {"kl": kl, "loss": repair.temperature**2 * kl, "right": percent(effect.correct[chosen_N])}
+
+    return {
+        "entries": list(repair.entries),
+        "parameters": dict(repair.parameters),
+        "temperature": repair.temperature,
+        "reconstruction": repair.reconstruction,
+        **groups.describe(target_move),
+    }
+
+
+def _favors(logits_BC: Tensor, target_B: Tensor) -> Tensor:
     return of_target(logits_BC, target_B) >= logits_BC.amax(dim=1)

@@ -1,0 +1,187 @@
+"""What an audit holds, as JSON: a contract, whose changes raise `SCHEMA_VERSION`. Percent unless said otherwise."""
+
+from __future__ import annotations
+
+from typing import Generic, NotRequired, TypedDict, TypeVar
+
+SCHEMA_VERSION = 1
+T = TypeVar("T")
+
+
+class Grouped(TypedDict, Generic[T]):
+    """The same of all images and of each group, by grouping (``thirds``, ``shots``); None for one without images."""
+
+    overall: T
+    groups: dict[str, dict[str, T | None]]
+
+
+class GroupStatistics(TypedDict):
+    """What a teacher's predictions do with some classes and the images of these; None where nothing is measured.
+
+    Attributes:
+        classes, training_images, images: how many there are.
+        recall, precision: means over the classes.
+        accuracy, wrong, confidence, confidence_when_wrong: over the images.
+        ece: the expected calibration error.
+        true_share, predicted_share, mean_probability: of the labels, of the predictions, and of the probability.
+    """
+
+    classes: int
+    training_images: int
+    images: int
+    recall: float | None
+    precision: float | None
+    accuracy: float | None
+    wrong: float | None
+    confidence: float | None
+    ece: float | None
+    confidence_when_wrong: float | None
+    true_share: float
+    predicted_share: float
+    mean_probability: float
+
+
+# Of some errors, how many name this class, and the percent of them.
+Confusion = TypedDict("Confusion", {"class": int, "errors": int, "share": float})
+
+# The statistics of one class. ``errors_go_to``: the class that most of its errors name. ``tail_errors``: how many
+# errors on tail images name this one.
+ClassStatistics = TypedDict(
+    "ClassStatistics",
+    {
+        "class": int,
+        "name": str,
+        "third": str,
+        "training_images": int,
+        "images": int,
+        "recall": float | None,
+        "precision": float | None,
+        "confidence": float | None,
+        "confidence_when_wrong": float | None,
+        "true_share": float,
+        "predicted_share": float,
+        "mean_probability": float,
+        "errors_go_to": Confusion | None,
+        "tail_errors": int,
+    },
+)
+
+
+class ErrorStatistics(TypedDict):
+    """Where images and errors go; see `distail.evaluation.teacher_bias.error_flow`.
+
+    Attributes:
+        tail_errors: the thirds that the errors on tail images name.
+        swallowers: the classes that most of these errors name.
+    """
+
+    flow: dict[str, dict[str, float | None] | None]
+    swallowers: list[Confusion]
+    tail_errors: dict[str, float | None]
+
+
+class CorrectShare(TypedDict):
+    """Images whose target favors the label."""
+
+    right: float | None
+
+
+class SwappedImages(TypedDict):
+    """Images whose label DR-KD exchanges with the prediction."""
+
+    images: int
+    share: float | None
+
+
+class TargetMove(TypedDict):
+    """How far a repair moves the targets.
+
+    Attributes:
+        kl: nats, the mean of KL(repaired || original), both tempered.
+        loss: kl times the squared temperature.
+        right: images whose target then favors the label.
+    """
+
+    kl: float
+    loss: float
+    right: float | None
+
+
+class RepairContent(Grouped[TargetMove]):
+    """A method's repair of the targets, and what it does to them."""
+
+    entries: list[str]
+    parameters: dict[str, float]
+    temperature: float
+    reconstruction: bool
+
+
+class WeightSpread(TypedDict):
+    """How sample weights are spread, after the clip; `relative` is the mean over that of all images."""
+
+    mean: float
+    relative: float
+    min: float
+    p10: float
+    median: float
+    p90: float
+    max: float
+    clipped_share: float | None
+
+
+class PropensityWeights(Grouped[WeightSpread]):
+    """IPWD's weights; `heads` says whether they come from a student's own heads or a stand-in."""
+
+    heads: str
+    meaning: str
+    ratio: str
+    standardize_logits: bool
+    max_weight: float | None
+
+
+class LossRatioWeights(TypedDict):
+    """WSLD's weights; None without a student."""
+
+    meaning: str
+    max_weight: NotRequired[float | None]
+    overall: WeightSpread | None
+    groups: dict[str, dict[str, WeightSpread | None]] | None
+
+
+class SampleWeights(TypedDict):
+    """How unevenly each method would weigh the images."""
+
+    ipwd: PropensityWeights
+    wsld: LossRatioWeights
+
+
+class AuditContent(TypedDict):
+    """What `distail.audit.audit.audit` finds."""
+
+    schema_version: int
+    rules: dict[str, str]
+    overall: GroupStatistics
+    groups: dict[str, dict[str, GroupStatistics]]
+    classes: list[ClassStatistics]
+    errors: ErrorStatistics
+    before: Grouped[CorrectShare]
+    repairs: dict[str, RepairContent]
+    swapped: Grouped[SwappedImages]
+    sample_weights: SampleWeights
+    cautions: list[str]
+
+
+class AuditedContent(TypedDict):
+    """What was audited, in words."""
+
+    what: str
+    images: str
+    split: str | None
+    class_counts_from: str
+
+
+class AuditReport(AuditContent):
+    """What `distail audit` shows: the findings, what was audited, and the summary in sentences."""
+
+    audited: AuditedContent
+    summary: list[str]
