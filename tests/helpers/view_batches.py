@@ -27,5 +27,5 @@ def batches(*, views=VIEWS, images=IMAGES, on=None, **options):
         **options,
     }
     return ImageBatches(
-        data, **settings, seed=3, views=views, channels_last=True, rank=on.rank, world_size=on.world_size
+        data, **settings, seed=3, views=views, channels_last=True, rank=on.processes.rank, world_size=on.processes.size
     )

@@ -20,7 +20,7 @@ from helpers.view_batches import CLASSES, IMAGES, VIEWS, batches, runtime
 FILL_BATCH = 512  # of small images
 
 
-@dataclass(frozen_teacher=True)
+@dataclass(frozen=True)
 class Threads(Processes):
     """One of several processes, as a thread: its sum is that of the group."""
 
