@@ -58,6 +58,8 @@ def remove_stale_temporaries(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # which opens no folders, and has renames in its journal
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         sync(descriptor)

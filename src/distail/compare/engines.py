@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -230,7 +231,7 @@ def _run_job(spec: JobSpec) -> None:
     from distail.compare.worker import work
 
     if not os.path.isdir(spec["directory"]):
-        raise ConfigError(f"{spec['directory']!r} does not exist on {os.uname().nodename}: a cluster must share it")
+        raise ConfigError(f"{spec['directory']!r} does not exist on {platform.node()}: a cluster must share it")
     work(spec)
 
 
