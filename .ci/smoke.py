@@ -14,7 +14,9 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "run.py"
 
 def distail(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "distail", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=600)
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=600
+    )
 
 
 def expect(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:
