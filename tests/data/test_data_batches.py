@@ -134,17 +134,6 @@ def test_slices_of_all_ranks_are_the_global_batch(
         assert same(whole, joined(parts))
 
 
-@pytest.mark.parametrize("options", [{}, {"views": 2}, {"sampler": "class_balanced"}])
-@pytest.mark.parametrize(("images", "world_size"), [(21, 1), (21, 2), (17, 3), (18, 3)])
-def test_what_a_rank_draws_in_an_epoch_is_known_before(
-    random_images: MakeImages, images: int, world_size: int, options: dict[str, object]
-) -> None:
-    for rank in range(world_size):
-        batches = batches_of(random_images(images), rank=rank, world_size=world_size, **options)
-        for epoch in (0, 3):
-            assert torch.equal(batches.drawn(epoch), torch.cat([batch.index for batch in batches.epoch(epoch)]))
-
-
 @pytest.mark.parametrize("augment", [[], ["crop"], ["crop", "flip"]])
 @pytest.mark.parametrize("sampler", ["instance", "class_balanced"])
 def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(

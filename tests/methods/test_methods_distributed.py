@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from distail import Outputs, create_method
-from distail.errors import MethodError
 from helpers.made_batches import made_batch
 from helpers.method_cases import CASES, make_call, make_method, teacher_pass
 
@@ -143,14 +142,14 @@ def test_the_memories_of_all_processes_become_one():
         method.begin_epoch(1, 3)
         return (
             kept,
-            method.previous_epoch.memory.rows.completed.value,
-            method.previous_epoch.memory.rows.in_completed.value,
+            method.previous_epoch.memory.completed.value,
+            method.previous_epoch.memory.in_completed.value,
         )
 
     for kept, completed, in_completed in Group.run(2, work):
         assert all(torch.equal(kept[name], expected[name]) for name in expected)
-        assert torch.equal(completed, alone.previous_epoch.memory.rows.completed.value)
-        assert torch.equal(in_completed, alone.previous_epoch.memory.rows.in_completed.value)
+        assert torch.equal(completed, alone.previous_epoch.memory.completed.value)
+        assert torch.equal(in_completed, alone.previous_epoch.memory.in_completed.value)
 
 
 def test_a_memory_that_every_process_took_up_again_counts_once():
@@ -172,10 +171,10 @@ def test_a_memory_that_every_process_took_up_again_counts_once():
         method.begin_epoch(0, 3)
         method(Outputs(logits[rows]), None, zeros[: len(rows)], index=rows)
         method.begin_epoch(1, 3)
-        return method.previous_epoch.memory.rows.completed.value
+        return method.previous_epoch.memory.completed.value
 
     for completed in Group.run(3, work):
-        assert torch.equal(completed, alone.previous_epoch.memory.rows.completed.value)
+        assert torch.equal(completed, alone.previous_epoch.memory.completed.value)
 
 
 STEPS, SAMPLES, RANKS = 9, 12, 3
@@ -210,7 +209,7 @@ def memory_after(index, logits, stops):
             batch = index[step, rank]
             method(Outputs(logits[step, rank]), None, torch.zeros_like(batch), index=batch)
         method.begin_epoch(1, 2)
-        return method.previous_epoch.memory.rows.completed.value, method.previous_epoch.memory.rows.in_completed.value
+        return method.previous_epoch.memory.completed.value, method.previous_epoch.memory.in_completed.value
 
     return Group.run(RANKS, work)
 
@@ -219,7 +218,7 @@ def memory_after(index, logits, stops):
 @pytest.mark.parametrize("stops", [(), (4,), (1, 2, 8), tuple(range(STEPS))])
 def test_of_a_sample_that_several_processes_draw_the_latest_counts_resumed_or_not(seed, stops):
     index, logits = draws_with_repetition(seed)
-    expected, drawn = torch.zeros(SAMPLES, 2, dtype=torch.float16), torch.zeros(SAMPLES, dtype=torch.bool)
+    expected, is_known = torch.zeros(SAMPLES, 2, dtype=torch.float16), torch.zeros(SAMPLES, dtype=torch.bool)
     for step in range(STEPS):
         of_step = {}
         for rank in range(RANKS):
@@ -227,10 +226,10 @@ def test_of_a_sample_that_several_processes_draw_the_latest_counts_resumed_or_no
             for sample, row in of_rank.items():
                 of_step.setdefault(sample, []).append(torch.softmax(row, dim=0).half().double())
         for sample, rows in of_step.items():
-            expected[sample], drawn[sample] = sum(rows) / len(rows), True
+            expected[sample], is_known[sample] = sum(rows) / len(rows), True
     for completed, in_completed in memory_after(index, logits, stops):
         torch.testing.assert_close(completed, expected, rtol=1e-3, atol=1e-6)
-        assert torch.equal(in_completed, drawn)
+        assert torch.equal(in_completed, is_known)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -242,153 +241,93 @@ def test_a_resumed_epoch_of_several_processes_ends_with_the_same_bits(seed):
             assert torch.equal(completed, whole)
 
 
-def shared_out(processes, counts=(8, 4)):
-    """Methods that each hold a part of one memory."""
-    methods = [create_method("kd", class_counts=counts, teacher="previous_epoch") for _ in range(processes)]
-    for rank, method in enumerate(methods):
-        method.split_memory(rank, processes)
-    return methods
-
-
-def speak(method, index, logits):
-    return method(Outputs(logits), None, torch.zeros_like(index), index=index)
-
-
-def epochs_of(processes, drawn, logits, stop=None, before=None):
-    """What the first process stores after some epochs, and the losses of the last by sample.
+def epochs_of(processes, shown, logits, stop=None, before=None):
+    """What each process stores after some epochs, and the losses of the last by sample.
 
     Args:
-        drawn: (epochs, steps, batch) the samples of every step, which the processes share.
+        shown: (epochs, steps, batch) the samples of every step, which the processes share.
         stop: (epoch, step) before which what is remembered goes through a checkpoint, to as many methods.
         before: a state to begin with, and in which epoch.
     """
-    epochs, steps, batch = drawn.shape
-    methods, again = shared_out(processes), shared_out(processes)
+    epochs, steps, batch = shown.shape
+    methods, again = (
+        [create_method("kd", class_counts=[8, 4], teacher="previous_epoch") for _ in range(processes)] for _ in range(2)
+    )
     state, first = before or (None, 0)
 
     def work(rank, reduce):
         method, mine = methods[rank], slice(batch * rank // processes, batch * (rank + 1) // processes)
         method.reduce = again[rank].reduce = reduce
         if state is not None:
-            method.load_memory_state(state if rank == 0 else {})
-        losses, held = {}, []
+            method.load_memory_state(state)
+        losses = {}
         for epoch in range(first, epochs):
-            of_this = drawn[epoch, :, mine].flatten()
-            method.begin_epoch(epoch, epochs, drawn=of_this)
-            held.append(len(method.previous_epoch.memory.rows))
+            method.begin_epoch(epoch, epochs)
             for step in range(steps):
                 if (epoch, step) == stop:
                     kept = method.memory_state()
                     method = again[rank]
                     method.load_memory_state(kept)
-                    method.begin_epoch(epoch, epochs, drawn=of_this)
-                index = drawn[epoch, step, mine]
-                terms = speak(method, index, logits[epoch, step, mine])
+                    method.begin_epoch(epoch, epochs)
+                index = shown[epoch, step, mine]
+                student = Outputs(logits[epoch, step, mine])
+                terms = method(student, None, torch.zeros_like(index), index=index)
                 if epoch == epochs - 1:
                     losses |= {int(sample): float(loss) for sample, loss in zip(index, terms.per_sample, strict=True)}
-        return method.memory_state(), losses, held
+        return method.memory_state(), losses
 
     results = Group.run(processes, work)
-    assert all(state == {} for state, *_ in results[1:])
-    losses = {sample: loss for _, of_rank, _ in results for sample, loss in of_rank.items()}
-    return results[0][0], losses, [held for *_, held in results]
+    losses = {sample: loss for _, of_rank in results for sample, loss in of_rank.items()}
+    return [stored for stored, _ in results], losses
 
 
 def permutations(seed, epochs=3):
     """Each of twelve samples once an epoch, in steps of six."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.stack([torch.randperm(SAMPLES, generator=generator).view(2, 6) for _ in range(epochs)])
-    return drawn, torch.randn(epochs, 2, 6, 2, generator=generator)
+    shown = torch.stack([torch.randperm(SAMPLES, generator=generator).view(2, 6) for _ in range(epochs)])
+    return shown, torch.randn(epochs, 2, 6, 2, generator=generator)
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize("processes", [2, 3, 5])
 @pytest.mark.parametrize("stop", [None, (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)])
 @pytest.mark.parametrize("block", [1, 7, 2**23])
-def test_a_memory_that_is_shared_out_is_the_whole_one(processes, stop, block, monkeypatch):
+def test_every_process_remembers_what_one_alone_would(processes, stop, block, monkeypatch):
     monkeypatch.setattr("distail.methods.memory_bank.BLOCK", block)
-    drawn, logits = permutations(processes)
-    expected, expected_losses, [all_held] = epochs_of(1, drawn, logits)
-    state, losses, held = epochs_of(processes, drawn, logits, stop)
-    assert state.keys() == expected.keys()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    shown, logits = permutations(processes)
+    [expected], expected_losses = epochs_of(1, shown, logits)
+    states, losses = epochs_of(processes, shown, logits, stop)
+    for state in states:
+        assert_same(state, expected)
     assert losses == expected_losses
-    assert all_held == [SAMPLES] * 3
-    drawn_by_one = -(-6 // processes) * 2
-    assert max(map(max, held)) <= drawn_by_one + -(-SAMPLES // processes)
-    assert max(map(max, held)) < SAMPLES or processes == 2
 
 
 @pytest.mark.parametrize(("begun", "finished"), [(1, 3), (3, 1), (2, 3), (3, 2)])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_what_some_processes_stored_others_share_out_anew(begun, finished, epoch):
+def test_what_some_processes_stored_as_many_others_take_up(begun, finished, epoch):
     """A state of the end of epoch 1, taken up in that epoch, of which nothing is left, or in the next."""
-    drawn, logits = permutations(7)
-    expected, expected_losses, _ = epochs_of(1, drawn, logits)
-    stored, _, _ = epochs_of(begun, drawn[:2], logits[:2])
-    state, losses, _ = epochs_of(finished, drawn, logits, before=(stored, epoch))
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    shown, logits = permutations(7)
+    [expected], expected_losses = epochs_of(1, shown, logits)
+    [stored, *_], _ = epochs_of(begun, shown[:2], logits[:2])
+    [state, *_], losses = epochs_of(finished, shown, logits, before=(stored, epoch))
+    assert_same(state, expected)
     assert losses == pytest.approx(expected_losses, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_samples_that_no_process_draws_keep_their_older_prediction(seed):
-    """A sampler that draws with replacement leaves some out: their block's process keeps them for the next epochs."""
+def test_samples_that_no_process_shows_keep_their_older_prediction(seed):
+    """A sampler that draws with replacement leaves some out."""
     generator = torch.Generator().manual_seed(seed)
-    drawn, logits = torch.randint(0, SAMPLES, (6, 2, 6), generator=generator), torch.randn(6, 2, 6, 2)
-    for epoch in drawn:  # no sample in two processes: of one that two write in a step the mean counts, by intention
+    shown, logits = torch.randint(0, SAMPLES, (6, 2, 6), generator=generator), torch.randn(6, 2, 6, 2)
+    for epoch in shown:  # no sample in two processes: of one that two write in a step the mean counts, by intention
         of_first, of_second = epoch[:, :3] % 6, epoch[:, 3:] % 6 + 6
         epoch[:] = torch.cat([of_first, of_second], dim=1)[:, torch.tensor([3, 4, 5, 0, 1, 2])]
-    expected, expected_losses, _ = epochs_of(1, drawn, logits)
-    state, losses, _ = epochs_of(2, drawn, logits)
+    [expected], expected_losses = epochs_of(1, shown, logits)
+    [state, _], losses = epochs_of(2, shown, logits)
     assert (expected["in_completed"] & ~expected["in_running"]).any()
-    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    assert_same(state, expected)
     assert losses == expected_losses
-
-
-def test_a_shared_memory_wants_to_know_what_is_drawn():
-    method, _ = shared_out(2)
-    with pytest.raises(MethodError, match=r"shared out over processes; expected begin_epoch\(epoch, epochs, drawn=\)"):
-        method.begin_epoch(0, 2)
-    for drawn, said in [
-        (torch.tensor([0.5]), r"drawn is torch.float32 of shape \(1,\); expected int64"),
-        (torch.zeros(1, 2, dtype=torch.int64), r"drawn is torch.int64 of shape \(1, 2\)"),
-        (torch.tensor([3, 12]), "sample index in drawn 12 is out of range; expected 0 to 11"),
-    ]:
-        with pytest.raises(MethodError, match=said):
-            method.begin_epoch(0, 2, drawn=drawn)
-    index = torch.tensor([7, 8])
-    with pytest.warns(UserWarning, match="never called"), pytest.raises(MethodError, match="begin_epoch"):
-        speak(method, index, torch.randn(2, 2))
-
-
-def test_before_the_first_epoch_a_shared_memory_remembers_nothing():
-    """What looks at the loss only, in evaluation mode, needs no epoch."""
-    method, index = shared_out(2)[0].eval(), torch.tensor([7, 8])
-    logits = torch.randn(2, 2)
-    alone = create_method("kd", class_counts=(8, 4), teacher="previous_epoch").eval()
-    assert torch.equal(speak(method, index, logits).per_sample, speak(alone, index, logits).per_sample)
-
-
-def test_samples_that_were_not_said_to_be_drawn_are_refused():
-    methods = shared_out(2)
-
-    def work(rank, reduce):
-        methods[rank].reduce = reduce
-        methods[rank].begin_epoch(0, 2, drawn=torch.arange(rank, 12, 2))
-        return methods[rank]
-
-    first, second = Group.run(2, work)
-    speak(first, torch.tensor([0, 2, 5]), torch.randn(3, 2))  # 5 lies in its own block
-    with pytest.raises(MethodError, match=r"sample 4 is not among those of begin_epoch\(..., drawn=\)"):
-        speak(second, torch.tensor([1, 4]), torch.randn(2, 2))
-    assert not second.previous_epoch.memory.rows.written.value.any()
-
-
-def test_a_memory_is_shared_out_before_anything_else():
-    method = create_method("kd", class_counts=(8, 4), teacher="previous_epoch")
-    with pytest.raises(MethodError, match="rank is 2 of 2 processes"):
-        method.split_memory(2, 2)
-    method.begin_epoch(0, 2)
-    with pytest.raises(MethodError, match="before anything is remembered"):
-        method.split_memory(0, 2)
-    create_method("kd", class_counts=(8, 4)).split_memory(0, 2)  # without a memory there is nothing to share

@@ -51,8 +51,8 @@ def test_the_defaults_of_this_form():
     assert (kd.weights.supervised, kd.weights.distillation) == (1.0, 1.0)
     assert one_stage("kd", temperature=3.0, supervised_weight=0.5).setup.temperature == 3.0
     assert one_stage("ipwd", start=0.25).sample_weights.start == 0.25
-    assert one_stage("kd", num_samples=7).previous_epoch.memory.rows.written.value.shape == (7,)
-    assert one_stage("kd").previous_epoch.memory.rows.written.value.shape == (SIZE,)
+    assert one_stage("kd", num_samples=7).previous_epoch.memory.written.value.shape == (7,)
+    assert one_stage("kd").previous_epoch.memory.written.value.shape == (SIZE,)
 
 
 def test_epoch_zero_is_the_plain_supervised_loss():
@@ -99,9 +99,9 @@ def test_the_whole_of_ipwd_s_one_stage_form():
 
 def test_samples_that_were_not_drawn_keep_their_older_prediction_and_unseen_ones_the_plain_loss():
     method = one_stage()
-    for epoch, drawn in enumerate([[0, 1, 2], [2, 3], [4]]):
+    for epoch, seen in enumerate([[0, 1, 2], [2, 3], [4]]):
         method.begin_epoch(epoch, 10)
-        call(method, epoch, drawn)
+        call(method, epoch, seen)
     method.begin_epoch(3, 10)
     a = 0.8 * 4 / 10
     terms = call(method, 3, [0, 2, 3, 4, 7]).per_sample.numpy()
@@ -128,7 +128,7 @@ def test_of_a_sample_that_is_twice_in_a_batch_the_later_row_is_kept():
     method.begin_epoch(0, 3)
     method(Outputs(logits), None, index % 3, index=index)
     method.begin_epoch(1, 3)
-    kept = method.previous_epoch.memory.rows.completed.value
+    kept = method.previous_epoch.memory.completed.value
     torch.testing.assert_close(kept[5], torch.softmax(logits[3], dim=0).half())
     torch.testing.assert_close(kept[2], torch.softmax(logits[4], dim=0).half())
 
@@ -138,11 +138,11 @@ def test_memory_is_half_precision_of_probabilities_at_temperature_one():
     method.begin_epoch(0, 2)
     call(method, 0, range(SIZE))
     method.begin_epoch(1, 2)
-    kept = method.previous_epoch.memory.rows.completed.value
+    kept = method.previous_epoch.memory.completed.value
     assert kept.dtype == torch.float16
     torch.testing.assert_close(kept, torch.softmax(logits_of(0, torch.arange(SIZE)), dim=1).half())
     for cast in ("double", "float", "bfloat16"):
-        assert getattr(method, cast)().previous_epoch.memory.rows.completed.value.dtype == torch.float16
+        assert getattr(method, cast)().previous_epoch.memory.completed.value.dtype == torch.float16
 
 
 def test_probabilities_that_half_precision_rounds_to_zero_stay_finite():
@@ -159,10 +159,10 @@ def test_evaluation_writes_nothing():
     method.begin_epoch(0, 2)
     method.eval()
     call(method, 0, [1, 2])
-    assert not method.previous_epoch.memory.rows.written.value.any()
+    assert not method.previous_epoch.memory.written.value.any()
     method.train()
     call(method, 0, [1, 2])
-    assert method.previous_epoch.memory.rows.written.value.count_nonzero() == 2
+    assert method.previous_epoch.memory.written.value.count_nonzero() == 2
 
 
 def test_a_teacher_s_outputs_are_not_looked_at():
@@ -179,10 +179,10 @@ def test_beginning_the_same_epoch_again_changes_nothing():
     method.begin_epoch(0, 3)
     call(method, 0, [1, 2])
     method.begin_epoch(0, 3)
-    assert not method.previous_epoch.memory.rows.in_completed.value.any()
+    assert not method.previous_epoch.memory.in_completed.value.any()
     method.begin_epoch(1, 3)
-    assert method.previous_epoch.memory.rows.in_completed.value.sum() == 2
-    assert not method.previous_epoch.memory.rows.written.value.any()
+    assert method.previous_epoch.memory.in_completed.value.sum() == 2
+    assert not method.previous_epoch.memory.written.value.any()
 
 
 def test_the_memory_is_apart_from_the_state_dict():
@@ -202,9 +202,9 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     call(method, 0, range(3, SIZE))
     state = method.memory_state()
     method.begin_epoch(1, 2)
-    torch.testing.assert_close(method.previous_epoch.memory.rows.completed.value, state["running"])
+    torch.testing.assert_close(method.previous_epoch.memory.completed.value, state["running"])
     torch.testing.assert_close(state["running"][3:], torch.softmax(logits_of(0, torch.arange(3, SIZE)), dim=1).half())
-    assert torch.equal(method.previous_epoch.memory.rows.in_completed.value, torch.arange(SIZE) >= 3)
+    assert torch.equal(method.previous_epoch.memory.in_completed.value, torch.arange(SIZE) >= 3)
 
 
 def test_without_begin_epoch_a_warning_says_that_nothing_is_distilled():

@@ -136,6 +136,15 @@ def test_one_stage_checkpoints_stay_small(tmp_path):
     assert list((result.folder / "checkpoints" / "student" / "memory").glob("*.safetensors"))
 
 
+def test_a_memory_above_the_limit_stops_the_run_before_training(tmp_path):
+    changes = {"method": {"name": "ipwd", "num_samples": 10**6}, "teacher": "previous_epoch"}
+    recorder = Recorder()
+    with pytest.raises(ConfigError, match=r"1,000,000 images: 43 MB .* trainer\.cache_limit_mb: 42"):
+        run(experiment(tmp_path / "run", trainer={"device": "cpu", "cache_limit_mb": 42}, **changes), recorder)
+    assert recorder.started == []
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
 def test_a_lost_memory_sends_the_run_back_to_the_checkpoint_before(tmp_path):
     changes = {"method": "ipwd", "teacher": "previous_epoch"}
     whole = run(experiment(tmp_path / "whole", **changes))

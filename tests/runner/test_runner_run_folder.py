@@ -220,7 +220,7 @@ def test_what_killed_writers_left_is_removed_and_nothing_else(finished):
     stale = [
         finished.path / ".result.json.123.tmp",
         student / ".step-00000001.safetensors.99999.tmp",
-        student / "memory" / "by-epoch" / ".step-00000001.safetensors.5.tmp",
+        student / "memory" / ".step-00000001.safetensors.5.tmp",
         finished.path / ".teacher-views.ab_3d.tmp",
     ]
     kept = [finished.path / "notes.tmp", finished.path / ".notes.txt", finished.path / "mine" / ".x.1.tmp"]

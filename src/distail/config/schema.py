@@ -170,7 +170,10 @@ class Trainer(Section):
     trackers: tuple[str, ...] = ("tensorboard",)
     """Who is told of every epoch: `tensorboard`, and any tracker that Accelerate knows, such as `wandb` or `mlflow`."""
     cache_limit_mb: CountFromZero = 2048
-    """Teacher outputs for stored views: of more megabytes than this they lie in a memory-mapped file, not in memory."""
+    """Teacher outputs for stored views: of more megabytes than this they lie in a memory-mapped file, not in memory.
+
+    What `teacher: previous_epoch` remembers may not be larger.
+    """
     sync_batch_norm: bool = False
     """With several processes on GPUs: batch statistics over the global batch, not over each process's part."""
     process_timeout_minutes: Positive = 10

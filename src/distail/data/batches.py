@@ -173,12 +173,6 @@ class ImageBatches:
         """The batches of one epoch from `first_step` on: the same as the last ones of the whole epoch."""
         return self._batches(self._epoch_plans(epoch, first_step))
 
-    def drawn(self, epoch: int) -> Tensor:
-        """The rows of the data set that this rank draws in an epoch, (D,) int64, in order, on the CPU."""
-        order_N = self._order(epoch)
-        steps = range(self.steps_per_epoch)
-        return torch.cat([whole[self._mine(whole)] for whole in (order_N[self._places(step)] for step in steps)])
-
     def every_view(self, batch_size: int) -> Iterator[Batch]:
         """Every stored view of every image, `views * num_images` rows: view 0 of all images in order, then view 1.
 

@@ -22,7 +22,6 @@ from distail.methods.context import (
     Terms,
     TermWeights,
 )
-from distail.methods.memory_bank import SETTLED
 from distail.methods.self_distillation import SelfDistillation
 from distail.outputs import Outputs
 
@@ -151,22 +150,19 @@ class Method(nn.Module):
             losses_B["auxiliary"] = torch.stack(auxiliary).sum(dim=0)
         return losses_B
 
-    def begin_epoch(self, epoch: int, epochs: int, *, drawn: Tensor | None = None) -> None:
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Say which epoch starts, from 0, of how many: drives deferral, ramps and memory. Never called: as at the end.
 
         Every process calls it in distributed training.
 
-        Args:
-            drawn: (D,) int64 indices of the samples that this process draws in the epoch, after `split_memory`.
-
         Raises:
-            MethodError: not ``0 <= epoch < epochs``, or `drawn` is needed and missing.
+            MethodError: not ``0 <= epoch < epochs``.
         """
         epoch, epochs = check_whole("epoch", epoch, least=0), check_whole("epochs", epochs, least=1)
         if epoch >= epochs:
             raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to {epochs - 1}, since epochs count from 0")
         if self.previous_epoch is not None:
-            self.previous_epoch.advance(epoch, self.reduce, drawn)
+            self.previous_epoch.advance(epoch, self.reduce)
         self._set_progress(Progress(epoch, epochs))
 
     def _set_progress(self, progress: Progress) -> None:
@@ -197,36 +193,16 @@ class Method(nn.Module):
             entry: Any = self.representation
             entry.prepare(batches, self.reduce)
 
-    @property
-    def settled_memory(self) -> frozenset[str]:
-        """The entries of `memory_state` that change at `begin_epoch` only, and so need storing once an epoch."""
-        return SETTLED if self.previous_epoch is not None else frozenset()
-
-    def split_memory(self, rank: int, processes: int) -> None:
-        """Hold only this process's part of what the method remembers of every sample: call it before anything else.
-
-        From then on `reduce` must sum over these processes, and `begin_epoch` must be told what this process draws.
-
-        Raises:
-            MethodError: something is remembered already, or not ``0 <= rank < processes``.
-        """
-        if self.previous_epoch is not None:
-            self.previous_epoch.memory.split(rank, processes)
-
     def memory_state(self) -> dict[str, Tensor]:
         """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
 
-        `completed` and `in_completed` are `settled_memory`; `running` and `in_running` are what the epoch under way has
-        written so far. All of them, with `running_epoch`, resume an epoch exactly. They are copies, on the CPU. In
-        distributed training every process calls it, and gets the same; after `split_memory` the first process gets
-        it, and the others nothing.
+        With `running_epoch` it resumes an epoch exactly. The tensors are copies, on the CPU. In distributed training
+        every process calls it, and gets the same.
         """
         return {} if self.previous_epoch is None else self.previous_epoch.memory.state(self.reduce)
 
     def load_memory_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a `memory_state`; in either order with `load_state_dict`, before `begin_epoch`.
-
-        After `split_memory` every process calls it, and only that of the first counts.
+        """Take up a `memory_state`, the same in every process; in either order with `load_state_dict`.
 
         Raises:
             CheckpointError: entries are missing or have other shapes.

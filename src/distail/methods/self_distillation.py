@@ -57,21 +57,21 @@ class SelfDistillation(nn.Module):
         if index.shape != target.shape or index.dtype != torch.int64:
             raise MethodError(f"index is {index.dtype} of shape {tuple(index.shape)}; expected int64 of shape (B,)")
         self.memory.check(index)
-        if not torch.compiler.is_compiling() and self.training and self.memory.running_epoch < 0:
+        if not torch.compiler.is_compiling() and self.training and self.memory.is_new:
             warnings.warn(
                 "begin_epoch(epoch, epochs) was never called: without an epoch before, every sample keeps its plain "
                 "supervised loss",
                 stacklevel=5,
             )
 
-    def advance(self, epoch: int, reduce: Reduce, drawn: Tensor | None) -> None:
+    def advance(self, epoch: int, reduce: Reduce) -> None:
         if epoch > 0 and self.memory.is_new:
             warnings.warn(
                 f"epoch {epoch} begins, and nothing is remembered of those before, so that every sample keeps its "
                 "plain supervised loss: a training that goes on needs load_memory_state, beside load_state_dict",
                 stacklevel=3,
             )
-        self.memory.advance(epoch, reduce, drawn)
+        self.memory.advance(epoch, reduce)
 
     def recall(self, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, C) of the epoch before, and the share (B,) of the loss that they take over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from distail.config.schema import SAME, Experiment, Model, WrongExperiment
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
+from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
 from distail.methods.presets import check_method, create_method, read_composition, teacher_supervised_of
 from distail.models import check_model
@@ -134,6 +136,24 @@ def build_method(
     return create_method(
         method_composition(experiment), class_counts=class_counts, student_dim=student_dim, teacher_dim=teacher_dim
     )
+
+
+def check_memory(experiment: Experiment, class_counts: Sequence[int]) -> None:
+    """Refuse a method whose memory of every sample would be larger than `trainer.cache_limit_mb`.
+
+    Raises:
+        ConfigError: it would; what it takes and the limit are said.
+    """
+    if not read_composition(method_composition(experiment)).needs.memory:
+        return
+    num_samples = experiment.method.get("num_samples") or sum(class_counts)
+    size, limit = memory_megabytes(num_samples, len(class_counts)), experiment.trainer.cache_limit_mb
+    if size > limit:
+        raise ConfigError(
+            f"teacher: {PREVIOUS_EPOCH} remembers {len(class_counts):,} probabilities of each of {num_samples:,} "
+            f"images: {math.ceil(size):,} MB in every process, more than trainer.cache_limit_mb: {limit}; raise it "
+            "where there is room, or choose a teacher"
+        )
 
 
 def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Method:

@@ -12,7 +12,7 @@ from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import counted
 from distail.report.build import write_report
-from distail.runner.checks import check, read_experiment
+from distail.runner.checks import check, check_memory, read_experiment
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import RunContext, prepare_teacher, train_student, untrained_student
@@ -70,6 +70,7 @@ def _run_stages(
 ) -> dict[str, Any]:
     """The content of `result.json`; `stored` is the experiment as it began, where it has begun before."""
     data = processes.local_main_first(lambda: _read_images(experiment, folder, reporter, processes))
+    check_memory(experiment, data.class_counts)
     runtime = _select_device(experiment, stored, data, processes)
     with closing(_open_history(experiment, folder, reporter)) as history:
         context = RunContext(experiment, folder, data, runtime, history, reporter)

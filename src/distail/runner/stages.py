@@ -192,8 +192,6 @@ def _train(
             shares = in_order(data.train, data.mean, data.std, runtime)
             method.prepare((live_teacher(batch), batch.labels) for batch in shares if len(batch.labels))
 
-    # Before the method goes to its device, which need not hold what other processes remember.
-    method.split_memory(runtime.processes.rank, runtime.processes.size)
     stage = Stage(
         name=name,
         student=network,

@@ -36,14 +36,9 @@ class Checkpoint:
 class CheckpointFolder:
     """The checkpoints of one stage (teacher or student), newest kept, the one before as a reserve."""
 
-    def __init__(
-        self,
-        folder: Path,
-        warn: Callable[[str], None] = lambda message: None,
-        instead: str = "going back to the one before it",
-    ) -> None:
+    def __init__(self, folder: Path, warn: Callable[[str], None] = lambda message: None) -> None:
         self.folder = folder
-        self._warn, self._instead = warn, instead
+        self._warn = warn
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write one checkpoint and drop those that are no longer needed."""
@@ -82,7 +77,7 @@ class CheckpointFolder:
             problem: Exception = error
         except (SafetensorError, ValueError, KeyError) as error:
             problem = error
-        self._warn(f"checkpoint {path} is damaged ({problem}); {self._instead}")
+        self._warn(f"checkpoint {path} is damaged ({problem}); going back to the one before it")
         self.remove(step)
         return None
 

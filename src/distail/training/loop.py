@@ -16,7 +16,7 @@ from distail.errors import TrainingError
 from distail.evaluation.metrics import MetricValues
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
-from distail.training.checkpoint import Checkpoint, CheckpointFolder
+from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import NEVER, NonFiniteDetector, not_finite
 from distail.training.history import History, Row
 from distail.training.optim import build_optimizer, learning_rate_factor
@@ -53,10 +53,7 @@ class _Trainer:
     ) -> None:
         self.stage, self.history, self.reporter = stage, history, reporter
         self.checkpoints = StageCheckpoints(
-            checkpoints,
-            stage.method,
-            stage.batches.steps_per_epoch,
-            lambda remark: reporter.message(f"{stage.name}: {remark}"),
+            checkpoints, stage.method, lambda remark: reporter.message(f"{stage.name}: {remark}")
         )
         self.checkpoint_every = checkpoint_every
         self.device = stage.runtime.device
@@ -94,7 +91,7 @@ class _Trainer:
             self._end_epoch(request)
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
-            self._begin_epoch(epoch)
+            stage.method.begin_epoch(epoch, stage.training.epochs)
             for batch in self._batches(epoch, first_step, request):
                 self._train_on(batch)
                 if self.state.step % steps == 0:
@@ -120,14 +117,7 @@ class _Trainer:
 
     def _resume(self) -> None:
         stage = self.stage
-        memory: dict[str, Tensor] = {}
-
-        def newest() -> Checkpoint | None:
-            nonlocal memory
-            found, memory = self.checkpoints.newest(stage.data_sha256)
-            return found
-
-        found = self.processes.broadcast_from_main(newest)
+        found, memory = self.processes.broadcast_from_main(lambda: self.checkpoints.newest(stage.data_sha256))
         if found is None:
             if stage.prepare is not None:
                 stage.prepare()
@@ -135,13 +125,7 @@ class _Trainer:
         self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
         if not self.processes.is_main:  # what all had summed up is the main process's now
             self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
-        if stage.method.needs.memory:
-            self.processes.gather_errors(lambda: stage.method.load_memory_state(memory))
-
-    def _begin_epoch(self, epoch: int) -> None:
-        stage = self.stage
-        drawn = stage.batches.drawn(epoch) if stage.method.needs.memory else None
-        stage.method.begin_epoch(epoch, stage.training.epochs, drawn=drawn)
+        stage.method.load_memory_state(memory)
 
     def _share_step(self) -> None:
         stage = self.stage
