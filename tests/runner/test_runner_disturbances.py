@@ -168,16 +168,29 @@ def test_file_systems_that_cannot_sync_are_used(tmp_path, whole, monkeypatch):
 
 
 def test_a_history_that_cannot_be_written_names_its_file(tmp_path, whole, monkeypatch):
-    from distail.training.trackers import Events
+    fsync, history = os.fsync, str(tmp_path / "run" / "metrics.jsonl")
 
-    def full(self, event):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def full(descriptor):
+        if os.readlink(f"/proc/self/fd/{descriptor}") == history:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Events, "_append", full)
-        with pytest.raises(OSError, match="tensorboard"):
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError) as caught:
             run(tmp_path / "run")
+    assert caught.value.filename == history
     assert_goes_on_to_the_same_end(tmp_path / "run", whole)
+
+
+def test_a_tensorboard_that_cannot_be_written_is_told_of_once_and_ends_nothing(tmp_path, whole):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "tensorboard").write_text("a file where its folder should be")
+    recorder = Recorder()
+    run(tmp_path / "run", recorder)
+    assert len([text for text in recorder.messages if "the tracker tensorboard failed" in text]) == 1
+    for name in BYTES:
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
 # Signals

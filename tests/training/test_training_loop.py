@@ -26,7 +26,7 @@ from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from distail.training.stage import Stage
 from distail.training.stage_checkpoints import StageCheckpoints
-from distail.training.trackers import Events
+from distail.training.trackers import build_trackers
 
 COUNTS = (20, 10, 5)
 CPU = RuntimeDevice(torch.device("cpu"), "fp32")
@@ -490,12 +490,18 @@ def test_rewinding_one_stage_keeps_the_other(tmp_path):
     assert history.rows() == rows[:2]
 
 
-def test_tensorboard_events_carry_the_terms_by_name(tmp_path):
+def test_tensorboard_shows_the_terms_by_name_and_every_epoch_once(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    history = History(tmp_path, [Events(tmp_path / "tensorboard")])
-    fit(stage("kd", validate=balanced), CheckpointFolder(tmp_path / "c"), history, Silent(), 100)
-    history.close()
+    def start(reporter):
+        trackers = build_trackers(["tensorboard"], "quick", tmp_path, {"seed": 3, "teacher": None}, print)
+        with closing(History(tmp_path, trackers)) as history:
+            fit(stage("kd", validate=balanced), CheckpointFolder(tmp_path / "c"), history, reporter, 100)
+
+    with pytest.raises(Interrupted):
+        start(StopAfter(12))
+    start(Silent())
+    assert [path for path in (tmp_path / "tensorboard").iterdir() if path.is_dir()] == []
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     tags = set(events.Tags()["scalars"])

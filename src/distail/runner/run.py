@@ -133,8 +133,10 @@ def _save_config(experiment: Experiment, folder: RunFolder, runtime: RuntimeDevi
 
 
 def _write_page(folder: RunFolder, reporter: Reporter) -> None:
+    if folder.report.is_file():
+        return
     try:
-        if not folder.report.is_file():
-            write_report(folder.report, [folder.path])
+        files.remove_stale_temporaries(folder.path)  # of a process that was killed while it wrote the page
+        write_report(folder.report, [folder.path])
     except OSError as error:
         reporter.message(f"{folder.report} could not be written ({error.strerror}); the run itself is complete")

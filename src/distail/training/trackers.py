@@ -1,82 +1,15 @@
-"""Who else is told of every epoch: TensorBoard, and any tracker that Accelerate knows."""
+"""Who else is told of every epoch: TensorBoard, and any other tracker that Accelerate knows."""
 
 from __future__ import annotations
 
-import os
-import socket
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from distail import files
 from distail.errors import unknown_name
 
 TENSORBOARD = "tensorboard"
-
-
-class Events:
-    """An event file of this process in a folder; written where `write` is called, so that a full disk is told there.
-
-    `torch.utils.tensorboard` writes in a thread of its own, whose failures come as a traceback from nowhere.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._file: Any = None
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Add the figures of one epoch as `stage/name`, nested names joined by slashes.
-
-        Raises:
-            OSError: naming the folder.
-        """
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        values = [Summary.Value(tag=f"{row['stage']}/{name}", simple_value=value) for name, value in flat_figures(row)]
-        with files.naming(self._folder):
-            self._append(Event(wall_time=time.time(), step=row["epoch"], summary=Summary(value=values)))
-
-    def start_again(self) -> None:
-        """Forget all events, those of earlier processes too."""
-        self.close()
-        for path in self._folder.glob("events.out.tfevents.*"):
-            path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        if self._file is not None:
-            file, self._file = self._file, None
-            with suppress(OSError):  # what a full disk did not take was told when it was written
-                file.close()
-
-    def _append(self, event: Any) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        if self._file is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
-            self._file = (self._folder / name).open("wb")
-            RecordWriter(self._file).write(
-                Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
-            )
-        RecordWriter(self._file).write(event.SerializeToString())
-        self._file.flush()
-
-
-def flat_figures(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers of one epoch, nested names joined by slashes.
-
-    >>> list(flat_figures({"epoch": 3, "stage": "student", "terms": {"supervised": 2}, "validation": None}))
-    [('terms/supervised', 2.0)]
-    """
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from flat_figures(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "epoch":
-            yield f"{prefix}{name}", float(value)
+_EVENT_FILES = "events.out.tfevents.*"
 
 
 class Tracker(Protocol):
@@ -87,12 +20,19 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-class Accelerated:
+class AccelerateTracker:
     """A tracker of Accelerate; each start of ours is a run of its own there, which is told all epochs so far.
 
-    A tracker that fails is told of once and then left alone: nobody's training ends because a server is away. Steps
-    count the epochs of all stages, since some trackers refuse steps that do not rise; the stage's own number is
-    ``stage/epoch``.
+    TensorBoard reads all files of its folder: those of earlier starts are removed, so that it shows every epoch once.
+
+    A tracker that fails is told of once and then left alone: nobody's training ends because a server is away.
+
+    Args:
+        name: `tensorboard`, or what `tracker_problems` lets pass.
+        run_name: what the tracker calls the run, or the project that it belongs to.
+        folder: the run's folder; what the tracker itself writes lies in the folder of its name there.
+        config: the experiment, shown beside the curves.
+        message: told once if the tracker fails.
     """
 
     def __init__(
@@ -100,38 +40,51 @@ class Accelerated:
     ) -> None:
         self._name, self._run_name, self._folder, self._message = name, run_name, folder, message
         self._config = dict(_flat_config(config))
-        self._open: Any = None
-        self._steps = 0
+        self._tracker: Any = None
+        self._written = 0
         self._failed = False
 
     def write(self, row: Mapping[str, Any]) -> None:
-        values = {f"{row['stage']}/{name}": value for name, value in flat_figures(row)}
-        values[f"{row['stage']}/epoch"] = row["epoch"]
+        """Add the metrics of one epoch as `stage/name`, nested names joined by slashes."""
+        values = {f"{row['stage']}/{name}": value for name, value in flat_metrics(row)}
+        step = row["epoch"]
+        if self._name != TENSORBOARD:
+            # Some refuse steps that do not rise: these count the epochs of all stages, beside the stage's own number.
+            values[f"{row['stage']}/epoch"] = row["epoch"]
+            step = self._written
+        self._written += 1
 
         def log() -> None:
-            if self._open is None:
-                self._open = self._started()
-            self._open.log(values, step=self._steps)
+            if self._tracker is None:
+                self._tracker = self._start()
+            self._tracker.log(values, step=step)
 
         self._attempt(log)
-        self._steps += 1
 
     def start_again(self) -> None:
         self.close()
-        self._steps = 0
+        self._written = 0
+        if self._name == TENSORBOARD:
+            for path in (self._folder / TENSORBOARD).glob(_EVENT_FILES):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        if self._open is not None:
-            tracker, self._open = self._open, None
+        if self._tracker is not None:
+            tracker, self._tracker = self._tracker, None
             self._attempt(tracker.finish)
 
-    def _started(self) -> Any:
+    def _start(self) -> Any:
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
         kind = LOGGER_TYPE_TO_CLASS[self._name]
+        if self._name == TENSORBOARD:  # which adds the run's name to the folder, and a folder for each configuration
+            tracker = kind(TENSORBOARD, str(self._folder))
+            tracker.start()
+            return tracker
         if kind.requires_logging_directory:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            tracker = kind(self._run_name, str(self._folder))
+            folder = self._folder / self._name
+            folder.mkdir(parents=True, exist_ok=True)
+            tracker = kind(self._run_name, str(folder))
         else:
             tracker = kind(self._run_name)
         tracker.start()
@@ -151,27 +104,10 @@ class Accelerated:
 
 
 def build_trackers(
-    names: Iterable[str],
-    run_name: str,
-    folder: Path,
-    config: Mapping[str, Any],
-    message: Callable[[str], None],
+    names: Iterable[str], run_name: str, folder: Path, config: Mapping[str, Any], message: Callable[[str], None]
 ) -> list[Tracker]:
-    """The trackers of these names; what they write themselves lies below `folder`.
-
-    Args:
-        names: `tensorboard`, or names that Accelerate knows, checked by `tracker_problems`.
-        run_name: what a tracker calls the run, or the project it belongs to.
-        folder: the run's folder.
-        config: the experiment, shown by trackers beside the curves.
-        message: told once if a tracker fails.
-    """
-    return [
-        Events(folder / TENSORBOARD)
-        if name == TENSORBOARD
-        else Accelerated(name, run_name, folder / name, config, message)
-        for name in dict.fromkeys(names)
-    ]
+    """An `AccelerateTracker` for each of these names."""
+    return [AccelerateTracker(name, run_name, folder, config, message) for name in dict.fromkeys(names)]
 
 
 def tracker_problems(names: Sequence[str]) -> list[str]:
@@ -192,13 +128,26 @@ def tracker_problems(names: Sequence[str]) -> list[str]:
     # Trackers that a program has registered itself need no package of Accelerate's list.
     absent = {str(kind) for kind in LoggerType} - {str(kind) for kind in get_available_trackers()}
     installed = ", ".join(sorted({TENSORBOARD, *(known - absent)}))
-    return [
-        unknown_name("tracker", name, known)
-        if name not in known
-        else f"{name} is not installed here (pip install {name}); installed: {installed}"
-        for name in others
-        if name not in known or name in absent
-    ]
+    problems = []
+    for name in others:
+        if name not in known:
+            problems.append(unknown_name("tracker", name, known))
+        elif name in absent:
+            problems.append(f"{name} is not installed here (pip install {name}); installed: {installed}")
+    return problems
+
+
+def flat_metrics(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers of one epoch, nested names joined by slashes.
+
+    >>> list(flat_metrics({"epoch": 3, "stage": "student", "terms": {"supervised": 2}, "validation": None}))
+    [('terms/supervised', 2.0)]
+    """
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from flat_metrics(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "epoch":
+            yield f"{prefix}{name}", float(value)
 
 
 def _flat_config(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | str | float | int | None]]:
