@@ -1,13 +1,17 @@
+"""Batches in order, by view and by rank, and how processes share a batch."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distail.data import pixels
 from distail.data.augment import apply_augmentation, draw_augmentation, draw_views
-from distail.data.batches import Batch, ImageBatches, evaluation_batches
+from distail.data.batches import Batch, ImageBatches, evaluation_batches, slice_of_rank, training_share, training_slice
 from distail.data.dataset import LabelledImages
 from distail.data.normalize import normalize
 from distail.data.samplers import epoch_order, epoch_views
@@ -32,7 +36,7 @@ def joined(parts: Sequence[Batch]) -> Batch:
 
 @pytest.mark.parametrize("augment", [[], ["crop"], ["flip"], ["crop", "flip"], ["crop", "flip", "rotate"]])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_batches_are_order_then_draws_then_normalisation(
+def test_batches_are_order_then_draws_then_normalization(
     random_images: MakeImages, augment: list[str], channels_last: bool
 ) -> None:
     data = random_images(21, height=8, width=16)
@@ -95,7 +99,7 @@ def test_images_that_a_gpu_has_no_room_for_give_the_same_batches(
         return list(batches_of(random_images(31), augment=augment, rank=rank, world_size=3, views=2).epoch(1))
 
     held = epoch()
-    monkeypatch.setattr("distail.data.pixels._fits", lambda *given: False)
+    monkeypatch.setattr("distail.data.pixels.fits_on_device", lambda *given: False)
     for one, other in zip(held, epoch(), strict=True):
         assert same(one, other)
 
@@ -104,8 +108,8 @@ def test_a_gpu_keeps_half_of_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.zeros(100, 3, 4, 4, dtype=torch.uint8)
     for free, fits in ((8 * 4800, True), (8 * 4800 - 2, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
-        assert pixels._fits(images, "cuda") is fits
-    assert pixels._fits(images, "cpu")
+        assert pixels.fits_on_device(images, "cuda") is fits
+    assert pixels.fits_on_device(images, "cpu")
 
 
 def test_epochs_and_seeds_differ(random_images: MakeImages) -> None:
@@ -255,3 +259,35 @@ def test_a_gpu_gives_the_same_and_the_host_never_waits(
     for one, other in zip(on_cpu, on_gpu, strict=True):
         assert torch.equal(one.index, other.index.cpu())
         torch.testing.assert_close(one.images, other.images.cpu())
+
+
+WORLDS = st.integers(1, 9)
+
+
+def parts(cut, length, world_size):
+    return [list(range(length))[cut(length, rank, world_size)] for rank in range(world_size)]
+
+
+@given(st.integers(0, 40), WORLDS)
+def test_slices_side_by_side_are_the_whole_and_differ_by_one_at_most(length, world_size):
+    shares = parts(slice_of_rank, length, world_size)
+    assert [row for share in shares for row in share] == list(range(length))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(st.integers(1, 40), WORLDS)
+def test_training_leaves_no_rank_with_fewer_than_two_unless_all_have_the_whole(length, world_size):
+    shares = parts(training_slice, length, world_size)
+    if length >= 2 * world_size:
+        assert shares == parts(slice_of_rank, length, world_size)
+        assert min(map(len, shares)) >= 2
+    else:
+        assert shares == [list(range(length))] * world_size
+
+
+@given(st.integers(1, 40), WORLDS)
+def test_the_shares_make_means_of_slices_the_mean_of_the_whole(length, world_size):
+    shares = [training_share(length, rank, world_size) for rank in range(world_size)]
+    means = [sum(part) / len(part) for part in parts(training_slice, length, world_size)]
+    assert sum(shares) == pytest.approx(1)
+    assert sum(s * m for s, m in zip(shares, means, strict=True)) == pytest.approx((length - 1) / 2)

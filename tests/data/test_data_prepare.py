@@ -1,3 +1,5 @@
+"""What a run knows of its data, and the warnings that come with it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -6,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from distail.config.schema import Data
 from distail.data import prepare
 from distail.data.dataset import LabelledImages, Source
 from distail.data.long_tail import class_counts, long_tail_counts, subset_sha256
-from distail.data.prepare import channel_statistics, prepare_data
+from distail.data.prepare import channel_statistics, prepare_data, untested_classes_warning
 from distail.errors import DataError
 
 MakeImages = Callable[..., LabelledImages]
@@ -120,3 +124,23 @@ def test_a_class_is_never_left_without_training_images(
     prepared = prepare_data("digits", imbalance_factor=1000, validation=0.9)
     assert min(prepared.class_counts) == 1
     assert prepared.class_counts[-1] == 1
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=30))
+def test_every_class_without_a_test_image_is_counted_and_the_first_are_named(labels: list[int]) -> None:
+    names = tuple(f"class {c}" for c in range(9))
+    untested = [c for c in range(9) if c not in labels]
+    note = untested_classes_warning(torch.tensor(labels), names)
+    if not untested:
+        assert note is None
+        return
+    assert note is not None
+    assert note.startswith(f"{len(untested)} of 9 classes ha")
+    assert all((f"'class {c}'" in note) == (c in untested[:3]) for c in range(9))
+    assert (f" and {len(untested) - 3} more" in note) == (len(untested) > 3)
+    assert ("their recall" in note) == (len(untested) > 1)
+    assert "\n" not in note
+    validated = untested_classes_warning(torch.tensor(labels), names, where="validation")
+    assert validated is not None
+    assert " no validation image (" in validated
+    assert " recall in validation is not known" in validated

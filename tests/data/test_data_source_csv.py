@@ -132,10 +132,6 @@ def test_files_that_are_not_csv(manifest: Callable[[str], Path], tmp_path: Path)
         load("csv", tmp_path)
     with pytest.raises(DataError, match=r"needs data\.root"):
         load("csv")
-    with pytest.raises(DataError):
-        load("csv", manifest('path,label\n"' + "x" * 200_000 + '",a\n'))
-    with pytest.raises(DataError):
-        load("csv", manifest("path,label\nimages/\0.png,a\n"))
 
 
 def test_a_class_only_in_the_test_set(manifest: Callable[[str], Path]) -> None:
@@ -194,7 +190,8 @@ def test_images_outside_the_folder_only_when_told(
     [
         ("path,label,path\nimages/i0.png,a,b\n", "has the column path more than once"),
         ("path,label\nimages/i0.png,a,b\n", r"line 2: 3 fields, but 2 columns; put text that holds ',' in quotes"),
-        ("path,label\nimages/i0.png,a\0b\n", "line 2 holds a NUL byte"),
+        ("path,label\nimages/i0.png,a\0b\nimages/i1.png,c\n", r"'a\\x00b' holds a character that cannot be printed"),
+        ("path,label\nimages/\0.png,a\n", "does not exist"),
         ("path,label\nimages/i0.png,a\n./images//i0.png,b\n", r"lines 2, 3: 'images/i0\.png' is listed more than once"),
         ("path,label\nimages\\i0.png,a\n", r"does not exist \(folders are separated by / here\)"),
         ("path,label\nloop.png,a\n", "'loop.png'"),
@@ -203,8 +200,8 @@ def test_images_outside_the_folder_only_when_told(
         (lists_ten("path,label").replace("c1", "c0"), "has a single class, 'c0'"),
         (lists_ten("path,label").replace("c1", "c\x1b[2J"), r"'c\\x1b\[2J' holds a character that cannot be printed"),
         (lists_ten("path,label") + '\nimages/i0.png,"a\nb"', "listed more than once"),
-        ("path,label\n" + "x" * 140_000, "line 2 has more than 131,072 characters"),
-        ("x" * 140_000, "line 1 has more than"),
+        ("path,label\n" + "x" * 140_000, "field larger than field limit"),
+        ("x" * 140_000, "field larger than field limit"),
         ('path,label\n"' + "x\n" * 140_000, "field larger than field limit"),
     ],
 )

@@ -144,9 +144,9 @@ def test_parquet_of_odd_columns(tmp_path: Path, table: pa.Table, message: str) -
 
 def test_a_few_bytes_that_stand_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module, limit in (
-        (cifar_formats, "_MOST_BINARY_BYTES"),
-        (cifar_formats, "_MOST_PARQUET_BYTES"),
-        (fashion_mnist, "_MOST_BYTES"),
+        (cifar_formats, "MOST_BINARY_BYTES"),
+        (cifar_formats, "MOST_PARQUET_BYTES"),
+        (fashion_mnist, "MOST_BYTES"),
     ):
         monkeypatch.setattr(module, limit, 100_000)
     zeros = gzip.compress(bytes(3_000_000))

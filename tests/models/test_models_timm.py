@@ -81,7 +81,7 @@ def test_models_of_several_kinds(timm, name, channels, size):
     torch.testing.assert_close(head(outputs.features), outputs.logits)
 
 
-def test_images_reach_the_model_normalised_as_it_was_trained(timm):
+def test_images_reach_the_model_normalized_as_it_was_trained(timm):
     mean, std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
     model = create_model("timm:resnet18", num_classes=5, mean=mean, std=std).eval()
     raw_NCHW = torch.rand(2, 3, 8, 8, dtype=torch.float64).numpy()
@@ -94,7 +94,7 @@ def test_images_reach_the_model_normalised_as_it_was_trained(timm):
     np.testing.assert_allclose(seen[0].numpy(), expected, atol=1e-5)
 
 
-def test_grey_images_are_normalised_with_the_mean_over_channels(timm):
+def test_grey_images_are_normalized_with_the_mean_over_channels(timm):
     model = create_model("timm:resnet18", num_classes=5, in_channels=1, mean=(0.0,), std=(1.0,))
     assert isinstance(model.normalization, InputNormalization)
     config = model.model.pretrained_cfg

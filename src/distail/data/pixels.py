@@ -39,7 +39,7 @@ def pixel_source(
     """The source for a data set; `border` adds the one that crops need."""
     if isinstance(data, StreamedImages):
         return _FromFiles(ImageStream(data, batch_size, device), channels_last, border)
-    if _fits(data.images, device):
+    if fits_on_device(data.images, device):
         return _InMemory(as_pixels(data.images.to(device), channels_last=channels_last, border=border))
     return _OnHost(as_pixels(data.images, channels_last=channels_last, border=border), device)
 
@@ -56,7 +56,7 @@ def images_in_order(
             yield as_images(images_BHWC.unsqueeze(1))
 
 
-def _fits(images: Tensor, device: torch.device | str) -> bool:
+def fits_on_device(images: Tensor, device: torch.device | str) -> bool:
     """Whether half of what a GPU has left is enough for the images while their border is added: four times their size.
 
     What is in memory fits a CPU.

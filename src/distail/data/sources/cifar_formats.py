@@ -24,12 +24,12 @@ from distail.errors import DataError
 _PIXELS = 3 * 32 * 32
 _REST = 1 << 20
 # The whole of CIFAR has 184 MB.
-_MOST_BINARY_BYTES = 1 << 28
+MOST_BINARY_BYTES = 1 << 28
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("fine_label", "label")
 _ROWS_AT_ONCE = 256
 # The whole of CIFAR has 142 MB; a few bytes of parquet can stand for any number of equal images.
-_MOST_PARQUET_BYTES = 1 << 31
+MOST_PARQUET_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _from_folder(folder: Path) -> Callable[[str], bytes]:
         path = folder / name
         try:
             with path.open("rb") as file:
-                return SizeLimit(file, _MOST_BINARY_BYTES).read()
+                return SizeLimit(file, MOST_BINARY_BYTES).read()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -94,7 +94,7 @@ def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]
     contents: dict[str, bytes] = {}
     try:
         with gzip.open(archive) as compressed:
-            stream = SizeLimit(compressed, _MOST_BINARY_BYTES)
+            stream = SizeLimit(compressed, MOST_BINARY_BYTES)
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:  # which reads, and does nothing else
                 for member in tar:
                     name = Path(member.name).name
@@ -152,7 +152,7 @@ def _read(paths: list[Path]) -> EncodedSplit:
 
     images: list[EncodedImage] = []
     labels: list[int] = []
-    left = _MOST_PARQUET_BYTES
+    left = MOST_PARQUET_BYTES
     for path in paths:
         before = len(images)
         try:
@@ -161,7 +161,7 @@ def _read(paths: list[Path]) -> EncodedSplit:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label_column]):
                     left -= batch.nbytes
                     if left < 0:
-                        raise DataError(f"{path} holds more than {_MOST_PARQUET_BYTES:,} bytes: it is not CIFAR")
+                        raise DataError(f"{path} holds more than {MOST_PARQUET_BYTES:,} bytes: it is not CIFAR")
                     rows = batch.column(image_column).to_pylist()
                     images += [
                         EncodedImage(f"{path.name}, row {row}", _reader(value))

@@ -31,7 +31,7 @@ CLASS_NAMES = (
 )
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 # The largest of the four files has 47 MB.
-_MOST_BYTES = 1 << 28
+MOST_BYTES = 1 << 28
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -93,7 +93,7 @@ def _array(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
     assert path is not None, "the folder was chosen because it holds all four files"
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = SizeLimit(file, _MOST_BYTES).read()
+            data = SizeLimit(file, MOST_BYTES).read()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return parse_idx(data, str(path), dimensions)

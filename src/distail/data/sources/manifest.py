@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TextIO
 from unicodedata import normalize
 
 import torch
@@ -22,7 +20,6 @@ from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, first_of, listed
 
 _DELIMITERS = (",", "\t", ";")
-_LONGEST_LINE = 1 << 17
 _SPLITS = ("train", "test")
 
 
@@ -34,72 +31,6 @@ class Row:
     path: str
     label: str
     split: str | None
-
-
-def read_rows(manifest: Path) -> list[Row]:
-    """All rows, stripped of surrounding spaces.
-
-    Raises:
-        DataError: the file is no such table, or lists nothing.
-    """
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            header = next(_lines(file, manifest), "")
-            delimiter = next((d for d in _DELIMITERS if {"path", "label"} <= {*_columns(header, d)}), ",")
-            columns = _columns(header, delimiter)
-            _check_columns(columns, manifest)
-            file.seek(0)
-            reader = csv.reader(_lines(file, manifest), delimiter=delimiter, skipinitialspace=True)
-            next(reader)
-            table = [(reader.line_num, fields) for fields in reader if fields]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{manifest} cannot be read as CSV in UTF-8: {error}") from error
-    if not table:
-        raise DataError(f"{manifest} lists no image")
-    too_long = [
-        f"line {line}: {len(fields)} fields, but {len(columns)} columns; put text that holds {delimiter!r} in quotes"
-        for line, fields in table
-        if len(fields) > len(columns)
-    ]
-    if too_long:
-        raise DataError(listed(first_of(too_long), f"{counted(len(too_long), 'problem')} in {manifest}:"))
-    return [_row(line, dict(zip_longest(columns, fields, fillvalue=""))) for line, fields in table]
-
-
-def _row(line: int, field_of: dict[str, str]) -> Row:
-    split = field_of.get("split")
-    return Row(
-        line,
-        field_of["path"].strip(),
-        normalize("NFC", field_of["label"].strip()),
-        None if split is None else split.strip(),
-    )
-
-
-def _lines(file: TextIO, manifest: Path) -> Iterator[str]:
-    """Line by line, and never more than a line of a table can have: a file without line ends is read no further."""
-    for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), ""), start=1):
-        if len(line) == _LONGEST_LINE:
-            raise DataError(f"{manifest}: line {number} has more than {_LONGEST_LINE:,} characters: it is no manifest")
-        if "\0" in line:
-            raise DataError(f"{manifest}: line {number} holds a NUL byte: it is no text in UTF-8")
-        yield line
-
-
-def _columns(header: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
-
-
-def _check_columns(columns: list[str], manifest: Path) -> None:
-    expected = "expected path,label and optionally split"
-    missing = [name for name in ("path", "label") if name not in columns]
-    if missing:
-        raise DataError(
-            f"{manifest} has the columns {', '.join(columns) or '(none)'}; missing: {', '.join(missing)} ({expected})"
-        )
-    twice = [name for name in ("path", "label", "split") if columns.count(name) > 1]
-    if twice:
-        raise DataError(f"{manifest} has the column {' and '.join(twice)} more than once; {expected}")
 
 
 def load_manifest(options: Data) -> Source:
@@ -129,6 +60,62 @@ def load_manifest(options: Data) -> Source:
     else:
         train, test = ([place for place, row in enumerate(rows) if row.split == split] for split in _SPLITS)
     return load_files("csv", [files[row] for row in train], [files[row] for row in test], names, options)
+
+
+def read_rows(manifest: Path) -> list[Row]:
+    """All rows, stripped of surrounding spaces.
+
+    Raises:
+        DataError: the file is no such table, or lists nothing.
+    """
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            delimiter = next((d for d in _DELIMITERS if {"path", "label"} <= {*_columns(header, d)}), ",")
+            columns = _columns(header, delimiter)
+            _check_columns(columns, manifest)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            next(reader)
+            table = [(reader.line_num, fields) for fields in reader if fields]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{manifest} cannot be read as CSV in UTF-8: {error}") from error
+    if not table:
+        raise DataError(f"{manifest} lists no image")
+    too_long = [
+        f"line {line}: {len(fields)} fields, but {len(columns)} columns; put text that holds {delimiter!r} in quotes"
+        for line, fields in table
+        if len(fields) > len(columns)
+    ]
+    if too_long:
+        raise DataError(listed(first_of(too_long), f"{counted(len(too_long), 'problem')} in {manifest}:"))
+    return [_row(line, dict(zip_longest(columns, fields, fillvalue=""))) for line, fields in table]
+
+
+def _row(line: int, field_of: dict[str, str]) -> Row:
+    split = field_of.get("split")
+    return Row(
+        line,
+        field_of["path"].strip(),
+        normalize("NFC", field_of["label"].strip()),
+        None if split is None else split.strip(),
+    )
+
+
+def _columns(header: str, delimiter: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
+
+
+def _check_columns(columns: list[str], manifest: Path) -> None:
+    expected = "expected path,label and optionally split"
+    missing = [name for name in ("path", "label") if name not in columns]
+    if missing:
+        raise DataError(
+            f"{manifest} has the columns {', '.join(columns) or '(none)'}; missing: {', '.join(missing)} ({expected})"
+        )
+    twice = [name for name in ("path", "label", "split") if columns.count(name) > 1]
+    if twice:
+        raise DataError(f"{manifest} has the column {' and '.join(twice)} more than once; {expected}")
 
 
 def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) -> None:
@@ -186,6 +173,6 @@ def _way_out(path: str, folder: Path, inside: Path) -> str | None:
         return "leaves the manifest's folder by .."
     try:
         resolved = (folder / path).resolve()
-    except (OSError, RuntimeError):  # a link to itself, which is neither inside nor outside: it does not exist
+    except (OSError, RuntimeError, ValueError):  # a link to itself, or no path at all: it does not exist
         return None
     return None if resolved.is_relative_to(inside) else "leaves the manifest's folder by a symbolic link"

@@ -1,3 +1,5 @@
+"""The natural order of names."""
+
 from __future__ import annotations
 
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Each colour mode that files come in, and what damaged files are said to be."""
+"""Each color mode that files come in, and what damaged files are said to be."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
     return file.getvalue()
 
 
-def colours(height: int = 6, width: int = 4, channels: int = 3) -> np.ndarray:
+def colors(height: int = 6, width: int = 4, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
 def test_rgb_and_grey_are_kept() -> None:
-    rgb, grey = colours(), colours()[..., 0]
+    rgb, grey = colors(), colors()[..., 0]
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgb))), rgb)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(grey))), grey)
 
 
 def test_black_and_white_is_grey() -> None:
-    bits = colours()[..., 0] > 127
+    bits = colors()[..., 0] > 127
     result = decode_image(encoded(Image.fromarray(bits)))
     np.testing.assert_array_equal(result, bits * np.uint8(255))
 
 
 def test_a_palette_becomes_rgb() -> None:
-    image = Image.fromarray(colours()).convert("P", palette=Image.Palette.ADAPTIVE)
+    image = Image.fromarray(colors()).convert("P", palette=Image.Palette.ADAPTIVE)
     np.testing.assert_array_equal(decode_image(encoded(image)), np.asarray(image.convert("RGB")))
 
 
-def test_a_palette_with_a_transparent_colour_is_laid_over_white() -> None:
+def test_a_palette_with_a_transparent_color_is_laid_over_white() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -49,15 +49,15 @@ def test_a_palette_with_a_transparent_colour_is_laid_over_white() -> None:
     assert result.tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
-def test_one_transparent_colour_is_laid_over_white() -> None:
-    colour = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
-    assert decode_image(encoded(colour, transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+def test_one_transparent_color_is_laid_over_white() -> None:
+    color = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
+    assert decode_image(encoded(color, transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [4, 5, 6]]]
     grey = Image.fromarray(np.array([[9, 0]], dtype=np.uint8))
     assert decode_image(encoded(grey, transparency=0)).tolist() == [[9, 255]]
 
 
 def test_transparency_is_laid_over_white() -> None:
-    rgba = colours(channels=4)
+    rgba = colors(channels=4)
     alpha = rgba[..., 3:] / 255
     expected = rgba[..., :3] * alpha + 255 * (1 - alpha)
     result = decode_image(encoded(Image.fromarray(rgba)))
@@ -85,7 +85,7 @@ def test_cmyk_becomes_rgb() -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(orientation: int) -> None:
-    upright = colours(height=5, width=3)
+    upright = colors(height=5, width=3)
     turns = {
         1: upright,
         2: upright[:, ::-1],
@@ -103,7 +103,7 @@ def test_images_are_turned_upright(orientation: int) -> None:
 
 
 def test_the_first_picture_of_an_animation() -> None:
-    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (3, 3), color) for color in ("red", "blue")]
     options = {"GIF": {}, "WEBP": {"lossless": True}, "PNG": {}, "TIFF": {}}
     for kind, how in options.items():
         result = decode_image(encoded(frames[0], kind, save_all=True, append_images=frames[1:], **how))
@@ -145,14 +145,14 @@ def test_image_size_gives_a_square_of_the_centre(height: int, width: int) -> Non
 
 
 def test_the_right_size_is_not_resized() -> None:
-    image = colours(8, 12)
+    image = colors(8, 12)
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(image)), 8), image[:, 2:10])
 
 
 @given(height=st.integers(1, 90), width=st.integers(1, 90), side=st.integers(1, 70))
 @settings(deadline=None, max_examples=80)
 def test_the_square_is_that_of_the_whole_image_resized(height: int, width: int, side: int) -> None:
-    image = Image.fromarray(colours(height, width))
+    image = Image.fromarray(colors(height, width))
     scale = side / min(height, width)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
@@ -163,7 +163,7 @@ def test_the_square_is_that_of_the_whole_image_resized(height: int, width: int, 
 
 @pytest.mark.parametrize(("height", "width", "exact"), [(90, 120, True), (130, 260, False), (600, 500, False)])
 def test_large_jpegs_are_decoded_smaller(height: int, width: int, exact: bool) -> None:
-    smooth = Image.fromarray(colours(4, 5)).resize((width, height), Image.Resampling.BICUBIC)
+    smooth = Image.fromarray(colors(4, 5)).resize((width, height), Image.Resampling.BICUBIC)
     data = encoded(smooth, "JPEG", quality=95)
     whole = decode_image(encoded(Image.open(io.BytesIO(data)).convert("RGB")), 60)
     difference = np.abs(decode_image(data, 60).astype(int) - whole)
@@ -173,7 +173,7 @@ def test_large_jpegs_are_decoded_smaller(height: int, width: int, exact: bool) -
 
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_large_jpegs_are_turned_upright_too(orientation: int) -> None:
-    upright = Image.fromarray(colours(3, 4)).resize((400, 300), Image.Resampling.BICUBIC)
+    upright = Image.fromarray(colors(3, 4)).resize((400, 300), Image.Resampling.BICUBIC)
     stored = upright.rotate({3: 180, 6: 90, 8: -90}[orientation], expand=True)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -200,7 +200,7 @@ def test_a_file_that_would_start_another_program() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
 def test_truncated_files(kind: str) -> None:
-    whole = encoded(Image.fromarray(colours(64, 64)), kind)
+    whole = encoded(Image.fromarray(colors(64, 64)), kind)
     for image_size in (None, 16):
         with pytest.raises(UnreadableImage):
             decode_image(whole[: len(whole) // 2], image_size)
