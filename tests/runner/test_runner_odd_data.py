@@ -31,6 +31,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
     (tmp_path / "data" / "cat" / os.fsdecode(b"na\xefve.png")).write_bytes(b"")
     (tmp_path / "data" / "cat" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "data" / "dog" / "phone.heic").write_bytes(b"")
     return tmp_path / "data"
 
 
@@ -45,8 +46,12 @@ def test_a_class_of_one_image_and_files_that_are_none(tree: Path, tmp_path: Path
     result = run(experiment(tmp_path / "run", "bkd", data=on(tree, skip_unreadable=True)), recorder)
     assert result.figures["class_counts"][2] == 1
     assert result.student["per_class_recall"][2] is None
-    assert sum("1 of 3 classes has no test image ('only one')" in message for message in recorder.messages) == 1
-    table = results_table(report_view([result.folder]).runs, ["tail", "medium_shot"]).to_markdown()
+    view = report_view([result.folder])
+    for odd in ("1 of 3 classes has no test image", ".heic"):
+        assert [odd in note for note in result.figures["notes"]].count(True) == 1
+        assert [odd in note for note in view.notes].count(True) == 1
+        assert [odd in message for message in recorder.messages].count(True) == 1
+    table = results_table(view.runs, ["tail", "medium_shot"]).to_markdown()
     assert table.count("| no test image | no such class |") == 3  # the teacher, the student, its best epoch
     lines = (tmp_path / "run" / "skipped_images.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
