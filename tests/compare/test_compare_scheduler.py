@@ -7,10 +7,11 @@ import pytest
 
 from distail.compare import scheduler as schedule_module
 from distail.compare.plan import Job
-from distail.compare.scheduler import MISSING, Schedule, State
-from distail.compare.status import FAILED, FINISHED, STOPPED, write_status
+from distail.compare.scheduler import Schedule, State
+from distail.compare.status import write_status
 from distail.config.schema import Experiment
 from distail.errors import DataError
+from distail.evaluation.run_files import FAILED, FINISHED, MISSING, STOPPED
 from distail.files import write_json
 from distail.training.checkpoint import Checkpoint, CheckpointFolder
 from distail.training.signals import Interrupted, StopRequest

@@ -8,16 +8,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from distail.errors import CheckpointError, DataError
-from distail.evaluation.predictions import load_predictions, load_teacher_logits, save_predictions
+from distail.evaluation.predictions import load_predictions, save_predictions
 
 
 def test_round_trip(tmp_path: Path) -> None:
     logits, target = torch.randn(7, 3, dtype=torch.float64), torch.randint(0, 3, (7,), dtype=torch.int32)
     save_predictions(tmp_path / "new" / "predictions.safetensors", logits, target)
-    stored, labels = load_predictions(tmp_path / "new" / "predictions.safetensors")
-    assert torch.equal(stored, logits.float())
-    assert torch.equal(labels, target.long())
-    assert (stored.dtype, labels.dtype) == (torch.float32, torch.int64)
+    stored = load_predictions(tmp_path / "new" / "predictions.safetensors")
+    assert torch.equal(stored.logits, logits.float())
+    assert torch.equal(stored.target, target.long())
+    assert (stored.logits.dtype, stored.target.dtype) == (torch.float32, torch.int64)
+    assert stored.teacher_logits is None
 
 
 def test_the_file_is_plain_safetensors_with_the_two_names_of_the_design(tmp_path: Path) -> None:
@@ -29,12 +30,10 @@ def test_the_teachers_logits_travel_along(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     logits, teacher, target = torch.randn(4, 2), torch.randn(4, 2, dtype=torch.float64), torch.tensor([0, 1, 1, 0])
     save_predictions(path, logits, target, teacher)
-    stored = load_teacher_logits(path)
-    assert stored is not None
-    assert torch.equal(stored, teacher.float())
-    assert torch.equal(load_predictions(path)[0], logits)
-    save_predictions(path, logits, target)
-    assert load_teacher_logits(path) is None
+    stored = load_predictions(path)
+    assert stored.teacher_logits is not None
+    assert torch.equal(stored.teacher_logits, teacher.float())
+    assert torch.equal(stored.logits, logits)
 
 
 def test_nothing_else_is_left_and_others_may_read_it(tmp_path: Path) -> None:
@@ -46,7 +45,7 @@ def test_nothing_else_is_left_and_others_may_read_it(tmp_path: Path) -> None:
         os.umask(umask)
     assert [file.name for file in tmp_path.iterdir()] == ["p.safetensors"]
     assert (tmp_path / "p.safetensors").stat().st_mode & 0o777 == 0o644
-    assert torch.equal(load_predictions(tmp_path / "p.safetensors")[0], torch.ones(1, 2))
+    assert torch.equal(load_predictions(tmp_path / "p.safetensors").logits, torch.ones(1, 2))
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +58,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="disk full"):
         save_predictions(path, torch.ones(1, 2), torch.zeros(1))
-    assert torch.equal(load_predictions(path)[0], torch.zeros(1, 2))
+    assert torch.equal(load_predictions(path).logits, torch.zeros(1, 2))
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -58,8 +58,8 @@ def test_answers_to_other_test_images_are_not_shown(make_folder: Callable[..., P
     from distail.evaluation.predictions import load_predictions, save_predictions
 
     first, other = make_folder("a", method="kd"), make_folder("b", method="bkd")
-    logits, target = load_predictions(other / "predictions.safetensors")
-    save_predictions(other / "predictions.safetensors", logits.flip(0), target.flip(0))
+    stored = load_predictions(other / "predictions.safetensors")
+    save_predictions(other / "predictions.safetensors", stored.logits.flip(0), stored.target.flip(0))
     view = report_view([first, other])
     assert view.runs[1].predicted
     assert view.runs[2].name == "bkd"

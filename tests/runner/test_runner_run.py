@@ -12,7 +12,7 @@ from distail.config.schema import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import METRICS, evaluate_predictions, metric_at
-from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.predictions import load_predictions
 from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check
 from distail.runner.networks import build_network
@@ -69,11 +69,10 @@ def test_the_folder_holds_what_the_design_says(finished):
 
 
 def test_any_metric_can_be_computed_again_from_the_predictions(finished):
-    logits, target = load_predictions(finished.folder / "predictions.safetensors")
-    assert len(target) == 359
-    assert evaluate_predictions(logits, target, finished.figures["class_counts"]) == finished.student
-    teacher = load_teacher_logits(finished.folder / "predictions.safetensors")
-    assert evaluate_predictions(teacher, target, finished.figures["class_counts"]) == finished.teacher
+    stored, counts = load_predictions(finished.folder / "predictions.safetensors"), finished.figures["class_counts"]
+    assert len(stored.target) == 359
+    assert evaluate_predictions(stored.logits, stored.target, counts) == finished.student
+    assert evaluate_predictions(stored.teacher_logits, stored.target, counts) == finished.teacher
 
 
 def test_the_stored_student_gives_the_stored_predictions(finished):
@@ -369,7 +368,7 @@ def test_a_loaded_teacher_sees_images_normalised_as_it_was_trained_on(finished, 
     network = build_network(trained.teacher.model, "linear", data)
     load_weights(network.model, tmp_path / "b.safetensors", what="teacher")
     expected = predict(network, data.test, [0.9], [0.05], RuntimeDevice(torch.device("cpu"), "fp32"))
-    found = load_teacher_logits(other.folder / "predictions.safetensors")
+    found = load_predictions(other.folder / "predictions.safetensors").teacher_logits
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
     assert other.figures["teacher"]["test"] != own
     told = read_metadata(tmp_path / "other" / "teacher.safetensors")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
 from distail.errors import Problems
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.predictions import load_predictions
+from distail.evaluation.run_files import RunResult
 from distail.runner.run_folder import RunFolder
 
 TEST_CAUTION = (
@@ -125,26 +125,27 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     )
 
 
-def load_run_predictions(run: RunFolder, result: Mapping[str, Any]) -> AuditInput:
+def load_run_predictions(run: RunFolder, result: RunResult) -> AuditInput:
     """The stored test predictions of a finished run: its teacher's, or its student's where it had no teacher.
 
     Raises:
         CheckpointError: the predictions cannot be read.
     """
-    student_NC, target_N = load_predictions(run.predictions)
-    teacher_NC = load_teacher_logits(run.predictions)
-    logits_NC, whose = (student_NC, "student (there was no teacher)") if teacher_NC is None else (teacher_NC, "teacher")
+    stored = load_predictions(run.predictions)
+    logits_NC, whose, student = stored.logits, "student (there was no teacher)", None
+    if stored.teacher_logits is not None:
+        logits_NC, whose, student = stored.teacher_logits, "teacher", StudentHeads(stored.logits)
     return AuditInput(
         what=f"the {whose} of {run.path}, from its stored predictions",
-        images=f"{len(target_N):,} test images of {result['config']['data']['name']}",
+        images=f"{len(stored.target):,} test images of {result['config']['data']['name']}",
         split="test",
         counts_from=f"{run.result}, training images",
         logits=logits_NC,
-        target=target_N,
+        target=stored.target,
         class_counts=tuple(result["class_counts"]),
         class_names=result["class_names"],
         method=result["config"]["method"],
-        student=None if teacher_NC is None else StudentHeads(student_NC),
+        student=student,
         cautions=(TEST_CAUTION,),
     )
 

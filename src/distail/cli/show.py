@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError
-from distail.evaluation.metrics import evaluate_predictions
-from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.metrics import MetricValues, evaluate_predictions
+from distail.evaluation.predictions import load_predictions
+from distail.evaluation.run_files import StageResult
 from distail.evaluation.teacher_bias import describe_bias
 from distail.methods.describe import describe_method
 from distail.methods.presets import list_methods
@@ -32,7 +33,7 @@ def print_run(folder: Path, console: Console) -> None:
 
 
 def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
-    """Every figure of the protocol, computed again from the stored test predictions.
+    """Every metric of the protocol, computed again from the stored test predictions.
 
     Raises:
         ConfigError: not the folder of a finished run.
@@ -45,25 +46,32 @@ def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
             f"{str(folder)!r} is not the folder of a finished run: it has no result.json. "
             "`distail run CONFIG` makes or finishes one."
         )
-    logits, target = load_predictions(run.predictions)
-    teacher_logits = load_teacher_logits(run.predictions)
-    counts = result["class_counts"]
-    figures = {
-        "teacher": None if teacher_logits is None else evaluate_predictions(teacher_logits, target, counts),
-        "student": evaluate_predictions(logits, target, counts),
+    predictions = load_predictions(run.predictions)
+    logits = {"teacher": predictions.teacher_logits, "student": predictions.logits}
+    metrics = {
+        stage: None if own is None else evaluate_predictions(own, predictions.target, result["class_counts"])
+        for stage, own in logits.items()
     }
     if as_json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps(metrics, indent=2))
         return
     view = report_view([folder])
     print_results(view.runs, view.title, console)
-    differing = [stage for stage, own in figures.items() if own != (result[stage] or {}).get("test")]
+    stored = {"teacher": result["teacher"], "student": result["student"]}
+    differing = [stage for stage, own in metrics.items() if not _holds(stored[stage], own)]
     console.print(
         f"{' and '.join(differing)}: result.json does not hold what the stored predictions give"
         if differing
         else "result.json holds exactly what the stored predictions give.",
         highlight=False,
     )
+
+
+def _holds(stored: StageResult | None, metrics: MetricValues | None) -> bool:
+    """Whether a result holds these metrics; those that a result of an earlier version lacks are no difference."""
+    if stored is None or metrics is None:
+        return stored is None and metrics is None
+    return {name: value for name, value in metrics.items() if name in stored["test"]} == stored["test"]
 
 
 def write_pages(

@@ -16,11 +16,11 @@ from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
 from distail.compare.progress import ComparisonReporter, default_reporter
 from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
-from distail.compare.status import FAILED
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems, TrainingError, problems_in, unknown_name
+from distail.evaluation.run_files import FAILED
 from distail.report.build import write_comparison_report
 from distail.runner.run_folder import FREE_DATA_SETTINGS, RunFolder, differences
 from distail.training.signals import stop_requests

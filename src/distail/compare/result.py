@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from distail.compare.content import (
     SCHEMA_VERSION,
@@ -20,16 +19,16 @@ from distail.compare.content import (
     metric_content,
 )
 from distail.compare.plan import Job, Plan, Point
-from distail.compare.scheduler import MISSING, State
+from distail.compare.scheduler import State
 from distail.compare.selection import RULE, ScoredPoint, best, score_points, undecided_methods
-from distail.compare.status import FINISHED
 from distail.compare.summary import statements
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
 from distail.evaluation.metrics import METRICS, metric_at
 from distail.evaluation.predictions import load_predictions
+from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
-from distail.report.json_values import mapping
+from distail.json_values import as_mapping
 from distail.report.read_run import RECONSTRUCTIONS
 
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
@@ -51,7 +50,7 @@ class ComparedMethod:
     label: str
     jobs: Mapping[int, Job]
     undecided: bool
-    results: Mapping[int, dict[str, Any]]
+    results: Mapping[int, RunResult]
 
     def values(self, metric: str) -> dict[int, float]:
         """A metric by seed, where it was measured."""
@@ -109,10 +108,11 @@ def _compared_method(
 ) -> ComparedMethod:
     point = chosen or plan.points[method][0]
     jobs = {seed: plan.runs[point.label, seed] for seed in plan.config.seeds}
-    results: dict[int, dict[str, Any]] = {}
+    results: dict[int, RunResult] = {}
     for seed, job in jobs.items():
-        if not undecided and states[job.name].state == FINISHED:
-            results[seed] = job.folder.stored_result() or {}
+        result = job.folder.stored_result() if not undecided and states[job.name].state == FINISHED else None
+        if result is not None:
+            results[seed] = result
     return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
 
 
@@ -188,11 +188,11 @@ def _resampled(compared: Sequence[ComparedMethod], notes: list[str]) -> Resample
         for seed, result in method.results.items():
             class_counts = class_counts or result["class_counts"]
             try:
-                logits_NC, target_N = load_predictions(method.jobs[seed].folder.predictions)
-                if target is not None and not target_N.equal(target):
+                stored = load_predictions(method.jobs[seed].folder.predictions)
+                if target is not None and not stored.target.equal(target):
                     raise CheckpointError("the labels of its test images are not those of the other runs.")
-                runs[method.label, seed] = image_facts(logits_NC, target_N, class_counts)
-                target = target_N
+                runs[method.label, seed] = image_facts(stored.logits, stored.target, class_counts)
+                target = stored.target
             except DistailError as error:
                 notes.append(f"{method.label}, seed {seed}, is left out of what other test images would say: {error}")
     if target is None or class_counts is None:
@@ -235,7 +235,7 @@ def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, st
                     "what sets them apart is partly the data."
                 )
             for name, found in versions.items():
-                found.add(str(mapping(result.get("versions")).get(name)))
+                found.add(str(as_mapping(result.get("versions")).get(name)))
     for name, found in versions.items():
         if len(found) > 1:
             warnings.append(f"The runs differ in {name}: what sets them apart is partly that.")

@@ -11,11 +11,11 @@ from pathlib import Path
 from distail.compare.engines import Engine, JobSpec
 from distail.compare.plan import Job
 from distail.compare.progress import ComparisonReporter
-from distail.compare.status import FAILED, FINISHED, STOPPED, read_status
+from distail.compare.status import read_status
 from distail.errors import DataError
+from distail.evaluation.run_files import FAILED, FINISHED, MISSING, STOPPED
 from distail.training.signals import Interrupted, StopRequest
 
-MISSING = "missing"
 SECONDS_BETWEEN_LOOKS = 0.2
 
 

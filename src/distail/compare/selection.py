@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distail.compare.plan import Plan, Point
-from distail.compare.scheduler import MISSING, State
-from distail.compare.status import FINISHED
+from distail.compare.scheduler import State
 from distail.errors import CheckpointError
-from distail.training.history import History
+from distail.evaluation.metrics import metric_at
+from distail.evaluation.run_files import FINISHED, MISSING, last_epoch, read_epochs
 
 METRIC = "balanced_accuracy"
 RULE = "balanced accuracy on the validation split after the last epoch, mean over seeds"
@@ -67,10 +67,12 @@ def best(points: Sequence[ScoredPoint]) -> Point | None:
 
 def _last_validation(plan: Plan, label: str, seed: int) -> float:
     job = plan.runs[label, seed]
-    rows = [row for row in History(job.folder.path).rows() if row["stage"] == "student"]
-    if not rows or rows[-1]["epoch"] != job.experiment.training.epochs - 1:
+    last = last_epoch(read_epochs(job.folder.metrics)[0], "student")
+    ended = last is not None and last["epoch"] == job.experiment.training.epochs - 1
+    value = metric_at(last["validation"], METRIC) if last is not None and ended else None
+    if value is None:
         raise CheckpointError(
-            f"{job.folder.path / 'metrics.jsonl'} lacks the last epoch; remove {job.folder.result.name} beside it, and "
+            f"{job.folder.metrics} lacks the last epoch; remove {job.folder.result.name} beside it, and "
             "the run is finished again from its checkpoint"
         )
-    return float(rows[-1]["validation"][METRIC])
+    return value

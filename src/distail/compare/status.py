@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import TypedDict, cast
 
+from distail.evaluation.run_files import RUNNING
 from distail.training.history import Row
 from distail.training.progress import Reporter
 
-RUNNING, FINISHED, FAILED, STOPPED = "running", "finished", "failed", "stopped"
 SECONDS_BETWEEN_WRITES = 0.5
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent, PointRunContent, RunContent
-from distail.compare.status import FAILED, FINISHED
 from distail.evaluation.metrics import METRICS
+from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
 
 METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}

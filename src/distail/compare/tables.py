@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from distail import files
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent
-from distail.compare.status import FAILED, FINISHED
 from distail.compare.summary import (
     METRIC_TITLES,
     RULES,
@@ -19,6 +18,7 @@ from distail.compare.summary import (
     paired_seeds,
     verdict,
 )
+from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
 from distail.report.results_table import PROTOCOL
 from distail.report.table import Table, escape_markdown, latex_comment

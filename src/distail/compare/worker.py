@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from distail.compare.status import FAILED, FINISHED, STOPPED, Status, StatusReporter, write_status
+from distail.compare.status import Status, StatusReporter, write_status
+from distail.evaluation.run_files import FAILED, FINISHED, STOPPED
 
 if TYPE_CHECKING:
     from distail.compare.engines import JobSpec

@@ -1,7 +1,11 @@
-"""Stored test predictions: with them any metric can be computed again, without the model or the images."""
+"""Stored test predictions: with them any metric can be computed again, without the model or the images.
+
+Shapes: C classes, N samples.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -38,23 +42,29 @@ def save_predictions(
     files.write_tensors(Path(path), tensors)
 
 
-def load_predictions(path: str | Path) -> tuple[Tensor, Tensor]:
-    """The student's stored logits (N, C) float32 and target (N,) int64.
+@dataclass(frozen=True)
+class Predictions:
+    """What a run predicted for the test images.
+
+    Attributes:
+        logits: the student's, (N, C) float32.
+        target: labels, (N,) int64.
+        teacher_logits: (N, C) float32 in the same order; None where none were stored.
+    """
+
+    logits: Tensor
+    target: Tensor
+    teacher_logits: Tensor | None
+
+
+def load_predictions(path: str | Path) -> Predictions:
+    """What `save_predictions` wrote.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one that holds something else.
     """
     tensors = _checked_tensors(Path(path))
-    return tensors["logits"], tensors["target"]
-
-
-def load_teacher_logits(path: str | Path) -> Tensor | None:
-    """The teacher's stored logits (N, C) float32, in the order of `load_predictions`; None where none were stored.
-
-    Raises:
-        CheckpointError: as `load_predictions`.
-    """
-    return _checked_tensors(Path(path)).get("teacher_logits")
+    return Predictions(tensors["logits"], tensors["target"], tensors.get("teacher_logits"))
 
 
 def _checked_tensors(path: Path) -> dict[str, Tensor]:

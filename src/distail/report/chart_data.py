@@ -8,8 +8,8 @@ from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
 from distail.evaluation.metrics import metric_at
+from distail.json_values import as_number, as_whole
 from distail.report.differences import difference_data
-from distail.report.json_values import number, whole
 from distail.report.views import ReportView, RunView, Spread, recall_by_class, unmeasured_group
 
 OUTCOMES = ("correct", "tail", "medium", "head")
@@ -173,7 +173,7 @@ def curves(runs: Sequence[RunView], value: Callable[[Mapping[str, Any]], Any]) -
         [
             [epoch + 1, found]
             for row in run.history
-            if (epoch := whole(row.get("epoch"))) is not None and (found := number(value(row))) is not None
+            if (epoch := as_whole(row.get("epoch"))) is not None and (found := as_number(value(row))) is not None
         ]
         for run in runs
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +9,17 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from distail.errors import ConfigError
+from distail.errors import CheckpointError, ConfigError
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.metrics import METRICS, metric_at, metric_values
+from distail.evaluation.run_files import FAILED, FINISHED, usable_counts
 from distail.evaluation.significance import Difference
+from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, as_whole, read_json
 from distail.report.gallery import joined_samples
-from distail.report.json_values import items, mapping, mappings, number, pair, text, usable_counts, whole
 from distail.report.read_run import run_view_from_folder
 from distail.report.views import ComparisonView, ReportView, Role, RunView, Spread
 
 COMPARISON = "comparison.json"
-FINISHED = "finished"
 
 
 def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
@@ -135,21 +134,21 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
         raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail compare` left.")
     problems: list[str] = []
     stored = _stored(folder, problems)
-    counts = items(stored.get("class_counts")) if usable_counts(stored.get("class_counts")) else []
+    counts = as_items(stored.get("class_counts")) if usable_counts(stored.get("class_counts")) else []
     if stored and not counts:
         problems.append(f"{COMPARISON} names no usable class_counts: nothing can be shown by class.")
     names = stored.get("class_names")
     if not isinstance(names, list) or len(names) != len(counts):
         names = [f"class {c}" for c in range(len(counts))]
-    entries = [run for run in mappings(stored.get("runs")) if text(run.get("method")) is not None]
+    entries = [run for run in as_mappings(stored.get("runs")) if as_text(run.get("method")) is not None]
     seeds = [_read_seed(folder, run, problems) for run in entries if run.get("state") == FINISHED]
     read = [seed for seed in seeds if _fits(seed, counts, problems)]
-    labels = [label for label in items(stored.get("methods")) if isinstance(label, str)]
+    labels = [label for label in as_items(stored.get("methods")) if isinstance(label, str)]
     read.sort(key=lambda seed: seed.seed)
     methods = [_method(label, [seed for seed in read if seed.method == label], stored) for label in labels]
     first = read[0].view if read else None
     return ReportView(
-        title=text(stored.get("name")) or folder.resolve().name,
+        title=as_text(stored.get("name")) or folder.resolve().name,
         runs=[*_teachers(folder, stored, read), *methods],
         class_names=[str(name) for name in names],
         class_counts=counts,
@@ -171,18 +170,14 @@ def _stored(folder: Path, problems: list[str]) -> Mapping[str, Any]:
         problems.append(f"This comparison has no finished run yet: there is no {COMPARISON}.")
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        problems.append(f"{COMPARISON} cannot be read ({error}): there is nothing to compare.")
+        return read_json(path)
+    except CheckpointError as error:
+        problems.append(f"{error}: there is nothing to compare.")
         return {}
-    if not isinstance(content, Mapping):
-        problems.append(f"{COMPARISON} holds no mapping: there is nothing to compare.")
-        return {}
-    return content
 
 
 def _read_seed(folder: Path, run: Mapping[str, Any], problems: list[str]) -> _Seed:
-    method, seed, where = str(run["method"]), whole(run.get("seed")) or 0, text(run.get("folder")) or ""
+    method, seed, where = str(run["method"]), as_whole(run.get("seed")) or 0, as_text(run.get("folder")) or ""
     path = folder / where
     if not where or not path.is_dir():
         problems.append(
@@ -211,17 +206,17 @@ def _fits(seed: _Seed, counts: Sequence[int], problems: list[str]) -> bool:
 def _method(label: str, seeds: Sequence[_Seed], stored: Mapping[str, Any]) -> RunView:
     runs = [run for seed in seeds for run in seed.view.runs if run.role == "student"]
     pooled = pooled_run(label, "student", [seed.seed for seed in seeds], runs)
-    known = mapping(mapping(stored.get("figures")).get(label))
+    known = as_mapping(as_mapping(stored.get("figures")).get(label))
     by_path = {path: metric_at(pooled.figures, path) for path in METRICS}
     spreads: dict[str, Spread] = {}
     for path in METRICS:
-        summary = mapping(known.get(path))
-        mean = number(summary.get("mean"))
+        summary = as_mapping(known.get(path))
+        mean = as_number(summary.get("mean"))
         if mean is not None:
             by_path[path] = mean
-            spreads[path] = Spread(number(summary.get("deviation")), pair(summary.get("interval")))
+            spreads[path] = Spread(as_number(summary.get("deviation")), as_pair(summary.get("interval")))
     recalls = None if pooled.figures is None else pooled.figures.get("per_class_recall")
-    told = {whole_seed for summary in known.values() for whole_seed in mapping(mapping(summary).get("values"))}
+    told = {whole_seed for summary in known.values() for whole_seed in as_mapping(as_mapping(summary).get("values"))}
     return replace(
         pooled,
         figures=metric_values(by_path, recalls) if any(value is not None for value in by_path.values()) else None,
@@ -233,8 +228,8 @@ def _method(label: str, seeds: Sequence[_Seed], stored: Mapping[str, Any]) -> Ru
 def _teachers(folder: Path, stored: Mapping[str, Any], read: Sequence[_Seed]) -> list[RunView]:
     """Each kind of teacher once: from its own run where it was trained, else as the students' runs measured it."""
     kinds: dict[str, list[tuple[int, RunView]]] = {}
-    for entry in mappings(stored.get("teacher_runs")):
-        where, seed = text(entry.get("folder")), whole(entry.get("seed")) or 0
+    for entry in as_mappings(stored.get("teacher_runs")):
+        where, seed = as_text(entry.get("folder")), as_whole(entry.get("seed")) or 0
         if where and (folder / where).is_dir():
             own = [run for run in run_view_from_folder(folder / where).runs if run.role == "student"]
             kinds.setdefault(str(entry.get("supervised")), []).extend((seed, run) for run in own if run.figures)
@@ -260,16 +255,16 @@ def _distinct(pairs: Sequence[tuple[int, RunView]]) -> Sequence[tuple[int, RunVi
 
 def _comparison(stored: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> ComparisonView:
     return ComparisonView(
-        baseline=text(stored.get("baseline")) or "",
-        seeds=tuple(seed for seed in items(stored.get("seeds")) if whole(seed) is not None),
-        teachers=text(stored.get("teachers")) or "shared",
-        differences=[found for entry in mappings(stored.get("differences")) if (found := _difference(entry))],
-        statements=[line for line in items(stored.get("statements")) if isinstance(line, str)],
+        baseline=as_text(stored.get("baseline")) or "",
+        seeds=tuple(seed for seed in as_items(stored.get("seeds")) if as_whole(seed) is not None),
+        teachers=as_text(stored.get("teachers")) or "shared",
+        differences=[found for entry in as_mappings(stored.get("differences")) if (found := _difference(entry))],
+        statements=[line for line in as_items(stored.get("statements")) if isinstance(line, str)],
         missing=[
             f"{entry['method']}, seed {entry.get('seed')}: "
             + (
                 f"failed ({entry.get('problem') or 'no reason was kept'})"
-                if entry.get("state") == "failed"
+                if entry.get("state") == FAILED
                 else "not run"
             )
             for entry in entries
@@ -279,17 +274,17 @@ def _comparison(stored: Mapping[str, Any], entries: Sequence[Mapping[str, Any]])
 
 
 def _difference(entry: Mapping[str, Any]) -> Difference | None:
-    method, name, value = text(entry.get("method")), text(entry.get("figure")), number(entry.get("difference"))
+    method, name, value = as_text(entry.get("method")), as_text(entry.get("figure")), as_number(entry.get("difference"))
     if method is None or name is None or value is None:
         return None
     return Difference(
         method=method,
         metric=name,
         difference=value,
-        interval=pair(entry.get("interval")),
-        p=number(entry.get("p")),
-        p_corrected=number(entry.get("p_corrected")),
-        over=text(entry.get("over")) or "seeds",
+        interval=as_pair(entry.get("interval")),
+        p=as_number(entry.get("p")),
+        p_corrected=as_number(entry.get("p_corrected")),
+        over=as_text(entry.get("over")) or "seeds",
         inside_noise=bool(entry.get("inside_noise")),
     )
 
@@ -302,9 +297,9 @@ def _config(folder: Path, first: ReportView | None) -> str:
 
 
 def _hash(stored: Mapping[str, Any]) -> str | None:
-    hashes = {value for value in mapping(stored.get("subset_sha256")).values() if isinstance(value, str)}
+    hashes = {value for value in as_mapping(stored.get("subset_sha256")).values() if isinstance(value, str)}
     return hashes.pop() if len(hashes) == 1 else None
 
 
 def _one_teacher(stored: Mapping[str, Any]) -> bool:
-    return stored.get("teachers") == "shared" and len(items(stored.get("seeds"))) == 1
+    return stored.get("teachers") == "shared" and len(as_items(stored.get("seeds"))) == 1

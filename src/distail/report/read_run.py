@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distail.errors import ConfigError, DistailError
+from distail.errors import CheckpointError, ConfigError, DistailError
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.predictions import load_predictions, load_teacher_logits
+from distail.evaluation.predictions import load_predictions
+from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
-from distail.report.json_values import clean_metrics, items, mapping, number, usable_counts, whole
+from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json
 from distail.report.samples import Samples, load_samples
 from distail.report.views import ReportView, Role, RunView
 
@@ -26,7 +27,8 @@ RECONSTRUCTIONS = {
 
 def is_run(folder: Path) -> bool:
     """Whether anything in the folder is what a run writes."""
-    return any((folder / name).is_file() for name in ("result.json", "metrics.jsonl", "config.yaml"))
+    files = RunFiles(folder)
+    return any(path.is_file() for path in (files.result, files.metrics, files.config))
 
 
 def run_view_from_folder(folder: str | Path) -> ReportView:
@@ -37,28 +39,28 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     Raises:
         ConfigError: the folder does not exist.
     """
-    folder = Path(folder)
+    folder, files = Path(folder), RunFiles(Path(folder))
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail run` left.")
     problems: list[str] = []
-    stored = _result(folder, problems)
+    stored = _result(files.result, problems)
     result = stored or {}
-    history = _history(folder, problems)
+    history = _history(files.metrics, problems)
     names, counts = ([], []) if stored is None else _classes(stored, problems)
     figures = {stage: _figures(result, stage, len(counts), problems) for stage in ("teacher", "student")}
-    predictions = _from_predictions(folder, counts, problems) if counts else _Predictions()
+    predictions = _from_predictions(files.predictions, counts, problems) if counts else _Predictions()
     method = result.get("method")
     labels = {"teacher": "teacher", "student": method if isinstance(method, str) else "student"}
 
     def view(stage: Role) -> RunView:
-        best = mapping(mapping(result.get("student")).get("best_on_validation")) if stage == "student" else {}
+        best = as_mapping(as_mapping(result.get("student")).get("best_on_validation")) if stage == "student" else {}
         return RunView(
             name=labels[stage],
             role=stage,
             figures=figures[stage],
-            seconds=number(mapping(mapping(result.get("timing")).get(stage)).get("seconds")),
-            parameters=whole(mapping(result.get("parameters")).get(stage)),
-            macs=whole(mapping(result.get("macs")).get(stage)),
+            seconds=as_number(as_mapping(as_mapping(result.get("timing")).get(stage)).get("seconds")),
+            parameters=as_whole(as_mapping(result.get("parameters")).get(stage)),
+            macs=as_whole(as_mapping(result.get("macs")).get(stage)),
             history=[row for row in history if row.get("stage") == stage],
             reliability=predictions.reliability.get(stage, ()),
             predicted=predictions.predicted.get(stage, ()),
@@ -71,8 +73,8 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     runs = [view("teacher"), view("student")]
     if runs[0].figures is None and not runs[0].history:
         runs = runs[1:]
-    config = _config_text(folder)
-    asked = json.dumps([method, mapping(result.get("config")).get("method")])
+    config = _config_text(files.config)
+    asked = json.dumps([method, as_mapping(result.get("config")).get("method")])
     return ReportView(
         title=str(result.get("name") or folder.resolve().name),
         runs=runs,
@@ -80,32 +82,27 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         class_counts=counts,
         bias=predictions.bias,
         config=config,
-        versions={str(name): str(value) for name, value in mapping(result.get("versions")).items()},
+        versions={str(name): str(value) for name, value in as_mapping(result.get("versions")).items()},
         subset_sha256=result.get("subset_sha256") if isinstance(result.get("subset_sha256"), str) else None,
         notes=[
-            *(str(note) for note in items(result.get("notes"))),
+            *(str(note) for note in as_items(result.get("notes"))),
             *[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
         ],
         problems=problems,
         test_labels=predictions.labels,
-        samples=_samples(folder, result, problems),
+        samples=_samples(files.samples, result, problems),
     )
 
 
-def _result(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
-    path = folder / "result.json"
+def _result(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
     if not path.is_file():
-        problems.append("This run is not finished: it has no result.json, so there are no test figures yet.")
+        problems.append(f"This run is not finished: it has no {path.name}, so there are no test metrics yet.")
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        problems.append(f"result.json cannot be read ({error}): there are no test figures.")
+        return read_json(path)
+    except CheckpointError as error:
+        problems.append(f"{error}: there are no test metrics.")
         return None
-    if not isinstance(content, Mapping):
-        problems.append("result.json holds no mapping: there are no test figures.")
-        return None
-    return content
 
 
 def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str], list[int]]:
@@ -121,7 +118,7 @@ def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str],
 
 
 def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list[str]) -> Mapping[str, Any] | None:
-    figures = mapping(result.get(stage)).get("test")
+    figures = as_mapping(result.get(stage)).get("test")
     if figures is None:
         return None
     clean = clean_metrics(figures, classes) if classes else None
@@ -132,29 +129,17 @@ def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list
 
 def _best(best: Mapping[str, Any], classes: int) -> Mapping[str, Any] | None:
     figures = clean_metrics(best.get("test"), classes) if classes else None
-    return None if figures is None else {"epoch": whole(best.get("epoch")), "test": figures}
+    return None if figures is None else {"epoch": as_whole(best.get("epoch")), "test": figures}
 
 
-def _history(folder: Path, problems: list[str]) -> list[Mapping[str, Any]]:
-    path = folder / "metrics.jsonl"
+def _history(path: Path, problems: list[str]) -> list[EpochRow]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+        rows, damaged = read_epochs(path)
     except OSError as error:
-        problems.append(f"metrics.jsonl cannot be read ({error}): there are no training curves.")
+        problems.append(f"{path.name} cannot be read ({error}): there are no training curves.")
         return []
-    rows: list[Mapping[str, Any]] = []
-    damaged = 0
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, Mapping) and whole(row.get("epoch")) is not None:
-            rows.append(row)
-        else:
-            damaged += 1
     if damaged:
-        problems.append(f"{damaged} of {len(lines)} lines of metrics.jsonl cannot be read and were left out.")
+        problems.append(f"{damaged} of {len(rows) + damaged} lines of {path.name} cannot be read and were left out.")
     return rows
 
 
@@ -170,18 +155,16 @@ class _Predictions:
     bias: Mapping[str, Any] | None = None
 
 
-def _from_predictions(folder: Path, counts: Sequence[int], problems: list[str]) -> _Predictions:
-    path = folder / "predictions.safetensors"
+def _from_predictions(path: Path, counts: Sequence[int], problems: list[str]) -> _Predictions:
     if not path.is_file():
         problems.append(
-            "There is no predictions.safetensors: calibration, the teacher's bias and where tail predictions go are "
-            "not shown."
+            f"There is no {path.name}: calibration, the teacher's bias and where tail predictions go are not shown."
         )
         return _Predictions()
     try:
-        logits_NC, target_N = load_predictions(path)
-        teacher_NC = load_teacher_logits(path)
-        logits_NC, target_N, _ = checked_predictions(logits_NC, target_N, counts)
+        stored = load_predictions(path)
+        teacher_NC = stored.teacher_logits
+        logits_NC, target_N, _ = checked_predictions(stored.logits, stored.target, counts)
         stages = {"student": logits_NC} if teacher_NC is None else {"student": logits_NC, "teacher": teacher_NC}
         predicted = {stage: logits.argmax(1) for stage, logits in stages.items()}
         flows = {stage: flow_of_predictions(named_N, target_N, counts) for stage, named_N in predicted.items()}
@@ -194,23 +177,21 @@ def _from_predictions(folder: Path, counts: Sequence[int], problems: list[str]) 
             bias=None if teacher_NC is None else teacher_bias(teacher_NC, target_N, counts),
         )
     except DistailError as error:
-        problems.append(f"predictions.safetensors cannot be used: {error}")
+        problems.append(f"{path.name} cannot be used: {error}")
         return _Predictions()
 
 
-def _samples(folder: Path, result: Mapping[str, Any], problems: list[str]) -> Samples | None:
-    path = folder / "samples.safetensors"
+def _samples(path: Path, result: Mapping[str, Any], problems: list[str]) -> Samples | None:
     if not result or not path.is_file():
         return None
     try:
         return load_samples(path)
     except DistailError as error:
-        problems.append(f"samples.safetensors cannot be used: {error}.")
+        problems.append(f"{path.name} cannot be used: {error}.")
         return None
 
 
-def _config_text(folder: Path) -> str:
-    path = folder / "config.yaml"
+def _config_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,15 +16,17 @@ from distail import files
 from distail._version import __version__
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.evaluation.predictions import save_predictions
+from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, Timing
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.report.samples import change_order, sample_images, save_samples
-from distail.runner.run_folder import SCHEMA_VERSION
 from distail.runner.stages import RunContext, Trained
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
 from distail.training.predict import predict
 from distail.training.stage import Fitted
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,22 +34,21 @@ class Result:
     """A finished run: its folder and everything in its `result.json`."""
 
     folder: Path
-    figures: dict[str, Any]
+    figures: RunResult
 
     @property
-    def student(self) -> dict[str, Any]:
+    def student(self) -> MetricValues:
         """The student's metrics on the test set, last epoch."""
-        test: dict[str, Any] = self.figures["student"]["test"]
-        return test
+        return self.figures["student"]["test"]
 
     @property
-    def teacher(self) -> dict[str, Any] | None:
+    def teacher(self) -> MetricValues | None:
         """The teacher's metrics on the test set, or None where there was no teacher."""
         teacher = self.figures["teacher"]
         return None if teacher is None else teacher["test"]
 
 
-def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained) -> dict[str, Any]:
+def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained) -> RunResult:
     """What becomes `result.json`: both networks as they ended, and the student at its best epoch on validation.
 
     Predictions and sample images are written beside it. The student is left with the weights of that epoch.
@@ -58,16 +59,8 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
         teacher_NC, teacher_test = _test(run, teacher.network, _after("teacher", teacher.fitted))
     best = _best_on_validation(run, student)
 
-    def write() -> dict[str, Any]:
-        stages = {"teacher": teacher, "student": student}
-        result = {
-            **_identity(run),
-            "teacher": None if teacher_test is None else {"test": teacher_test},
-            "student": {"test": student_test, "best_on_validation": best},
-            **_costs(run, stages),
-            "versions": versions(run.runtime),
-            "config": run.experiment.model_dump(mode="json"),
-        }
+    def write() -> RunResult:
+        result = _content(run, teacher, student, teacher_test, student_test, best)
         save_predictions(run.folder.predictions, student_NC, run.data.test.labels, teacher_NC)
         shown = sample_images(run.data.test, _by_change(student_test, teacher_test))
         save_samples(run.folder.samples, shown)
@@ -84,7 +77,7 @@ def _test(run: RunContext, network: FeatureTap, whose: str) -> tuple[Tensor, Met
     return logits_NC, evaluate_predictions(logits_NC, data.test.labels, data.class_counts)
 
 
-def _best_on_validation(run: RunContext, student: Trained) -> dict[str, Any] | None:
+def _best_on_validation(run: RunContext, student: Trained) -> BestOnValidation | None:
     best = student.fitted.best if student.fitted else None
     if best is None:
         return None
@@ -93,34 +86,45 @@ def _best_on_validation(run: RunContext, student: Trained) -> dict[str, Any] | N
     return {"epoch": best.epoch, "validation": best.validation, "test": test}
 
 
-def _identity(run: RunContext) -> dict[str, Any]:
+def _content(
+    run: RunContext,
+    teacher: Trained | None,
+    student: Trained,
+    teacher_test: MetricValues | None,
+    student_test: MetricValues,
+    best: BestOnValidation | None,
+) -> RunResult:
+    assert student.fitted is not None
+    data, images, shape = run.data, len(run.data.train), run.data.train.image_shape
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.experiment.name,
         "seed": run.experiment.seed,
         "method": run.experiment.method_name,
-        "class_names": list(run.data.class_names),
-        "class_counts": list(run.data.class_counts),
-        "subset_sha256": run.data.subset_sha256,
-        "notes": list(run.data.notes),
+        "class_names": list(data.class_names),
+        "class_counts": list(data.class_counts),
+        "subset_sha256": data.subset_sha256,
+        "notes": list(data.notes),
+        "teacher": None if teacher_test is None else {"test": teacher_test},
+        "student": {"test": student_test, "best_on_validation": best},
+        "timing": {
+            "teacher": _timing(teacher.fitted, images) if teacher and teacher.fitted else None,
+            "student": _timing(student.fitted, images),
+        },
+        "parameters": _by_stage(teacher, student, lambda stage: count_parameters(stage.network.model)),
+        "macs": _by_stage(teacher, student, lambda stage: count_macs(stage.network.model, shape)),
+        "versions": versions(run.runtime),
+        "config": run.experiment.model_dump(mode="json"),
     }
 
 
-def _costs(run: RunContext, stages: Mapping[str, Trained | None]) -> dict[str, Any]:
-    shape, images = run.data.train.image_shape, len(run.data.train)
-    costs: dict[str, dict[str, Any]] = {"timing": {}, "parameters": {}, "macs": {}}
-    for name, stage in stages.items():
-        costs["timing"][name] = _timing(stage, images)
-        costs["parameters"][name] = count_parameters(stage.network.model) if stage else None
-        costs["macs"][name] = count_macs(stage.network.model, shape) if stage else None
-    return costs
+def _by_stage(teacher: Trained | None, student: Trained, value: Callable[[Trained], T]) -> ByStage[T]:
+    return {"teacher": None if teacher is None else value(teacher), "student": value(student)}
 
 
-def _timing(stage: Trained | None, images: int) -> dict[str, float] | None:
-    if stage is None or stage.fitted is None:
-        return None
-    seconds = stage.fitted.seconds
-    return {"seconds": round(seconds, 3), "images_per_second": round(images * len(stage.fitted.history) / seconds, 1)}
+def _timing(fitted: Fitted, images: int) -> Timing:
+    each_second = images * len(fitted.history) / fitted.seconds
+    return {"seconds": round(fitted.seconds, 3), "images_per_second": round(each_second, 1)}
 
 
 def versions(runtime: RuntimeDevice) -> dict[str, str]:

@@ -11,6 +11,7 @@ from distail import files
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import counted
+from distail.evaluation.run_files import RunResult
 from distail.report.build import write_report
 from distail.runner.checks import check, check_memory, read_experiment
 from distail.runner.result import Result, final_evaluation
@@ -47,8 +48,8 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         ExitStack() as lock,
     ):
         progress: Reporter = (reporter or default_reporter()) if processes.is_main else Silent()
-        metrics = processes.broadcast_from_main(lambda: folder.finished(experiment, progress.message))
-        if metrics is None:
+        result = processes.broadcast_from_main(lambda: folder.finished(experiment, progress.message))
+        if result is None:
             processes.broadcast_from_main(lambda: check(experiment, processes))
 
             def begin() -> Experiment | None:
@@ -57,17 +58,17 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
                 return folder.stored_experiment(experiment)
 
             stored = processes.broadcast_from_main(begin)
-            metrics = _run_stages(experiment, stored, folder, progress, processes)
+            result = _run_stages(experiment, stored, folder, progress, processes)
             if processes.is_main:
                 folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
         if processes.is_main:
             _write_page(folder, progress)
-        return Result(folder.path, metrics)
+        return Result(folder.path, result)
 
 
 def _run_stages(
     experiment: Experiment, stored: Experiment | None, folder: RunFolder, reporter: Reporter, processes: Processes
-) -> dict[str, Any]:
+) -> RunResult:
     """The content of `result.json`; `stored` is the experiment as it began, where it has begun before."""
     data = processes.local_main_first(lambda: _read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)

@@ -2,88 +2,48 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from distail import files
 from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, listed
 from distail.evaluation.predictions import load_predictions
+from distail.evaluation.run_files import OtherVersionError, RunFiles, RunResult, read_result
 from distail.file_lock import FolderInUseError, FolderLock, lock_folder
 from distail.models.weights import read_metadata
-from distail.report.json_values import clean_metrics, items, mapping, usable_counts
 from distail.training.checkpoint import CheckpointFolder
 
-SCHEMA_VERSION = 1
 # Settings of `data` that may change between starts: how images come in, not which.
 FREE_DATA_SETTINGS = frozenset({"stream", "memory_limit_mb", "workers"})
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """Paths in a run's folder; nothing is created until something is written."""
-
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def result(self) -> Path:
-        return self.path / "result.json"
-
-    @property
-    def predictions(self) -> Path:
-        return self.path / "predictions.safetensors"
-
-    @property
-    def samples(self) -> Path:
-        return self.path / "samples.safetensors"
-
-    @property
-    def skipped(self) -> Path:
-        """Images that could not be read and were left out (`skip_unreadable`), one a line."""
-        return self.path / "skipped_images.txt"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    def weights(self, stage: str) -> Path:
-        """`teacher.safetensors` or `student.safetensors`."""
-        return self.path / f"{stage}.safetensors"
-
-    def checkpoints(self, stage: str) -> Path:
-        return self.path / "checkpoints" / stage
+class RunFolder(RunFiles):
+    """A run's files, with what its own process does with them: lock them, judge them, tidy them."""
 
     def has_stage(self, stage: str) -> bool:
         """Whether the folder holds something of a stage, so that what it began with is no longer needed."""
         return self.weights(stage).is_file() or bool(CheckpointFolder(self.checkpoints(stage)).steps())
 
-    def stored_result(self) -> dict[str, Any] | None:
-        """The figures of a finished run, or None.
+    def stored_result(self) -> RunResult | None:
+        """The result of a finished run, or None.
 
         Raises:
-            CheckpointError: they are damaged, or another version's.
+            CheckpointError: it is damaged, or another version's.
         """
-        figures = self._read_result()
-        if figures is not None and figures.get("schema_version") != SCHEMA_VERSION:
-            raise CheckpointError(f"{self.result} is not a result of this version (schema {SCHEMA_VERSION})")
-        return figures
+        return read_result(self.result) if self.result.is_file() else None
 
-    def finished(self, experiment: Experiment, warn: Callable[[str], None]) -> dict[str, Any] | None:
-        """The figures of this experiment where nothing is left to do; reads only, so that it needs no lock.
+    def finished(self, experiment: Experiment, warn: Callable[[str], None]) -> RunResult | None:
+        """The result of this experiment where nothing is left to do; reads only, so that it needs no lock.
 
         A file that is missing or damaged is something to do where the last checkpoint can give it back; else a warning.
 
         Raises:
-            CheckpointError: the figures are another version's, or damaged for good.
+            CheckpointError: the result is another version's, or damaged for good.
         """
         if not (self.result.is_file() and self.config.is_file()):
             return None
@@ -96,30 +56,19 @@ class RunFolder:
             because = f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"
             warn(listed(damage.values(), because))
             return None
-        figures = self.stored_result()
+        result = self.stored_result()
         for problem in damage.values():
             warn(problem)
-        return figures
-
-    def _read_result(self) -> dict[str, Any] | None:
-        if not self.result.is_file():
-            return None
-        try:
-            figures = json.loads(self.result.read_text(encoding="utf-8"))
-            if not isinstance(figures, dict):
-                raise ValueError("it holds no mapping")
-            if figures.get("schema_version") == SCHEMA_VERSION and (unusable := _unusable(figures)):
-                raise ValueError(f"it holds no usable {' and '.join(unusable)}")
-        except (ValueError, OSError) as error:
-            raise CheckpointError(
-                f"{self.result} cannot be read ({error}); remove it to finish the run again"
-            ) from None
-        return figures
+        return result
 
     def _damage(self) -> dict[str, str]:
-        """What a run that has a result lacks of its files, or holds damaged: one sentence for each of them."""
+        """What a run that has a result lacks of its files, or holds damaged: one sentence for each of them.
+
+        Raises:
+            OtherVersionError: the result is another version's.
+        """
         readers: dict[str, Callable[[], object]] = {
-            "result": self._read_result,
+            "result": self.stored_result,
             "predictions": partial(load_predictions, self.predictions),
             **{stage: partial(read_metadata, self.weights(stage)) for stage in self._stages_of_result()},
         }
@@ -127,10 +76,10 @@ class RunFolder:
 
     def _stages_of_result(self) -> list[str]:
         try:
-            figures = self._read_result() or {}
+            result = self.stored_result()
         except CheckpointError:
-            figures = {}
-        return ["student"] if figures.get("teacher") is None else ["teacher", "student"]
+            result = None
+        return ["student"] if result is None or result["teacher"] is None else ["teacher", "student"]
 
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of processes that were killed; only for the one that holds the lock."""
@@ -187,22 +136,11 @@ class RunFolder:
         return stored
 
 
-def _unusable(figures: Mapping[str, Any]) -> list[str]:
-    """What everyone who reads a result counts on and this one does not hold."""
-    counts, stages = figures.get("class_counts"), ["student"]
-    if "teacher" not in figures or figures["teacher"] is not None:
-        stages.append("teacher")
-    if not usable_counts(counts):
-        return ["class_counts"]
-    classes = len(items(counts))
-    return [
-        f"{stage}.test" for stage in stages if clean_metrics(mapping(figures.get(stage)).get("test"), classes) is None
-    ]
-
-
 def _problem(reader: Callable[[], object]) -> str | None:
     try:
         reader()
+    except OtherVersionError:
+        raise
     except CheckpointError as error:
         return str(error)
     return None

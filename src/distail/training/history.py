@@ -1,23 +1,23 @@
-"""History as data: one line an epoch in `metrics.jsonl`, the same figures for TensorBoard and other trackers."""
+"""History as data: one line an epoch in `metrics.jsonl`, the same numbers for TensorBoard and other trackers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from distail import files
+from distail.evaluation.run_files import EpochRow, RunFiles, read_epochs
 from distail.training.trackers import Tracker
 
-Row = dict[str, Any]
+Row = EpochRow
 
 
 class History:
     """The rows of all stages of a run, in a file that a resumed stage rewinds to its checkpoint."""
 
     def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
-        self._path = folder / "metrics.jsonl"
+        self._path = RunFiles(folder).metrics
         self._trackers = trackers
         self._stages: set[str] = set()
         self._told: list[str] | None = None  # nothing by this process: a tracker may hold what another one told it
@@ -55,9 +55,7 @@ class History:
 
     def rows(self) -> list[Row]:
         """All rows that are whole; a line cut off by a kill is left out."""
-        if not self._path.is_file():
-            return []
-        return list(_whole_lines(self._path.read_text(encoding="utf-8", errors="replace")))
+        return read_epochs(self._path)[0]
 
     def _tell(self, rows: Sequence[Row]) -> None:
         for tracker in self._trackers:
@@ -72,13 +70,3 @@ class History:
 
 def _line(row: Row) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _whole_lines(text: str) -> Iterator[Row]:
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and "stage" in row:
-            yield row
