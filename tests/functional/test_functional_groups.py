@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distail.errors import MethodError
 from distail.functional import class_thirds, grouped_divergence, kl_divergence
-from distail.functional.divergences import rebalance, split_by_group
+from distail.functional.divergences import order_by_group
 from helpers import numpy_oracle as oracle
 from helpers.made_batches import batches, made_batch, quick
 
@@ -60,31 +60,37 @@ def test_one_group_has_no_cross_term_and_classes_alone_have_no_within_term():
     torch.testing.assert_close(within, torch.zeros_like(within))
 
 
-def test_rebalanced_groups_that_had_equal_totals_stay():
-    log_masses = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64).log()
-    torch.testing.assert_close(rebalance(log_masses), log_masses)
+def test_groups_that_had_equal_totals_stay_as_they_are():
+    """Then the cross term is the plain divergence of the group masses."""
+    masses = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64)
+    cross, _ = grouped_divergence(torch.zeros(2, 2, dtype=torch.float64), masses.log(), [[0], [1]], temperature=1.0)
+    torch.testing.assert_close(cross, kl_divergence(torch.zeros_like(masses), masses, temperature=1.0))
 
 
-def test_a_favoured_group_loses_and_rows_still_sum_to_one():
-    log_masses = torch.tensor([[0.7, 0.2, 0.1], [0.8, 0.1, 0.1]], dtype=torch.float64).log()
-    balanced = rebalance(log_masses).exp()
-    torch.testing.assert_close(balanced.sum(dim=1), torch.ones(2, dtype=torch.float64))
-    assert (balanced[:, 0] < log_masses.exp()[:, 0]).all()
+def test_a_favoured_group_loses():
+    """The cross term is least for a student that gives it less than the teacher does."""
+    masses = torch.tensor([[0.7, 0.2, 0.1], [0.8, 0.1, 0.1]], dtype=torch.float64)
+    balanced = masses / masses.sum(dim=0)
+    balanced = balanced / balanced.sum(dim=1, keepdim=True)
+    assert (balanced[:, 0] < masses[:, 0]).all()
+    of_balanced, of_teacher = (
+        grouped_divergence(student.log(), masses.log(), [[0], [1], [2]], temperature=1.0)[0]
+        for student in (balanced, masses)
+    )
+    torch.testing.assert_close(of_balanced, torch.zeros(2, dtype=torch.float64))
+    assert (of_teacher > 0.1).all()
 
 
 def test_reduce_gives_the_totals_of_the_global_batch():
     batch = made_batch(1, batch_size=8)
     groups = class_thirds(batch.counts)
     whole, _ = grouped_divergence(batch.student, batch.teacher, groups, 2.0)
-    masses, _, _ = split_by_group(
-        batch.student, batch.teacher, torch.tensor([c for g in groups for c in g]), [len(g) for g in groups], 2.0
-    )
-    totals = masses.exp().sum(dim=0)
-    halves = [
-        grouped_divergence(batch.student[rows], batch.teacher[rows], groups, 2.0, reduce=lambda _: totals)[0]
-        for rows in (slice(0, 3), slice(3, 8))
-    ]
-    torch.testing.assert_close(torch.cat(halves), whole)
+    parts = [(batch.student[rows], batch.teacher[rows]) for rows in (slice(0, 3), slice(3, 8))]
+    totals = []
+    for student, teacher in parts:
+        grouped_divergence(student, teacher, groups, 2.0, reduce=lambda own: (totals.append(own), own)[1])
+    cross = [grouped_divergence(*part, groups, 2.0, reduce=lambda _: sum(totals))[0] for part in parts]
+    torch.testing.assert_close(torch.cat(cross), whole)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -129,3 +135,10 @@ def test_gradcheck_and_no_gradient_for_the_teacher():
 def test_groups_that_are_no_partition_are_refused(groups):
     with pytest.raises(MethodError, match="each of 0 to 2 exactly once"):
         grouped_divergence(torch.zeros(2, 3), torch.zeros(2, 3), groups, 1.0)
+
+
+def test_a_known_order_of_the_classes_changes_nothing():
+    batch = made_batch(0)
+    groups = class_thirds(batch.counts)
+    known = grouped_divergence(batch.student, batch.teacher, groups, 2.0, order=order_by_group(groups, 7))
+    assert all(map(torch.equal, known, grouped_divergence(batch.student, batch.teacher, groups, 2.0)))

@@ -14,7 +14,7 @@ from distail.audit.target_repairs import slot_entries, whole_composition
 from distail.audit.teacher_statistics import ImageGroups
 from distail.evaluation.checks import by_rows
 from distail.functional.class_weights import class_log_share
-from distail.functional.sample_weights import clip_and_normalize, loss_ratio, propensity_ratio
+from distail.functional.sample_weights import clip_and_normalize, inverse_propensity, loss_ratio
 
 NO_STUDENT = "the weights compare the student's loss with the teacher's: before training there is no student"
 TRAINED_STUDENT = "this run's student as it was at the end of training"
@@ -65,7 +65,9 @@ def propensity_weights(
     kd_NC: Tensor, cls_NC: Tensor, target_N: Tensor, ratio: str = "kd_over_cls", standardize_logits: bool = True
 ) -> Tensor:
     """IPWD's weights of two heads, before the clip: (N, C) twice and (N,) to (N,) float64, in blocks of rows."""
-    weigh = partial(propensity_ratio, ratio=ratio, standardize_logits=standardize_logits)
+    weigh = partial(
+        inverse_propensity, ratio=ratio, max_weight=None, normalize=False, standardize_logits=standardize_logits
+    )
     return _in_double(weigh, kd_NC, cls_NC, target_N)
 
 

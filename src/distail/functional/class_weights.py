@@ -1,4 +1,7 @@
-"""Constants of a data set, in float64: one number a class."""
+"""Constants of a data set, in float64: one number a class.
+
+Shapes: C classes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Forward Kullback-Leibler divergence, teacher to student: summed over classes, one value a sample, times T^2."""
+"""Forward Kullback-Leibler divergences, teacher to student: summed over classes, one value a sample.
+
+Shapes: B batch, C classes, G groups of classes.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,22 @@ from distail.functional.checks import (
 )
 
 
-def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: float) -> Tensor:
-    """``T^2 * KL(q || softmax(z_s / T))``, one value a sample.
+def kl_divergence(
+    student_logits: Tensor,
+    target_probs: Tensor,
+    temperature: float,
+    *,
+    log_target: bool = False,
+    student_log_probs: Tensor | None = None,
+) -> Tensor:
+    """``T^2 * KL(q || softmax(z_s / T))``, one value a sample [paper: Hinton et al. 2015].
 
     Args:
         student_logits: (B, C).
         target_probs: (B, C), rows that sum to 1; zeros are allowed. No gradient flows into them.
         temperature: above 0.
+        log_target: `target_probs` are finite log-probabilities, as for torch's ``kl_div``.
+        student_log_probs: ``log softmax(z_s / T)``, where it is known already.
 
     Returns:
         (B,), in at least float32. The batch mean of it is torch's ``batchmean``.
@@ -42,17 +54,15 @@ def kl_divergence(student_logits: Tensor, target_probs: Tensor, temperature: flo
     check_logits(student_logits, "student logits")
     check_same_shape(student_logits, target_probs, "student logits", "target probabilities")
     check_temperature(temperature)
-    q_BC = at_least_float32(target_probs.detach())
+    log_p_BC = log_probabilities(student_logits, temperature) if student_log_probs is None else student_log_probs
+    target_BC = at_least_float32(target_probs.detach())
+    if log_target:
+        return temperature**2 * kl_of_log_probabilities(target_BC, log_p_BC)
     if not torch.compiler.is_compiling():
-        if q_BC.device.type == "cpu" and not bool(((q_BC >= 0) & q_BC.isfinite()).all()):
-            raise MethodError(
-                f"target probabilities reach from {q_BC.min().item():g} to {q_BC.max().item():g}; expected "
-                "probabilities, not logits: their softmax at this temperature"
-            )
-        if q_BC.is_inference():  # which could not be saved for the backward pass
-            q_BC = q_BC.clone()
-    log_p_BC = log_probabilities(student_logits, temperature)
-    return temperature**2 * (torch.xlogy(q_BC, q_BC) - q_BC * log_p_BC).sum(dim=1)
+        _check_probabilities(target_BC)
+        if target_BC.is_inference():  # which could not be saved for the backward pass
+            target_BC = target_BC.clone()
+    return temperature**2 * (torch.xlogy(target_BC, target_BC) - target_BC * log_p_BC).sum(dim=1)
 
 
 def kl_of_log_probabilities(log_q_BC: Tensor, log_p_BC: Tensor) -> Tensor:
@@ -100,16 +110,48 @@ def decoupled_divergence(
     return target_class_B, (others_t_BC.exp() * distance_BC).sum(dim=1)
 
 
-def _label_against_others(logits_BC: Tensor, target_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-odds of the label (B,), and log-probabilities among the other classes (B, C): minus infinity at the label."""
-    scaled_BC = at_least_float32(logits_BC) / temperature
-    others_BC = scaled_BC.masked_fill(is_label(target_B, logits_BC.shape[1]), -torch.inf)
-    mass_B1 = others_BC.logsumexp(dim=1, keepdim=True)
-    return (scaled_BC.gather(1, target_B[:, None]) - mass_B1).squeeze(1), others_BC - mass_B1
+def grouped_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    groups: Sequence[Sequence[int]],
+    temperature: float,
+    reduce: Callable[[Tensor], Tensor] | None = None,
+    *,
+    order: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """LTKD's two terms: across class groups, with the teacher's group masses rebalanced, and within them.
 
+    ``KL(p_t || p_s) = KL(P_t || P_s) + sum_g P_t[g] * KL(p_t|g || p_s|g)``, P the sums over a group. LTKD (Kim, CVPR
+    2026, arXiv 2506.18496) multiplies ``P_t[g]`` by ``mean_g(S) / S_g``, S_g the batch total of group g, renormalises
+    per sample, and gives every within-group term the weight 1 in place of ``P_t[g]`` [note]. A total below 2e-308, the
+    smallest number of float64, counts as that [ours].
 
-def _two_way(log_odds_B: Tensor) -> Tensor:
-    return torch.stack((logsigmoid(log_odds_B), logsigmoid(-log_odds_B)), dim=1)
+    Args:
+        student_logits, teacher_logits: (B, C); no gradient flows into the teacher's.
+        groups: class indices, every class in one group; an empty group is left out.
+        temperature: above 0.
+        reduce: sums the group totals over the global batch where training is distributed.
+        order: the classes of all groups, one group after the other, (C,) int64 beside the logits, where they are known
+            already; the groups are then taken as checked.
+
+    Returns:
+        cross (B,) and within (B,), the latter summed over groups; without the factor T^2.
+
+    >>> teacher = torch.tensor([[4.0, 3.0, 0.0, 0.0]])
+    >>> cross, within = grouped_divergence(torch.zeros(1, 4), teacher, [[0, 1], [2, 3]], temperature=1.0)
+    >>> cross.abs() < 1e-6, within  # one sample: its group totals are its masses, so that rebalancing makes them equal
+    (tensor([True]), tensor([0.1109]))
+    """
+    check_logits(student_logits, "student logits")
+    check_same_shape(student_logits, teacher_logits, "student logits", "teacher logits")
+    check_temperature(temperature)
+    order_C = order_by_group(groups, student_logits.shape[1]).to(student_logits.device) if order is None else order
+    sizes = [len(group) for group in groups if group]
+    masses_t_BG, parts_t = _by_group(teacher_logits.detach(), order_C, sizes, temperature)
+    masses_s_BG, parts_s = _by_group(student_logits, order_C, sizes, temperature)
+    within = [kl_of_log_probabilities(log_q, log_p) for log_q, log_p in zip(parts_t, parts_s, strict=True)]
+    cross_B = kl_of_log_probabilities(_rebalance(masses_t_BG, reduce), masses_s_BG)
+    return cross_B, torch.stack(within).sum(dim=0)
 
 
 def class_thirds(class_counts: Sequence[int] | Tensor) -> tuple[tuple[int, ...], ...]:
@@ -128,70 +170,55 @@ def split_into_thirds(counts: Sequence[int]) -> tuple[tuple[int, ...], tuple[int
     return tuple(ranked[:first]), tuple(ranked[first:second]), tuple(ranked[second:])
 
 
-def grouped_divergence(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    groups: Sequence[Sequence[int]],
-    temperature: float,
-    reduce: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """LTKD's two terms: across class groups, with the teacher's group masses rebalanced, and within them.
+def order_by_group(groups: Sequence[Sequence[int]], num_classes: int) -> Tensor:
+    """The classes of all groups, one group after the other: (C,) int64.
 
-    ``KL(p_t || p_s) = KL(P_t || P_s) + sum_g P_t[g] * KL(p_t|g || p_s|g)``, P the sums over a group. LTKD (Kim, CVPR
-    2026, arXiv 2506.18496) multiplies ``P_t[g]`` by ``mean_g(S) / S_g``, S_g the batch total of group g, renormalises
-    per sample, and gives every within-group term the weight 1 in place of ``P_t[g]`` [note]. A total below 2e-308, the
-    smallest number of float64, counts as that [ours].
+    Raises:
+        MethodError: a class is in no group, or in several.
 
-    Args:
-        student_logits, teacher_logits: (B, C); no gradient flows into the teacher's.
-        groups: class indices, every class in one group; an empty group is left out.
-        temperature: above 0.
-        reduce: sums the group totals over the global batch where training is distributed.
-
-    Returns:
-        cross (B,) and within (B,), the latter summed over groups; without the factor T^2.
-
-    >>> teacher = torch.tensor([[4.0, 3.0, 0.0, 0.0]])
-    >>> cross, within = grouped_divergence(torch.zeros(1, 4), teacher, [[0, 1], [2, 3]], temperature=1.0)
-    >>> cross.abs() < 1e-6, within  # one sample: its group totals are its masses, so that rebalancing makes them equal
-    (tensor([True]), tensor([0.1109]))
+    >>> order_by_group([[2], [], [0, 1]], num_classes=3)
+    tensor([2, 0, 1])
     """
-    check_logits(student_logits, "student logits")
-    check_same_shape(student_logits, teacher_logits, "student logits", "teacher logits")
-    check_temperature(temperature)
-    order, sizes = ordered_by_group(groups, student_logits.shape[1])
-    order_C = torch.tensor(order, device=student_logits.device)
-    masses_t_BG, masses_s_BG, within_B = split_by_group(student_logits, teacher_logits, order_C, sizes, temperature)
-    return kl_of_log_probabilities(rebalance(masses_t_BG, reduce), masses_s_BG), within_B
-
-
-def ordered_by_group(groups: Sequence[Sequence[int]], num_classes: int) -> tuple[list[int], list[int]]:
-    """Classes with those of a group side by side, and the sizes of the groups that are not empty."""
     order = [index for group in groups for index in group]
     if sorted(order) != list(range(num_classes)):
         raise MethodError(
             f"groups hold {len(order)} class indices; expected each of 0 to {num_classes - 1} exactly once"
         )
-    return order, [len(group) for group in groups if group]
+    return torch.tensor(order)
 
 
-def split_by_group(
-    student_logits: Tensor, teacher_logits: Tensor, order_C: Tensor, sizes: Sequence[int], temperature: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log group masses of teacher and student, (B, G) each, and the summed divergence within groups, (B,)."""
-    masses_t_BG, parts_t = _by_group(teacher_logits.detach(), order_C, sizes, temperature)
-    masses_s_BG, parts_s = _by_group(student_logits, order_C, sizes, temperature)
-    within = [kl_of_log_probabilities(log_q, log_p) for log_q, log_p in zip(parts_t, parts_s, strict=True)]
-    return masses_t_BG, masses_s_BG, torch.stack(within).sum(dim=0)
+def _check_probabilities(q_BC: Tensor) -> None:
+    if q_BC.device.type == "cpu" and not bool(((q_BC >= 0) & q_BC.isfinite()).all()):
+        raise MethodError(
+            f"target probabilities reach from {q_BC.min().item():g} to {q_BC.max().item():g}; expected "
+            "probabilities, not logits: their softmax at this temperature"
+        )
 
 
-def rebalance(log_masses_BG: Tensor, reduce: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-    """Log group masses over their batch totals, renormalised per sample: every group weighs the same in the batch.
+def _label_against_others(logits_BC: Tensor, target_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Log-odds of the label (B,), and log-probabilities among the other classes (B, C): minus infinity at the label."""
+    scaled_BC = at_least_float32(logits_BC) / temperature
+    others_BC = scaled_BC.masked_fill(is_label(target_B, logits_BC.shape[1]), -torch.inf)
+    mass_B1 = others_BC.logsumexp(dim=1, keepdim=True)
+    return (scaled_BC.gather(1, target_B[:, None]) - mass_B1).squeeze(1), others_BC - mass_B1
 
-    >>> rebalance(torch.tensor([[0.9, 0.1], [0.7, 0.3]]).log()).exp()
-    tensor([[0.6923, 0.3077],
-            [0.3684, 0.6316]])
-    """
+
+def _two_way(log_odds_B: Tensor) -> Tensor:
+    return torch.stack((logsigmoid(log_odds_B), logsigmoid(-log_odds_B)), dim=1)
+
+
+def _by_group(
+    logits_BC: Tensor, order_C: Tensor, sizes: Sequence[int], temperature: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Log group masses (B, G), and the log-probabilities within each group."""
+    scaled_BC = (at_least_float32(logits_BC) / temperature).index_select(1, order_C)
+    parts = torch.split(scaled_BC, list(sizes), dim=1)
+    sums_BG = torch.stack([part.logsumexp(dim=1) for part in parts], dim=1)
+    return torch.log_softmax(sums_BG, dim=1), [torch.log_softmax(part, dim=1) for part in parts]
+
+
+def _rebalance(log_masses_BG: Tensor, reduce: Callable[[Tensor], Tensor] | None) -> Tensor:
+    """Log group masses over their batch totals, renormalised per sample: every group weighs the same in the batch."""
     # float64 reaches masses of 1e-308: a saturated teacher has them in whole batches. Apple's accelerator has none.
     wide_BG = log_masses_BG if log_masses_BG.device.type == "mps" else log_masses_BG.double()
     totals_G = wide_BG.exp().sum(dim=0)
@@ -199,12 +226,3 @@ def rebalance(log_masses_BG: Tensor, reduce: Callable[[Tensor], Tensor] | None =
     # the mean over groups is the same for all of them: the softmax takes it out again
     balanced_BG = wide_BG - totals_G.clamp_min(torch.finfo(totals_G.dtype).tiny).log()
     return torch.log_softmax(balanced_BG, dim=1).to(log_masses_BG.dtype)
-
-
-def _by_group(
-    logits_BC: Tensor, order_C: Tensor, sizes: Sequence[int], temperature: float
-) -> tuple[Tensor, list[Tensor]]:
-    scaled_BC = (at_least_float32(logits_BC) / temperature).index_select(1, order_C)
-    parts = torch.split(scaled_BC, list(sizes), dim=1)
-    sums_BG = torch.stack([part.logsumexp(dim=1) for part in parts], dim=1)
-    return torch.log_softmax(sums_BG, dim=1), [torch.log_softmax(part, dim=1) for part in parts]

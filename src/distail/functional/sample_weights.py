@@ -1,4 +1,7 @@
-"""A weight for each sample's distillation term. Weights are constants: no gradient flows through them."""
+"""A weight for each sample's distillation term. Weights are constants: no gradient flows through them.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,8 @@ def inverse_propensity(
     ratio: str = "kd_over_cls",
     max_weight: float | None = 10.0,
     normalize: bool = True,
+    *,
+    standardize_logits: bool = True,
 ) -> Tensor:
     """IPWD's sample weights: one over the estimated probability that a sample lies in the machine domain.
 
@@ -58,6 +63,7 @@ def inverse_propensity(
         ratio: "kd_over_cls" or "cls_over_kd".
         max_weight: the clip, above 0; None is off.
         normalize: divide by the batch mean, after the clip.
+        standardize_logits: off, the cross-entropies are those of the logits as they are.
 
     Returns:
         (B,), in at least float32, without gradient.
@@ -69,18 +75,6 @@ def inverse_propensity(
     >>> inverse_propensity(kd, cls, torch.tensor([0, 0]), max_weight=None, normalize=False)
     tensor([ 2.0000, 17.7570])
     """
-    weights_B = propensity_ratio(kd_logits, cls_logits, target, ratio)
-    return clip_and_normalize(weights_B, max_weight, torch.mean if normalize else None)
-
-
-def propensity_ratio(
-    kd_logits: Tensor,
-    cls_logits: Tensor,
-    target: Tensor,
-    ratio: str = "kd_over_cls",
-    standardize_logits: bool = True,
-) -> Tensor:
-    """The weights before clip and normalisation: (B,); of the logits as they are where `standardize_logits` is off."""
     check_logits(kd_logits, "KD logits")
     check_same_shape(kd_logits, cls_logits, "KD logits", "CLS logits")
     check_target(target, kd_logits)
@@ -90,7 +84,8 @@ def propensity_ratio(
         for logits in (kd_logits.detach(), cls_logits.detach())
     )
     above_B, below_B = RATIOS[ratio](kd_B, cls_B)
-    return 1.0 + above_B / below_B.clamp_min(FLOOR)
+    weights_B = 1.0 + above_B / below_B.clamp_min(FLOOR)
+    return clip_and_normalize(weights_B, max_weight, torch.mean if normalize else None)
 
 
 def clip_and_normalize(
@@ -106,21 +101,21 @@ def clip_and_normalize(
     return clipped_B if batch_mean is None else clipped_B / batch_mean(clipped_B)
 
 
-def loss_ratio(student_logits: Tensor, teacher_logits: Tensor, target: Tensor) -> Tensor:
+def loss_ratio(
+    student_logits: Tensor, teacher_logits: Tensor, target: Tensor, *, student_log_probs: Tensor | None = None
+) -> Tensor:
     """WSLD's weights, ``1 - exp(-CE(z_s, y) / CE(z_t, y))``, without gradient [paper: Zhou et al. 2021]. (B,).
 
-    The denominator is floored at 1e-6 [ours].
+    The denominator is floored at 1e-6 [ours]. `student_log_probs` is ``log softmax(z_s)``, where it is known already.
 
     >>> same = torch.tensor([[1.0, 0.0]])
     >>> loss_ratio(same, same, torch.tensor([0]))
     tensor([0.6321])
     """
     check_same_shape(student_logits, teacher_logits, "student logits", "teacher logits")
-    return ratio_of_losses(cross_entropy(student_logits, target), cross_entropy(teacher_logits, target))
-
-
-def ratio_of_losses(student_B: Tensor, teacher_B: Tensor) -> Tensor:
-    return -torch.expm1(-student_B.detach() / teacher_B.detach().clamp_min(FLOOR))
+    student_B = cross_entropy(student_logits, target, log_probs=student_log_probs).detach()
+    teacher_B = cross_entropy(teacher_logits, target).detach()
+    return -torch.expm1(-student_B / teacher_B.clamp_min(FLOOR))
 
 
 def check_ratio(ratio: str) -> str:

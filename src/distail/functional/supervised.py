@@ -1,4 +1,7 @@
-"""Supervised terms: logits and labels in, one loss a sample out."""
+"""Supervised terms: logits and labels in, one loss a sample out.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +23,28 @@ from distail.functional.checks import (
 )
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, target: Tensor, *, log_probs: Tensor | None = None) -> Tensor:
     """``-log softmax(z)[y]``: (B, C) and (B,) to (B,), in at least float32.
+
+    `log_probs` is ``log softmax(z)``, where it is known already.
 
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.6931])
     """
     check_logits(logits, "logits")
     check_target(target, logits)
-    return -of_target(log_probabilities(logits), target)
+    return -of_target(log_probabilities(logits) if log_probs is None else log_probs, target)
 
 
-def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, *, log_probs: Tensor | None = None) -> Tensor:
     """``(1 - p[y])**gamma * CE`` [paper: Lin et al. 2017]. (B, C) and (B,) to (B,).
+
+    `log_probs` is ``log softmax(z)``, where it is known already.
 
     >>> focal_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.1733])
     """
-    return focal_of_cross_entropy(cross_entropy(logits, target), gamma)
-
-
-def focal_of_cross_entropy(losses_B: Tensor, gamma: float) -> Tensor:
+    losses_B = cross_entropy(logits, target, log_probs=log_probs)
     # the floor keeps the gradient of the power finite where p[y] is 1 and gamma below 1
     miss_B = (-torch.expm1(-losses_B)).clamp_min(torch.finfo(losses_B.dtype).tiny)
     return miss_B**gamma * losses_B

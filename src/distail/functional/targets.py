@@ -1,4 +1,7 @@
-"""Target repairs: teacher logits in, teacher logits out, so that they chain; one softmax comes last."""
+"""Target repairs: teacher logits in, teacher logits out, so that they chain; one softmax comes last.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 

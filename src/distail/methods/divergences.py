@@ -1,13 +1,16 @@
-"""The third slot: how far the student is from the repaired target. One value a sample, already times T^2."""
+"""The third slot: how far the student is from the repaired target. One value a sample, already times T^2.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from distail.functional import class_thirds, decoupled_divergence, kl_of_log_probabilities
+from distail.functional import class_thirds, decoupled_divergence, grouped_divergence, kl_divergence
 from distail.functional.checks import check_number, log_probabilities
-from distail.functional.divergences import ordered_by_group, rebalance, split_by_group
+from distail.functional.divergences import order_by_group
 from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
 from distail.methods.modules import FixedDtypeBuffer
 
@@ -20,9 +23,14 @@ class KL(nn.Module):
 
     def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
         temperature = context.temperature
-        log_q_BC = log_probabilities(logits_BC, temperature)
-        log_p_BC = context.student_log_probabilities(temperature)
-        return SlotOutput(temperature**2 * kl_of_log_probabilities(log_q_BC, log_p_BC))
+        divergence_B = kl_divergence(
+            context.student.logits,
+            log_probabilities(logits_BC, temperature),
+            temperature,
+            log_target=True,
+            student_log_probs=context.student_log_probabilities(temperature),
+        )
+        return SlotOutput(divergence_B)
 
 
 class GroupedKL(nn.Module):
@@ -35,20 +43,22 @@ class GroupedKL(nn.Module):
         within_weight: of the divergences within groups, summed.
     """
 
-    order: FixedDtypeBuffer
-
     def __init__(self, setup: SlotSetup, *, cross_weight: float = 1.0, within_weight: float = 1.0) -> None:
         super().__init__()
-        order, self.sizes = ordered_by_group(class_thirds(setup.class_counts), setup.num_classes)
-        self.order = FixedDtypeBuffer(torch.tensor(order), persistent=False)
+        self.groups = class_thirds(setup.class_counts)
+        self.order = FixedDtypeBuffer(order_by_group(self.groups, setup.num_classes), persistent=False)
         self.cross_weight = check_number("cross_weight", cross_weight, least=0.0)
         self.within_weight = check_number("within_weight", within_weight, least=0.0)
 
     def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
-        masses_t_BG, masses_s_BG, within_B = split_by_group(
-            context.student.logits, logits_BC, self.order.value, self.sizes, context.temperature
+        cross_B, within_B = grouped_divergence(
+            context.student.logits,
+            logits_BC,
+            self.groups,
+            context.temperature,
+            context.reduce,
+            order=self.order.value,
         )
-        cross_B = kl_of_log_probabilities(rebalance(masses_t_BG, context.reduce), masses_s_BG)
         return SlotOutput(
             context.temperature**2 * (self.cross_weight * cross_B + self.within_weight * within_B),
             statistics={"cross": cross_B.mean(), "within": within_B.mean()},

@@ -1,18 +1,16 @@
-"""The fourth slot: a weight for each sample's distillation term. No gradient flows through a weight."""
+"""The fourth slot: a weight for each sample's distillation term. No gradient flows through a weight.
+
+Shapes: B batch, C classes, D feature width.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from distail.functional import cross_entropy
-from distail.functional.checks import check_number, check_switch, of_target
-from distail.functional.sample_weights import (
-    check_max_weight,
-    check_ratio,
-    clip_and_normalize,
-    propensity_ratio,
-    ratio_of_losses,
-)
+from distail.functional import cross_entropy, inverse_propensity, loss_ratio
+from distail.functional.checks import check_number, check_switch
+from distail.functional.sample_weights import check_max_weight, check_ratio, clip_and_normalize
 from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
 from distail.methods.modules import project
 
@@ -68,12 +66,19 @@ class InversePropensity(nn.Module):
         auxiliary = {"cls_head": cross_entropy(cls_logits_BC, context.target)}
         if not self.weighting:
             return SlotOutput(auxiliary["cls_head"].detach().new_ones(len(context.target)), auxiliary)
-        heads = (context.student.logits, cls_logits_BC)
-        raw_B = propensity_ratio(*heads, context.target, self.ratio, self.standardize_logits)
-        raw_B = raw_B.to(context.student.logits.dtype)
-        clipped_B = clip_and_normalize(raw_B, self.max_weight, None)
-        weights_B = clip_and_normalize(raw_B, self.max_weight, context.batch_mean if self.normalize else None)
-        return SlotOutput(weights_B, auxiliary, _statistics(raw_B, clipped_B))
+        clipped_B = inverse_propensity(
+            context.student.logits,
+            cls_logits_BC,
+            context.target,
+            self.ratio,
+            self.max_weight,
+            normalize=False,
+            standardize_logits=self.standardize_logits,
+        ).to(context.student.logits.dtype)
+        weights_B = clip_and_normalize(clipped_B, None, context.batch_mean if self.normalize else None)
+        limit = torch.inf if self.max_weight is None else self.max_weight
+        clipped_share = (clipped_B >= limit).to(clipped_B.dtype).mean()
+        return SlotOutput(weights_B, auxiliary, {**_statistics(clipped_B), "clipped_share": clipped_share})
 
 
 class LossRatio(nn.Module):
@@ -86,15 +91,18 @@ class LossRatio(nn.Module):
         super().__init__()
 
     def forward(self, context: BatchContext) -> SlotOutput:
-        student_B = -of_target(context.student_log_probabilities(), context.target)
-        weights_B = ratio_of_losses(student_B, cross_entropy(context.given_teacher.logits, context.target))
-        return SlotOutput(weights_B, statistics=_statistics(None, weights_B))
+        weights_B = loss_ratio(
+            context.student.logits,
+            context.given_teacher.logits,
+            context.target,
+            student_log_probs=context.student_log_probabilities(),
+        )
+        return SlotOutput(weights_B, statistics=_statistics(weights_B))
 
 
-def _statistics(raw_B: Tensor | None, weights_B: Tensor) -> dict[str, Tensor]:
+def _statistics(weights_B: Tensor) -> dict[str, Tensor]:
     least, most = weights_B.aminmax()
-    summary = {"weight_mean": weights_B.mean(), "weight_min": least, "weight_max": most}
-    return summary if raw_B is None else {**summary, "clipped_share": (raw_B > weights_B).to(raw_B.dtype).mean()}
+    return {"weight_mean": weights_B.mean(), "weight_min": least, "weight_max": most}
 
 
 SAMPLE_WEIGHTS: dict[str, type[nn.Module]] = {"inverse_propensity": InversePropensity, "loss_ratio": LossRatio}

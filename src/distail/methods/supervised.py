@@ -1,4 +1,7 @@
-"""The first slot: what the student learns from the labels. Each entry gives one loss a sample."""
+"""The first slot: what the student learns from the labels. Each entry gives one loss a sample.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from distail.functional import (
     class_log_share,
     cross_entropy,
     effective_number_weights,
+    focal_loss,
     label_margins,
     subtract_margin,
     weighted_by_label,
 )
-from distail.functional.checks import check_number, of_target
-from distail.functional.supervised import focal_of_cross_entropy
+from distail.functional.checks import check_number
 from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
 from distail.methods.modules import FixedDtypeBuffer
 
@@ -59,7 +62,8 @@ class Focal(nn.Module):
         self.gamma = check_number("gamma", gamma, least=0.0)
 
     def forward(self, context: BatchContext) -> SlotOutput:
-        return SlotOutput(focal_of_cross_entropy(label_losses(context), self.gamma))
+        log_probs_BC = context.student_log_probabilities()
+        return SlotOutput(focal_loss(context.student.logits, context.target, self.gamma, log_probs=log_probs_BC))
 
 
 class LDAM(nn.Module):
@@ -141,7 +145,7 @@ class LogitAdjusted(nn.Module):
 
 def label_losses(context: BatchContext) -> Tensor:
     """Plain cross-entropy, from the log-probabilities that the other slots share."""
-    return -of_target(context.student_log_probabilities(), context.target)
+    return cross_entropy(context.student.logits, context.target, log_probs=context.student_log_probabilities())
 
 
 SUPERVISED: dict[str, type[nn.Module]] = {
