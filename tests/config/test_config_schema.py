@@ -1,6 +1,7 @@
 """Experiments: what is accepted, what is refused, and in which words."""
 
 import pickle
+import re
 
 import pytest
 import yaml
@@ -177,13 +178,13 @@ def test_overrides_do_not_change_what_they_are_laid_over():
 
 @pytest.mark.parametrize("override", ["epochs", "=3", "a..b=1", "training.epochs=[", "1a=2"])
 def test_overrides_that_cannot_be_read(override):
-    with pytest.raises(ConfigError, match="overrides that cannot be read"):
+    with pytest.raises(ConfigError, match=re.escape(repr(override))):
         apply_overrides(MINIMAL, [override])
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path):
     (tmp_path / "bkd.yaml").write_text("name: x")
-    with pytest.raises(ConfigError, match=r"no configuration file .*bdk\.yaml.*Did you mean 'bkd\.yaml'"):
+    with pytest.raises(ConfigError, match=r"bdk\.yaml.*'bkd\.yaml'"):
         read_yaml(tmp_path / "bdk.yaml")
 
 
@@ -238,11 +239,11 @@ def test_an_augmentation_named_twice_is_told_by_its_key():
 
 def test_what_is_no_experiment_at_all():
     for wrong in (5, [], None):
-        with pytest.raises(ConfigError, match="expected the path of a YAML file, a mapping or an Experiment"):
+        with pytest.raises(ConfigError, match="a YAML file, a mapping or an Experiment"):
             distail.run(wrong)
         with pytest.raises(ConfigError, match="expected a mapping of keys to values"):
             Experiment.from_mapping(wrong)
-    with pytest.raises(ConfigError, match="the experiment is 5; expected the path of a YAML file"):
+    with pytest.raises(ConfigError, match=r"5; .*YAML file"):
         Experiment.from_yaml(5)
 
 

@@ -224,11 +224,11 @@ def test_a_view_of_one_number_is_that_of_every_sample() -> None:
 def test_names_are_ordered_and_checked() -> None:
     assert augmentation_names(["rotate", "crop"]) == ("crop", "rotate")
     assert set(AUGMENTATIONS) == {"crop", "flip", "rotate"}
-    with pytest.raises(DataError, match=r"unknown augmentation 'flp'. Did you mean 'flip'"):
+    with pytest.raises(DataError, match=r"'flp'.*'flip'"):
         draw_augmentation(["flp"], 2, 0, 0, 0)
     with pytest.raises(DataError, match="twice"):
         augmentation_names(["flip", "flip"])
-    with pytest.raises(DataError, match=r"augment is 'flip'; expected a list"):
+    with pytest.raises(DataError, match=r"'flip'.*list"):
         augmentation_names("flip")
 
 

@@ -220,12 +220,12 @@ def test_one_batch_larger_than_the_data(random_images: MakeImages) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"sampler": "balanced"}, "unknown sampler 'balanced'. Did you mean 'class_balanced'"),
-        ({"augment": ["crp"]}, "unknown augmentation 'crp'"),
-        ({"rank": 2, "world_size": 2}, "rank is 2 of 2"),
-        ({"views": -1}, "views is -1; expected at least 0"),
-        ({"mean": (0.5,), "std": (0.5, 0.5)}, "1 means but 2 deviations"),
+        ({"batch_size": 0}, "batch_size.* 0"),
+        ({"sampler": "balanced"}, "'balanced'.*'class_balanced'"),
+        ({"augment": ["crp"]}, "'crp'.*'crop'"),
+        ({"rank": 2, "world_size": 2}, "rank.* 2"),
+        ({"views": -1}, "views.* -1"),
+        ({"mean": (0.5,), "std": (0.5, 0.5)}, "1 mean.* 2"),
     ],
 )
 def test_bad_arguments(random_images: MakeImages, options: dict[str, object], message: str) -> None:
@@ -234,7 +234,7 @@ def test_bad_arguments(random_images: MakeImages, options: dict[str, object], me
 
 
 def test_bad_arguments_of_evaluation_are_raised_at_once(random_images: MakeImages) -> None:
-    with pytest.raises(DataError, match="batch_size is 0"):
+    with pytest.raises(DataError, match=r"batch_size.* 0"):
         evaluation_batches(random_images(5), batch_size=0, mean=MEAN, std=STD)
     with pytest.raises(DataError, match="no images"):
         evaluation_batches(random_images(5).subset(torch.arange(0)), batch_size=2, mean=MEAN, std=STD)

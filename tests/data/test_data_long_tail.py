@@ -80,18 +80,18 @@ def test_numpy_integers_are_whole_numbers() -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 0, -3, math.inf, math.nan, "100", None, True])
 def test_bad_imbalance_factors_are_named(factor: object) -> None:
-    with pytest.raises(DataError, match=r"imbalance_factor is .*; expected a finite number of at least 1"):
+    with pytest.raises(DataError, match=r"imbalance_factor.*at least 1"):
         long_tail_counts(10, 100, factor)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("largest", [0, -1, 2.5, "many", True])
 def test_bad_sizes_are_named(largest: object) -> None:
-    with pytest.raises(DataError, match=r"largest is .*; expected a whole number of at least 1"):
+    with pytest.raises(DataError, match=r"largest.*at least 1"):
         long_tail_counts(10, largest, 10)  # type: ignore[arg-type]
 
 
 def test_unknown_profile_names_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"unknown profile 'expo'. Did you mean 'exp'\?"):
+    with pytest.raises(DataError, match=r"'expo'.*'exp'"):
         long_tail_counts(10, 100, 10, "expo")
 
 
@@ -162,7 +162,7 @@ def test_balanced_data_and_data_as_they_are_say_nothing(counts: tuple[int, ...],
 
 
 def test_classes_without_images_are_all_listed() -> None:
-    with pytest.raises(DataError, match=r"2 of 4 classes have no training image:\n  - class 1\n  - class 3"):
+    with pytest.raises(DataError, match=r"2 of 4 classes(.|\n)*class 1\n(.|\n)*class 3"):
         long_tail_subset(torch.tensor([0, 2]), 4, 10)
     with pytest.raises(DataError, match=r"class 1 \(dog\)"):
         require_every_class((1, 0), ("cat", "dog"))

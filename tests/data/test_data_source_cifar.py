@@ -224,14 +224,14 @@ def test_binary_files_are_resized(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda table: table.drop_columns(["img"]), "columns label; expected one named img or image"),
+        (lambda table: table.drop_columns(["img"]), "label.* img or image"),
         (
             lambda table: table.rename_columns(["img", "klass"]),
             "columns img, klass; expected one named fine_label or label",
         ),
-        (lambda table: table.set_column(1, "label", pa.array(["a"] * len(table))), "must hold a whole number"),
+        (lambda table: table.set_column(1, "label", pa.array(["a"] * len(table))), "whole number"),
         (lambda table: table.set_column(1, "label", pa.array([None] * len(table), pa.int64())), "whole number"),
-        (lambda table: table.set_column(0, "img", pa.array(range(len(table)))), "must hold encoded images"),
+        (lambda table: table.set_column(0, "img", pa.array(range(len(table)))), "encoded images"),
         (lambda table: table.set_column(1, "label", pa.array([11] * len(table))), "label 11"),
         (lambda table: table.set_column(1, "label", pa.array([0] * len(table))), r"class 9 \(truck\)"),
         (lambda table: table.set_column(0, "img", pa.array([b"x"] * len(table))), "train.parquet, row 0: not an image"),
@@ -297,7 +297,7 @@ def test_damaged_binary_files(tmp_path: Path, name: str) -> None:
     whole = path.read_bytes()
     for damaged in (whole[:-1], b"", whole + b"\0\0"):
         path.write_bytes(damaged)
-        with pytest.raises(DataError, match=rf"{path.name} has {len(damaged)} bytes; expected records of 307[34]"):
+        with pytest.raises(DataError, match=rf"{path.name}.*{len(damaged)} bytes.* 307[34]"):
             load(name, tmp_path / "b")
 
 

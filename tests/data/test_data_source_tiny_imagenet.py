@@ -67,9 +67,7 @@ def test_without_words_the_names_are_wnids(tree: Path) -> None:
 
 def test_folders_and_wnids_that_differ(tree: Path) -> None:
     (tree / "wnids.txt").write_text("n03\nn01\nn07\n")
-    with pytest.raises(
-        DataError, match=r"n07: in wnids\.txt but not in train/\n.*n02: in train/ but not in wnids\.txt"
-    ):
+    with pytest.raises(DataError, match=r"n07: .*train/\n.*n02: .*wnids\.txt"):
         load("tiny-imagenet", tree)
 
 

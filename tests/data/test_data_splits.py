@@ -52,12 +52,12 @@ def test_every_image_is_held_out_equally_often() -> None:
 
 @pytest.mark.parametrize("fraction", [-0.1, 1, 1.5, math.nan, math.inf, "0.1", None, True])
 def test_bad_fractions_are_refused(fraction: object) -> None:
-    with pytest.raises(DataError, match="expected a number from 0 to below 1"):
+    with pytest.raises(DataError, match="from 0 to below 1"):
         stratified_split(torch.tensor([0, 1]), fraction, 0)  # type: ignore[arg-type]
 
 
 def test_a_fraction_that_holds_nothing_out_is_an_error() -> None:
-    with pytest.raises(DataError, match="leaves nothing held out: 3 images in 3 classes"):
+    with pytest.raises(DataError, match="3 images in 3 classes"):
         stratified_split(torch.tensor([0, 1, 2]), 0.5, 0)
 
 

@@ -288,7 +288,7 @@ def test_a_worker_that_is_killed_ends_the_pass_with_clear_words(tree: Path) -> N
     next(epoch)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(TrainingError, match=r"a process that decodes images has ended .*data\.workers \(now"):
+    with pytest.raises(TrainingError, match=r"data\.workers"):
         list(epoch) + list(batches.epoch(1))
     batches.close()
 

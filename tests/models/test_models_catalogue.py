@@ -184,7 +184,7 @@ def test_cosine_classifier_is_chosen_by_name():
 
 
 def test_unknown_name_names_the_nearest_and_the_other_ways():
-    with pytest.raises(ModelError, match=r"unknown model 'resnet23'\. Did you mean 'resnet2?\w+'") as caught:
+    with pytest.raises(ModelError, match=r"'resnet23'.*'resnet2?\w+'") as caught:
         create_model("resnet23", num_classes=3)
     assert "timm:NAME" in str(caught.value)
     assert "package.module:function" in str(caught.value)
@@ -192,7 +192,7 @@ def test_unknown_name_names_the_nearest_and_the_other_ways():
 
 @pytest.mark.parametrize("name", WITHOUT_SHORTCUT)
 def test_shortcut_is_refused_where_there_is_no_choice(name):
-    with pytest.raises(ModelError, match=f"'{name}' does not have(.|\n)*shortcut: 'pad'"):
+    with pytest.raises(ModelError, match=f"'{name}'(.|\n)*shortcut: 'pad'"):
         create_model(name, num_classes=3, shortcut="pad")
 
 
@@ -203,11 +203,11 @@ def test_default_written_out_is_no_mistake():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"shortcut": "pads"}, "unknown shortcut 'pads'. Did you mean 'pad'"),
-        ({"classifier": "cosin"}, "unknown classifier 'cosin'. Did you mean 'cosine'"),
-        ({"num_classes": 0}, "num_classes must be a whole number of at least 1, got 0"),
-        ({"in_channels": 2.5}, "in_channels must be a whole number of at least 1, got 2.5"),
-        ({"image_size": -1, "num_classes": True}, "num_classes must .* got True; image_size must .* got -1"),
+        ({"shortcut": "pads"}, "'pads'.*'pad'"),
+        ({"classifier": "cosin"}, "'cosin'.*'cosine'"),
+        ({"num_classes": 0}, "num_classes .*at least 1.* 0"),
+        ({"in_channels": 2.5}, r"in_channels .*at least 1.* 2\.5"),
+        ({"image_size": -1, "num_classes": True}, "num_classes .* True.*image_size .* -1"),
     ],
 )
 def test_wrong_parameters_are_told(arguments, message):

@@ -318,7 +318,7 @@ def test_candidates_are_named_when_no_layer_fits():
 
 
 def test_unknown_path_names_the_nearest():
-    with pytest.raises(ModelError, match=r"no module 'clasifier'. Did you mean 'classifier'"):
+    with pytest.raises(ModelError, match=r"'clasifier'.*'classifier'"):
         FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES, classifier="clasifier")
 
 
@@ -338,8 +338,8 @@ def test_a_classifier_that_is_never_called_is_told():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda logits: (logits, logits), r"must give logits \(B, 5\), got tuple"),
-        (lambda logits: logits[:, :3], r"must give logits \(B, 5\), got shape \(2, 3\)"),
+        (lambda logits: (logits, logits), r"\(B, 5\).*tuple"),
+        (lambda logits: logits[:, :3], r"\(B, 5\).*\(2, 3\)"),
         (lambda logits: logits[:1], r"received \(2, 4\).*expected \(1, 4\)"),
     ],
 )

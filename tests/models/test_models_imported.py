@@ -108,7 +108,7 @@ def test_takes_less_than_there_is(folder, function, classes):
 
 def test_checking_looks_but_does_not_call(folder):
     check_model("networks_of_mine:failing")
-    with pytest.raises(ModelError, match=r"has no function 'buidl'"):
+    with pytest.raises(ModelError, match="'buidl'"):
         check_model("networks_of_mine:buidl")
 
 
@@ -143,19 +143,19 @@ def test_weights_are_loaded_into_it(folder):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("networks_of_yours:build", "no module 'networks_of_yours', which model .* current directory"),
-        ("package_of_mine.missing:build", "no module 'package_of_mine.missing'"),
-        ("networks_of_mine:buidl", "has no function 'buidl'. Did you mean 'build'"),
-        ("networks_of_mine:NUMBER", "has something that cannot be called as 'NUMBER'"),
-        ("networks_of_mine:not_a_network", "must return a torch.nn.Module, got dict"),
-        ("networks_of_mine:failing", r"failed with KeyError: 'width' \(.*networks_of_mine.py, line \d+\)"),
-        ("networks_of_mine:no_logits", r"must give logits \(2, 3\), got shape \(2, 3072\)"),
-        ("networks_of_mine:breaks", r"the network failed on images \(2, 3, 32, 32\) with RuntimeError"),
-        ("networks_of_mine:nothing", r"must give logits \(2, 3\), got shape \(2, 10\)"),
-        ("needs_more:build", "importing 'needs_more' failed with ModuleNotFoundError: .*not_installed_anywhere"),
-        ("broken_syntax:build", "importing 'broken_syntax' failed with SyntaxError"),
-        ("networks_of_mine:", "is named package.module:function, got 'networks_of_mine:'"),
-        (":build", "is named package.module:function"),
+        ("networks_of_yours:build", "'networks_of_yours'.* current directory"),
+        ("package_of_mine.missing:build", "'package_of_mine.missing'"),
+        ("networks_of_mine:buidl", "'buidl'.*'build'"),
+        ("networks_of_mine:NUMBER", "'NUMBER'"),
+        ("networks_of_mine:not_a_network", "torch.nn.Module.*dict"),
+        ("networks_of_mine:failing", r"KeyError: 'width' \(.*networks_of_mine.py, line \d+\)"),
+        ("networks_of_mine:no_logits", r"\(2, 3\).*\(2, 3072\)"),
+        ("networks_of_mine:breaks", r"\(2, 3, 32, 32\).*RuntimeError"),
+        ("networks_of_mine:nothing", r"\(2, 3\).*\(2, 10\)"),
+        ("needs_more:build", "'needs_more'.*not_installed_anywhere"),
+        ("broken_syntax:build", "'broken_syntax'.*SyntaxError"),
+        ("networks_of_mine:", "package.module:function.*'networks_of_mine:'"),
+        (":build", "package.module:function"),
         ("torch.nn:Identity", "must give logits"),
     ],
 )

@@ -167,16 +167,14 @@ def test_missing_files_folders_and_damage(read, stored, tmp_path):
 
 
 def test_messages_name_whose_weights_they_are(tmp_path):
-    with pytest.raises(
-        CheckpointError, match=r"^student: the weights file .*nothing\.safetensors' does not exist \(current directory"
-    ):
+    with pytest.raises(CheckpointError, match=r"^student: .*nothing\.safetensors' does not exist"):
         load_weights(resnet8(), tmp_path / "nothing.safetensors", what="student")
 
 
 @pytest.mark.parametrize("classifier", ["linear", "cosine"])
 def test_another_number_of_classes(classifier, tmp_path):
     save_weights(resnet8(10, classifier=classifier), tmp_path / "a.safetensors", {})
-    with pytest.raises(ModelError, match=r"trained for 10 classes, but the data has 4 .*classifier\.weight"):
+    with pytest.raises(ModelError, match=r"10 classes.* 4 .*classifier\.weight"):
         load_weights(resnet8(4, classifier=classifier), tmp_path / "a.safetensors")
 
 
@@ -206,7 +204,7 @@ def test_another_architecture_is_told_by_the_file_itself(tmp_path):
 
 def test_weights_of_strangers_get_a_hint(tmp_path):
     save_weights(nn.Linear(3, 3), tmp_path / "a.safetensors", {})
-    with pytest.raises(ModelError, match="looks like another architecture, or like weights of another library"):
+    with pytest.raises(ModelError, match="another library"):
         load_weights(resnet8(), tmp_path / "a.safetensors")
 
 
@@ -240,5 +238,5 @@ def test_weights_that_are_not_finite_are_refused(stored, value):
         next(model.parameters())[0] = value
     save_weights(model, path, {})
     first = next(iter(model.state_dict()))
-    with pytest.raises(CheckpointError, match=rf"teacher: .* holds nan or infinity in 1 of \d+ tensors: {first}"):
+    with pytest.raises(CheckpointError, match=rf"teacher: .* 1 of \d+ tensors: {first}"):
         load_weights(resnet8(), path)
