@@ -1,4 +1,7 @@
-"""Checks of what users give: cheap, and without host synchronisation."""
+"""Checks of what users give, cheap and without host synchronisation, and the operations that all formulas share.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -83,10 +86,10 @@ def check_number(
         "at most": (most, operator.le),
         "below": (below, operator.lt),
     }
-    asked = {words: (bound, holds) for words, (bound, holds) in bounds.items() if bound is not None}
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and all(holds(value, bound) for bound, holds in asked.values())):
-        limits = " and ".join(f"{words} {bound:g}" for words, (bound, _) in asked.items())
+    given = {words: (bound, holds) for words, (bound, holds) in bounds.items() if bound is not None}
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and all(holds(value, bound) for bound, holds in given.values())):
+        limits = " and ".join(f"{words} {bound:g}" for words, (bound, _) in given.items())
         raise MethodError(f"{name} is {value!r}; expected a finite number {limits}".rstrip())
     return float(value)
 
@@ -145,14 +148,6 @@ def counts_tensor(class_counts: Sequence[int] | Tensor) -> Tensor:
     return torch.tensor(counts_of(class_counts), dtype=torch.float64, device=device)
 
 
-def _is_count(count: Any) -> bool:
-    return isinstance(count, Real) and not isinstance(count, bool) and float(count) >= 1 and float(count).is_integer()
-
-
-def _described(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
-
-
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half and bfloat16 become float32; float32 and float64 stay as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
@@ -172,3 +167,11 @@ def of_target(values_BC: Tensor, target_B: Tensor) -> Tensor:
 def is_label(target_B: Tensor, num_classes: int) -> Tensor:
     """Where each sample's label is: (B,) to a boolean (B, C)."""
     return target_B[:, None] == torch.arange(num_classes, device=target_B.device)
+
+
+def _is_count(count: Any) -> bool:
+    return isinstance(count, Real) and not isinstance(count, bool) and float(count) >= 1 and float(count).is_integer()
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"

@@ -1,4 +1,7 @@
-"""Checks of one batch before any arithmetic: cheap, and without host synchronisation."""
+"""Checks of one batch before any arithmetic: cheap, and without host synchronisation.
+
+Shapes: B batch, C classes, D feature width.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ DEFAULTS: dict[str, Any] = {"supervised": "ce", "divergence": "kl", "temperature
 
 @dataclass(frozen=True)
 class Entry:
-    """A slot's entry as it was asked for."""
+    """An entry of a slot, by name, and the parameters that it was given."""
 
     slot: str
     name: str
@@ -81,7 +81,7 @@ class Composition:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """The names of the terms that the method answers with."""
+        """The names of the terms that the method returns."""
         has_auxiliary = any(getattr(entry.builder, "auxiliary", ()) for entry in self._every)
         present = {
             "supervised": True,
@@ -96,10 +96,10 @@ class Composition:
         return [entry for slot in self.entries.values() for entry in slot]
 
 
-def parse(asked: Mapping[str, Any]) -> dict[str, list[Entry]]:
+def parse(composition: Mapping[str, Any]) -> dict[str, list[Entry]]:
     """Every slot's entries. A slot holds nothing, a name, or a mapping with `name`; `targets` also a list of these."""
     problems = Problems()
-    entries = {slot: _parse_slot(slot, asked.get(slot), problems) for slot in SLOTS}
+    entries = {slot: _parse_slot(slot, composition.get(slot), problems) for slot in SLOTS}
     problems.stop("the method's slots", MethodError)
     if not entries["supervised"]:
         raise MethodError("supervised is empty; expected an entry (supervised_weight=0 switches it off)")
@@ -130,22 +130,21 @@ def build(
     """
     problems = Problems()
     entries = problems.attempt(lambda: parse({**DEFAULTS, **preset, **given})) or {}
-    every = [entry for slot in entries.values() for entry in slot]
-    implied = {key: value for entry in every for key, value in _implied(entry, every).items()}
-    asked = {**DEFAULTS, **preset, **implied, **given}
-    shared = {key: value for key, value in asked.items() if key not in SLOTS and key not in COMMON}
+    all_entries = [entry for slot_entries in entries.values() for entry in slot_entries]
+    options = {**DEFAULTS, **preset, **_composition_defaults(all_entries), **given}
+    shared = {key: value for key, value in options.items() if key not in SLOTS and key not in COMMON}
     if entries:  # else a parameter may be that of an entry whose name is wrong
-        problems.add(*_not_owned(shared, every))
+        problems.add(*_not_owned(shared, all_entries))
 
     def number(key: str, check: Callable[[str, Any], float]) -> float:
-        checked = problems.attempt(lambda: check(key, asked[key]))
+        checked = problems.attempt(lambda: check(key, options[key]))
         return 1.0 if checked is None else checked  # by which the entries can still be tried
 
     temperature = number("temperature", partial(check_number, above=0.0))
     weights = {
         key.removesuffix("_weight"): number(key, partial(check_number, least=0.0))
         for key in TERM_WEIGHTS
-        if key in asked
+        if key in options
     }
     setup = problems.attempt(
         lambda: SlotSetup(
@@ -155,41 +154,40 @@ def build(
             teacher_dim=None if teacher_dim is None else check_whole("teacher_dim", teacher_dim, least=1),
         )
     )
-    built: dict[str, list[Any]] = {
-        slot: [problems.attempt(partial(entry.build, setup, shared)) for entry in entries[slot]]
-        for slot in entries
-        if setup
-    }
+    modules: dict[str, list[Any]] = {}
+    if setup is not None:
+        for slot, slot_entries in entries.items():
+            modules[slot] = [problems.attempt(partial(entry.build, setup, shared)) for entry in slot_entries]
     problems.stop(name, MethodError)
     assert setup is not None
-    single: dict[str, Any] = {slot: next(iter(modules), None) for slot, modules in built.items()}
-    stations = Slots(
+    single: dict[str, Any] = {slot: next(iter(of_slot), None) for slot, of_slot in modules.items()}
+    slots = Slots(
         supervised=single["supervised"],
-        targets=tuple(built["targets"]),
+        targets=tuple(modules["targets"]),
         divergence=single["divergence"],
         weights=single["weights"],
         representation=single["representation"],
         previous_epoch=single["teacher"],
     )
-    return Method(name, setup, TermWeights(**weights), stations, teacher_supervised)
+    return Method(name, setup, TermWeights(**weights), slots, teacher_supervised)
 
 
-def _parse_slot(slot: str, asked: Any, problems: Problems) -> list[Entry]:
-    if asked is None:
+def _parse_slot(slot: str, content: Any, problems: Problems) -> list[Entry]:
+    if content is None:
         return []
-    several = isinstance(asked, Sequence) and not isinstance(asked, str)
-    if several and slot != "targets":
-        problems.add(f"{slot} is {asked!r}; expected one entry: a name, or a mapping with a name")
+    is_list = isinstance(content, Sequence) and not isinstance(content, str)
+    if is_list and slot != "targets":
+        problems.add(f"{slot} is {content!r}; expected one entry: a name, or a mapping with a name")
         return []
-    parsed = [problems.attempt(partial(_parse_entry, slot, one)) for one in (asked if several else [asked])]
-    return [entry for entry in parsed if entry is not None]
+    entries = [problems.attempt(partial(_parse_entry, slot, one)) for one in (content if is_list else [content])]
+    return [entry for entry in entries if entry is not None]
 
 
-def _parse_entry(slot: str, asked: Any) -> Entry:
-    given = {"name": asked} if isinstance(asked, str) else asked
+def _parse_entry(slot: str, content: Any) -> Entry:
+    given = {"name": content} if isinstance(content, str) else content
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
         valid = ", ".join(sorted(SLOTS[slot]))
-        raise MethodError(f"{slot} is {asked!r}; expected a name, or a mapping with a name. Valid: {valid}.")
+        raise MethodError(f"{slot} is {content!r}; expected a name, or a mapping with a name. Valid: {valid}.")
     if given["name"] not in SLOTS[slot]:
         raise MethodError(unknown_name(f"{slot} entry", given["name"], SLOTS[slot]))
     entry = Entry(slot, given["name"], {key: value for key, value in given.items() if key != "name"})
@@ -203,22 +201,27 @@ def _parse_entry(slot: str, asked: Any) -> Entry:
     return entry
 
 
-def _implied(entry: Entry, every: Iterable[Entry]) -> dict[str, Any]:
-    """Defaults that an entry brings for the whole composition, where something there takes them."""
-    taken = {key for other in every for key in other.defaults if key not in other.parameters}
-    brought: Mapping[str, Any] = getattr(entry.builder, "composition_defaults", {})
-    return {key: value for key, value in brought.items() if key in COMMON or key in taken}
+def _composition_defaults(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Defaults that an entry sets for the whole composition, where another entry has a parameter of that name."""
+    taken = {key for entry in entries for key in entry.defaults if key not in entry.parameters}
+    defaults: dict[str, Any] = {}
+    for entry in entries:
+        own: Mapping[str, Any] = getattr(entry.builder, "composition_defaults", {})
+        defaults |= {key: value for key, value in own.items() if key in COMMON or key in taken}
+    return defaults
 
 
-def _not_owned(shared: Mapping[str, Any], every: Sequence[Entry]) -> list[str]:
-    owned = {key for entry in every for key in entry.defaults}
-    unknown = [_unknown_parameter(key, {*owned, *SLOTS, *COMMON}) for key in shared if key not in owned]
-    return unknown + [
-        f"{key} is given twice for {entry.name}: {entry.parameters[key]!r} in its slot, {shared[key]!r} outside"
-        for entry in every
-        for key in entry.parameters
-        if key in shared
-    ]
+def _not_owned(shared: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
+    """What is wrong with the parameters outside of slots: owned by no entry, or given inside as well."""
+    owned = {key for entry in entries for key in entry.defaults}
+    problems = [_unknown_parameter(key, {*owned, *SLOTS, *COMMON}) for key in shared if key not in owned]
+    for entry in entries:
+        problems += [
+            f"{key} is given twice for {entry.name}: {value!r} in its slot, {shared[key]!r} outside"
+            for key, value in entry.parameters.items()
+            if key in shared
+        ]
+    return problems
 
 
 def _unknown_parameter(key: str, valid: Iterable[str]) -> str:

@@ -1,4 +1,7 @@
-"""What a slot entry is given: a `SlotSetup` when it is built, a `BatchContext` at every call; and its `SlotOutput`."""
+"""What a slot entry gets, a `SlotSetup` when it is built and a `BatchContext` at every call, and returns: `SlotOutput`.
+
+Shapes: B batch, C classes, D feature width.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ class Requirements:
         student_features, teacher_features: `Outputs.features` on that side, and its width at creation.
         index: the sample indices, `index=`.
         class_means: one call of `prepare` with the teacher's outputs over the training data.
-        memory: `memory_state` is to be stored and restored beside `state_dict`.
+        memory: `memory_state` must be stored and restored as well as `state_dict`.
         cosine_classifier: logits that are scaled cosines of features and class directions.
     """
 
@@ -97,7 +100,7 @@ class Requirements:
 
 @dataclass(frozen=True)
 class SlotOutput:
-    """What a slot entry answers.
+    """What a slot entry returns.
 
     Attributes:
         values: the repaired logits (B, C) of a target repair; else one number a sample (B,).

@@ -48,22 +48,22 @@ class MemoryBank(nn.Module):
         return self.running_epoch < 0
 
     def check(self, index: Tensor) -> None:
-        """Whether there are such samples; on a GPU, where that would cost a wait, it is taken as said.
+        """Refuse indices of samples that there are not; not on a GPU, where looking would make the host wait.
 
         Raises:
-            MethodError: there are not.
+            MethodError: an index is out of range.
         """
         check_range(index, self.num_samples, "sample index")
 
     def read(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Of samples (B,) what the epochs before said last, (B, C) float16, and whether they said anything, (B,)."""
+        """Of samples (B,) the last prediction in the epochs before, (B, C) float16, and whether there is any, (B,)."""
         return self.completed.value[index], self.in_completed.value[index]
 
     @torch.no_grad()
     def write(self, index: Tensor, probabilities_BC: Tensor) -> None:
         """Keep predictions (B, C) of the epoch under way."""
         self.writes.value.add_(1)
-        # Rows of the same sample all write the last one's: which of them is written last, no device promises.
+        # All rows of a sample write the last one's prediction: no device promises which of them it writes last.
         sorted_B, order_B = index.sort(stable=True)
         latest_B = order_B[torch.searchsorted(sorted_B, index, right=True) - 1]
         self.running.value[index] = probabilities_BC.to(torch.float16)[latest_B]

@@ -1,4 +1,7 @@
-"""A method: five slots, one forward pass, one place where losses per sample become terms."""
+"""A method: five slots, one forward pass, one place where losses per sample become terms.
+
+Shapes: B batch, C classes, D feature width.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +55,8 @@ def identity_reduce(statistic: Tensor) -> Tensor:
 class Method(nn.Module):
     """A distillation method, composed of slot entries; `create_method` makes one.
 
-    `state_dict` resumes exactly, progress included, and stays small; what a method remembers of every sample is apart,
-    in `memory_state`. Constants stay float64 under `.half()` or `.to(dtype)`.
+    `state_dict` resumes exactly, progress included, and stays small; what a method remembers of every sample is in
+    `memory_state`. Constants stay float64 under `.half()` or `.to(dtype)`.
 
     Attributes:
         name: the preset's name, or "composition".
@@ -63,19 +66,19 @@ class Method(nn.Module):
     """
 
     def __init__(
-        self, name: str, setup: SlotSetup, weights: TermWeights, stations: Slots, teacher_supervised: str = "ce"
+        self, name: str, setup: SlotSetup, weights: TermWeights, slots: Slots, teacher_supervised: str = "ce"
     ) -> None:
         super().__init__()
         self.name = name
         self.setup = setup
         self.weights = weights
         self.teacher_supervised = teacher_supervised
-        self.supervised = stations.supervised
-        self.targets = nn.ModuleList(stations.targets)
-        self.divergence = stations.divergence
-        self.sample_weights = stations.weights
-        self.representation = stations.representation
-        self.previous_epoch = stations.previous_epoch
+        self.supervised = slots.supervised
+        self.targets = nn.ModuleList(slots.targets)
+        self.divergence = slots.divergence
+        self.sample_weights = slots.weights
+        self.representation = slots.representation
+        self.previous_epoch = slots.previous_epoch
         self.reduce: Reduce = identity_reduce
         self.progress = Progress()
         self.needs = self._needs()
@@ -117,35 +120,38 @@ class Method(nn.Module):
             progress=self.progress,
             reduce=self.reduce,
         )
-        replies: list[SlotOutput] = []
-        losses_B = self._losses(context, replies)
+        outputs: list[SlotOutput] = []
+        losses_B = self._losses(context, outputs)
         if share_B is not None:
             losses_B["supervised"] = (1.0 - share_B) * losses_B["supervised"]
             losses_B["distillation"] = share_B * losses_B["distillation"]
         if self.previous_epoch is not None and index is not None and self.training:
             self.previous_epoch.remember(index, context.student_log_probabilities())
         weighted_B = {name: getattr(self.weights, name) * values_B.to(dtype) for name, values_B in losses_B.items()}
-        return Terms(weighted_B, {name: each.detach() for reply in replies for name, each in reply.statistics.items()})
+        statistics: dict[str, Tensor] = {}
+        for output in outputs:
+            statistics |= {name: value.detach() for name, value in output.statistics.items()}
+        return Terms(weighted_B, statistics)
 
-    def _losses(self, context: BatchContext, replies: list[SlotOutput]) -> dict[str, Tensor]:
-        """The terms, one loss a sample, before their weights; what the entries answered is added to `replies`."""
+    def _losses(self, context: BatchContext, outputs: list[SlotOutput]) -> dict[str, Tensor]:
+        """The terms, one loss a sample, before their weights; what the entries return is added to `outputs`."""
 
-        def ask(entry: nn.Module, *arguments: Tensor) -> Tensor:
-            reply: SlotOutput = entry(context, *arguments)
-            replies.append(reply)
-            return reply.values
+        def call(entry: nn.Module, *arguments: Tensor) -> Tensor:
+            output: SlotOutput = entry(context, *arguments)
+            outputs.append(output)
+            return output.values
 
-        losses_B = {"supervised": ask(self.supervised)}
+        losses_B = {"supervised": call(self.supervised)}
         if self.divergence is not None:
             target_BC = context.given_teacher.logits
             for repair in self.targets:
-                target_BC = ask(repair, target_BC)
-            losses_B["distillation"] = ask(self.divergence, target_BC)
+                target_BC = call(repair, target_BC)
+            losses_B["distillation"] = call(self.divergence, target_BC)
         if self.sample_weights is not None:
-            losses_B["distillation"] = ask(self.sample_weights) * losses_B["distillation"]
+            losses_B["distillation"] = call(self.sample_weights) * losses_B["distillation"]
         if self.representation is not None:
-            losses_B["representation"] = ask(self.representation)
-        auxiliary = [values_B for reply in replies for values_B in reply.auxiliary.values()]
+            losses_B["representation"] = call(self.representation)
+        auxiliary = [values_B for output in outputs for values_B in output.auxiliary.values()]
         if auxiliary:
             losses_B["auxiliary"] = torch.stack(auxiliary).sum(dim=0)
         return losses_B

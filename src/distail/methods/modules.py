@@ -1,4 +1,7 @@
-"""A tensor that belongs to a module but keeps its own dtype."""
+"""A tensor that belongs to a module but keeps its own dtype.
+
+Shapes: B batch, D feature width.
+"""
 
 from __future__ import annotations
 

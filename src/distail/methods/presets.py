@@ -42,9 +42,8 @@ class Preset:
     @property
     def slots(self) -> dict[str, tuple[str, ...]]:
         """The names of the entries in each slot that the method fills."""
-        asked = {"supervised": "ce", "divergence": "kl", **self.composition}
-        named = {slot: asked.get(slot) for slot in ("supervised", "targets", "divergence", "weights", "representation")}
-        return {slot: (names,) if isinstance(names, str) else tuple(names) for slot, names in named.items() if names}
+        filled = parse({**DEFAULTS, **self.composition})
+        return {slot: tuple(entry.name for entry in entries) for slot, entries in filled.items() if entries}
 
     def __str__(self) -> str:
         slots = ", ".join(f"{slot}: {' + '.join(names)}" for slot, names in self.slots.items())
@@ -293,7 +292,7 @@ def teacher_supervised_of(name_or_composition: str | Mapping[str, Any]) -> str:
 def _named(
     name_or_composition: str | Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> tuple[str | None, dict[str, Any]]:
-    """The preset's name, None where there is none, and what is given beside it."""
+    """The preset's name, None where there is none, and whatever else was given."""
     if isinstance(name_or_composition, str):
         name_or_composition = {"name": name_or_composition}
     if not isinstance(name_or_composition, Mapping):

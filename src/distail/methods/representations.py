@@ -1,4 +1,7 @@
-"""The fifth slot: what the student's features learn. One loss a sample."""
+"""The fifth slot: what the student's features learn. One loss a sample.
+
+Shapes: B batch, C classes, D feature width.
+"""
 
 from __future__ import annotations
 

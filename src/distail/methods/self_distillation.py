@@ -1,4 +1,7 @@
-"""The student as its own teacher: what it said about each sample in the epoch before."""
+"""The student as its own teacher: its predictions of each sample in the epoch before.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class SelfDistillation(nn.Module):
         if epoch > 0 and self.memory.is_new:
             warnings.warn(
                 f"epoch {epoch} begins, and nothing is remembered of those before, so that every sample keeps its "
-                "plain supervised loss: a training that goes on needs load_memory_state, beside load_state_dict",
+                "plain supervised loss: a training that goes on needs load_memory_state as well as load_state_dict",
                 stacklevel=3,
             )
         self.memory.advance(epoch, reduce)

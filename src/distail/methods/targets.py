@@ -1,4 +1,7 @@
-"""The second slot: repairs of the teacher's logits, (B, C) to (B, C), applied in the order in which they are named."""
+"""The second slot: repairs of the teacher's logits, (B, C) to (B, C), applied in the order in which they are named.
+
+Shapes: B batch, C classes.
+"""
 
 from __future__ import annotations
 
