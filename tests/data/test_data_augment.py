@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from distail.data.augment import (
     AUGMENTATIONS,
     Draws,
-    apply_augmentation,
     as_images,
     as_pixels,
     augmentation_names,
@@ -23,6 +22,7 @@ from distail.data.augment import (
     draw_views,
 )
 from distail.errors import DataError
+from helpers.augmented import augmented
 
 
 def images_of(count: int, channels: int = 3, height: int = 8, width: int = 8) -> torch.Tensor:
@@ -81,7 +81,7 @@ def test_crop_and_flip_against_the_loop(names: list[str], shape: tuple[int, int,
     images = images_of(40, *shape)
     before = images.clone()
     draws = draw_augmentation(names, 40, seed=0, epoch=0, step=0)
-    result = apply_augmentation(images, draws)
+    result = augmented(images, draws)
     assert result.dtype == torch.uint8
     assert torch.equal(result, by_loop(images, draws))
     assert torch.equal(images, before)
@@ -91,7 +91,7 @@ def test_crop_and_flip_against_the_loop(names: list[str], shape: tuple[int, int,
 def test_rotation_against_the_loop(shape: tuple[int, int, int]) -> None:
     images = images_of(12, *shape)
     draws = draw_augmentation(["rotate"], 12, seed=0, epoch=0, step=0)
-    result = apply_augmentation(images, draws).numpy()
+    result = augmented(images, draws).numpy()
     moved = 0
     for row in range(12):
         expected = rotated_by_loop(images[row].numpy(), draws.bits_of("rotate")[row].tolist())
@@ -102,22 +102,16 @@ def test_rotation_against_the_loop(shape: tuple[int, int, int]) -> None:
     assert moved >= 4
 
 
-def test_no_images_stay_none() -> None:
-    names = ["crop", "flip", "rotate"]
-    images = images_of(3)[:0]
-    assert apply_augmentation(images, draw_augmentation(names, 0, seed=0, epoch=0, step=0)).shape == images.shape
-
-
 def test_rotation_by_nothing_changes_nothing() -> None:
     images = images_of(3)
-    assert torch.equal(apply_augmentation(images, Draws(("rotate",), torch.full((3, 1), 2**31))), images)
+    assert torch.equal(augmented(images, Draws(("rotate",), torch.full((3, 1), 2**31))), images)
 
 
 @pytest.mark.parametrize("bits", [0, 2**32 - 1])
 def test_rotation_goes_to_fifteen_degrees_either_way(bits: int) -> None:
     column = torch.zeros(1, 1, 41, 41, dtype=torch.uint8)
     column[..., 20] = 255
-    result = apply_augmentation(column, Draws(("rotate",), torch.tensor([[bits]])))[0, 0]
+    result = augmented(column, Draws(("rotate",), torch.tensor([[bits]])))[0, 0]
     shift = result[5].nonzero().float().mean() - 20
     assert abs(shift.item()) == pytest.approx(15 * math.tan(math.radians(15)), abs=0.8)
 
@@ -136,7 +130,7 @@ def test_crop_reaches_every_offset_equally() -> None:
 def test_the_extreme_draws_are_the_corners() -> None:
     images = torch.full((2, 1, 16, 16), 7, dtype=torch.uint8)
     corners = Draws(("crop",), torch.tensor([[0, 0], [2**32 - 1, 2**32 - 1]]))
-    first, last = apply_augmentation(images, corners)
+    first, last = augmented(images, corners)
     assert (first[0, 2:, 2:] == 7).all()
     assert first[0, :2].sum() + first[0, :, :2].sum() == 0
     assert (last[0, :-2, :-2] == 7).all()
@@ -180,7 +174,7 @@ def test_slices_apply_as_the_whole_does(one: int, other: int) -> None:
     draws = draw_augmentation(["crop", "flip"], 30, 0, 1, 2)
     part = draws[first:last]
     assert len(part) == last - first
-    assert torch.equal(apply_augmentation(images[first:last], part), apply_augmentation(images, draws)[first:last])
+    assert torch.equal(augmented(images[first:last], part), augmented(images, draws)[first:last])
 
 
 @given(
@@ -230,11 +224,6 @@ def test_names_are_ordered_and_checked() -> None:
         augmentation_names(["flip", "flip"])
     with pytest.raises(DataError, match=r"'flip'.*list"):
         augmentation_names("flip")
-
-
-def test_lengths_must_agree() -> None:
-    with pytest.raises(DataError, match="3 images but draws for 2"):
-        apply_augmentation(images_of(3), draw_augmentation(["flip"], 2, 0, 0, 0))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

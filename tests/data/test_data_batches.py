@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distail.data import pixels
-from distail.data.augment import apply_augmentation, draw_augmentation, draw_views
+from distail.data.augment import draw_augmentation, draw_views
 from distail.data.batches import Batch, ImageBatches, evaluation_batches, slice_of_rank, training_share, training_slice
 from distail.data.dataset import LabelledImages
-from distail.data.normalize import normalize
 from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
+from helpers.augmented import augmented, normalized
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 MakeImages = Callable[..., LabelledImages]
@@ -45,7 +45,7 @@ def test_batches_are_order_then_draws_then_normalization(
     for step, batch in enumerate(batches.epoch(2)):
         rows = order[step * 8 : step * 8 + 8]
         draws = draw_augmentation(augment, len(rows), 4, 2, step)
-        expected = normalize(apply_augmentation(data.images[rows], draws), MEAN, STD)
+        expected = normalized(augmented(data.images[rows], draws), MEAN, STD)
         assert torch.equal(batch.index, rows)
         assert torch.equal(batch.labels, data.labels[rows])
         torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
@@ -150,7 +150,7 @@ def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(
     for step, batch in enumerate(batches.epoch(5)):
         part = slice(step * 8, step * 8 + 8)
         draws = draw_views(augment, order[part], views[part], 4)
-        expected = normalize(apply_augmentation(data.images[order[part]], draws), MEAN, STD)
+        expected = normalized(augmented(data.images[order[part]], draws), MEAN, STD)
         assert torch.equal(batch.index, order[part])
         assert torch.equal(batch.row, views[part] * 21 + order[part])
         torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
@@ -196,7 +196,7 @@ def test_evaluation_is_in_order(random_images: MakeImages, world_size: int, chan
     whole = joined(together)
     assert torch.equal(whole.index, torch.arange(11))
     assert torch.equal(whole.labels, data.labels)
-    assert torch.equal(whole.images, normalize(data.images, MEAN, STD))
+    assert torch.equal(whole.images, normalized(data.images, MEAN, STD))
     assert ranks[0][0].images.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 

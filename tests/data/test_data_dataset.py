@@ -39,11 +39,6 @@ def test_what_does_not_fit_is_refused(images: torch.Tensor, labels: torch.Tensor
         LabelledImages(images, labels)
 
 
-def test_moving_to_the_same_device_copies_nothing() -> None:
-    data = LabelledImages(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([0]))
-    assert data.to("cpu").images.data_ptr() == data.images.data_ptr()
-
-
 @pytest.mark.parametrize("side", [None, 8])
 def test_nothing_to_do(random_images: Callable[..., LabelledImages], side: int | None) -> None:
     data = random_images(3)

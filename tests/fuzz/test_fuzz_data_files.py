@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distail.data.sources import cifar_formats, fashion_mnist
 from distail.errors import CheckpointError, DataError, DistailError
 from distail.evaluation.predictions import load_predictions
 from distail.models import create_model
@@ -140,36 +139,6 @@ def test_parquet_of_odd_columns(tmp_path: Path, table: pa.Table, message: str) -
     (tmp_path / "test.parquet").write_bytes(parquet_of(TABLE))
     with pytest.raises(DataError, match=message):
         load("cifar10", tmp_path)
-
-
-def test_a_few_bytes_that_stand_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, limit in (
-        (cifar_formats, "MOST_BINARY_BYTES"),
-        (cifar_formats, "MOST_PARQUET_BYTES"),
-        (fashion_mnist, "MOST_BYTES"),
-    ):
-        monkeypatch.setattr(module, limit, 100_000)
-    zeros = gzip.compress(bytes(3_000_000))
-    for place in ("archive", "trailing", "idx", "parquet", "folder"):
-        (tmp_path / place).mkdir()
-    (tmp_path / "archive" / "cifar-100-binary.tar.gz").write_bytes(gzip.compress(tar_of(["train.bin"], bytes(200_000))))
-    small = tar_of(["train.bin", "test.bin"], RECORDS[: 3074 * 2])
-    (tmp_path / "trailing" / "cifar-100-binary.tar.gz").write_bytes(gzip.compress(small + bytes(3_000_000)))
-    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (tmp_path / "idx" / f"{name}-ubyte.gz").write_bytes(zeros)
-    for split in ("train", "test"):
-        table = pa.table({"img": [bytes(50_000)] * 10, "label": list(range(10))})
-        (tmp_path / "parquet" / f"{split}.parquet").write_bytes(parquet_of(table))
-        (tmp_path / "folder" / f"{split}.bin").write_bytes(bytes(200_000))
-    for name, place in (
-        ("cifar100", "archive"),
-        ("cifar100", "trailing"),
-        ("cifar100", "folder"),
-        ("fashion-mnist", "idx"),
-        ("cifar10", "parquet"),
-    ):
-        with pytest.raises(DataError, match="more than 100,000 bytes"):
-            load(name, tmp_path / place)
 
 
 CSV_WORDS = [

@@ -193,23 +193,6 @@ def draw_views(names: Sequence[str], index_B: Tensor, view_B: Tensor | int, seed
     return _drawn(names, "view", (seed,), *np.broadcast_arrays(index_B.cpu().numpy(), views))
 
 
-def apply_augmentation(images_BCHW: Tensor, draws: Draws) -> Tensor:
-    """The images (B, channels, H, W) uint8 with their draws applied, on the images' device: uint8, the same shape.
-
-    Raises:
-        DataError: the lengths differ.
-
-    >>> images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
-    >>> apply_augmentation(images, draw_augmentation(["crop", "flip"], 2, 0, 0, 0)).shape
-    torch.Size([2, 3, 8, 8])
-    """
-    if len(images_BCHW) != len(draws):
-        raise DataError(f"{len(images_BCHW)} images but draws for {len(draws)}")
-    if not len(images_BCHW):
-        return images_BCHW
-    return apply_named(images_BCHW, draws.to(images_BCHW.device), draws.names)
-
-
 def apply_named(images_BCHW: Tensor, draws: Draws, names: Sequence[str]) -> Tensor:
     """Some of the drawn augmentations; images and draws lie on one device."""
     for name in names:

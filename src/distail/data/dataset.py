@@ -109,10 +109,6 @@ class LabelledImages:
         digests = None if self.digests is None else self.digests[index]
         return LabelledImages(self.images[index], self.labels[index], digests)
 
-    def to(self, device: torch.device | str) -> LabelledImages:
-        """On another device; the same tensors where they are there already."""
-        return LabelledImages(self.images.to(device), self.labels.to(device), self.digests)
-
     def level_sums(self) -> tuple[Tensor, Tensor]:
         """Exact sums (channels,) int64 of all grey levels of a channel, and of their squares."""
         levels = torch.arange(256)

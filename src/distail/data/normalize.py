@@ -14,7 +14,16 @@ from distail.errors import DataError
 
 
 class Normalize:
-    """`(images / 255 - mean) / std` by channel; its constants lie on the device, so that no call waits for them."""
+    """`(images / 255 - mean) / std` by channel; its constants lie on the device, so that no call waits for them.
+
+    `mean` and `std` are in units of 0 to 1.
+
+    Raises:
+        DataError: their lengths differ from each other, or from the channels.
+
+    >>> Normalize(mean=[0.5], std=[0.25])(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8)).item()
+    2.0
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
         if len(mean) != len(std):
@@ -36,19 +45,3 @@ class Normalize:
             lines.sub_(self._shift_C.repeat(width)).mul_(self._scale_C.repeat(width))
             floats = lines.view(len(lines), height, width, channels).permute(0, 3, 1, 2)
         return floats.to(dtype)
-
-
-def normalize(
-    images_BCHW: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """`(images / 255 - mean) / std` by channel, as floating point of the same shape and memory format.
-
-    `mean` and `std` are in units of 0 to 1.
-
-    Raises:
-        DataError: their lengths differ from the channels.
-
-    >>> normalize(torch.full((1, 1, 1, 1), 255, dtype=torch.uint8), mean=[0.5], std=[0.25]).item()
-    2.0
-    """
-    return Normalize(mean, std, images_BCHW.device)(images_BCHW, dtype)

@@ -7,8 +7,9 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +19,12 @@ from distail.data.cache import cached, fingerprint
 from distail.data.dataset import LabelledImages, Source
 from distail.data.decode import EncodedImage, decoding_options
 from distail.data.sources.encoded import EncodedSplit, decode_source
-from distail.data.sources.locate import SizeLimit
 from distail.errors import DataError
 
 _PIXELS = 3 * 32 * 32
-_REST = 1 << 20
-# The whole of CIFAR has 184 MB.
-MOST_BINARY_BYTES = 1 << 28
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("fine_label", "label")
 _ROWS_AT_ONCE = 256
-# The whole of CIFAR has 142 MB; a few bytes of parquet can stand for any number of equal images.
-MOST_PARQUET_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -82,8 +77,7 @@ def _from_folder(folder: Path) -> Callable[[str], bytes]:
     def read(name: str) -> bytes:
         path = folder / name
         try:
-            with path.open("rb") as file:
-                return SizeLimit(file, MOST_BINARY_BYTES).read()
+            return path.read_bytes()
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -93,17 +87,14 @@ def _from_folder(folder: Path) -> Callable[[str], bytes]:
 def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]:
     contents: dict[str, bytes] = {}
     try:
-        with gzip.open(archive) as compressed:
-            stream = SizeLimit(compressed, MOST_BINARY_BYTES)
-            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:  # which reads, and does nothing else
-                for member in tar:
-                    name = Path(member.name).name
-                    if member.isfile() and name in layout.files:
-                        file = tar.extractfile(member)
-                        contents[name] = file.read() if file is not None else b""
-            # tarfile stops before the end of the stream, where gzip keeps its checksum: damaged pixels would pass.
-            while stream.read(_REST):
-                pass
+        with gzip.open(archive) as compressed:  # to the end, where gzip keeps its checksum
+            content = BytesIO(compressed.read())
+        with tarfile.open(fileobj=content) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if member.isfile() and name in layout.files:
+                    file = tar.extractfile(member)
+                    contents[name] = file.read() if file is not None else b""
     # Damaged headers hold numbers that are none, and fields that end too early.
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, LookupError, ArithmeticError) as error:
         raise DataError(f"{archive} cannot be read: {error}. Download it again") from error
@@ -152,16 +143,12 @@ def _read(paths: list[Path]) -> EncodedSplit:
 
     images: list[EncodedImage] = []
     labels: list[int] = []
-    left = MOST_PARQUET_BYTES
     for path in paths:
         before = len(images)
         try:
             with pq.ParquetFile(path) as file:
                 image_column, label_column = _columns(path, file.schema_arrow)
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label_column]):
-                    left -= batch.nbytes
-                    if left < 0:
-                        raise DataError(f"{path} holds more than {MOST_PARQUET_BYTES:,} bytes: it is not CIFAR")
                     rows = batch.column(image_column).to_pylist()
                     images += [
                         EncodedImage(f"{path.name}, row {row}", _reader(value))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from distail.config.schema import Data
 from distail.data.dataset import LabelledImages, Source
-from distail.data.sources.locate import SizeLimit, locate
+from distail.data.sources.locate import locate
 from distail.errors import DataError
 
 _UNSIGNED_BYTE = 0x08
@@ -30,8 +30,6 @@ CLASS_NAMES = (
     "Ankle boot",
 )
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-# The largest of the four files has 47 MB.
-MOST_BYTES = 1 << 28
 _PREFIXES = {"train": "train", "test": "t10k"}
 
 
@@ -93,7 +91,7 @@ def _array(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
     assert path is not None, "the folder was chosen because it holds all four files"
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = SizeLimit(file, MOST_BYTES).read()
+            data = file.read()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     return parse_idx(data, str(path), dimensions)

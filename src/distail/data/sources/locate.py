@@ -1,11 +1,11 @@
-"""Where a data set is looked for, what is said where it is not found, and files read up to a size limit."""
+"""Where a data set is looked for, and what is said where it is not found."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from distail.config.schema import Data
 from distail.errors import DataError, listed
@@ -49,38 +49,3 @@ def _state(place: Path) -> str:
     if not place.exists():
         return "does not exist"
     return "is a file" if place.is_file() else "holds none of the expected files"
-
-
-class TooLarge(OSError):
-    """More bytes than were asked for; a reader's message says of what."""
-
-
-class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-class SizeLimit:
-    """Another stream, of which no more than `limit` bytes are read.
-
-    Raises:
-        TooLarge: in `read`, where the stream has more.
-
-    >>> import io
-    >>> SizeLimit(io.BytesIO(b"abc"), 3).read()
-    b'abc'
-    >>> SizeLimit(io.BytesIO(b"abcd"), 3).read()
-    Traceback (most recent call last):
-        ...
-    distail.data.sources.locate.TooLarge: more than 3 bytes
-    """
-
-    def __init__(self, stream: _Stream, limit: int) -> None:
-        self._stream, self._limit, self._left = stream, limit, limit
-
-    def read(self, size: int = -1) -> bytes:
-        wanted = self._left + 1 if size < 0 else min(size, self._left + 1)
-        data = self._stream.read(wanted)
-        self._left -= len(data)
-        if self._left < 0:
-            raise TooLarge(f"more than {self._limit:,} bytes")
-        return data
