@@ -14,7 +14,7 @@ from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
 from distail.methods.composition import TERM_WEIGHTS
-from distail.methods.presets import check_method, read_composition, teacher_supervised_of
+from distail.methods.presets import check_method, read_composition
 from distail.runner.checks import method_composition, needs_teacher, problems_of, teacher_model
 from distail.runner.run_folder import RunFolder
 
@@ -236,7 +236,7 @@ class _Student:
             return None
         supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
         if self.config.teachers == "own":
-            supervised = {"name": teacher_supervised_of(self.experiment.method)}
+            supervised = {"name": read_composition(self.experiment.method).teacher_supervised}
         plain = supervised == {"name": "ce"}
         parameters = [f"{key}={value}" for key, value in supervised.items() if key != "name"]
         short = folder_name(" ".join([str(supervised["name"]), *parameters]))

@@ -67,9 +67,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Composition:
-    """The entries of every slot, and what they say of the method before anything is built."""
+    """The entries of every slot, and what they say of the method before anything is built.
+
+    Attributes:
+        teacher_supervised: the supervised entry that the method's paper trains its teacher with.
+    """
 
     entries: Mapping[str, Sequence[Entry]]
+    teacher_supervised: str = "ce"
 
     @property
     def needs(self) -> Requirements:

@@ -240,17 +240,25 @@ def create_method(
     >>> create_method(mixed, class_counts=[100, 10, 1]).needs.teacher
     True
     """
-    name, given = _named(name_or_composition, parameters)
-    preset = None if name is None else PRESETS[name]
+    name, preset, given = _preset_and_rest({**_as_mapping(name_or_composition), **parameters})
     return build(
-        name or "composition",
+        name,
         preset.composition if preset else {},
         given,
         class_counts=class_counts,
         student_dim=student_dim,
         teacher_dim=teacher_dim,
-        teacher_supervised=teacher_supervised_of(name_or_composition),
+        teacher_supervised=preset.teacher_supervised if preset else "ce",
     )
+
+
+def list_methods() -> dict[str, Preset]:
+    """Every method by name: its slots, weights and paper.
+
+    >>> print(list_methods()["kd"])
+    Knowledge Distillation (Hinton, Vinyals, Dean; 2015, arXiv 1503.02531); supervised: ce, divergence: kl
+    """
+    return dict(PRESETS)
 
 
 def read_composition(name_or_composition: str | Mapping[str, Any]) -> Composition:
@@ -264,9 +272,12 @@ def read_composition(name_or_composition: str | Mapping[str, Any]) -> Compositio
     (True, False, ('supervised', 'distillation', 'auxiliary'))
     >>> read_composition({"name": "ipwd", "teacher": "previous_epoch"}).needs.memory
     True
+    >>> read_composition("dive").teacher_supervised
+    'balanced_softmax'
     """
-    name, given = _named(name_or_composition, {})
-    return Composition(parse({**DEFAULTS, **(PRESETS[name].composition if name else {}), **given}))
+    _, preset, given = _preset_and_rest(_as_mapping(name_or_composition))
+    entries = parse({**DEFAULTS, **(preset.composition if preset else {}), **given})
+    return Composition(entries, preset.teacher_supervised if preset else "ce")
 
 
 def check_method(name_or_composition: str | Mapping[str, Any]) -> None:
@@ -279,33 +290,18 @@ def check_method(name_or_composition: str | Mapping[str, Any]) -> None:
         create_method(name_or_composition, class_counts=(1, 1), student_dim=1, teacher_dim=1)
 
 
-def teacher_supervised_of(name_or_composition: str | Mapping[str, Any]) -> str:
-    """The supervised entry that the method's paper trains its teacher with.
-
-    >>> teacher_supervised_of("dive"), teacher_supervised_of({"targets": "swap"})
-    ('balanced_softmax', 'ce')
-    """
-    name, _ = _named(name_or_composition, {})
-    return PRESETS[name].teacher_supervised if name else "ce"
-
-
-def _named(
-    name_or_composition: str | Mapping[str, Any], parameters: Mapping[str, Any]
-) -> tuple[str | None, dict[str, Any]]:
-    """The preset's name, None where there is none, and whatever else was given."""
+def _as_mapping(name_or_composition: object) -> Mapping[str, Any]:
     if isinstance(name_or_composition, str):
-        name_or_composition = {"name": name_or_composition}
+        return {"name": name_or_composition}
     if not isinstance(name_or_composition, Mapping):
         raise MethodError(f"the method is {name_or_composition!r}; expected a name or a mapping of slots")
-    given = {**name_or_composition, **parameters}
+    return name_or_composition
+
+
+def _preset_and_rest(composition: Mapping[str, Any]) -> tuple[str, Preset | None, dict[str, Any]]:
+    """The preset that a composition names, if it does, and whatever else it holds."""
+    given = dict(composition)
     name = given.pop("name", None)
-    return None if name is None else check_choice("method", name, PRESETS), given
-
-
-def list_methods() -> dict[str, Preset]:
-    """Every method by name: its slots, weights and paper.
-
-    >>> print(list_methods()["kd"])
-    Knowledge Distillation (Hinton, Vinyals, Dean; 2015, arXiv 1503.02531); supervised: ce, divergence: kl
-    """
-    return dict(PRESETS)
+    if name is None:
+        return "composition", None, given
+    return name, PRESETS[check_choice("method", name, PRESETS)], given

@@ -15,7 +15,7 @@ from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
-from distail.methods.presets import check_method, create_method, read_composition, teacher_supervised_of
+from distail.methods.presets import check_method, create_method, read_composition
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -163,7 +163,10 @@ def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Metho
 
 def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
     assert experiment.teacher is not None
-    return {"name": "ce", "supervised": experiment.teacher.supervised or teacher_supervised_of(experiment.method)}
+    return {
+        "name": "ce",
+        "supervised": experiment.teacher.supervised or read_composition(experiment.method).teacher_supervised,
+    }
 
 
 def needs_teacher(experiment: Experiment) -> bool:
