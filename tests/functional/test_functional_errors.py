@@ -20,19 +20,19 @@ ONES = torch.ones(3)
         (
             "cross_entropy",
             (LOGITS, TARGET.numpy()),
-            r"target: got numpy.ndarray; expected an int64 tensor of shape \(B,\)",
+            "target.*numpy.ndarray.*int64",
         ),
-        ("swap_rectify", (LOGITS, [0, 1, 2]), "target: got builtins.list"),
+        ("swap_rectify", (LOGITS, [0, 1, 2]), "target.*list"),
         (
             "reweigh_targets",
             (LOGITS, [1.0, 1.0, 1.0], 1.0),
-            "weights: got builtins.list; expected a tensor of one value",
+            "weights.*list.*tensor",
         ),
-        ("reweigh_targets", (LOGITS, torch.ones(3, 1), 1.0), r"weights have shape \(3, 1\) for 3 classes"),
-        ("kl_divergence", (LOGITS, LOGITS, 2.0), "target probabilities reach from -1 to 2; expected"),
-        ("kl_divergence", (LOGITS, torch.full((3, 3), np.nan), 2.0), "target probabilities reach from nan to nan"),
-        ("kl_divergence", (LOGITS, LOGITS.numpy(), 2.0), "target probabilities: got numpy.ndarray"),
-        ("decoupled_divergence", (LOGITS[:, :1], LOGITS[:, :1], TARGET * 0, 1.0), "logits have one class; expected at"),
+        ("reweigh_targets", (LOGITS, torch.ones(3, 1), 1.0), r"weights.*\(3, 1\).*3 classes"),
+        ("kl_divergence", (LOGITS, LOGITS, 2.0), "probabilities.*-1 to 2"),
+        ("kl_divergence", (LOGITS, torch.full((3, 3), np.nan), 2.0), "probabilities.*nan"),
+        ("kl_divergence", (LOGITS, LOGITS.numpy(), 2.0), "probabilities.*numpy.ndarray"),
+        ("decoupled_divergence", (LOGITS[:, :1], LOGITS[:, :1], TARGET * 0, 1.0), "one class.*at least 2"),
         ("balanced_prototypes", ("3", 2), "num_classes is '3'"),
     ],
 )
@@ -46,15 +46,15 @@ def test_what_does_not_fit_is_said(name, given, said):
     [
         (
             lambda: functional.weighted_by_label(torch.ones(3, 1), ONES, TARGET),
-            r"losses have shape \(3, 1\) and target",
+            r"losses.*\(3, 1\).*target",
         ),
-        (lambda: functional.adjust_logits(LOGITS, torch.ones(3, 1)), r"log shares have shape \(3, 1\) for 3 classes"),
-        (lambda: functional.reweigh_logits(LOGITS, torch.ones(1), 1.0), r"log weights have shape \(1,\) for 3 classes"),
+        (lambda: functional.adjust_logits(LOGITS, torch.ones(3, 1)), r"log shares.*\(3, 1\).*3 classes"),
+        (lambda: functional.reweigh_logits(LOGITS, torch.ones(1), 1.0), r"log weights.*\(1,\).*3 classes"),
         (lambda: functional.reweigh_logits(LOGITS, ONES, -1.0), "temperature is -1.0"),
         (lambda: functional.subtract_margin(LOGITS, TARGET, ONES, 30.0, 0.0), "classifier_scale is 0.0"),
-        (lambda: functional.subtract_margin(LOGITS, TARGET, ONES[:2], 30.0, 30.0), "margins have shape"),
+        (lambda: functional.subtract_margin(LOGITS, TARGET, ONES[:2], 30.0, 30.0), "margins"),
         (lambda: functional.power_logits(LOGITS.long()), "teacher logits are int64"),
-        (lambda: functional.cosine_distance(LOGITS, LOGITS[0]), "features have shape"),
+        (lambda: functional.cosine_distance(LOGITS, LOGITS[0]), "features"),
     ],
 )
 def test_what_would_be_broadcast_is_said(call, said):

@@ -118,7 +118,7 @@ def test_gradcheck_and_half_precision(loss):
 
 def test_labels_that_do_not_fit_are_refused():
     for loss in (cross_entropy, focal_loss):
-        with pytest.raises(MethodError, match="label 3 is out of range"):
+        with pytest.raises(MethodError, match="label 3"):
             loss(torch.zeros(2, 3), torch.tensor([0, 3]))
-        with pytest.raises(MethodError, match="logits are float32 of shape"):
+        with pytest.raises(MethodError, match=r"logits.*float32"):
             loss(torch.zeros(3), torch.tensor([0]))

@@ -23,54 +23,54 @@ def create(name, **parameters):
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("bkdd", {}, r"unknown method 'bkdd'. Did you mean 'bkd'\? Valid: bkd, ce, "),
-        ({"name": "drdk"}, {}, "unknown method 'drdk'. Did you mean 'drkd'"),
-        (3, {}, "the method is 3; expected a name or a mapping of slots"),
-        ({"name": 3}, {}, "unknown method 3"),
-        ("bkd", {"bta": 0.9}, r"bkd: unknown parameter 'bta'. Did you mean 'beta'"),
-        ("kd", {"beta": 0.9}, "kd: unknown parameter 'beta'"),
-        ("ce", {"temprature": 2.0}, "Did you mean 'temperature'"),
-        ("kd", {"distilation_weight": 2.0}, "Did you mean 'distillation_weight'"),
+        ("bkdd", {}, "'bkdd'.*'bkd'.*bkd, ce, "),
+        ({"name": "drdk"}, {}, "'drdk'.*'drkd'"),
+        (3, {}, "method is 3.*name.*slots"),
+        ({"name": 3}, {}, "method 3"),
+        ("bkd", {"bta": 0.9}, "bkd.*'bta'.*'beta'"),
+        ("kd", {"beta": 0.9}, "kd.*parameter 'beta'"),
+        ("ce", {"temprature": 2.0}, "'temprature'.*'temperature'"),
+        ("kd", {"distilation_weight": 2.0}, "'distilation_weight'.*'distillation_weight'"),
         (
             "bkd",
             {"bta": 0.9, "defer": 0.5},
-            "bkd, 2 problems:\n  - unknown parameter 'bta'.*\n  - unknown parameter 'defer'",
+            "bkd.*2 problems.*\n.*'bta'.*\n.*'defer'",
         ),
-        ("bkd", {"temperature": 0.0}, "temperature is 0.0; expected a finite number above 0"),
+        ("bkd", {"temperature": 0.0}, "temperature is 0.0.*above 0"),
         ("bkd", {"temperature": math.nan}, "temperature is nan"),
         ("bkd", {"temperature": "2"}, "temperature is '2'"),
-        ("kd", {"supervised_weight": -0.1}, "supervised_weight is -0.1; expected a finite number at least 0"),
+        ("kd", {"supervised_weight": -0.1}, "supervised_weight is -0.1.*at least 0"),
         ("ce", {"auxiliary_weight": math.inf}, "auxiliary_weight is inf"),
         ("kd", {"representation_weight": True}, "representation_weight is True"),
-        ("bkd", {"beta": 1.0}, "beta is 1.0; expected a finite number at least 0 and below 1"),
+        ("bkd", {"beta": 1.0}, "beta is 1.0.*at least 0.*below 1"),
         ("bkd", {"defer_until": 1.5}, "defer_until is 1.5"),
         ("dive", {"exponent": -1.0}, "exponent is -1.0"),
         ("dkd", {"warmup": 2.0}, "warmup is 2.0"),
         ("dkd", {"non_target_weight": -8.0}, "non_target_weight is -8.0"),
         ("ltkd", {"cross_weight": math.nan}, "cross_weight is nan"),
-        ("ipwd", {"student_dim": 6, "ratio": "kd"}, "unknown ratio 'kd'"),
+        ("ipwd", {"student_dim": 6, "ratio": "kd"}, "ratio 'kd'.*kd_over_cls"),
         ("ipwd", {"student_dim": 6, "max_weight": -1.0}, "max_weight is -1.0"),
-        ("ipwd", {"student_dim": 6, "standardize_logits": 0}, "standardize_logits is 0; expected true or false"),
-        ("ipwd", {"student_dim": 6, "normalize": "no"}, "normalize is 'no'; expected true or false"),
-        ("ipwd", {"student_dim": 6, "cls_gradient": 1}, "cls_gradient is 1; expected true or false"),
-        ("ipwd", {}, "reads the student's features: give student_dim="),
-        ("ipwd", {"student_dim": 0}, "student_dim is 0; expected a whole number of at least 1"),
-        ("krdistill", {"student_dim": 6}, "reads the teacher's features: give teacher_dim="),
-        ("krdistill", {"student_dim": 6, "teacher_dim": 5, "assignment": "identiy"}, "Did you mean 'identity'"),
+        ("ipwd", {"student_dim": 6, "standardize_logits": 0}, "standardize_logits is 0.*true or false"),
+        ("ipwd", {"student_dim": 6, "normalize": "no"}, "normalize is 'no'.*true or false"),
+        ("ipwd", {"student_dim": 6, "cls_gradient": 1}, "cls_gradient is 1.*true or false"),
+        ("ipwd", {}, "student's features.*student_dim="),
+        ("ipwd", {"student_dim": 0}, "student_dim is 0.*at least 1"),
+        ("krdistill", {"student_dim": 6}, "teacher's features.*teacher_dim="),
+        ("krdistill", {"student_dim": 6, "teacher_dim": 5, "assignment": "identiy"}, "'identiy'.*'identity'"),
         ("krdistill", {"student_dim": 6, "teacher_dim": 5, "prototype_seed": -1}, "prototype_seed is -1"),
-        ("ce", {"supervised": "focall"}, "unknown supervised entry 'focall'. Did you mean 'focal'"),
-        ("ce", {"supervised": {"name": "focal", "gama": 1.0}}, "focal: unknown parameter 'gama'. Did you mean 'gamma'"),
-        ("ce", {"supervised": {"name": "ce", "gamma": 1.0}}, "ce: unknown parameter 'gamma'; it takes none"),
-        ("ce", {"supervised": {"gamma": 1.0}}, "expected a name, or a mapping with a name. Valid: balanced_softmax"),
-        ("ce", {"supervised": 3}, "supervised is 3; expected a name"),
+        ("ce", {"supervised": "focall"}, "supervised.*'focall'.*'focal'"),
+        ("ce", {"supervised": {"name": "focal", "gama": 1.0}}, "focal.*'gama'.*'gamma'"),
+        ("ce", {"supervised": {"name": "ce", "gamma": 1.0}}, "ce.*'gamma'.*none"),
+        ("ce", {"supervised": {"gamma": 1.0}}, "supervised.*name.*balanced_softmax"),
+        ("ce", {"supervised": 3}, "supervised is 3.*name"),
         ("ce", {"supervised": None}, "supervised is empty"),
         ("kd", {"divergence": ["kl"]}, "divergence is .*expected one entry"),
-        ("ce", {"targets": ["swap"]}, "targets are given without a divergence"),
-        ("ce", {"weights": "loss_ratio", "teacher": "previous_epoch"}, "weights and teacher are given without"),
-        ({"targets": ["swap", "reweight"]}, {}, "unknown targets entry 'reweight'. Did you mean 'reweigh'"),
-        ({"target": ["swap"]}, {}, "composition: unknown parameter 'target'. Did you mean 'targets'"),
-        ("bkd", {"targets": [{"name": "reweigh", "beta": 0.9}], "beta": 0.99}, "beta is given twice for reweigh: 0.9"),
-        ("kd", {"teacher": "previous"}, "unknown teacher entry 'previous'. Did you mean 'previous_epoch'"),
+        ("ce", {"targets": ["swap"]}, "targets.*divergence"),
+        ("ce", {"weights": "loss_ratio", "teacher": "previous_epoch"}, "weights and teacher.*divergence"),
+        ({"targets": ["swap", "reweight"]}, {}, "targets.*'reweight'.*'reweigh'"),
+        ({"target": ["swap"]}, {}, "'target'.*'targets'"),
+        ("bkd", {"targets": [{"name": "reweigh", "beta": 0.9}], "beta": 0.99}, "beta.*twice.*reweigh.*0.9.*0.99"),
+        ("kd", {"teacher": "previous"}, "teacher.*'previous'.*'previous_epoch'"),
         ("kd", {"teacher": "previous_epoch", "final_weight": 1.1}, "final_weight is 1.1"),
         ("kd", {"teacher": "previous_epoch", "num_samples": 0}, "num_samples is 0"),
         ("krdistill", {"student_dim": 6, "teacher_dim": 5, "teacher": "previous_epoch"}, "needs a teacher's features"),
@@ -142,23 +142,23 @@ def test_numpy_numbers_are_numbers():
 @pytest.mark.parametrize(
     ("case", "change", "message"),
     [
-        ("kd", {"teacher": None}, "kd needs a teacher; expected its Outputs, not None"),
-        ("everything", {"teacher": None}, "composition needs a teacher"),
-        ("ce", {"student": torch.zeros(5, 7)}, "the student is given as Tensor; expected Outputs"),
-        ("kd", {"teacher": torch.zeros(5, 7)}, "the teacher is given as Tensor; expected Outputs"),
-        ("ce", {"student": Outputs(torch.zeros(5, 8))}, "student logits have 8 classes and class_counts 7"),
+        ("kd", {"teacher": None}, "kd.*teacher.*Outputs"),
+        ("everything", {"teacher": None}, "composition.*teacher"),
+        ("ce", {"student": torch.zeros(5, 7)}, "student.*Tensor.*Outputs"),
+        ("kd", {"teacher": torch.zeros(5, 7)}, "teacher.*Tensor.*Outputs"),
+        ("ce", {"student": Outputs(torch.zeros(5, 8))}, "student logits.*8.*class_counts 7"),
         ("ce", {"student": Outputs(torch.zeros(5, 7).long())}, "student logits are int64"),
-        ("ce", {"student": Outputs(torch.zeros(5))}, "student logits are float32 of shape"),
-        ("ce", {"student": Outputs(torch.zeros(0, 7)), "target": torch.zeros(0).long()}, "the batch is empty"),
+        ("ce", {"student": Outputs(torch.zeros(5))}, "student logits.*float32"),
+        ("ce", {"student": Outputs(torch.zeros(0, 7)), "target": torch.zeros(0).long()}, "batch.*empty"),
         ("kd", {"teacher": Outputs(torch.zeros(5, 6))}, r"teacher logits have shape \(5, 6\)"),
         ("kd", {"teacher": Outputs(torch.zeros(4, 7))}, r"teacher logits have shape \(4, 7\)"),
         ("ce", {"target": torch.zeros(5)}, "target is float32"),
         ("ce", {"target": torch.zeros(5, 1).long()}, r"int64 of shape \(5, 1\)"),
         ("ce", {"target": torch.zeros(5).int()}, "target is int32"),
         ("ce", {"target": torch.zeros(4).long()}, "4 labels for 5 rows"),
-        ("ce", {"target": torch.tensor([0, 1, 7, 0, 0])}, "label 7 is out of range; expected 0 to 6"),
-        ("kd", {"target": torch.tensor([0, 1, -1, 0, 0])}, "label -1 is out of range"),
-        ("ipwd", {"student": Outputs(torch.zeros(5, 7))}, "ipwd reads the student's features"),
+        ("ce", {"target": torch.tensor([0, 1, 7, 0, 0])}, "label 7.*0 to 6"),
+        ("kd", {"target": torch.tensor([0, 1, -1, 0, 0])}, "label -1"),
+        ("ipwd", {"student": Outputs(torch.zeros(5, 7))}, "ipwd.*student's features"),
         (
             "ipwd",
             {"student": Outputs(torch.zeros(5, 7), torch.zeros(5, 3))},
@@ -166,15 +166,15 @@ def test_numpy_numbers_are_numbers():
         ),
         ("ipwd", {"student": Outputs(torch.zeros(5, 7), torch.zeros(4, 6))}, r"of shape \(4, 6\)"),
         ("ipwd", {"student": Outputs(torch.zeros(5, 7), torch.zeros(5, 6).long())}, "features are torch.int64"),
-        ("krdistill", {"teacher": Outputs(torch.zeros(5, 7))}, "krdistill reads the teacher's features"),
+        ("krdistill", {"teacher": Outputs(torch.zeros(5, 7))}, "krdistill.*teacher's features"),
         ("krdistill", {"teacher": Outputs(torch.zeros(5, 7), torch.zeros(5, 6))}, r"expected .* \(5, 9\)"),
-        ("ipwd one-stage", {"index": None}, "expected their indices, index="),
+        ("ipwd one-stage", {"index": None}, "index="),
         ("ipwd one-stage", {"index": torch.zeros(5)}, "index is torch.float32"),
         ("ipwd one-stage", {"index": torch.zeros(4).long()}, r"of shape \(4,\)"),
         (
             "ipwd one-stage",
             {"index": torch.tensor([0, 1, 2, 3, 50])},
-            "sample index 50 is out of range",
+            "index 50",
         ),
     ],
 )
@@ -202,7 +202,7 @@ def test_epochs_count_from_zero(epoch, epochs, message):
 def test_krdistill_without_its_pass_over_the_teacher_s_features_is_a_clear_error():
     method = create("krdistill", student_dim=STUDENT_DIM, teacher_dim=9)
     outputs = Outputs(torch.zeros(2, 3), torch.zeros(2, STUDENT_DIM)), Outputs(torch.zeros(2, 3), torch.zeros(2, 9))
-    with pytest.raises(MethodError, match=r"method.prepare\(batches\).*assignment='identity'"):
+    with pytest.raises(MethodError, match=r"method.prepare\(.*assignment='identity'"):
         method(*outputs, torch.tensor([0, 1]))
     method.prepare([teacher_pass(3)])
     assert torch.isfinite(method(*outputs, torch.tensor([0, 1])).total)
@@ -211,13 +211,13 @@ def test_krdistill_without_its_pass_over_the_teacher_s_features_is_a_clear_error
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ((Outputs(torch.zeros(3, 3)), torch.arange(3)), "prepare reads the teacher's features"),
+        ((Outputs(torch.zeros(3, 3)), torch.arange(3)), "teacher's features"),
         ((Outputs(torch.zeros(3, 3), torch.zeros(3, 4)), torch.arange(3)), r"expected .* \(3, 9\)"),
-        ((Outputs(torch.zeros(3, 3), torch.zeros(3, 9)), torch.arange(1, 4)), "label 3 is out of range"),
-        ((Outputs(torch.zeros(2, 3), torch.zeros(2, 9)), torch.arange(2)), "no sample of class 2 was seen"),
-        ((torch.zeros(3, 3), torch.arange(3)), "the teacher is given as Tensor; expected Outputs"),
-        ((Outputs(torch.zeros(3, 10), torch.zeros(3, 9)), torch.arange(3)), "have 10 classes and class_counts 3"),
-        ((Outputs(torch.zeros(3, 3), torch.full((3, 9), math.nan)), torch.arange(3)), "features are not finite"),
+        ((Outputs(torch.zeros(3, 3), torch.zeros(3, 9)), torch.arange(1, 4)), "label 3"),
+        ((Outputs(torch.zeros(2, 3), torch.zeros(2, 9)), torch.arange(2)), "class 2"),
+        ((torch.zeros(3, 3), torch.arange(3)), "teacher.*Tensor.*Outputs"),
+        ((Outputs(torch.zeros(3, 10), torch.zeros(3, 9)), torch.arange(3)), "10.*class_counts 3"),
+        ((Outputs(torch.zeros(3, 3), torch.full((3, 9), math.nan)), torch.arange(3)), "features.*finite"),
     ],
 )
 def test_a_pass_that_does_not_fit_says_why(batch, message):
@@ -230,20 +230,20 @@ def test_a_pass_that_does_not_fit_says_why(batch, message):
 def test_a_memory_of_something_else_is_refused():
     method = create("kd", teacher="previous_epoch", num_samples=10)
     other = create("kd", teacher="previous_epoch", num_samples=11)
-    with pytest.raises(CheckpointError, match=r"completed has shape \(11, 3\); expected \(10, 3\)"):
+    with pytest.raises(CheckpointError, match=r"completed.*\(11, 3\).*\(10, 3\)"):
         method.load_memory_state(other.memory_state())
-    with pytest.raises(CheckpointError, match="running_epoch is missing"):
+    with pytest.raises(CheckpointError, match="running_epoch"):
         method.load_memory_state({})
 
 
 @pytest.mark.parametrize(
     ("outputs", "target", "named", "message"),
     [
-        (Outputs(torch.zeros(2, 3)), np.array([0, 1]), {}, r"target: got numpy.ndarray; expected an int64 tensor"),
-        (Outputs(torch.zeros(2, 3)), [0, 1], {}, "target: got builtins.list"),
-        (Outputs((torch.zeros(2, 3), torch.zeros(2, 3))), torch.arange(2), {}, "student logits: got builtins.tuple"),
-        (Outputs(np.zeros((2, 3))), torch.arange(2), {}, "student logits: got numpy.ndarray"),
-        (Outputs(torch.zeros(2, 3)), torch.arange(2), {"index": [0, 1]}, "index: got builtins.list; expected an int64"),
+        (Outputs(torch.zeros(2, 3)), np.array([0, 1]), {}, "target.*numpy.ndarray.*int64"),
+        (Outputs(torch.zeros(2, 3)), [0, 1], {}, "target.*list"),
+        (Outputs((torch.zeros(2, 3), torch.zeros(2, 3))), torch.arange(2), {}, "student logits.*tuple"),
+        (Outputs(np.zeros((2, 3))), torch.arange(2), {}, "student logits.*numpy.ndarray"),
+        (Outputs(torch.zeros(2, 3)), torch.arange(2), {"index": [0, 1]}, "index.*list.*int64"),
     ],
 )
 def test_what_is_no_tensor_is_named(outputs, target, named, message):
@@ -256,7 +256,7 @@ def test_what_is_no_tensor_is_named(outputs, target, named, message):
 def test_features_that_are_no_tensor_are_named():
     method = create("ipwd", student_dim=2, teacher="previous_epoch")
     method.begin_epoch(0, 2)
-    with pytest.raises(MethodError, match=r"student features: got builtins\.list"):
+    with pytest.raises(MethodError, match=r"student features.*list"):
         method(Outputs(torch.zeros(2, 3), [[0.0, 0.0]] * 2), None, torch.arange(2), index=torch.arange(2))
 
 
@@ -276,7 +276,7 @@ def test_features_that_are_no_tensor_are_named():
 def test_a_state_of_other_constants_is_refused_and_changes_nothing(made, other):
     method, stored = create(made[0], **made[1]), create(other[0], **other[1]).state_dict()
     before = {name: value.clone() for name, value in method.state_dict().items()}
-    with pytest.raises(RuntimeError, match=r"differs from what this method was made with: .* other class counts"):
+    with pytest.raises(RuntimeError, match="class counts"):
         method.load_state_dict(stored)
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
 

@@ -209,7 +209,7 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
 
 def test_without_begin_epoch_a_warning_says_that_nothing_is_distilled():
     method = one_stage()
-    with pytest.warns(UserWarning, match=r"begin_epoch\(epoch, epochs\) was never called"):
+    with pytest.warns(UserWarning, match="begin_epoch"):
         terms = call(method, 0, [1, 2])
     np.testing.assert_allclose(terms.per_sample.numpy(), ce(0, [1, 2]), rtol=1e-5)
     method.begin_epoch(0, 2)
@@ -247,7 +247,7 @@ def test_a_training_that_goes_on_without_its_memory_is_warned():
         method.begin_epoch(epoch, 4)
         call(method, epoch, range(SIZE))
     resumed.load_state_dict(method.state_dict())
-    with pytest.warns(UserWarning, match="epoch 2 begins, and nothing is remembered .* needs load_memory_state"):
+    with pytest.warns(UserWarning, match=r"epoch 2.*load_memory_state"):
         resumed.begin_epoch(2, 4)
     again = one_stage()
     again.load_state_dict(method.state_dict())
