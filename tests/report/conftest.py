@@ -14,7 +14,7 @@ from distail.evaluation.metrics import METRICS, evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
 from distail.report.samples import Samples, save_samples
-from distail.report.views import ReportView, RunView
+from distail.report.views import BestEpoch, ReportView, RunView
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\'"&amp;\u2028 {{ 7*7 }}'
 
@@ -80,7 +80,7 @@ def view(counts: list[int]) -> ReportView:
                 predicted=logits.argmax(1).tolist(),
                 error_flow=flow_of_predictions(logits.argmax(1), target, counts)["flow"],
                 tail_errors=tail_errors(logits.argmax(1), target, counts).tolist(),
-                best_on_validation={"epoch": 2, "test": figures} if name == "kd" else None,
+                best_on_validation=BestEpoch(2, figures) if name == "kd" else None,
             )
         )
     logits, target = predictions(0, counts, 2.0, 0.6)

@@ -75,7 +75,7 @@ def _with(name: str, content: bytes) -> Callable[[Path], None]:
         (_with("result.json", b'{"class_counts": [1, 0], "student": 7}'), "no usable class_counts"),
         (
             _with("result.json", b'{"class_counts": [1, 2], "student": {"test": {"top1": 3}}}'),
-            "no complete test figures",
+            "no complete test metrics",
         ),
         (_without("predictions.safetensors"), "no predictions.safetensors"),
         (_with("predictions.safetensors", b"damaged"), "predictions.safetensors cannot be used"),
@@ -101,7 +101,7 @@ def test_predictions_of_other_classes_are_a_problem_and_no_crash(make_folder: Ma
     (other / "result.json").write_text(result)
     problems = " ".join(run_view_from_folder(other).problems)
     assert "12 classes, but class_counts names 11" in problems
-    assert "no complete test figures of the student" in problems
+    assert "no complete test metrics of the student" in problems
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

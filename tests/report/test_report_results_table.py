@@ -11,7 +11,7 @@ from distail.errors import ConfigError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.report.results_table import COLUMNS, DEFAULT_COLUMNS, caption, cell, results_table, table_rows
 from distail.report.table import Table
-from distail.report.views import ReportView, RunView
+from distail.report.views import BestEpoch, ReportView, RunView
 
 
 def printed(table: Table, width: int = 400) -> str:
@@ -78,7 +78,7 @@ def test_the_caption_states_the_rules_of_the_groupings_it_shows() -> None:
 
 def test_a_group_of_classes_without_test_images_is_told_from_one_without_classes() -> None:
     figures = evaluate_predictions(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), [500, 50, 30])
-    run = RunView("kd", "student", figures, best_on_validation={"epoch": 0, "test": figures})
+    run = RunView("kd", "student", figures, best_on_validation=BestEpoch(0, figures))
     columns = ["tail", "few"]
     known = replace(run, class_counts=[500, 50, 30])
     _, _, *rows = cells_of(results_table([known], columns).to_markdown())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, NotRequired, TypedDict, TypeVar
 
+from distail.evaluation.teacher_bias import Confusion, Flow
+
 SCHEMA_VERSION = 1
 T = TypeVar("T")
 
@@ -41,9 +43,6 @@ class GroupStatistics(TypedDict):
     mean_probability: float
 
 
-# Of some errors, how many name this class, and the percent of them.
-Confusion = TypedDict("Confusion", {"class": int, "errors": int, "share": float})
-
 # The statistics of one class. ``errors_go_to``: the class that most of its errors name. ``tail_errors``: how many
 # errors on tail images name this one.
 ClassStatistics = TypedDict(
@@ -75,7 +74,7 @@ class ErrorStatistics(TypedDict):
         swallowers: the classes that most of these errors name.
     """
 
-    flow: dict[str, dict[str, float | None] | None]
+    flow: Flow
     swallowers: list[Confusion]
     tail_errors: dict[str, float | None]
 

@@ -29,12 +29,13 @@ def summary(found: AuditContent) -> list[str]:
 
 
 def _bias(found: AuditContent) -> list[str]:
-    thirds = found["groups"]["thirds"]
+    thirds, wrong = found["groups"]["thirds"], found["overall"]["wrong"]
+    assert wrong is not None  # nothing is audited without images
     sentences = [
         describe_bias(
             {
                 "samples": found["overall"]["images"],
-                "wrong": found["overall"]["wrong"],
+                "wrong": wrong,
                 "tail_errors": found["errors"]["tail_errors"],
                 "true_share": {name: thirds[name]["true_share"] for name in THIRDS},
                 "predicted_share": {name: thirds[name]["predicted_share"] for name in THIRDS},

@@ -12,11 +12,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from distail.audit.content import ClassStatistics, Confusion, Grouped, GroupStatistics
+from distail.audit.content import ClassStatistics, Grouped, GroupStatistics
 from distail.evaluation.calibration import bins_of_confidence, calibration_gap, top_confidence
 from distail.evaluation.groups import GROUPINGS, group_of_class
 from distail.evaluation.metrics import ClassCounts, mean_probability
-from distail.evaluation.teacher_bias import tail_errors
+from distail.evaluation.teacher_bias import Confusion, tail_errors
 
 T = TypeVar("T")
 

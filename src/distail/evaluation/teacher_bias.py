@@ -1,9 +1,12 @@
-"""What a teacher's predictions give the head and take from the tail, in numbers and in one sentence."""
+"""What a teacher's predictions give the head and take from the tail, in numbers and in one sentence.
+
+Shapes: C classes, M samples of one third, N samples.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -12,10 +15,36 @@ from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import THIRDS, group_of_class, group_shares, thirds
 from distail.evaluation.metrics import ClassCounts, group_means
 
-SWALLOWERS = 10
+TOP_CONFUSIONS = 10
+
+GroupShares = dict[str, float | None]
+"""Percent by third; None where it cannot be known."""
+Flow = dict[str, GroupShares | None]
+"""What becomes of the samples of each third; None for a third without samples."""
+
+# Of some errors, how many name this class, and the percent of them.
+Confusion = TypedDict("Confusion", {"class": int, "errors": int, "share": float})
 
 
-def error_flow(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:
+class ErrorFlow(TypedDict):
+    """What `error_flow` finds: `swallowers` are the classes that most of the tail's errors name."""
+
+    flow: Flow
+    swallowers: list[Confusion]
+
+
+class TeacherBias(TypedDict):
+    """What `teacher_bias` finds, in percent."""
+
+    samples: int
+    wrong: float
+    true_share: GroupShares
+    predicted_share: GroupShares
+    recall: GroupShares
+    tail_errors: GroupShares
+
+
+def error_flow(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> ErrorFlow:
     """What becomes of the samples of each third of the classes, in percent of that third's samples.
 
     Args:
@@ -42,7 +71,7 @@ def error_flow(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] 
     return flow_of_predictions(logits_NC.argmax(1), target_N, counts)
 
 
-def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> dict[str, Any]:
+def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> ErrorFlow:
     """`error_flow` of predicted classes (N,) in place of logits."""
     groups = thirds(counts)
     third_C = group_of_class(groups, len(counts))
@@ -53,13 +82,14 @@ def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[
         for position, name in enumerate(THIRDS)
     }
     errors_C = tail_errors(predicted_N, target_N, counts)
-    order = torch.argsort(errors_C, descending=True, stable=True)[:SWALLOWERS].tolist()
+    order = torch.argsort(errors_C, descending=True, stable=True)[:TOP_CONFUSIONS].tolist()
     total = int(errors_C.sum())
-    swallowers = [(c, int(errors_C[c])) for c in order if errors_C[c]]
-    return {
-        "flow": flow,
-        "swallowers": [{"class": c, "errors": errors, "share": 100 * errors / total} for c, errors in swallowers],
-    }
+    confusions: list[Confusion] = []
+    for c in order:
+        errors = int(errors_C[c])
+        if errors:
+            confusions.append({"class": c, "errors": errors, "share": 100 * errors / total})
+    return {"flow": flow, "swallowers": confusions}
 
 
 def tail_errors(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> Tensor:
@@ -73,7 +103,7 @@ def tail_errors(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) ->
     return torch.bincount(predicted_N[(predicted_N != target_N) & tail_C[target_N]], minlength=len(counts))
 
 
-def _outcomes(wrong_M: Tensor, into_M: Tensor, groups: dict[str, tuple[int, ...]]) -> dict[str, float | None] | None:
+def _outcomes(wrong_M: Tensor, into_M: Tensor, groups: dict[str, tuple[int, ...]]) -> GroupShares | None:
     samples = len(wrong_M)
     if samples == 0:
         return None
@@ -84,7 +114,7 @@ def _outcomes(wrong_M: Tensor, into_M: Tensor, groups: dict[str, tuple[int, ...]
     return {"correct": 100 * (samples - sum(wrong_into)) / samples, **shares}
 
 
-def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> dict[str, Any]:
+def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> TeacherBias:
     """How a teacher's top predictions spread over head, medium and tail (thirds), in percent.
 
     Args:
@@ -119,7 +149,7 @@ def teacher_bias(scores_NC: Tensor, target_N: Tensor, class_counts: Sequence[int
     }
 
 
-def describe_bias(bias: Mapping[str, Any]) -> str:
+def describe_bias(bias: TeacherBias) -> str:
     """`teacher_bias` as one plain sentence in which each claim is a number.
 
     >>> import torch

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import stdev
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from distail.errors import CheckpointError, ConfigError
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.metrics import METRICS, metric_at, metric_values
-from distail.evaluation.run_files import FAILED, FINISHED, usable_counts
+from distail.evaluation.run_files import FAILED, FINISHED, EpochRow, usable_counts
 from distail.evaluation.significance import Difference
 from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, as_whole, read_json
 from distail.report.gallery import joined_samples
@@ -20,6 +20,7 @@ from distail.report.read_run import run_view_from_folder
 from distail.report.views import ComparisonView, ReportView, Role, RunView, Spread
 
 COMPARISON = "comparison.json"
+T = TypeVar("T")
 
 
 def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
@@ -50,30 +51,34 @@ def pooled_with_spreads(name: str, role: Role, seeds: Sequence[int], runs: Seque
     return replace(pooled_run(name, role, seeds, runs), spreads=spreads)
 
 
-def mean_tree(trees: Sequence[Any]) -> Any:
-    """The mean of equally built nested figures: mappings by key, lists by position, numbers over what is known.
+def mean_tree(trees: Sequence[T | None]) -> T | None:
+    """The mean of equally built nested numbers: mappings by key, lists by position, numbers over what is known.
 
     >>> mean_tree([{"top1": 40.0, "by_class": [10.0, None]}, {"top1": 42.0, "by_class": [20.0, None]}])
     {'top1': 41.0, 'by_class': [15.0, None]}
     """
+    return cast(T | None, _mean_tree(trees))
+
+
+def _mean_tree(trees: Sequence[Any]) -> Any:
     known = [tree for tree in trees if tree is not None]
     if not known:
         return None
     if all(isinstance(tree, Mapping) for tree in known):
-        return {key: mean_tree([tree.get(key) for tree in known]) for key in known[0]}
+        return {key: _mean_tree([tree.get(key) for tree in known]) for key in known[0]}
     if all(isinstance(tree, list | tuple) for tree in known):
-        return [mean_tree(list(values)) for values in zip(*known, strict=False)]
+        return [_mean_tree(values) for values in zip(*known, strict=False)]
     numbers = [tree for tree in known if isinstance(tree, int | float) and not isinstance(tree, bool)]
     return math.fsum(numbers) / len(numbers) if len(numbers) == len(known) else known[0]
 
 
-def mean_history(histories: Sequence[Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+def mean_history(histories: Sequence[Sequence[EpochRow]]) -> list[EpochRow]:
     """Epoch by epoch the mean over the runs that reached it."""
-    rows: dict[int, list[Mapping[str, Any]]] = {}
+    rows: dict[int, list[EpochRow]] = {}
     for history in histories:
         for row in history:
             rows.setdefault(row["epoch"], []).append(row)
-    return [{**mean_tree(rows[epoch]), "epoch": epoch} for epoch in sorted(rows)]
+    return [cast(EpochRow, {**_mean_tree(rows[epoch]), "epoch": epoch}) for epoch in sorted(rows)]
 
 
 def pooled_bins(reliabilities: Sequence[Sequence[ReliabilityBin]]) -> tuple[ReliabilityBin, ...]:

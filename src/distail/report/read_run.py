@@ -11,12 +11,13 @@ from typing import Any
 from distail.errors import CheckpointError, ConfigError, DistailError
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
+from distail.evaluation.metrics import MetricValues, value_at
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
-from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
-from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json
+from distail.evaluation.teacher_bias import Flow, TeacherBias, flow_of_predictions, tail_errors, teacher_bias
+from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json
 from distail.report.samples import Samples, load_samples
-from distail.report.views import ReportView, Role, RunView
+from distail.report.views import BestEpoch, ReportView, Role, RunView
 
 RECONSTRUCTIONS = {
     "krdistill": "KRDistill's equations are not public: its results here come from a reconstruction, not from the "
@@ -47,34 +48,33 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     result = stored or {}
     history = _history(files.metrics, problems)
     names, counts = ([], []) if stored is None else _classes(stored, problems)
-    figures = {stage: _figures(result, stage, len(counts), problems) for stage in ("teacher", "student")}
+    metrics = {stage: _metrics(result, stage, len(counts), problems) for stage in ("teacher", "student")}
     predictions = _from_predictions(files.predictions, counts, problems) if counts else _Predictions()
     method = result.get("method")
     labels = {"teacher": "teacher", "student": method if isinstance(method, str) else "student"}
 
     def view(stage: Role) -> RunView:
-        best = as_mapping(as_mapping(result.get("student")).get("best_on_validation")) if stage == "student" else {}
         return RunView(
             name=labels[stage],
             role=stage,
-            figures=figures[stage],
-            seconds=as_number(as_mapping(as_mapping(result.get("timing")).get(stage)).get("seconds")),
-            parameters=as_whole(as_mapping(result.get("parameters")).get(stage)),
-            macs=as_whole(as_mapping(result.get("macs")).get(stage)),
-            history=[row for row in history if row.get("stage") == stage],
+            figures=metrics[stage],
+            seconds=as_number(value_at(result, f"timing.{stage}.seconds")),
+            parameters=as_whole(value_at(result, f"parameters.{stage}")),
+            macs=as_whole(value_at(result, f"macs.{stage}")),
+            history=[row for row in history if row["stage"] == stage],
             reliability=predictions.reliability.get(stage, ()),
             predicted=predictions.predicted.get(stage, ()),
             error_flow=predictions.error_flow.get(stage),
             tail_errors=predictions.tail_errors.get(stage, ()),
             class_counts=counts,
-            best_on_validation=_best(best, len(counts)),
+            best_on_validation=_best(result, len(counts)) if stage == "student" else None,
         )
 
     runs = [view("teacher"), view("student")]
     if runs[0].figures is None and not runs[0].history:
         runs = runs[1:]
     config = _config_text(files.config)
-    asked = json.dumps([method, as_mapping(result.get("config")).get("method")])
+    asked = json.dumps([method, value_at(result, "config.method")])
     return ReportView(
         title=str(result.get("name") or folder.resolve().name),
         runs=runs,
@@ -83,7 +83,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         bias=predictions.bias,
         config=config,
         versions={str(name): str(value) for name, value in as_mapping(result.get("versions")).items()},
-        subset_sha256=result.get("subset_sha256") if isinstance(result.get("subset_sha256"), str) else None,
+        subset_sha256=as_text(result.get("subset_sha256")),
         notes=[
             *(str(note) for note in as_items(result.get("notes"))),
             *[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
@@ -117,19 +117,20 @@ def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str],
     return [str(name) for name in names], counts
 
 
-def _figures(result: Mapping[str, Any], stage: str, classes: int, problems: list[str]) -> Mapping[str, Any] | None:
-    figures = as_mapping(result.get(stage)).get("test")
-    if figures is None:
+def _metrics(result: Mapping[str, Any], stage: str, classes: int, problems: list[str]) -> MetricValues | None:
+    metrics = value_at(result, f"{stage}.test")
+    if metrics is None:
         return None
-    clean = clean_metrics(figures, classes) if classes else None
+    clean = clean_metrics(metrics, classes) if classes else None
     if clean is None:
-        problems.append(f"result.json holds no complete test figures of the {stage}.")
+        problems.append(f"result.json holds no complete test metrics of the {stage}.")
     return clean
 
 
-def _best(best: Mapping[str, Any], classes: int) -> Mapping[str, Any] | None:
-    figures = clean_metrics(best.get("test"), classes) if classes else None
-    return None if figures is None else {"epoch": as_whole(best.get("epoch")), "test": figures}
+def _best(result: Mapping[str, Any], classes: int) -> BestEpoch | None:
+    best = as_mapping(value_at(result, "student.best_on_validation"))
+    metrics = clean_metrics(best.get("test"), classes) if classes else None
+    return None if metrics is None else BestEpoch(as_whole(best.get("epoch")), metrics)
 
 
 def _history(path: Path, problems: list[str]) -> list[EpochRow]:
@@ -149,10 +150,10 @@ class _Predictions:
 
     reliability: Mapping[str, Sequence[ReliabilityBin]] = field(default_factory=dict)
     predicted: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    error_flow: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    error_flow: Mapping[str, Flow] = field(default_factory=dict)
     tail_errors: Mapping[str, Sequence[int]] = field(default_factory=dict)
     labels: Sequence[int] = ()
-    bias: Mapping[str, Any] | None = None
+    bias: TeacherBias | None = None
 
 
 def _from_predictions(path: Path, counts: Sequence[int], problems: list[str]) -> _Predictions:

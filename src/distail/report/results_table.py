@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError, unknown_name
-from distail.evaluation.metrics import METRICS, Metric, metric_at
+from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.table import Table
 from distail.report.views import NOT_MEASURED, RunView, Spread, unmeasured_group
 
@@ -24,7 +24,7 @@ class Row:
 
     name: str
     role: str
-    figures: Mapping[str, Any] | None
+    figures: MetricValues | None
     seconds: float | None = None
     parameters: int | None = None
     macs: int | None = None
@@ -79,11 +79,10 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
         cost = (run.seconds, run.parameters, run.macs)
         rows.append(Row(run.name, run.role, run.figures, *cost, run.spreads, run.class_counts))
         best = run.best_on_validation
-        if best is not None and best.get("test") is not None:
-            epoch = best.get("epoch")
-            when = f" (epoch {epoch + 1})" if isinstance(epoch, int) else ""
+        if best is not None:
+            when = "" if best.epoch is None else f" (epoch {best.epoch + 1})"
             name = f"{run.name}, best on validation{when}"
-            rows.append(Row(name, run.role, best["test"], *cost, class_counts=run.class_counts))
+            rows.append(Row(name, run.role, best.metrics, *cost, class_counts=run.class_counts))
     return rows
 
 

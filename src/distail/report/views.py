@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
+from distail.evaluation.metrics import MetricValues
+from distail.evaluation.run_files import EpochRow
 from distail.evaluation.significance import Difference
+from distail.evaluation.teacher_bias import Flow, TeacherBias
 from distail.report.samples import Samples
 
 Role = Literal["teacher", "student"]
@@ -26,28 +29,35 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class BestEpoch:
+    """The epoch that did best on the validation split, counted from 0, None where it is not known, on the test set."""
+
+    epoch: int | None
+    metrics: MetricValues
+
+
+@dataclass(frozen=True)
 class RunView:
     """One model in a report; whatever is not known stays None or empty and is said to be missing."""
 
     name: str
     role: Role
-    figures: Mapping[str, Any] | None = None
+    figures: MetricValues | None = None
     """What `distail.evaluation.metrics.evaluate_predictions` returns, for the last epoch on the test set."""
     seconds: float | None = None
     parameters: int | None = None
     macs: int | None = None
-    history: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[EpochRow] = ()
     """The lines of `metrics.jsonl` of this model's stage."""
     reliability: Sequence[ReliabilityBin] = ()
-    best_on_validation: Mapping[str, Any] | None = None
-    """``epoch`` and ``test`` (figures) of the epoch that did best on the validation split."""
+    best_on_validation: BestEpoch | None = None
     seeds: tuple[int, ...] = ()
     """The seeds that the figures are means over; empty for a single run."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     """How far seeds lie apart, by the figure's dotted path, such as ``groups.thirds.tail``."""
     predicted: Sequence[int] = ()
     """The predicted class of each test image; for means over seeds, of the first seed."""
-    error_flow: Mapping[str, Any] | None = None
+    error_flow: Flow | None = None
     """The ``flow`` of `distail.evaluation.teacher_bias.error_flow`."""
     tail_errors: Sequence[float] = ()
     """(C,) how many wrong predictions of tail images name each class; means over seeds."""
@@ -77,7 +87,7 @@ class ReportView:
     class_names: Sequence[str] = ()
     class_counts: Sequence[int] = ()
     summary: str | None = None
-    bias: Mapping[str, Any] | None = None
+    bias: TeacherBias | None = None
     config: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     subset_sha256: str | None = None

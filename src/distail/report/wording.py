@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from distail.errors import counted
+from distail.evaluation.metrics import metric_at
 from distail.report.views import ComparisonView, ReportView, RunView, students, teachers
 
 
@@ -139,10 +140,7 @@ _NAMES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "tail": "on
 
 
 def _value(run: RunView, name: str) -> float | None:
-    if run.figures is None:
-        return None
-    value: float | None = run.figures["groups"]["thirds"]["tail"] if name == "tail" else run.figures[name]
-    return value
+    return metric_at(run.figures, "groups.thirds.tail" if name == "tail" else name)
 
 
 def _plain(run: RunView, name: str) -> str:
