@@ -296,14 +296,16 @@ def test_few_images_of_the_tail_are_said_to_be_few() -> None:
 @pytest.mark.parametrize(
     ("of_tail", "said"),
     [
-        (0, "None of the images belongs to the tail third: nothing can be said of the tail."),
-        (1, "Only 1 of the images belongs to the tail third: what is said of the tail is uncertain."),
+        (0, "None of the images"),
+        (1, "Only 1 of the images"),
     ],
 )
 def test_none_and_one_image_of_the_tail_are_told_in_words(of_tail: int, said: str) -> None:
     target = np.array([0] * 40 + [2] * of_tail)
     logits = np.random.default_rng(0).normal(size=(len(target), 3))
-    assert said in audit_of(logits, target, (300, 50, 5))["cautions"]
+    (caution,) = audit_of(logits, target, (300, 50, 5))["cautions"]
+    assert said in caution
+    assert "tail" in caution
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
@@ -322,9 +324,9 @@ def test_saturated_logits_stay_finite() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"temperature": 0.0}, MethodError, "temperature is 0.0"),
-        ({"class_names": ["a"]}, DataError, "1 class names for 3 classes"),
-        ({"method": {"targets": ["swpa"]}}, MethodError, "Did you mean 'swap'"),
+        ({"temperature": 0.0}, MethodError, "0.0"),
+        ({"class_names": ["a"]}, DataError, "1 .* 3 "),
+        ({"method": {"targets": ["swpa"]}}, MethodError, "'swpa'.*'swap'"),
     ],
 )
 def test_what_cannot_be_audited_is_refused(options: Any, error: type[Exception], said: str) -> None:
@@ -333,5 +335,5 @@ def test_what_cannot_be_audited_is_refused(options: Any, error: type[Exception],
 
 
 def test_a_single_class_is_refused() -> None:
-    with pytest.raises(MethodError, match="at least 2"):
+    with pytest.raises(MethodError, match="2"):
         audit_of(np.zeros((2, 1)), np.zeros(2, dtype=np.int64), [3])

@@ -28,12 +28,12 @@ def test_files_of_each_kind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.json", "{", "is not JSON"),
-        ("x.json", '{"counts": [1]}', "no list of whole numbers"),
-        ("x.json", "[1.5]", "no list of whole numbers"),
-        ("x.txt", "5, many", "'many' is not a whole number"),
-        ("x.txt", "5, -1", "'-1' is not a whole number"),
-        ("x.txt", "", "there is none"),
+        ("x.json", "{", "JSON"),
+        ("x.json", '{"counts": [1]}', "'class_counts'"),
+        ("x.json", "[1.5]", "whole numbers"),
+        ("x.txt", "5, many", "'many'"),
+        ("x.txt", "5, -1", "'-1'"),
+        ("x.txt", "", r"x\.txt"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, name: str, content: str, said: str) -> None:
@@ -43,11 +43,11 @@ def test_other_content_is_refused(tmp_path: Path, name: str, content: str, said:
 
 
 def test_neither_list_nor_file() -> None:
-    with pytest.raises(DataError, match=r"'cuonts.txt' is neither a list such as 500,120,30 nor a file"):
+    with pytest.raises(DataError, match=r"'cuonts\.txt'.*500,120,30"):
         read_class_counts("cuonts.txt")
 
 
 def test_labels_are_counted_and_an_empty_class_is_told() -> None:
     assert counted_labels(torch.tensor([0, 2, 2, 1, 7]), 3) == (1, 1, 2)
-    with pytest.raises(DataError, match=r"2 of 4 classes have no label here \(class 1, 3\)"):
+    with pytest.raises(DataError, match=r"class 1, 3"):
         counted_labels(torch.tensor([0, 2, 2]), 4)

@@ -100,49 +100,49 @@ def text(content: str) -> Callable[[Path], object]:
 @pytest.mark.parametrize(
     ("name", "write", "said"),
     [
-        ("x.npz", pickled, "pickled objects, which are never loaded"),
-        ("x.npz", lambda path: path.write_bytes(pickle.dumps(LOGITS)), "pickled objects"),
-        ("x.npz", one_array, "a single array; expected an archive"),
-        ("x.npz", truncated, "cannot be read as npz, or is damaged"),
-        ("x.npz", lambda path: path.write_bytes(b""), "cannot be read as npz"),
-        ("x.npz", lambda path: np.savez(path, scores=LOGITS), "holds the arrays scores; expected logits"),
-        ("x.npz", lambda path: np.savez(path, logits=LOGITS, labels=np.array(["a", "b"])), "labels are of type <U1"),
-        ("x.npz", lambda path: np.savez(path, logits=np.eye(2), labels=LABELS), "are probabilities"),
+        ("x.npz", pickled, "pickled"),
+        ("x.npz", lambda path: path.write_bytes(pickle.dumps(LOGITS)), "pickled"),
+        ("x.npz", one_array, "single array"),
+        ("x.npz", truncated, "npz"),
+        ("x.npz", lambda path: path.write_bytes(b""), "npz"),
+        ("x.npz", lambda path: np.savez(path, scores=LOGITS), "scores; expected logits"),
+        ("x.npz", lambda path: np.savez(path, logits=LOGITS, labels=np.array(["a", "b"])), "labels .*<U1"),
+        ("x.npz", lambda path: np.savez(path, logits=np.eye(2), labels=LABELS), "probabilities"),
         (
             "x.npz",
             lambda path: np.savez(path, logits=np.array([[0.97, 0.01], [0.33, 0.66]]), labels=LABELS),
-            "are prob",
+            "probabilities",
         ),
-        ("x.safetensors", lambda path: path.write_bytes(b"12345678garbage"), "or is damaged"),
-        ("x.safetensors", lambda path: save_file({"logits": LOGITS}, path), "the tensors logits; expected logits"),
-        ("x.pkl", lambda path: path.write_bytes(b""), "ends in '.pkl'. .*Valid: .csv, .npz, .safetensors"),
-        ("x", lambda path: path.write_bytes(b""), "ends in 'nothing'"),
-        ("x.csv", huge, "3.0 GiB of text; csv is read up to 2 GiB. Store the logits as npz"),
-        ("x.csv", text(""), "is empty; expected a header"),
-        ("x.csv", text("label;a;b\n0;1;2\n"), "no column 'label'.*separated by commas"),
-        ("x.csv", text("a,b\n1,2\n"), "no column 'label'; its columns are 'a', 'b'"),
-        ("x.csv", text("label\n1\n"), "no column of logits"),
-        ("x.csv", text("label,a,a\n0,1,2\n"), "1 columns occur more than once: 'a'"),
-        ("x.csv", text("label,logit_0,logit_2\n0,1,2\n"), "but not 'logit_1'; expected logit_0 to logit_1"),
-        ("x.csv", text("label,path,a\n0,cat.png,2\n"), "column 'path' holds 'cat.png', which is not a number"),
-        ("x.csv", text("label,a,b\n0,1\n"), "Expected 3 columns, got 2"),
+        ("x.safetensors", lambda path: path.write_bytes(b"12345678garbage"), "safetensors"),
+        ("x.safetensors", lambda path: save_file({"logits": LOGITS}, path), "logits; expected logits .*target"),
+        ("x.pkl", lambda path: path.write_bytes(b""), r"'\.pkl'.*\.csv, \.npz, \.safetensors"),
+        ("x", lambda path: path.write_bytes(b""), "'nothing'"),
+        ("x.csv", huge, r"3\.0 GiB.*2 GiB.*npz"),
+        ("x.csv", text(""), "expected a header: label,logit_0"),
+        ("x.csv", text("label;a;b\n0;1;2\n"), "'label'.*commas"),
+        ("x.csv", text("a,b\n1,2\n"), "'label'.*'a', 'b'"),
+        ("x.csv", text("label\n1\n"), "expected .*logit_0"),
+        ("x.csv", text("label,a,a\n0,1,2\n"), "'a'"),
+        ("x.csv", text("label,logit_0,logit_2\n0,1,2\n"), "'logit_1'; expected logit_0 to logit_1"),
+        ("x.csv", text("label,path,a\n0,cat.png,2\n"), r"'path'.*'cat\.png'"),
+        ("x.csv", text("label,a,b\n0,1\n"), "3 columns, got 2"),
         (
             "x.csv",
             text("label,a,b\n0,5,2\nzebra,5,1\n"),
-            "of 2 labels 1 cannot be a class; the first is 'zebra' in row 1",
+            "'zebra' in row 1",
         ),
         (
             "x.csv",
             text("label,cat,dog\ncat,5,2\ndog,5,1\ncow,1,2\n"),
-            "of 3 labels 1 cannot be a class; the first is 'cow' in row 2",
+            "'cow' in row 2",
         ),
         (
             "x.csv",
             text("label,cat,dog\ncat,5,2\n1,5,1\n"),
-            "the first is '1' in row 1. Expected a class number in every row, or",
+            "'1' in row 1.*'cat', 'dog'",
         ),
-        ("x.csv", text("label,logit_0,logit_1\n0.5,5,2\n"), "'0.5' in row 0. Expected a class number, from 0"),
-        ("x.csv", lambda path: path.write_bytes(b"label,\xff\xfe\n"), "cannot be read as csv"),
+        ("x.csv", text("label,logit_0,logit_1\n0.5,5,2\n"), r"'0\.5' in row 0"),
+        ("x.csv", lambda path: path.write_bytes(b"label,\xff\xfe\n"), "csv"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, write: Callable[[Path], object], said: str) -> None:
@@ -153,7 +153,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, name: str, write: Callab
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match=r"x\.npz"):
         read_logits(tmp_path / "x.npz")
 
 

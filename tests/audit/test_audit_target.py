@@ -153,15 +153,15 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_target(path, class_counts="5,0")
     text = str(caught.value)
-    assert all(said in text for said in ("row 2", "first is 9 in row 3", "class 1: 0"))
+    assert all(said in text for said in ("row 2", "9 in row 3", "class 1: 0"))
     with pytest.raises(ConfigError) as caught:
         load_target(tmp_path / "missing.npz", class_counts="nowhere.txt")
-    assert all(said in str(caught.value) for said in ("there is no file", "nowhere.txt"))
-    with pytest.raises(ConfigError, match=r"logits have 3 classes, but class_counts names 2"):
+    assert all(said in str(caught.value) for said in ("missing.npz", "nowhere.txt"))
+    with pytest.raises(ConfigError, match=r"3 classes.*2"):
         load_target(npz(tmp_path / "y.npz"), class_counts="5,1")
     with pytest.raises(ConfigError) as caught:
         load_target(npz(tmp_path / "z.npz", logits, np.array([0, 0, 0, 0])))
-    assert all(said in str(caught.value) for said in ("2 of 3 classes have no label", "--class-counts", "row 2"))
+    assert all(said in str(caught.value) for said in ("2 of 3 classes", "--class-counts", "row 2"))
     with pytest.raises(ConfigError, match="expected \\(samples, classes\\)"):
         load_target(npz(tmp_path / "w.npz", np.zeros(4), np.zeros(4, dtype=int)))
 
@@ -169,23 +169,23 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words", "options", "said"),
     [
-        ("run", ["x.yaml"], {}, ["CONFIG 'x.yaml' is given, but a run's folder has its own"]),
-        ("run", [], {"class_counts": "1,2", "split": "vali"}, ["--class-counts is for", "Did you mean 'validation'"]),
-        ("run", ["trainig.epochs=1"], {}, ["Did you mean 'training'"]),
-        ("run", ["data.validation=0"], {"split": "validation"}, ["there is no validation split"]),
-        ("run/teacher.safetensors", [], {}, ["need a CONFIG", "or audit the run's folder: distail audit"]),
+        ("run", ["x.yaml"], {}, ["CONFIG 'x.yaml'"]),
+        ("run", [], {"class_counts": "1,2", "split": "vali"}, ["--class-counts", "vali ", "'validation'"]),
+        ("run", ["trainig.epochs=1"], {}, ["trainig", "'training'"]),
+        ("run", ["data.validation=0"], {"split": "validation"}, ["data.validation", "--split train"]),
+        ("run/teacher.safetensors", [], {}, ["CONFIG", "distail audit run"]),
         (
             "run/teacher.safetensors",
             ["no.yaml"],
             {"class_counts": "1"},
-            ["no configuration file 'no.yaml'", "--class-"],
+            ["'no.yaml'", "--class-counts"],
         ),
-        ("gone.safetensors", ["no.yaml"], {}, ["there is no such file", "no configuration file"]),
-        ("noise.safetensors", ["run/config.yaml"], {}, ["is not a safetensors file, or is damaged"]),
-        ("x.npz", ["x.yaml"], {"split": "test"}, ["a file of logits has no CONFIG", "--split is given"]),
-        ("empty", [], {}, ["it is not the folder of a run"]),
-        ("x.pkl", [], {}, ["ends in '.pkl'"]),
-        ("other.safetensors", ["run/config.yaml"], {}, ["was trained for 7 classes, but the data has 10"]),
+        ("gone.safetensors", ["no.yaml"], {}, ["no such file", "'no.yaml'"]),
+        ("noise.safetensors", ["run/config.yaml"], {}, ["noise.safetensors"]),
+        ("x.npz", ["x.yaml"], {"split": "test"}, ["'x.yaml'", "--split"]),
+        ("empty", [], {}, ["config.yaml", "distail run"]),
+        ("x.pkl", [], {}, ["'.pkl'"]),
+        ("other.safetensors", ["run/config.yaml"], {}, ["7 classes", "10"]),
     ],
 )
 def test_what_does_not_fit_is_told(
@@ -210,10 +210,10 @@ def test_what_does_not_fit_is_told(
 
 def test_an_unfinished_run_says_what_is_missing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
-    with pytest.raises(ConfigError, match=r"neither teacher.safetensors nor student.safetensors"):
+    with pytest.raises(ConfigError, match=r"teacher\.safetensors.*student\.safetensors"):
         load_target(tmp_path)
 
 
 def test_a_configuration_alone_is_told_where_it_belongs(tmp_path):
-    with pytest.raises(ConfigError, match=r"a configuration, which comes second.*audit teacher.safetensors"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml.*distail audit teacher\.safetensors"):
         load_target(tmp_path / "mine.yaml")

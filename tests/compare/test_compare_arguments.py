@@ -1,5 +1,7 @@
 """The words of the command line: what they mean, and what is said where they mean nothing."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,46 +37,46 @@ def test_methods_may_stand_in_a_file(tmp_path):
     path.write_text("- ce\n- bkd-beta0: {name: bkd, beta: 0}\n")
     assert read_methods(str(path)) == {"ce": {"name": "ce"}, "bkd-beta0": {"name": "bkd", "beta": 0}}
     path.write_text("ce: 1\n")
-    with pytest.raises(ConfigError, match="must hold a list"):
+    with pytest.raises(ConfigError, match=r"methods\.yaml.*list"):
         read_methods(str(path))
     path.write_text("- [")
-    with pytest.raises(ConfigError, match="not valid YAML"):
+    with pytest.raises(ConfigError, match=r"methods\.yaml.*YAML"):
         read_methods(str(path))
-    with pytest.raises(ConfigError, match=r"no configuration file .*Did you mean 'methods\.yaml'"):
+    with pytest.raises(ConfigError, match=r"method\.yaml.*'methods\.yaml'"):
         read_methods(str(tmp_path / "method.yaml"))
 
 
 def test_a_file_of_methods_is_not_trusted(tmp_path):
     path = tmp_path / "methods.yaml"
     path.write_text("- a: {name: kd, temperature: 2, temperature: 4}\n")
-    with pytest.raises(ConfigError, match="'temperature' is given twice"):
+    with pytest.raises(ConfigError, match="'temperature'"):
         read_methods(str(path))
     path.write_text("- ce\n" * 100_000)
-    with pytest.raises(ConfigError, match="larger than 256 KiB"):
+    with pytest.raises(ConfigError, match="256 KiB"):
         read_methods(str(path))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "culprit"),
     [
-        ("", "no method is named"),
-        ("kd,kd", "'kd' is given twice"),
-        ("kd,KD: {name: bkd}", "'KD' is given twice"),
-        ("{name: kd, temperature: 2}", "is no method"),
-        ("3", "3 is no method"),
-        ("no", "False is no method"),
-        ("a/b: kd", "'a/b' is no label"),
-        ("../up: kd", "is no label"),
-        ("kd: [1]", "is no method"),
-        ("kd: {", "cannot be read as a YAML list"),
-        ("own: {name: kd, name: bkd}", "'name' is given twice"),
-        ("own: !!python/name:os.system", "cannot be read as a YAML list"),
+        ("", "--methods"),
+        ("kd,kd", "'kd'"),
+        ("kd,KD: {name: bkd}", "'KD'"),
+        ("{name: kd, temperature: 2}", "{'name': 'kd', 'temperature': 2}"),
+        ("3", "3 "),
+        ("no", "False "),
+        ("a/b: kd", "'a/b'"),
+        ("../up: kd", "'../up'"),
+        ("kd: [1]", "{'kd': [1]}"),
+        ("kd: {", "'kd: {'"),
+        ("own: {name: kd, name: bkd}", "'name'"),
+        ("own: !!python/name:os.system", "python/name:os.system"),
     ],
 )
-def test_methods_that_mean_nothing(text, said):
-    with pytest.raises(ConfigError, match=r"^the methods|YAML list") as caught:
+def test_methods_that_mean_nothing(text, culprit):
+    with pytest.raises(ConfigError) as caught:
         read_methods(text)
-    assert said in str(caught.value)
+    assert culprit in str(caught.value)
 
 
 def test_all_wrong_methods_are_listed_at_once():
@@ -85,7 +87,7 @@ def test_all_wrong_methods_are_listed_at_once():
 
 @pytest.mark.parametrize("text", ["", "a", "0.5", "-1", "true", "0,0", "[0]", "4294967296", "{"])
 def test_seeds_that_are_none(text):
-    with pytest.raises(ConfigError, match=r"not whole numbers from 0|a seed twice|YAML list"):
+    with pytest.raises(ConfigError, match=re.escape(repr(text))):
         read_seeds(text)
 
 
@@ -95,23 +97,23 @@ def test_a_grid_reads_any_yaml_value():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "culprit"),
     [
-        (["method.temperature"], "is not key=value,value"),
-        (["temperature=1"], "is not key=value,value"),
-        (["method.temperature="], "is not key=value,value"),
-        (["data.imbalance_factor=10,100"], "cannot vary within a comparison; valid are keys under method, training"),
-        (["teacher.model=resnet8,resnet20"], "cannot vary"),
-        (["seed.x=0,1"], "cannot vary"),
-        (["method.temperature=1,1"], "names a value twice"),
-        (["method.temperature=1", "method.temperature=2"], "is given twice"),
-        (["method.temperature=["], "cannot be read as a YAML list"),
+        (["method.temperature"], "'method.temperature'"),
+        (["temperature=1"], "'temperature=1'"),
+        (["method.temperature="], "'method.temperature='"),
+        (["data.imbalance_factor=10,100"], "method, training, student"),
+        (["teacher.model=resnet8,resnet20"], "'teacher.model'"),
+        (["seed.x=0,1"], "'seed.x'"),
+        (["method.temperature=1,1"], "'method.temperature=1,1'"),
+        (["method.temperature=1", "method.temperature=2"], "'method.temperature'"),
+        (["method.temperature=["], "method.temperature=["),
     ],
 )
-def test_a_grid_that_cannot_be(words, said):
-    with pytest.raises(ConfigError, match=r"^the grid: ") as caught:
+def test_a_grid_that_cannot_be(words, culprit):
+    with pytest.raises(ConfigError) as caught:
         read_grid(words)
-    assert said in str(caught.value)
+    assert culprit in str(caught.value)
 
 
 words = st.text(alphabet="abc019._+-", min_size=1, max_size=8).filter(LABEL.fullmatch)

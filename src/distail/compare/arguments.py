@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from distail.config.reading import NotPlain, load_plain_yaml, read_plain_file
 from distail.errors import ConfigError, Problems
@@ -20,7 +19,7 @@ HOW_METHODS = (
 GRID_SECTIONS = ("method", "training", "student")
 
 
-def read_methods(text: str) -> dict[str, dict[str, Any]]:
+def read_methods(text: str) -> dict[str, dict[str, object]]:
     """Label to method, in the order given; a method is what a configuration says under `method:`.
 
     Raises:
@@ -30,7 +29,7 @@ def read_methods(text: str) -> dict[str, dict[str, Any]]:
     {'ce': {'name': 'ce'}, 'kd': {'name': 'kd'}, 'bkd-beta0': {'name': 'bkd', 'beta': 0}}
     """
     problems = Problems()
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, object]] = {}
     for entry in _list_from_file(Path(text)) if text.endswith((".yaml", ".yml")) else _flow_list(text):
         labelled = _labelled(entry)
         if labelled is None:
@@ -55,15 +54,16 @@ def read_seeds(text: str) -> tuple[int, ...]:
     >>> read_seeds("0,1,2")
     (0, 1, 2)
     """
-    seeds = _flow_list(text)
-    if not seeds or any(type(seed) is not int or not 0 <= seed < 2**32 for seed in seeds):
+    values = _flow_list(text)
+    seeds = [seed for seed in values if type(seed) is int and 0 <= seed < 2**32]
+    if not seeds or len(seeds) < len(values):
         raise ConfigError(f"{text!r} are not whole numbers from 0, such as 0,1,2")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"{text!r} names a seed twice; a seed repeated is the same run, not another one")
     return tuple(seeds)
 
 
-def read_grid(words: Iterable[str]) -> dict[str, list[Any]]:
+def read_grid(words: Iterable[str]) -> dict[str, list[object]]:
     """Key to the values that it takes; several keys span a product.
 
     Raises:
@@ -73,7 +73,7 @@ def read_grid(words: Iterable[str]) -> dict[str, list[Any]]:
     {'method.temperature': [1, 2, 4], 'training.learning_rate': [0.1]}
     """
     problems = Problems()
-    axes: dict[str, list[Any]] = {}
+    axes: dict[str, list[object]] = {}
     for word in words:
         key, _, text = word.partition("=")
         section = key.partition(".")[0]
@@ -104,7 +104,7 @@ def folder_name(text: str) -> str:
     return "+".join(re.sub(r"[^A-Za-z0-9._+-]+", "-", word).strip("-") for word in words)
 
 
-def _labelled(entry: Any) -> tuple[str, dict[str, Any]] | None:
+def _labelled(entry: object) -> tuple[str, dict[str, object]] | None:
     if isinstance(entry, str):
         return entry, {"name": entry}
     if not isinstance(entry, Mapping) or len(entry) != 1:
@@ -115,7 +115,7 @@ def _labelled(entry: Any) -> tuple[str, dict[str, Any]] | None:
     return (str(label), dict(method)) if isinstance(method, Mapping) else None
 
 
-def _flow_list(text: str) -> list[Any]:
+def _flow_list(text: str) -> list[object]:
     try:
         values = load_plain_yaml(f"[{text}]")
     except NotPlain as error:
@@ -123,7 +123,7 @@ def _flow_list(text: str) -> list[Any]:
     return list(values)
 
 
-def _list_from_file(path: Path) -> list[Any]:
+def _list_from_file(path: Path) -> list[object]:
     content = read_plain_file(path)
     if not isinstance(content, list):
         raise ConfigError(f"{str(path)!r} must hold a list; {HOW_METHODS}")
