@@ -40,6 +40,13 @@ def package_of(path):
     return path.relative_to(SOURCE).with_suffix("").parts[0]
 
 
+def test_every_file_it_names_exists():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+/[\w/]+\.py)`", text))
+    assert len(named) > 20
+    assert [name for name in sorted(named) if not any((base / name).is_file() for base in (SOURCE, ROOT))] == []
+
+
 def test_every_package_has_a_level():
     packages = {package_of(path) for path in SOURCE.rglob("*.py")} - FACES
     assert set(levels()) == packages
