@@ -77,3 +77,14 @@ def as_pair(value: object) -> tuple[float, float] | None:
         return None
     low, high = as_number(value[0]), as_number(value[1])
     return None if low is None or high is None else (low, high)
+
+
+def value_at(values: object, path: str) -> object:
+    """What stands at a path, such as ``groups.thirds.tail``, in nested mappings; None where there is nothing.
+
+    >>> value_at({"groups": {"thirds": {"tail": 12.5}}}, "groups.thirds.tail")
+    12.5
+    """
+    for name in path.split("."):
+        values = values.get(name) if isinstance(values, Mapping) else None
+    return values

@@ -18,6 +18,7 @@ from distail.errors import DataError
 from distail.evaluation.calibration import expected_calibration_error
 from distail.evaluation.checks import checked_predictions, rows_at_once
 from distail.evaluation.groups import RULES, classes_by_group
+from distail.json_values import value_at
 
 QUARTERS = ("most", "second", "third", "least")
 
@@ -87,16 +88,19 @@ class Metric:
     higher_is_better: bool = True
 
     @property
+    def group(self) -> tuple[str, str] | None:
+        """Grouping and group of the classes that it is of; None for all classes."""
+        return self.source.group if isinstance(self.source, OfRecalls) else None
+
+    @property
     def path(self) -> str:
         """Where it stands in `student.test` of a `result.json`, between dots."""
-        group = self.source.group if isinstance(self.source, OfRecalls) else None
-        return self.name if group is None else f"groups.{group[0]}.{group[1]}"
+        return self.name if self.group is None else ".".join(("groups", *self.group))
 
     @property
     def rule(self) -> str | None:
         """By which rule classes were grouped; None where they were not."""
-        group = self.source.group if isinstance(self.source, OfRecalls) else None
-        return None if group is None else RULES[group[0]]
+        return None if self.group is None else RULES[self.group[0]]
 
 
 def _accuracy(sums: Sums) -> Tensor:
@@ -159,17 +163,6 @@ class MetricValues(TypedDict):
     balanced_accuracy: float
     per_class_recall: list[float | None]
     groups: dict[str, dict[str, float | None]]
-
-
-def value_at(values: object, path: str) -> object:
-    """What stands at a path, such as ``groups.thirds.tail``, in nested mappings; None where there is nothing.
-
-    >>> value_at({"groups": {"thirds": {"tail": 12.5}}}, "groups.thirds.tail")
-    12.5
-    """
-    for name in path.split("."):
-        values = values.get(name) if isinstance(values, Mapping) else None
-    return values
 
 
 def metric_at(values: Mapping[str, object] | None, path: str) -> float | None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Generic, NotRequired, TypedDict, TypeVar, cast
 
 from distail.errors import CheckpointError
-from distail.evaluation.metrics import METRICS, MetricValues, metric_values, value_at
-from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json
+from distail.evaluation.metrics import METRICS, MetricValues, metric_values
+from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json, value_at
 
 SCHEMA_VERSION = 1
 RUNNING, FINISHED, FAILED, STOPPED, MISSING = "running", "finished", "failed", "stopped", "missing"

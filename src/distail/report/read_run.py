@@ -11,11 +11,11 @@ from typing import Any
 from distail.errors import CheckpointError, ConfigError, DistailError
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.metrics import MetricValues, value_at
+from distail.evaluation.metrics import MetricValues
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
 from distail.evaluation.teacher_bias import Flow, TeacherBias, flow_of_predictions, tail_errors, teacher_bias
-from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json
+from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json, value_at
 from distail.report.samples import Samples, load_samples
 from distail.report.views import BestEpoch, ReportView, Role, RunView
 
