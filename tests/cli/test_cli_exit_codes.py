@@ -1,6 +1,8 @@
 """What the command line says of errors that no user's input explains."""
 
 import errno
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -43,9 +45,15 @@ def test_what_a_user_can_put_right_is_told_alone(capsys):
 def test_ctrl_c_is_no_success(monkeypatch, capsys):
     """typer returns it as a value outside standalone mode."""
 
-    def interrupted(name):
+    def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("distail.cli.show.print_methods", interrupted)
+    monkeypatch.setattr("rich.console.Console.print", interrupted)
     assert main(["methods"]) == INTERRUPTED
     assert capsys.readouterr().err == "distail: interrupted\n"
+
+
+def test_print_once_prints_and_loads_no_torch_without_a_launcher():
+    code = "import sys; from distail.cli.exit_codes import print_once as p; p('said'); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "said\n")

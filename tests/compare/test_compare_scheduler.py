@@ -70,7 +70,7 @@ class Scripted:
 
 def once(request):
     if request.signal_number is None:
-        request.note(signal.SIGTERM)
+        request.receive(signal.SIGTERM)
 
 
 def run_jobs(folder, jobs, engine, request=None, reporter=None):

@@ -25,7 +25,7 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """The signal received, or None; whoever holds one asks, or lets the signal act `at_once`.
+    """The first signal received, or None; whoever holds one asks, or lets the signal act `at_once`.
 
     Args:
         patient: no signal acts at once, not even a second one. Several processes stop together or not at all, and their
@@ -33,42 +33,28 @@ class StopRequest:
     """
 
     def __init__(self, *, patient: bool = False) -> None:
-        self._noted: int | None = None
-        self._unanswered: int | None = None
+        self.signal_number: int | None = None
         self._patient = patient
         self._acts_at_once = False
-
-    @property
-    def signal_number(self) -> int | None:
-        """The signal received; to ask for it is to answer it."""
-        number, self._unanswered = self._noted, None
-        return number
-
-    def unanswered(self) -> int | None:
-        """A signal that nobody asked for, and that has raised nothing."""
-        return self._unanswered
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Within the block a signal raises `Interrupted` where it finds the work; so does one that came before."""
         before, self._acts_at_once = self._acts_at_once, not self._patient
         try:
-            number = self.signal_number if self._acts_at_once else None
-            if number is not None:
-                raise Interrupted(number)
+            if self._acts_at_once and self.signal_number is not None:
+                raise Interrupted(self.signal_number)
             yield
         finally:
             self._acts_at_once = before
 
-    def note(self, signal_number: int) -> None:
+    def receive(self, signal_number: int) -> None:
         """Take up a signal; a second one acts at once, or not at all."""
-        again = self._noted is not None
-        if again and STARTED_BY_ANOTHER in os.environ:
+        again = self.signal_number is not None
+        if again and (self._patient or STARTED_BY_ANOTHER in os.environ):
             return
-        if not (again and self._patient):
-            self._noted = self._unanswered = signal_number
-        if (again and not self._patient) or self._acts_at_once:
-            self._unanswered = None
+        self.signal_number = signal_number
+        if again or self._acts_at_once:
             raise Interrupted(signal_number)
 
 
@@ -77,8 +63,8 @@ def stop_requests(*, patient: bool = False) -> Iterator[StopRequest]:
     """Within the block the first signal is noted instead of acted on; a second one acts at once, unless `patient`.
 
     A signal that the process was started to ignore (`nohup`, a shell's background job) stays ignored. Blocks nest: the
-    inner one is asked, and a signal that it was not asked for before its end goes to the outer one. Python handles
-    signals in the main thread: in any other nothing is noted.
+    inner one is asked; where it ends without an error although a signal came, the signal goes to the outer one. Python
+    handles signals in the main thread: in any other nothing is noted.
     """
     request = StopRequest(patient=patient)
     if threading.current_thread() is not threading.main_thread():
@@ -88,7 +74,7 @@ def stop_requests(*, patient: bool = False) -> Iterator[StopRequest]:
 
     def handle(signal_number: int, frame: FrameType | None) -> None:
         if os.getpid() == process:
-            request.note(signal_number)
+            request.receive(signal_number)
         elif signal_number == signal.SIGTERM:
             # A forked worker, which inherits the handler, is ended as ever; the other signals are for its parent.
             signal.signal(signal_number, signal.SIG_DFL)
@@ -101,6 +87,5 @@ def stop_requests(*, patient: bool = False) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    unanswered = request.unanswered()  # after an error this is not reached: the work has ended already
-    if unanswered is not None:
-        signal.raise_signal(unanswered)
+    if request.signal_number is not None:
+        signal.raise_signal(request.signal_number)

@@ -17,44 +17,52 @@ def send(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_is_noted_and_a_second_acts(number):
-    with stop_requests() as request:
-        send(number)
-        assert request.signal_number == number
-        with pytest.raises(Interrupted) as caught:
+    def work():
+        with stop_requests() as request:
             send(number)
+            assert request.signal_number == number
+            send(number)
+            raise AssertionError("the second did not act")
+
+    with pytest.raises(Interrupted) as caught:
+        work()
     assert caught.value.signal_number == number
 
 
 def test_a_signal_acts_at_once_where_it_is_asked_to_and_only_there():
-    with stop_requests() as request:
-        with pytest.raises(Interrupted), request.at_once():
-            send(signal.SIGTERM)
-        assert request.signal_number == signal.SIGTERM
-        with pytest.raises(Interrupted), request.at_once():
-            raise AssertionError("entered with a request pending")
+    def work():
+        with stop_requests() as request:
+            with pytest.raises(Interrupted), request.at_once():
+                send(signal.SIGTERM)
+            assert request.signal_number == signal.SIGTERM
+            with request.at_once():
+                raise AssertionError("entered with a request pending")
+
+    with pytest.raises(Interrupted):
+        work()
 
 
 def test_blocks_nest_and_handlers_are_put_back():
-    before = [signal.getsignal(number) for number in SIGNALS]
-    with stop_requests() as outer, outer.at_once():
+    def inner_work(outer):
         with stop_requests() as inner:
             send(signal.SIGINT)
             assert (inner.signal_number, outer.signal_number) == (signal.SIGINT, None)
-        with pytest.raises(Interrupted):
+            raise KeyError("how the work answers")
+
+    def work():
+        with stop_requests() as outer, outer.at_once():
+            with pytest.raises(KeyError):
+                inner_work(outer)
             send(signal.SIGINT)
+
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with pytest.raises(Interrupted):
+        work()
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_a_signal_that_nobody_asked_for_goes_to_the_block_around():
-    with stop_requests() as outer:
-        with stop_requests() as inner:
-            assert inner.signal_number is None
-            send(signal.SIGTERM)
-        assert outer.signal_number == signal.SIGTERM
-
-
 @pytest.mark.parametrize("patient", [False, True])
-def test_a_signal_that_nobody_asked_for_acts_where_the_block_around_acts_at_once(patient):
+def test_a_signal_that_ended_nothing_acts_where_the_block_around_acts_at_once(patient):
     after = []
 
     def work():
@@ -63,19 +71,19 @@ def test_a_signal_that_nobody_asked_for_acts_where_the_block_around_acts_at_once
             after.append("the block")
         after.append("what comes after it")
 
-    with stop_requests() as outer, pytest.raises(Interrupted) as caught, outer.at_once():
+    with pytest.raises(Interrupted) as caught, stop_requests() as outer, outer.at_once():
         work()
     assert (caught.value.signal_number, after) == (signal.SIGHUP, ["the block"])
 
 
-def test_a_signal_that_nobody_asked_for_goes_to_the_handler_before():
+def test_a_signal_that_ended_nothing_goes_to_the_handler_before():
     with pytest.raises(KeyboardInterrupt), stop_requests():
         send(signal.SIGINT)
 
 
-def test_a_signal_that_has_raised_is_not_raised_again():
+def test_a_signal_that_has_ended_the_work_is_not_raised_again():
     with stop_requests() as outer:
-        with stop_requests() as inner, pytest.raises(Interrupted), inner.at_once():
+        with pytest.raises(Interrupted), stop_requests() as inner, inner.at_once():
             send(signal.SIGTERM)
         assert outer.signal_number is None
 
@@ -136,11 +144,11 @@ with stop_requests():
 def test_a_signal_that_another_process_passed_on_again_is_no_haste(monkeypatch):
     """systemd sends SIGTERM to a comparison and to its runs; the comparison then sends it to them once more."""
     request = StopRequest()
-    request.note(signal.SIGTERM)
+    request.receive(signal.SIGTERM)
     with pytest.raises(Interrupted):
-        request.note(signal.SIGTERM)
+        request.receive(signal.SIGTERM)
     monkeypatch.setenv(STARTED_BY_ANOTHER, "1")
     request = StopRequest()
-    request.note(signal.SIGTERM)
-    request.note(signal.SIGTERM)
+    request.receive(signal.SIGTERM)
+    request.receive(signal.SIGTERM)
     assert request.signal_number == signal.SIGTERM
