@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 from typing import TypedDict, cast
 
-from distail.evaluation.run_files import RUNNING
-from distail.training.history import Row
+from distail.evaluation.run_files import RUNNING, EpochRow
 from distail.training.progress import Reporter
 
 SECONDS_BETWEEN_WRITES = 0.5
@@ -74,7 +73,7 @@ class StatusReporter:
         if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
             self._write()
 
-    def epoch(self, row: Row, epochs: int) -> None:
+    def epoch(self, row: EpochRow, epochs: int) -> None:
         self._log.epoch(row, epochs)
         validation = row["validation"]
         self._content["loss"] = row["loss"]

@@ -10,8 +10,6 @@ from distail import files
 from distail.evaluation.run_files import EpochRow, RunFiles, read_epochs
 from distail.training.trackers import Tracker
 
-Row = EpochRow
-
 
 class History:
     """The rows of all stages of a run, in a file that a resumed stage rewinds to its checkpoint."""
@@ -22,7 +20,7 @@ class History:
         self._stages: set[str] = set()
         self._told: list[str] | None = None  # nothing by this process: a tracker may hold what another one told it
 
-    def rewind(self, stage: str, rows: Sequence[Row]) -> None:
+    def rewind(self, stage: str, rows: Sequence[EpochRow]) -> None:
         """Make the file hold what it held when `stage` had finished exactly `rows`, and trackers show just that.
 
         Trackers are not told of a stage that has not been rewound yet: it may lose its last rows.
@@ -41,7 +39,7 @@ class History:
             self._told = told = []
         self._tell(shown[len(told) :])
 
-    def append(self, row: Row) -> None:
+    def append(self, row: EpochRow) -> None:
         """Add one finished epoch.
 
         Raises:
@@ -53,11 +51,11 @@ class History:
             files.sync(file.fileno())  # a result that was synced must not outlive the rows that it came from
         self._tell([row])
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[EpochRow]:
         """All rows that are whole; a line cut off by a kill is left out."""
         return read_epochs(self._path)[0]
 
-    def _tell(self, rows: Sequence[Row]) -> None:
+    def _tell(self, rows: Sequence[EpochRow]) -> None:
         for tracker in self._trackers:
             for row in rows:
                 tracker.write(row)
@@ -68,5 +66,5 @@ class History:
             tracker.close()
 
 
-def _line(row: Row) -> str:
+def _line(row: EpochRow) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"

@@ -14,11 +14,12 @@ from distail.data.batches import Batch, batch_places, training_share, training_s
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError
 from distail.evaluation.metrics import MetricValues
+from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import NEVER, NonFiniteDetector, not_finite
-from distail.training.history import History, Row
+from distail.training.history import History
 from distail.training.optim import build_optimizer, learning_rate_factor
 from distail.training.progress import Reporter
 from distail.training.signals import Interrupted, StopRequest, stop_requests
@@ -204,7 +205,7 @@ class _Trainer:
         sync_batch_norm_statistics(stage.student, self.processes)
         validation = self._validate(request)
         self._note_time()
-        row: Row = {
+        row: EpochRow = {
             "stage": stage.name,
             "epoch": epoch,
             "loss": means.pop("loss"),

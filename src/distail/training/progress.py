@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from distail.training.history import Row
+from distail.evaluation.run_files import EpochRow
 
 
 class Reporter(Protocol):
@@ -19,7 +19,7 @@ class Reporter(Protocol):
     def message(self, text: str) -> None: ...
     def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None: ...
     def step(self) -> None: ...
-    def epoch(self, row: Row, epochs: int) -> None: ...
+    def epoch(self, row: EpochRow, epochs: int) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -29,7 +29,7 @@ class Silent:
     def message(self, text: str) -> None: ...
     def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None: ...
     def step(self) -> None: ...
-    def epoch(self, row: Row, epochs: int) -> None: ...
+    def epoch(self, row: EpochRow, epochs: int) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -48,7 +48,7 @@ class Lines:
 
     def step(self) -> None: ...
 
-    def epoch(self, row: Row, epochs: int) -> None:
+    def epoch(self, row: EpochRow, epochs: int) -> None:
         self.message(epoch_line(row, epochs))
 
     def finish(self) -> None: ...
@@ -74,7 +74,7 @@ class Bar:
         assert self._progress is not None
         self._progress.advance(self._task)
 
-    def epoch(self, row: Row, epochs: int) -> None:
+    def epoch(self, row: EpochRow, epochs: int) -> None:
         assert self._progress is not None
         self._progress.update(self._task, numbers=_short_numbers(row))
 
@@ -126,20 +126,20 @@ def default_reporter(console: Console | None = None, **options: Any) -> Reporter
     return Bar(console) if console.is_terminal else Lines(console)
 
 
-def epoch_line(row: Row, epochs: int) -> str:
+def epoch_line(row: EpochRow, epochs: int) -> str:
     """One epoch in words.
 
     >>> epoch_line({"stage": "student", "epoch": 0, "loss": 2.5, "terms": {"supervised": 1.5, "distillation": 1.0},
     ...             "validation": None, "learning_rate": 0.1, "images_per_second": 900.0}, 30)
     'student epoch 1/30  loss 2.5000 (supervised 1.5000, distillation 1.0000)  learning rate 0.1  900 images/s'
     """
-    figures = _figures(row, epochs)
+    numbers = _numbers(row, epochs)
     return (
-        f"{row['stage']} {figures}  learning rate {row['learning_rate']:.4g}  {row['images_per_second']:.0f} images/s"
+        f"{row['stage']} {numbers}  learning rate {row['learning_rate']:.4g}  {row['images_per_second']:.0f} images/s"
     )
 
 
-def _short_numbers(row: Row) -> str:
+def _short_numbers(row: EpochRow) -> str:
     """What fits beside a bar in 80 columns."""
     validation = row["validation"]
     if validation is None:
@@ -148,7 +148,7 @@ def _short_numbers(row: Row) -> str:
     return f"loss {row['loss']:.3f}  validation {accuracy}"
 
 
-def _figures(row: Row, epochs: int) -> str:
+def _numbers(row: EpochRow, epochs: int) -> str:
     parts = [f"epoch {row['epoch'] + 1}/{epochs}", f"loss {row['loss']:.4f}{_terms(row)}"]
     parts += [f"{name} {value:.3g}" for name, value in (row.get("statistics") or {}).items()]
     validation = row["validation"]
@@ -159,7 +159,7 @@ def _figures(row: Row, epochs: int) -> str:
     return "  ".join(parts)
 
 
-def _terms(row: Row) -> str:
+def _terms(row: EpochRow) -> str:
     """The objective's terms by name, where the loss has more than one."""
     terms = row.get("terms") or {}
     return f" ({', '.join(f'{name} {value:.4f}' for name, value in terms.items())})" if len(terms) > 1 else ""

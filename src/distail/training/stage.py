@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from distail.config.schema import Training
 from distail.data.batches import ImageBatches
 from distail.evaluation.metrics import MetricValues
+from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Method
 from distail.models.feature_tap import FeatureTap
 from distail.training.device import RuntimeDevice
-from distail.training.history import Row
 from distail.training.progress import Reporter
 from distail.training.state import Best
 from distail.training.step import Teacher
@@ -46,5 +46,5 @@ class Fitted:
     """What a stage leaves beside the trained student: its time and its best epoch on validation."""
 
     seconds: float
-    history: list[Row]
+    history: list[EpochRow]
     best: Best | None

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from distail._version import __version__
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import MetricValues
+from distail.evaluation.run_files import EpochRow
 from distail.training.checkpoint import Checkpoint
-from distail.training.history import Row
 
 # Raised when a checkpoint's content changes its meaning.
 FORMAT = 1
@@ -33,7 +33,7 @@ class TrainingState:
 
     step: int = 0
     seconds: float = 0.0
-    history: list[Row] = field(default_factory=list)
+    history: list[EpochRow] = field(default_factory=list)
     epoch_seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
     best: Best | None = None

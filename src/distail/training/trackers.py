@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distail.errors import unknown_name
+from distail.evaluation.run_files import EpochRow
 
 TENSORBOARD = "tensorboard"
 _EVENT_FILES = "events.out.tfevents.*"
@@ -15,7 +16,7 @@ _EVENT_FILES = "events.out.tfevents.*"
 class Tracker(Protocol):
     """Told of finished epochs; told all of them anew where a resumed run has gone back behind what was told."""
 
-    def write(self, row: Mapping[str, Any]) -> None: ...
+    def write(self, row: EpochRow) -> None: ...
     def start_again(self) -> None: ...
     def close(self) -> None: ...
 
@@ -44,7 +45,7 @@ class AccelerateTracker:
         self._written = 0
         self._failed = False
 
-    def write(self, row: Mapping[str, Any]) -> None:
+    def write(self, row: EpochRow) -> None:
         """Add the metrics of one epoch as `stage/name`, nested names joined by slashes."""
         values = {f"{row['stage']}/{name}": value for name, value in flat_metrics(row)}
         step = row["epoch"]
@@ -137,7 +138,7 @@ def tracker_problems(names: Sequence[str]) -> list[str]:
     return problems
 
 
-def flat_metrics(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def flat_metrics(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, float]]:
     """The numbers of one epoch, nested names joined by slashes.
 
     >>> list(flat_metrics({"epoch": 3, "stage": "student", "terms": {"supervised": 2}, "validation": None}))
