@@ -5,8 +5,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from distail.report.aggregate import pooled_with_spreads
 from distail.report.figures import recall_figure
-from distail.report.read_comparison import pooled_with_spreads
 from distail.report.read_run import run_view_from_folder
 from distail.report.results_table import results_table
 from distail.report.views import RunView

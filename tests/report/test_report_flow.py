@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from distail.report.aggregate import mean_tree, pooled_run
 from distail.report.chart_data import OUTCOMES, describe_flow, flow_data, flow_rows, swallowers
-from distail.report.read_comparison import mean_tree, pooled_run
 from distail.report.views import ReportView, RunView
 
 FLOW = {
