@@ -9,7 +9,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distail.errors import DataError
 from distail.evaluation.groups import thirds
 from distail.evaluation.teacher_bias import error_flow
 
@@ -19,7 +18,7 @@ def test_the_flow_agrees_with_plain_loops(seed: int, samples: int, classes: int)
     rng = np.random.default_rng(seed)
     logits, target = rng.normal(size=(samples, classes)), rng.integers(0, classes, samples)
     counts = rng.integers(1, 300, classes).tolist()
-    found = error_flow(torch.from_numpy(logits), torch.from_numpy(target), counts)
+    found = error_flow(torch.from_numpy(logits).argmax(1), torch.from_numpy(target), counts)
     groups = thirds(counts)
     pairs = [(int(y), int(np.argmax(row))) for row, y in zip(logits, target, strict=True)]
     for name, members in groups.items():
@@ -43,24 +42,19 @@ def test_the_flow_agrees_with_plain_loops(seed: int, samples: int, classes: int)
 
 def test_errors_within_the_tail_are_told_from_right_answers() -> None:
     counts = [90, 80, 70, 60, 50, 40]  # the tail is classes 4 and 5
-    found = error_flow(torch.eye(6)[[4, 5, 4, 0]], torch.tensor([4, 4, 5, 5]), counts)
+    found = error_flow(torch.tensor([4, 5, 4, 0]), torch.tensor([4, 4, 5, 5]), counts)
     assert found["flow"]["tail"] == {"correct": 25.0, "head": 25.0, "medium": 0.0, "tail": 50.0}
     assert [s["class"] for s in found["swallowers"]] == [0, 4, 5]
 
 
 def test_groups_without_classes_or_samples_are_none() -> None:
-    single = error_flow(torch.eye(1)[[0, 0]], torch.tensor([0, 0]), [7])
+    single = error_flow(torch.tensor([0, 0]), torch.tensor([0, 0]), [7])
     assert sorted(name for name, value in single["flow"].items() if value is None) == sorted(
         name for name, members in thirds([7]).items() if not members
     )
     assert single["swallowers"] == []
-    without_tail = error_flow(torch.eye(3), torch.tensor([0, 1, 1]), [300, 50, 5])
+    without_tail = error_flow(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), [300, 50, 5])
     assert without_tail["flow"]["tail"] is None
-    two = error_flow(torch.eye(2), torch.tensor([1, 1]), [9, 5])
+    two = error_flow(torch.tensor([0, 1]), torch.tensor([1, 1]), [9, 5])
     empty = [name for name, members in thirds([9, 5]).items() if not members]
     assert [two["flow"]["tail"][name] for name in empty] == [None] * len(empty)
-
-
-def test_bad_input_is_refused() -> None:
-    with pytest.raises(DataError, match="not finite"):
-        error_flow(torch.full((2, 3), torch.nan), torch.tensor([0, 1]), [3, 2, 1])

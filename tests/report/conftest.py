@@ -12,7 +12,7 @@ import torch
 from distail.evaluation.calibration import reliability_bins
 from distail.evaluation.metrics import METRICS, evaluate_predictions
 from distail.evaluation.predictions import save_predictions
-from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors, teacher_bias
+from distail.evaluation.teacher_bias import error_flow, tail_errors, teacher_bias
 from distail.report.samples import Samples, save_samples
 from distail.report.views import BestEpoch, ReportView, RunView
 
@@ -78,7 +78,7 @@ def view(counts: list[int]) -> ReportView:
                 history=history(role),
                 reliability=reliability_bins(logits, target),
                 predicted=logits.argmax(1).tolist(),
-                error_flow=flow_of_predictions(logits.argmax(1), target, counts)["flow"],
+                error_flow=error_flow(logits.argmax(1), target, counts)["flow"],
                 tail_errors=tail_errors(logits.argmax(1), target, counts).tolist(),
                 best_on_validation=BestEpoch(2, figures) if name == "kd" else None,
             )
@@ -114,7 +114,7 @@ def large_view(view: ReportView) -> ReportView:
                 figures=evaluate_predictions(logits, target, counts),
                 best_on_validation=None,
                 predicted=predicted.tolist(),
-                error_flow=flow_of_predictions(predicted, target, counts)["flow"],
+                error_flow=error_flow(predicted, target, counts)["flow"],
                 tail_errors=tail_errors(predicted, target, counts).tolist(),
             )
         )

@@ -13,7 +13,7 @@ from distail.audit.teacher_statistics import ImageGroups, TeacherStatistics, per
 from distail.errors import DataError
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import RULES, group_shares
-from distail.evaluation.teacher_bias import flow_of_predictions, tail_errors
+from distail.evaluation.teacher_bias import error_flow, tail_errors
 
 FEW_IMAGES = 30
 
@@ -85,7 +85,7 @@ def _group_statistics(statistics: TeacherStatistics, groups: ImageGroups) -> dic
 
 def _error_statistics(statistics: TeacherStatistics, groups: ImageGroups) -> ErrorStatistics:
     predictions = (statistics.predicted_N, statistics.target_N, statistics.class_counts)
-    found = flow_of_predictions(*predictions)
+    found = error_flow(*predictions)
     return {
         "flow": found["flow"],
         "swallowers": found["swallowers"],

@@ -44,13 +44,13 @@ class TeacherBias(TypedDict):
     tail_errors: GroupShares
 
 
-def error_flow(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor) -> ErrorFlow:
+def error_flow(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> ErrorFlow:
     """What becomes of the samples of each third of the classes, in percent of that third's samples.
 
     Args:
-        logits_NC: (N, C) floating and finite; only each row's largest entry counts.
-        target_N: (N,) integer labels, 0 to C - 1.
-        class_counts: (C,) training images of each class, at least 1; they decide the thirds.
+        predicted_N: (N,) int64 predicted classes.
+        target_N: (N,) int64 labels, 0 to C - 1.
+        counts: (C,) training images of each class, at least 1; they decide the thirds.
 
     Returns:
         ``flow``: for each third ``correct`` and, by the third of the predicted class, the wrong predictions (``head``,
@@ -58,21 +58,12 @@ def error_flow(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] 
         ``swallowers``: the classes that most of the tail's errors name, at most ten, largest first, ties by index, as
         ``class``, ``errors`` and ``share`` (percent of the tail's errors). Plain numbers, ready for JSON.
 
-    Raises:
-        DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range.
-
-    >>> found = error_flow(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 2, 2]), [300, 50, 5])
+    >>> found = error_flow(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 2, 2]), [300, 50, 5])
     >>> found["flow"]["tail"]
     {'correct': 0.0, 'head': 50.0, 'medium': 50.0, 'tail': 0.0}
     >>> found["swallowers"][0]
     {'class': 0, 'errors': 1, 'share': 50.0}
     """
-    logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
-    return flow_of_predictions(logits_NC.argmax(1), target_N, counts)
-
-
-def flow_of_predictions(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> ErrorFlow:
-    """`error_flow` of predicted classes (N,) in place of logits."""
     groups = thirds(counts)
     third_C = group_of_class(groups, len(counts))
     wrong_N = predicted_N != target_N

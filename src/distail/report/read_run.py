@@ -14,7 +14,7 @@ from distail.evaluation.checks import checked_predictions
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
-from distail.evaluation.teacher_bias import Flow, TeacherBias, flow_of_predictions, tail_errors, teacher_bias
+from distail.evaluation.teacher_bias import Flow, TeacherBias, error_flow, tail_errors, teacher_bias
 from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json, value_at
 from distail.report.samples import Samples, load_samples
 from distail.report.views import BestEpoch, ReportView, Role, RunView
@@ -168,7 +168,7 @@ def _from_predictions(path: Path, counts: Sequence[int], problems: list[str]) ->
         logits_NC, target_N, _ = checked_predictions(stored.logits, stored.target, counts)
         stages = {"student": logits_NC} if teacher_NC is None else {"student": logits_NC, "teacher": teacher_NC}
         predicted = {stage: logits.argmax(1) for stage, logits in stages.items()}
-        flows = {stage: flow_of_predictions(named_N, target_N, counts) for stage, named_N in predicted.items()}
+        flows = {stage: error_flow(named_N, target_N, counts) for stage, named_N in predicted.items()}
         return _Predictions(
             reliability={stage: reliability_bins(logits, target_N) for stage, logits in stages.items()},
             predicted={stage: named_N.tolist() for stage, named_N in predicted.items()},
