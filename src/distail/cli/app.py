@@ -71,11 +71,19 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and how long; train nothing.")] = False,
 ) -> None:
     """Distil a student, or resume an unfinished run.
 
     The same command again goes on where a run was stopped, and returns at once for a finished one.
     """
+    if plan:
+        from distail.cli.plan import print_plan
+        from distail.runner.checks import read_experiment
+        from distail.runner.plan import plan_run
+
+        print_plan(plan_run(read_experiment(config, overrides or [])), _console())
+        return
     from distail.cli.show import print_run
     from distail.runner.checks import read_experiment
     from distail.runner.run import run as run_experiment

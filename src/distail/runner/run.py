@@ -70,9 +70,9 @@ def _run_stages(
     experiment: Experiment, stored: Experiment | None, folder: RunFolder, reporter: Reporter, processes: Processes
 ) -> RunResult:
     """The content of `result.json`; `stored` is the experiment as it began, where it has begun before."""
-    data = processes.local_main_first(lambda: _read_images(experiment, folder, reporter, processes))
+    data = processes.local_main_first(lambda: read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)
-    runtime = _select_device(experiment, stored, data, processes)
+    runtime = select_run_device(experiment, stored, data, processes)
     with closing(_open_history(experiment, folder, reporter)) as history:
         context = RunContext(experiment, folder, data, runtime, history, reporter)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
@@ -84,7 +84,8 @@ def _run_stages(
     return final_evaluation(context, teacher, trained)
 
 
-def _read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, processes: Processes) -> PreparedData:
+def read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, processes: Processes) -> PreparedData:
+    """The data, and all that there is to tell of it: how much of it there is, then what is odd."""
     data = prepare_data(experiment.data, seed=experiment.seed)
     counts = data.class_counts
     reporter.message(
@@ -105,7 +106,7 @@ def _read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, 
     return data
 
 
-def _select_device(
+def select_run_device(
     experiment: Experiment, stored: Experiment | None, data: PreparedData, processes: Processes
 ) -> RuntimeDevice:
     """Device and number format; the format stays what it was when the run began."""

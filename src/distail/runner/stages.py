@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from distail.training.stage import Fitted, Stage
 from distail.training.step import convert_sync_batch_norm, frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 
+Fit = Callable[[Stage, CheckpointFolder, History, Reporter, int], Fitted]
 TEACHER, STUDENT = "teacher", "student"
 
 
@@ -43,6 +45,8 @@ class RunContext:
     runtime: RuntimeDevice
     history: History
     reporter: Reporter
+    fit: Fit = fit
+    """What trains a stage; a plan of a run only times a few steps."""
 
 
 @dataclass(frozen=True)
@@ -208,4 +212,4 @@ def _train(
         fill=cache.fill if cache else None,
     )
     checkpoints = CheckpointFolder(run.folder.checkpoints(name), run.reporter.message)
-    return fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
+    return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
