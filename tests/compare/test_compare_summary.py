@@ -5,7 +5,7 @@ import re
 import pytest
 
 from distail.compare.content import difference_content, metric_content
-from distail.compare.summary import statements
+from distail.compare.summary import MAIN_METRICS, statements
 from distail.compare.tables import csv_table, difference_table, to_markdown
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.significance import corrected, over_seeds, summarize
@@ -19,6 +19,7 @@ def made(baseline="kd", grid=None, runs=(), **values):
         for name in METRICS
         if method != baseline
     ]
+    found = [one for one in differences if one is not None]
     return {
         "name": "made",
         "seeds": [0, 1, 2],
@@ -28,7 +29,7 @@ def made(baseline="kd", grid=None, runs=(), **values):
         "teacher_runs": [],
         "runs": list(runs),
         "figures": {label: {name: metric_content(summarize(own)) for name in METRICS} for label, own in values.items()},
-        "differences": [difference_content(one) for one in corrected([one for one in differences if one is not None])],
+        "differences": [difference_content(one) for one in corrected(found, MAIN_METRICS)],
         "grid": grid,
     }
 
@@ -118,3 +119,30 @@ def test_a_choice_over_fewer_seeds_says_so_and_each_failed_run_is_told_once():
     assert any(re.match(r"kd lr=1 .*85\.0 \(2 of 3 seeds\)", sentence) for sentence in sentences)
     assert failures(sentences) == [("kd lr=1", "0"), *(("kd lr=10", seed) for seed in "012")]
     assert "| kd lr=10 | 0 of 3 | failed |  |" in to_markdown({**content, "statements": sentences})
+
+
+def test_what_the_seeds_can_tell_at_most_is_said_and_the_test_images_answer_comes_first():
+    """As in a report: 49 points fewer, beyond any doubt over test images, and two seeds that can tell nothing."""
+    values = {"kd": {0: 80.0, 1: 82.0}, **{f"m{i}": {0: 30.0 + i, 1: 34.0 - i} for i in range(5)}}
+    content = {**made(**values), "seeds": [0, 1]}
+    images = [
+        {**one, "over": "test images", "interval": [-53.7, -44.5], "p": 0.001, "p_corrected": 0.015}
+        for one in content["differences"]
+    ]
+    for one in images:
+        tested = one["figure"] in MAIN_METRICS
+        one |= {"inside_noise": not tested, "p_corrected": 0.015 if tested else None}
+    content["differences"] = [*content["differences"], *images]
+    sentences = statements(content)
+    (most,) = [one for one in sentences if "at most" in one]
+    assert "2 seeds" in most
+    assert "135.0 times" in most
+    assert "with 4 seeds" in most
+    (top1,) = [one for one in sentences if one.startswith("m0 against kd, Top-1")]
+    assert top1.index("over test images") < top1.index("over seeds")
+    assert top1.endswith("more than the noise of test images; 2 seeds are too few to tell.")
+    assert not any("inside the noise" in one for one in sentences)
+    rows = {row[1]: row for row in difference_table(content, [*METRICS]).rows if row[0] == "m0"}
+    assert rows["ECE"][-1] == "not tested"
+    assert rows["ECE"][5] == rows["ECE"][7] == ""
+    assert any("15 differences" in one for one in sentences)

@@ -70,7 +70,7 @@ def test_markdown_escapes_bars_and_tags():
     assert "50% & \\|more\\| &lt;b>" in text
     assert "| x | 0 | failed | failed" in text
     assert "| no such class |" in text
-    row = r"| a\_b | Top-1 | 2 | 0.0 | -1.0 to +0.9 | < 0.001 | not known |  | more than the noise of seeds |"
+    row = r"| a\_b | Top-1 | 2 | 0.0 | not known |  | -1.0 to +0.9 | < 0.001 | more than the noise of seeds |"
     assert row.replace("<", "&lt;") in text
 
 
@@ -98,14 +98,17 @@ def test_csv_leaves_empty_what_is_not_known():
         ([], "not known"),
         ([("seeds", None, True)], "not known"),
         ([("seeds", None, True), ("test images", 0.01, False)], "more than the noise of test images"),
-        ([("seeds", 0.01, False), ("test images", 0.01, False)], "more than the noise of seeds and test images"),
-        ([("seeds", 0.2, True), ("test images", 0.01, False)], "inside the noise of seeds"),
-        ([("seeds", 0.2, True), ("test images", 0.3, True)], "inside the noise of seeds and test images"),
+        ([("test images", 0.01, False), ("seeds", 0.01, False)], "more than the noise of test images and seeds"),
+        (
+            [("test images", 0.01, False), ("seeds", 0.2, True)],
+            "more than the noise of test images; inside the noise of seeds",
+        ),
+        ([("test images", 0.3, True), ("seeds", 0.2, True)], "inside the noise of test images and seeds"),
     ],
 )
-def test_a_difference_is_more_than_noise_only_where_all_that_is_known_says_so(entries, expected):
-    made = [{"over": over, "p_corrected": p, "inside_noise": inside} for over, p, inside in entries]
-    assert verdict(made) == expected
+def test_a_verdict_says_what_test_images_and_seeds_know(entries, expected):
+    made = [{"over": over, "p": p, "p_corrected": p, "inside_noise": inside} for over, p, inside in entries]
+    assert verdict(made, seeds=5, tests=15) == expected
 
 
 def test_numbers_never_show_a_negative_zero():

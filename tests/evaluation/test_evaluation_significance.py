@@ -1,5 +1,7 @@
 """Seeds, pairs and corrections against their definitions and scipy's own tests."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,9 +14,12 @@ from distail.evaluation.significance import (
     OVER_SEEDS,
     Difference,
     corrected,
+    enough_seeds,
     holm,
     over_images,
     over_seeds,
+    seeds_can_tell,
+    smallest_effect,
     summarize,
 )
 
@@ -64,7 +69,7 @@ def test_pairs_are_the_seeds_that_both_have():
 
 
 def test_one_seed_gives_a_difference_without_interval_or_p_and_is_not_called_more_than_noise():
-    found = corrected([over_seeds("a", "top1", {0: 50.0}, {0: 40.0})])[0]
+    found = corrected([over_seeds("a", "top1", {0: 50.0}, {0: 40.0})], ["top1"])[0]
     assert found == Difference("a", "top1", 10.0, None, None, None, OVER_SEEDS, True)
 
 
@@ -72,7 +77,7 @@ def test_one_seed_gives_a_difference_without_interval_or_p_and_is_not_called_mor
 def test_differences_without_any_spread_say_nothing_of_how_far_they_move(shift):
     found = over_seeds("a", "worst_class", {0: 50.0 + shift, 1: 30.0 + shift}, {0: 50.0, 1: 30.0})
     assert (found.difference, found.interval, found.p) == (shift, None, None)
-    assert corrected([found])[0].inside_noise
+    assert corrected([found], ["worst_class"])[0].inside_noise
 
 
 def test_over_images_the_seeds_are_averaged_before_the_interval():
@@ -112,7 +117,30 @@ def test_each_kind_of_difference_is_its_own_family():
         return Difference("a", "top1", 1.0, None, p, None, over, True)
 
     given_ = [made(0.02, OVER_SEEDS), made(0.03, OVER_SEEDS), made(None, OVER_SEEDS), made(0.04, OVER_IMAGES)]
-    found = corrected(given_)
-    assert [one.p_corrected for one in found] == pytest.approx([0.04, 0.04, None, 0.04])
-    assert [one.inside_noise for one in found] == [False, False, True, False]
+    found = corrected(given_, ["top1"])
+    # Three were planned over seeds: that one of them has no p value makes the others' family no smaller.
+    assert [one.p_corrected for one in found] == pytest.approx([0.06, 0.06, None, 0.04])
+    assert [one.inside_noise for one in found] == [True, True, True, False]
     assert [one.p for one in found] == [one.p for one in given_]
+
+
+def test_a_metric_that_was_not_planned_is_neither_corrected_nor_makes_others_harder():
+    planned = Difference("a", "top1", 1.0, None, 0.03, None, OVER_IMAGES, True)
+    others = [replace(planned, metric=f"other {i}", p=0.001) for i in range(20)]
+    found = corrected([*others, planned], ["top1"])
+    assert (found[-1].p_corrected, found[-1].inside_noise) == (0.03, False)
+    assert all(one.p_corrected is None and one.inside_noise and one.p == 0.001 for one in found[:-1])
+
+
+@pytest.mark.parametrize(("seeds", "tests"), [(2, 1), (2, 25), (3, 15), (5, 6)])
+def test_what_seeds_can_tell_at_most_is_where_the_corrected_p_value_crosses(seeds, tests):
+    """Differences of mean `effect` deviations: just above it the first of a family leaves the noise, just below not."""
+    shape = np.array([(-1.0) ** i for i in range(seeds)])
+    shape = (shape - shape.mean()) / shape.std(ddof=1)
+    for factor, leaves in ((1.01, True), (0.99, False)):
+        values = dict(enumerate(50 + shape + factor * smallest_effect(seeds, tests)))
+        one = over_seeds("a", "top1", values, dict.fromkeys(values, 50.0))
+        rest = [replace(one, method=f"m{i}", p=1.0) for i in range(tests - 1)]
+        assert corrected([one, *rest], ["top1"])[0].inside_noise is not leaves
+    assert not seeds_can_tell(enough_seeds(tests) - 1, tests)
+    assert seeds_can_tell(enough_seeds(tests), tests)

@@ -21,7 +21,7 @@ from distail.compare.content import (
 from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import State
 from distail.compare.selection import RULE, ScoredPoint, best, score_points, undecided_methods
-from distail.compare.summary import statements
+from distail.compare.summary import MAIN_METRICS, statements
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
 from distail.evaluation.metrics import METRICS, metric_at
@@ -220,7 +220,7 @@ def _differences(
                 draws = resampled.get(path, {})
                 own_draws, other_draws = draws.get(method.label, {}), draws.get(baseline.label, {})
                 found.append(over_images(method.label, path, values, others, own_draws, other_draws))
-    return corrected([difference for difference in found if difference is not None])
+    return corrected([difference for difference in found if difference is not None], MAIN_METRICS)
 
 
 def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, str]) -> list[str]:

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent, PointRunContent, RunContent
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
-from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
+from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, enough_seeds, seeds_can_tell, smallest_effect
 
 METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}
 RULES = tuple(dict.fromkeys(metric.rule for metric in METRICS.values() if metric.rule))
 MAIN_METRICS = ("top1", "balanced_accuracy", "groups.thirds.tail")
-"""What sentences are made of; the tables have all."""
+"""What is tested, and what sentences are made of; the tables have all."""
 
 
 def differences_of(content: ComparisonContent, method: str, metric: str) -> list[DifferenceContent]:
-    """One method's differences in one metric: over seeds, over test images, or both."""
-    return [one for one in content["differences"] if (one["method"], one["figure"]) == (method, metric)]
+    """One method's differences in one metric: over test images, over seeds, or both, in this order."""
+    found = [one for one in content["differences"] if (one["method"], one["figure"]) == (method, metric)]
+    return sorted(found, key=lambda one: one["over"] == OVER_SEEDS)
 
 
 def paired_seeds(content: ComparisonContent, method: str, metric: str) -> int:
@@ -47,21 +48,49 @@ def statements(content: ComparisonContent) -> list[str]:
     return [*_conditions(content), *_grid(content), *_differences(content), *_not_finished(content)]
 
 
-def verdict(differences: Sequence[DifferenceContent]) -> str:
-    """What is known of one method's difference in one metric: its entries over seeds and over test images.
+def verdict(differences: Sequence[DifferenceContent], seeds: int, tests: int) -> str:
+    """What is known of one method's difference in one metric: its entries over test images and over seeds.
 
-    >>> verdict([{"over": "seeds", "p_corrected": 0.2, "inside_noise": True}])
-    'inside the noise of seeds'
-    >>> verdict([{"over": "test images", "p_corrected": 0.01, "inside_noise": False}])
+    Args:
+        differences: the entries.
+        seeds: that both methods have.
+        tests: differences that are corrected together.
+
+    >>> images = {"over": "test images", "p": 0.01, "p_corrected": 0.01, "inside_noise": False}
+    >>> over_two = {"over": "seeds", "p": 0.2, "p_corrected": 0.2, "inside_noise": True}
+    >>> verdict([images], 1, 15)
     'more than the noise of test images'
+    >>> verdict([images, over_two], 2, 15)
+    'more than the noise of test images; 2 seeds are too few to tell'
     """
     known = [one for one in differences if one["p_corrected"] is not None]
-    inside = [one["over"] for one in known if one["inside_noise"]]
     if not known:
-        return "not known"
+        return "not tested" if any(one["p"] is not None for one in differences) else "not known"
+    more, inside, cannot_tell = [], [], False
+    for one in known:
+        if not one["inside_noise"]:
+            more.append(one["over"])
+        elif one["over"] == OVER_SEEDS and not seeds_can_tell(seeds, tests):
+            cannot_tell = True
+        else:
+            inside.append(one["over"])
+    parts = [f"more than the noise of {' and '.join(more)}"] if more else []
     if inside:
-        return f"inside the noise of {' and '.join(inside)}"
-    return f"more than the noise of {' and '.join(one['over'] for one in known)}"
+        parts.append(f"inside the noise of {' and '.join(inside)}")
+    if cannot_tell:
+        parts.append(f"{seeds} seeds are too few to tell")
+    return "; ".join(parts)
+
+
+def verdict_on(content: ComparisonContent, method: str, metric: str) -> str:
+    """The verdict on one method's difference in one metric."""
+    seeds = paired_seeds(content, method, metric)
+    return verdict(differences_of(content, method, metric), seeds, planned_tests(content, OVER_SEEDS))
+
+
+def planned_tests(content: ComparisonContent, over: str) -> int:
+    """How many differences are corrected together."""
+    return sum(one["over"] == over and one["figure"] in MAIN_METRICS for one in content["differences"])
 
 
 def _conditions(content: ComparisonContent) -> list[str]:
@@ -75,11 +104,34 @@ def _conditions(content: ComparisonContent) -> list[str]:
         )
     if len(content["seeds"]) == 1:
         sentences.append("One seed is one draw: how far figures move from seed to seed is not known here.")
-    for over in (OVER_SEEDS, OVER_IMAGES):
-        tests = sum(one["over"] == over and one["p"] is not None for one in content["differences"])
-        if tests > 1:
+    return [*sentences, *_corrections(content), *_what_seeds_can_tell(content)]
+
+
+def _corrections(content: ComparisonContent) -> list[str]:
+    tested = {one["over"] for one in content["differences"] if one["p_corrected"] is not None}
+    sentences = []
+    for over in (OVER_IMAGES, OVER_SEEDS):
+        tests = planned_tests(content, over)
+        if over in tested and tests > 1:
             sentences.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
+    if tested:
+        titles = [METRIC_TITLES[metric] for metric in MAIN_METRICS]
+        sentences.append(f"Tested are {', '.join(titles[:-1])} and {titles[-1]}; other figures have no verdict.")
     return sentences
+
+
+def _what_seeds_can_tell(content: ComparisonContent) -> list[str]:
+    seeds, tests = len(content["seeds"]), planned_tests(content, OVER_SEEDS)
+    if seeds < 2 or not tests:
+        return []
+    least = (
+        f"What {seeds} seeds can tell at most: of {tests} differences one that is more than "
+        f"{smallest_effect(seeds, tests):.1f} times its deviation from seed to seed"
+    )
+    if seeds_can_tell(seeds, tests):
+        return [f"{least}."]
+    enough = enough_seeds(tests)
+    return [f"{least}; with {enough} seeds, {smallest_effect(enough, tests):.1f} times."]
 
 
 def _pairing(content: ComparisonContent) -> str:
@@ -134,7 +186,7 @@ def _differences(content: ComparisonContent) -> list[str]:
             fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
             sentences.append(
                 f"{method} against {content['baseline']}, {METRIC_TITLES[metric]}: "
-                f"{format_signed(found[0]['difference'])} points{fewer}{known}: {verdict(found)}."
+                f"{format_signed(found[0]['difference'])} points{fewer}{known}: {verdict_on(content, method, metric)}."
             )
     return sentences
 

@@ -16,7 +16,7 @@ from distail.compare.summary import (
     format_metric,
     format_signed,
     paired_seeds,
-    verdict,
+    verdict_on,
 )
 from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ON_A_TERMINAL = ("top1", "balanced_accuracy", "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
 CAPTION = (
     f"{PROTOCOL}; mean ± deviation over seeds; intervals are 95 %, over seeds by Student's t, over test images by "
-    "paired bootstrap, each for itself: only verdicts are corrected for the number of differences"
+    "paired bootstrap, each for itself: only p and verdicts are corrected for the number of differences"
 )
 CSV_COLUMNS = (
     "method",
@@ -104,7 +104,7 @@ def metric_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
 
 def difference_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
     """A row for each method and metric: the seeds paired, the difference, intervals, p values, verdict."""
-    columns = ["Method", "Metric", "Seeds", "Difference", "Over seeds", "p", "Over test images", "p", "Verdict"]
+    columns = ["Method", "Metric", "Seeds", "Difference", "Over test images", "p", "Over seeds", "p", "Verdict"]
     rows = []
     for method in content["methods"]:
         for path in metrics:
@@ -118,9 +118,9 @@ def difference_table(content: ComparisonContent, metrics: Sequence[str]) -> Tabl
                     METRIC_TITLES[path],
                     str(paired_seeds(content, method, path)),
                     format_signed(found[0]["difference"]),
-                    *_interval_and_p(by_way.get(OVER_SEEDS)),
                     *_interval_and_p(by_way.get(OVER_IMAGES)),
-                    verdict(found),
+                    *_interval_and_p(by_way.get(OVER_SEEDS)),
+                    verdict_on(content, method, path),
                 ]
             )
     return Table(columns, rows, text_columns=frozenset({0, 1, len(columns) - 1}))
@@ -176,7 +176,7 @@ def csv_table(content: ComparisonContent) -> Table:
                 found[0]["difference"] if found else None,
                 *_csv_cells(by_way.get(OVER_SEEDS)),
                 *_csv_cells(by_way.get(OVER_IMAGES)),
-                verdict(found) if found else None,
+                verdict_on(content, method, path) if found else None,
             ]
             rows.append(["" if cell is None else str(cell) for cell in cells])
     return Table(CSV_COLUMNS, rows)

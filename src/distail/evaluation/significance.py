@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import stdev
 
@@ -13,6 +14,8 @@ from distail.evaluation.bootstrap import ROUNDING, Array, interval_and_p
 
 LEVEL = 0.95
 OVER_SEEDS, OVER_IMAGES = "seeds", "test images"
+LARGE_EFFECT = 5
+"""A difference of so many times its deviation from seed to seed: seeds that could not tell even this are too few."""
 Values = Mapping[int, float]
 """Seed to a metric in percent."""
 
@@ -42,7 +45,8 @@ class Difference:
         over: what is drawn again: "seeds" (Student's t of the paired differences) or "test images" (bootstrap).
         interval, p: 95 % and two-sided; None where they cannot be known, such as over one seed, over seeds that all
             differ by the same, or over test images where a class has only one.
-        p_corrected: after Holm, over all differences of the comparison with the same `over`.
+        p_corrected: after Holm, over the differences with the same `over` in the metrics that were planned to be
+            tested; None for any other metric.
         inside_noise: whether no difference at all would explain it: `p_corrected` is 0.05 or more, or not known.
     """
 
@@ -137,14 +141,51 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def corrected(differences: Sequence[Difference]) -> list[Difference]:
-    """The differences with `p_corrected` and `inside_noise` filled in; each kind of `over` is one family of tests."""
+def corrected(differences: Sequence[Difference], metrics: Collection[str]) -> list[Difference]:
+    """The differences with `p_corrected` and `inside_noise` filled in; each kind of `over` is one family of tests.
+
+    Args:
+        differences: all of a comparison.
+        metrics: those that are tested, chosen before anything is known. A difference whose p value turns out not to be
+            known counts in its family like one of 1: its size does not depend on what came out.
+    """
     result = list(differences)
     for over in (OVER_SEEDS, OVER_IMAGES):
-        family = [(i, p) for i, p in ((i, one.p) for i, one in enumerate(result) if one.over == over) if p is not None]
-        for (place, _), p in zip(family, holm([p for _, p in family]), strict=True):
-            result[place] = replace(result[place], p_corrected=p, inside_noise=p >= 1 - LEVEL)
+        family = [i for i, one in enumerate(result) if one.over == over and one.metric in metrics]
+        p_values = holm([1.0 if (p := result[i].p) is None else p for i in family])
+        for i, p in zip(family, p_values, strict=True):
+            if result[i].p is not None:
+                result[i] = replace(result[i], p_corrected=p, inside_noise=p >= 1 - LEVEL)
     return result
+
+
+def smallest_effect(seeds: int, tests: int) -> float:
+    """What leaves the noise of seeds at the least: a difference of so many times its deviation from seed to seed.
+
+    Args:
+        seeds: at least 2.
+        tests: differences that are corrected together.
+
+    >>> [round(smallest_effect(seeds, 15), 1) for seeds in (2, 3, 5)]
+    [135.0, 10.0, 2.8]
+    """
+    from scipy import stats
+
+    return float(stats.t.ppf(1 - (1 - LEVEL) / (2 * tests), seeds - 1)) / math.sqrt(seeds)
+
+
+def seeds_can_tell(seeds: int, tests: int) -> bool:
+    """Whether so many seeds are enough to tell a difference from noise that is large beside its deviation."""
+    return seeds > 1 and smallest_effect(seeds, tests) <= LARGE_EFFECT
+
+
+def enough_seeds(tests: int) -> int:
+    """The fewest seeds that can tell.
+
+    >>> enough_seeds(1), enough_seeds(15)
+    (3, 4)
+    """
+    return next(seeds for seeds in itertools.count(2) if seeds_can_tell(seeds, tests))
 
 
 def _paired(values: Values, baseline: Values) -> dict[int, float]:

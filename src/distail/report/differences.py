@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from distail.evaluation.metrics import METRICS
-from distail.evaluation.significance import Difference
+from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, Difference, seeds_can_tell
 from distail.report.views import ReportView
 
+NOISE, TOO_FEW_SEEDS = "inside the noise", "too few seeds to tell"
+NOT_KNOWN, NOT_TESTED = "not known", "not tested"
 DRAWN = ("balanced_accuracy", "groups.thirds.tail")
 
 
@@ -23,20 +25,20 @@ def difference_tables(view: ReportView) -> list[dict[str, Any]]:
 def difference_data(view: ReportView) -> list[dict[str, Any]]:
     """The charts: for each drawn figure every method's difference with its interval, paired as the first table is.
 
-    Noise is what any way of pairing calls so.
+    With each stands why it is not told from noise, or nothing: noise is what any way of pairing calls so.
     """
     if view.comparison is None or not view.comparison.differences:
         return []
     found = view.comparison.differences
     over = _ways(found)[0]
-    noise = {(item.method, item.metric) for item in found if _is_noise(item)}
+    doubts = _doubts(view, found)
     position = {run.name: i for i, run in enumerate(view.runs)}
     return [
         {
             "figure": name,
             "title": METRICS[name].title,
             "rows": [
-                [position[item.method], item.difference, *(item.interval or (None, None)), (item.method, name) in noise]
+                [position[item.method], item.difference, *(item.interval or (None, None)), doubts[item.method, name]]
                 for item in found
                 if item.over == over and item.metric == name and item.method in position
             ],
@@ -60,21 +62,41 @@ def describe_differences(chart: dict[str, Any], names: Sequence[str], baseline: 
     parts = [
         f"{names[run]} {signed(value)}"
         + ("" if low is None else f" (interval {signed(low)} to {signed(high)})")
-        + (", inside the noise" if noise else "")
-        for run, value, low, high, noise in chart["rows"]
+        + (f", {doubt}" if doubt else "")
+        for run, value, low, high, doubt in chart["rows"]
     ]
     return f"{chart['title']}, points more or less than {baseline}: {'; '.join(parts)}."
 
 
 def _ways(found: Sequence[Difference]) -> list[str]:
-    """Those that say how sure a difference is; where none does, such as over one seed, the first."""
+    """Those that say how sure a difference is, test images first; where none does, as over one seed, the first."""
     ways = list(dict.fromkeys(item.over for item in found))
     telling = [over for over in ways if any(item.over == over and item.interval is not None for item in found)]
-    return telling or ways[:1]
+    return sorted(telling, key=lambda over: over != OVER_IMAGES) or ways[:1]
 
 
-def _is_noise(item: Difference) -> bool:
-    return item.inside_noise and item.p_corrected is not None
+def _doubt(view: ReportView, item: Difference) -> str:
+    """Why a difference is not told from noise; empty where it is."""
+    assert view.comparison is not None
+    if item.p_corrected is None:
+        return NOT_KNOWN if item.p is None else NOT_TESTED
+    if not item.inside_noise:
+        return ""
+    if item.over == OVER_SEEDS:
+        tests = sum(each.over == OVER_SEEDS and each.p_corrected is not None for each in view.comparison.differences)
+        if not seeds_can_tell(len(view.comparison.seeds), tests):
+            return TOO_FEW_SEEDS
+    return NOISE
+
+
+def _doubts(view: ReportView, found: Sequence[Difference]) -> dict[tuple[str, str], str]:
+    """By method and metric: noise where any way of pairing says so, else what some way knows, else why none does."""
+    doubts: dict[tuple[str, str], str] = {}
+    for item in sorted(found, key=lambda item: item.over != OVER_IMAGES):
+        key, doubt = (item.method, item.metric), _doubt(view, item)
+        before = doubts.get(key, NOT_KNOWN)
+        doubts[key] = doubt if doubt == NOISE or before not in ("", NOISE) else before
+    return doubts
 
 
 def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str, Any]:
@@ -85,20 +107,20 @@ def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str
         "how": f"paired over {over}",
         "columns": [METRICS[name].title for name in figures],
         "rows": [
-            (method, [_cell(cells.get((method, name))) for name in figures])
+            (method, [_cell(view, cells.get((method, name))) for name in figures])
             for method in dict.fromkeys(item.method for item in found)
         ],
     }
 
 
-def _cell(item: Difference | None) -> dict[str, Any]:
+def _cell(view: ReportView, item: Difference | None) -> dict[str, Any]:
     if item is None:
-        return {"value": None, "text": "not compared", "interval": None, "noise": False, "p": None}
+        return {"value": None, "text": "not compared", "interval": None, "doubt": "", "p": None}
     return {
         "value": item.difference,
         "text": signed(item.difference),
         "interval": None if item.interval is None else f"{signed(item.interval[0])} to {signed(item.interval[1])}",
-        "noise": _is_noise(item),
+        "doubt": _doubt(view, item),
         "p": None if item.p_corrected is None else f"p {_probability(item.p_corrected)}",
     }
 

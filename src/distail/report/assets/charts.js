@@ -145,19 +145,19 @@
       tooltip: tooltip({
         trigger: "item",
         formatter: ({ dataIndex }) => {
-          const [run, value, low, high, noise] = visible[dataIndex];
+          const [run, value, low, high, doubt] = visible[dataIndex];
           const between = low === null ? "no interval" : `95 % interval ${signed(low)} to ${signed(high)}`;
-          return tip(data.runs[run].name, between + (noise ? ", inside the noise" : ""), [[run, signed(value)]]);
+          return tip(data.runs[run].name, between + (doubt ? `, ${doubt}` : ""), [[run, signed(value)]]);
         },
       }),
       series: [
         {
           type: "scatter",
           z: 3,
-          data: visible.map(([run, value, , , noise], i) => ({
+          data: visible.map(([run, value, , , doubt], i) => ({
             value: [value, i],
             ...marks(run, 12),
-            itemStyle: { color: noise ? "var(--paper)" : colour(run), borderColor: colour(run), borderWidth: 1.6 },
+            itemStyle: { color: doubt ? "var(--paper)" : colour(run), borderColor: colour(run), borderWidth: 1.6 },
           })),
           markLine: whiskers(
             visible.flatMap(([, , low, high], i) => (low === null ? [] : [whisker(low, high, i, 9)])),
