@@ -22,7 +22,7 @@ from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems, TrainingError, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
 from distail.report.build import write_comparison_report
-from distail.runner.run_folder import FREE_DATA_SETTINGS, RunFolder, differences
+from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences
 from distail.training.signals import stop_requests
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
@@ -71,7 +71,7 @@ def _without_free(experiment: object) -> object:
         return experiment
     ground = {key: value for key, value in experiment.items() if key not in _FREE}
     if isinstance(data := ground.get("data"), Mapping):
-        ground["data"] = {key: value for key, value in data.items() if key not in FREE_DATA_SETTINGS}
+        ground["data"] = {key: value for key, value in data.items() if key not in CHANGEABLE_DATA_SETTINGS}
     return ground
 
 

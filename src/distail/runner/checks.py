@@ -9,7 +9,7 @@ from typing import Any
 
 from distail.config.problems import overlaps
 from distail.config.reading import PREVIOUS_EPOCH
-from distail.config.schema import SAME, Experiment, Model, WrongExperiment
+from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
@@ -61,10 +61,17 @@ def check(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> None
 def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> list[str]:
     """What `check` raises, one string a problem, each beginning with the key it is about."""
     problems = Problems()
-    student, teacher = experiment.student, experiment.teacher
     if experiment.data.name not in SOURCES:
         problems.add(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
+    _check_networks_and_methods(experiment, problems)
+    _check_trainer(experiment.trainer, processes, problems)
+    _check_weights(experiment, problems)
+    return problems.found
+
+
+def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> None:
+    student, teacher = experiment.student, experiment.teacher
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
     needs = problems.attempt(lambda: _checked_needs(method_composition(experiment)), "method")
     if needs is not None:
@@ -74,20 +81,25 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
             f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
             "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
         )
-    if teacher is not None and not teacher.is_previous_epoch:
-        model = teacher_model(experiment)
-        problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
-        # Without a choice of its own the method decides, and what is wrong with that has been said.
-        if needs is not None or teacher.supervised is not None:
-            taught = problems.attempt(lambda: _checked_needs(_teacher_composition(experiment)), "teacher.supervised")
-            if taught is not None and teacher.checkpoint is None:
-                problems.add(*_other_classifier("teacher", taught, model, teacher.classifier))
-    if teacher is not None and teacher.is_previous_epoch and teacher.views:
-        problems.add(
-            f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
-            "stored; expected 0"
-        )
-    trainer = experiment.trainer
+    if teacher is None:
+        return
+    if teacher.is_previous_epoch:
+        if teacher.views:
+            problems.add(
+                f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
+                "stored; expected 0"
+            )
+        return
+    model = teacher_model(experiment)
+    problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
+    # Without a choice of its own the method decides, and what is wrong with that has been said.
+    if needs is not None or teacher.supervised is not None:
+        own_needs = problems.attempt(lambda: _checked_needs(_teacher_composition(experiment)), "teacher.supervised")
+        if own_needs is not None and teacher.checkpoint is None:
+            problems.add(*_other_classifier("teacher", own_needs, model, teacher.classifier))
+
+
+def _check_trainer(trainer: Trainer, processes: Processes, problems: Problems) -> None:
     problems.add(*(f"trainer.trackers: {problem}" for problem in tracker_problems(trainer.trackers)))
     runtime = problems.attempt(lambda: select_device(trainer.device, "fp32", 1, processes), "trainer.device")
     if trainer.sync_batch_norm and runtime is not None and runtime.device.type != "cuda":
@@ -95,14 +107,19 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
             f"trainer.sync_batch_norm: torch offers it on GPUs only, and this runs on {runtime.device.type!r}; "
             "leave it false, or train on GPUs"
         )
-    paths: dict[str, Path | None] = {}
+
+
+def _check_weights(experiment: Experiment, problems: Problems) -> None:
+    """The files that a stage begins with must be there until it has begun."""
     folder = RunFolder(experiment.output)
-    if teacher is not None and not folder.has_stage("teacher"):
-        paths |= {"teacher.checkpoint": teacher.checkpoint, "teacher.model.weights": teacher.model.weights}
-    if not folder.has_stage("student"):
-        paths |= {"student.checkpoint": student.checkpoint, "student.model.weights": student.model.weights}
-    problems.add(*(f"{key}: {_no_file(path)}" for key, path in paths.items() if path and not path.is_file()))
-    return problems.found
+    for name, section in (("teacher", experiment.teacher), ("student", experiment.student)):
+        if section is None or folder.has_stage(name):
+            continue
+        for key, path in (("checkpoint", section.checkpoint), ("model.weights", section.model.weights)):
+            if path is not None and path.is_dir():
+                problems.add(f"{name}.{key}: {str(path)!r} is a folder; expected a file of weights")
+            elif path is not None and not path.is_file():
+                problems.add(f"{name}.{key}: no file {str(path)!r}")
 
 
 def _checked_needs(composition: Mapping[str, Any]) -> Requirements:
@@ -115,10 +132,6 @@ def _other_classifier(section: str, needs: Requirements, model: Model, classifie
     if not needs.cosine_classifier or classifier == "cosine" or model.name not in MODELS:
         return []
     return [f"{section}.classifier: {classifier!r}, but ldam takes margins off cosines; expected 'cosine'"]
-
-
-def _no_file(path: Path) -> str:
-    return f"{str(path)!r} is a folder; expected a file of weights" if path.is_dir() else f"no file {str(path)!r}"
 
 
 def method_composition(experiment: Experiment) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from distail import files
 from distail.config.schema import Experiment, Trainer
@@ -17,8 +17,9 @@ from distail.file_lock import FolderInUseError, FolderLock, lock_folder
 from distail.models.weights import read_metadata
 from distail.training.checkpoint import CheckpointFolder
 
+Value = TypeVar("Value")
 # Settings of `data` that may change between starts: how images come in, not which.
-FREE_DATA_SETTINGS = frozenset({"stream", "memory_limit_mb", "workers"})
+CHANGEABLE_DATA_SETTINGS = frozenset({"stream", "memory_limit_mb", "workers"})
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class RunFolder(RunFiles):
             return None
         damage = self._damage()
         # Without the teacher's checkpoints another teacher would be trained.
-        stages = ["student", *(["teacher"] if "teacher" in damage else [])]
-        if damage and all(CheckpointFolder(self.checkpoints(stage)).steps() for stage in stages):
+        needed = ["student", "teacher"] if "teacher" in damage else ["student"]
+        if damage and all(CheckpointFolder(self.checkpoints(stage)).steps() for stage in needed):
             because = f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"
             warn(listed(damage.values(), because))
             return None
@@ -67,19 +68,23 @@ class RunFolder(RunFiles):
         Raises:
             OtherVersionError: the result is another version's.
         """
-        readers: dict[str, Callable[[], object]] = {
-            "result": self.stored_result,
-            "predictions": partial(load_predictions, self.predictions),
-            **{stage: partial(read_metadata, self.weights(stage)) for stage in self._stages_of_result()},
-        }
-        return {what: problem for what, reader in readers.items() if (problem := _problem(reader))}
+        damage: dict[str, str] = {}
 
-    def _stages_of_result(self) -> list[str]:
-        try:
-            result = self.stored_result()
-        except CheckpointError:
-            result = None
-        return ["student"] if result is None or result["teacher"] is None else ["teacher", "student"]
+        def attempt(what: str, read: Callable[[], Value]) -> Value | None:
+            try:
+                return read()
+            except OtherVersionError:
+                raise
+            except CheckpointError as error:
+                damage[what] = str(error)
+                return None
+
+        result = attempt("result", self.stored_result)
+        attempt("predictions", partial(load_predictions, self.predictions))
+        if result is not None and result["teacher"] is not None:
+            attempt("teacher", partial(read_metadata, self.weights("teacher")))
+        attempt("student", partial(read_metadata, self.weights("student")))
+        return damage
 
     def remove_temporary_files(self) -> None:
         """Remove the temporary files of processes that were killed; only for the one that holds the lock."""
@@ -136,16 +141,6 @@ class RunFolder(RunFiles):
         return stored
 
 
-def _problem(reader: Callable[[], object]) -> str | None:
-    try:
-        reader()
-    except OtherVersionError:
-        raise
-    except CheckpointError as error:
-        return str(error)
-    return None
-
-
 def _differing(stored: Experiment, asked: Experiment) -> list[str]:
     """What of the experiment asked for would change the run that was stored, one line a key."""
     was, given = _compared(stored), _compared(asked)
@@ -156,7 +151,7 @@ def _differing(stored: Experiment, asked: Experiment) -> list[str]:
 
 def _compared(experiment: Experiment) -> dict[str, Any]:
     # The rest may change between starts: another machine, another checkpoint interval, more memory.
-    machine, free = {*Trainer.model_fields} - {"precision", "sync_batch_norm"}, set(FREE_DATA_SETTINGS)
+    machine, free = {*Trainer.model_fields} - {"precision", "sync_batch_norm"}, set(CHANGEABLE_DATA_SETTINGS)
     return experiment.model_dump(mode="json", exclude={"trainer": machine, "output": True, "data": free})
 
 
