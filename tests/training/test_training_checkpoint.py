@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 
 from distail import files
 from distail.errors import CheckpointError
@@ -116,10 +117,10 @@ def test_a_checkpoint_that_may_not_be_read_just_now_is_left_alone_and_told(tmp_p
     folder = CheckpointFolder(tmp_path)
     folder.save(checkpoint(1))
 
-    def refused(path):
+    def refused(path, framework):
         raise OSError(problem, os.strerror(problem))
 
-    monkeypatch.setattr(folder, "_read", refused)
+    monkeypatch.setattr("distail.training.checkpoint.safe_open", refused)
     with pytest.raises(CheckpointError, match=r"step-00000001\.safetensors cannot be read"):
         folder.latest()
     assert folder.steps() == [1]
@@ -130,14 +131,13 @@ def test_a_failing_disk_is_damage(tmp_path, monkeypatch):
     folder = CheckpointFolder(tmp_path, warnings.append)
     folder.save(checkpoint(1))
     folder.save(checkpoint(2))
-    read = folder._read
 
-    def failing(path):
+    def failing(path, framework):
         if path.name == "step-00000002.safetensors":
             raise OSError(errno.EIO, "Input/output error")
-        return read(path)
+        return safe_open(path, framework)
 
-    monkeypatch.setattr(folder, "_read", failing)
+    monkeypatch.setattr("distail.training.checkpoint.safe_open", failing)
     assert folder.latest().step == 1
     assert "Input/output error" in warnings[0]
 
@@ -163,8 +163,6 @@ def test_not_a_number_cannot_be_written_as_json(tmp_path):
 
 
 def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path):
-    from safetensors import safe_open
-
     metadata = {f"key-{i}": f"wert ü {i}" for i in range(20)}
     tensors = {"b": torch.arange(3), "a": torch.ones(2, 2)}
     contents = set()

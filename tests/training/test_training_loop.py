@@ -25,7 +25,6 @@ from distail.training.loop import fit
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from distail.training.stage import Stage
-from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.trackers import build_trackers
 
 COUNTS = (20, 10, 5)
@@ -333,18 +332,17 @@ def test_a_signal_to_all_processes_of_a_job_is_a_stop_and_no_failure(tmp_path, s
 
 
 def test_a_signal_while_the_last_checkpoint_is_written_stops_after_it(tmp_path, monkeypatch):
-    save = StageCheckpoints.save
+    fsync, signals = os.fsync, [signal.SIGTERM]
 
-    def stopped(self, checkpoint, memory):
-        save(self, checkpoint, memory)
-        if checkpoint.step == 15:
-            os.kill(os.getpid(), signal.SIGTERM)
+    def disturbed(descriptor):
+        if "step-00000015" in os.readlink(f"/proc/self/fd/{descriptor}") and signals:
+            os.kill(os.getpid(), signals.pop())
+        fsync(descriptor)
 
     whole, part = stage(), stage()
-    monkeypatch.setattr(StageCheckpoints, "save", stopped)
+    monkeypatch.setattr(os, "fsync", disturbed)
     with pytest.raises(Interrupted) as caught:
         train(part, tmp_path)
-    monkeypatch.undo()
     assert (caught.value.signal_number, caught.value.saved) == (signal.SIGTERM, True)
     assert CheckpointFolder(tmp_path / "checkpoints").steps()[-1] == 15
     train(part, tmp_path)

@@ -3,8 +3,6 @@
 Without a GPU a step is watched for whatever asks a tensor for its values, which is what would make the host wait there.
 """
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,7 +13,7 @@ from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.history import History
-from distail.training.loop import _Trainer, fit
+from distail.training.loop import fit
 from distail.training.progress import Silent
 from distail.training.stage import Stage
 from distail.training.step import frozen_teacher
@@ -41,7 +39,7 @@ class Unwaiting:
             torch.cuda.set_sync_debug_mode("default")
 
 
-class ComparisonConfig(AssertionError):
+class Asked(AssertionError):
     pass
 
 
@@ -54,33 +52,43 @@ class NoQuestions(TorchDispatchMode):
         picked = args[1] if func.overloadpacket is torch.ops.aten.index else ()
         masked = any(part is not None and part.dtype == torch.bool for part in picked)
         if masked or func.overloadpacket.__name__ in self.QUESTIONS:
-            raise ComparisonConfig(str(func))
+            raise Asked(str(func))
         return func(*args, **(kwargs or {}))
+
+
+class Watch(Silent):
+    """Watches from when a batch is handed out to the end of its step."""
+
+    mode = None
+
+    def begin(self):
+        self.mode = NoQuestions()
+        self.mode.__enter__()
+
+    def step(self):
+        if self.mode is not None:
+            self.mode.__exit__(None, None, None)
+            self.mode = None
 
 
 class Unasked(Unwaiting):
     """Batches whose steps, but for the last, may ask no tensor for its values."""
 
-    def __init__(self, wrapped):
+    def __init__(self, wrapped, watch):
         super().__init__(wrapped)
-        self.watching = False
+        self.watch = watch
 
     def epoch(self, epoch, first_step=0):
-        for step, batch in enumerate(self.wrapped.epoch(epoch, first_step), first_step + 1):
-            self.watching = step < self.wrapped.steps_per_epoch
-            yield batch
-            self.watching = False
-
-    @contextmanager
-    def watched(self):
-        if not self.watching:
-            yield
-            return
-        with NoQuestions():
-            yield
+        try:
+            for step, batch in enumerate(self.wrapped.epoch(epoch, first_step), first_step + 1):
+                if step < self.wrapped.steps_per_epoch:
+                    self.watch.begin()
+                yield batch
+        finally:
+            self.watch.step()
 
 
-def trained(folder, method, views, limit_mb, runtime, wrap):
+def trained(folder, method, views, limit_mb, runtime, wrap, reporter=None):
     device = runtime.device
     shown = batches(views=views, device=str(device))
     listen = frozen_teacher(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device), runtime)
@@ -100,7 +108,7 @@ def trained(folder, method, views, limit_mb, runtime, wrap):
         seed=0,
         fill=cache.fill if cache else None,
     )
-    fitted = fit(stage, CheckpointFolder(folder / "checkpoints"), History(folder), Silent(), 10**9)
+    fitted = fit(stage, CheckpointFolder(folder / "checkpoints"), History(folder), reporter or Silent(), 10**9)
     assert len(fitted.history) == 2
 
 
@@ -119,20 +127,16 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb
 @pytest.mark.parametrize("views", [0, 2])
 @everywhere
 def test_no_step_of_an_epoch_asks_a_tensor_for_its_values(tmp_path, method, views, monkeypatch):
-    shown = None
-
-    def wrap(batches):
-        nonlocal shown
-        shown = Unasked(batches)
-        return shown
-
-    real = _Trainer._train_on
-
-    def train_on(trainer, batch):
-        with shown.watched():
-            real(trainer, batch)
-
-    monkeypatch.setattr(_Trainer, "_train_on", train_on)
+    watch = Watch()
     for module in ("functional.checks", "methods.memory_bank"):  # which lets tensors on a GPU pass
         monkeypatch.setattr(f"distail.{module}.check_range", lambda *given: None)
-    trained(tmp_path, method, views, 64, RuntimeDevice(torch.device("cpu"), "fp32"), wrap)
+    cpu = RuntimeDevice(torch.device("cpu"), "fp32")
+    trained(tmp_path, method, views, 64, cpu, lambda shown: Unasked(shown, watch), watch)
+
+
+def test_the_watch_sees_what_asks(tmp_path, monkeypatch):
+    """The formulas look at their labels' values on a CPU, where that costs nothing."""
+    watch = Watch()
+    cpu = RuntimeDevice(torch.device("cpu"), "fp32")
+    with pytest.raises(Asked):
+        trained(tmp_path, "kd", 0, 64, cpu, lambda shown: Unasked(shown, watch), watch)

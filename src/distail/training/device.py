@@ -1,10 +1,9 @@
-"""Where training runs: the device, its number format, and how the C library handles freed memory."""
+"""Where training runs: the device, its number format, and how the C library keeps freed memory there."""
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -12,15 +11,17 @@ import torch
 from distail.errors import ConfigError
 from distail.training.distributed import SINGLE_PROCESS, Processes, runs_on_cpu
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Below this many pixels a side, casting costs more than bf16 arithmetic saves (benchmarks/README.md).
-SMALLEST_BF16_SIDE = 16
-# Parameters of glibc's mallopt, and values above any tensor of a training step.
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT, LARGEST_KEPT = 2**31 - 1, 2**30
+_SMALLEST_BF16_SIDE = 16
+
+# Parameters of glibc's mallopt.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+# Above any tensor of a training step, in bytes.
+_KEEP_ALL, _KEEP_LARGEST = 2**31 - 1, 2**30
+_RETURN_FROM = 2**20
 # Of images, in pixels a side. Large batches of unequal tensors leave gaps in kept memory that nothing fits into.
-LARGEST_SIDE_KEPT = 64
-GIVEN_BACK_FROM = 2**20
+_LARGEST_SIDE_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,9 @@ class RuntimeDevice:
         """Convolutions on CPUs and tensor cores prefer this layout: 1.3 times as fast on a CPU, in fp32 and bf16."""
         return self.device.type == "cpu" or (self.device.type == "cuda" and supports_fast_bf16(self.device))
 
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Forward passes inside run in the machine's number format."""
-        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
-            yield
+    def autocast(self) -> AbstractContextManager[None]:
+        """Forward passes inside run in the number format."""
+        return torch.autocast(self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
 def select_device(device: str, precision: str, image_side: int, processes: Processes = SINGLE_PROCESS) -> RuntimeDevice:
@@ -58,7 +57,7 @@ def select_device(device: str, precision: str, image_side: int, processes: Proce
         processes: those that share the run.
 
     Raises:
-        ConfigError: the device does not exist here.
+        ConfigError: the device does not exist here, or is one for several processes.
     """
     from accelerate import PartialState
 
@@ -73,7 +72,7 @@ def select_device(device: str, precision: str, image_side: int, processes: Proce
                 f"say {torch.device(device).type!r} or 'auto'"
             )
     if precision == "auto":
-        precision = "bf16" if image_side >= SMALLEST_BF16_SIDE and supports_fast_bf16(chosen) else "fp32"
+        precision = "bf16" if image_side >= _SMALLEST_BF16_SIDE and supports_fast_bf16(chosen) else "fp32"
     return RuntimeDevice(chosen, precision, processes)
 
 
@@ -95,7 +94,8 @@ def _accelerator(found: torch.device, local_rank: int) -> torch.device:
     return found
 
 
-def _existing_device(name: str, fallback: torch.device) -> torch.device:
+def _existing_device(name: str, default: torch.device) -> torch.device:
+    """The device of this name; the default is the one of its type that this process shall use."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -103,7 +103,7 @@ def _existing_device(name: str, fallback: torch.device) -> torch.device:
         available = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         reason = str(error).splitlines()[0].split(" device type at start")[0][:80]
         raise ConfigError(f"{name!r} cannot be used here ({reason}). Valid: {', '.join(available)}.") from None
-    return fallback if device.type == fallback.type and device.index is None else device
+    return default if device.type == default.type and device.index is None else device
 
 
 def configure_malloc(image_side: int) -> bool:
@@ -113,9 +113,9 @@ def configure_malloc(image_side: int) -> bool:
     22 of 387 ms of processor time in a ResNet-20 step (bf16, batch 128, one thread), measured with
     benchmarks/page_faults.py.
 
-    More than ``LARGEST_SIDE_KEPT`` pixels a side: tensors of a megabyte and more are mapped each on its own. Batches of
-    128 images of 224 pixels held 184 MB so; 1,457 MB by glibc's own moving threshold, and rising; 2,139 MB if kept. In
-    huge pages, which the command line asks torch for, a batch then costs 124 ms of processor time instead of 198.
+    More than 64 pixels a side: tensors of a megabyte and more are mapped each on its own. Batches of 128 images of 224
+    pixels held 184 MB so; 1,457 MB by glibc's own moving threshold, and rising; 2,139 MB if kept. In huge pages, which
+    the command line asks torch for, a batch then costs 124 ms of processor time instead of 198.
 
     For the whole process. Other C libraries have their own ways and are left alone.
     """
@@ -123,6 +123,6 @@ def configure_malloc(image_side: int) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    if image_side > LARGEST_SIDE_KEPT:
-        return bool(mallopt(MMAP_THRESHOLD, GIVEN_BACK_FROM))
-    return bool(mallopt(MMAP_THRESHOLD, LARGEST_KEPT) and mallopt(TRIM_THRESHOLD, KEPT))
+    if image_side > _LARGEST_SIDE_KEPT:
+        return bool(mallopt(_M_MMAP_THRESHOLD, _RETURN_FROM))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _KEEP_LARGEST) and mallopt(_M_TRIM_THRESHOLD, _KEEP_ALL))

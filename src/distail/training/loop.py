@@ -26,7 +26,7 @@ from distail.training.signals import Interrupted, StopRequest, stop_requests
 from distail.training.stage import Fitted, Stage
 from distail.training.stage_checkpoints import StageCheckpoints
 from distail.training.state import Best, TrainingState, capture, restore
-from distail.training.step import Step, TrainingStep, shared_step, sync_batch_norm_statistics
+from distail.training.step import Step, TrainingStep, distributed_step, sync_batch_norm_statistics
 
 
 def fit(
@@ -133,7 +133,7 @@ class _Trainer:
         if self.processes.size > 1:
             batch = next(stage.batches.epoch(0))
             teacher = stage.teacher(batch) if stage.teacher is not None else None
-            self.step = shared_step(self.step_module, batch, teacher)
+            self.step = distributed_step(self.step_module, batch, teacher)
 
     def _train_on(self, batch: Batch) -> None:
         stage, state = self.stage, self.state

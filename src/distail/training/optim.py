@@ -1,10 +1,10 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no scheduler state."""
+"""The optimizer, and the learning rate as a pure function of the step: a resumed run needs no scheduler state."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -14,6 +14,19 @@ from distail.config.schema import Schedule, Training
 # The shape of torch.optim.lr_scheduler.OneCycleLR: start at a 25th, end at a 10,000th of the start.
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
+    """The optimizer that `training` names, over all `parameters` in one group."""
+    if training.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        nesterov=training.nesterov,
+    )
 
 
 def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -28,60 +41,23 @@ def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, ep
     warmup_steps = schedule.warmup_epochs * steps_per_epoch
     if step + 1 < warmup_steps:
         return (step + 1) / warmup_steps
-    return _SHAPES[schedule.name](schedule, step, steps_per_epoch, epochs)
-
-
-def _constant(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
+    steps = epochs * steps_per_epoch
+    if schedule.name == "step":
+        passed = bisect_right(schedule.milestones, step / steps_per_epoch)
+        return 1.0 if passed == 0 else schedule.factors[passed - 1]
+    if schedule.name == "cosine":
+        return _cosine_between(1.0, 0.0, (step - warmup_steps) / max(1.0, steps - warmup_steps))
+    if schedule.name == "one-cycle":
+        return _one_cycle(schedule.rise, step, steps)
     return 1.0
 
 
-def _step(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
-    passed = bisect_right(schedule.milestones, step / steps_per_epoch)
-    return 1.0 if passed == 0 else schedule.factors[passed - 1]
-
-
-def _cosine(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
-    warmup = schedule.warmup_epochs * steps_per_epoch
-    return _cosine_between(1.0, 0.0, (step - warmup) / max(1.0, epochs * steps_per_epoch - warmup))
-
-
-def _one_cycle(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
-    last = epochs * steps_per_epoch - 1
-    peak = schedule.rise * (last + 1) - 1
+def _one_cycle(rise: float, step: int, steps: int) -> float:
+    peak = rise * steps - 1
     if step <= peak:
         return _cosine_between(ONE_CYCLE_START, 1.0, step / peak if peak else 1.0)
-    return _cosine_between(1.0, ONE_CYCLE_END, (step - peak) / max(1.0, last - peak))
+    return _cosine_between(1.0, ONE_CYCLE_END, (step - peak) / max(1.0, steps - 1 - peak))
 
 
 def _cosine_between(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, max(0.0, share)))) / 2
-
-
-_SHAPES: dict[str, Callable[[Schedule, int, int, int], float]] = {
-    "constant": _constant,
-    "step": _step,
-    "cosine": _cosine,
-    "one-cycle": _one_cycle,
-}
-
-
-def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    """The optimiser that `training` names, over all `parameters` in one group."""
-    return _OPTIMIZERS[training.optimizer](list(parameters), training)
-
-
-def _sgd(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters,
-        lr=training.learning_rate,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        nesterov=training.nesterov,
-    )
-
-
-def _adamw(parameters: list[nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
-
-
-_OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], Training], torch.optim.Optimizer]] = {"sgd": _sgd, "adamw": _adamw}

@@ -1,4 +1,7 @@
-"""One training step, which knows nothing of methods, and the frozen network it learns from."""
+"""One training step, which knows nothing of methods: student, teacher, gradients and batch statistics of all processes.
+
+Shapes: B batch.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,21 @@ from distail.training.distributed import Processes
 Teacher = Callable[[Batch], Outputs]
 """What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
 Step = Callable[[Tensor, Tensor, Tensor, Outputs | None], tuple[Tensor, Terms]]
+"""Images, labels and indices of a batch, and the teacher's outputs, to the loss and its terms."""
+
+
+def frozen_teacher(network: nn.Module, runtime: RuntimeDevice) -> Teacher:
+    """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors."""
+    network.eval().requires_grad_(False)
+
+    def teacher(batch: Batch) -> Outputs:
+        with torch.inference_mode(), runtime.autocast():
+            outputs: Outputs = network(batch.images)
+        # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
+        features = None if outputs.features is None else outputs.features.clone()
+        return Outputs(outputs.logits.clone(), features)
+
+    return teacher
 
 
 class TrainingStep(nn.Module):
@@ -42,7 +60,12 @@ class TrainingStep(nn.Module):
         self._compiled = None if compile_size is None else torch.compile(student.forward)
 
     def forward(self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None) -> tuple[Tensor, Terms]:
-        """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate."""
+        """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate.
+
+        Args:
+            images: (B, channels, H, W).
+            target, index: (B,) int64 labels and rows of the data set.
+        """
         compiled = self._compiled if len(images) == self._compile_size else None
         try:
             with self._runtime.autocast():
@@ -51,28 +74,14 @@ class TrainingStep(nn.Module):
             if len(images) > 1 or "more than 1 value per channel" not in str(error):
                 raise
             raise TrainingError(
-                "batch normalisation cannot learn from a single image, of which this network's last maps have one "
+                "batch normalization cannot learn from a single image, of which this network's last maps have one "
                 "pixel; expected training.batch_size of at least 2, and as many training images"
             ) from None
         terms: Terms = self.method(student, teacher, target, index=index)
         return terms.total, terms
 
 
-def frozen_teacher(network: nn.Module, runtime: RuntimeDevice) -> Teacher:
-    """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors."""
-    network.eval().requires_grad_(False)
-
-    def teacher(batch: Batch) -> Outputs:
-        with torch.inference_mode(), runtime.autocast():
-            outputs: Outputs = network(batch.images)
-        # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
-        features = None if outputs.features is None else outputs.features.clone()
-        return Outputs(outputs.logits.clone(), features)
-
-    return teacher
-
-
-def shared_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> Step:
+def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> Step:
     """The training step, whose gradients are their mean over all processes.
 
     Args:
@@ -90,32 +99,31 @@ def shared_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> St
 
 
 def convert_sync_batch_norm(network: nn.Module) -> nn.Module:
-    """The network with batch normalisation over the batches of all processes.
+    """The network with batch normalization over the batches of all processes.
 
     Raises:
-        ModelError: one of its layers does more than normalise, such as timm's, which hold an activation: torch would
+        ModelError: one of its layers does more than normalize, such as timm's, which hold an activation: torch would
             leave that out.
     """
-    odd = {type(module).__name__ for module in network.modules() if _does_more_than_normalise(module)}
+    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    odd = {type(layer).__name__ for layer in _batch_norm_layers(network) if type(layer) not in plain}
     if odd:
         raise ModelError(
             f"trainer.sync_batch_norm would leave out what {', '.join(sorted(odd))} of this network do beside "
-            "normalising; set it false"
+            "normalizing; set it false"
         )
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return converted
 
 
-def _does_more_than_normalise(module: nn.Module) -> bool:
-    plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    return isinstance(module, _BatchNorm) and type(module) not in plain
-
-
 def sync_batch_norm_statistics(network: nn.Module, processes: Processes) -> None:
-    """Average the running statistics of batch normalisation, of which each process has seen its own part.
+    """Average the running statistics of batch normalization, of which each process has seen its own part.
 
     They are moving averages, which are linear: when and how often this happens changes nothing but rounding.
     """
-    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
-    tracked = [value for layer in layers for value in (layer.running_mean, layer.running_var)]
+    tracked = [value for layer in _batch_norm_layers(network) for value in (layer.running_mean, layer.running_var)]
     processes.average([value for value in tracked if value is not None])
+
+
+def _batch_norm_layers(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]
