@@ -54,13 +54,13 @@ def watched(seen, stop):
 
 def poisoned(where):
     """A loss that is not finite in one process, at one step."""
-    note = NonFiniteDetector.note
+    update = NonFiniteDetector.update
 
-    def noted(self, step, loss, teacher):
+    def poisoned_update(self, step, loss, teacher):
         bad = where["rank"] == RANK and where["step"] == step
-        note(self, step, loss * torch.nan if bad else loss, teacher)
+        update(self, step, loss * torch.nan if bad else loss, teacher)
 
-    return mock.patch.object(NonFiniteDetector, "note", noted)
+    return mock.patch.object(NonFiniteDetector, "update", poisoned_update)
 
 
 def without_data(rank):

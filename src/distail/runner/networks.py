@@ -86,7 +86,7 @@ def describe_network(
 
 
 def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:
-    """Let a loaded network see the data's images normalised as those that it was trained on, where its file says how.
+    """Let a loaded network see the data's images normalized as those that it was trained on, where its file says how.
 
     Raises:
         CheckpointError: what the file says is damaged.

@@ -1,4 +1,7 @@
-"""What a finished run leaves in `result.json`."""
+"""What a finished run leaves in `result.json`.
+
+Shapes: N images, C classes.
+"""
 
 from __future__ import annotations
 

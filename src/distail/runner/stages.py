@@ -1,4 +1,7 @@
-"""The two stages of a run: its teacher, trained or loaded, and its student, trained from the teacher's answers."""
+"""The two stages of a run: its teacher, trained or loaded, and its student, trained from the teacher's answers.
+
+Shapes: N images, C classes.
+"""
 
 from __future__ import annotations
 

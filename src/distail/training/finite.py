@@ -1,4 +1,7 @@
-"""Whether loss and teacher stay finite, watched without making a GPU wait."""
+"""Whether loss and teacher stay finite, watched without making a GPU wait.
+
+Shapes: N images, C classes.
+"""
 
 from __future__ import annotations
 
@@ -24,20 +27,22 @@ class NonFiniteDetector:
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((2,), NEVER, dtype=torch.int64, device=device)
 
-    def note(self, step: int, loss: Tensor, teacher: Outputs | None) -> None:
+    def update(self, step: int, loss: Tensor, teacher: Outputs | None) -> None:
         """Take up one step's loss and teacher."""
         finite = torch.isfinite(loss.detach())
         teacher_finite = torch.isfinite(teacher.logits).all() if teacher is not None else torch.ones_like(finite)
         bad = torch.where(torch.stack([finite, teacher_finite]), NEVER, step)
         self._first = torch.minimum(self._first, bad)
 
-    def first(self) -> list[int]:
+    def first_steps(self) -> list[int]:
         """The first bad step of the loss and of the teacher, or `NEVER`; waits for the device."""
         steps: list[int] = self._first.tolist()
         return steps
 
 
-def not_finite(stage: str, bad_loss: int, bad_teacher: int, steps_per_epoch: int, kept: Sequence[int]) -> TrainingError:
+def not_finite_error(
+    stage: str, bad_loss: int, bad_teacher: int, steps_per_epoch: int, kept: Sequence[int]
+) -> TrainingError:
     """What the user is told: which of the two first was not finite, where, and which checkpoint is left.
 
     Args:

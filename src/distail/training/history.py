@@ -17,8 +17,8 @@ class History:
     def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
         self._path = RunFiles(folder).metrics
         self._trackers = trackers
-        self._stages: set[str] = set()
-        self._told: list[str] | None = None  # nothing by this process: a tracker may hold what another one told it
+        self._rewound: set[str] = set()  # stages
+        self._tracked: list[str] | None = None  # lines; None: a tracker may hold what an earlier process told it
 
     def rewind(self, stage: str, rows: Sequence[EpochRow]) -> None:
         """Make the file hold what it held when `stage` had finished exactly `rows`, and trackers show just that.
@@ -30,14 +30,15 @@ class History:
         others = [row for row in found[first:] if row["stage"] != stage]
         wanted = [*found[:first], *rows, *others]
         files.write_text(self._path, "".join(map(_line, wanted)))
-        self._stages.add(stage)
-        shown = [row for row in wanted if row["stage"] in self._stages]
-        told = self._told or []
-        if self._told is None or [*map(_line, shown[: len(told)])] != told:
+        self._rewound.add(stage)
+        shown = [row for row in wanted if row["stage"] in self._rewound]
+        tracked = self._tracked
+        if tracked is None or [_line(row) for row in shown[: len(tracked)]] != tracked:
             for tracker in self._trackers:
                 tracker.start_again()
-            self._told = told = []
-        self._tell(shown[len(told) :])
+            tracked = []
+        self._tracked = tracked
+        self._track(shown[len(tracked) :])
 
     def append(self, row: EpochRow) -> None:
         """Add one finished epoch.
@@ -49,21 +50,21 @@ class History:
             file.write(_line(row))
             file.flush()
             files.sync(file.fileno())  # a result that was synced must not outlive the rows that it came from
-        self._tell([row])
+        self._track([row])
 
     def rows(self) -> list[EpochRow]:
         """All rows that are whole; a line cut off by a kill is left out."""
         return read_epochs(self._path)[0]
 
-    def _tell(self, rows: Sequence[EpochRow]) -> None:
-        for tracker in self._trackers:
-            for row in rows:
-                tracker.write(row)
-        self._told = [*(self._told or []), *map(_line, rows)]
-
     def close(self) -> None:
         for tracker in self._trackers:
             tracker.close()
+
+    def _track(self, rows: Sequence[EpochRow]) -> None:
+        for tracker in self._trackers:
+            for row in rows:
+                tracker.write(row)
+        self._tracked = [*(self._tracked or []), *(_line(row) for row in rows)]
 
 
 def _line(row: EpochRow) -> str:

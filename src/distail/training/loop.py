@@ -18,7 +18,7 @@ from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.finite import NEVER, NonFiniteDetector, not_finite
+from distail.training.finite import NEVER, NonFiniteDetector, not_finite_error
 from distail.training.history import History
 from distail.training.optim import build_optimizer, learning_rate_factor
 from distail.training.progress import Reporter
@@ -84,8 +84,8 @@ class _Trainer:
             if self.state.step < steps * stage.training.epochs:
                 if stage.fill is not None:
                     stage.fill(self.reporter)
-                    self._note_time(of_an_epoch=False)
-                self._share_step()
+                    self._count_time(of_an_epoch=False)
+                self._distribute_step()
         self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
         stage.student.train()
         if len(self.state.history) < self.state.step // steps:  # stopped while it was validated
@@ -94,16 +94,16 @@ class _Trainer:
             epoch, first_step = divmod(self.state.step, steps)
             stage.method.begin_epoch(epoch, stage.training.epochs)
             for batch in self._batches(epoch, first_step, request):
-                self._train_on(batch)
+                self._train_step(batch)
                 if self.state.step % steps == 0:
                     self._end_epoch(request)
-                signal_number = self._agree(request)
+                signal_number = self._agreed_signal(request)
                 if signal_number or self.state.step % self.checkpoint_every == 0:
                     self._checkpoint()
                 if signal_number:
                     raise Interrupted(signal_number, saved=True)
         self._checkpoint()
-        if signal_number := self._agree(request):  # that came while the last checkpoint was written
+        if signal_number := self._agreed_signal(request):  # that came while the last checkpoint was written
             raise Interrupted(signal_number, saved=True)
 
     def _batches(self, epoch: int, first_step: int, request: StopRequest) -> Iterator[Batch]:
@@ -128,17 +128,19 @@ class _Trainer:
             self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
         stage.method.load_memory_state(memory)
 
-    def _share_step(self) -> None:
+    def _distribute_step(self) -> None:
         stage = self.stage
         if self.processes.size > 1:
             batch = next(stage.batches.epoch(0))
             teacher = stage.teacher(batch) if stage.teacher is not None else None
             self.step = distributed_step(self.step_module, batch, teacher)
 
-    def _train_on(self, batch: Batch) -> None:
+    def _train_step(self, batch: Batch) -> None:
         stage, state = self.stage, self.state
         # Networks with dropout draw from torch's generator: tie it to the step, so that a resumed run draws the same.
-        torch.manual_seed(int(stream_key("step", stage.seed, state.step, *self._own_stream())) >> 1)
+        # Each process has a stream of its own; the main process's is that of a process alone.
+        own_stream = (self.processes.rank,) if self.processes.rank else ()
+        torch.manual_seed(int(stream_key("step", stage.seed, state.step, *own_stream)) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
         teacher = stage.teacher(batch) if stage.teacher is not None else None
@@ -146,7 +148,7 @@ class _Trainer:
         size = self._batch_size(state.step)
         share = training_share(size, self.processes.rank, self.processes.size)
         self.optimizer.zero_grad(set_to_none=True)
-        self.finite.note(state.step, loss, teacher)
+        self.finite.update(state.step, loss, teacher)
         # The processes' gradients are averaged: each counts by its share, and together they are the whole batch's.
         weight = share * self.processes.size
         torch.autograd.backward(loss if weight == 1 else loss * weight)
@@ -164,30 +166,27 @@ class _Trainer:
         factor = learning_rate_factor(training.schedule, step, self.stage.batches.steps_per_epoch, training.epochs)
         return training.learning_rate * factor
 
-    def _own_stream(self) -> tuple[int, ...]:
-        return (self.processes.rank,) if self.processes.rank else ()
-
     def _batch_size(self, step: int) -> int:
         """Images in the batch of all processes."""
         batches, size = self.stage.batches, self.stage.training.batch_size
         places = batch_places(step % batches.steps_per_epoch, batches.num_images, size)
         return int(places.stop - places.start)
 
-    def _agree(self, request: StopRequest) -> int:
+    def _agreed_signal(self, request: StopRequest) -> int:
         """The signal that any process has had, or 0; on a CPU also whether all was finite: a GPU would have to wait."""
-        bad = self.finite.first() if self.device.type == "cpu" else []
+        bad = self.finite.first_steps() if self.device.type == "cpu" else []
         number, *bad = self.processes.lowest([-(request.signal_number or 0), *bad])
         if bad:
-            self._stop_if_bad(*bad)
+            self._raise_if_bad(*bad)
         return -number
 
-    def _stop_if_not_finite(self) -> None:
-        self._stop_if_bad(*self.processes.lowest(self.finite.first()))
+    def _check_finite(self) -> None:
+        self._raise_if_bad(*self.processes.lowest(self.finite.first_steps()))
 
-    def _stop_if_bad(self, bad_loss: int, bad_teacher: int) -> None:
+    def _raise_if_bad(self, bad_loss: int, bad_teacher: int) -> None:
         if min(bad_loss, bad_teacher) < NEVER:
             kept = self.processes.broadcast_from_main(self.checkpoints.steps)
-            raise not_finite(self.stage.name, bad_loss, bad_teacher, self.stage.batches.steps_per_epoch, kept)
+            raise not_finite_error(self.stage.name, bad_loss, bad_teacher, self.stage.batches.steps_per_epoch, kept)
 
     def _accumulate(self, terms: Terms, samples: float) -> None:
         values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
@@ -199,18 +198,18 @@ class _Trainer:
     def _end_epoch(self, request: StopRequest) -> None:
         stage, state = self.stage, self.state
         epoch = state.step // stage.batches.steps_per_epoch - 1
-        self._stop_if_not_finite()
+        self._check_finite()
         samples = stage.batches.num_images
-        means = {name: value.item() / samples for name, value in self._sums_of_all().items()}
+        means = {name: value.item() / samples for name, value in self._summed_over_processes().items()}
         sync_batch_norm_statistics(stage.student, self.processes)
         validation = self._validate(request)
-        self._note_time()
+        self._count_time()
         row: EpochRow = {
             "stage": stage.name,
             "epoch": epoch,
             "loss": means.pop("loss"),
-            "terms": _under("terms/", means),
-            "statistics": _under("statistics/", means),
+            "terms": _with_prefix("terms/", means),
+            "statistics": _with_prefix("statistics/", means),
             "learning_rate": self._learning_rate(state.step - 1),
             "validation": validation,
             "seconds": round(state.epoch_seconds, 3),
@@ -241,21 +240,21 @@ class _Trainer:
             raise TrainingError(f"{self.stage.name}, after epoch {epoch}: {error}") from None
 
     def _checkpoint(self) -> None:
-        self._stop_if_not_finite()
+        self._check_finite()
         if not self.changed:
             return
-        self._note_time()
+        self._count_time()
         stage = self.stage
         sync_batch_norm_statistics(stage.student, self.processes)
-        state, memory = replace(self.state, sums=self._sums_of_all()), stage.method.memory_state()
-        found = capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256)
-        self.processes.broadcast_from_main(lambda: self.checkpoints.save(found, memory))
+        state, memory = replace(self.state, sums=self._summed_over_processes()), stage.method.memory_state()
+        checkpoint = capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256)
+        self.processes.broadcast_from_main(lambda: self.checkpoints.save(checkpoint, memory))
         self.changed = False
 
-    def _sums_of_all(self) -> dict[str, Tensor]:
+    def _summed_over_processes(self) -> dict[str, Tensor]:
         return {name: self.processes.sum(self.state.sums[name]) for name in sorted(self.state.sums)}
 
-    def _note_time(self, *, of_an_epoch: bool = True) -> None:
+    def _count_time(self, *, of_an_epoch: bool = True) -> None:
         now = time.perf_counter()
         self.state.seconds += now - self.clock
         if of_an_epoch:
@@ -268,5 +267,5 @@ def _compile_size(stage: Stage) -> int | None:
     return int(mine.stop - mine.start) if stage.compile else None
 
 
-def _under(prefix: str, values: dict[str, float]) -> dict[str, float]:
+def _with_prefix(prefix: str, values: dict[str, float]) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

@@ -1,4 +1,7 @@
-"""Logits of a whole data set, in its order."""
+"""Logits of a whole data set, in its order.
+
+Shapes: N images, C classes; in NCHW, channels.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def in_order(data: Images, mean: Sequence[float], std: Sequence[float], runtime:
 
 
 def evaluation_batch_size(image_shape: tuple[int, int, int]) -> int:
-    """Images (channels, H, W) that a network looks at together, where nothing is learnt.
+    """Images (channels, H, W) that a network looks at together, where nothing is trained.
 
     >>> evaluation_batch_size((3, 32, 32)), evaluation_batch_size((3, 224, 224))
     (512, 94)

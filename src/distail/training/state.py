@@ -29,7 +29,7 @@ class Best:
 
 @dataclass
 class TrainingState:
-    """Where a stage stands: networks and optimiser live outside and are captured together with it."""
+    """Where a stage stands: networks and optimizer live outside and are captured together with it."""
 
     step: int = 0
     seconds: float = 0.0
@@ -99,7 +99,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> TrainingState:
-    """Load networks and optimiser in place and return where the stage stood.
+    """Load networks and optimizer in place and return where the stage stood.
 
     Raises:
         CheckpointError: the checkpoint belongs to another network or method.
@@ -143,7 +143,7 @@ def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str,
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")
         parameter = parameters[int(index)]
-        # The parameter's own memory layout: element order decides vectorisation, and with it the last bit.
+        # The parameter's own memory layout: element order decides how loops are vectorized, and with it the last bit.
         laid_out = (
             torch.empty_like(parameter, dtype=tensor.dtype)
             if tensor.ndim and tensor.shape == parameter.shape
