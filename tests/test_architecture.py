@@ -64,3 +64,31 @@ def test_a_package_imports_only_from_lower_levels(package):
     ]
     assert files
     assert up == []
+
+
+def imported_files(path):
+    """The files of distail that a file imports, inside functions and for types too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "distail":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (file_of(name) or file_of(node.module) for name in names)
+        elif isinstance(node, ast.Import):
+            yield from (file_of(alias.name) for alias in node.names)
+
+
+def file_of(module):
+    path = SOURCE.parent.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    imports = {path: {*imported_files(path)} - {path} for path in SOURCE.rglob("*.py")}
+    free = set()
+    while more := {path for path, others in imports.items() if path not in free and others & imports.keys() <= free}:
+        free |= more
+    assert {path.relative_to(SOURCE).as_posix() for path in imports.keys() - free} == set()
+
+
+def test_no_file_is_too_long_to_be_one_answer():
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCE.rglob("*.py")}
+    assert {path.name: length for path, length in lengths.items() if length > 350} == {}

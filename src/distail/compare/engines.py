@@ -12,24 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol
 
+from distail.compare.worker import JobSpec, work
 from distail.errors import ConfigError
 from distail.torch_utils import usable_cores
 from distail.training.distributed import runs_on_cpu
 from distail.training.signals import STARTED_BY_ANOTHER
 
 ON_A_GPU = ("auto", "cuda")
-
-
-class JobSpec(TypedDict):
-    """One job for a process of its own, as JSON: its name, where to work, what to run, and where to write about it."""
-
-    name: str
-    directory: str
-    experiment: dict[str, object]
-    status: str
-    log: str
 
 
 @dataclass(frozen=True)
@@ -228,8 +219,6 @@ class RayCluster:
 
 
 def _run_job(spec: JobSpec) -> None:
-    from distail.compare.worker import work
-
     if not os.path.isdir(spec["directory"]):
         raise ConfigError(f"{spec['directory']!r} does not exist on {platform.node()}: a cluster must share it")
     work(spec)

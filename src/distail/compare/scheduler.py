@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from distail.compare.engines import Engine, JobSpec
+from distail.compare.engines import Engine
 from distail.compare.plan import Job
 from distail.compare.progress import ComparisonReporter
 from distail.compare.status import read_status
+from distail.compare.worker import JobSpec
 from distail.errors import DataError
 from distail.evaluation.run_files import FAILED, FINISHED, MISSING, STOPPED
 from distail.training.signals import Interrupted, StopRequest

@@ -11,23 +11,26 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 from distail.compare.status import Status, StatusReporter, write_status
 from distail.evaluation.run_files import FAILED, FINISHED, STOPPED
 
-if TYPE_CHECKING:
-    from distail.compare.engines import JobSpec
-
 SECONDS_FOR_ANOTHER_TO_LEAVE = 60
 
 
-def work(spec: JobSpec) -> None:
-    """Call `distail.run` on one experiment; how it ended goes to the status file, what happened to the log.
+class JobSpec(TypedDict):
+    """One job for a process of its own, as JSON: its name, where to work, what to run, and where to write about it."""
 
-    Args:
-        spec: the job.
-    """
+    name: str
+    directory: str
+    experiment: dict[str, object]
+    status: str
+    log: str
+
+
+def work(spec: JobSpec) -> None:
+    """Call `distail.run` on one experiment; how it ended goes to the status file, what happened to the log."""
     os.chdir(spec["directory"])
     status = Path(spec["status"])
     with Path(spec["log"]).open("a", encoding="utf-8", errors="backslashreplace") as log:

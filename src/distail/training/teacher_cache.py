@@ -1,6 +1,6 @@
 """What a teacher says of every stored view of every image: asked once, then looked up.
 
-Shapes: B batch, D feature width, R rows (views x images), F rows of the block being filled, W width of a row (logits, features).
+Shapes: B batch, D feature width, R rows (views x images), F rows of a block, W width of a row (logits, features).
 """
 
 from __future__ import annotations
