@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _TEMPORARY = re.compile(r"\..+\.\w+\.tmp")
 # Some network and user-space file systems have no such operation; it is a rename's safety net, not its condition.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+CONTENT_HASH = "content_sha256"
+"""The key of a safetensors file's metadata that holds the hash of its tensors and of the rest of its metadata."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -87,7 +90,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """`write_bytes` for a safetensors file; the same content always gives the same bytes.
+    """`write_bytes` for a safetensors file that carries its hash; the same content always gives the same bytes.
 
     Tensors that share memory, such as tied weights, are each written whole.
     """
@@ -101,7 +104,39 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         # safetensors refuses two names for one memory; on loading both are filled with the same values.
         written[name] = found.clone() if storage in stored else found
         stored.add(storage)
-    write_bytes(path, _with_sorted_metadata(save(written, metadata=dict(metadata or {}))))
+    facts = {**(metadata or {}), CONTENT_HASH: tensors_hash(written, metadata or {})}
+    write_bytes(path, _with_sorted_metadata(save(written, metadata=facts)))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; where it carries its hash, the hash is checked.
+
+    Raises:
+        OSError: it cannot be read.
+        SafetensorError: it is no safetensors file, or is cut off.
+        ValueError: its content is not what was written.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    stored = metadata.pop(CONTENT_HASH, None)
+    if stored is not None and stored != tensors_hash(tensors, metadata):
+        raise ValueError("its content does not match its hash")
+    return tensors, metadata
+
+
+def tensors_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
+    """SHA-256 of tensors by name, their types, shapes and values, and of plain facts beside them."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(sorted((metadata or {}).items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _with_sorted_metadata(content: bytes) -> bytes:

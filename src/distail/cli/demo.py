@@ -68,7 +68,7 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
 
 def teacher_experiment(data: str, output: Path, seed: int) -> Experiment:
     """The teacher is trained by the same loop as any student, with plain cross-entropy."""
-    return _experiment(data, output, seed, "teacher", student=DEMOS[data]["teacher"], method="ce")
+    return _experiment(data, output, seed, "teacher", student=DEMOS[data]["teacher"], method="ce", role="teacher")
 
 
 def student_experiments(data: str, output: Path, seed: int) -> list[Experiment]:

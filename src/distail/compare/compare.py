@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -19,9 +19,10 @@ from distail.compare.scheduler import Schedule
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
-from distail.errors import ConfigError, Problems, TrainingError, problems_in, unknown_name
+from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
 from distail.report.build import write_comparison_report
+from distail.runner.identity import changed_data
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences
 from distail.training.signals import stop_requests
 
@@ -148,6 +149,7 @@ def compare(
 
 
 def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: ComparisonReporter) -> Comparison:
+    _refuse_other_data(plan)
     store(plan)
     schedule = Schedule(plan.jobs, plan.folder)
 
@@ -168,6 +170,25 @@ def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: Comp
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)
     return comparison
+
+
+def _refuse_other_data(plan: Plan) -> None:
+    """Let pass what was trained and tested on the data as it is now, so that all runs can be compared.
+
+    Raises:
+        ConfigError: naming the finished runs that were not, and in what.
+    """
+    others: list[str] = []
+    for job in plan.jobs:
+        with suppress(CheckpointError):  # a damaged result, which its run makes anew
+            result = RunFolder(job.experiment.output).stored_result()
+            changed = changed_data(job.experiment, result["identity"]) if result and "identity" in result else []
+            others += [f"{job.experiment.output}: {change}" for change in changed]
+    if others:
+        headline = (
+            "the data is another now than the one of these finished runs; put it back, or choose another --output:"
+        )
+        raise ConfigError(listed(others, headline), others)
 
 
 def _config_error(problems: Problems, name: str) -> ConfigError:

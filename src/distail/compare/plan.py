@@ -245,6 +245,7 @@ class _Student:
             "name": f"{base.name}-teacher-{short}",
             "seed": self.seed,
             "output": str(self.config.folder / "teachers" / f"{short}-seed{self.seed}"),
+            "role": "teacher",
             "teacher": None,
             "student": {"model": teacher_model(base).model_dump(mode="json"), "classifier": teacher.classifier},
             "method": {"name": "ce", **({} if plain else {"supervised": supervised})},

@@ -197,6 +197,9 @@ class Experiment(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     output: Path = Path()
+    role: Literal["student", "teacher"] = "student"
+    """As which of a run's two networks the trained one draws its first weights and the order of its images: a teacher
+    that is trained in a run of its own, as comparisons do it, is the very one that its student's run would train."""
     data: Data
     teacher: Teacher | None = None
     student: Student

@@ -28,7 +28,8 @@ _SMALLEST_STD = 1 / 255
 class PreparedData:
     """Everything a run knows of its data.
 
-    Counts, hash, mean and deviation describe `train`: the long-tailed subset after the validation split. `mean` and
+    Counts, `subset_sha256`, mean and deviation describe `train`: the long-tailed subset after the validation split;
+    `validation_sha256` and `test_sha256` are the same hash of the other two. `mean` and
     `std` are per channel, in units of 0 to 1. `skipped` are images that could not be read, each with the reason;
     `notes` are sentences for the user: what is odd about the data, and how it is held.
     """
@@ -39,6 +40,8 @@ class PreparedData:
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     subset_sha256: str
+    validation_sha256: str | None
+    test_sha256: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
@@ -88,6 +91,8 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         class_names=source.class_names,
         class_counts=class_counts(train.labels, num_classes),
         subset_sha256=subset_sha256(train),
+        validation_sha256=subset_sha256(validation) if validation else None,
+        test_sha256=subset_sha256(source.test),
         mean=mean,
         std=std,
         skipped=source.skipped,

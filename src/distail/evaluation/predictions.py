@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from distail import files
@@ -71,8 +70,8 @@ def _checked_tensors(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there are no predictions at {path}; a finished run leaves predictions.safetensors.")
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors, _ = files.read_tensors(path)
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); evaluate the run again.") from error
     if missing := {"logits", "target"} - tensors.keys():
         raise CheckpointError(

@@ -122,6 +122,7 @@ class RunResult(TypedDict):
     class_counts: list[int]
     subset_sha256: str
     notes: NotRequired[list[str]]
+    identity: NotRequired[dict[str, Any]]
     teacher: StageResult | None
     student: StudentResult
     timing: ByStage[Timing]

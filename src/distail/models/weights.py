@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import CheckpointError, ModelError, listed, some_of
-from distail.files import write_tensors
+from distail.files import CONTENT_HASH, read_tensors, write_tensors
 
 _WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
 _TORCH_SUFFIXES = (".pt", ".pth")
@@ -61,9 +61,20 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         return {}
     try:
         with safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+    metadata.pop(CONTENT_HASH, None)
+    return metadata
+
+
+def check_weights(path: Path) -> None:
+    """Read a weights file whole.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+    """
+    _read(path, "weights")
 
 
 def _check_file(path: Path, what: str) -> None:
@@ -77,11 +88,10 @@ def _read(path: Path, what: str) -> dict[str, Tensor]:
     if path.suffix in _TORCH_SUFFIXES:
         return _read_torch(path, what)
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        return read_tensors(path)[0]
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(f"{what}: {path} is not a safetensors file, or is damaged: {error}") from error
 
 

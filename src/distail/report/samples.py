@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -75,8 +74,8 @@ def load_samples(path: Path) -> Samples:
     if not path.is_file():
         raise CheckpointError(f"there are no sample images at {path}")
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors, _ = files.read_tensors(path)
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error})") from error
     found = {name: (tensor.dtype, tensor.ndim, len(tensor)) for name, tensor in tensors.items() if tensor.ndim}
     count = len(tensors.get("index", ()))

@@ -24,6 +24,7 @@ from distail.errors import ConfigError, counted
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
 from distail.runner.checks import check, check_memory, read_experiment, teacher_model
+from distail.runner.identity import identity_of
 from distail.runner.run import read_images, select_run_device
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import STUDENT, TEACHER, RunContext, prepare_teacher, train_student, untrained_student
@@ -113,7 +114,15 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         runtime = select_run_device(experiment, None, data, SINGLE_PROCESS)
         timer = _StepTimer(experiment, data)
         context = RunContext(
-            _without_views(experiment), RunFolder(scratch), data, runtime, History(scratch), told, timer.fit
+            experiment=_without_views(experiment),
+            folder=RunFolder(scratch),
+            data=data,
+            runtime=runtime,
+            history=History(scratch),
+            reporter=told,
+            identity=identity_of(experiment, data, None),
+            require_folder=lambda: None,
+            fit=timer.fit,
         )
         student = untrained_student(context)
         train_student(context, student, prepare_teacher(context))

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 from distail import files
-from distail._version import __version__
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, Timing
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.report.samples import change_order, sample_images, save_samples
-from distail.runner.stages import RunContext, Trained
+from distail.runner.stages import RunContext, Trained, teacher_hash
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
+from distail.training.identity import arithmetic
 from distail.training.predict import predict
 from distail.training.stage import Fitted
 
@@ -63,6 +63,7 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
     best = _best_on_validation(run, student)
 
     def write() -> RunResult:
+        run.require_folder()
         result = _content(run, teacher, student, teacher_test, student_test, best)
         save_predictions(run.folder.predictions, student_NC, run.data.test.labels, teacher_NC)
         shown = sample_images(run.data.test, _by_change(student_test, teacher_test))
@@ -116,6 +117,7 @@ def _content(
         },
         "parameters": _by_stage(teacher, student, lambda stage: count_parameters(stage.network.model)),
         "macs": _by_stage(teacher, student, lambda stage: count_macs(stage.network.model, shape)),
+        "identity": {**run.identity, "teacher": teacher_hash(teacher.network if teacher else None)},
         "versions": versions(run.runtime),
         "config": run.experiment.model_dump(mode="json"),
     }
@@ -133,9 +135,8 @@ def _timing(fitted: Fitted, images: int) -> Timing:
 def versions(runtime: RuntimeDevice) -> dict[str, str]:
     """What the metrics were made with."""
     return {
-        "distail": __version__,
+        **arithmetic(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
         "numpy": version("numpy"),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else runtime.device.type,

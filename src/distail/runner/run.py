@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distail import files
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData, prepare_data
+from distail.data.sources.locate import files_state
 from distail.errors import counted
 from distail.evaluation.run_files import RunResult
 from distail.report.build import write_report
 from distail.runner.checks import check, check_memory, read_experiment
+from distail.runner.identity import changed_data, identity_of
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import RunContext, prepare_teacher, train_student, untrained_student
@@ -45,20 +48,26 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         stop_requests() as request,
         request.at_once(),
         process_group(trainer.device, trainer.process_timeout_minutes) as processes,
-        ExitStack() as lock,
+        ExitStack() as held,
     ):
         progress: Reporter = (reporter or default_reporter()) if processes.is_main else Silent()
         result = processes.broadcast_from_main(lambda: folder.finished(experiment, progress.message))
-        if result is None:
+        if result is not None:
+            if processes.is_main:
+                _say_what_changed(experiment, result, progress)
+        else:
             processes.broadcast_from_main(lambda: check(experiment, processes))
 
+            require_folder: list[Callable[[], None]] = []  # of the main process, which alone writes
+
             def begin() -> Experiment | None:
-                lock.enter_context(folder.locked(progress.message))
+                require_folder.append(partial(folder.require, held.enter_context(folder.locked(progress.message))))
                 folder.remove_temporary_files()
                 return folder.stored_experiment(experiment)
 
             stored = processes.broadcast_from_main(begin)
-            result = _run_stages(experiment, stored, folder, progress, processes)
+            guard = require_folder[0] if require_folder else _nothing_to_guard
+            result = _run_stages(experiment, stored, folder, guard, progress, processes)
             if processes.is_main:
                 folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
         if processes.is_main:
@@ -66,19 +75,40 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         return Result(folder.path, result)
 
 
+def _say_what_changed(experiment: Experiment, result: RunResult, reporter: Reporter) -> None:
+    identity = result.get("identity")
+    if identity is not None and (changed := changed_data(experiment, identity)):
+        reporter.message(
+            f"this run was finished before, with other data than there is now: {' and '.join(changed)}. What follows "
+            "is of the data as it was; choose another output to train on what it is"
+        )
+
+
+def _nothing_to_guard() -> None:
+    """A process that writes nothing."""
+
+
 def _run_stages(
-    experiment: Experiment, stored: Experiment | None, folder: RunFolder, reporter: Reporter, processes: Processes
+    experiment: Experiment,
+    stored: Experiment | None,
+    folder: RunFolder,
+    require_folder: Callable[[], None],
+    reporter: Reporter,
+    processes: Processes,
 ) -> RunResult:
     """The content of `result.json`; `stored` is the experiment as it began, where it has begun before."""
+    data_files = files_state(experiment.data)
     data = processes.local_main_first(lambda: read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)
     runtime = select_run_device(experiment, stored, data, processes)
-    with closing(_open_history(experiment, folder, reporter)) as history:
-        context = RunContext(experiment, folder, data, runtime, history, reporter)
+    settled = _with_precision(experiment, runtime)
+    identity = identity_of(settled, data, data_files)
+    with closing(_open_history(experiment, folder, reporter, require_folder)) as history:
+        context = RunContext(experiment, folder, data, runtime, history, reporter, identity, require_folder)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:
-            processes.broadcast_from_main(lambda: _save_config(experiment, folder, runtime))
+            processes.broadcast_from_main(lambda: files.write_text(folder.config, settled.to_yaml()))
         teacher = prepare_teacher(context)
         trained = train_student(context, student, teacher)
     return final_evaluation(context, teacher, trained)
@@ -118,7 +148,9 @@ def select_run_device(
     return runtime
 
 
-def _open_history(experiment: Experiment, folder: RunFolder, reporter: Reporter) -> History:
+def _open_history(
+    experiment: Experiment, folder: RunFolder, reporter: Reporter, before_write: Callable[[], None]
+) -> History:
     trackers = build_trackers(
         experiment.trainer.trackers,
         f"{experiment.name}-seed{experiment.seed}",
@@ -126,12 +158,12 @@ def _open_history(experiment: Experiment, folder: RunFolder, reporter: Reporter)
         experiment.model_dump(mode="json"),
         reporter.message,
     )
-    return History(folder.path, trackers)
+    return History(folder.path, trackers, before_write)
 
 
-def _save_config(experiment: Experiment, folder: RunFolder, runtime: RuntimeDevice) -> None:
+def _with_precision(experiment: Experiment, runtime: RuntimeDevice) -> Experiment:
     trainer = experiment.trainer.model_copy(update={"precision": runtime.precision})
-    files.write_text(folder.config, experiment.model_copy(update={"trainer": trainer}).to_yaml())
+    return experiment.model_copy(update={"trainer": trainer})
 
 
 def _write_page(folder: RunFolder, reporter: Reporter) -> None:

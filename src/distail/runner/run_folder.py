@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from distail import files
 from distail.config.schema import Experiment, Trainer
-from distail.errors import CheckpointError, ConfigError, listed
+from distail.errors import CheckpointError, ConfigError, TrainingError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import OtherVersionError, RunFiles, RunResult, read_result
 from distail.file_lock import FolderInUseError, FolderLock, lock_folder
-from distail.models.weights import read_metadata
+from distail.json_values import as_mapping
+from distail.models.weights import check_weights
 from distail.training.checkpoint import CheckpointFolder
 
 Value = TypeVar("Value")
@@ -48,11 +49,13 @@ class RunFolder(RunFiles):
         """
         if not (self.result.is_file() and self.config.is_file()):
             return None
-        if _differing(Experiment.from_yaml(self.config), experiment):
+        if any(_differing(recorded, experiment) for recorded in self._recorded_experiments()):
             return None
         damage = self._damage()
-        # Without the teacher's checkpoints another teacher would be trained.
-        needed = ["student", "teacher"] if "teacher" in damage else ["student"]
+        # Without the teacher's checkpoints another teacher would be trained, unless it was loaded.
+        given = experiment.teacher.checkpoint if experiment.teacher else None
+        trained = "teacher" in damage and not (given and given.is_file())
+        needed = ["student", "teacher"] if trained else ["student"]
         if damage and all(CheckpointFolder(self.checkpoints(stage)).steps() for stage in needed):
             because = f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"
             warn(listed(damage.values(), because))
@@ -82,8 +85,8 @@ class RunFolder(RunFiles):
         result = attempt("result", self.stored_result)
         attempt("predictions", partial(load_predictions, self.predictions))
         if result is not None and result["teacher"] is not None:
-            attempt("teacher", partial(read_metadata, self.weights("teacher")))
-        attempt("student", partial(read_metadata, self.weights("student")))
+            attempt("teacher", partial(check_weights, self.weights("teacher")))
+        attempt("student", partial(check_weights, self.weights("student")))
         return damage
 
     def remove_temporary_files(self) -> None:
@@ -118,6 +121,18 @@ class RunFolder(RunFiles):
                 )
             yield lock
 
+    def require(self, lock: FolderLock) -> None:
+        """Let pass while the folder is the one that was locked.
+
+        Raises:
+            TrainingError: it was removed, and may be another run's by now.
+        """
+        if not lock.still_ours():
+            raise TrainingError(
+                f"the folder {str(self.path)!r} was removed or begun anew while this run was going on: it writes "
+                "nothing more there. Start it again"
+            )
+
     def stored_experiment(self, experiment: Experiment) -> Experiment | None:
         """The experiment that this folder was started with, or None for a new folder.
 
@@ -133,12 +148,25 @@ class RunFolder(RunFiles):
                     "choose another output, or empty the folder"
                 )
             return None
-        stored = Experiment.from_yaml(self.config)
-        differing = _differing(stored, experiment)
-        if differing:
-            headline = f"{str(self.path)!r} holds another experiment; choose another output or name. It differs in:"
-            raise ConfigError(listed(differing, headline))
+        stored, *others = self._recorded_experiments()
+        for recorded in (stored, *others):
+            if differing := _differing(recorded, experiment):
+                headline = f"{str(self.path)!r} holds another experiment; choose another output or name. It differs in:"
+                raise ConfigError(listed(differing, headline))
         return stored
+
+    def _recorded_experiments(self) -> list[Experiment]:
+        """What the folder says that it holds: its configuration, which a user can edit, and what training wrote."""
+        found = [Experiment.from_yaml(self.config)]
+        newest = [CheckpointFolder(self.checkpoints(stage)).newest_values() for stage in ("student", "teacher")]
+        with suppress(CheckpointError):  # a damaged result is told elsewhere
+            newest.append(dict(self.stored_result() or {}))
+        for values in newest:
+            settings = as_mapping(as_mapping(values.get("identity")).get("experiment"))
+            with suppress(ConfigError):  # settings of another version, which the configuration answers for
+                if settings:
+                    found.append(Experiment.from_mapping(settings))
+        return found
 
 
 def _differing(stored: Experiment, asked: Experiment) -> list[str]:

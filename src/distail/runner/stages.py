@@ -17,9 +17,11 @@ from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
+from distail.files import tensors_hash
+from distail.json_values import as_mapping
 from distail.methods.method import Method
 from distail.models import FeatureTap
-from distail.models.weights import load_weights, read_metadata, save_weights
+from distail.models.weights import check_weights, load_weights, read_metadata, save_weights
 from distail.runner.checks import build_method, needs_teacher, teacher_method, teacher_model
 from distail.runner.networks import build_network, describe_network, load_checkpoint, match_normalization, seeded
 from distail.runner.run_folder import RunFolder
@@ -27,6 +29,7 @@ from distail.training.checkpoint import CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
 from distail.training.history import History
+from distail.training.identity import Identity
 from distail.training.loop import fit
 from distail.training.predict import in_order, predict
 from distail.training.progress import Reporter
@@ -48,8 +51,15 @@ class RunContext:
     runtime: RuntimeDevice
     history: History
     reporter: Reporter
+    identity: Identity
+    require_folder: Callable[[], None]
+    """Refuses where the folder is no longer this run's: called by the main process before it writes."""
     fit: Fit = fit
     """What trains a stage; a plan of a run only times a few steps."""
+
+    def draws_as(self, stage: str) -> str:
+        """The name by which a stage draws its first weights and its order."""
+        return self.experiment.role if stage == STUDENT else stage
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,13 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     model, stored = teacher_model(run.experiment), run.folder.weights(TEACHER)
     network = _untrained(run, TEACHER, model, options.classifier)
     fitted = None
+    weights: Path | None = None
     if options.checkpoint is not None:
         # A run begun with a teacher ends with it, whatever has become of the file since.
-        weights = stored if stored.is_file() else options.checkpoint
+        weights = stored if broadcast(lambda: _usable(stored, run.reporter)) else options.checkpoint
         load_checkpoint(network, weights, run.data, TEACHER)
+        if weights != stored:
+            broadcast(lambda: _refuse_another(network, options.checkpoint, run))
         match_normalization(network, weights, run.data)
     elif broadcast(lambda: _teacher_checkpoints_missing(run.folder)):
         # Trained again it could be another one (on a GPU it would be), and the student is half way.
@@ -84,13 +97,35 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     run.runtime.processes.broadcast_parameters(network.model)
 
     def save() -> None:
-        if options.checkpoint is None or not stored.is_file():
+        if weights != stored:
+            run.require_folder()
             # Loaded from elsewhere it was trained on what its own file says.
             trained_on = None if options.checkpoint is None else read_metadata(options.checkpoint)
             save_weights(network.model, stored, describe_network(model, options.classifier, run.data, trained_on))
 
     broadcast(save)
     return Trained(network, fitted)
+
+
+def _refuse_another(teacher: FeatureTap, weights: Path | None, run: RunContext) -> None:
+    student = CheckpointFolder(run.folder.checkpoints(STUDENT)).newest_values()
+    began_with = as_mapping(student.get("identity")).get("teacher")
+    if began_with is not None and began_with != teacher_hash(teacher):
+        raise CheckpointError(
+            f"{str(weights)!r} is another teacher than this run began with; put that one back, or begin anew with "
+            "another output"
+        )
+
+
+def _usable(stored: Path, reporter: Reporter) -> bool:
+    if not stored.is_file():
+        return False
+    try:
+        check_weights(stored)
+    except CheckpointError as error:
+        reporter.message(f"{error}; the teacher is read again from teacher.checkpoint")
+        return False
+    return True
 
 
 def _teacher_checkpoints_missing(folder: RunFolder) -> bool:
@@ -116,10 +151,18 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None)
         method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
     fitted = _train(run, STUDENT, network, teacher_network, method, run.experiment.training)
     description = describe_network(options.model, options.classifier, data)
-    run.runtime.processes.broadcast_from_main(
-        lambda: save_weights(network.model, run.folder.weights(STUDENT), description)
-    )
+
+    def save() -> None:
+        run.require_folder()
+        save_weights(network.model, run.folder.weights(STUDENT), description)
+
+    run.runtime.processes.broadcast_from_main(save)
     return Trained(network, fitted)
+
+
+def teacher_hash(teacher: FeatureTap | None) -> str | None:
+    """The hash of a teacher's weights, wherever they came from."""
+    return None if teacher is None else tensors_hash(teacher.model.state_dict())
 
 
 def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
@@ -140,7 +183,7 @@ def _untrained(run: RunContext, stage: str, model: Model, classifier: str) -> Fe
     runtime = run.runtime
     if model.weights in initial_weights_missing(run, stage):
         model = model.model_copy(update={"weights": None})
-    with seeded(run.experiment.seed, f"{stage}-weights"):
+    with seeded(run.experiment.seed, f"{run.draws_as(stage)}-weights"):
         tap = build_network(model, classifier, run.data)
     if run.experiment.trainer.sync_batch_norm and runtime.processes.size > 1:
         tap.model = convert_sync_batch_norm(tap.model)
@@ -153,7 +196,7 @@ def _train(
 ) -> Fitted:
     """Train one network in place; this is where an experiment becomes a `Stage` of the loop."""
     experiment, data, runtime = run.experiment, run.data, run.runtime
-    seed = int(stream_key(name, experiment.seed)) >> 1
+    seed = int(stream_key(run.draws_as(name), experiment.seed)) >> 1
     views = experiment.teacher.views if teacher and experiment.teacher else 0
     batches = ImageBatches(
         data.train,
@@ -210,9 +253,9 @@ def _train(
         runtime=runtime,
         seed=seed,
         compile=experiment.trainer.compile,
-        data_sha256=data.subset_sha256,
+        identity={**run.identity, "teacher": teacher_hash(teacher)},
         prepare=prepare,
         fill=cache.fill if cache else None,
     )
-    checkpoints = CheckpointFolder(run.folder.checkpoints(name), run.reporter.message)
+    checkpoints = CheckpointFolder(run.folder.checkpoints(name), run.reporter.message, run.require_folder)
     return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)

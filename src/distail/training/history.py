@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from distail import files
@@ -14,7 +14,10 @@ from distail.training.trackers import Tracker
 class History:
     """The rows of all stages of a run, in a file that a resumed stage rewinds to its checkpoint."""
 
-    def __init__(self, folder: Path, trackers: Sequence[Tracker] = ()) -> None:
+    def __init__(
+        self, folder: Path, trackers: Sequence[Tracker] = (), before_write: Callable[[], None] = lambda: None
+    ) -> None:
+        self._before_write = before_write
         self._path = RunFiles(folder).metrics
         self._trackers = trackers
         self._rewound: set[str] = set()  # stages
@@ -46,6 +49,7 @@ class History:
         Raises:
             OSError: naming the file.
         """
+        self._before_write()
         with files.naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
             file.flush()

@@ -118,7 +118,7 @@ class _Trainer:
 
     def _resume(self) -> None:
         stage = self.stage
-        found, memory = self.processes.broadcast_from_main(lambda: self.checkpoints.newest(stage.data_sha256))
+        found, memory = self.processes.broadcast_from_main(lambda: self.checkpoints.newest(stage.identity))
         if found is None:
             if stage.prepare is not None:
                 stage.prepare()
@@ -247,7 +247,7 @@ class _Trainer:
         stage = self.stage
         sync_batch_norm_statistics(stage.student, self.processes)
         state, memory = replace(self.state, sums=self._summed_over_processes()), stage.method.memory_state()
-        checkpoint = capture(state, stage.student.model, stage.method, self.optimizer, stage.data_sha256)
+        checkpoint = capture(state, stage.student.model, stage.method, self.optimizer, stage.identity)
         self.processes.broadcast_from_main(lambda: self.checkpoints.save(checkpoint, memory))
         self.changed = False
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from distail.config.schema import Training
 from distail.data.batches import ImageBatches
@@ -33,8 +34,8 @@ class Stage:
     runtime: RuntimeDevice
     seed: int
     compile: bool = False
-    data_sha256: str = ""
-    """What the checkpoints were trained on must be what the rest is trained on."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What the run is (`distail.training.identity`): a checkpoint of another one is refused."""
     prepare: Callable[[], None] | None = None
     """What the method must see before its first step; a resumed method has it in its state."""
     fill: Callable[[Reporter], None] | None = None

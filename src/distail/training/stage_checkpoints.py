@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -18,16 +19,16 @@ class StageCheckpoints:
         self._folder, self._warn = folder, warn
         self._memories = CheckpointFolder(folder.folder / "memory", warn) if method.needs.memory else None
 
-    def newest(self, data_sha256: str) -> tuple[Checkpoint | None, dict[str, Tensor]]:
+    def newest(self, identity: Mapping[str, Any]) -> tuple[Checkpoint | None, dict[str, Tensor]]:
         """The newest checkpoint that is whole, with its memory; None where there is none.
 
         Raises:
-            CheckpointError: it was trained on other data, or may not be read.
+            CheckpointError: it belongs to another run, or may not be read.
         """
         while (found := self._folder.latest()) is not None:
             memory = Checkpoint(found.step, {}, {}) if self._memories is None else self._memories.at(found.step)
             if memory is not None:
-                for remark in check_origin(found, data_sha256):
+                for remark in check_origin(found, identity):
                     self._warn(remark)
                 self._forget_old()
                 return found, memory.tensors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +14,10 @@ from distail.errors import CheckpointError
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.training.checkpoint import Checkpoint
+from distail.training.identity import arithmetic, changed_parts
 
 # Raised when a checkpoint's content changes its meaning.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -44,7 +46,7 @@ def capture(
     student: nn.Module,
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
-    data_sha256: str = "",
+    identity: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """One flat set of named tensors and plain values that `restore` understands, and where it came from."""
     tensors = {
@@ -55,8 +57,8 @@ def capture(
     }
     values: dict[str, Any] = {
         "format": FORMAT,
-        "written_with": _versions(),
-        "data_sha256": data_sha256,
+        "written_with": arithmetic(),
+        "identity": dict(identity or {}),
         "seconds": state.seconds,
         "epoch_seconds": state.epoch_seconds,
         "history": state.history,
@@ -68,27 +70,30 @@ def capture(
     return Checkpoint(state.step, tensors, values)
 
 
-def check_origin(checkpoint: Checkpoint, data_sha256: str) -> list[str]:
+def check_origin(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> list[str]:
     """What a user should know of a checkpoint that is about to be restored.
 
     Raises:
-        CheckpointError: it is of another version's format, or was trained on other data.
+        CheckpointError: it is of another version's format, was trained on other data, or from another teacher.
     """
     values = checkpoint.values
     written_with: dict[str, str] = values.get("written_with", {})
-    if values.get("format", FORMAT) != FORMAT:
+    if values.get("format") != FORMAT:
         raise CheckpointError(
-            f"the checkpoint was written by distail {written_with.get('distail', '?')} in format {values['format']}; "
+            f"the checkpoint is in format {values.get('format', '?')} of distail {written_with.get('distail', '?')}; "
             f"this is {__version__}, which reads format {FORMAT}. Finish the run with that version, or begin anew with "
             "another output"
         )
-    began = values.get("data_sha256", data_sha256)
-    if began != data_sha256:
+    changed = changed_parts(values.get("identity", {}), identity)
+    if changed:
         raise CheckpointError(
-            f"this run began with other images or labels (subset {began[:12]}, now {data_sha256[:12]}); put the data "
-            "back as it was, or begin anew with another output"
+            f"this run began with {' and '.join(changed)}; put back what it began with, or begin anew with another "
+            "output"
         )
-    others = [f"{name} {old}" for name, old in written_with.items() if _versions().get(name) != old]
+    now = arithmetic()
+    others = [
+        f"{name} {old} (now {now.get(name, 'not set')})" for name, old in written_with.items() if now.get(name) != old
+    ]
     return [f"begun with {' and '.join(others)}; from here on the last digits may differ"] if others else []
 
 
@@ -152,7 +157,3 @@ def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str,
         state.setdefault(int(index), {})[name] = laid_out.copy_(tensor) if laid_out is not tensor else tensor
     with torch.no_grad():
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _versions() -> dict[str, str]:
-    return {"distail": __version__, "torch": torch.__version__}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,6 +46,22 @@ def not_found(options: Data, places: Sequence[Path], hint: str) -> DataError:
         looked_at.insert(0, f"$DISTAIL_DATA/{options.name} (the variable DISTAIL_DATA is not set)")
     advice = "Set data.root to where it is." if options.root is None else "Check data.root."
     return DataError(f"{listed(looked_at, f'data set {options.name!r} was not found. Looked at:')}\n{advice} {hint}")
+
+
+def files_state(options: Data) -> str | None:
+    """A hash of the names, sizes and times of all files of a data set; None where it has none, or they are gone."""
+    place = next((place.expanduser() for place in places_to_look(options) if place.expanduser().exists()), None)
+    if place is None:
+        return None
+    folder = place.parent if place.is_file() else place
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        with suppress(OSError):  # a link that leads nowhere, a folder that may not be looked into
+            state = path.stat()
+            if stat.S_ISREG(state.st_mode):
+                name = str(path.relative_to(folder)).encode("utf-8", "surrogateescape")
+                digest.update(name + f"\0{state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
 
 
 def _state(place: Path) -> str:
