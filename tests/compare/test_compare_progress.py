@@ -36,6 +36,21 @@ def test_without_a_terminal_there_is_one_line_an_event():
     assert isinstance(default_reporter(console), ComparisonLines)
 
 
+def test_a_run_under_way_says_every_half_minute_how_far_it_is():
+    console, now = Console(file=io.StringIO(), width=40), [0.0]
+    reporter = ComparisonLines(console, lambda: now[0])
+    reporter.started("kd-seed0")
+    for done in range(1, 8):
+        now[0] += 15
+        reporter.progress("kd-seed0", {"stage": "teacher", "steps": 100, "done": done, "loss": 0.5})
+    assert console.file.getvalue().splitlines() == [
+        "kd-seed0: started",
+        "kd-seed0: teacher  loss 0.500  step 2 of 100  about 24 min left",
+        "kd-seed0: teacher  loss 0.500  step 4 of 100  about 24 min left",
+        "kd-seed0: teacher  loss 0.500  step 6 of 100  about 24 min left",
+    ]
+
+
 def test_on_a_terminal_every_run_has_a_bar_that_fits_80_columns():
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     reporter = default_reporter(console)

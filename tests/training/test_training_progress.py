@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from distail.training.progress import Bar, Lines, default_reporter
+from distail.training.progress import Bar, Lines, Named, default_reporter
 
 ROW = {
     "stage": "student",
@@ -54,8 +54,43 @@ def test_a_pipe_gets_one_plain_line_an_epoch():
         "hello [not markup]",
         "student: resuming after step 2400 of 3200",
         "student epoch 7/8  loss 0.9470 (supervised 0.5000, distillation 0.4470)  rectified_share 0.225  "
-        "validation top-1 73.47  balanced 41.25  head 80.00  tail 2.12  learning rate 0.05  1234 images/s",
+        "validation top-1 73.47  balanced 41.25  head 80.00  tail 2.12  learning rate 0.05  1234 images/s  "
+        "under a minute left",
     ]
+
+
+class Clock:
+    """Seconds that a test moves on."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_log_has_a_line_every_half_minute_with_run_stage_and_time_left():
+    console, clock = Console(file=io.StringIO(), width=40), Clock()
+    reporter = Named(Lines(console, clock), "bkd", {"student": "shared teacher"})
+    reporter.message("hello")
+    reporter.start("student", epochs=2, steps_per_epoch=100, done_steps=20)
+    for _ in range(80):
+        clock.now += 10
+        reporter.step()
+    reporter.epoch(ROW, 8)
+    reporter.finish()
+    first, resumed, *steps, last = console.file.getvalue().splitlines()
+    assert first == "bkd: hello"
+    assert resumed.startswith("bkd: shared teacher: resuming after step 20")
+    assert steps[0] == "bkd: shared teacher epoch 1/2, step 23 of 100  about 30 min left"
+    assert len(steps) == 80 * 10 // 30
+    assert last.startswith("bkd: shared teacher epoch 7/8  loss")
+    assert last.endswith("about 17 min left")
+
+
+def test_lines_are_named_where_nothing_else_names_the_run():
+    console = Console(file=io.StringIO(), width=40)
+    default_reporter(console, name="mine").message("hello")
+    assert console.file.getvalue() == "mine: hello\n"
 
 
 class Broken(io.StringIO):

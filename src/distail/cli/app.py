@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -266,4 +267,5 @@ def configs(
 def _console() -> Console:
     from rich.console import Console
 
-    return Console()
+    # Where no one looks at columns, in a pipe or a file, a sentence is one line.
+    return Console(soft_wrap=not sys.stdout.isatty())

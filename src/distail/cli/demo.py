@@ -47,11 +47,16 @@ def run_demo(data: str, output: Path, seed: int, console: Console) -> Path:
     from distail.report.page import write_page
     from distail.report.results_table import results_table
     from distail.runner.run import run
-    from distail.training.progress import default_reporter
+    from distail.training.progress import Named, default_reporter
 
     reporter = default_reporter()
-    teacher = run(teacher_experiment(data, output, seed), reporter=reporter)
-    results = [run(experiment, reporter=reporter) for experiment in student_experiments(data, output, seed)]
+    # To its own run it is the student, and every other one learns from it.
+    of_teacher = Named(reporter, "demo", {"student": "shared teacher"})
+    teacher = run(teacher_experiment(data, output, seed), reporter=of_teacher)
+    results = [
+        run(experiment, reporter=Named(reporter, experiment.method_name))
+        for experiment in student_experiments(data, output, seed)
+    ]
     view = report_view([result.folder for result in results], title=f"distail demo: {data}, seed {seed}")
     seconds = teacher.figures["timing"]["student"]["seconds"]
     runs = [replace(one, seconds=seconds) if one.role == "teacher" else one for one in view.runs]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console
@@ -9,7 +11,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 
 from distail.compare.status import Status
-from distail.training.progress import live_progress, unstoppable_console
+from distail.training.progress import LONGEST_SILENCE, StageUnderWay, live_progress, unstoppable_console
 
 
 class ComparisonReporter(Protocol):
@@ -24,10 +26,16 @@ class ComparisonReporter(Protocol):
 
 
 class ComparisonLines:
-    """One line an event."""
+    """One line an event, and of each run under way one every half minute.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Args:
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._said: dict[str, float] = {}
+        self._stages: dict[str, StageUnderWay] = {}
 
     def message(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -37,11 +45,23 @@ class ComparisonLines:
         self.message(f"{runs} run{'s' * (runs != 1)}{kept}; at most {parallel} at once")
 
     def started(self, name: str) -> None:
+        self._said[name] = self._clock()
         self.message(f"{name}: started")
 
-    def progress(self, name: str, status: Status) -> None: ...
+    def progress(self, name: str, status: Status) -> None:
+        if "stage" not in status or name not in self._said:
+            return
+        now, done, steps = self._clock(), status["done"], status["steps"]
+        stage = self._stages.get(name)
+        if stage is None or stage.name != status["stage"]:
+            stage = self._stages[name] = StageUnderWay(status["stage"], 1, steps, done, now)
+        stage.done = done
+        if now - self._said[name] >= LONGEST_SILENCE:
+            self._said[name] = now
+            self.message(f"{name}: {_short_numbers(status)}  step {done} of {steps}{stage.left(now)}")
 
     def ended(self, name: str, text: str) -> None:
+        self._stages.pop(name, None)
         self.message(f"{name}: {text}")
 
     def finish(self) -> None: ...

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO, TypedDict
 
@@ -34,16 +33,16 @@ def work(spec: JobSpec) -> None:
     os.chdir(spec["directory"])
     status = Path(spec["status"])
     with Path(spec["log"]).open("a", encoding="utf-8", errors="backslashreplace") as log:
-        write_status(status, _ended(spec["experiment"], status, log))
+        write_status(status, _ended(spec, status, log))
 
 
-def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> Status:
+def _ended(spec: JobSpec, status: Path, log: TextIO) -> Status:
     from rich.console import Console
 
     from distail.config.schema import Experiment
     from distail.errors import DistailError, TrainingError
     from distail.runner.run import run
-    from distail.training.progress import Lines
+    from distail.training.progress import Lines, Named
     from distail.training.signals import Interrupted
 
     def failed(error: BaseException, text: str, state: str = FAILED) -> Status:
@@ -51,9 +50,9 @@ def _ended(raw: Mapping[str, Any], status: Path, log: TextIO) -> Status:
         return {"state": state, "kind": type(error).__name__, "problem": text}
 
     try:
-        experiment = Experiment.from_mapping(raw)
+        experiment = Experiment.from_mapping(spec["experiment"])
         _wait_until_free(experiment)
-        run(experiment, reporter=StatusReporter(status, Lines(Console(file=log))))
+        run(experiment, reporter=StatusReporter(status, Named(Lines(Console(file=log)), spec["name"])))
     except (Interrupted, KeyboardInterrupt) as error:
         return failed(error, str(error) or "interrupted", STOPPED)
     except (DistailError, TrainingError) as error:

@@ -50,7 +50,7 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         process_group(trainer.device, trainer.process_timeout_minutes) as processes,
         ExitStack() as held,
     ):
-        progress: Reporter = (reporter or default_reporter()) if processes.is_main else Silent()
+        progress: Reporter = (reporter or default_reporter(name=experiment.name)) if processes.is_main else Silent()
         result = processes.broadcast_from_main(lambda: folder.finished(experiment, progress.message))
         if result is not None:
             if processes.is_main:

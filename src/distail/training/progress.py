@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
@@ -11,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from distail.evaluation.run_files import EpochRow
+
+LONGEST_SILENCE = 30
+"""Seconds; a longer one looks like a hang in a log."""
 
 
 class Reporter(Protocol):
@@ -34,24 +40,102 @@ class Silent:
 
 
 class Lines:
-    """One line an event: for logs, pipes and continuous integration."""
+    """One line an event, and while a stage is under way one every half minute: for logs, pipes and CI.
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    Args:
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console, self._clock = console, clock
+        self._said = clock()
+        self._stage: StageUnderWay | None = None
 
     def message(self, text: str) -> None:
+        self._said = self._clock()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
+        self._stage = StageUnderWay(stage, epochs, steps_per_epoch, done_steps, self._clock())
         if done_steps:
             self.message(f"{stage}: resuming after step {done_steps} of {epochs * steps_per_epoch}")
 
-    def step(self) -> None: ...
+    def step(self) -> None:
+        stage, now = self._stage, self._clock()
+        if stage is None:
+            return
+        stage.done += 1
+        if now - self._said >= LONGEST_SILENCE and stage.done % stage.steps_per_epoch:  # else the epoch says it
+            epoch, step = divmod(stage.done, stage.steps_per_epoch)
+            where = f"epoch {epoch + 1}/{stage.epochs}, step {step} of {stage.steps_per_epoch}"
+            self.message(f"{stage.name} {where}{stage.left(now)}")
 
     def epoch(self, row: EpochRow, epochs: int) -> None:
-        self.message(epoch_line(row, epochs))
+        left = "" if self._stage is None else self._stage.left(self._clock())
+        self.message(epoch_line(row, epochs) + left)
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        self._stage = None
+
+
+@dataclass
+class StageUnderWay:
+    """How far a stage is, and how long the rest takes if its steps go on as they did since `began`.
+
+    >>> stage = StageUnderWay("student", epochs=5, steps_per_epoch=10, done=10, began=0.0)
+    >>> stage.done = 20
+    >>> stage.left(60.0)
+    '  about 3 min left'
+    """
+
+    name: str
+    epochs: int
+    steps_per_epoch: int
+    done: int
+    began: float
+
+    def __post_init__(self) -> None:
+        self._done_before = self.done
+
+    def left(self, now: float) -> str:
+        """In words, to follow a line; empty where it is not known, or nothing is left."""
+        steps = self.epochs * self.steps_per_epoch
+        if not self._done_before < self.done < steps:
+            return ""
+        minutes = round((now - self.began) / (self.done - self._done_before) * (steps - self.done) / 60)
+        hours, rest = divmod(minutes, 60)
+        return f"  about {f'{hours} h ' if hours else ''}{rest} min left" if minutes else "  under a minute left"
+
+
+class Named:
+    """Tells another reporter, with the run's name before everything.
+
+    Args:
+        reporter: the other.
+        name: the run's.
+        stages: other names of its stages.
+    """
+
+    def __init__(self, reporter: Reporter, name: str, stages: Mapping[str, str] | None = None) -> None:
+        self._reporter, self._name, self._stages = reporter, name, stages or {}
+
+    def message(self, text: str) -> None:
+        self._reporter.message(f"{self._name}: {text}")
+
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
+        self._reporter.start(self._of_run(stage), epochs, steps_per_epoch, done_steps)
+
+    def step(self) -> None:
+        self._reporter.step()
+
+    def epoch(self, row: EpochRow, epochs: int) -> None:
+        self._reporter.epoch({**row, "stage": self._of_run(row["stage"])}, epochs)
+
+    def finish(self) -> None:
+        self._reporter.finish()
+
+    def _of_run(self, stage: str) -> str:
+        return f"{self._name}: {self._stages.get(stage, stage)}"
 
 
 class Bar:
@@ -120,10 +204,16 @@ def unstoppable_console(**options: Any) -> Console:
     return Console(file=cast(TextIO, IgnoreWriteErrors(sys.stderr)), **options)
 
 
-def default_reporter(console: Console | None = None, **options: Any) -> Reporter:
-    """A bar on a terminal, lines elsewhere; both on standard error."""
+def default_reporter(console: Console | None = None, *, name: str = "", **options: Any) -> Reporter:
+    """A bar on a terminal, lines elsewhere; both on standard error.
+
+    Args:
+        name: of the run, before every line: a log may be that of several.
+    """
     console = console or unstoppable_console(**options)
-    return Bar(console) if console.is_terminal else Lines(console)
+    if console.is_terminal:
+        return Bar(console)
+    return Named(Lines(console), name) if name else Lines(console)
 
 
 def epoch_line(row: EpochRow, epochs: int) -> str:
