@@ -11,7 +11,7 @@ from scipy import stats
 
 from distail.errors import DataError
 from distail.evaluation import bootstrap
-from distail.evaluation.bootstrap import ImageFacts, _Resampler, bootstrap_metrics, image_facts, interval_and_p
+from distail.evaluation.bootstrap import ImageFacts, Resampler, bootstrap_metrics, image_facts, interval_and_p
 from distail.evaluation.groups import classes_by_group, thirds
 from distail.evaluation.metrics import METRICS, OfRecalls, evaluate_predictions, metric_at
 
@@ -32,7 +32,7 @@ def facts(target_N, counts, logits):
 
 
 def weights_of(drawn_N, target_N):
-    """How often each image was drawn, in the order of `_Resampler`, one column."""
+    """How often each image was drawn, in the order of `Resampler`, one column."""
     order = np.argsort(target_N, kind="stable")
     return np.bincount(drawn_N, minlength=len(target_N))[order].astype(float)[:, None]
 
@@ -45,7 +45,7 @@ def test_every_metric_of_a_drawn_test_set_is_what_evaluation_says_of_it(seed, cl
     drawn_N = np.concatenate([np.flatnonzero(target_N == c)[:1] for c in range(classes)] + [random.integers(0, 60, 55)])
     drawn_N = drawn_N[:60]
     weights = weights_of(drawn_N, target_N) * (60 / len(drawn_N))
-    metrics = _Resampler(target_N, counts, facts(target_N, counts, logits)).metrics(weights, weights)
+    metrics = Resampler(target_N, counts, facts(target_N, counts, logits)).metrics(weights, weights)
     sizes_C = np.bincount(target_N, minlength=classes)
     members = classes_by_group(counts)
     for run, one in enumerate(logits):
@@ -118,14 +118,14 @@ def test_a_class_that_no_drawn_image_has_is_left_out_of_macro_f1():
     target_N, counts, logits = made(classes=4)
     drawn_N = np.resize(np.flatnonzero(target_N != 2), 60)
     weights = weights_of(drawn_N, target_N)
-    metrics = _Resampler(target_N, counts, facts(target_N, counts, logits)).metrics(weights, np.ones((60, 1)))
+    metrics = Resampler(target_N, counts, facts(target_N, counts, logits)).metrics(weights, np.ones((60, 1)))
     expected = evaluate_predictions(logits[0][drawn_N], torch.from_numpy(target_N[drawn_N]), counts)
     assert metrics["macro_f1"][0, 0] == pytest.approx(expected["macro_f1"])
 
 
 def test_draws_within_classes_keep_every_class_its_size_and_draws_anywhere_do_not():
     target_N, counts, logits = made(images=200)
-    resampler = _Resampler(target_N, counts, facts(target_N, counts, logits))
+    resampler = Resampler(target_N, counts, facts(target_N, counts, logits))
     sizes_C = np.bincount(target_N)
     within = resampler.drawn @ resampler.draw_within(np.random.default_rng(0), 50)
     assert (within == sizes_C[:, None]).all()
@@ -136,7 +136,7 @@ def test_draws_within_classes_keep_every_class_its_size_and_draws_anywhere_do_no
 
 def test_each_image_of_a_class_is_drawn_equally_often():
     target_N, counts, logits = made(images=40, classes=3)
-    resampler = _Resampler(target_N, counts, facts(target_N, counts, logits))
+    resampler = Resampler(target_N, counts, facts(target_N, counts, logits))
     for draw in (resampler.draw_anywhere, resampler.draw_within):
         mean_N = draw(np.random.default_rng(1), 20_000).mean(1)
         assert mean_N == pytest.approx(np.ones(40), abs=0.05)

@@ -70,13 +70,13 @@ def test_shapes_that_do_not_match_are_refused(tmp_path: Path, logits: tuple[int,
 
 
 def test_a_teacher_with_other_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"teacher logits of shape \(2, 3\); expected \(4, classes\)"):
+    with pytest.raises(DataError, match=r"\(2, 3\).*\(4, "):
         save_predictions(tmp_path / "p.safetensors", torch.zeros(4, 3), torch.zeros(4), torch.zeros(2, 3))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no predictions at .*p\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"p\.safetensors"):
         load_predictions(tmp_path / "p.safetensors")
 
 
@@ -85,15 +85,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, damage: bytes | None) -> None:
     path = tmp_path / "p.safetensors"
     save_predictions(path, torch.zeros(50, 2), torch.zeros(50))
     path.write_bytes(path.read_bytes()[:-20] if damage is None else damage)
-    with pytest.raises(CheckpointError, match=r"p\.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"p\.safetensors"):
         load_predictions(path)
 
 
 def test_a_file_that_holds_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     save_file({"logits": torch.zeros(2, 2), "weights": torch.zeros(1)}, path)
-    with pytest.raises(CheckpointError, match=r"lacks target; .* found logits, weights"):
+    with pytest.raises(CheckpointError, match=r"target.*logits, weights"):
         load_predictions(path)
     save_file({"logits": torch.zeros(2, 2), "target": torch.zeros(3)}, path)
-    with pytest.raises(CheckpointError, match=r"logits of shape \(2, 2\), target of shape \(3,\)"):
+    with pytest.raises(CheckpointError, match=r"\(2, 2\).*\(3,\)"):
         load_predictions(path)

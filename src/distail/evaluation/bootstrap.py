@@ -90,7 +90,7 @@ def bootstrap_metrics(
             f"got runs with {[len(run.predicted) for run in runs]} predictions; expected one or more runs with a "
             f"prediction for each of the {len(target_N)} test images."
         )
-    resampler = _Resampler(target_N, class_counts, runs)
+    resampler = Resampler(target_N, class_counts, runs)
     anywhere, within = (np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(2))
     values: dict[str, list[Array]] = {}
     for count in _blocks(resamples, resampler.bytes_a_resample):
@@ -105,7 +105,7 @@ def bootstrap_metrics(
     return drawn
 
 
-class _Resampler:
+class Resampler:
     """Metrics as functions of weighted sums over images: how often each was drawn is its weight."""
 
     def __init__(self, target_N: NDArray[np.int64], class_counts: Sequence[int], runs: Sequence[ImageFacts]) -> None:
