@@ -15,12 +15,11 @@ from distail.data.sources.cifar_formats import (
     BinaryLayout,
     find_binary,
     load_binary,
-    load_parquet,
-    parquet_parts,
 )
 from distail.data.sources.encoded import load_files
 from distail.data.sources.folder import check_same_classes, image_files
 from distail.data.sources.locate import not_found, places_to_look
+from distail.data.sources.parquet import find_parquet, load_parquet
 from distail.errors import DataError, listed
 
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -96,8 +95,8 @@ def _load(cifar: _Cifar, options: Data) -> Source:
 
 def _loader(cifar: _Cifar, place: Path, options: Data) -> Loader | None:
     """How to load what lies in `place`, if it is one of the layouts."""
-    if parquet_parts(place, "train"):
-        return partial(load_parquet, place, cifar.class_names, options)
+    if parquet := find_parquet(place):
+        return partial(load_parquet, parquet, cifar.class_names, options)
     if (place / "train").is_dir() and (place / "test").is_dir():
         return partial(load_class_folders, place, cifar.class_names, options)
     binary = find_binary(place, cifar.binary)

@@ -1,4 +1,4 @@
-"""CIFAR as files: its authors' binary records of label bytes and 3,072 pixels (archive or extracted), and parquet."""
+"""CIFAR as its authors packed it: binary records of label bytes and 3,072 pixels, in an archive or extracted."""
 
 from __future__ import annotations
 
@@ -9,22 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from distail.config.schema import Data
-from distail.data.cache import cached, fingerprint
 from distail.data.dataset import LabelledImages, Source
-from distail.data.decode import EncodedImage, decoding_options
-from distail.data.sources.encoded import EncodedSplit, decode_source
 from distail.errors import DataError
 
 _PIXELS = 3 * 32 * 32
-_IMAGE_COLUMNS = ("img", "image")
-_LABEL_COLUMNS = ("fine_label", "label")
-_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -111,91 +103,3 @@ def _records(data: bytes, name: str, label_bytes: int) -> LabelledImages:
     records = np.frombuffer(data, dtype=np.uint8).reshape(-1, length)
     images = records[:, label_bytes:].reshape(-1, 3, 32, 32).copy()
     return LabelledImages(torch.from_numpy(images), torch.from_numpy(records[:, label_bytes - 1].astype(np.int64)))
-
-
-def parquet_parts(folder: Path, split: str) -> list[Path]:
-    """`train.parquet`, or `train-*.parquet` in the order of their names; in `folder` or its `data`."""
-    for place in (folder, folder / "data"):
-        whole = place / f"{split}.parquet"
-        if parts := [whole] if whole.is_file() else sorted(place.glob(f"{split}-*.parquet")):
-            return parts
-    return []
-
-
-def load_parquet(folder: Path, class_names: tuple[str, ...], options: Data) -> Source:
-    """Both splits, or from the cache.
-
-    Raises:
-        DataError: columns are missing, or files are damaged.
-    """
-    train, test = parquet_parts(folder, "train"), parquet_parts(folder, "test")
-    if not test:
-        raise DataError(f"{train[0].parent} holds {train[0].name} but no test.parquet or test-*.parquet beside it")
-    key = fingerprint(
-        ["parquet", *decoding_options(options), len(train)], [(path.name, path) for path in (*train, *test)]
-    )
-    return cached(options.name, key, lambda: decode_source(_read(train), _read(test), class_names, options))
-
-
-def _read(paths: list[Path]) -> EncodedSplit:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    images: list[EncodedImage] = []
-    labels: list[int] = []
-    for path in paths:
-        before = len(images)
-        try:
-            with pq.ParquetFile(path) as file:
-                image_column, label_column = _columns(path, file.schema_arrow)
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label_column]):
-                    rows = batch.column(image_column).to_pylist()
-                    images += [
-                        EncodedImage(f"{path.name}, row {row}", _reader(value))
-                        for row, value in enumerate(rows, start=len(images) - before)
-                    ]
-                    found = batch.column(label_column)
-                    if found.null_count:
-                        raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
-                    labels += found.cast(pa.int64()).to_pylist()
-        except DataError:
-            raise
-        # Of a damaged file pyarrow raises its own exceptions, which are several of Python's as well, and Python's.
-        except Exception as error:
-            raise DataError(f"{path} cannot be read as parquet: {' '.join(str(error).split())}") from error
-    return EncodedSplit(images, labels)
-
-
-def _columns(path: Path, schema: Any) -> tuple[str, str]:
-    """The columns of images and labels, each there once and of the right type."""
-    import pyarrow as pa
-
-    names = schema.names
-    image_column, label_column = (_column(path, names, wanted) for wanted in (_IMAGE_COLUMNS, _LABEL_COLUMNS))
-    if twice := [name for name in (image_column, label_column) if names.count(name) > 1]:
-        raise DataError(f"{path} has the column {' and '.join(twice)} more than once")
-    if not pa.types.is_integer(schema.field(label_column).type):
-        raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
-    if not _holds_bytes(schema.field(image_column).type):
-        raise DataError(f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)")
-    return image_column, label_column
-
-
-def _column(path: Path, found: list[str], wanted: tuple[str, ...]) -> str:
-    for name in wanted:
-        if name in found:
-            return name
-    raise DataError(f"{path} has the columns {', '.join(found)}; expected one named {' or '.join(wanted)}")
-
-
-def _holds_bytes(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0 and _holds_bytes(kind.field("bytes").type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _reader(value: dict[str, bytes] | bytes | None) -> Callable[[], bytes]:
-    data = value["bytes"] if isinstance(value, dict) else value
-    return lambda: data or b""
