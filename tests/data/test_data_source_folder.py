@@ -229,7 +229,7 @@ def test_other_trees_that_cannot_be_used(tmp_path: Path, write_image: WriteImage
         load("folder", tmp_path / "one")
     for name in ("a", "b"):
         (tmp_path / "two" / name).mkdir(parents=True)
-    with pytest.raises(DataError, match=r"hold no image \(files that end in \.bmp"):
+    with pytest.raises(DataError, match=r"hold no image \(files that end in \.apng, \.bmp"):
         load("folder", tmp_path / "two")
     write_tree(tmp_path / "three", write_image, {"train/a": 1, "train/b": 1})
     for name in ("a", "b"):
@@ -295,14 +295,74 @@ def test_other_image_formats_in_disguise_are_listed_and_skipped(tmp_path: Path, 
     assert len(source.train) + len(source.test) == 13
 
 
-def test_images_of_formats_that_are_not_read_are_said_to_be_passed_over(
-    tmp_path: Path, write_image: WriteImage
+@pytest.mark.parametrize("name", ["0", "0.jpg_large", "0.png.1", "0.dcm", "0.npy", "0.png ", "0.HEIC", "0.svg"])
+def test_files_that_are_passed_over_are_told_by_suffix_and_count(
+    tmp_path: Path, write_image: WriteImage, name: str
 ) -> None:
-    write_tree(tmp_path, write_image, {"a": 6, "b": 6})
-    for name in ("drawing.svg", "phone.HEIC", "notes.txt"):
-        (tmp_path / "a" / name).write_text("")
+    write_tree(tmp_path, write_image, {"cat": 8, "dog": 8})
+    for number in range(5):
+        (tmp_path / "dog" / f"{number}{name}").write_bytes((tmp_path / "dog/0.png").read_bytes())
+    for companion in ("notes.txt", "0.json", "Thumbs.db", ".hidden"):
+        (tmp_path / "dog" / companion).write_text("")
     source = load("folder", tmp_path)
-    assert len(source.train) + len(source.test) == 12
+    assert len(source.train) + len(source.test) == 16
     (note,) = source.notes
-    assert "2 files" in note
-    assert ".heic, .svg" in note
+    suffix = os.path.splitext(name)[1].lower()
+    assert f"5 {suffix!r}" in note if suffix else "5 without suffix" in note
+    assert "dog/ (5 beside 8 images)" in note
+
+
+def test_names_that_are_images_too(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"cat": 8, "dog": 8})
+    for number, suffix in enumerate([".jpe", ".apng"]):
+        (tmp_path / "dog" / f"{number}{suffix}").write_bytes((tmp_path / "dog/0.png").read_bytes())
+    source = load("folder", tmp_path)
+    assert len(source.train) + len(source.test) == 18
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ["seg_train/seg_train", "seg_test/seg_test"],
+        ["training_set", "test_set"],
+        ["train2017", "val2017"],
+        ["fold1", "fold2", "fold3"],
+    ],
+)
+def test_folders_of_the_same_folders_are_no_classes(tmp_path: Path, write_image: WriteImage, parts: list[str]) -> None:
+    write_tree(tmp_path, write_image, {f"{part}/{name}": 2 for part in parts for name in ("a", "b", "c")})
+    shutil.rmtree(tmp_path / parts[1] / "c")  # a rare class need not be in every part
+    with pytest.raises(DataError, match=rf"{parts[0].split('/')[0]}/(.|\n)*a, b, c(.|\n)*train/ and test/"):
+        load("folder", tmp_path)
+
+
+def test_a_part_without_labels_beside_them(tmp_path: Path, write_image: WriteImage) -> None:
+    counts = {f"{part}/{name}": 2 for part in ("seg_train", "seg_test") for name in "ab"}
+    write_tree(tmp_path, write_image, {**counts, "seg_pred": 4})
+    with pytest.raises(DataError, match="seg_test/, seg_train/"):
+        load("folder", tmp_path)
+
+
+@pytest.mark.parametrize("inner", [("images",), ("p1", "p2")])
+def test_classes_may_hold_folders_of_their_own(tmp_path: Path, write_image: WriteImage, inner: tuple[str, ...]) -> None:
+    counts = {f"{name}/{part}{name * (len(inner) > 1)}": 5 for name in "ab" for part in inner}
+    write_tree(tmp_path, write_image, counts)
+    assert load("folder", tmp_path).class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("other", ["valid", "validation", "extra"])
+def test_folders_that_are_not_used_are_told(tmp_path: Path, write_image: WriteImage, other: str) -> None:
+    write_tree(tmp_path, write_image, {f"{part}/{name}": 2 for part in ("train", "test", other) for name in "ab"})
+    source = load("folder", tmp_path)
+    assert (len(source.train), len(source.test)) == (4, 4)
+    assert f"{other}/ is not used" in source.notes[0]
+
+
+def test_a_test_folder_without_labels(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 5, "train/b": 5, "test": 3})
+    with pytest.raises(DataError, match=r"test holds images, but no class folders"):
+        load("folder", tmp_path)
+    (tmp_path / "test").rename(tmp_path / "test1")
+    source = load("folder", tmp_path)
+    assert len(source.test) == 2
+    assert "test1/ is not used" in source.notes[0]

@@ -29,9 +29,9 @@ with atheris.instrument_imports(include=["distail", "yaml"]):
     from distail.config.schema import Data, Experiment
     from distail.data.decode import UnreadableImage, decode_image
     from distail.data.sources.cifar_formats import CIFAR100_BINARY, load_binary
-    from distail.data.sources.parquet import _read as read_parquet
     from distail.data.sources.fashion_mnist import parse_idx
     from distail.data.sources.manifest import load_manifest
+    from distail.data.sources.parquet import _read as read_parquet
     from distail.errors import ConfigError, DataError, DistailError
     from distail.evaluation.predictions import load_predictions
     from distail.models.weights import read_metadata

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +15,15 @@ from distail.data.dataset import Source
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.sources.locate import locate
 from distail.data.splits import fixed_test_split
-from distail.errors import DataError, counted, listed
+from distail.errors import DataError, counted, listed, some_of
 
 IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+    {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
+    | {".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
-_UNREAD_SUFFIXES = frozenset(
-    {".avif", ".dng", ".eps", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".psd", ".raw", ".svg", ".tga"}
+# What lies beside images and is none: nobody misses it in a class.
+_COMPANIONS = frozenset(
+    {".csv", ".db", ".html", ".ini", ".json", ".log", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 )
 _TEST_NAMES = ("test", "val")
 _LIKE_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev"})
@@ -43,16 +46,21 @@ def load_folder(options: Data) -> Source:
         raise DataError(f"{place} holds {tests[0].name}/ but no train/")
     if not tests:
         _refuse_splits_as_classes(place)
-        return _load_and_split(train if train.is_dir() else place, options)
-    names = _at_least_two(check_same_classes(train, tests[0]), train)
+        if train.is_dir():
+            return _load_and_split(train, options, _unused(place, train))
+        return _load_and_split(place, options)
+    if not class_folder_names(tests[0]) and _holds_images(tests[0]):
+        raise DataError(
+            f"{tests[0]} holds images, but no class folders, so that nobody knows their labels; expected the class "
+            f"folders of {train}. Without {tests[0].name}/ a stratified fifth of train/ is the test set"
+        )
+    names = _usable(check_same_classes(train, tests[0]), train)
     labels = {name: label for label, name in enumerate(names)}
     train_files, notes = image_files(train, labels, place)
     test_files, test_notes = image_files(tests[0], labels, place)
     if not test_files:
         raise DataError(f"{tests[0]} holds no image ({_suffixes()})")
-    notes += test_notes
-    if len(tests) > 1:
-        notes.append(f"{place} holds both test/ and val/: test/ is the test set and val/ is not used")
+    notes = [*_unused(place, train, tests[0]), *notes, *test_notes]
     return load_files("train and test", train_files, test_files, names, options, notes)
 
 
@@ -68,9 +76,11 @@ def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> t
     Raises:
         OSError: a folder cannot be read.
     """
-    files, unread, linked = [], [], []
+    files, linked = [], []
+    passed_over: dict[str, Counter[str]] = {}
     for name, label in labels.items():
         found: list[str] = []
+        others: Counter[str] = Counter()
         for place, folders, names in os.walk(folder / name, onerror=_stop):
             here = Path(place)
             folders[:] = [inner for inner in folders if _counts(inner)]
@@ -79,17 +89,29 @@ def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> t
                 suffix = os.path.splitext(file)[1].lower()
                 if suffix in IMAGE_SUFFIXES:
                     found.append((here / file).relative_to(relative_to).as_posix())
-                elif suffix in _UNREAD_SUFFIXES:
-                    unread.append(suffix)
+                elif suffix not in _COMPANIONS:
+                    others[suffix] += 1
         files += [ImageFile(path, relative_to, label) for path in natural_sorted(found)]
+        if others:
+            passed_over[f"{name}/ ({others.total()} beside {counted(len(found), 'image')})"] = others
     notes = []
-    if unread:
-        suffixes = ", ".join(sorted(set(unread)))
-        notes.append(f"{folder}: {counted(len(unread), 'file')} of image formats that are not read ({suffixes})")
+    if passed_over:
+        notes.append(_passed_over_note(folder, passed_over))
     if linked:
         links = counted(len(linked), "link")
         notes.append(f"{folder}: {links} to folders within classes, which are not followed ({linked[0]})")
     return files, notes
+
+
+def _passed_over_note(folder: Path, passed_over: Mapping[str, Counter[str]]) -> str:
+    """`passed_over`: how many files of each suffix, by class."""
+    total: Counter[str] = sum(passed_over.values(), Counter())
+    suffixes = [f"{count:,} {repr(suffix) if suffix else 'without suffix'}" for suffix, count in total.most_common()]
+    classes = sorted(passed_over, key=lambda name: -passed_over[name].total())
+    return (
+        f"{folder}: {counted(total.total(), 'file')} in class folders passed over, not being called like images that "
+        f"are read: {some_of(suffixes)}; in {some_of(classes, 3)}"
+    )
 
 
 def check_same_classes(train: Path, test: Path) -> list[str]:
@@ -117,23 +139,65 @@ def _refuse_splits_as_classes(place: Path) -> None:
         )
 
 
-def _load_and_split(place: Path, options: Data) -> Source:
-    names = _at_least_two(class_folder_names(place), place)
-    files, notes = image_files(place, {name: label for label, name in enumerate(names)}, place)
+def _unused(place: Path, *used: Path) -> list[str]:
+    """A note on the folders beside those of the splits."""
+    others = [f"{name}/" for name in class_folder_names(place) if place / name not in used]
+    if not others:
+        return []
+    are = "are" if len(others) > 1 else "is"
+    sets = f"train/ and {used[1].name}/ are the training and the test set" if len(used) > 1 else "train/ is all data"
+    return [
+        f"{place}: {sets}, and {some_of(others)} {are} not used; validation images are drawn from train/ "
+        "(data.validation)"
+    ]
+
+
+def _load_and_split(place: Path, options: Data, notes: Sequence[str] = ()) -> Source:
+    names = _usable(class_folder_names(place), place)
+    files, found = image_files(place, {name: label for label, name in enumerate(names)}, place)
     if not files:
         raise DataError(f"the class folders of {place} hold no image ({_suffixes()})")
     train, test = fixed_test_split(torch.tensor([file.label for file in files]))
+    notes = [*notes, *found]
     return load_files("one tree", [files[row] for row in train], [files[row] for row in test], names, options, notes)
 
 
-def _at_least_two(names: list[str], place: Path) -> list[str]:
+def _usable(names: list[str], place: Path) -> list[str]:
+    """The names of two classes at least, which are no parts of a data set or kinds of image instead."""
     if len(names) < 2:
         found = f"only one, {names[0]}/" if names else "none"
         raise DataError(
             f"{place} must hold a folder of images for each class, two at least; found {found}. "
             "data.root is the folder that holds train/ and test/, or the class folders themselves"
         )
+    inner = {name: _folders_alone(place / name) for name in names}
+    parts = [name for name in names if inner[name]]
+    largest = max(inner.values(), key=len)
+    if len(parts) * 2 > len(names) and len(largest) > 1 and all(inner[name] <= largest for name in parts):
+        raise DataError(
+            f"{place}: {some_of([f'{name}/' for name in parts])} hold no images themselves, but all the same folders "
+            f"({some_of(natural_sorted(largest), 4)}), so they look like parts of a data set, not like classes; "
+            "expected the class folders themselves, or train/ and test/ (or val/) of them. Where those are classes, "
+            "list the images in a manifest (data.name: csv)"
+        )
     return names
+
+
+def _folders_alone(folder: Path) -> set[str]:
+    """The names of the folders in a folder that has no image of its own, or none; a folder alone in one is entered."""
+    while not _holds_images(folder):
+        inner = class_folder_names(folder)
+        if len(inner) != 1 or (folder / inner[0]).is_symlink():
+            return set(inner)
+        folder = folder / inner[0]
+    return set()
+
+
+def _holds_images(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(
+            os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and _counts(entry.name) for entry in entries
+        )
 
 
 def _suffixes() -> str:
