@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import torch
 
-from distail.compare import engines as local
 from distail.compare.engines import EngineConfig, LocalProcesses
+from distail.runner.run_folder import RunFolder
 
 
 class Process:
@@ -40,9 +42,10 @@ class Process:
 def machine(monkeypatch):
     """A machine of 16 cores and three GPUs."""
     Process.made = []
-    monkeypatch.setattr(local.subprocess, "Popen", Process)
-    monkeypatch.setattr(local.os, "sched_getaffinity", lambda _: set(range(16)))
-    monkeypatch.setattr(local, "visible_gpus", lambda: ["4", "5", "7"])
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
@@ -118,19 +121,18 @@ def test_stopping_asks_and_closing_kills(machine, tmp_path):
 
 
 def test_a_worker_leaves_when_the_comparison_is_gone(tmp_path):
-    script = (
-        "import threading, time\n"
-        "from distail.compare.worker import _leave_with_parent\n"
-        "threading.Thread(target=_leave_with_parent, daemon=True).start()\n"
-        "print('ready', flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    worker = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout.readline() == "ready\n"
-    time.sleep(0.1)
-    assert worker.poll() is None
-    worker.stdin.close()
-    assert worker.wait(timeout=30) == -signal.SIGTERM
+    run = {"name": "try", "output": str(tmp_path / "run"), "data": "digits", "student": "resnet8", "method": "ce"}
+    job = {**spec(tmp_path, "a"), "directory": str(tmp_path), "status": str(tmp_path / "status"), "experiment": run}
+    with RunFolder(tmp_path / "run").locked():  # for which the worker waits
+        command = [sys.executable, "-m", "distail.compare.worker"]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+        worker.stdin.write(json.dumps(job) + "\n")
+        worker.stdin.flush()
+        while not Path(job["log"]).exists():
+            time.sleep(0.1)
+        assert worker.poll() is None
+        worker.stdin.close()
+        assert worker.wait(timeout=60) == -signal.SIGTERM
 
 
 def test_a_job_is_plain_json(machine, tmp_path):

@@ -1,11 +1,11 @@
 """The order of runs, and what becomes of the others when one fails, dies or is told to stop."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from distail.compare import scheduler as schedule_module
 from distail.compare.plan import Job
 from distail.compare.scheduler import Schedule, State
 from distail.compare.status import write_status
@@ -29,7 +29,7 @@ RESULT = {
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(schedule_module, "SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
 def job(folder, name, after=None):

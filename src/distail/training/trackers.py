@@ -33,13 +33,13 @@ class AccelerateTracker:
         run_name: what the tracker calls the run, or the project that it belongs to.
         folder: the run's folder; what the tracker itself writes lies in the folder of its name there.
         config: the experiment, shown beside the curves.
-        message: told once if the tracker fails.
+        warn: told once if the tracker fails.
     """
 
     def __init__(
-        self, name: str, run_name: str, folder: Path, config: Mapping[str, Any], message: Callable[[str], None]
+        self, name: str, run_name: str, folder: Path, config: Mapping[str, Any], warn: Callable[[str], None]
     ) -> None:
-        self._name, self._run_name, self._folder, self._message = name, run_name, folder, message
+        self._name, self._run_name, self._folder, self._warn = name, run_name, folder, warn
         self._config = dict(_flat_config(config))
         self._tracker: Any = None
         self._written = 0
@@ -99,16 +99,16 @@ class AccelerateTracker:
             action()
         except Exception as error:
             self._failed = True
-            self._message(
+            self._warn(
                 f"the tracker {self._name} failed ({type(error).__name__}: {error}); training goes on without it"
             )
 
 
 def build_trackers(
-    names: Iterable[str], run_name: str, folder: Path, config: Mapping[str, Any], message: Callable[[str], None]
+    names: Iterable[str], run_name: str, folder: Path, config: Mapping[str, Any], warn: Callable[[str], None]
 ) -> list[Tracker]:
     """An `AccelerateTracker` for each of these names."""
-    return [AccelerateTracker(name, run_name, folder, config, message) for name in dict.fromkeys(names)]
+    return [AccelerateTracker(name, run_name, folder, config, warn) for name in dict.fromkeys(names)]
 
 
 def tracker_problems(names: Sequence[str]) -> list[str]:
