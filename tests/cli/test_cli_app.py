@@ -121,7 +121,9 @@ def test_an_output_that_cannot_be_written_is_told(config, tmp_path):
     (tmp_path / "file").write_text("")
     done = distail("run", config.name, "output=file/run", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "distail: output 'file/run' cannot be written: Not a directory\n"
+    assert done.stderr.startswith("distail: ")
+    assert "'file/run'" in done.stderr
+    assert "Not a directory" in done.stderr
     assert done.stdout == ""
 
 

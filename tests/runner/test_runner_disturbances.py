@@ -75,7 +75,8 @@ def config(tmp_path):
 def test_an_output_on_a_read_only_file_system_is_told_before_any_work(read_only, config, capsys):
     assert main(["run", config, f"output={read_only}/run"]) == 2
     said = capsys.readouterr()
-    assert said.err == f"distail: output '{read_only}/run' cannot be written: Read-only file system\n"
+    assert f"'{read_only}/run'" in said.err
+    assert "Read-only file system" in said.err
     assert said.out == ""
 
 

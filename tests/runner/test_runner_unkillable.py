@@ -42,12 +42,12 @@ def finish(server, case, folder):
     assert server.run(case, folder)["status"] == 0
 
 
-def test_a_run_killed_in_every_station_ends_with_the_same_files(server, tmp_path):
+def test_a_run_killed_in_every_stage_ends_with_the_same_files(server, tmp_path):
     case = CASES["krdistill-cached"]
     events = whole_run(server, case, tmp_path / "whole")
     kills = 0
     for share in (0.02, 0.3, 0.45, 0.5, 0.6, 0.8, 0.97, 1.0):
-        # Each start goes on where the one before was killed, so that ever later stations are reached.
+        # Each start goes on where the one before was killed, so that ever later stages are reached.
         answer = server.run(case, tmp_path / "killed", at=max(1, round(0.3 * share * events)))
         kills += answer["status"] == -signal.SIGKILL
         if answer["status"] == 0:

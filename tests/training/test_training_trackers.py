@@ -139,7 +139,9 @@ def test_a_tracker_that_fails_is_told_of_once_and_ends_nothing(runs, tmp_path):
     for epoch in range(3):
         history.append(row("student", epoch))
     history.close()
-    assert told == ["the tracker notebook failed (ConnectionError: no route to host); training goes on without it"]
+    (said,) = told
+    assert "notebook" in said
+    assert "no route to host" in said
     assert len(history.rows()) == 3
 
 
