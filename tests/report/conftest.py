@@ -71,7 +71,7 @@ def view(counts: list[int]) -> ReportView:
             RunView(
                 name=name,
                 role=role,  # type: ignore[arg-type]
-                figures=figures,
+                metrics=figures,
                 seconds=1234.5 * (seed + 1),
                 parameters=464_154,
                 macs=69_000_000,
@@ -111,7 +111,7 @@ def large_view(view: ReportView) -> ReportView:
         runs.append(
             replace(
                 run,
-                figures=evaluate_predictions(logits, target, counts),
+                metrics=evaluate_predictions(logits, target, counts),
                 best_on_validation=None,
                 predicted=predicted.tolist(),
                 error_flow=error_flow(predicted, target, counts)["flow"],

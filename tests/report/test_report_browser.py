@@ -82,9 +82,9 @@ def hostile_page(view: ReportView, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def plain_page(large_view: ReportView, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    figures = dict(large_view.runs[1].figures or {})
+    figures = dict(large_view.runs[1].metrics or {})
     figures["per_class_recall"] = [*figures["per_class_recall"][:-1], None]
-    runs = [large_view.runs[0], replace(large_view.runs[1], figures=figures)]
+    runs = [large_view.runs[0], replace(large_view.runs[1], metrics=figures)]
     return write_page(tmp_path_factory.mktemp("plain") / "report.html", replace(large_view, runs=runs))
 
 
@@ -213,12 +213,12 @@ def test_charts_are_drawn_for_paper_and_back(browser: Any, plain_page: Path) -> 
 
 
 def test_a_bar_that_cannot_be_drawn_says_why(browser: Any, view: ReportView, tmp_path: Path) -> None:
-    figures = dict(view.runs[0].figures or {})
+    figures = dict(view.runs[0].metrics or {})
     figures["groups"] = {**figures["groups"], "thirds": {"head": 50.0, "medium": 40.0, "tail": None}}
     figures["groups"]["shots"] = {"many": None, "medium": None, "few": 9.0}
     counts = [60] * 6 + [5] * 6
     path = write_page(
-        tmp_path / "report.html", replace(view, runs=[replace(view.runs[0], figures=figures)], class_counts=counts)
+        tmp_path / "report.html", replace(view, runs=[replace(view.runs[0], metrics=figures)], class_counts=counts)
     )
     with Opened(browser, path, DESK, "light") as page:
         words = {name: page.locator(f"#chart-{name} svg text").all_text_contents() for name in ("thirds", "shots")}

@@ -35,10 +35,10 @@ def test_every_method_is_the_mean_of_its_seeds(make_comparison: MakeFolder) -> N
     bkd = view.runs[3]
     assert bkd.seeds == (0, 1, 2)
     by_class = recalls(folder, "bkd", (0, 1, 2))
-    assert bkd.figures is not None
-    np.testing.assert_allclose(bkd.figures["per_class_recall"], by_class.mean(0))
+    assert bkd.metrics is not None
+    np.testing.assert_allclose(bkd.metrics["per_class_recall"], by_class.mean(0))
     tails = by_class[:, -4:].mean(1)
-    assert bkd.figures["groups"]["thirds"]["tail"] == pytest.approx(tails.mean())
+    assert bkd.metrics["groups"]["thirds"]["tail"] == pytest.approx(tails.mean())
     assert bkd.spreads["groups.thirds.tail"].std == pytest.approx(tails.std(ddof=1))
     assert bkd.seconds == pytest.approx(10.25)
     assert sum(item.count for item in bkd.reliability) == 3 * 240
@@ -49,15 +49,15 @@ def test_every_method_is_the_mean_of_its_seeds(make_comparison: MakeFolder) -> N
 def test_cells_say_mean_and_deviation(make_comparison: MakeFolder) -> None:
     row = table_rows(report_view([make_comparison()]).runs)[3]
     tail = COLUMNS["tail"]
-    assert row.figures is not None
-    value, deviation = row.figures["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].std
+    assert row.metrics is not None
+    value, deviation = row.metrics["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].std
     assert cell(row, tail) == f"{value:.1f} ± {deviation:.1f}"
     assert cell(row, COLUMNS["seconds"]) == "10"
 
 
 def test_one_teacher_for_all_seeds_has_no_deviation(make_comparison: MakeFolder) -> None:
     teacher = report_view([make_comparison()]).runs[0]
-    assert teacher.figures is not None
+    assert teacher.metrics is not None
     assert all(spread.std is None for spread in teacher.spreads.values())
 
 
@@ -91,7 +91,7 @@ def test_failed_and_missing_runs_are_said_to_be_missing(make_comparison: MakeFol
     assert view.comparison is not None
     assert view.comparison.missing == ["ipwd, seed 0: failed (loss not finite)", "ipwd, seed 1: not run"]
     assert view.runs[-1].name == "ipwd"
-    assert view.runs[-1].figures is None
+    assert view.runs[-1].metrics is None
     text = write_comparison_report(folder).read_text(encoding="utf-8")
     assert "ipwd, seed 0: failed (loss not finite)" in text
     assert "bkd lies above kd on the tail third." in text
@@ -103,9 +103,9 @@ def test_a_run_whose_folder_is_gone_keeps_its_figures(make_comparison: MakeFolde
     shutil.rmtree(folder / "runs")
     view = report_view([folder])
     bkd = view.runs[-1]
-    assert bkd.figures is not None
-    assert bkd.figures["top1"] > 0
-    assert bkd.figures["per_class_recall"] is None
+    assert bkd.metrics is not None
+    assert bkd.metrics["top1"] > 0
+    assert bkd.metrics["per_class_recall"] is None
     assert len(view.problems) == 6
     assert "its folder 'runs/ce-seed0' is not there" in view.problems[0]
     assert "</html>" in write_comparison_report(folder).read_text(encoding="utf-8")

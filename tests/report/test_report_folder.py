@@ -34,7 +34,7 @@ def test_a_finished_run_is_read_whole(make_folder: MakeFolder, counts: list[int]
 def test_stored_figures_agree_with_the_bias_from_stored_logits(make_folder: MakeFolder) -> None:
     view = run_view_from_folder(make_folder())
     assert view.bias is not None
-    assert view.bias["recall"] == pytest.approx(view.runs[0].figures["groups"]["thirds"])  # type: ignore[index]
+    assert view.bias["recall"] == pytest.approx(view.runs[0].metrics["groups"]["thirds"])  # type: ignore[index]
 
 
 def test_a_run_without_a_teacher_shows_none(make_folder: MakeFolder) -> None:

@@ -21,7 +21,7 @@ from distail.report.views import ReportView
 def test_gains_and_losses_are_the_largest_against_the_teacher(view: ReportView) -> None:
     kd = next(gallery for gallery in galleries(view) if gallery["name"] == "kd")
     assert kd["against"] == "teacher"
-    teacher, student = (run.figures["per_class_recall"] for run in view.runs[:2])  # type: ignore[index]
+    teacher, student = (run.metrics["per_class_recall"] for run in view.runs[:2])  # type: ignore[index]
     changes = [a - b for a, b in zip(student, teacher, strict=True)]
     gained, lost = ([card["change"] for card in cards] for _, cards in kd["sides"])
     assert gained == sorted((c for c in changes if c > 0), reverse=True)[:4]

@@ -168,24 +168,24 @@ def test_tables_and_charts_speak_to_those_who_do_not_see_them(page: Page) -> Non
 def test_every_figure_is_in_a_table_without_any_script(page: Page, view: ReportView) -> None:
     assert "every number is in the tables" in page.texts["noscript"][0]
     rows = {row[0]: row for row in page.cells if row}
-    figures = view.runs[0].figures
+    figures = view.runs[0].metrics
     assert figures is not None
     assert f"{figures['top1']:.1f}" in rows["teacher"]
     assert "1,234" in rows["teacher"]
     for c in range(11):
         row = rows[f"class {c}"]
-        teacher, kd = (run.figures["per_class_recall"][c] for run in view.runs[:2])  # type: ignore[index]
+        teacher, kd = (run.metrics["per_class_recall"][c] for run in view.runs[:2])  # type: ignore[index]
         assert row[1] == str(view.class_counts[c])
         assert row[3:5] == [f"{teacher:.1f}", f"{kd:.1f}"]
         assert row[6] == f"{kd - teacher:+.1f}".replace("-", "−").replace("−0.0", "+0.0")
 
 
 def test_missing_values_are_named_and_never_zero(view: ReportView, tmp_path: Path) -> None:
-    figures = dict(view.runs[1].figures or {})
+    figures = dict(view.runs[1].metrics or {})
     figures["per_class_recall"] = [*figures["per_class_recall"][:-1], None]
     figures["groups"] = {**figures["groups"], "shots": {"many": 50.0, "medium": None, "few": None}}
     many = [400] * len(view.class_counts)
-    runs = [replace(view.runs[1], figures=figures, best_on_validation=None, seconds=None, class_counts=many)]
+    runs = [replace(view.runs[1], metrics=figures, best_on_validation=None, seconds=None, class_counts=many)]
     page = Page(write_page(tmp_path / "p.html", replace(view, runs=runs)).read_text(encoding="utf-8"))
     result = next(row for row in page.cells if row and row[0].startswith("kd"))
     assert result.count("no such class") == 2
@@ -197,8 +197,8 @@ def test_missing_values_are_named_and_never_zero(view: ReportView, tmp_path: Pat
 
 def test_numbers_that_are_not_finite_do_not_break_the_data(view: ReportView, tmp_path: Path) -> None:
     strange = replace(view.runs[0], history=[{"stage": "teacher", "epoch": 0, "loss": float("nan")}])
-    figures = {**(view.runs[1].figures or {}), "per_class_recall": [float("inf")] * 12}
-    runs = [strange, replace(view.runs[1], figures=figures)]
+    figures = {**(view.runs[1].metrics or {}), "per_class_recall": [float("inf")] * 12}
+    runs = [strange, replace(view.runs[1], metrics=figures)]
     page = Page(write_page(tmp_path / "p.html", replace(view, runs=runs)).read_text(encoding="utf-8"))
     assert data_of(page)["recall"]["recalls"][1] == [None] * 12
 

@@ -48,7 +48,7 @@ def test_markdown_has_every_figure_in_its_column(no_few: RunView) -> None:
         "Medium-shot": "no such class",
         "Few-shot": "no such class",
         "Worst class": "0.0",
-        "ECE": f"{no_few.figures['ece']:.1f}",  # type: ignore[index]
+        "ECE": f"{no_few.metrics['ece']:.1f}",  # type: ignore[index]
         "Seconds": "3,812",
         "Parameters, millions": "0.46",
         "MACs, millions": "69.1",

@@ -64,7 +64,7 @@ def test_two_teachers_are_not_mistaken_for_one() -> None:
 
 def test_noise_is_that_of_the_test_set() -> None:
     bins = (ReliabilityBin(0, 0.5, 300, 0.4, 0.3), ReliabilityBin(0.5, 1, 100, 0.8, 0.7))
-    small = replace(KD, figures=figures(50.0, 41.0, 12.0), reliability=bins)
+    small = replace(KD, metrics=figures(50.0, 41.0, 12.0), reliability=bins)
     note = wording.noise_note(ReportView("x", [TEACHER, small, BKD]))
     assert note is not None
     assert "400 test images tell top-1 to within 4.9 points" in note  # 1.96 * sqrt(0.25 / 400)
@@ -75,7 +75,7 @@ def test_noise_is_that_of_the_test_set() -> None:
 @pytest.mark.parametrize(("top1", "reach"), [(0.0, 39.0), (100.0, 39.0), (50.0, 31.2)])
 def test_few_images_leave_doubt_even_where_all_or_none_is_right(top1: float, reach: float) -> None:
     """Wilson (1927) in his own form: the shares p with |p - share| = 1.96 sqrt(p (1 - p) / n); 6 images here."""
-    run = replace(KD, figures=figures(top1, 41.0, 12.0), reliability=[ReliabilityBin(0, 1, 6, 0.5, top1 / 100)])
+    run = replace(KD, metrics=figures(top1, 41.0, 12.0), reliability=[ReliabilityBin(0, 1, 6, 0.5, top1 / 100)])
     share, z, grid = top1 / 100, 1.959964, np.linspace(0, 1, 1_000_001)
     inside = grid[np.abs(grid - share) <= z * np.sqrt(grid * (1 - grid) / 6)]
     assert 100 * max(share - inside.min(), inside.max() - share) == pytest.approx(reach, abs=0.05)

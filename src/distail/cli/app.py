@@ -202,9 +202,9 @@ def compare(
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print every figure as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every metric as JSON.")] = False,
 ) -> None:
-    """All figures again, from stored predictions."""
+    """All metrics again, from stored predictions."""
     from distail.cli.show import print_evaluation
 
     print_evaluation(target, _console(), as_json=as_json)

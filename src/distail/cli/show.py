@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def print_run(folder: Path, console: Console) -> None:
-    """The figures of a finished run, its teacher's bias, and where its page lies."""
+    """The metrics of a finished run, its teacher's bias, and where its page lies."""
     view = report_view([folder])
     if view.bias is not None:
         console.print(describe_bias(view.bias), highlight=False)

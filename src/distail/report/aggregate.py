@@ -18,13 +18,13 @@ T = TypeVar("T")
 
 def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
     """One view of several seeds of one model; metrics, times and curves are means, bins hold all seeds' images."""
-    measured = [run for run in runs if run.figures is not None]
+    measured = [run for run in runs if run.metrics is not None]
     seconds = [run.seconds for run in measured if run.seconds is not None]
     first = measured[0] if measured else RunView(name, role)
     return RunView(
         name=name,
         role=role,
-        figures=mean_tree([run.figures for run in measured]),
+        metrics=mean_tree([run.metrics for run in measured]),
         seconds=math.fsum(seconds) / len(seconds) if seconds else None,
         parameters=first.parameters,
         macs=first.macs,
@@ -40,7 +40,7 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
 
 def pooled_with_spreads(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
     """`pooled_run`, with how far every metric spreads over the seeds."""
-    spreads = {path: spread_of([metric_at(run.figures, path) for run in runs]) for path in METRICS}
+    spreads = {path: spread_of([metric_at(run.metrics, path) for run in runs]) for path in METRICS}
     return replace(pooled_run(name, role, seeds, runs), spreads=spreads)
 
 

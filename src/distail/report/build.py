@@ -38,7 +38,7 @@ def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> Re
         if view.class_counts and view.subset_sha256 != first.subset_sha256
     ]
     notes += [
-        f"{name} was tested on other images than the first run: its figures cannot be held against the others."
+        f"{name} was tested on other images than the first run: its metrics cannot be held against the others."
         for name, view in named
         if view.test_labels and first.test_labels and list(view.test_labels) != list(first.test_labels)
     ]
@@ -62,15 +62,15 @@ def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> Re
 
 
 def _together(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
-    """Teachers first, those with equal figures once; names that occur twice get their folder's name."""
+    """Teachers first, those with equal metrics once; names that occur twice get their folder's name."""
     kept: list[tuple[str, RunView]] = []
     labels = next((view.test_labels for _, view in named if view.test_labels), ())
     for folder, view in named:
         for own in view.runs:
             # Of other test images an answer cannot stand below the shared samples.
             run = own if view.test_labels == labels else replace(own, predicted=())
-            shared = run.role == "teacher" and run.figures is not None
-            if not (shared and any(other.role == "teacher" and other.figures == run.figures for _, other in kept)):
+            shared = run.role == "teacher" and run.metrics is not None
+            if not (shared and any(other.role == "teacher" and other.metrics == run.metrics for _, other in kept)):
                 kept.append((folder, run))
     kept.sort(key=lambda pair: pair[1].role != "teacher")
     times = Counter(run.name for _, run in kept)

@@ -161,7 +161,7 @@ def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: 
     return {
         "names": list(names),
         "sizes": [len(members) for members in sizes.values()],
-        "values": [None if run.figures is None else list(run.figures["groups"][grouping].values()) for run in runs],
+        "values": [None if run.metrics is None else list(run.metrics["groups"][grouping].values()) for run in runs],
         "missing": [unmeasured_group(f"groups.{grouping}.{name}", class_counts) for name in names],
         "deviations": [[run.spreads.get(f"groups.{grouping}.{name}", Spread()).std for name in names] for run in runs],
     }
@@ -185,7 +185,7 @@ def cost_data(runs: Sequence[RunView]) -> dict[str, list[list[float] | None]]:
     def points(cost: Callable[[RunView], float | None]) -> list[list[float] | None]:
         return [
             None
-            if (spent := cost(run)) is None or (accuracy := metric_at(run.figures, "balanced_accuracy")) is None
+            if (spent := cost(run)) is None or (accuracy := metric_at(run.metrics, "balanced_accuracy")) is None
             else [spent, accuracy, run.spreads.get("balanced_accuracy", Spread()).std or 0.0]
             for run in runs
         ]

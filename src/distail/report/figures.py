@@ -81,7 +81,7 @@ def _with_recall(view: ReportView) -> Styled:
 
 
 def _measured(view: ReportView) -> Styled:
-    return [pair for pair in _styled(view) if pair[0].figures is not None]
+    return [pair for pair in _styled(view) if pair[0].metrics is not None]
 
 
 def _with_flow(view: ReportView) -> Styled:

@@ -200,7 +200,7 @@ def _results(runs: Sequence[RunView]) -> dict[str, Any]:
 
 
 def _words(runs: Sequence[RunView], baseline: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    measured = any(run.figures is not None for run in runs)
+    measured = any(run.metrics is not None for run in runs)
     return {
         "recall": wording.describe_recall(runs, data["recall"]) if data["recall"] else None,
         "thirds": wording.describe_groups(runs, data["groups"]["thirds"]) if measured else None,

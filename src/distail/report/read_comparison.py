@@ -110,7 +110,7 @@ def _read_runs(folder: Path, content: Mapping[str, object], classes: int, proble
         name, where = f"{method}, seed {seed}", as_text(entry.get("folder")) or ""
         if not where or not (folder / where).is_dir():
             problems.append(
-                f"{name}: its folder {where!r} is not there; its figures come from {COMPARISON}, and "
+                f"{name}: its folder {where!r} is not there; its metrics come from {COMPARISON}, and "
                 "classes, curves and predictions are left out."
             )
             continue
@@ -132,7 +132,7 @@ def _read_method(label: str, runs: Sequence[SeedRun], content: Mapping[str, obje
     students = [student for run in runs for student in run.view.runs if student.role == "student"]
     pooled = pooled_run(label, "student", [run.seed for run in runs], students)
     compared = as_mapping(as_mapping(content.get("figures")).get(label))
-    by_path = {path: metric_at(pooled.figures, path) for path in METRICS}
+    by_path = {path: metric_at(pooled.metrics, path) for path in METRICS}
     spreads: dict[str, Spread] = {}
     seeds = set(pooled.seeds)
     for path in METRICS:
@@ -142,11 +142,11 @@ def _read_method(label: str, runs: Sequence[SeedRun], content: Mapping[str, obje
         if mean is not None:
             by_path[path] = mean
             spreads[path] = Spread(as_number(metric.get("deviation")), as_pair(metric.get("interval")))
-    recalls = None if pooled.figures is None else pooled.figures.get("per_class_recall")
+    recalls = None if pooled.metrics is None else pooled.metrics.get("per_class_recall")
     measured = any(value is not None for value in by_path.values())
     return replace(
         pooled,
-        figures=metric_values(by_path, recalls) if measured else None,
+        metrics=metric_values(by_path, recalls) if measured else None,
         spreads=spreads,
         seeds=tuple(sorted(seeds)),
     )
@@ -159,18 +159,18 @@ def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[S
         where, seed = as_text(entry.get("folder")), as_whole(entry.get("seed")) or 0
         if where and (folder / where).is_dir():
             for run in run_view_from_folder(folder / where).runs:
-                if run.role == "student" and run.figures is not None:
+                if run.role == "student" and run.metrics is not None:
                     by_kind.setdefault(str(entry.get("supervised")), {})[seed] = run
     if not by_kind:
         for seed_run in runs:
             for run in seed_run.view.runs:
-                if run.role == "teacher" and run.figures is not None:
+                if run.role == "teacher" and run.metrics is not None:
                     by_kind.setdefault("", {}).setdefault(seed_run.seed, run)
     teachers = []
     for kind, by_seed in by_kind.items():
         seeds, views = list(by_seed), list(by_seed.values())
         # One loaded teacher serves every seed: shown once, without a deviation that it cannot have.
-        if all(view.figures == views[0].figures for view in views):
+        if all(view.metrics == views[0].metrics for view in views):
             seeds, views = seeds[:1], views[:1]
         name = "teacher" if len(by_kind) == 1 else f"teacher ({kind})"
         teachers.append(pooled_with_spreads(name, "teacher", seeds, views))

@@ -57,7 +57,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         return RunView(
             name=labels[stage],
             role=stage,
-            figures=metrics[stage],
+            metrics=metrics[stage],
             seconds=as_number(value_at(result, f"timing.{stage}.seconds")),
             parameters=as_whole(value_at(result, f"parameters.{stage}")),
             macs=as_whole(value_at(result, f"macs.{stage}")),
@@ -71,7 +71,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         )
 
     runs = [view("teacher"), view("student")]
-    if runs[0].figures is None and not runs[0].history:
+    if runs[0].metrics is None and not runs[0].history:
         runs = runs[1:]
     config = _config_text(files.config)
     asked = json.dumps([method, value_at(result, "config.method")])

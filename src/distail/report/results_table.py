@@ -24,7 +24,7 @@ class Row:
 
     name: str
     role: str
-    figures: MetricValues | None
+    metrics: MetricValues | None
     seconds: float | None = None
     parameters: int | None = None
     macs: int | None = None
@@ -44,7 +44,7 @@ class Column:
 
 
 def _metric(metric: Metric) -> Column:
-    return Column(metric.title, lambda row: metric_at(row.figures, metric.path), rule=metric.rule, path=metric.path)
+    return Column(metric.title, lambda row: metric_at(row.metrics, metric.path), rule=metric.rule, path=metric.path)
 
 
 def _millions(value: float | None) -> float | None:
@@ -77,7 +77,7 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
     rows: list[Row] = []
     for run in runs:
         cost = (run.seconds, run.parameters, run.macs)
-        rows.append(Row(run.name, run.role, run.figures, *cost, run.spreads, run.class_counts))
+        rows.append(Row(run.name, run.role, run.metrics, *cost, run.spreads, run.class_counts))
         best = run.best_on_validation
         if best is not None:
             when = "" if best.epoch is None else f" (epoch {best.epoch + 1})"
@@ -90,7 +90,7 @@ def cell(row: Row, column: Column) -> str:
     """The text of one cell; a group without classes, or without test images, says so and is never 0."""
     value = column.value(row)
     if value is None:
-        group = column.path if column.rule and row.figures is not None else None
+        group = column.path if column.rule and row.metrics is not None else None
         return unmeasured_group(group, row.class_counts) if group else NOT_MEASURED
     spread = row.spreads.get(column.path) if column.path else None
     std = "" if spread is None or spread.std is None else f" ± {spread.std:.{column.digits}f}"

@@ -42,7 +42,7 @@ class RunView:
 
     name: str
     role: Role
-    figures: MetricValues | None = None
+    metrics: MetricValues | None = None
     """What `distail.evaluation.metrics.evaluate_predictions` returns, for the last epoch on the test set."""
     seconds: float | None = None
     parameters: int | None = None
@@ -52,9 +52,9 @@ class RunView:
     reliability: Sequence[ReliabilityBin] = ()
     best_on_validation: BestEpoch | None = None
     seeds: tuple[int, ...] = ()
-    """The seeds that the figures are means over; empty for a single run."""
+    """The seeds that the metrics are means over; empty for a single run."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
-    """How far seeds lie apart, by the figure's dotted path, such as ``groups.thirds.tail``."""
+    """How far seeds lie apart, by the metric's path, such as ``groups.thirds.tail``."""
     predicted: Sequence[int] = ()
     """The predicted class of each test image; for means over seeds, of the first seed."""
     error_flow: Flow | None = None
@@ -101,18 +101,18 @@ class ReportView:
 
 def recall_by_class(run: RunView) -> Sequence[float | None] | None:
     """(C,) recalls in percent, None for a class without test images; None where nothing was measured by class."""
-    recalls: Sequence[float | None] | None = None if run.figures is None else run.figures.get("per_class_recall")
+    recalls: Sequence[float | None] | None = None if run.metrics is None else run.metrics.get("per_class_recall")
     return recalls
 
 
 def teachers(runs: Sequence[RunView]) -> list[RunView]:
     """Teachers that were measured."""
-    return [run for run in runs if run.role == "teacher" and run.figures is not None]
+    return [run for run in runs if run.role == "teacher" and run.metrics is not None]
 
 
 def students(runs: Sequence[RunView]) -> list[RunView]:
     """Students that were measured."""
-    return [run for run in runs if run.role == "student" and run.figures is not None]
+    return [run for run in runs if run.role == "student" and run.metrics is not None]
 
 
 def reference(view: ReportView) -> RunView | None:
@@ -130,10 +130,10 @@ def difference(own: Sequence[float | None], other: Sequence[float | None]) -> li
 
 
 def unmeasured_group(path: str, class_counts: Sequence[int]) -> str:
-    """Why a group of a tested model has no figure.
+    """Why a group of a tested model has no metric.
 
     Args:
-        path: the figure's dotted path, such as ``groups.shots.few``.
+        path: the metric's path, such as ``groups.shots.few``.
         class_counts: (C,) training images of each class; empty where they are not known.
 
     >>> [unmeasured_group(path, [300, 50, 40]) for path in ("groups.thirds.tail", "groups.shots.few")]

@@ -58,7 +58,7 @@ def noise_note(view: ReportView) -> str | None:
     if not taught or any(len(run.seeds) > 1 for run in taught):
         return None
     note = "One run each: half a point is ordinary noise between seeds"
-    sizes = [(sum(item.count for item in run.reliability), run.figures["top1"] / 100) for run in taught if run.figures]
+    sizes = [(sum(item.count for item in run.reliability), run.metrics["top1"] / 100) for run in taught if run.metrics]
     # A file written by hand may hold anything: there is no interval around a share that is none.
     widths = [(100 * _reach(share, images), images) for images, share in sizes if images and 0 <= share <= 1]
     if widths:
@@ -140,7 +140,7 @@ _NAMES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "tail": "on
 
 
 def _value(run: RunView, name: str) -> float | None:
-    return metric_at(run.figures, "groups.thirds.tail" if name == "tail" else name)
+    return metric_at(run.metrics, "groups.thirds.tail" if name == "tail" else name)
 
 
 def _plain(run: RunView, name: str) -> str:
