@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -18,3 +19,18 @@ class Outputs:
 
     logits: Tensor
     features: Tensor | None = None
+
+
+def logits_in(output: object) -> object:
+    """What stands for the logits in what a network gives: its `.logits`, or the first of a tuple, or itself.
+
+    >>> logits_in(("logits", "auxiliary logits")), logits_in({"loss": 0, "logits": "logits"}), logits_in("logits")
+    ('logits', 'logits', 'logits')
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(output, Mapping):
+        return output.get("logits", output)
+    if isinstance(output, tuple | list) and output and not hasattr(output, "logits"):
+        return output[0]
+    return getattr(output, "logits", output)

@@ -55,6 +55,34 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Afterwards modes, buffers and random state are as before, whatever forward and backward passes there were.
+
+    >>> model = nn.BatchNorm1d(2)
+    >>> with undisturbed(model):
+    ...     _ = model(torch.ones(3, 2))
+    >>> model.running_mean.tolist()
+    [0.0, 0.0]
+    """
+    kept = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with kept_random_state():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        with torch.no_grad():
+            for module, name, buffer, value in kept:
+                module._buffers[name] = buffer.copy_(value)
+
+
 def usable_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

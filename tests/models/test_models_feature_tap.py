@@ -6,7 +6,8 @@ import copy
 import gc
 import pickle
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from distail.errors import ModelError
 from distail.models import CosineClassifier, FeatureTap, create_model
+from distail.models.feature_tap import called_classifier
 
 CLASSES = 5
 
@@ -338,7 +340,7 @@ def test_a_classifier_that_is_never_called_is_told():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda logits: (logits, logits), r"\(B, 5\).*tuple"),
+        (lambda logits: (logits[:, :3], logits), r"\(B, 5\).*tuple"),
         (lambda logits: logits[:, :3], r"\(B, 5\).*\(2, 3\)"),
         (lambda logits: logits[:1], r"received \(2, 4\).*expected \(1, 4\)"),
     ],
@@ -354,3 +356,65 @@ def test_outputs_that_are_no_logits_are_told(spoil, message):
 
     with pytest.raises(ModelError, match=message):
         FeatureTap(Spoilt(), CLASSES)(torch.randn(2, 4))
+
+
+class InPlace(nn.Module):
+    """Normalizes its input where it stands, as torchvision's transforms do with `inplace=True`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(F.relu(images.sub_(0.1).div_(0.3), inplace=True))
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_a_network_may_change_its_images_in_place(mode):
+    tap, images = FeatureTap(InPlace(), CLASSES), torch.randn(3, 4)
+    before = images.clone()
+    with mode():
+        first, second = tap(images), tap(images)
+    assert torch.equal(images, before)
+    assert torch.equal(first.logits, second.logits)
+
+
+class Several(nn.Module):
+    """Gives what `make` makes of its logits."""
+
+    def __init__(self, make) -> None:
+        super().__init__()
+        self.head, self.auxiliary, self.make = nn.Linear(4, CLASSES), nn.Linear(4, CLASSES), make
+
+    def forward(self, images: Tensor) -> object:
+        return self.make(self.head(images))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda logits: (logits, logits + 1),
+        lambda logits: [logits],
+        lambda logits: {"loss": 0.0, "logits": logits},
+        lambda logits: SimpleNamespace(logits=logits, hidden=None),
+        lambda logits: namedtuple("Out", ["auxiliary", "logits"])(logits + 1, logits),
+    ],
+)
+def test_logits_among_other_outputs(make):
+    model, images = Several(make), torch.randn(3, 4)
+    assert torch.equal(FeatureTap(model, CLASSES, features=False)(images).logits, model.head(images))
+
+
+def test_a_second_head_that_is_never_called():
+    model, images = Several(lambda logits: logits), torch.randn(3, 4)
+    with pytest.raises(ModelError, match="never called its classifier 'auxiliary'"):
+        FeatureTap(model, CLASSES)(images)
+    path = called_classifier(model, CLASSES, images)
+    assert torch.equal(FeatureTap(model, CLASSES, classifier=path)(images).features, images)
+
+
+def test_without_features_any_network_will_do():
+    tap = FeatureTap(nn.Sequential(nn.Flatten(), NormedLinear()), CLASSES, features=False)
+    outputs = tap(torch.randn(2, 4))
+    assert outputs.logits.shape == (2, CLASSES)
+    assert (outputs.features, tap.feature_dim, tap.classifier_path) == (None, None, None)

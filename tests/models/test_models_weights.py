@@ -12,6 +12,7 @@ from torch import nn
 
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, create_model, load_weights, read_metadata, save_weights
+from distail.models.weights import recognize_weights
 
 
 def resnet8(classes=4, **options):
@@ -112,6 +113,93 @@ def test_plain_torch_files(stored, wrap, suffix, tmp_path):
     assert same(model, other)
 
 
+def as_safetensors(state, path):
+    save_file(dict(state), path)
+
+
+def as_before_torch_16(state, path):
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("write", [torch.save, as_before_torch_16, as_safetensors])
+@pytest.mark.parametrize(
+    "name", ["a.pth.tar", "a.th", "a.t7", "a.ckpt", "a.bin", "a.PTH", "a", "a.safetensors", "a.pth"]
+)
+def test_a_file_is_known_by_its_content(stored, write, name, tmp_path):
+    model, _ = stored
+    write(model.state_dict(), tmp_path / name)
+    recognize_weights(tmp_path / name)
+    other = resnet8()
+    load_weights(other, tmp_path / name)
+    assert same(model, other)
+    assert read_metadata(tmp_path / name) == {}
+
+
+def test_the_length_of_a_header_is_no_pickle(tmp_path):
+    """A safetensors file whose first bytes, the length of its header, are those of a pickle."""
+    path = next(
+        path
+        for path in (tmp_path / str(letters) for letters in range(700))
+        if save_weights(nn.Linear(2, 2), path, {"about": "x" * int(path.name)}) or path.read_bytes()[:2] == b"\x80\x02"
+    )
+    assert "about" in read_metadata(path)
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "net.encoder.", "module.model."])
+def test_any_prefix_that_all_share_is_ignored(stored, prefix, tmp_path):
+    model, _ = stored
+    torch.save({"state_dict": {prefix + key: value for key, value in model.state_dict().items()}}, tmp_path / "a.pth")
+    other = resnet8()
+    load_weights(other, tmp_path / "a.pth")
+    assert same(model, other)
+
+
+def test_an_average_of_weights_as_torch_keeps_it(stored, tmp_path):
+    model, _ = stored
+    average = torch.optim.swa_utils.AveragedModel(model)
+    torch.save(average.state_dict(), tmp_path / "a.pth")
+    assert "n_averaged" in average.state_dict()
+    other = resnet8()
+    load_weights(other, tmp_path / "a.pth")
+    assert same(model, other)
+
+
+def test_counters_of_batch_normalization_may_be_missing(stored, tmp_path):
+    model, _ = stored
+    state = {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    torch.save(state, tmp_path / "a.pth")
+    other = resnet8()
+    load_weights(other, tmp_path / "a.pth")
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in state.items())
+
+
+def test_a_prefix_that_only_some_share_is_another_network(stored, tmp_path):
+    state = stored[0].state_dict()
+    both = {f"{part}.{key}": value for part in ("student", "teacher") for key, value in state.items()}
+    torch.save(both, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="in the file but not in the model: teacher"):
+        load_weights(resnet8(), tmp_path / "a.pth")
+
+
+def test_the_only_state_dict_beside_other_things(stored, tmp_path):
+    model, _ = stored
+    torch.save({"net": model.state_dict(), "acc": 93.1, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "a.pth")
+    other = resnet8()
+    load_weights(other, tmp_path / "a.pth")
+    assert same(model, other)
+
+
+@pytest.mark.parametrize("read", [recognize_weights, lambda path: load_weights(resnet8(), path)])
+def test_of_several_state_dicts_one_is_proposed(stored, read, tmp_path):
+    state = stored[0].state_dict()
+    torch.save({"model_ema": state, "raw": state, "epoch": 3}, tmp_path / "a.pth.tar")
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path / "a.pth.tar")
+    message = str(caught.value)
+    assert "it holds 'model_ema', 'raw', 'epoch'" in message
+    assert "torch.load('a.pth.tar', weights_only=True)['model_ema']" in message
+
+
 class Code:
     """Runs a command when it is unpickled."""
 
@@ -193,10 +281,10 @@ def test_another_architecture_is_told_by_the_file_itself(tmp_path):
         load_weights(model, tmp_path / "a.safetensors")
     message = str(caught.value)
     assert "does not fit Network" in message
-    assert "12 missing in the file: body.stage2.0.shortcut.0.weight" in message
-    assert "and 4 more" in message
-    assert "72 in the file but not in the model: body.stage1.1." in message
-    assert "and 64 more" in message
+    assert "10 missing in the file: body.stage2.0.shortcut.0.weight" in message
+    assert "and 2 more" in message
+    assert "60 in the file but not in the model: body.stage1.1." in message
+    assert "and 52 more" in message
     assert "2 of another shape: classifier.weight (10, 64) in the file, (4, 64) here" in message
     assert "'resnet20' with shortcut 'pad'" in message
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())

@@ -15,7 +15,9 @@ from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
 from distail.errors import Problems
 from distail.evaluation.checks import checked_predictions
+from distail.evaluation.class_order import find_other_order
 from distail.evaluation.predictions import load_predictions
+from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.evaluation.run_files import RunResult
 from distail.runner.run_folder import RunFolder
 
@@ -69,6 +71,8 @@ class AuditInput:
             temperature=temperature,
             student=self.student,
         )
+        names = [each["name"] for each in found["classes"]]
+        odd = _odd_outputs(self.logits, self.target, names, from_file=self.split is None)
         return {
             "schema_version": found["schema_version"],
             "audited": {
@@ -78,9 +82,19 @@ class AuditInput:
                 "class_counts_from": self.counts_from,
             },
             **found,
-            "cautions": [*self.cautions, *found["cautions"]],
+            "cautions": [*self.cautions, *odd, *found["cautions"]],
             "summary": summary(found),
         }
+
+
+def _odd_outputs(logits_NC: Tensor, target_N: Tensor, names: Sequence[str], *, from_file: bool) -> list[str]:
+    """What looks like bias and is none: probabilities, and classes in another order."""
+    kind = kind_of_probabilities(logits_NC)
+    order = find_other_order(logits_NC.cpu(), target_N.cpu().long(), names)
+    return [
+        *([probabilities_sentence("the network", kind)] if kind else []),
+        *([order.sentence("the network", names, from_file=from_file)] if order else []),
+    ]
 
 
 def load_file(path: Path, class_counts: str | None) -> AuditInput:

@@ -20,7 +20,7 @@ from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata
-from distail.runner.checks import needs_teacher, teacher_model
+from distail.runner.checks import needs_of, needs_teacher, teacher_model
 from distail.runner.networks import build_network, check_classes, match_normalization, seeded
 from distail.runner.run_folder import RunFolder
 from distail.training.device import RuntimeDevice, select_device
@@ -103,7 +103,8 @@ def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter
     student = None
     if stored.weights != run.weights("student") and run.weights("student").is_file():
         own = StoredNetwork(run.weights("student"), experiment.student.model, experiment.student.classifier, "student")
-        student = student_heads(predictor.network(own), run, predictor.predict)
+        network = predictor.network(own, features=needs_of(experiment).student_features)
+        student = student_heads(network, run, predictor.predict)
     return predictor.audit_input(stored, student)
 
 
@@ -131,9 +132,10 @@ class _SplitPredictor:
             trainer.device, trainer.precision, min(self.data.train.image_shape[-2:])
         )
 
-    def network(self, stored: StoredNetwork) -> FeatureTap:
+    def network(self, stored: StoredNetwork, *, features: bool = False) -> FeatureTap:
+        model = stored.model.model_copy(update={"weights": None})
         with seeded(self.experiment.seed, "audit"):
-            tap = build_network(stored.model.model_copy(update={"weights": None}), stored.classifier, self.data)
+            tap = build_network(model, stored.classifier, self.data, features=features)
         check_classes(stored.weights, self.data.class_names)
         load_weights(tap.model, stored.weights, what=stored.name)
         match_normalization(tap.to(self.runtime.device), stored.weights, self.data)

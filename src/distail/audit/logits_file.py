@@ -17,12 +17,11 @@ from torch import Tensor
 
 from distail.audit.logits_csv import LogitsTable, read_csv
 from distail.errors import DataError, did_you_mean, some_of
-from distail.evaluation.checks import rows_at_once
+from distail.evaluation.probabilities import SIGNS, kind_of_probabilities
 
 # The teacher's, where a file holds those of its student as well.
 LOGITS = ("teacher_logits", "logits")
 LABELS = ("target", "labels", "label")
-_TOLERANCE = 0.05  # of rounded probabilities
 _LISTED = re.compile(r"[\d\s,;\[\]]+")
 _LARGEST_BYTES = 2**24
 
@@ -49,10 +48,12 @@ def read_logits(path: str | Path) -> LogitsTable:
             f"{did_you_mean(kind, READERS)}"
         )
     table = READERS[kind](path)
-    if _are_probabilities(table.logits):
+    found = kind_of_probabilities(table.logits)
+    # That all lie between 0 and 1 could be true of logits, too: the audit tells it.
+    if found in ("probabilities", "percentages"):
         raise DataError(
-            f"{path}: the {table.source} are probabilities (every row is 0 or above and sums to 1); expected logits, "
-            "what goes into the softmax. Their logarithm does as well: numpy.log(probabilities)."
+            f"{path}: the {table.source} are {found} ({SIGNS[found]}); expected logits, what goes into the softmax. "
+            f"Their logarithm does as well: numpy.log({found})."
         )
     return table
 
@@ -113,16 +114,6 @@ def _tensor(array: np.ndarray[Any, Any], name: str, path: Path) -> Tensor:
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
-
-
-def _are_probabilities(logits_NC: Tensor) -> bool:
-    if logits_NC.ndim != 2 or logits_NC.shape[1] < 2 or not len(logits_NC) or not logits_NC.is_floating_point():
-        return False
-    return all(
-        bool(((rows >= 0) & (rows <= 1)).all())
-        and bool(((rows.sum(1, dtype=torch.float64) - 1).abs() < _TOLERANCE).all())
-        for rows in torch.split(logits_NC, rows_at_once(logits_NC))
-    )
 
 
 READERS: dict[str, Callable[[Path], LogitsTable]] = {

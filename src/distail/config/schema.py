@@ -45,6 +45,8 @@ class Data(Section):
 
     name: str
     root: Path | None = None
+    class_order: str = "natural"
+    """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
     profile: Literal["exp", "step"] = "exp"
     validation: Annotated[Number, Field(ge=0, lt=1)] = 0.1

@@ -85,7 +85,9 @@ def _label_problems(target_N: Tensor, classes: int) -> list[str]:
     if not outside_N.any():
         return []
     row = int(outside_N.int().argmax())
+    from_one = int(target_N.min()) == 1 and int(target_N.max()) == classes
+    hint = f" They run from 1 to {classes}: subtract 1 from each." if from_one else ""
     return [
         f"{int(outside_N.sum())} of {len(target_N)} labels lie outside 0 to {classes - 1}; "
-        f"the first is {int(target_N[row])} in row {row}."
+        f"the first is {int(target_N[row])} in row {row}.{hint}"
     ]

@@ -17,6 +17,7 @@ from torch.nn.functional import log_softmax
 
 from distail.errors import DistailError, MethodError, some_of, unknown_name
 
+_WIDE_FROM = 32.0
 FLOOR = 1e-6  # the least denominator of a ratio of losses or of a standard deviation
 
 
@@ -67,7 +68,8 @@ def check_one_a_class(values_C: Tensor, what: str, logits_BC: Tensor) -> None:
 
 
 def check_temperature(temperature: Any) -> float:
-    return check_number("temperature", temperature, above=0.0)
+    """Above 1,000 rounding, times T^2, would come close to the divergences."""
+    return check_number("temperature", temperature, above=0.0, most=1000.0)
 
 
 def check_number(
@@ -153,10 +155,17 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def log_probabilities(logits_BC: Tensor, temperature: float = 1.0) -> Tensor:
-    """``log softmax(logits / temperature)`` over classes, in at least float32."""
+def tempered(logits_BC: Tensor, temperature: float) -> Tensor:
+    """``logits / T`` in at least float32, and in float64 where T^2 would make its rounding count."""
+    if temperature > _WIDE_FROM and logits_BC.device.type != "mps":  # Apple's accelerator has no float64
+        logits_BC = logits_BC.double()
     logits_BC = at_least_float32(logits_BC)
-    return log_softmax(logits_BC if temperature == 1.0 else logits_BC / temperature, dim=1)
+    return logits_BC if temperature == 1.0 else logits_BC / temperature
+
+
+def log_probabilities(logits_BC: Tensor, temperature: float = 1.0) -> Tensor:
+    """``log softmax(logits / temperature)`` over classes, in the precision of `tempered`."""
+    return log_softmax(tempered(logits_BC, temperature), dim=1)
 
 
 def of_target(values_BC: Tensor, target_B: Tensor) -> Tensor:

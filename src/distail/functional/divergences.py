@@ -21,6 +21,7 @@ from distail.functional.checks import (
     counts_of,
     is_label,
     log_probabilities,
+    tempered,
 )
 
 
@@ -197,7 +198,7 @@ def _check_probabilities(q_BC: Tensor) -> None:
 
 def _label_against_others(logits_BC: Tensor, target_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-odds of the label (B,), and log-probabilities among the other classes (B, C): minus infinity at the label."""
-    scaled_BC = at_least_float32(logits_BC) / temperature
+    scaled_BC = tempered(logits_BC, temperature)
     others_BC = scaled_BC.masked_fill(is_label(target_B, logits_BC.shape[1]), -torch.inf)
     mass_B1 = others_BC.logsumexp(dim=1, keepdim=True)
     return (scaled_BC.gather(1, target_B[:, None]) - mass_B1).squeeze(1), others_BC - mass_B1
@@ -211,7 +212,7 @@ def _by_group(
     logits_BC: Tensor, order_C: Tensor, sizes: Sequence[int], temperature: float
 ) -> tuple[Tensor, list[Tensor]]:
     """Log group masses (B, G), and the log-probabilities within each group."""
-    scaled_BC = (at_least_float32(logits_BC) / temperature).index_select(1, order_C)
+    scaled_BC = tempered(logits_BC, temperature).index_select(1, order_C)
     parts = torch.split(scaled_BC, list(sizes), dim=1)
     sums_BG = torch.stack([part.logsumexp(dim=1) for part in parts], dim=1)
     return torch.log_softmax(sums_BG, dim=1), [torch.log_softmax(part, dim=1) for part in parts]

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distail.errors import MethodError, Problems, unknown_name
-from distail.functional.checks import check_number, check_whole, counts_of
+from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
 from distail.methods.context import Requirements, SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
 from distail.methods.method import Method, Slots
@@ -145,7 +145,7 @@ def build(
         checked = problems.attempt(lambda: check(key, options[key]))
         return 1.0 if checked is None else checked  # by which the entries can still be tried
 
-    temperature = number("temperature", partial(check_number, above=0.0))
+    temperature = number("temperature", lambda _, value: check_temperature(value))
     weights = {
         key.removesuffix("_weight"): number(key, partial(check_number, least=0.0))
         for key in TERM_WEIGHTS

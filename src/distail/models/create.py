@@ -44,13 +44,14 @@ def create_model(
 
     `name` is one of `list_models` (case and `_` for `-` do not matter), `timm:NAME`, or
     `package.module:function` for a builder of your own, which is called with `num_classes=` and `in_channels=` as
-    far as it takes them and whose network is tried once on a batch of zeros.
+    far as it takes them (with less of them, where it swallows and refuses them) and whose network is tried once on a
+    batch of zeros.
 
     - `shortcut`, of the CIFAR ResNets: `conv` (RepDistiller and mdistiller line) or `pad` (LDAM and BKD line).
     - `classifier`, of all our own networks: `linear` or `cosine`.
     - `image_size`: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
-    - `weights`: a file to start from (`load_weights`); for timm, a safetensors file of its pretrained weights.
+    - `weights`: a file to start from (`load_weights`); for timm, its pretrained weights.
     - `mean`, `std`: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
       with a normalization of their own, convert from it. Others do not need them.
 

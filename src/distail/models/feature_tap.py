@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from distail.errors import ModelError, did_you_mean
 from distail.models.layers import CosineClassifier
-from distail.outputs import Outputs
+from distail.outputs import Outputs, logits_in
+from distail.torch_utils import eval_mode
 
 
 class FeatureTap(nn.Module):
@@ -23,8 +25,12 @@ class FeatureTap(nn.Module):
     with `num_classes` outputs. A map (B, D, H, W) that reaches a 1x1 convolution, or tokens (B, N, D) that reach a
     linear layer, are averaged over space or tokens [ours]; whatever reaches another module is flattened.
 
+    Of a network that gives more than logits, its `.logits` or the first of its tuple are taken. It gets a copy of the
+    images, which it may change in place.
+
     `tap.model` is the bare network; store `tap.model.state_dict()`. Its parameters are shared, not copied.
-    `feature_dim` is read from the classifier; for a classifier of the user's own kind, give it.
+    `feature_dim` is read from the classifier; for a classifier of the user's own kind, give it. `features=False` taps
+    no classifier: the outputs' features are None, and any network that gives logits will do.
 
     Raises:
         ModelError: there is no classifier to be found, the forward pass does not call it, or the network's output is
@@ -38,34 +44,46 @@ class FeatureTap(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, num_classes: int, *, classifier: str | None = None, feature_dim: int | None = None
+        self,
+        model: nn.Module,
+        num_classes: int,
+        *,
+        classifier: str | None = None,
+        feature_dim: int | None = None,
+        features: bool = True,
     ) -> None:
         super().__init__()
-        path = _checked_path(model, classifier) if classifier is not None else _find_classifier(model, num_classes)
-        head = model.get_submodule(path)
         self.model = model
         self.num_classes = num_classes
-        self.classifier_path = path
-        self.feature_dim = feature_dim if feature_dim is not None else _feature_dim(head, path)
+        self.classifier_path: str | None = None
+        self.feature_dim: int | None = None
         self._capture = _Capture()
-        head.register_forward_pre_hook(self._capture)
+        if features:
+            path = _checked_path(model, classifier) if classifier is not None else _find_classifier(model, num_classes)
+            head = model.get_submodule(path)
+            self.classifier_path = path
+            self.feature_dim = feature_dim if feature_dim is not None else _feature_dim(head, path)
+            head.register_forward_pre_hook(self._capture)
 
     def forward(self, images_NCHW: Tensor) -> Outputs:
         capture = self._capture
         capture.armed = True
         try:
-            logits_BC = self.model(images_NCHW)
+            output = self.model(images_NCHW.clone())
             seen = capture.seen
         finally:
             capture.armed = False
             capture.seen = None
+        logits_BC = logits_in(output)
+        if not isinstance(logits_BC, Tensor) or logits_BC.ndim != 2 or logits_BC.shape[1] != self.num_classes:
+            raise ModelError(f"the model must give logits (B, {self.num_classes}), got {_described(output)}")
+        if self.classifier_path is None:
+            return Outputs(logits=logits_BC)
         if seen is None:
             raise ModelError(
                 f"the model's forward pass never called its classifier {self.classifier_path!r}, so there are no "
                 "features to tap; name the module that is called last with classifier='dotted.path'"
             )
-        if not isinstance(logits_BC, Tensor) or logits_BC.ndim != 2 or logits_BC.shape[1] != self.num_classes:
-            raise ModelError(f"the model must give logits (B, {self.num_classes}), got {_described(logits_BC)}")
         features_BD = _flat(seen, self.model.get_submodule(self.classifier_path))
         if features_BD.shape != (logits_BC.shape[0], self.feature_dim):
             raise ModelError(
@@ -114,23 +132,54 @@ def _preferred(model: nn.Module) -> Iterator[object]:
         yield get_classifier()
 
 
+def called_classifier(model: nn.Module, num_classes: int, images_NCHW: Tensor) -> str:
+    """What a `FeatureTap` takes for the classifier; where these images never reach it, the last that they reach.
+
+    Raises:
+        ModelError: there is no classifier to be found.
+
+    >>> two_heads = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    >>> two_heads[1].unused = nn.Linear(12, 5)
+    >>> FeatureTap(two_heads, 5).classifier_path, called_classifier(two_heads, 5, torch.zeros(2, 3, 2, 2))
+    ('1.unused', '1')
+    """
+    found, fitting = _find_classifier(model, num_classes), _fitting(model, num_classes)
+    if len(fitting) == 1:
+        return found
+    called: list[str] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, path=path: called.append(path)) for path, module in fitting.items()
+    ]
+    try:
+        with torch.no_grad(), eval_mode(model):
+            model(images_NCHW)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called[-1] if called and found not in called else found
+
+
 def _find_classifier(model: nn.Module, num_classes: int) -> str:
-    candidates: dict[str, tuple[nn.Module, tuple[int, int]]] = {
-        path: (module, widths) for path, module in model.named_modules() if (widths := _widths(module))
-    }
+    fitting = _fitting(model, num_classes)
     for wanted in _preferred(model):
-        for path, (module, widths) in candidates.items():
-            if module is wanted and widths[1] == num_classes:
+        for path, module in fitting.items():
+            if module is wanted:
                 return path
-    fitting = [path for path, (_, widths) in candidates.items() if widths[1] == num_classes]
     if fitting:
-        return fitting[-1]
-    seen = ", ".join(f"{path!r} ({widths[1]} outputs)" for path, (_, widths) in list(candidates.items())[-8:])
+        return list(fitting)[-1]
+    every = [(path, widths) for path, module in model.named_modules() if (widths := _widths(module))]
+    seen = ", ".join(f"{path!r} ({widths[1]} outputs)" for path, widths in every[-8:])
     raise ModelError(
         f"no classifier with {num_classes} outputs in {type(model).__name__}. "
         f"Linear layers and 1x1 convolutions (the last 8): {seen or 'none'}. "
         "Give the model as many outputs as there are classes, or name the module with classifier='dotted.path'"
     )
+
+
+def _fitting(model: nn.Module, num_classes: int) -> dict[str, nn.Module]:
+    """The modules that can be the classifier, by path, in the order of their definition."""
+    modules = ((path, module, _widths(module)) for path, module in model.named_modules())
+    return {path: module for path, module, widths in modules if widths is not None and widths[1] == num_classes}
 
 
 def _checked_path(model: nn.Module, path: str) -> str:
@@ -150,4 +199,8 @@ def _feature_dim(head: nn.Module, path: str) -> int:
 
 
 def _described(value: object) -> str:
-    return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor):
+        return f"shape {tuple(value.shape)}"
+    first = logits_in(value)
+    inner = "" if first is value else f", of which {_described(first)}"
+    return f"{type(value).__name__}{inner}"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import ModelError, did_you_mean
+from distail.outputs import logits_in
 from distail.torch_utils import eval_mode
 
 
@@ -35,7 +36,7 @@ def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     try:
         with torch.no_grad(), eval_mode(model):
-            logits = model(torch.zeros(shape, device=device))
+            logits = logits_in(model(torch.zeros(shape, device=device)))
     except Exception as error:
         raise ModelError(f"{name!r}: the network failed on images {shape} with {where(error)}") from error
     if not isinstance(logits, Tensor) or logits.shape != (shape[0], num_classes):
@@ -53,7 +54,8 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
     """Calls the function (or class) at `package.module:function` and tries the network on two images of zeros.
 
     The function gets `num_classes` and `in_channels` as far as its signature takes them, and `image_size` where
-    it names it. Modules in the current working directory can be imported.
+    it names it; what it swallows with `**` and then refuses it does not get. Modules in the current working directory
+    can be imported.
 
     Raises:
         ModelError: the module or function is not there or fails, what it returns is not an `nn.Module`, or the output
@@ -67,10 +69,7 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
     with _working_directory_importable():
         builder = _find_builder(path)
         arguments = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-        try:
-            model = builder(**_taken(builder, arguments))
-        except Exception as error:
-            raise ModelError(f"{path!r} failed with {where(error)}") from error
+        model = _build(builder, arguments, path)
         if not isinstance(model, nn.Module):
             raise ModelError(f"{path!r} must return a torch.nn.Module, got {type(model).__name__}")
         try_once(model, path, (2, in_channels, image_size, image_size), num_classes)
@@ -126,13 +125,27 @@ def _import(module_name: str, path: str) -> ModuleType:
         raise ModelError(f"importing {module_name!r} failed with {where(error)}") from error
 
 
-def _taken(builder: Callable[..., Any], arguments: dict[str, int]) -> dict[str, int]:
-    """The arguments that the builder names, or swallows with `**`; `image_size` only where it is named."""
+def _build(builder: Callable[..., Any], arguments: dict[str, int], path: str) -> Any:
+    """What the builder makes of the first arguments that it takes, tried only where it does not name what it takes."""
+    refused: TypeError | None = None
+    for names in _taken(builder):
+        try:
+            return builder(**{name: value for name, value in arguments.items() if name in names})
+        except TypeError as error:
+            refused = refused or error
+        except Exception as error:
+            raise ModelError(f"{path!r} failed with {where(error)}") from error
+    assert refused is not None
+    raise ModelError(f"{path!r} failed with {where(refused)}") from refused
+
+
+def _taken(builder: Callable[..., Any]) -> list[set[str]]:
+    """Which arguments to try: what the builder names, with what it may swallow by `**` first."""
     try:
         parameters = inspect.signature(builder).parameters.values()
     except ValueError:  # some builtins have no signature
-        return {}
+        return [set()]
     named = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    wanted = named | ({"num_classes", "in_channels"} if takes_any else set())
-    return {name: value for name, value in arguments.items() if name in wanted}
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return [named]
+    return [named | {"num_classes", "in_channels"}, named | {"num_classes"}, named]

@@ -12,17 +12,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail.errors import CheckpointError, ModelError, some_of
+from distail.errors import ModelError, some_of
 from distail.models.imported import try_once
 from distail.models.input_normalization import InputNormalization
+from distail.models.weights import is_counter, read_state_dict, shared_prefixes
 
 
 class TimmModel(nn.Module):
-    """A timm model behind the conversion from the data's normalization to its own."""
+    """A timm model behind the conversion from the data's normalization to its own.
 
-    def __init__(self, normalization: nn.Module, model: nn.Module) -> None:
+    `mean` and `std` are what its weights want images normalized with; None where it takes images as they are.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        mean_from: Sequence[float] | None = None,
+        std_from: Sequence[float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        self.normalization = normalization
+        self.mean, self.std = mean, std
+        self.normalization: nn.Module = nn.Identity()
+        if mean_from is not None and std_from is not None and mean is not None and std is not None:
+            self.normalization = InputNormalization(mean_from, std_from, mean, std)
         self.model = model
 
     def get_classifier(self) -> Any:
@@ -60,11 +74,12 @@ def create_timm_model(
 
     Without `mean` and `std` images reach the model as they are: then normalize them as timm does for this model.
     For another number of channels than timm's, its mean and deviation are averaged over channels [ours].
-    `weights` is a local safetensors file of pretrained weights; for another class count the classifier starts anew.
+    `weights` is a local file of pretrained weights, safetensors or of `torch.save`; for another class count the
+    classifier starts anew.
 
     Raises:
         ModelError: as `check_timm_model`, and for models that do not take these images, which one forward pass shows.
-        CheckpointError: weights are missing, damaged or no safetensors.
+        CheckpointError: weights are missing or damaged.
     """
     check_timm_model(name)
     timm = _import_timm()
@@ -72,10 +87,11 @@ def create_timm_model(
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = image_size
-    shapes: dict[str, tuple[int, ...]] = {}
+    stored: dict[str, Tensor] = {}
     if weights is not None:
-        shapes = _stored_shapes(Path(weights))
-        overlay = {"file": str(weights), "num_classes": _stored_classes(shapes, config)}
+        stored = _without_wrapper(read_state_dict(Path(weights), f"timm:{name}"))
+        # The tensors, not the file: timm would choose its reader by the file's name, and one of them unpickles.
+        overlay = {"state_dict": stored, "custom_load": False, "num_classes": _stored_classes(stored, config)}
         arguments |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
     try:
         model = timm.create_model(name, **arguments)
@@ -86,9 +102,13 @@ def create_timm_model(
             f"at {image_size} pixels: {error}"
         ) from error
     if weights is not None:
-        _check_filled(model, shapes, weights)
+        del model.pretrained_cfg["state_dict"]
+        _check_filled(model, stored, weights)
     try_once(model, f"timm:{name}", (2, in_channels, image_size, image_size), num_classes)
-    return TimmModel(_normalization(model.pretrained_cfg, in_channels, mean, std), model)
+    own = model.pretrained_cfg
+    if mean is None or std is None or not own.get("mean"):
+        return TimmModel(model)
+    return TimmModel(model, mean, std, _per_channel(own["mean"], in_channels), _per_channel(own["std"], in_channels))
 
 
 def _import_timm() -> ModuleType:
@@ -124,45 +144,32 @@ def _mismatch(torch_version: str, torchvision_version: str, error: Exception) ->
     )
 
 
-def _stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise CheckpointError(f"weights file {str(path)!r} does not exist (current directory {Path.cwd()})")
-    try:
-        with safe_open(path, framework="pt") as file:
-            # timm chooses its reader by this suffix, and its other reader unpickles.
-            if path.suffix == ".safetensors":
-                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
-    raise CheckpointError(f"{path} must be named .safetensors")
+def _without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that all names share, which none of timm's models has, and without a wrapper's counters."""
+    weights = {
+        name: tensor
+        for name, tensor in stored.items()
+        if not is_counter(tensor) or name.endswith(".num_batches_tracked")
+    }
+    prefix = shared_prefixes(weights)[-1]
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
 
 
-def _stored_classes(shapes: Mapping[str, tuple[int, ...]], config: Any) -> int:
+def _stored_classes(stored: Mapping[str, Tensor], config: Any) -> int:
     """Outputs of the stored classifier; 0, which timm takes for another class count, where none is stored."""
     classifiers = config.classifier if config is not None else None
     names = classifiers if isinstance(classifiers, tuple | list) else (classifiers,)
-    return next((shapes[f"{name}.weight"][0] for name in names if f"{name}.weight" in shapes), 0)
+    return next((len(stored[f"{name}.weight"]) for name in names if f"{name}.weight" in stored), 0)
 
 
-def _check_filled(model: nn.Module, shapes: Mapping[str, tuple[int, ...]], weights: str | Path) -> None:
+def _check_filled(model: nn.Module, stored: Mapping[str, Tensor], weights: str | Path) -> None:
     """timm fills what it finds and says nothing of the rest, which would leave another network's random weights."""
     classifiers = model.pretrained_cfg.get("classifier")  # type: ignore[union-attr,operator]
     names = tuple(f"{name}." for name in (classifiers if isinstance(classifiers, tuple | list) else (classifiers,)))
-    missing = [name for name in model.state_dict() if name not in shapes and not name.startswith(names)]
+    own = model.state_dict()
+    missing = [name for name in own if name not in stored and not name.startswith(names) and not is_counter(own[name])]
     if missing:
         raise ModelError(f"{weights} lacks {len(missing)} tensors of the model, such as {some_of(missing)}")
-
-
-def _normalization(
-    config: Mapping[str, Any], in_channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> nn.Module:
-    if mean is None or std is None or not config.get("mean"):
-        return nn.Identity()
-    return InputNormalization(
-        mean, std, _per_channel(config["mean"], in_channels), _per_channel(config["std"], in_channels)
-    )
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

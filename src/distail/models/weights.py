@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +14,9 @@ from torch import Tensor, nn
 from distail.errors import CheckpointError, ModelError, listed, some_of
 from distail.files import CONTENT_HASH, read_tensors, write_tensors
 
-_WRAPPER_PREFIXES = ("module.", "model.", "_orig_mod.")
-_TORCH_SUFFIXES = (".pt", ".pth")
+# How the files of torch.save begin: an archive, or before torch 1.6 a pickle.
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_CONTAINERS = ("state_dict", "model")
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -31,25 +34,27 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
 def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -> None:
     """Fills every weight of `model` from a file that must fit it exactly; `what` names the model in messages.
 
-    Reads safetensors, and `.pt` or `.pth` files that are plain state dicts (also under `state_dict` or
-    `model`). A prefix that all keys share, left by a wrapper (`module.`, `model.`, `_orig_mod.`), is ignored.
+    Reads safetensors, and files of `torch.save` that hold a plain state dict, alone or beside other things (under
+    `state_dict`, `model`, or the only name that has one); which of them it is its content says, not its suffix. One
+    prefix that all keys share, left by a wrapper (`module.`, `_orig_mod.`), is ignored, and so are whole numbers that
+    only count (`n_averaged`, `num_batches_tracked`), where they are missing or surplus.
 
     Raises:
         CheckpointError: the file is missing, cannot be read, or holds weights that are not finite.
         ModelError: it does not fit.
     """
-    path = Path(path)
-    stored = _without_prefix(_read(path, what))
-    own_state = model.state_dict()
-    own = _without_prefix(own_state)
+    path, own = Path(path), model.state_dict()
+    found = named_as(own, read_state_dict(path, what))
+    stored = {name: tensor for name, tensor in found.items() if name in own or not is_counter(tensor)}
+    # Files of old releases lack the counters of batch normalisation.
+    stored |= {name: tensor for name, tensor in own.items() if name not in stored and is_counter(tensor)}
     _check_fit(model, own, stored, path, what)
     _check_finite(stored, path, what)
-    names = dict(zip(own, own_state, strict=True))
-    model.load_state_dict({names[name]: tensor for name, tensor in stored.items()})
+    model.load_state_dict(stored)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The metadata of a weights file; `.pt` and `.pth` have none.
+    """The metadata of a safetensors file; those of `torch.save` have none.
 
     Raises:
         CheckpointError: the file is missing or damaged.
@@ -57,13 +62,13 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     _check_file(Path(path), "weights")
-    if Path(path).suffix in _TORCH_SUFFIXES:
+    if is_torch_file(Path(path)):
         return {}
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file, or is damaged: {error}") from error
+        raise CheckpointError(_not_safetensors(path, error)) from error
     metadata.pop(CONTENT_HASH, None)
     return metadata
 
@@ -74,7 +79,30 @@ def check_weights(path: Path) -> None:
     Raises:
         CheckpointError: it is missing or damaged.
     """
-    _read(path, "weights")
+    read_state_dict(path, "weights")
+
+
+def recognize_weights(path: Path) -> None:
+    """Let pass a file that holds weights, of whatever network, without reading all of it where that can be.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else.
+    """
+    read_metadata(path)
+    if is_torch_file(path):
+        _read_torch(path, mapped=True)
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a file looks like one of `torch.save`, whatever its name."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    # A safetensors file begins with the length of its JSON, which may look like a pickle.
+    return head.startswith((_ZIP, _PICKLE)) and head[4:] != b"\0\0\0\0{"
+
+
+def _not_safetensors(path: str | Path, error: Exception) -> str:
+    return f"{path} is not a safetensors file, or is damaged ({error}), and no file of torch.save"
 
 
 def _check_file(path: Path, what: str) -> None:
@@ -83,42 +111,102 @@ def _check_file(path: Path, what: str) -> None:
         raise CheckpointError(f"{what}: the weights file {str(path)!r} {kind} (current directory {Path.cwd()})")
 
 
-def _read(path: Path, what: str) -> dict[str, Tensor]:
+def read_state_dict(path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a file of weights, by the names that it gives them.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or holds something else.
+    """
     _check_file(path, what)
-    if path.suffix in _TORCH_SUFFIXES:
-        return _read_torch(path, what)
+    if is_torch_file(path):
+        try:
+            return _read_torch(path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{what}: {error}") from error
     from safetensors import SafetensorError
 
     try:
         return read_tensors(path)[0]
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{what}: {path} is not a safetensors file, or is damaged: {error}") from error
+        raise CheckpointError(f"{what}: {_not_safetensors(path, error)}") from error
 
 
-def _read_torch(path: Path, what: str) -> dict[str, Tensor]:
+def _read_torch(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            # By its name torch opens what it can map, and takes some names for other kinds of files.
+            mapped = mapped and file.read(len(_ZIP)) == _ZIP and path.suffix != ".safetensors"
+            file.seek(0)
+            source = str(path) if mapped else file
+            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{what}: {path} is damaged, or holds more than tensors, which is never loaded because it could run code. "
+            f"{path} is damaged, or holds more than tensors, which is never loaded because it could run code. "
             "Store the state dict alone: torch.save(model.state_dict(), path), or better as safetensors"
         ) from error
     except Exception as error:  # fed with garbage, torch's reader raises anything, IndexError included
-        raise CheckpointError(f"{what}: {path} is damaged ({type(error).__name__}: {error})") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise CheckpointError(f"{what}: {path} must hold a plain state dict, names to tensors")
-    return {str(name): tensor for name, tensor in content.items()}
+        raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    return {str(name): tensor for name, tensor in _state_dict(content, path).items()}
 
 
-def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in _WRAPPER_PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            return _without_prefix({name.removeprefix(prefix): tensor for name, tensor in state.items()})
-    return dict(state)
+def _state_dict(content: object, path: Path) -> Mapping[object, Tensor]:
+    expected = f"{path} must hold a plain state dict, names to tensors"
+    if _is_state_dict(content):
+        return content
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{expected}; it holds a {type(content).__name__}")
+    inside = [key for key, value in content.items() if _is_state_dict(value)]
+    chosen = [key for key in _CONTAINERS if key in inside] or inside
+    if chosen and (len(chosen) == 1 or chosen[0] in _CONTAINERS):
+        found: Mapping[object, Tensor] = content[chosen[0]]
+        return found
+    advice = ""
+    if inside:
+        alone = f"torch.save(torch.load({path.name!r}, weights_only=True)[{inside[0]!r}], 'weights.pth')"
+        advice = f". Several of them could be meant: store one alone, such as {inside[0]!r} by {alone}"
+    raise CheckpointError(f"{expected}; it holds {some_of([repr(key) for key in content]) or 'nothing'}{advice}")
+
+
+def _is_state_dict(content: object) -> TypeGuard[Mapping[object, Tensor]]:
+    return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
+
+
+def named_as(own: Iterable[str], stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The stored tensors under a model's own names, where one prefix more or less makes all the difference.
+
+    >>> list(named_as(["fc.weight", "fc.bias"], {"module.fc.weight": torch.zeros(1), "n_averaged": torch.zeros(1)}))
+    ['fc.weight', 'n_averaged']
+    >>> list(named_as(["model.fc.weight"], {"fc.weight": torch.zeros(1)}))
+    ['model.fc.weight']
+    """
+    names = set(own)
+    matches: Counter[tuple[str, str]] = Counter()
+    for mine in shared_prefixes(names):
+        bare = {name.removeprefix(mine) for name in names}
+        for name in stored:
+            matches.update((theirs, mine) for theirs in _prefixes(name) if name.removeprefix(theirs) in bare)
+    if not matches:
+        return dict(stored)
+    most = max(matches.values())
+    theirs, mine = min((pair for pair, count in matches.items() if count == most), key=lambda pair: len("".join(pair)))
+    return {
+        mine + name.removeprefix(theirs) if name.startswith(theirs) else name: tensor for name, tensor in stored.items()
+    }
+
+
+def _prefixes(name: str) -> list[str]:
+    """Nothing, and what ends with each dot: of `a.b.weight` also `a.` and `a.b.`."""
+    return ["", *(name[: place + 1] for place, letter in enumerate(name) if letter == ".")]
+
+
+def shared_prefixes(names: Collection[str]) -> list[str]:
+    """The prefixes that all names have, from none to the longest."""
+    return [prefix for prefix in _prefixes(min(names, default="")) if all(name.startswith(prefix) for name in names)]
+
+
+def is_counter(tensor: Tensor) -> bool:
+    """Whether a tensor is a mere counter, such as `n_averaged` of an average of weights."""
+    return tensor.ndim == 0 and not tensor.is_floating_point()
 
 
 def _check_fit(

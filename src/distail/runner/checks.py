@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distail.config.problems import overlaps
 from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
+from distail.data.class_order import check_class_order
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import ConfigError, Problems, problems_in, unknown_name
+from distail.errors import CheckpointError, ConfigError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
@@ -19,6 +21,7 @@ from distail.methods.presets import check_method, create_method, read_compositio
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
+from distail.models.weights import recognize_weights
 from distail.runner.run_folder import RunFolder
 from distail.torch_utils import kept_random_state
 from distail.training.device import select_device
@@ -64,6 +67,7 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     if experiment.data.name not in SOURCES:
         problems.add(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
+    problems.attempt(lambda: check_class_order(experiment.data.class_order), "data.class_order")
     _check_networks_and_methods(experiment, problems)
     _check_trainer(experiment.trainer, processes, problems)
     _check_weights(experiment, problems)
@@ -116,10 +120,17 @@ def _check_weights(experiment: Experiment, problems: Problems) -> None:
         if section is None or folder.has_stage(name):
             continue
         for key, path in (("checkpoint", section.checkpoint), ("model.weights", section.model.weights)):
-            if path is not None and path.is_dir():
-                problems.add(f"{name}.{key}: {str(path)!r} is a folder; expected a file of weights")
-            elif path is not None and not path.is_file():
-                problems.add(f"{name}.{key}: no file {str(path)!r}")
+            if path is not None:
+                problems.attempt(partial(_check_file, path), f"{name}.{key}")
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        problem = (
+            f"{str(path)!r} is a folder; expected a file of weights" if path.is_dir() else f"no file {str(path)!r}"
+        )
+        raise CheckpointError(problem)
+    recognize_weights(path)
 
 
 def _checked_needs(composition: Mapping[str, Any]) -> Requirements:
@@ -143,7 +154,7 @@ def method_composition(experiment: Experiment) -> dict[str, Any]:
 
 
 def build_method(
-    experiment: Experiment, class_counts: Sequence[int], student_dim: int, teacher_dim: int | None
+    experiment: Experiment, class_counts: Sequence[int], student_dim: int | None, teacher_dim: int | None
 ) -> Method:
     """The experiment's method."""
     return create_method(
@@ -182,9 +193,21 @@ def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def needs_of(experiment: Experiment) -> Requirements:
+    """What the experiment's method needs of a run."""
+    return read_composition(method_composition(experiment)).needs
+
+
 def needs_teacher(experiment: Experiment) -> bool:
     """Whether the experiment's method listens to a teacher at all."""
-    return read_composition(method_composition(experiment)).needs.teacher
+    return needs_of(experiment).teacher
+
+
+def teacher_features(experiment: Experiment) -> bool:
+    """Whether anyone reads the teacher's features: the method, or what the teacher is trained with."""
+    return needs_of(experiment).teacher_features or (
+        read_composition(_teacher_composition(experiment)).needs.student_features
+    )
 
 
 def teacher_model(experiment: Experiment) -> Model:

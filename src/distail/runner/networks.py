@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from distail.config.schema import Model
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, create_model
+from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import TimmModel
@@ -31,8 +33,8 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureTap:
-    """A tapped network that fits the data."""
+def build_network(model: Model, classifier: str, data: PreparedData, *, features: bool = True) -> FeatureTap:
+    """A network that fits the data, tapped where its features are needed."""
     channels, height, width = data.train.image_shape
     classes = len(data.class_names)
     bare = create_model(
@@ -46,7 +48,11 @@ def build_network(model: Model, classifier: str, data: PreparedData) -> FeatureT
         mean=data.mean,
         std=data.std,
     )
-    return FeatureTap(bare, classes)
+    if not features:
+        return FeatureTap(bare, classes, features=False)
+    return FeatureTap(
+        bare, classes, classifier=called_classifier(bare, classes, torch.zeros(2, channels, height, width))
+    )
 
 
 def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: str) -> None:
@@ -61,11 +67,14 @@ def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: st
 
 
 def describe_network(
-    model: Model, classifier: str, data: PreparedData, trained_on: Mapping[str, str] | None = None
+    network: nn.Module, model: Model, classifier: str, data: PreparedData, trained_on: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What a weights file says of its network: enough to build it again and to check its classes.
+    """What a weights file says of its network: enough to build it again, to feed it and to check its classes.
+
+    `mean` and `std` are what the stored tensors want images normalized with: for a model of timm its own.
 
     Args:
+        network: the bare network, whose tensors are stored.
         trained_on: metadata of the file that the network was loaded from. It was trained on the data that these name,
             or on unknown ones where they name none.
     """
@@ -75,14 +84,17 @@ def describe_network(
         "classifier": classifier,
         "class_names": json.dumps(list(data.class_names)),
         "in_channels": str(data.train.image_shape[0]),
+        "image_size": str(min(data.train.image_shape[1:])),
         "mean": json.dumps(list(data.mean)),
         "std": json.dumps(list(data.std)),
         "subset_sha256": data.subset_sha256,
     }
-    if trained_on is None:
-        return description
-    of_network = {key: value for key, value in description.items() if key not in _TRAINING_DATA}
-    return of_network | {key: trained_on[key] for key in _TRAINING_DATA if key in trained_on}
+    if trained_on is not None:
+        description = {key: value for key, value in description.items() if key not in _TRAINING_DATA}
+        description |= {key: trained_on[key] for key in _TRAINING_DATA if key in trained_on}
+    if isinstance(network, TimmModel) and network.mean is not None and network.std is not None:
+        description |= {"mean": json.dumps(list(network.mean)), "std": json.dumps(list(network.std))}
+    return description
 
 
 def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:

@@ -108,7 +108,7 @@ def _content(
         "class_names": list(data.class_names),
         "class_counts": list(data.class_counts),
         "subset_sha256": data.subset_sha256,
-        "notes": list(data.notes),
+        "notes": [*data.notes, *run.notes],
         "teacher": None if teacher_test is None else {"test": teacher_test},
         "student": {"test": student_test, "best_on_validation": best},
         "timing": {

@@ -6,7 +6,7 @@ Shapes: N images, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,9 +22,17 @@ from distail.json_values import as_mapping
 from distail.methods.method import Method
 from distail.models import FeatureTap
 from distail.models.weights import check_weights, load_weights, read_metadata, save_weights
-from distail.runner.checks import build_method, needs_teacher, teacher_method, teacher_model
+from distail.runner.checks import (
+    build_method,
+    needs_of,
+    needs_teacher,
+    teacher_features,
+    teacher_method,
+    teacher_model,
+)
 from distail.runner.networks import build_network, describe_network, load_checkpoint, match_normalization, seeded
 from distail.runner.run_folder import RunFolder
+from distail.runner.trial import look_at_loaded, try_training
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
@@ -56,6 +64,15 @@ class RunContext:
     """Refuses where the folder is no longer this run's: called by the main process before it writes."""
     fit: Fit = fit
     """What trains a stage; a plan of a run only times a few steps."""
+    notes: list[str] = field(default_factory=list)
+    """What is odd about the networks; what is odd about the data is in `data.notes`."""
+
+    def note(self, *sentences: str) -> None:
+        """Tell the user once, and keep it for the result."""
+        for sentence in sentences:
+            if sentence not in self.notes:
+                self.notes.append(sentence)
+                self.reporter.message(sentence)
 
     def draws_as(self, stage: str) -> str:
         """The name by which a stage draws its first weights and its order."""
@@ -76,7 +93,7 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     if options is None or options.is_previous_epoch or not needs_teacher(run.experiment):
         return None
     model, stored = teacher_model(run.experiment), run.folder.weights(TEACHER)
-    network = _untrained(run, TEACHER, model, options.classifier)
+    network = _untrained(run, TEACHER, model, options.classifier, features=teacher_features(run.experiment))
     fitted = None
     weights: Path | None = None
     if options.checkpoint is not None:
@@ -86,14 +103,17 @@ def prepare_teacher(run: RunContext) -> Trained | None:
         if weights != stored:
             broadcast(lambda: _refuse_another(network, options.checkpoint, run))
         match_normalization(network, weights, run.data)
+        run.note(*look_at_loaded(network, TEACHER, run.data, run.runtime))
     elif broadcast(lambda: _teacher_checkpoints_missing(run.folder)):
         # Trained again it could be another one (on a GPU it would be), and the student is half way.
         run.reporter.message(f"the teacher's checkpoints are gone; {stored} is used as it is")
         # The output lies where the main process is; from it the others take the weights below.
         broadcast(lambda: load_weights(network.model, stored, what=TEACHER))
     else:
+        training = run.experiment.teacher_training
+        run.note(*try_training(network, TEACHER, run.data, training.batch_size, run.runtime))
         method = teacher_method(run.experiment, run.data.class_counts)
-        fitted = _train(run, TEACHER, network, None, method, run.experiment.teacher_training)
+        fitted = _train(run, TEACHER, network, None, method, training)
     run.runtime.processes.broadcast_parameters(network.model)
 
     def save() -> None:
@@ -101,7 +121,8 @@ def prepare_teacher(run: RunContext) -> Trained | None:
             run.require_folder()
             # Loaded from elsewhere it was trained on what its own file says.
             trained_on = None if options.checkpoint is None else read_metadata(options.checkpoint)
-            save_weights(network.model, stored, describe_network(model, options.classifier, run.data, trained_on))
+            description = describe_network(network.model, model, options.classifier, run.data, trained_on)
+            save_weights(network.model, stored, description)
 
     broadcast(save)
     return Trained(network, fitted)
@@ -134,11 +155,17 @@ def _teacher_checkpoints_missing(folder: RunFolder) -> bool:
 
 
 def untrained_student(run: RunContext) -> FeatureTap:
-    """The student as its training finds it: with new weights, or those that the configuration names."""
+    """The student as its training finds it: with new weights, or those that the configuration names.
+
+    Raises:
+        ModelError: it cannot learn, which two batches show.
+    """
     options = run.experiment.student
-    network = _untrained(run, STUDENT, options.model, options.classifier)
+    features = needs_of(run.experiment).student_features
+    network = _untrained(run, STUDENT, options.model, options.classifier, features=features)
     if options.checkpoint is not None and options.checkpoint not in initial_weights_missing(run, STUDENT):
         load_checkpoint(network, options.checkpoint, run.data, STUDENT)
+    run.note(*try_training(network, STUDENT, run.data, run.experiment.training.batch_size, run.runtime))
     return network
 
 
@@ -150,7 +177,7 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None)
         teacher_dim = teacher_network.feature_dim if teacher_network else None
         method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
     fitted = _train(run, STUDENT, network, teacher_network, method, run.experiment.training)
-    description = describe_network(options.model, options.classifier, data)
+    description = describe_network(network.model, options.model, options.classifier, data)
 
     def save() -> None:
         run.require_folder()
@@ -179,12 +206,12 @@ def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
     return run.runtime.processes.broadcast_from_main(look)
 
 
-def _untrained(run: RunContext, stage: str, model: Model, classifier: str) -> FeatureTap:
+def _untrained(run: RunContext, stage: str, model: Model, classifier: str, *, features: bool) -> FeatureTap:
     runtime = run.runtime
     if model.weights in initial_weights_missing(run, stage):
         model = model.model_copy(update={"weights": None})
     with seeded(run.experiment.seed, f"{run.draws_as(stage)}-weights"):
-        tap = build_network(model, classifier, run.data)
+        tap = build_network(model, classifier, run.data, features=features)
     if run.experiment.trainer.sync_batch_norm and runtime.processes.size > 1:
         tap.model = convert_sync_batch_norm(tap.model)
     layout = torch.channels_last if runtime.channels_last else torch.contiguous_format

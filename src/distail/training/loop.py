@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distail.data.batches import Batch, batch_places, training_share, training_slice
 from distail.data.seeding import stream_key
-from distail.errors import TrainingError
+from distail.errors import TrainingError, some_of
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Terms
@@ -62,6 +62,7 @@ class _Trainer:
         self.processes = stage.runtime.processes
         self.step_module = TrainingStep(stage.student, stage.method, stage.runtime, _compile_size(stage))
         self.step: Step = self.step_module
+        self.awaits_all = False  # whether other processes wait for the gradient of every parameter
         # Apart: the gradients of a method's own layers must not decide where the student's are clipped.
         self.parameters = [
             [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -133,7 +134,8 @@ class _Trainer:
         if self.processes.size > 1:
             batch = next(stage.batches.epoch(0))
             teacher = stage.teacher(batch) if stage.teacher is not None else None
-            self.step = distributed_step(self.step_module, batch, teacher)
+            self.step = distributed = distributed_step(self.step_module, batch, teacher)
+            self.awaits_all = not distributed.find_unused_parameters
 
     def _train_step(self, batch: Batch) -> None:
         stage, state = self.stage, self.state
@@ -152,6 +154,8 @@ class _Trainer:
         # The processes' gradients are averaged: each counts by its share, and together they are the whole batch's.
         weight = share * self.processes.size
         torch.autograd.backward(loss if weight == 1 else loss * weight)
+        if self.awaits_all:
+            self._check_all_reached()
         if stage.training.gradient_clip is not None:
             for trained in self.parameters:
                 nn.utils.clip_grad_norm_(trained, stage.training.gradient_clip)
@@ -160,6 +164,18 @@ class _Trainer:
         state.step += 1
         self.changed = True
         self.reporter.step()
+
+    def _check_all_reached(self) -> None:
+        """Say at once what the other processes would wait for in vain."""
+        trained = [(name, one) for name, one in self.step_module.named_parameters() if one.requires_grad]
+        unused = [name.removeprefix("student.model.") for name, parameter in trained if parameter.grad is None]
+        if unused:
+            raise TrainingError(
+                f"{self.stage.name}: in step {self.state.step + 1} {len(unused)} of {len(trained)} parameters got no "
+                f"gradient ({some_of(unused)}): the network leaves out layers at random (LayerDrop), more rarely than "
+                "could be seen before training. Several processes need every layer in every step: run it in one "
+                "process, or without dropping layers"
+            )
 
     def _learning_rate(self, step: int) -> float:
         training = self.stage.training

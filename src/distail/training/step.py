@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,12 +18,14 @@ from distail.data.batches import Batch
 from distail.errors import ModelError, TrainingError
 from distail.methods.method import Method, Terms
 from distail.outputs import Outputs
-from distail.torch_utils import eval_mode
+from distail.torch_utils import eval_mode, undisturbed
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes
 
 Teacher = Callable[[Batch], Outputs]
 """What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
+# By so many steps on so few images is seen whether a student leaves out layers at random.
+_LOOKS, _FEW = 12, 4
 Step = Callable[[Tensor, Tensor, Tensor, Outputs | None], tuple[Tensor, Terms]]
 """Images, labels and indices of a batch, and the teacher's outputs, to the loss and its terms."""
 
@@ -55,7 +58,7 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.student = student
         self.method = method
-        self._runtime = runtime
+        self.runtime = runtime
         self._compile_size = compile_size
         self._compiled = None if compile_size is None else torch.compile(student.forward)
 
@@ -67,21 +70,59 @@ class TrainingStep(nn.Module):
             target, index: (B,) int64 labels and rows of the data set.
         """
         compiled = self._compiled if len(images) == self._compile_size else None
-        try:
-            with self._runtime.autocast():
-                student = (compiled or self.student)(images)
-        except ValueError as error:
-            if len(images) > 1 or "more than 1 value per channel" not in str(error):
-                raise
-            raise TrainingError(
-                "batch normalization cannot learn from a single image, of which this network's last maps have one "
-                "pixel; expected training.batch_size of at least 2, and as many training images"
-            ) from None
+        student = student_outputs(compiled or self.student, images, self.runtime)
         terms: Terms = self.method(student, teacher, target, index=index)
         return terms.total, terms
 
 
-def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> Step:
+def student_outputs(student: Callable[[Tensor], Outputs], images: Tensor, runtime: RuntimeDevice) -> Outputs:
+    """The forward pass that training differentiates.
+
+    Raises:
+        TrainingError: batch normalization meets a single image.
+    """
+    try:
+        with runtime.autocast():
+            return student(images)
+    except ValueError as error:
+        if len(images) > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            "batch normalization cannot learn from a single image, of which this network's last maps have one "
+            "pixel; expected training.batch_size of at least 2, and as many training images"
+        ) from None
+
+
+def unused_parameters(student: nn.Module, batch: Batch, runtime: RuntimeDevice, seed: int) -> frozenset[str]:
+    """The names of the trainable parameters that one training step leaves without a gradient; changes nothing.
+
+    Args:
+        seed: of what the network draws, such as the layers that it leaves out.
+
+    Raises:
+        ModelError: no parameter is trainable, or the outputs do not depend on any.
+    """
+    trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
+    if not trained:
+        raise ModelError("all its parameters are frozen (requires_grad=False), so that nothing could be learnt")
+    with undisturbed(student):
+        torch.manual_seed(seed)
+        student.train()
+        outputs = student_outputs(student, batch.images, runtime)
+        if not outputs.logits.requires_grad:
+            raise ModelError(
+                "its outputs are cut off from its parameters in training mode (detach(), torch.no_grad() or numpy in "
+                "its forward pass), so that nothing could be learnt"
+            )
+        loss = functional.cross_entropy(outputs.logits.float(), batch.labels)
+        if outputs.features is not None:
+            loss = loss + outputs.features.float().mean()
+        gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    unused = (name for name, gradient in zip(trained, gradients, strict=True) if gradient is None)
+    return frozenset(name.removeprefix("model.") for name in unused)
+
+
+def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) -> DistributedDataParallel:
     """The training step, whose gradients are their mean over all processes.
 
     Args:
@@ -92,10 +133,19 @@ def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) 
         loss, _ = step(batch.images, batch.labels, batch.index, teacher)
     trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
     some_unused = any(gradient is None for gradient in torch.autograd.grad(loss, trained, allow_unused=True))
+    some_unused = bool(step.runtime.processes.lowest([-(some_unused or _leaves_out_layers(step, batch))])[0])
     with warnings.catch_warnings():
         # torch 2.13 has a new name for `broadcast_buffers`, which older releases do not know.
         warnings.simplefilter("ignore", FutureWarning)
         return DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=some_unused)
+
+
+def _leaves_out_layers(step: TrainingStep, batch: Batch) -> bool:
+    """Whether the student drops layers at random (LayerDrop), which in evaluation mode are all there."""
+    few = Batch(batch.index[:_FEW], batch.images[:_FEW], batch.labels[:_FEW])
+    rank, size = step.runtime.processes.rank, step.runtime.processes.size
+    looks = [unused_parameters(step.student, few, step.runtime, look * size + rank) for look in range(_LOOKS)]
+    return any(looks)
 
 
 def convert_sync_batch_norm(network: nn.Module) -> nn.Module:

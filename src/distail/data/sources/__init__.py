@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from distail.config.schema import Data
+from distail.data.class_order import in_class_order
 from distail.data.dataset import Source, resized
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.sources.cifar import load_cifar10, load_cifar100
@@ -48,7 +49,7 @@ def load_source(options: Data) -> Source:
     except OSError as error:
         raise DataError(f"data set {options.name!r} cannot be read: {error}") from error
     train, test = (resized(images, options.image_size) for images in (source.train, source.test))
-    return _checked(replace(source, train=train, test=test))
+    return in_class_order(_checked(replace(source, train=train, test=test)), options.class_order)
 
 
 def check_streams(options: Data) -> None:

@@ -1,0 +1,104 @@
+"""A network tried on real images before anything is trained: what must stop a run, and what a user should know.
+
+Shapes: N images, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from distail.data.batches import evaluation_batches
+from distail.data.prepare import PreparedData
+from distail.errors import DistailError, ModelError, TrainingError, some_of
+from distail.evaluation.class_order import find_other_order, spread_over
+from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
+from distail.models import FeatureTap
+from distail.models.imported import where
+from distail.outputs import logits_in
+from distail.training.device import RuntimeDevice
+from distail.training.predict import predict
+from distail.training.step import unused_parameters
+
+_BATCHES, _LARGEST_BATCH = 2, 32
+
+
+def try_training(
+    network: FeatureTap, whose: str, data: PreparedData, batch_size: int, runtime: RuntimeDevice
+) -> list[str]:
+    """Take a network through the training steps of two batches, from which nothing of it changes.
+
+    Args:
+        whose: `teacher` or `student`.
+        batch_size: that of its training; larger batches than 32 are not needed to see what this sees.
+
+    Returns:
+        Sentences for the user: outputs beside the logits, parameters without a gradient, probabilities.
+
+    Raises:
+        ModelError: it fails in training mode, gives no logits, or could not learn.
+    """
+    size = min(batch_size, _LARGEST_BATCH)
+    chosen_N = torch.arange(_BATCHES * size) * len(data.train) // (_BATCHES * size)
+    batches = evaluation_batches(
+        data.train.subset(chosen_N),
+        batch_size=size,
+        mean=data.mean,
+        std=data.std,
+        device=runtime.device,
+        channels_last=runtime.channels_last,
+    )
+    given: list[object] = []
+    hook = network.model.register_forward_hook(lambda module, arguments, output: given.append(output))
+    try:
+        unused = [unused_parameters(network, batch, runtime, seed) for seed, batch in enumerate(batches)]
+    except DistailError as error:
+        raise ModelError(f"{whose}: {error}") from error
+    except (TrainingError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        shape = (size, *data.train.image_shape)
+        raise ModelError(
+            f"{whose}: the network failed in training mode on images {shape} with {where(error)}"
+        ) from error
+    finally:
+        hook.remove()
+    trained = sum(parameter.requires_grad for parameter in network.parameters())
+    return [*_of_outputs(given[0], whose), *_of_unused(frozenset.intersection(*unused), trained, whose)]
+
+
+def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime: RuntimeDevice) -> list[str]:
+    """Sentences for the user: whether a trained network gives probabilities, or has its classes in another order."""
+    some = data.train.subset(spread_over(len(data.train)))
+    logits_NC = predict(network, some, data.mean, data.std, runtime)
+    kind = kind_of_probabilities(logits_NC)
+    order = find_other_order(logits_NC, some.labels, data.class_names)
+    return [
+        *([probabilities_sentence(f"the {whose}", kind)] if kind else []),
+        *([order.sentence(f"the {whose}", data.class_names)] if order else []),
+    ]
+
+
+def _of_outputs(output: object, whose: str) -> list[str]:
+    logits_BC = logits_in(output)
+    notes = []
+    if logits_BC is not output:
+        notes.append(
+            f"the {whose} gives {type(output).__name__}: its logits, or the first of a tuple, are taken, and nothing "
+            "else is trained"
+        )
+    assert isinstance(logits_BC, Tensor), "the tap has checked it"
+    kind = kind_of_probabilities(logits_BC.detach())
+    # Untrained, they are all about a half.
+    if kind is None and logits_BC.grad_fn is not None and logits_BC.grad_fn.name().startswith("Sigmoid"):
+        kind = "sigmoids"
+    return [*notes, *([probabilities_sentence(f"the {whose}", kind)] if kind else [])]
+
+
+def _of_unused(unused: frozenset[str], trained: int, whose: str) -> list[str]:
+    if not unused:
+        return []
+    return [
+        f"{len(unused)} of the {whose}'s {trained} parameters get no gradient and stay as they are: "
+        f"{some_of(sorted(unused))}"
+    ]
