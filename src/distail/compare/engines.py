@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from distail.compare.worker import JobSpec, work
 from distail.errors import ConfigError
 from distail.torch_utils import usable_cores
@@ -142,8 +144,6 @@ class LocalProcesses:
 
 def visible_gpus() -> list[str]:
     """What `CUDA_VISIBLE_DEVICES` may name here, one string a GPU."""
-    import torch
-
     count = torch.cuda.device_count()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return named.split(",")[:count] if named else [str(number) for number in range(count)]
