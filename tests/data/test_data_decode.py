@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ import torch
 from PIL import Image
 
 from distail.config.schema import Data
-from distail.data.decode import EncodedImage, decode_all
+from distail.data.decode import EncodedImage, decode_all, findings_notes
 from distail.errors import DataError
+from helpers.sources import load
 
 OPTIONS = Data(name="any")
 
@@ -133,3 +135,32 @@ def test_only_the_main_process_shows_a_bar(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setenv("RANK", "1")
     decode_all([item("a", png(random_pixels(0, 2, 2)))], OPTIONS)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_twelve_bits_of_sixteen_are_told_by_the_largest_level_of_all_images(tmp_path: Path, stream: str) -> None:
+    for name, white in (("a", 500), ("b", 3583)):
+        for number in range(6):
+            (tmp_path / name).mkdir(exist_ok=True)
+            levels = np.full((4, 4), white - number, dtype=np.uint16)
+            Image.fromarray(levels).save(tmp_path / name / f"{number}.tif")
+    for _ in range(2):  # the second time from the cache
+        (note,) = [note for note in load("folder", tmp_path, stream=stream, workers=0).notes if "16 bits" in note]
+        assert "12 grey images" in note
+        assert "3583" in note
+        assert "data.bit_depth: 12" in note
+    source = load("folder", tmp_path, stream=stream, workers=0, bit_depth=12)
+    assert not [note for note in source.notes if "16 bits" in note]
+    sums, _ = source.train.level_sums()
+    assert sums.item() > 16 * 4 * 220
+
+
+def test_what_is_told_of_findings() -> None:
+    assert findings_notes([(0, 0, 0, 0), (40_000, 0, 0, 0), (4095, 0, 0, 0)], None) == ()
+    assert findings_notes([(4095, 0, 0, 0)], 12) == ()
+    (color,) = findings_notes([(0, 15, 0, 0), (0, 3, 0, 0)], None)
+    assert "2 images" in color
+    assert "15 of 255" in color
+    over_white, dropped = findings_notes([(0, 0, 1, 0), (0, 0, 0, 1)], None)
+    assert "laid over white" in over_white
+    assert "not used" in dropped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distail.data.decode import UnreadableImage, decode_image
+from distail.data.image_file import Findings, UnreadableImage, decode_image, read_pixels
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -74,6 +75,80 @@ def test_grey_with_transparency_stays_grey() -> None:
 def test_sixteen_bits_are_cut_to_eight(kind: str) -> None:
     levels = np.array([[0, 256, 257, 32896, 65535]], dtype=np.uint16)
     assert decode_image(encoded(Image.fromarray(levels), kind)).tolist() == [[0, 0, 1, 128, 255]]
+
+
+def tiff(pixels: np.ndarray, photometric: int, bits: int, *extra: tuple[int, int]) -> bytes:
+    """An uncompressed TIFF of bytes as they are, with further tags as (number, value of 16 bits)."""
+    height, width = pixels.shape[:2]
+    samples = pixels.shape[2] if pixels.ndim == 3 else 1
+    tags = [(256, width), (257, height), (259, 1), (262, photometric), (277, samples), (278, height), *extra]
+    entries = [struct.pack("<HHII", number, 3, 1, value) for number, value in tags]
+    after = 8 + 2 + 12 * (len(tags) + 3) + 4
+    few = samples <= 2
+    entries.append(
+        struct.pack("<HHI", 258, 3, samples) + struct.pack("<HH" if few else "<I", *([bits] * 2 if few else [after]))
+    )
+    entries.append(struct.pack("<HHII", 273, 4, 1, after + 2 * samples))
+    entries.append(struct.pack("<HHII", 279, 4, 1, pixels.nbytes))
+    directory = struct.pack("<H", len(entries)) + b"".join(sorted(entries, key=lambda entry: entry[1::-1])) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8) + directory + struct.pack("<H", bits) * samples + pixels.tobytes()
+
+
+def test_bit_depth_says_how_many_bits_are_used() -> None:
+    levels = np.array([[0, 2500, 3583, 4095]], dtype=np.uint16)
+    for kind in ("PNG", "TIFF"):
+        data = encoded(Image.fromarray(levels), kind)
+        assert decode_image(data).tolist() == [[0, 9, 13, 15]]
+        assert decode_image(data, bit_depth=12).tolist() == [[0, 155, 223, 255]]
+        with pytest.raises(UnreadableImage, match=r"4095.*data\.bit_depth: 11 ends at 2047"):
+            decode_image(data, bit_depth=11)
+
+
+def test_a_tiff_may_say_that_it_has_twelve_bits() -> None:
+    packed = np.array([[0x00, 0x0F, 0xFF]], dtype=np.uint8)  # the levels 0x000 and 0xFFF
+    file = tiff(np.zeros((1, 2), np.uint8), 1, 12)[:-2] + packed.tobytes()
+    assert decode_image(file).tolist() == [[0, 255]]
+    assert decode_image(file, bit_depth=16).tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_white_is_zero_at_any_depth(dtype: type, white: int) -> None:
+    pixels = np.array([[0, white, white // 3 * 2]], dtype=dtype)
+    bits = pixels.itemsize * 8
+    assert decode_image(tiff(pixels, 1, bits)).tolist() == [[0, 255, 170]]
+    assert decode_image(tiff(pixels, 0, bits)).tolist() == [[255, 0, 85]]
+
+
+def test_white_is_zero_with_a_bit_depth() -> None:
+    assert decode_image(tiff(np.array([[0, 4095]], np.uint16), 0, 16), bit_depth=12).tolist() == [[255, 0]]
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ([], Findings(dropped=1)),
+        ([(338, 0)], Findings(dropped=1)),
+        ([(338, 2)], Findings(laid_over_white=1)),
+    ],
+)
+def test_a_fourth_band_of_a_tiff(extra: list[tuple[int, int]], expected: Findings) -> None:
+    four = colors(channels=4)
+    pixels, findings = read_pixels(tiff(four, 2, 8, *extra), None, None)
+    assert findings == expected
+    assert np.array_equal(pixels, four[..., :3]) == bool(expected.dropped)
+
+
+def test_transparency_of_other_formats_is_no_fourth_band() -> None:
+    assert read_pixels(encoded(Image.fromarray(colors(channels=4))), None, None)[1] == Findings()
+
+
+def test_color_of_sixteen_bits_is_cut_and_known() -> None:
+    pixels = np.full((2, 2, 3), 0x0FFF, dtype=np.uint16)
+    data = tiff(pixels, 2, 16)
+    found, findings = read_pixels(data, None, None)
+    assert (found.max(), findings) == (15, Findings(color_level=15))
+    with pytest.raises(UnreadableImage, match=r"data\.bit_depth: 12"):
+        decode_image(data, bit_depth=12)
 
 
 def test_cmyk_becomes_rgb() -> None:

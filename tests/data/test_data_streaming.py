@@ -154,9 +154,9 @@ def test_an_epoch_entered_late_decodes_only_what_is_left(tree: Path, monkeypatch
     decoded: list[str] = []
     real = workers.decode_one
 
-    def counting(item: decode.EncodedImage, image_size: int | None) -> object:
+    def counting(item: decode.EncodedImage, *options: int | None) -> object:
         decoded.append(item.name)
-        return real(item, image_size)
+        return real(item, *options)
 
     monkeypatch.setattr(workers, "decode_one", counting)
     rest = list(batches.epoch(2, first_step=3))

@@ -27,7 +27,7 @@ from PIL import Image
 with atheris.instrument_imports(include=["distail", "yaml"]):
     from distail.config.reading import read_yaml
     from distail.config.schema import Data, Experiment
-    from distail.data.decode import UnreadableImage, decode_image
+    from distail.data.image_file import UnreadableImage, decode_image
     from distail.data.sources.cifar_formats import CIFAR100_BINARY, load_binary
     from distail.data.sources.fashion_mnist import parse_idx
     from distail.data.sources.manifest import load_manifest

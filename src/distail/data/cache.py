@@ -25,7 +25,7 @@ from distail.file_lock import FolderInUseError, lock_folder
 Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
-_FORMAT = 3
+_FORMAT = 4
 _PARTIAL = ".partial-"
 _SAMPLED_FILES = 64
 _SAMPLED_BYTES = 65536
@@ -108,7 +108,7 @@ def _pack(source: Source) -> Packed:
         tensors |= {split: data.images, f"{split}_labels": data.labels}
         if data.digests is not None:
             tensors[f"{split}_digests"] = data.digests
-    return tensors, {"class_names": source.class_names, "skipped": source.skipped}
+    return tensors, {"class_names": source.class_names, "skipped": source.skipped, "notes": source.notes}
 
 
 def _unpack(packed: Packed) -> Source:
@@ -117,7 +117,7 @@ def _unpack(packed: Packed) -> Source:
         LabelledImages(tensors[split], tensors[f"{split}_labels"], tensors.get(f"{split}_digests"))
         for split in ("train", "test")
     )
-    return Source(train, test, tuple(facts["class_names"]), tuple(facts["skipped"]))
+    return Source(train, test, tuple(facts["class_names"]), tuple(facts["skipped"]), tuple(facts["notes"]))
 
 
 def _read(path: Path) -> Packed:

@@ -1,4 +1,4 @@
-"""Encoded images to pixels: one file by itself, or all of a data set, with every bad one reported at once."""
+"""All images of a data set to pixels, with every bad one reported at once."""
 
 from __future__ import annotations
 
@@ -7,39 +7,27 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.schema import Data
-from distail.errors import DataError, first_of, listed
+from distail.data.image_file import Findings, Pixels, UnreadableImage, read_pixels
+from distail.errors import DataError, counted, first_of, listed
 from distail.torch_utils import usable_cores
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-Pixels = NDArray[np.uint8]
-
-# Whatever a file is called, Pillow would open any format it knows, and run Ghostscript for one of them.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _LARGEST_FILE = 1 << 28
 _CHUNK = 64
 # Below about this many encoded bytes an image, threads only wait for each other (Pillow's own Python code).
 _BYTES_WORTH_THREADS = 8192
-
-
-class UnreadableImage(Exception):
-    """Why one image cannot be used; never seen by users, who get the list of all of them."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +39,17 @@ class EncodedImage:
 
 
 class DecodedImage(NamedTuple):
-    """Pixels (H, W) or (H, W, 3) uint8, and the SHA-256 of the bytes they were decoded from."""
+    """Pixels (H, W) or (H, W, 3) uint8, the SHA-256 of the bytes they were decoded from, and what was lost."""
 
     pixels: Pixels
     digest: bytes
+    findings: Findings
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """`images` (M, channels, H, W) uint8; `rows` (M,) int64: which of the encoded ones; `skipped`: the others.
+    """`images` (M, channels, H, W) uint8; `rows` (M,) int64: which of the encoded ones; `skipped`: the others;
+    `notes`: what was lost on the way.
 
     `digests` (M, 32) uint8: the SHA-256 of each encoded image.
     """
@@ -68,6 +58,7 @@ class Decoded:
     rows: Tensor
     digests: Tensor
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def load_decoders() -> None:
@@ -79,7 +70,7 @@ def load_decoders() -> None:
 
 def decoding_options(options: Data) -> tuple[object, ...]:
     """What of the options changes the decoded images, for the cache."""
-    return options.image_size, options.skip_unreadable
+    return options.image_size, options.skip_unreadable, options.bit_depth
 
 
 def read_image_file(path: Path) -> bytes:
@@ -96,48 +87,12 @@ def read_image_file(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def decode_image(data: bytes, image_size: int | None = None) -> Pixels:
-    """Pixels (H, W) of a grey image or (H, W, 3) of any other, uint8.
-
-    Turned upright as EXIF says. Palettes, CMYK and other color spaces become RGB; transparency is laid over white;
-    16-bit grey is cut to 8 bits; of an animation the first picture is taken. `image_size` resizes the shorter side
-    (bilinear, with antialiasing) and cuts out the center; a JPEG at least twice, four or eight times as large is
-    decoded at that fraction of its size.
-
-    Raises:
-        UnreadableImage: the bytes are no image, a damaged one, or one of too many pixels or levels.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    if not data:
-        raise UnreadableImage("the file is empty")
-    try:
-        with Image.open(BytesIO(data), formats=_FORMATS) as image:
-            width, height = image.size
-            if not width or not height:
-                raise UnreadableImage(f"{width}x{height} pixels: there is nothing to see")
-            if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
-                raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
-            if image_size is not None:
-                image.draft(None, (image_size, image_size))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            upright = _gray_or_rgb(image)
-            return np.asarray(upright if image_size is None else _center_square(upright, image_size), dtype=np.uint8)
-    except UnreadableImage:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImage(f"not an image ({', '.join(_FORMATS)})") from error
-    # Pillow's decoders raise more kinds of exception on damaged bytes than can be named.
-    except Exception as error:
-        raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-def decode_one(item: EncodedImage, image_size: int | None) -> DecodedImage | str:
+def decode_one(item: EncodedImage, image_size: int | None = None, bit_depth: int | None = None) -> DecodedImage | str:
     """The image, or why there is none."""
     try:
         data = item.read()
-        return DecodedImage(decode_image(data, image_size), hashlib.sha256(data).digest())
+        pixels, findings = read_pixels(data, image_size, bit_depth)
+        return DecodedImage(pixels, hashlib.sha256(data).digest(), findings)
     except UnreadableImage as reason:
         return str(reason)
     except OSError as error:
@@ -153,7 +108,7 @@ def decode_all(encoded: Sequence[EncodedImage], options: Data) -> Decoded:
     """
     outcomes: list[DecodedImage | str] = []
     with progress_bar("Decoding images", len(encoded)) as advance:
-        for part in _decoded_parts(encoded, options.image_size):
+        for part in _decoded_parts(encoded, options):
             outcomes += part
             advance(len(part))
     problems = [f"{item.name}: {why}" for item, why in zip(encoded, outcomes, strict=True) if isinstance(why, str)]
@@ -166,7 +121,35 @@ def decode_all(encoded: Sequence[EncodedImage], options: Data) -> Decoded:
         torch.tensor(rows, dtype=torch.int64),
         torch.frombuffer(bytearray(b"".join(image.digest for image in images)), dtype=torch.uint8).view(-1, 32),
         tuple(problems),
+        findings_notes([image.findings for image in images], options.bit_depth),
     )
+
+
+def findings_notes(findings: Iterable[Sequence[int]], bit_depth: int | None) -> tuple[str, ...]:
+    """What was lost in decoding, judged by all images together; each of `findings` as `Findings` has it."""
+    grey, color, over_white, dropped = np.array([*findings], dtype=np.int64).reshape(-1, 4).T
+    notes = []
+    depth = int(grey.max(initial=0)).bit_length()
+    if bit_depth is None and 0 < depth < 16:
+        kept = int(grey.max()) // 257 + 1
+        notes.append(
+            f"the largest level of {counted(int((grey > 0).sum()), 'grey image')} of 16 bits is {grey.max()}, of "
+            f"65,535 that there could be, so that at most {kept} of 256 levels are left; data.bit_depth: "
+            f"{max(depth, 9)} keeps more, if that is how many bits the images have"
+        )
+    if 0 < color.max(initial=0) < 128:
+        notes.append(
+            f"{counted(int((color > 0).sum()), 'image')} in color or with transparency of 16 bits: only the upper 8 "
+            f"bits count, and their largest level is {color.max()} of 255; scale them before"
+        )
+    if count := int((over_white > 0).sum()):
+        notes.append(
+            f"{counted(count, 'TIFF')} with a fourth band that is said to be transparency: the others are laid over "
+            "white by it. Where it is another kind of light, such as near infrared, store three bands"
+        )
+    if count := int((dropped > 0).sum()):
+        notes.append(f"{counted(count, 'TIFF')} with bands beyond grey, or red, green and blue: those are not used")
+    return tuple(notes)
 
 
 def check_unreadable(problems: Sequence[str], total: int, options: Data) -> None:
@@ -215,44 +198,9 @@ def progress_bar(task: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(number, count)
 
 
-def _gray_or_rgb(image: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    if image.mode in ("L", "RGB") and "transparency" not in image.info:
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    if image.mode.startswith("I"):
-        levels = np.asarray(image).astype(np.int64)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise UnreadableImage(f"32-bit grey levels ({levels.min()} to {levels.max()}); expected 8 or 16 bits")
-        return Image.fromarray((levels // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise UnreadableImage("floating-point grey levels; expected 8 or 16 bits")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        flat = Image.new("RGB", image.size, "white")
-        flat.paste(rgba, mask=rgba.getchannel("A"))
-        return flat.convert("L") if image.mode in ("L", "LA", "La") else flat
-    return image.convert("RGB")
-
-
-def _center_square(image: Image.Image, side: int) -> Image.Image:
-    from PIL import Image
-
-    width, height = image.size
-    scale = side / min(width, height)
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
-    left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    # Only what the square shows is computed: what the whole image resized and then cut would be, to a grey level.
-    across, down = width / size[0], height / size[1]
-    box = (left * across, top * down, min(width, (left + side) * across), min(height, (top + side) * down))
-    return image.resize((side, side), Image.Resampling.BILINEAR, box=box)
-
-
-def _decoded_parts(encoded: Sequence[EncodedImage], image_size: int | None) -> Iterator[list[DecodedImage | str]]:
+def _decoded_parts(encoded: Sequence[EncodedImage], options: Data) -> Iterator[list[DecodedImage | str]]:
     def decoded(first: int) -> list[DecodedImage | str]:
-        return [decode_one(item, image_size) for item in encoded[first : first + _CHUNK]]
+        return [decode_one(item, options.image_size, options.bit_depth) for item in encoded[first : first + _CHUNK]]
 
     firsts = range(0, len(encoded), _CHUNK)
     if _typical_size(encoded) < _BYTES_WORTH_THREADS:

@@ -26,6 +26,7 @@ from distail.data.decode import (
     check_one_size,
     check_unreadable,
     decode_one,
+    findings_notes,
     load_decoders,
     progress_bar,
     read_image_file,
@@ -104,7 +105,8 @@ class ScannedImages:
     """`rows` (M,) int64 of the files that can be read; `digests` (M, 32) uint8, the SHA-256 of each.
 
     `sums` and `squares` (M, channels) int64: of each image's grey levels, and of their squares; `image_shape`
-    (channels, H, W): of all images, in color if one of them is; `skipped`: the other files, and why.
+    (channels, H, W): of all images, in color if one of them is; `skipped`: the other files, and why; `notes`:
+    what was lost.
     """
 
     rows: Tensor
@@ -113,6 +115,7 @@ class ScannedImages:
     squares: Tensor
     image_shape: tuple[int, int, int]
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def scan_images(folder: str, names: Names, options: Data, workers: int) -> ScannedImages:
@@ -123,7 +126,7 @@ def scan_images(folder: str, names: Names, options: Data, workers: int) -> Scann
     """
     load_decoders()
     parts = [names[first : first + _FILES_A_TASK] for first in range(0, len(names), _FILES_A_TASK)]
-    scan = Workers(ScanFiles(folder, options.image_size), min(workers, len(parts)))
+    scan = Workers(ScanFiles(folder, options.image_size, options.bit_depth), min(workers, len(parts)))
     found: list[ImageFacts] = []
     with progress_bar("Checking images", len(names)) as advance:
         for facts in scan.results(parts):
@@ -134,7 +137,7 @@ def scan_images(folder: str, names: Names, options: Data, workers: int) -> Scann
     problems = [f"{os.fsdecode(names[row])}: {problem}" for row, problem in enumerate(why) if problem is not None]
     check_unreadable(problems, len(names), options)
     rows = torch.tensor([row for row, problem in enumerate(why) if problem is None], dtype=torch.int64)
-    digests, shapes, sums, squares = (
+    digests, shapes, sums, squares, findings = (
         torch.from_numpy(np.concatenate(column))[rows] for column in list(zip(*found, strict=True))[1:]
     )
     check_one_size(Counter(map(tuple, shapes[:, :2].tolist())))
@@ -146,13 +149,14 @@ def scan_images(folder: str, names: Names, options: Data, workers: int) -> Scann
         squares[:, :channels].contiguous(),
         (channels, height, width),
         tuple(problems),
+        findings_notes(findings.tolist(), options.bit_depth),
     )
 
 
 def pack(found: ScannedImages) -> Packed:
     """For the cache."""
     tensors = {"rows": found.rows, "digests": found.digests, "sums": found.sums, "squares": found.squares}
-    return tensors, {"image_shape": found.image_shape, "skipped": found.skipped}
+    return tensors, {"image_shape": found.image_shape, "skipped": found.skipped, "notes": found.notes}
 
 
 def unpack(packed: Packed) -> ScannedImages:
@@ -166,6 +170,7 @@ def unpack(packed: Packed) -> ScannedImages:
         tensors["squares"],
         (channels, height, width),
         tuple(facts["skipped"]),
+        tuple(facts["notes"]),
     )
 
 
@@ -186,7 +191,7 @@ def streaming_reason(files: Sequence[_File], options: Data) -> str | None:
     whose = "a quarter of the free memory"
     if options.memory_limit_mb is not None:
         limit, whose = options.memory_limit_mb * MEGABYTE, "data.memory_limit_mb"
-    size = _decoded_bytes(files, options.image_size)
+    size = _decoded_bytes(files, options)
     if size <= limit:
         return None
     return f"{size / MEGABYTE:,.0f} MB decoded, {whose} is {limit / MEGABYTE:,.0f} MB"
@@ -199,9 +204,10 @@ def decoding_processes(options: Data) -> int:
     return max(1, min(_MOST_WORKERS, usable_cores() // _processes_here()))
 
 
-def _decoded_bytes(files: Sequence[_File], image_size: int | None) -> int:
+def _decoded_bytes(files: Sequence[_File], options: Data) -> int:
     sample = [file.path for file in files[:: max(1, -(-len(files) // _SAMPLED))]]
-    decoded = [decode_one(EncodedImage(path.name, partial(read_image_file, path)), image_size) for path in sample]
+    items = [EncodedImage(path.name, partial(read_image_file, path)) for path in sample]
+    decoded = [decode_one(item, options.image_size, options.bit_depth) for item in items]
     return len(files) * max((image.pixels.size for image in decoded if not isinstance(image, str)), default=0)
 
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from distail.data.decode import DecodedImage, EncodedImage, Pixels, decode_one, read_image_file
+from distail.data.decode import DecodedImage, EncodedImage, decode_one, read_image_file
+from distail.data.image_file import Pixels
 from distail.errors import TrainingError
 
 Task = TypeVar("Task")
@@ -146,7 +147,7 @@ class ImageFacts(NamedTuple):
 
     `problems`: why each cannot be read, or None; `digests` (n, 32) uint8: the SHA-256 of each file; `shapes`
     (n, 3) int64: height, width, channels; `sums` and `squares` (n, 3) int64: of the grey levels, and of their
-    squares, by channel, of a grey image three times the same.
+    squares, by channel, of a grey image three times the same; `findings` (n, 4) int64: `Findings` of each.
     """
 
     problems: list[str | None]
@@ -154,6 +155,7 @@ class ImageFacts(NamedTuple):
     shapes: NDArray[np.int64]
     sums: NDArray[np.int64]
     squares: NDArray[np.int64]
+    findings: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -162,13 +164,15 @@ class ScanFiles:
 
     folder: str
     image_size: int | None
+    bit_depth: int | None = None
 
     def __call__(self, names: Names) -> ImageFacts:
         count = len(names)
         digests = np.zeros((count, 32), dtype=np.uint8)
         shapes, sums, squares = (np.zeros((count, 3), dtype=np.int64) for _ in range(3))
+        findings = np.zeros((count, 4), dtype=np.int64)
         problems: list[str | None] = []
-        for row, (_, decoded) in enumerate(_decoded(self.folder, names, self.image_size)):
+        for row, (_, decoded) in enumerate(_decoded(self.folder, names, self.image_size, self.bit_depth)):
             if isinstance(decoded, str):
                 problems.append(decoded)
                 continue
@@ -176,7 +180,8 @@ class ScanFiles:
             digests[row] = np.frombuffer(decoded.digest, dtype=np.uint8)
             shapes[row] = _shape(decoded.pixels)
             sums[row], squares[row] = _level_sums(decoded.pixels)
-        return ImageFacts(problems, digests, shapes, sums, squares)
+            findings[row] = decoded.findings
+        return ImageFacts(problems, digests, shapes, sums, squares, findings)
 
 
 @dataclass(frozen=True)
@@ -189,12 +194,13 @@ class DecodeFiles:
     folder: str
     image_size: int | None
     image_shape: tuple[int, int, int]
+    bit_depth: int | None = None
 
     def __call__(self, names: Names) -> Tensor | list[str]:
         channels, height, width = self.image_shape
         images = np.empty((len(names), height, width, channels), dtype=np.uint8)
         problems = []
-        for row, (name, decoded) in enumerate(_decoded(self.folder, names, self.image_size)):
+        for row, (name, decoded) in enumerate(_decoded(self.folder, names, self.image_size, self.bit_depth)):
             problem = decoded if isinstance(decoded, str) else self._placed(decoded.pixels, images[row])
             if problem is not None:
                 problems.append(f"{name}: {problem}")
@@ -215,10 +221,13 @@ class DecodeFiles:
         return None
 
 
-def _decoded(folder: str, names: Names, image_size: int | None) -> Iterator[tuple[str, DecodedImage | str]]:
+def _decoded(
+    folder: str, names: Names, image_size: int | None, bit_depth: int | None
+) -> Iterator[tuple[str, DecodedImage | str]]:
     for encoded_name in names.tolist():
         name = os.fsdecode(encoded_name)
-        yield name, decode_one(EncodedImage(name, partial(read_image_file, Path(folder, name))), image_size)
+        item = EncodedImage(name, partial(read_image_file, Path(folder, name)))
+        yield name, decode_one(item, image_size, bit_depth)
 
 
 def _shape(pixels: Pixels) -> tuple[int, int, int]:

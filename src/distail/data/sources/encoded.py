@@ -100,7 +100,7 @@ def decode_source(
         LabelledImages(decoded.images[part], labels[part], None if known is None else known[part])
         for part in (slice(in_train), slice(in_train, None))
     )
-    return Source(train_images, test_images, tuple(class_names), decoded.skipped)
+    return Source(train_images, test_images, tuple(class_names), decoded.skipped, decoded.notes)
 
 
 def _streamed(
@@ -117,7 +117,7 @@ def _streamed(
         digests=found.digests,
         sums=found.sums,
         squares=found.squares,
-        decode=DecodeFiles(folder, options.image_size, found.image_shape),
+        decode=DecodeFiles(folder, options.image_size, found.image_shape, options.bit_depth),
         workers=workers,
     )
     of_train = found.rows < in_train
@@ -127,7 +127,7 @@ def _streamed(
         everything.subset((~of_train).nonzero().flatten()),
         tuple(class_names),
         found.skipped,
-        (how, *notes),
+        (how, *found.notes, *notes),
     )
 
 
