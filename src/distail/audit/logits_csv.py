@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from distail.errors import DataError, some_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 LABEL_COLUMNS = ("label", "labels", "target")
 LARGEST_BYTES = 2 * 2**30
@@ -111,7 +114,7 @@ def _read(path: Path, header: Sequence[str], columns: Sequence[str], label: str)
     return torch.cat(blocks) if blocks else torch.zeros(0, len(columns)), labels
 
 
-def _numbers(batch: Any, columns: Sequence[str]) -> Tensor:
+def _numbers(batch: pa.RecordBatch, columns: Sequence[str]) -> Tensor:
     # An empty cell is not a number: it becomes NaN here and is told as such with the row that it stands in.
     block_NC = np.empty((batch.num_rows, len(columns)), dtype=np.float32)
     for position, name in enumerate(columns):

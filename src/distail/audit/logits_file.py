@@ -8,10 +8,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -108,7 +108,7 @@ def _named(names: Iterable[str], get: Callable[[str], Tensor], path: Path, kind:
     return LogitsTable(get(logits), get(labels), source=logits)
 
 
-def _tensor(array: np.ndarray[Any, Any], name: str, path: Path) -> Tensor:
+def _tensor(array: NDArray[np.generic], name: str, path: Path) -> Tensor:
     if array.dtype.kind not in "iuf":
         raise DataError(f"{path}: {name} are of type {array.dtype}; expected numbers.")
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
