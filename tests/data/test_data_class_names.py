@@ -1,11 +1,13 @@
-"""The natural order of names."""
+"""Names that are refused, names that look alike, and the natural order."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distail.data.class_names import natural_sorted
+from distail.data.class_names import check_class_names, lookalikes_warning, natural_sorted
+from distail.errors import DataError
 
 
 def test_numbers_count() -> None:
@@ -25,3 +27,61 @@ def test_any_names_in_one_order(names: list[str], random) -> None:  # type: igno
     random.shuffle(shuffled)
     assert natural_sorted(shuffled) == natural_sorted(names)
     assert sorted(natural_sorted(names)) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "name", ["cat\u200b", "\ufeffcat", "c\u00adat", "cat\u202e", "cat\u2060", "cat\x1b[2J", "cat\u2028", "cat\udcff"]
+)
+def test_names_with_signs_that_cannot_be_seen_are_refused(name: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_class_names(["cat", "dog", name], "pets.csv")
+    assert ascii(name) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["cat\u3164", "cat\ufe0f", "c\u034fat", "cat\u200d"])
+def test_names_that_differ_by_nothing_that_is_seen_are_refused(name: str) -> None:
+    check_class_names([name, "dog"], "pets.csv")
+    with pytest.raises(DataError, match="'cat' and "):
+        check_class_names(["cat", "dog", name], "pets.csv")
+
+
+def test_joiners_belong_to_some_scripts() -> None:
+    check_class_names(["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\U0001f469\u200d\U0001f52c"], "words.csv")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("cat", "CAT"),
+        ("stra\u00dfe", "STRASSE"),
+        ("big dog", "big  dog"),
+        ("big dog", "big\u00a0dog"),
+        ("\ufb01sh", "fish"),
+        ("\uff11", "1"),
+        ("1", "1.0"),
+        ("007", "7"),
+        ("0", "0.00"),
+        ("class 01", "class 1"),
+        ("dog", "d\u043eg"),
+    ],
+)
+def test_names_that_look_alike_are_told_with_their_counts(one: str, other: str) -> None:
+    names = ["ant", one, other, "bee"]
+    check_class_names(names, "any")
+    warning = lookalikes_warning(names, [9, 40, 4, 8])
+    assert warning is not None
+    assert f"{one!r} (40), {other!r} (4)" in warning
+    assert "ant" not in warning
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "None", "NULL", "N/A", "<NA>"])
+def test_names_that_look_like_no_label(name: str) -> None:
+    warning = lookalikes_warning(["cat", name], [3, 2])
+    assert warning is not None
+    assert f"{name!r} (2)" in warning
+
+
+def test_names_that_do_not_look_alike() -> None:
+    assert (
+        lookalikes_warning(["1", "10", "1.05", "1.5", "100", "0.1", "0.01", "cat", "cats", "banana"], [1] * 10) is None
+    )

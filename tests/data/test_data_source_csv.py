@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -224,3 +225,16 @@ def test_utf_16_and_a_device(manifest: Callable[[str], Path]) -> None:
 def test_numbers_of_thousands_of_digits_are_labels_like_others(manifest: Callable[[str], Path]) -> None:
     text = lists_ten("path,label").replace("c0", "9" * 5000).replace("c1", "8" * 5000)
     assert load("csv", manifest(text)).class_names == ("8" * 5000, "9" * 5000)
+
+
+@pytest.mark.parametrize(("in_file", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_of_paths_written_together_and_apart(
+    manifest: Callable[[str], Path], tmp_path: Path, in_file: str, on_disk: str
+) -> None:
+    (tmp_path / "set" / "images" / "i3.png").rename(tmp_path / "set" / "images" / normalize(on_disk, "thé.png"))
+    names = [normalize(in_file, "thé") if number == 3 else f"i{number}" for number in range(10)]
+    lines = [f"images/{name}.png,{'ab'[number % 2]}" for number, name in enumerate(names)]
+    source = load("csv", manifest("path,label\n" + "\n".join(lines)))
+    assert len(source.train) + len(source.test) == 10
+    with pytest.raises(DataError, match="listed more than once"):
+        load("csv", manifest("path,label\n" + "\n".join([*lines, f"images/{normalize(on_disk, 'thé')}.png,a"])))

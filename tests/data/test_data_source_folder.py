@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -366,3 +367,27 @@ def test_a_test_folder_without_labels(tmp_path: Path, write_image: WriteImage) -
     source = load("folder", tmp_path)
     assert len(source.test) == 2
     assert "test1/ is not used" in source.notes[0]
+
+
+@pytest.mark.parametrize(("of_train", "of_test"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_accents_written_together_and_apart_are_the_same_class(
+    tmp_path: Path, write_image: WriteImage, of_train: str, of_test: str
+) -> None:
+    parts = {"train": of_train, "test": of_test}
+    counts = {f"{part}/{normalize(form, name)}": 2 for part, form in parts.items() for name in ("café", "thé")}
+    write_tree(tmp_path, write_image, counts)
+    source = load("folder", tmp_path)
+    assert source.class_names == ("café", "thé")
+    assert (len(source.train), len(source.test)) == (4, 4)
+
+
+def test_both_spellings_of_one_class_in_one_folder(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {normalize(form, "café"): 3 for form in ("NFC", "NFD")} | {"thé": 3})
+    with pytest.raises(DataError, match="'café' is the name of 2 classes"):
+        load("folder", tmp_path)
+
+
+def test_class_names_that_look_alike_are_told(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"cat": 10, "Cat": 5})
+    (note,) = prepare_data("folder", root=tmp_path).notes
+    assert "'Cat' (4), 'cat' (8)" in note

@@ -1,16 +1,24 @@
-"""What the names of classes must be, and their natural order."""
+"""What the names of classes must be, which look alike, and their natural order."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from distail.errors import DataError, first_of, listed
 
-# Control characters, and the halves of characters that stand for bytes that are not UTF-8.
-_UNPRINTABLE = ("Cc", "Cs")
+# Control characters, the halves of characters that stand for bytes that are not UTF-8, and what formats text unseen.
+_UNPRINTABLE = ("Cc", "Cs", "Cf", "Zl", "Zp")
+# These two decide, within words of some scripts and in emoji, how their neighbors are written.
+_JOINERS = "\u200c\u200d"
+# Letters and marks by their category, but nothing to see.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u2800\u3164\ufe00-\ufe0f\uffa0]")
+_LATIN = str.maketrans("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u03bf", "aeopcyxijso")
+_LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
+_DECIMAL = re.compile(r"[+-]?[0-9]+\.[0-9]*")
+_MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "undefined"})
 _NUMBER = re.compile(r"([0-9]+)")
 
 
@@ -28,15 +36,53 @@ def check_class_names(names: Sequence[str], data: str) -> None:
     if len(names) < 2:
         found = f"a single class, {names[0]!r}" if names else "no class"
         raise DataError(f"{data} has {found}; there is nothing to tell apart with fewer than two")
-    problems = [f"{name!r} holds a character that cannot be printed" for name in names if not _printable(name)]
-    seen_alike = Counter(unicodedata.normalize("NFC", name) for name in names)
-    problems += [f"{name!r} is the name of {count} classes" for name, count in seen_alike.items() if count > 1]
+    problems = [f"{name!a} holds a character that cannot be seen or printed" for name in names if not _printable(name)]
+    seen_alike = defaultdict(list)
+    for name in names:
+        seen_alike[_as_seen(name)].append(name)
+    for same in seen_alike.values():
+        spellings = sorted(set(same))
+        if len(spellings) > 1:
+            problems.append(f"{' and '.join(map(ascii, spellings))} differ by what cannot be seen only")
+        elif len(same) > 1:
+            problems.append(f"{same[0]!r} is the name of {len(same)} classes")
     if problems:
         raise DataError(listed(first_of(problems), f"{data}: {len(problems)} class names cannot be used:"))
 
 
+def lookalikes_warning(class_names: Sequence[str], counts: Sequence[int]) -> str | None:
+    """Which names of classes may stand for the same, or for a missing label, with their images; None where none do.
+
+    Told, not mended: `Turkey` and `turkey` may be two.
+
+    >>> lookalikes_warning(["cat", "Cat", "dog", "nan"], [40, 4, 9, 5])
+    "class names that look alike (and their images): 'cat' (40), 'Cat' (4); like no label: 'nan' (5)"
+    """
+    alike, missing = defaultdict(list), []
+    for name, count in zip(class_names, counts, strict=True):
+        key = _key(name)
+        alike[key].append(f"{name!r} ({count})")
+        if key in _MISSING:
+            missing.append(f"{name!r} ({count})")
+    groups = [", ".join(same) for same in alike.values() if len(same) > 1]
+    groups += [f"like no label: {', '.join(missing)}"] if missing else []
+    return f"class names that look alike (and their images): {'; '.join(first_of(groups))}" if groups else None
+
+
+def _key(name: str) -> str:
+    """The same for names that differ in case, spaces, width, zeros or look-alike letters of other alphabets."""
+    text = " ".join(unicodedata.normalize("NFKC", _as_seen(name)).casefold().translate(_LATIN).split())
+    text = _LEADING_ZEROS.sub("", text)
+    return text.rstrip("0").rstrip(".").lstrip("+") if _DECIMAL.fullmatch(text) else text
+
+
+def _as_seen(name: str) -> str:
+    seen = (character for character in name if unicodedata.category(character) != "Cf")
+    return unicodedata.normalize("NFC", _UNSEEN.sub("", "".join(seen)))
+
+
 def _printable(name: str) -> bool:
-    return all(unicodedata.category(character) not in _UNPRINTABLE for character in name)
+    return all(unicodedata.category(character) not in _UNPRINTABLE or character in _JOINERS for character in name)
 
 
 def natural_sorted(names: Iterable[str]) -> list[str]:

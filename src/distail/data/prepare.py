@@ -12,6 +12,7 @@ from torch import Tensor
 
 from distail.config.problems import wrong_keys
 from distail.config.schema import Data
+from distail.data.class_names import lookalikes_warning
 from distail.data.dataset import Images
 from distail.data.long_tail import class_counts, long_tail_subset, short_classes_warning, subset_sha256
 from distail.data.sources import load_source
@@ -78,6 +79,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     train, validation = subset.subset(kept), subset.subset(held_out) if len(held_out) else None
     mean, std = channel_statistics(train)
     warnings = [
+        lookalikes_warning(source.class_names, available),
         short_classes_warning(available, data.imbalance_factor, data.profile),
         untested_classes_warning(source.test.labels, source.class_names),
         validation and untested_classes_warning(validation.labels, source.class_names, where="validation"),

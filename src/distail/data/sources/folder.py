@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import torch
 
@@ -65,9 +66,16 @@ def load_folder(options: Data) -> Source:
 
 
 def class_folder_names(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, in natural order; hidden ones and `__MACOSX` are not classes."""
+    """The names of the folders in `folder`, in natural order; hidden ones and `__MACOSX` are not classes.
+
+    Composed (NFC): some systems write the accents of file names apart, and the same class may have both in two places.
+    """
+    return natural_sorted(normalize("NFC", name) for name in _folders(folder))
+
+
+def _folders(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return natural_sorted(entry.name for entry in entries if entry.is_dir() and _counts(entry.name))
+        return [entry.name for entry in entries if entry.is_dir() and _counts(entry.name)]
 
 
 def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> tuple[list[ImageFile], list[str]]:
@@ -78,10 +86,11 @@ def image_files(folder: Path, labels: Mapping[str, int], relative_to: Path) -> t
     """
     files, linked = [], []
     passed_over: dict[str, Counter[str]] = {}
+    on_disk = {normalize("NFC", name): name for name in _folders(folder)}
     for name, label in labels.items():
         found: list[str] = []
         others: Counter[str] = Counter()
-        for place, folders, names in os.walk(folder / name, onerror=_stop):
+        for place, folders, names in os.walk(folder / on_disk.get(name, name), onerror=_stop):
             here = Path(place)
             folders[:] = [inner for inner in folders if _counts(inner)]
             linked += [here / inner for inner in folders if (here / inner).is_symlink()]
@@ -170,7 +179,7 @@ def _usable(names: list[str], place: Path) -> list[str]:
             f"{place} must hold a folder of images for each class, two at least; found {found}. "
             "data.root is the folder that holds train/ and test/, or the class folders themselves"
         )
-    inner = {name: _folders_alone(place / name) for name in names}
+    inner = {normalize("NFC", name): _folders_alone(place / name) for name in _folders(place)}
     parts = [name for name in names if inner[name]]
     largest = max(inner.values(), key=len)
     if len(parts) * 2 > len(names) and len(largest) > 1 and all(inner[name] <= largest for name in parts):
@@ -186,7 +195,7 @@ def _usable(names: list[str], place: Path) -> list[str]:
 def _folders_alone(folder: Path) -> set[str]:
     """The names of the folders in a folder that has no image of its own, or none; a folder alone in one is entered."""
     while not _holds_images(folder):
-        inner = class_folder_names(folder)
+        inner = _folders(folder)
         if len(inner) != 1 or (folder / inner[0]).is_symlink():
             return set(inner)
         folder = folder / inner[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from unicodedata import normalize
@@ -50,6 +50,7 @@ def load_manifest(options: Data) -> Source:
     if not root.is_file():
         raise DataError(f"data.root is {root}, which is not a file; expected a CSV file with columns path,label")
     rows = read_rows(root)
+    rows = [replace(row, path=_as_on_disk(row.path, root.parent)) for row in rows]
     _check_rows(rows, root, allow_outside_root=options.allow_outside_root)
     names = natural_sorted({row.label for row in rows})
     check_class_names(names, str(root))
@@ -116,6 +117,17 @@ def _check_columns(columns: list[str], manifest: Path) -> None:
     twice = [name for name in ("path", "label", "split") if columns.count(name) > 1]
     if twice:
         raise DataError(f"{manifest} has the column {' and '.join(twice)} more than once; {expected}")
+
+
+def _as_on_disk(path: str, folder: Path) -> str:
+    """The path with its accents composed (NFC) or apart (NFD), as the file has them; if there is none, as it is."""
+    if path.isascii():
+        return path
+    spellings = (path, normalize("NFC", path), normalize("NFD", path))
+    try:
+        return next((spelling for spelling in spellings if (folder / spelling).exists()), path)
+    except (OSError, ValueError):  # too long, or no path at all: told with the others
+        return path
 
 
 def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) -> None:
