@@ -60,7 +60,7 @@ def place(tmp_path_factory):
 def test_a_file_of_logits_ends_with_a_summary_in_words(place):
     done = distail("audit", "x.npz", "--class-counts", "counts.txt", cwd=place)
     assert done.returncode == 0, done.stderr
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "…" not in done.stdout, "a pipe gets whole tables"
     text = " ".join(done.stdout.split())
     assert "How biased the teacher is" in text
     tail = text[text.index("In words") :]

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save_file
 
 from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.plan import ComparisonConfig, make_plan
 from distail.config.schema import Experiment
 from distail.files import write_json, write_text
+from distail.models import create_model
 from helpers.comparison_cases import CONFIG
 
 
@@ -83,7 +85,7 @@ def test_a_method_that_is_its_own_teacher_waits_for_none():
 
 def test_a_teacher_that_is_given_is_not_trained(tmp_path):
     weights = tmp_path / "teacher.safetensors"
-    weights.write_bytes(b"")
+    save_file(create_model("resnet8", num_classes=10).state_dict(), weights)
     plan = plan_of("ce,kd", "0", teacher={"model": "resnet8", "checkpoint": str(weights)})
     assert plan.teachers == []
     assert plan.runs["kd", 0].experiment.teacher.checkpoint == weights

@@ -1,1 +1,1 @@
-"""Many runs side by side: what is compared, where it runs, what the figures say together."""
+"""Many runs side by side: what is compared, where it runs, what the metrics say together."""

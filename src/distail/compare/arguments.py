@@ -15,7 +15,7 @@ HOW_METHODS = (
     "expected names and labelled methods, such as --methods 'ce, kd, bkd-beta0: {name: bkd, beta: 0}', "
     "or a YAML file with such a list"
 )
-# What a grid may vary. The teacher is shared and the data are the ground of the comparison: both stay.
+# What a grid may vary. The teacher is shared and the data are what makes runs comparable: both stay.
 GRID_SECTIONS = ("method", "training", "student")
 
 

@@ -70,10 +70,10 @@ def _without_free(experiment: object) -> object:
     """An experiment's mapping without the settings that a run may change between starts, nor those of one run."""
     if not isinstance(experiment, Mapping):
         return experiment
-    ground = {key: value for key, value in experiment.items() if key not in _FREE}
-    if isinstance(data := ground.get("data"), Mapping):
-        ground["data"] = {key: value for key, value in data.items() if key not in CHANGEABLE_DATA_SETTINGS}
-    return ground
+    settings = {key: value for key, value in experiment.items() if key not in _FREE}
+    if isinstance(data := settings.get("data"), Mapping):
+        settings["data"] = {key: value for key, value in data.items() if key not in CHANGEABLE_DATA_SETTINGS}
+    return settings
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,8 @@ class Schedule:
             reporter.ended(name, "stopped")
         else:
             # Nobody here stopped it, so nobody here starts it again: its students would wait for ever.
-            told = f"it was {status['problem']} from outside" if status.get("state") == STOPPED else None
-            self.states[name] = State(FAILED, told or cause or "its process ended without a word")
+            stopped = f"it was {status['problem']} from outside" if status.get("state") == STOPPED else None
+            self.states[name] = State(FAILED, stopped or cause or "its process ended without a word")
             reporter.ended(name, f"failed: {self.states[name].problem} ({self._log(name)})")
         return None
 
