@@ -12,6 +12,7 @@ at once, inputs left out, counted op by op (so what a kernel takes and gives bac
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import time
 import weakref
@@ -156,23 +157,26 @@ def table(costs: list[Cost], device: str) -> str:
 
 def draw(costs: list[Cost], path: Path) -> None:
     """Time and memory over B*C, both axes logarithmic, a line a method."""
-    from matplotlib.figure import Figure
+    import vl_convert
+    from PIL import Image
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    time_axes, memory_axes = figure.subplots(1, 2)
-    for name in dict.fromkeys(cost.method for cost in costs):
-        own = sorted((cost for cost in costs if cost.method == name), key=lambda cost: cost.logits)
-        sizes = [cost.logits for cost in own]
-        time_axes.plot(sizes, [cost.seconds for cost in own], ".-", label=name, linewidth=1)
-        memory_axes.plot(sizes, [cost.bytes for cost in own], ".-", label=name, linewidth=1)
-    for axes, title in ((time_axes, "seconds a step"), (memory_axes, "bytes alive at most")):
-        ends = np.array([SLOPE_FROM, max(cost.logits for cost in costs)])
-        top = max(getattr(cost, "seconds" if axes is time_axes else "bytes") for cost in costs)
-        axes.plot(ends, 2 * top * ends / ends[1], "k--", linewidth=1, label="linear")
-        axes.set(xscale="log", yscale="log", xlabel="B * C", title=title)
-        axes.grid(alpha=0.3)
-    time_axes.legend(fontsize="small", ncols=2)
-    figure.savefig(path, dpi=130)
+    rows = [{"method": cost.method, "size": cost.logits, "time": cost.seconds, "bytes": cost.bytes} for cost in costs]
+    largest = max(cost.logits for cost in costs)
+
+    def panel(value: str, title: str) -> dict[str, Any]:
+        top = 2 * max(row[value] for row in rows)
+        ends = [{"size": size, value: top * size / largest} for size in (SLOPE_FROM, largest)]
+        axis = {"type": "quantitative", "scale": {"type": "log"}, "axis": {"format": "~e", "tickCount": 8}}
+        place = {"x": {"field": "size", "title": "B * C", **axis}, "y": {"field": value, "title": title, **axis}}
+        color = {"field": "method", "sort": None, "title": "dashed: linear"}
+        lines = {"mark": {"type": "line", "point": True}, "encoding": {**place, "color": color}}
+        linear = {"mark": {"type": "line", "strokeDash": [5, 3], "color": "black"}, "encoding": place}
+        return {"width": 420, "height": 330, "layer": [lines, {**linear, "data": {"values": ends}}]}
+
+    panels = [panel("time", "seconds a step"), panel("bytes", "bytes alive at most")]
+    spec = {"data": {"values": rows}, "hconcat": panels, "config": {"axis": {"gridOpacity": 0.3}}}
+    with Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=1.5))) as image:
+        image.convert("RGB").save(path)
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import distail
 HIDE = """
 import importlib, os, pkgutil, signal, sys
 
-PACKAGES = "accelerate filelock matplotlib.pyplot pyarrow.parquet pydantic rich.progress safetensors.torch"
+PACKAGES = "accelerate filelock pyarrow.parquet pydantic rich.progress safetensors.torch"
 for package in (*PACKAGES.split(), "sklearn.datasets", "torch.utils.data", "torch.utils.tensorboard", "typer"):
     importlib.import_module(package)
 for module in ("fcntl", "grp", "pwd", "resource", "termios"):

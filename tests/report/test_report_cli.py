@@ -43,7 +43,7 @@ def test_several_runs_get_one_page_where_the_user_is(make_folder: MakeFolder, tm
         "report.html: open it in a browser.",
         "one thing is missing; the page says what.",
     ]
-    assert "b: result.json cannot be read" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "result.json cannot be read" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert not (tmp_path / "figures").exists()
 
 

@@ -26,21 +26,21 @@ def nothing_known(stored: dict[str, Any]) -> None:
 def test_one_seed_shows_what_test_images_say_and_does_not_call_it_noise(make_comparison: Callable[..., Path]) -> None:
     view = report_view([make_comparison(seeds=(0,), change=only_images_known)])
     tables = difference_tables(view)
-    assert [table["how"] for table in tables] == ["paired over test images"]
-    cells = [cell for _, row in tables[0]["rows"] for cell in row]
-    assert not any(cell["doubt"] for cell in cells)
-    assert all(cell["interval"] and cell["p"] for cell in cells)
+    assert [table.how for table in tables] == ["paired over test images"]
+    cells = [cell for _, row in tables[0].rows for cell in row]
+    assert not any(cell.doubt for cell in cells)
+    assert all(cell.interval and cell.p for cell in cells)
     for chart in difference_data(view):
-        assert all(low is not None and not doubt for _, _, low, _, doubt in chart["rows"])
+        assert all(row.interval is not None and not row.doubt for row in chart.rows)
 
 
 def test_what_is_not_known_is_not_called_noise(make_comparison: Callable[..., Path]) -> None:
     view = report_view([make_comparison(seeds=(0,), change=nothing_known)])
     tables = difference_tables(view)
-    assert [table["how"] for table in tables] == ["paired over seeds"]
-    assert {cell["doubt"] for _, row in tables[0]["rows"] for cell in row} == {"not known"}
+    assert [table.how for table in tables] == ["paired over seeds"]
+    assert {cell.doubt for _, row in tables[0].rows for cell in row} == {"not known"}
     for chart in difference_data(view):
-        assert {doubt for *_, doubt in chart["rows"]} == {"not known"}
+        assert {row.doubt for row in chart.rows} == {"not known"}
 
 
 def test_a_metric_without_a_corrected_p_value_was_not_tested_and_two_seeds_are_too_few(
@@ -54,14 +54,14 @@ def test_a_metric_without_a_corrected_p_value_was_not_tested_and_two_seeds_are_t
 
     view = report_view([make_comparison(seeds=(0, 1), change=two_seeds)])
     images, seeds = difference_tables(view)
-    assert (images["how"], seeds["how"]) == ("paired over test images", "paired over seeds")
-    place = images["columns"].index("Balanced accuracy")
+    assert (images.how, seeds.how) == ("paired over test images", "paired over seeds")
+    place = images.columns.index("Balanced accuracy")
     for table, doubt in ((images, ""), (seeds, "too few seeds to tell")):
-        for _, row in table["rows"]:
-            assert row[place]["doubt"] == doubt
-            assert {cell["doubt"] for i, cell in enumerate(row) if i != place} == {"not tested"}
-    balanced = next(chart for chart in difference_data(view) if chart["figure"] == "balanced_accuracy")
-    assert not any(doubt for *_, doubt in balanced["rows"])
+        for _, row in table.rows:
+            assert row[place].doubt == doubt
+            assert {cell.doubt for i, cell in enumerate(row) if i != place} == {"not tested"}
+    balanced = next(chart for chart in difference_data(view) if chart.title == "Balanced accuracy")
+    assert not any(row.doubt for row in balanced.rows)
 
 
 def test_noise_over_test_images_is_noise_though_seeds_say_more(make_comparison: Callable[..., Path]) -> None:
@@ -71,7 +71,7 @@ def test_noise_over_test_images_is_noise_though_seeds_say_more(make_comparison: 
             one |= {"inside_noise": noise, "p_corrected": 0.9 if noise else 0.01, "p": 0.01, "interval": [0.5, 2.5]}
 
     for chart in difference_data(report_view([make_comparison(seeds=(0, 1), change=one_way)])):
-        assert {doubt for *_, doubt in chart["rows"]} == {"inside the noise"}
+        assert {row.doubt for row in chart.rows} == {"inside the noise"}
 
 
 def test_the_teachers_bias_is_there_though_the_first_method_had_no_teacher(

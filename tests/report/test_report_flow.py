@@ -1,4 +1,4 @@
-"""Where tail images end, and which classes swallow them."""
+"""Where tail images end, and which classes the errors name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distail.report.aggregate import mean_tree, pooled_run
-from distail.report.chart_data import OUTCOMES, describe_flow, flow_data, flow_rows, swallowers
+from distail.report.captions import describe_flow
+from distail.report.chart_data import OUTCOMES, chart_data, flow_rows, top_confusions
 from distail.report.views import ReportView, RunView
 
 FLOW = {
@@ -21,26 +22,27 @@ def run(name: str, errors: list[float]) -> RunView:
 
 
 def test_outcomes_are_in_one_order_everywhere() -> None:
-    assert flow_data([run("kd", [0]), RunView("new", "student")])["tail"] == [[20.0, 30.0, None, 50.0], None]
+    runs = [run("kd", [0]), RunView("new", "student")]
+    flows = chart_data(ReportView("x", runs)).flow
+    assert flows == [[20.0, 30.0, None, 50.0], None]
     assert flow_rows(run("kd", [0])) == [("head", [90.0, 0.0, 0.0, 10.0]), ("tail", [20.0, 30.0, None, 50.0])]
-    assert describe_flow([RunView("new", "student")]) is None
-    assert describe_flow([run("kd", [0])]) == (
+    assert describe_flow(runs, flows) == (
         "Test images of tail classes. kd: 20.0 % right, 30.0 % wrong, another tail class, 50.0 % wrong, a head class."
     )
     assert len(OUTCOMES) == 4
 
 
-def test_swallowers_are_the_classes_that_most_errors_name(view: ReportView) -> None:
+def test_top_confusions_are_the_classes_that_most_errors_name(view: ReportView) -> None:
     errors = [4.0, 0.0, 9.0, 0.5, 0, 0, 0, 0, 0, 0, 0, 1.5]
-    found = swallowers(view, run("kd", errors))
-    assert [(item["name"], item["third"], item["count"]) for item in found[:2]] == [
+    found = top_confusions(view, run("kd", errors))
+    assert [(item.name, item.third, item.count) for item in found[:2]] == [
         ("class 2", "head", 150),
         ("class 0", "head", 400),
     ]
-    assert [item["errors"] for item in found] == [9.0, 4.0, 1.5, 0.5]
-    assert found[0]["share"] == pytest.approx(60.0)
-    assert swallowers(view, run("kd", [0.0] * 12)) == []
-    assert swallowers(view, RunView("new", "student")) == []
+    assert [item.errors for item in found] == [9.0, 4.0, 1.5, 0.5]
+    assert found[0].share == pytest.approx(60.0)
+    assert top_confusions(view, run("kd", [0.0] * 12)) == []
+    assert top_confusions(ReportView("x"), RunView("new", "student")) == []
 
 
 def test_over_seeds_flow_and_errors_are_means() -> None:

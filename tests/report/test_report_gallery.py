@@ -13,45 +13,43 @@ import torch
 from PIL import Image
 
 from distail.report.build import report_view
-from distail.report.gallery import data_uri, galleries, joined_samples
+from distail.report.gallery import Answer, data_uri, galleries, joined_samples
 from distail.report.samples import Samples
 from distail.report.views import ReportView
 
 
 def test_gains_and_losses_are_the_largest_against_the_teacher(view: ReportView) -> None:
-    kd = next(gallery for gallery in galleries(view) if gallery["name"] == "kd")
-    assert kd["against"] == "teacher"
+    kd = next(gallery for gallery in galleries(view) if gallery.name == "kd")
+    assert kd.against == "teacher"
     teacher, student = (run.metrics["per_class_recall"] for run in view.runs[:2])  # type: ignore[index]
-    changes = [a - b for a, b in zip(student, teacher, strict=True)]
-    gained, lost = ([card["change"] for card in cards] for _, cards in kd["sides"])
-    assert gained == sorted((c for c in changes if c > 0), reverse=True)[:4]
-    assert lost == sorted(c for c in changes if c < 0)[:4]
+    deltas = [a - b for a, b in zip(student, teacher, strict=True)]
+    assert [card.delta for card in kd.gained] == sorted((d for d in deltas if d > 0), reverse=True)[:4]
+    assert [card.delta for card in kd.lost] == sorted(d for d in deltas if d < 0)[:4]
 
 
 def test_below_each_image_stands_what_each_model_took_it_for(view: ReportView) -> None:
     assert view.samples is not None
     teacher, kd = view.runs[:2]
     gallery = galleries(view)[0]
-    for _, cards in gallery["sides"]:
-        for card in cards:
-            c = list(view.class_names).index(card["name"])
-            row = view.samples.label.tolist().index(c)
-            at = int(view.samples.index[row])
-            answers = [view.class_names[run.predicted[at]] for run in (kd, teacher)]
-            told = [(answer == card["name"], answer) for answer in answers]
-            assert [said for _, said in card["images"][0]["said"]] == told
+    for card in (*gallery.gained, *gallery.lost):
+        c = list(view.class_names).index(card.name)
+        row = view.samples.label.tolist().index(c)
+        at = int(view.samples.index[row])
+        named = [view.class_names[run.predicted[at]] for run in (kd, teacher)]
+        expected = [Answer(run.name, name == card.name, name) for run, name in zip((kd, teacher), named, strict=True)]
+        assert card.images[0].answers == expected
 
 
 def test_a_comparison_is_measured_against_its_baseline(make_comparison: Callable[..., Path]) -> None:
     view = report_view([make_comparison()])
-    assert [(gallery["name"], gallery["against"]) for gallery in galleries(view)] == [("ce", "kd"), ("bkd", "kd")]
-    assert galleries(view)[0]["seed"] == 0
+    assert [(gallery.name, gallery.against) for gallery in galleries(view)] == [("ce", "kd"), ("bkd", "kd")]
+    assert galleries(view)[0].seed == 0
 
 
 def test_without_samples_classes_are_shown_without_images(view: ReportView) -> None:
-    cards = [card for _, side in galleries(replace(view, samples=None))[0]["sides"] for card in side]
-    assert cards
-    assert all(card["images"] == [] for card in cards)
+    gallery = galleries(replace(view, samples=None))[0]
+    assert gallery.gained
+    assert all(card.images == [] for card in (*gallery.gained, *gallery.lost))
 
 
 def test_answers_to_other_test_images_are_not_shown(make_folder: Callable[..., Path]) -> None:

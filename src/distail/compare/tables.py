@@ -22,7 +22,7 @@ from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
 from distail.report.results_table import PROTOCOL
 from distail.report.table import Table, escape_markdown, latex_comment
-from distail.report.views import NOT_MEASURED, unmeasured_group
+from distail.report.views import NOT_MEASURED, missing_reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -208,7 +208,7 @@ def _metric_cell(content: ComparisonContent, method: str, path: str) -> str:
         return format_metric(metric["mean"]) + ("" if deviation is None else f" ± {format_metric(deviation)}")
     states = {run["state"] for run in content["runs"] if run["method"] == method}
     if path.startswith("groups.") and FINISHED in states:
-        return unmeasured_group(path, content["class_counts"])
+        return missing_reason(path, content["class_counts"])
     return _why_unknown(states)
 
 

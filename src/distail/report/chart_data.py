@@ -1,16 +1,18 @@
-"""The numbers behind the charts: classes ranked by size, neighbourhood means, curves, reliability."""
+"""The numbers behind the charts: classes ranked by size, neighborhood means, curves, reliability, where errors go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
 from distail.evaluation.metrics import metric_at
+from distail.evaluation.run_files import EpochRow
 from distail.json_values import as_number, as_whole
-from distail.report.differences import difference_data
-from distail.report.views import ReportView, RunView, Spread, recall_by_class, unmeasured_group
+from distail.report.differences import DifferenceData, difference_data
+from distail.report.views import ReportView, RunView, Spread, missing_reason, recall_by_class
 
 OUTCOMES = ("correct", "tail", "medium", "head")
 OUTCOME_TITLES = {
@@ -19,61 +21,102 @@ OUTCOME_TITLES = {
     "medium": "wrong, a medium class",
     "head": "wrong, a head class",
 }
-SWALLOWERS_SHOWN = 5
+CONFUSIONS_SHOWN = 5
 POINTS_UP_TO = 4000
-"""With more points than this a chart draws the neighbourhood means only: that many marks neither draw nor read well."""
+"""With more points than this a chart draws the neighborhood means only: that many marks neither draw nor read well."""
+
+Values = list[float | None]
+Curve = list[tuple[int, float]]
+"""Epochs, counted from 1, each with a value."""
 
 
-def flow_data(runs: Sequence[RunView]) -> dict[str, Any]:
-    """The tail's outcomes of every run in percent, ready for the chart; None where nothing is known."""
-    return {
-        "outcomes": list(OUTCOMES),
-        "titles": [OUTCOME_TITLES[name] for name in OUTCOMES],
-        "tail": [None if (flow := tail_flow(run)) is None else [flow[name] for name in OUTCOMES] for run in runs],
-    }
+@dataclass(frozen=True)
+class RecallData:
+    """Classes from most to fewest training images; for each run its recalls and their means, None without any."""
+
+    names: list[str]
+    counts: list[int]
+    thirds: list[tuple[str, int, int]]
+    """Each third that has classes, from its first rank up to, not including, the next third's."""
+    window: int
+    points: bool
+    recalls: list[Values | None]
+    means: list[Values | None]
 
 
-def tail_flow(run: RunView) -> dict[str, float | None] | None:
-    """What becomes of the tail's test images; None without predictions or without tail images."""
-    flow = None if run.error_flow is None else run.error_flow.get("tail")
-    return None if flow is None else dict(flow)
+@dataclass(frozen=True)
+class GroupsData:
+    """Mean recall of each group of classes, by run, with what to say where a group has none."""
+
+    names: list[str]
+    sizes: list[int]
+    values: list[Values | None]
+    stds: list[Values]
+    missing: list[str]
 
 
-def flow_rows(run: RunView) -> list[tuple[str, list[float | None]]]:
-    """A row for each third with test images: outcomes in percent, in the order of `OUTCOMES`."""
-    found = [(name, None if run.error_flow is None else run.error_flow.get(name)) for name in THIRDS]
-    return [(name, [flow[outcome] for outcome in OUTCOMES]) for name, flow in found if flow is not None]
+@dataclass(frozen=True)
+class CostPoint:
+    """Balanced accuracy in percent, its standard deviation or 0, and what it cost."""
+
+    cost: float
+    accuracy: float
+    std: float
 
 
-def swallowers(view: ReportView, run: RunView) -> list[dict[str, Any]]:
-    """The classes that most of the tail's errors name, largest first, ties by index; errors are means over seeds."""
-    total = sum(run.tail_errors)
-    if not total:
-        return []
-    third_of = {c: name for name, members in thirds(view.class_counts).items() for c in members}
-    order = sorted(range(len(run.tail_errors)), key=lambda c: (-run.tail_errors[c], c))[:SWALLOWERS_SHOWN]
-    return [
-        {
-            "name": view.class_names[c],
-            "count": view.class_counts[c],
-            "third": third_of[c],
-            "errors": run.tail_errors[c],
-            "share": 100 * run.tail_errors[c] / total,
-        }
-        for c in order
-        if run.tail_errors[c]
-    ]
+@dataclass(frozen=True)
+class ReliabilityPoint:
+    """One bin in percent."""
+
+    confidence: float
+    accuracy: float
+    count: int
 
 
-def describe_flow(runs: Sequence[RunView]) -> str | None:
-    """Where tail images end, in words."""
-    parts = []
-    for run in runs:
-        flow = tail_flow(run)
-        if flow is not None:
-            told = [f"{flow[name]:.1f} % {OUTCOME_TITLES[name]}" for name in OUTCOMES if flow[name] is not None]
-            parts.append(f"{run.name}: {', '.join(told)}")
-    return f"Test images of tail classes. {'; '.join(parts)}." if parts else None
+@dataclass(frozen=True)
+class ChartData:
+    """Everything that charts draw, to four decimals; lists are by run."""
+
+    recall: RecallData | None
+    thirds: GroupsData
+    shots: GroupsData
+    loss: list[Curve]
+    validation: list[Curve]
+    reliability: list[list[ReliabilityPoint]]
+    flow: list[Values | None]
+    """Where test images of tail classes end, in percent, in the order of `OUTCOMES`."""
+    parameters: list[CostPoint | None]
+    """Cost in millions of parameters."""
+    seconds: list[CostPoint | None]
+    differences: list[DifferenceData]
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A class that wrong predictions of tail images name: how often (a mean over seeds), and its share in percent."""
+
+    name: str
+    count: int
+    third: str
+    errors: float
+    share: float
+
+
+def chart_data(view: ReportView) -> ChartData:
+    """The numbers of every chart of a page."""
+    runs, counts = view.runs, view.class_counts
+    return ChartData(
+        recall=recall_data(runs, view.class_names, counts),
+        thirds=groups_data(runs, counts, "thirds"),
+        shots=groups_data(runs, counts, "shots"),
+        loss=curves(runs, lambda row: row.get("loss")),
+        validation=curves(runs, validation_value),
+        reliability=[_reliability(run) for run in runs],
+        flow=[_tail_shares(run) for run in runs],
+        parameters=cost_points(runs, lambda run: None if run.parameters is None else run.parameters / 1e6),
+        seconds=cost_points(runs, lambda run: run.seconds),
+        differences=difference_data(view),
+    )
 
 
 def class_order(class_counts: Sequence[int]) -> list[int]:
@@ -81,13 +124,13 @@ def class_order(class_counts: Sequence[int]) -> list[int]:
     return sorted(range(len(class_counts)), key=lambda c: (-class_counts[c], c))
 
 
-def neighbourhood(classes: int) -> int:
-    """How many neighbouring classes a mean is taken over: an odd number near a tenth, 1 for up to 20 classes."""
+def neighborhood(classes: int) -> int:
+    """How many neighboring classes a mean is taken over: an odd number near a tenth, 1 for up to 20 classes."""
     return 1 if classes <= 20 else 2 * round(classes / 20) + 1
 
 
-def moving_mean(values: Sequence[float | None], window: int) -> list[float | None]:
-    """The mean over a centred window, shorter at both ends and wherever a value is missing.
+def moving_mean(values: Sequence[float | None], window: int) -> Values:
+    """The mean over a centered window, shorter at both ends and wherever a value is missing.
 
     >>> moving_mean([0.0, 3.0, None, 9.0], 3)
     [1.5, 1.5, 6.0, 9.0]
@@ -111,103 +154,114 @@ def rank_ticks(classes: int, most: int = 7) -> list[int]:
     return [0] if steps < 2 else [round(i * (classes - 1) / (steps - 1)) for i in range(steps)]
 
 
-def chart_data(view: ReportView) -> dict[str, Any]:
-    """Everything the page's script draws, ready for JSON, numbers to four decimals."""
-    runs, class_names, class_counts = view.runs, view.class_names, view.class_counts
-    data = {
-        "runs": [{"name": run.name, "role": run.role} for run in runs],
-        "recall": recall_data(runs, class_names, class_counts),
-        "groups": {name: groups_data(runs, class_counts, name) for name in ("thirds", "shots")},
-        "loss": curves(runs, lambda row: row.get("loss")),
-        "validation": curves(runs, validation_value),
-        "reliability": [
-            [[item.confidence, item.accuracy, item.count] for item in run.reliability if item.count] for run in runs
-        ],
-        "differences": difference_data(view),
-        "flow": flow_data(runs),
-        "cost": cost_data(runs),
-    }
-    return {name: _rounded(part) for name, part in data.items()}
-
-
-def recall_data(
-    runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]
-) -> dict[str, Any] | None:
-    """Recall of every class in order of size, and its neighbourhood mean; None without classes or figures."""
+def recall_data(runs: Sequence[RunView], class_names: Sequence[str], class_counts: Sequence[int]) -> RecallData | None:
+    """Recall of every class in order of size, and its neighborhood mean; None without classes or recalls."""
     by_class = [recall_by_class(run) for run in runs]
     measured = sum(recalls is not None for recalls in by_class)
     if not class_counts or not measured:
         return None
     order = class_order(class_counts)
-    window = neighbourhood(len(order))
-    recalls = [None if recalls is None else [recalls[c] for c in order] for recalls in by_class]
-    groups = thirds(class_counts)
-    return {
-        "names": [class_names[c] for c in order],
-        "counts": [class_counts[c] for c in order],
-        "cuts": [len(groups["head"]), len(groups["head"]) + len(groups["medium"])],
-        "window": window,
-        "points": len(order) * measured <= POINTS_UP_TO,
-        "ticks": {"wide": rank_ticks(len(order), 12 if len(order) <= 12 else 9), "narrow": rank_ticks(len(order), 5)},
-        "recalls": recalls,
-        "means": [None if values is None else moving_mean(values, window) for values in recalls],
-    }
+    window = neighborhood(len(order))
+    recalls = [None if recalls is None else _rounded([recalls[c] for c in order]) for recalls in by_class]
+    cuts = [0, *accumulate(len(members) for members in thirds(class_counts).values())]
+    return RecallData(
+        names=[class_names[c] for c in order],
+        counts=[class_counts[c] for c in order],
+        thirds=[(name, cuts[i], cuts[i + 1]) for i, name in enumerate(THIRDS) if cuts[i] < cuts[i + 1]],
+        window=window,
+        points=len(order) * measured <= POINTS_UP_TO,
+        recalls=recalls,
+        means=[None if values is None else _rounded(moving_mean(values, window)) for values in recalls],
+    )
 
 
-def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: str) -> dict[str, Any]:
+def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: str) -> GroupsData:
     """Mean recall of each group, with the number of classes in it and what to say where it has no recall."""
     sizes = {"thirds": thirds, "shots": shots}[grouping](class_counts) if class_counts else {}
     names = {"thirds": THIRDS, "shots": SHOTS}[grouping]
-    return {
-        "names": list(names),
-        "sizes": [len(members) for members in sizes.values()],
-        "values": [None if run.metrics is None else list(run.metrics["groups"][grouping].values()) for run in runs],
-        "missing": [unmeasured_group(f"groups.{grouping}.{name}", class_counts) for name in names],
-        "deviations": [[run.spreads.get(f"groups.{grouping}.{name}", Spread()).std for name in names] for run in runs],
-    }
+    paths = [f"groups.{grouping}.{name}" for name in names]
+    return GroupsData(
+        names=list(names),
+        sizes=[len(sizes.get(name, ())) for name in names],
+        values=[
+            None if run.metrics is None else _rounded([metric_at(run.metrics, path) for path in paths]) for run in runs
+        ],
+        stds=[_rounded([run.spreads.get(path, Spread()).std for path in paths]) for run in runs],
+        missing=[missing_reason(path, class_counts) for path in paths],
+    )
 
 
-def curves(runs: Sequence[RunView], value: Callable[[Mapping[str, Any]], Any]) -> list[list[list[float]]]:
-    """[epoch, value] of every run, epochs counted from 1; rows without a finite value are left out."""
+def curves(runs: Sequence[RunView], value: Callable[[EpochRow], float | None]) -> list[Curve]:
+    """A curve of every run; rows without a finite value are left out."""
+    return [_curve(run.history, value) for run in runs]
+
+
+def validation_value(row: EpochRow) -> float | None:
+    """Balanced accuracy on the validation split, else top-1."""
+    validation = row.get("validation")
+    if not isinstance(validation, dict):
+        return None
+    balanced = validation.get("balanced_accuracy")
+    return as_number(validation.get("top1") if balanced is None else balanced)
+
+
+def cost_points(runs: Sequence[RunView], cost: Callable[[RunView], float | None]) -> list[CostPoint | None]:
+    """Balanced accuracy of every run beside what it cost."""
+    points: list[CostPoint | None] = []
+    for run in runs:
+        spent, accuracy = cost(run), metric_at(run.metrics, "balanced_accuracy")
+        if spent is None or accuracy is None:
+            points.append(None)
+        else:
+            std = run.spreads.get("balanced_accuracy", Spread()).std or 0.0
+            points.append(CostPoint(round(spent, 4), round(accuracy, 4), round(std, 4)))
+    return points
+
+
+def flow_rows(run: RunView) -> list[tuple[str, Values]]:
+    """A row for each third with test images: what becomes of them in percent, in the order of `OUTCOMES`."""
+    flows = run.error_flow or {}
+    return [(name, [flow[outcome] for outcome in OUTCOMES]) for name in THIRDS if (flow := flows.get(name)) is not None]
+
+
+def top_confusions(view: ReportView, run: RunView) -> list[Confusion]:
+    """The classes that most of the tail's errors name, largest first, ties by index."""
+    named = [c for c, errors in enumerate(run.tail_errors) if errors]
+    if not named:
+        return []
+    total = sum(run.tail_errors)
+    third_of = {c: name for name, members in thirds(view.class_counts).items() for c in members}
+    named.sort(key=lambda c: (-run.tail_errors[c], c))
     return [
-        [
-            [epoch + 1, found]
-            for row in run.history
-            if (epoch := as_whole(row.get("epoch"))) is not None and (found := as_number(value(row))) is not None
-        ]
-        for run in runs
+        Confusion(
+            name=view.class_names[c],
+            count=view.class_counts[c],
+            third=third_of[c],
+            errors=run.tail_errors[c],
+            share=100 * run.tail_errors[c] / total,
+        )
+        for c in named[:CONFUSIONS_SHOWN]
     ]
 
 
-def cost_data(runs: Sequence[RunView]) -> dict[str, list[list[float] | None]]:
-    """[cost, balanced accuracy, its deviation or 0] of every run, by parameters in millions and by seconds."""
-
-    def points(cost: Callable[[RunView], float | None]) -> list[list[float] | None]:
-        return [
-            None
-            if (spent := cost(run)) is None or (accuracy := metric_at(run.metrics, "balanced_accuracy")) is None
-            else [spent, accuracy, run.spreads.get("balanced_accuracy", Spread()).std or 0.0]
-            for run in runs
-        ]
-
-    return {
-        "parameters": points(lambda run: None if run.parameters is None else run.parameters / 1e6),
-        "seconds": points(lambda run: run.seconds),
-    }
+def _tail_shares(run: RunView) -> Values | None:
+    shares = dict(flow_rows(run)).get("tail")
+    return None if shares is None else _rounded(shares)
 
 
-def validation_value(row: Mapping[str, Any]) -> Any:
-    """Balanced accuracy on the validation split, else top-1."""
-    validation = row.get("validation")
-    if not isinstance(validation, Mapping):
-        return None
-    balanced = validation.get("balanced_accuracy")
-    return validation.get("top1") if balanced is None else balanced
+def _reliability(run: RunView) -> list[ReliabilityPoint]:
+    return [
+        ReliabilityPoint(round(100 * item.confidence, 4), round(100 * item.accuracy, 4), item.count)
+        for item in run.reliability
+        if item.confidence is not None and item.accuracy is not None
+    ]
 
 
-def _rounded(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {name: _rounded(value) for name, value in data.items()}
-    if isinstance(data, list):
-        return [_rounded(value) for value in data]
-    return round(data, 4) if isinstance(data, float) else data
+def _curve(history: Sequence[EpochRow], value: Callable[[EpochRow], float | None]) -> Curve:
+    points = [(as_whole(row.get("epoch")), as_number(value(row))) for row in history]
+    return [(epoch + 1, round(found, 4)) for epoch, found in points if epoch is not None and found is not None]
+
+
+def _rounded(values: Sequence[float | None]) -> Values:
+    # A file written by hand may hold infinite numbers, which neither JSON nor a chart can show.
+    return [None if value is None or not math.isfinite(value) else round(value, 4) for value in values]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, Difference, seeds_can_tell
@@ -14,16 +14,54 @@ NOT_KNOWN, NOT_TESTED = "not known", "not tested"
 DRAWN = ("balanced_accuracy", "groups.thirds.tail")
 
 
-def difference_tables(view: ReportView) -> list[dict[str, Any]]:
-    """One table for each way of pairing (seeds, test images): a row a method, a column a figure."""
+@dataclass(frozen=True)
+class DifferenceRow:
+    """A run's difference to the baseline in points, its interval if there is one, and why it is not told from noise."""
+
+    run: int
+    value: float
+    interval: tuple[float, float] | None
+    doubt: str
+
+
+@dataclass(frozen=True)
+class DifferenceData:
+    """The differences in one metric."""
+
+    title: str
+    rows: list[DifferenceRow]
+
+
+@dataclass(frozen=True)
+class DifferenceCell:
+    """One cell of a table of differences, in words."""
+
+    text: str = "not compared"
+    interval: str | None = None
+    doubt: str = ""
+    p: str | None = None
+    missing: bool = True
+
+
+@dataclass(frozen=True)
+class DifferenceTable:
+    """A row a method, a column a metric; ``how`` says over what they were paired."""
+
+    how: str
+    columns: list[str]
+    rows: list[tuple[str, list[DifferenceCell]]]
+
+
+def difference_tables(view: ReportView) -> list[DifferenceTable]:
+    """One table for each way of pairing (seeds, test images)."""
     if view.comparison is None:
         return []
     found = view.comparison.differences
     return [_table(view, [item for item in found if item.over == over], over) for over in _ways(found)]
 
 
-def difference_data(view: ReportView) -> list[dict[str, Any]]:
-    """The charts: for each drawn figure every method's difference with its interval, paired as the first table is.
+def difference_data(view: ReportView) -> list[DifferenceData]:
+    """The charts: for each drawn metric every method's difference with its interval, paired as the first table is.
 
     With each stands why it is not told from noise, or nothing: noise is what any way of pairing calls so.
     """
@@ -33,19 +71,16 @@ def difference_data(view: ReportView) -> list[dict[str, Any]]:
     over = _ways(found)[0]
     doubts = _doubts(view, found)
     position = {run.name: i for i, run in enumerate(view.runs)}
-    return [
-        {
-            "figure": name,
-            "title": METRICS[name].title,
-            "rows": [
-                [position[item.method], item.difference, *(item.interval or (None, None)), doubts[item.method, name]]
-                for item in found
-                if item.over == over and item.metric == name and item.method in position
-            ],
-        }
-        for name in DRAWN
-        if any(item.over == over and item.metric == name and item.method in position for item in found)
-    ]
+    charts = []
+    for name in DRAWN:
+        items = [item for item in found if item.over == over and item.metric == name and item.method in position]
+        rows = [
+            DifferenceRow(position[item.method], item.difference, item.interval, doubts[item.method, name])
+            for item in items
+        ]
+        if rows:
+            charts.append(DifferenceData(METRICS[name].title, rows))
+    return charts
 
 
 def signed(value: float, digits: int = 1) -> str:
@@ -55,17 +90,6 @@ def signed(value: float, digits: int = 1) -> str:
     ('+0.0', '−1.2', '+2.0')
     """
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
-
-
-def describe_differences(chart: dict[str, Any], names: Sequence[str], baseline: str) -> str:
-    """A chart of differences in words."""
-    parts = [
-        f"{names[run]} {signed(value)}"
-        + ("" if low is None else f" (interval {signed(low)} to {signed(high)})")
-        + (f", {doubt}" if doubt else "")
-        for run, value, low, high, doubt in chart["rows"]
-    ]
-    return f"{chart['title']}, points more or less than {baseline}: {'; '.join(parts)}."
 
 
 def _ways(found: Sequence[Difference]) -> list[str]:
@@ -99,30 +123,25 @@ def _doubts(view: ReportView, found: Sequence[Difference]) -> dict[tuple[str, st
     return doubts
 
 
-def _table(view: ReportView, found: Sequence[Difference], over: str) -> dict[str, Any]:
-    assert view.comparison is not None
-    figures = [name for name in METRICS if any(item.metric == name for item in found)]
-    cells = {(item.method, item.metric): item for item in found}
-    return {
-        "how": f"paired over {over}",
-        "columns": [METRICS[name].title for name in figures],
-        "rows": [
-            (method, [_cell(view, cells.get((method, name))) for name in figures])
-            for method in dict.fromkeys(item.method for item in found)
-        ],
-    }
+def _table(view: ReportView, found: Sequence[Difference], over: str) -> DifferenceTable:
+    metrics = [name for name in METRICS if any(item.metric == name for item in found)]
+    cells = {(item.method, item.metric): _cell(view, item) for item in found}
+    methods = dict.fromkeys(item.method for item in found)
+    return DifferenceTable(
+        how=f"paired over {over}",
+        columns=[METRICS[name].title for name in metrics],
+        rows=[(method, [cells.get((method, name), DifferenceCell()) for name in metrics]) for method in methods],
+    )
 
 
-def _cell(view: ReportView, item: Difference | None) -> dict[str, Any]:
-    if item is None:
-        return {"value": None, "text": "not compared", "interval": None, "doubt": "", "p": None}
-    return {
-        "value": item.difference,
-        "text": signed(item.difference),
-        "interval": None if item.interval is None else f"{signed(item.interval[0])} to {signed(item.interval[1])}",
-        "doubt": _doubt(view, item),
-        "p": None if item.p_corrected is None else f"p {_probability(item.p_corrected)}",
-    }
+def _cell(view: ReportView, item: Difference) -> DifferenceCell:
+    return DifferenceCell(
+        text=signed(item.difference),
+        interval=None if item.interval is None else f"{signed(item.interval[0])} to {signed(item.interval[1])}",
+        doubt=_doubt(view, item),
+        p=None if item.p_corrected is None else f"p {_probability(item.p_corrected)}",
+        missing=False,
+    )
 
 
 def _probability(p: float) -> str:

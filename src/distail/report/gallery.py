@@ -5,28 +5,72 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from distail.report.samples import Samples
-from distail.report.views import ReportView, RunView, difference, recall_by_class, reference
+from distail.report.views import ReportView, RunView, recall_by_class, reference
 
 CLASSES_SHOWN = 4
 IMAGES_SHOWN = 3
 STUDENTS_OPEN = 3
 
 
-def galleries(view: ReportView) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Answer:
+    """What a model took an image for."""
+
+    model: str
+    correct: bool
+    named: str
+
+
+@dataclass(frozen=True)
+class SampleImage:
+    """A test image as a URL, with the answers that were kept."""
+
+    source: str
+    width: int
+    height: int
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class ClassCard:
+    """A class with the recalls of a student and of the model that it is measured against, in percent."""
+
+    name: str
+    count: int
+    own: float
+    other: float
+    images: list[SampleImage]
+
+    @property
+    def delta(self) -> float:
+        return self.own - self.other
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The classes that one student gained and lost most; ``seed`` is the one whose answers stand below the images."""
+
+    name: str
+    against: str
+    seed: int | None
+    gained: list[ClassCard]
+    lost: list[ClassCard]
+
+
+def galleries(view: ReportView) -> list[Gallery]:
     """For each student, the classes with the largest gains and losses against `reference`, none where there is none."""
     against = reference(view)
-    base = None if against is None else recall_by_class(against)
-    if against is None or base is None:
+    if against is None:
         return []
     return [
-        _gallery(view, run, against, difference(recalls, base))
+        _gallery(view, run, against)
         for run in view.runs
-        if run.role == "student" and run is not against and (recalls := recall_by_class(run)) is not None
+        if run.role == "student" and run is not against and recall_by_class(run) is not None
     ]
 
 
@@ -54,53 +98,47 @@ def joined_samples(views: Sequence[ReportView]) -> Samples | None:
     return Samples(index[rows], labels[rows], images[rows])
 
 
-def _gallery(view: ReportView, run: RunView, against: RunView, changes: Sequence[float | None]) -> dict[str, Any]:
-    known = [(change, c) for c, change in enumerate(changes) if change]
-    gained = [c for change, c in sorted(known, key=lambda pair: (-pair[0], pair[1])) if change > 0][:CLASSES_SHOWN]
-    lost = [c for change, c in sorted(known) if change < 0][:CLASSES_SHOWN]
-    return {
-        "name": run.name,
-        "against": against.name,
-        "seed": run.seeds[0] if len(run.seeds) > 1 else None,
-        "sides": [
-            (title, [_card(view, run, against, c, changes[c]) for c in classes])
-            for title, classes in (("Gained most", gained), ("Lost most", lost))
-        ],
-    }
+def _gallery(view: ReportView, run: RunView, against: RunView) -> Gallery:
+    known = [
+        (own - other, c, own, other)
+        for c, (own, other) in enumerate(zip(recall_by_class(run) or (), recall_by_class(against) or (), strict=True))
+        if own is not None and other is not None
+    ]
+
+    def cards(largest: Sequence[tuple[float, int, float, float]]) -> list[ClassCard]:
+        return [
+            ClassCard(view.class_names[c], view.class_counts[c], own, other, _images(view, (run, against), c))
+            for _, c, own, other in largest[:CLASSES_SHOWN]
+        ]
+
+    return Gallery(
+        name=run.name,
+        against=against.name,
+        seed=run.seeds[0] if len(run.seeds) > 1 else None,
+        gained=cards(sorted((item for item in known if item[0] > 0), key=lambda item: (-item[0], item[1]))),
+        lost=cards(sorted(item for item in known if item[0] < 0)),
+    )
 
 
-def _card(view: ReportView, run: RunView, against: RunView, c: int, change: float | None) -> dict[str, Any]:
-    own, other = recall_by_class(run), recall_by_class(against)
-    assert own is not None
-    assert other is not None
-    return {
-        "name": view.class_names[c],
-        "count": view.class_counts[c],
-        "own": own[c],
-        "other": other[c],
-        "change": change,
-        "images": _images(view, (run, against), c),
-    }
-
-
-def _images(view: ReportView, runs: Sequence[RunView], c: int) -> list[dict[str, Any]]:
+def _images(view: ReportView, runs: Sequence[RunView], c: int) -> list[SampleImage]:
     samples = view.samples
     if samples is None:
         return []
     rows = [row for row, label in enumerate(samples.label.tolist()) if label == c][:IMAGES_SHOWN]
     return [
-        {
-            "source": data_uri(samples.images[row]),
-            "width": samples.images.shape[3],
-            "height": samples.images.shape[2],
-            "said": [(run.name, _said(view, run, int(samples.index[row]), c)) for run in runs],
-        }
+        SampleImage(
+            source=data_uri(samples.images[row]),
+            width=samples.images.shape[3],
+            height=samples.images.shape[2],
+            answers=_answers(view, runs, int(samples.index[row]), c),
+        )
         for row in rows
     ]
 
 
-def _said(view: ReportView, run: RunView, index: int, c: int) -> tuple[bool, str] | None:
-    """Whether a model was right, and the class that it named; None where its answer was not kept."""
-    if not 0 <= index < len(run.predicted):
-        return None
-    return run.predicted[index] == c, view.class_names[run.predicted[index]]
+def _answers(view: ReportView, runs: Sequence[RunView], index: int, c: int) -> list[Answer]:
+    return [
+        Answer(run.name, run.predicted[index] == c, view.class_names[run.predicted[index]])
+        for run in runs
+        if 0 <= index < len(run.predicted)
+    ]

@@ -5,28 +5,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import Any
 
 from distail import files
 from distail._version import __version__
 from distail.evaluation.groups import THIRDS_RULE, thirds
 from distail.evaluation.teacher_bias import describe_bias
-from distail.report import wording
-from distail.report.chart_data import chart_data, class_order, describe_flow, flow_rows, swallowers
-from distail.report.differences import describe_differences, difference_tables, signed
+from distail.report import captions
+from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, chart_data, class_order, flow_rows, top_confusions
+from distail.report.charts import charts_of
+from distail.report.differences import difference_tables, signed
 from distail.report.gallery import STUDENTS_OPEN, galleries
-from distail.report.results_table import COLUMNS, Column, Row, caption, cell, table_rows
-from distail.report.style import styles_of
+from distail.report.results_table import COLUMNS, caption, cell, table_rows
+from distail.report.style import PAGE_FONT, css_variables, styles_of
 from distail.report.views import (
     NO_IMAGE,
     ReportView,
     RunView,
-    difference,
+    deltas,
     recall_by_class,
     reference,
     students,
@@ -40,8 +40,36 @@ _HIGHLIGHTS = (
     ("Worst class", "worst_class"),
     ("Calibration error", "ece"),
 )
-_CHANGES_UP_TO = 3
-SCRIPTS = ("echarts.common.min.js", "base.js", "charts.js", "page.js")
+_DELTAS_UP_TO = 3
+SCRIPTS = ("vega.min.js", "vega-interpreter.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as it is sorted by and as it is shown."""
+
+    value: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class in the table of all classes."""
+
+    name: str
+    count: int
+    third: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Recall of every class by every model, and what sets students apart from `reference` where there is room."""
+
+    columns: list[str]
+    rows: list[ClassRow]
+    deltas: bool
+    rule: str = THIRDS_RULE
 
 
 def write_page(path: str | Path, view: ReportView) -> Path:
@@ -74,42 +102,76 @@ def render_page(view: ReportView) -> str:
     environment.filters["signed"] = signed
     runs = view.runs
     data = chart_data(view)
-    words = _words(runs, view.comparison.baseline if view.comparison else "", data)
-    classes, shown = _classes(view), galleries(view)
-    styles = styles_of(runs)
-    for run, style in zip(data["runs"], styles, strict=True):
-        run.update(path=style.path, filled=style.filled, dash=list(style.dash))
+    charts, classes, shown = charts_of(view, data), class_table(view), galleries(view)
     scripts = [_asset(name) for name in SCRIPTS]
+    seeds = max((len(run.seeds) for run in runs), default=0)
     return environment.get_template("page.html.jinja").render(
         view=view,
         title=view.title,
-        summary=view.summary or wording.summary_sentence(view),
+        summary=view.summary or captions.summary_sentence(view),
         bias=describe_bias(view.bias) if view.bias is not None else None,
         facts=_facts(view),
         highlights=_highlights(runs),
-        notes=[*view.notes, *filter(None, [wording.noise_note(view)])],
+        notes=[*view.notes, *filter(None, [captions.noise_note(view)])],
         missing=[*(view.comparison.missing if view.comparison else ()), *view.problems],
         runs=runs,
-        styles=styles,
-        results=_results(runs),
-        results_caption=caption(seeds=_seeds(runs)),
+        styles=styles_of(runs),
+        font=PAGE_FONT,
+        colors={"light": css_variables(runs), "dark": css_variables(runs, dark=True)},
+        columns=[column.title for column in COLUMNS.values()],
+        results=[
+            (row, [Cell(column.value(row), cell(row, column)) for column in COLUMNS.values()])
+            for row in table_rows(runs)
+        ],
+        results_caption=caption(seeds=seeds),
         differences=difference_tables(view),
+        charts=charts,
         data=data,
-        words=words,
+        outcomes=[(name, OUTCOME_TITLES[name]) for name in OUTCOMES],
         classes=classes,
-        seeds=_seeds(runs),
-        swallowers=[(run.name, found) for run in runs if (found := swallowers(view, run))],
+        seeds=seeds,
+        confusions=[(run.name, found) for run in runs if (found := top_confusions(view, run))],
         flows=[(run.name, rows) for run in runs if (rows := flow_rows(run))],
         galleries=shown,
         galleries_open=STUDENTS_OPEN,
-        contents=_contents(view, words, bool(classes), bool(shown)),
+        contents=_contents(view, charts, bool(classes), bool(shown)),
         reliability=[(run, [item for item in run.reliability if item.count]) for run in runs if run.reliability],
         versions=sorted(view.versions.items()),
         version=__version__,
-        data_json=_safe_json(data),
+        data_json=_safe_json(
+            {
+                "runs": [run.name for run in runs],
+                "charts": {name: chart.page_spec(runs) for name, chart in charts.items()},
+            }
+        ),
         css=_asset("page.css"),
+        notices=_asset("vega.LICENSES.txt"),
         scripts=scripts,
         script_hashes=[_csp_hash(script) for script in scripts],
+    )
+
+
+def class_table(view: ReportView) -> ClassTable | None:
+    """Every class from most to fewest training images; None where nothing was measured by class."""
+    measured = [(run, recalls) for run in view.runs if (recalls := recall_by_class(run)) is not None]
+    if not view.class_counts or not measured:
+        return None
+    columns = [(f"{run.name}, recall", [Cell(value, _plain(value)) for value in recalls]) for run, recalls in measured]
+    against = reference(view)
+    taught = [(run, recalls) for run, recalls in measured if run.role == "student" and run is not against]
+    base = None if against is None or len(taught) > _DELTAS_UP_TO else recall_by_class(against)
+    if against is not None and base is not None:
+        for run, recalls in taught:
+            found = [Cell(value, _signed(value)) for value in deltas(recalls, base)]
+            columns.append((f"{run.name} against {against.name}", found))
+    third_of = {c: name for name, members in thirds(view.class_counts).items() for c in members}
+    return ClassTable(
+        columns=[title for title, _ in columns],
+        rows=[
+            ClassRow(view.class_names[c], view.class_counts[c], third_of[c], [cells[c] for _, cells in columns])
+            for c in class_order(view.class_counts)
+        ],
+        deltas=len(columns) > len(measured),
     )
 
 
@@ -122,20 +184,12 @@ def _csp_hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
 
 
-def _safe_json(data: Any) -> str:
+def _safe_json(data: dict[str, object]) -> str:
     # Inside <script> HTML knows no entities: what could end or open a tag is written as a JSON escape instead.
-    text = json.dumps(_finite(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
-
-
-def _finite(data: Any) -> Any:
-    if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _facts(view: ReportView) -> list[tuple[str, str]]:
@@ -154,26 +208,22 @@ def _facts(view: ReportView) -> list[tuple[str, str]]:
     return facts
 
 
-def _contents(view: ReportView, words: Mapping[str, Any], classes: bool, gallery: bool) -> list[tuple[str, str]]:
+def _contents(view: ReportView, charts: Collection[str], classes: bool, gallery: bool) -> list[tuple[str, str]]:
     """The sections that this page has, in their order."""
     sections = [
         ("results", "Results", bool(view.runs)),
         ("differences", "Differences", bool(view.comparison and view.comparison.differences)),
-        ("recall", "Recall against class size", bool(words["recall"])),
-        ("groups", "Head, medium and tail", bool(words["thirds"])),
-        ("flow", "Where tail predictions go", bool(words["flow"])),
+        ("recall", "Recall against class size", "recall" in charts),
+        ("groups", "Head, medium and tail", "thirds" in charts),
+        ("flow", "Where tail predictions go", "flow" in charts),
         ("gallery", "Gained and lost", gallery),
         ("classes", "Every class", classes),
-        ("cost", "Cost", bool(words["parameters"] or words["seconds"])),
-        ("training", "Training", bool(words["loss"])),
-        ("reliability", "Calibration", bool(words["reliability"])),
+        ("cost", "Cost", "cost-parameters" in charts or "cost-seconds" in charts),
+        ("training", "Training", "loss" in charts),
+        ("reliability", "Calibration", "reliability" in charts),
         ("configuration", "Configuration", bool(view.config or view.versions)),
     ]
     return [(anchor, name) for anchor, name, there in sections if there]
-
-
-def _seeds(runs: Sequence[RunView]) -> int:
-    return max((len(run.seeds) for run in runs), default=0)
 
 
 def _highlights(runs: Sequence[RunView]) -> list[tuple[str, str, str | None]]:
@@ -187,69 +237,6 @@ def _highlights(runs: Sequence[RunView]) -> list[tuple[str, str, str | None]]:
         (title, cell(student, COLUMNS[name]), cell(teacher, COLUMNS[name]) if teacher else None)
         for title, name in _HIGHLIGHTS
     ]
-
-
-def _results(runs: Sequence[RunView]) -> dict[str, Any]:
-    def entry(row: Row, column: Column) -> dict[str, Any]:
-        return {"text": cell(row, column), "value": column.value(row)}
-
-    return {
-        "columns": [column.title for column in COLUMNS.values()],
-        "rows": [(row, [entry(row, column) for column in COLUMNS.values()]) for row in table_rows(runs)],
-    }
-
-
-def _words(runs: Sequence[RunView], baseline: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    measured = any(run.metrics is not None for run in runs)
-    return {
-        "recall": wording.describe_recall(runs, data["recall"]) if data["recall"] else None,
-        "thirds": wording.describe_groups(runs, data["groups"]["thirds"]) if measured else None,
-        "shots": wording.describe_groups(runs, data["groups"]["shots"]) if measured else None,
-        "loss": wording.describe_curves(runs, data["loss"], "Training loss", "") if any(data["loss"]) else None,
-        "validation": wording.describe_curves(
-            runs, data["validation"], "Balanced accuracy on the validation split", " %"
-        )
-        if any(data["validation"])
-        else None,
-        "reliability": wording.describe_reliability(runs) if any(data["reliability"]) else None,
-        "flow": describe_flow(runs),
-        "parameters": wording.describe_cost(runs, data["cost"]["parameters"], "million parameters"),
-        "seconds": wording.describe_cost(runs, data["cost"]["seconds"], "seconds of training"),
-        "differences": [
-            describe_differences(chart, [run.name for run in runs], baseline) for chart in data["differences"]
-        ],
-    }
-
-
-def _classes(view: ReportView) -> dict[str, Any] | None:
-    measured = [(run, recalls) for run in view.runs if (recalls := recall_by_class(run)) is not None]
-    if not view.class_counts or not measured:
-        return None
-    third_of = {c: name for name, members in thirds(view.class_counts).items() for c in members}
-    columns = [(f"{run.name}, recall", list(recalls), False) for run, recalls in measured]
-    against = reference(view)
-    taught = [(run, recalls) for run, recalls in measured if run.role == "student" and run is not against]
-    if against is not None and len(taught) <= _CHANGES_UP_TO:
-        base = recall_by_class(against)
-        assert base is not None
-        columns += [(f"{run.name} against {against.name}", difference(recalls, base), True) for run, recalls in taught]
-    return {
-        "columns": [title for title, _, _ in columns],
-        "rows": [
-            {
-                "name": view.class_names[c],
-                "count": view.class_counts[c],
-                "third": third_of[c],
-                "cells": [
-                    {"value": values[c], "text": _signed(values[c]) if change else _plain(values[c])}
-                    for _, values, change in columns
-                ],
-            }
-            for c in class_order(view.class_counts)
-        ],
-        "rule": THIRDS_RULE,
-        "changes": len(columns) > len(measured),
-    }
 
 
 def _plain(value: float | None) -> str:

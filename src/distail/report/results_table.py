@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distail.errors import ConfigError, unknown_name
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.table import Table
-from distail.report.views import NOT_MEASURED, RunView, Spread, unmeasured_group
+from distail.report.views import NOT_MEASURED, RunView, Spread, missing_reason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -91,7 +91,7 @@ def cell(row: Row, column: Column) -> str:
     value = column.value(row)
     if value is None:
         group = column.path if column.rule and row.metrics is not None else None
-        return unmeasured_group(group, row.class_counts) if group else NOT_MEASURED
+        return missing_reason(group, row.class_counts) if group else NOT_MEASURED
     spread = row.spreads.get(column.path) if column.path else None
     std = "" if spread is None or spread.std is None else f" ± {spread.std:.{column.digits}f}"
     return f"{value:,.{column.digits}f}{std}"

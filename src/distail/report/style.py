@@ -1,78 +1,93 @@
-"""How a model looks in every chart: one colour, symbol and line, the same on the page and in static figures.
+"""How a report looks: its colours on light and dark pages, and one colour, symbol and line for each model everywhere.
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision; symbols and dashes tell them apart without
-colour. The teacher is grey, so that the students stand out.
+Model colours are those of Okabe and Ito (2008), told apart with any color vision; symbols and dashes tell them apart
+without color. The teacher is gray, so that the students stand out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from distail import files
-from distail.errors import ConfigError, unknown_name
 from distail.report.views import RunView
 
-FORMATS = ("png", "svg", "pdf")
-SOFT, GRID = "#555e67", "#d9dcd6"
-# Without a date the file depends on its content alone.
-_UNDATED: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
+PAGE_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+LIGHT = {
+    "paper": "#fdfdfb",
+    "panel": "#f4f5f2",
+    "ink": "#1b1f23",
+    "soft": "#555e67",
+    "line": "#d9dcd6",
+    "link": "#005a8d",
+    "warn": "#8a4600",
+    # What becomes of an image, and the ink that is read on it: a color for correct, a darkening brown for incorrect.
+    "flow-correct": "#1f7a74",
+    "flow-tail": "#e8d7b8",
+    "flow-medium": "#c78f3c",
+    "flow-head": "#7a4208",
+    "on-flow-correct": "#ffffff",
+    "on-flow-tail": "#1b1f23",
+    "on-flow-medium": "#1b1f23",
+    "on-flow-head": "#ffffff",
+}
+DARK = {
+    "paper": "#14171a",
+    "panel": "#1c2024",
+    "ink": "#e8eaec",
+    "soft": "#a4adb6",
+    "line": "#343a41",
+    "link": "#7cc4f2",
+    "warn": "#f0b266",
+    "flow-correct": "#57b8ae",
+    "flow-tail": "#5b4a2e",
+    "flow-medium": "#a9762c",
+    "flow-head": "#f0b25e",
+    "on-flow-correct": "#14171a",
+    "on-flow-tail": "#e8eaec",
+    "on-flow-medium": "#14171a",
+    "on-flow-head": "#14171a",
 }
 
 
 @dataclass(frozen=True)
 class Style:
-    """Colours on a light and on a dark page, an SVG path in a 10 by 10 box, a matplotlib marker, a dash pattern."""
+    """Colors on a light and on a dark page, an SVG path in the square from -1 to 1, a dash pattern."""
 
     light: str
     dark: str
     path: str
-    marker: str
     filled: bool = True
     dash: tuple[int, ...] = ()
 
 
-_CIRCLE = "M5 .6A4.4 4.4 0 1 1 5 9.4A4.4 4.4 0 1 1 5 .6Z"
-_TRIANGLE = "M5 .4L9.8 9.2H.2Z"
-_SQUARE = "M1 1H9V9H1Z"
-_DIAMOND = "M5 0L10 5L5 10L0 5Z"
-_UPSIDE_DOWN = "M5 9.6L.2 .8H9.8Z"
-_CROSS = "M3.4 0H6.6V3.4H10V6.6H6.6V10H3.4V6.6H0V3.4H3.4Z"
+_CIRCLE = "M0-.88A.88.88 0 1 1 0 .88A.88.88 0 1 1 0-.88Z"
+_TRIANGLE = "M0-.92L.96.84H-.96Z"
+_SQUARE = "M-.8-.8H.8V.8H-.8Z"
+_DIAMOND = "M0-1L1 0L0 1L-1 0Z"
+_UPSIDE_DOWN = "M0 .92L-.96-.84H.96Z"
+_CROSS = "M-.32-1H.32V-.32H1V.32H.32V1H-.32V.32H-1V-.32H-.32Z"
 
 TEACHERS = (
-    Style("#5b6570", "#a9b3bd", _DIAMOND, "D", dash=(5, 3)),
-    Style("#5b6570", "#a9b3bd", _DIAMOND, "D", filled=False, dash=(1, 3)),
+    Style("#5b6570", "#a9b3bd", _DIAMOND, dash=(5, 3)),
+    Style("#5b6570", "#a9b3bd", _DIAMOND, filled=False, dash=(1, 3)),
 )
 STUDENTS = (
-    Style("#0072B2", "#56B4E9", _CIRCLE, "o"),
-    Style("#D55E00", "#E69F00", _TRIANGLE, "^"),
-    Style("#009E73", "#009E73", _SQUARE, "s"),
-    Style("#CC79A7", "#CC79A7", _UPSIDE_DOWN, "v"),
-    Style("#E69F00", "#F0E442", _CROSS, "P"),
-    Style("#56B4E9", "#0072B2", _CIRCLE, "o", filled=False, dash=(6, 2)),
-    Style("#D55E00", "#D55E00", _TRIANGLE, "^", filled=False, dash=(6, 2)),
-    Style("#009E73", "#F0E442", _SQUARE, "s", filled=False, dash=(6, 2)),
+    Style("#0072B2", "#56B4E9", _CIRCLE),
+    Style("#D55E00", "#E69F00", _TRIANGLE),
+    Style("#009E73", "#009E73", _SQUARE),
+    Style("#CC79A7", "#CC79A7", _UPSIDE_DOWN),
+    Style("#E69F00", "#F0E442", _CROSS),
+    Style("#56B4E9", "#0072B2", _CIRCLE, filled=False, dash=(6, 2)),
+    Style("#D55E00", "#D55E00", _TRIANGLE, filled=False, dash=(6, 2)),
+    Style("#009E73", "#F0E442", _SQUARE, filled=False, dash=(6, 2)),
 )
-# What becomes of an image, and the ink that is read on it: a colour for right, a darkening brown for wrong.
-OUTCOME_COLOURS = {
-    "correct": ("#1f7a74", "white"),
-    "tail": ("#e8d7b8", "#1b1f23"),
-    "medium": ("#c78f3c", "#1b1f23"),
-    "head": ("#7a4208", "white"),
-}
 
 
 def styles_of(runs: Sequence[RunView]) -> list[Style]:
     """A style for each run, in order; with more runs than styles they repeat.
 
-    >>> [style.marker for style in styles_of([RunView("t", "teacher"), RunView("kd", "student")])]
-    ['D', 'o']
+    >>> [style.light for style in styles_of([RunView("t", "teacher"), RunView("kd", "student")])]
+    ['#5b6570', '#0072B2']
     """
     seen = {"teacher": 0, "student": 0}
     table = {"teacher": TEACHERS, "student": STUDENTS}
@@ -84,53 +99,7 @@ def styles_of(runs: Sequence[RunView]) -> list[Style]:
     return styles
 
 
-def check_format(path: Path) -> str:
-    """The format that the file's ending names.
-
-    Raises:
-        ConfigError: another ending than those of `FORMATS`.
-    """
-    ending = path.suffix.removeprefix(".")
-    if ending not in FORMATS:
-        raise ConfigError(f"{path}: {unknown_name('figure format', ending, FORMATS)}")
-    return ending
-
-
-@contextmanager
-def canvas(width: float, height: float) -> Iterator[Any]:
-    """An empty matplotlib figure of that many inches, drawn without a display."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context({"svg.hashsalt": "distail", "svg.fonttype": "path", "font.size": 9, "axes.titlesize": 10}):
-        figure = Figure(figsize=(width, height), dpi=200, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-
-
-def save(figure: Any, path: Path) -> Path:
-    """Write the figure in the format of the file's ending; the file appears complete or not at all."""
-    import io
-
-    ending = check_format(path)
-    content = io.BytesIO()
-    figure.savefig(content, format=ending, metadata=_UNDATED[ending])
-    files.write_bytes(path, content.getvalue())
-    return path
-
-
-def draw_once(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> Path:
-    """One figure into one file."""
-    check_format(path)
-    with canvas(*size) as figure:
-        draw(figure)
-        return save(figure, path)
-
-
-def plain(axes: Any, *, grid: str = "y") -> None:
-    """A light grid in one direction, no frame and no tick marks."""
-    axes.grid(axis=grid, color=GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    axes.tick_params(length=0)
+def css_variables(runs: Sequence[RunView], *, dark: bool = False) -> Mapping[str, str]:
+    """Every color of a page by the name of its CSS variable, ``series-0`` the first run's."""
+    series = {f"series-{i}": style.dark if dark else style.light for i, style in enumerate(styles_of(runs))}
+    return {**(DARK if dark else LIGHT), **series}

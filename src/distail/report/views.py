@@ -124,19 +124,19 @@ def reference(view: ReportView) -> RunView | None:
     return found[0] if len(found) == 1 and recall_by_class(found[0]) is not None else None
 
 
-def difference(own: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:
+def deltas(own: Sequence[float | None], other: Sequence[float | None]) -> list[float | None]:
     """Class by class what is more (or less) than the other; None where one of them was not measured."""
     return [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
 
 
-def unmeasured_group(path: str, class_counts: Sequence[int]) -> str:
+def missing_reason(path: str, class_counts: Sequence[int]) -> str:
     """Why a group of a tested model has no metric.
 
     Args:
         path: the metric's path, such as ``groups.shots.few``.
         class_counts: (C,) training images of each class; empty where they are not known.
 
-    >>> [unmeasured_group(path, [300, 50, 40]) for path in ("groups.thirds.tail", "groups.shots.few")]
+    >>> [missing_reason(path, [300, 50, 40]) for path in ("groups.thirds.tail", "groups.shots.few")]
     ['no test image', 'no such class']
     """
     if not class_counts:

@@ -1,21 +1,53 @@
 "use strict";
 
-// What the page does: fit, print, hide models, sort, find.
+// What the page does: draw its charts, tell what lies under the pointer, hide models, print, sort and find.
 (() => {
-  const { shown, charts } = distail;
+  const { runs, charts } = JSON.parse(document.getElementById("distail-data").textContent);
+  const shown = new Set(runs.keys());
+  const views = new Map();
 
-  const main = document.querySelector("main");
-  let fitted = 0;
-  const fit = () => {
-    if (main.clientWidth === fitted) return;
-    fitted = main.clientWidth;
-    for (const { chart, draw } of charts) {
-      chart.resize();
-      draw();
-    }
+  // Names come from users: they only ever become text nodes, never markup.
+  const element = (tag, content, ...children) => {
+    const node = document.createElement(tag);
+    node.textContent = content;
+    node.append(...children);
+    return node;
   };
-  fit();
-  new ResizeObserver(fit).observe(main);
+
+  const tip = document.body.appendChild(element("div", ""));
+  tip.className = "tip";
+  tip.hidden = true;
+  const tell = (_, event, item, found) => {
+    tip.hidden = !found?.told;
+    if (tip.hidden) return;
+    const lines = found.told.filter(([run]) => typeof run === "string" || shown.has(run));
+    const line = ([run, text]) => {
+      const symbol = document.querySelector(`.chip[data-run="${run}"] .symbol`)?.cloneNode(true) ?? "";
+      return element("span", "", symbol, element("i", runs[run] ?? run), element("em", text));
+    };
+    tip.replaceChildren(element("b", found.title), element("small", found.detail), ...lines.map(line));
+    const { clientX: x, clientY: y } = event;
+    const left = x + 16 + tip.offsetWidth > document.body.clientWidth ? x - 16 - tip.offsetWidth : x + 16;
+    const top = Math.min(y + 16, innerHeight - tip.offsetHeight - 4);
+    tip.style.translate = `${Math.max(4, left)}px ${Math.max(4, top) + scrollY}px`;
+  };
+
+  // Colors are CSS variables, so that light, dark and paper need no second drawing.
+  const fit = (place, width = place.clientWidth) => {
+    if (width) views.get(place).signal("room", width).width(width).run();
+  };
+  for (const place of document.querySelectorAll(".chart")) {
+    const dataflow = vega.parse(charts[place.id.replace("chart-", "")], null, { ast: true });
+    const view = new vega.View(dataflow, { renderer: "svg", container: place, hover: true, expr: vega.expressionInterpreter });
+    views.set(place, view.tooltip(tell));
+    fit(place);
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // the place has a name that says all
+  }
+  let fitted = innerWidth;
+  addEventListener("resize", () => {
+    if (innerWidth !== fitted) views.forEach((_, place) => fit(place));
+    fitted = innerWidth;
+  });
 
   // Paper is narrower than most windows: charts are drawn anew for it, so that their letters keep their size.
   const opened = [];
@@ -24,29 +56,21 @@
       details.open = true;
       opened.push(details);
     }
-    for (const { chart, draw, place } of charts) {
-      const width = place.closest(".pair") ? 320 : place.classList.contains("square") ? 420 : 660;
-      chart.resize({ width, height: place.clientHeight });
-      draw(width);
-      chart.getZr().flush(); // the browser takes its picture before the next frame
-    }
+    views.forEach((_, place) => fit(place, place.closest(".pair") ? 320 : place.classList.contains("square") ? 420 : 660));
   });
   addEventListener("afterprint", () => {
     for (const details of opened.splice(0)) details.open = false;
-    for (const { chart, draw } of charts) {
-      chart.resize({ width: "auto", height: "auto" });
-      draw();
-    }
+    views.forEach((_, place) => fit(place));
   });
 
   for (const chip of document.querySelectorAll(".chip")) {
     chip.addEventListener("click", () => {
       const run = Number(chip.dataset.run);
-      shown[run] = !shown[run];
+      if (!shown.delete(run)) shown.add(run);
       for (const same of document.querySelectorAll(`.chip[data-run="${run}"]`)) {
-        same.setAttribute("aria-pressed", String(shown[run]));
+        same.setAttribute("aria-pressed", String(shown.has(run)));
       }
-      for (const { draw } of charts) draw();
+      for (const view of views.values()) view.signal("shown", [...shown]).run();
     });
   }
 

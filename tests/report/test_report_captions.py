@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from distail.evaluation.calibration import ReliabilityBin
-from distail.report import wording
-from distail.report.chart_data import chart_data
+from distail.report import captions
+from distail.report.chart_data import GroupsData, RecallData, chart_data
 from distail.report.views import ReportView, RunView
 
 
@@ -26,50 +26,52 @@ BKD = RunView("bkd", "student", figures(43.0, 42.0, 20.0))
 
 
 def test_one_student_is_set_against_its_teacher() -> None:
-    assert wording.summary_sentence(ReportView("x", [TEACHER, BKD])) == (
+    assert captions.summary_sentence(ReportView("x", [TEACHER, BKD])) == (
         "bkd reaches 43.0 % top-1 (its teacher 44.0 %), 42.0 % balanced accuracy (40.0 %) "
         "and 20.0 % on the tail third (10.0 %)."
     )
 
 
 def test_without_a_teacher_or_a_tail_nothing_is_claimed_of_them() -> None:
-    assert wording.summary_sentence(ReportView("x", [RunView("ce", "student", figures(43.0, 42.0, None))])) == (
+    assert captions.summary_sentence(ReportView("x", [RunView("ce", "student", figures(43.0, 42.0, None))])) == (
         "ce reaches 43.0 % top-1 and 42.0 % balanced accuracy."
     )
-    sentence = wording.summary_sentence(ReportView("x", [TEACHER, RunView("ce", "student", figures(43.0, 42.0, None))]))
+    sentence = captions.summary_sentence(
+        ReportView("x", [TEACHER, RunView("ce", "student", figures(43.0, 42.0, None))])
+    )
     assert sentence == "ce reaches 43.0 % top-1 (its teacher 44.0 %) and 42.0 % balanced accuracy (40.0 %)."
 
 
 def test_of_several_students_the_best_are_named() -> None:
-    assert wording.summary_sentence(ReportView("x", [TEACHER, KD, BKD])) == (
+    assert captions.summary_sentence(ReportView("x", [TEACHER, KD, BKD])) == (
         "Of 2 students bkd has the highest balanced accuracy, 42.0 %, and the highest recall on the tail third, "
         "20.0 %; their teacher has 40.0 % balanced accuracy and 10.0 % on the tail third."
     )
     drkd = RunView("drkd", "student", figures(43.0, 41.5, 30.0))
     assert "42.0 %, and drkd the highest recall on the tail third, 30.0 %." in (
-        wording.summary_sentence(ReportView("x", [KD, BKD, drkd]))
+        captions.summary_sentence(ReportView("x", [KD, BKD, drkd]))
     )
 
 
 def test_unfinished_runs_have_no_figures_yet() -> None:
     assert (
-        wording.summary_sentence(ReportView("x", [TEACHER, RunView("kd", "student")]))
+        captions.summary_sentence(ReportView("x", [TEACHER, RunView("kd", "student")]))
         == "There are no test figures yet."
     )
 
 
 def test_two_teachers_are_not_mistaken_for_one() -> None:
-    assert "teacher" not in wording.summary_sentence(ReportView("x", [TEACHER, replace(TEACHER, name="other"), KD]))
+    assert "teacher" not in captions.summary_sentence(ReportView("x", [TEACHER, replace(TEACHER, name="other"), KD]))
 
 
 def test_noise_is_that_of_the_test_set() -> None:
     bins = (ReliabilityBin(0, 0.5, 300, 0.4, 0.3), ReliabilityBin(0.5, 1, 100, 0.8, 0.7))
     small = replace(KD, metrics=figures(50.0, 41.0, 12.0), reliability=bins)
-    note = wording.noise_note(ReportView("x", [TEACHER, small, BKD]))
+    note = captions.noise_note(ReportView("x", [TEACHER, small, BKD]))
     assert note is not None
     assert "400 test images tell top-1 to within 4.9 points" in note  # 1.96 * sqrt(0.25 / 400)
-    assert wording.noise_note(ReportView("x", [KD])) == "One run each: half a point is ordinary noise between seeds."
-    assert wording.noise_note(ReportView("x", [TEACHER])) is None
+    assert captions.noise_note(ReportView("x", [KD])) == "One run each: half a point is ordinary noise between seeds."
+    assert captions.noise_note(ReportView("x", [TEACHER])) is None
 
 
 @pytest.mark.parametrize(("top1", "reach"), [(0.0, 39.0), (100.0, 39.0), (50.0, 31.2)])
@@ -80,24 +82,26 @@ def test_few_images_leave_doubt_even_where_all_or_none_is_right(top1: float, rea
     inside = grid[np.abs(grid - share) <= z * np.sqrt(grid * (1 - grid) / 6)]
     assert 100 * max(share - inside.min(), inside.max() - share) == pytest.approx(reach, abs=0.05)
     assert f"6 test images tell top-1 to within {reach} points (95 %)" in str(
-        wording.noise_note(ReportView("x", [run]))
+        captions.noise_note(ReportView("x", [run]))
     )
 
 
 def test_recalls_of_single_classes_are_not_called_means() -> None:
-    data = {"counts": [30, 5], "window": 1, "means": [[90.0, 10.0]]}
-    assert wording.describe_recall([KD], data) == (
+    recalls = [[90.0, 10.0]]
+    data = RecallData(["a", "b"], [30, 5], [], window=1, points=True, recalls=recalls, means=recalls)
+    assert captions.describe_recall([KD], data) == (
         "Recall of 2 classes, from 30 down to 5 training images. kd from 90 % for the largest to 10 % for the smallest."
     )
 
 
 def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) -> None:
     data = chart_data(view)
+    assert data.recall is not None
     described = [
-        wording.describe_recall(view.runs, data["recall"]),
-        wording.describe_groups(view.runs, data["groups"]["thirds"]),
-        wording.describe_curves(view.runs, data["loss"], "Training loss", ""),
-        wording.describe_reliability(view.runs),
+        captions.describe_recall(view.runs, data.recall),
+        captions.describe_groups(view.runs, data.thirds),
+        captions.describe_curves(view.runs, data.loss, "Training loss", ""),
+        captions.describe_reliability(view.runs),
     ]
     for sentence in described:
         assert all(run.name in sentence for run in view.runs)
@@ -107,8 +111,8 @@ def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) 
 
 
 def test_a_group_without_classes_is_named_so() -> None:
-    data = {"names": ["many", "few"], "values": [[80.0, None], None], "missing": ["no test image", "no such class"]}
-    assert wording.describe_groups([KD, RunView("x", "student")], data) == (
+    data = GroupsData(["many", "few"], [1, 0], [[80.0, None], None], [], ["no test image", "no such class"])
+    assert captions.describe_groups([KD, RunView("x", "student")], data) == (
         "Mean recall by group. kd: many 80.0 %, few no such class."
     )
 
@@ -119,4 +123,4 @@ def test_reliability_is_weighted_by_images() -> None:
         ReliabilityBin(0.5, 1, 3, 0.8, 0.0),
         ReliabilityBin(1, 1, 0, None, None),
     )
-    assert "kd is 70.0 % confident and 25.0 % right" in wording.describe_reliability([replace(KD, reliability=bins)])
+    assert "kd is 70.0 % confident and 25.0 % right" in captions.describe_reliability([replace(KD, reliability=bins)])

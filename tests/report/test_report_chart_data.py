@@ -16,8 +16,9 @@ from distail.report.chart_data import (
     curves,
     groups_data,
     moving_mean,
-    neighbourhood,
+    neighborhood,
     rank_ticks,
+    recall_data,
     validation_value,
 )
 from distail.report.style import STUDENTS, TEACHERS, styles_of
@@ -43,8 +44,8 @@ def test_a_window_of_one_changes_nothing(series: list[float | None]) -> None:
 
 
 @pytest.mark.parametrize(("classes", "window"), [(1, 1), (10, 1), (20, 1), (21, 3), (100, 11), (1000, 101)])
-def test_neighbourhoods_are_odd_and_near_a_tenth(classes: int, window: int) -> None:
-    assert neighbourhood(classes) == window
+def test_neighborhoods_are_odd_and_near_a_tenth(classes: int, window: int) -> None:
+    assert neighborhood(classes) == window
 
 
 @settings(deadline=None)
@@ -63,25 +64,28 @@ def test_classes_are_drawn_in_the_order_the_thirds_are_cut(counts: list[int]) ->
 def test_recalls_follow_the_order_of_size(view: ReportView) -> None:
     shuffled = [5, 400, 60]
     run = RunView("kd", "student", {"per_class_recall": [1.0, None, 3.0], "groups": {"thirds": {}, "shots": {}}})
-    recall = chart_data(ReportView("x", [run, RunView("no figures", "student")], ["a", "b", "c"], shuffled))["recall"]
-    assert (recall["names"], recall["counts"]) == (["b", "c", "a"], [400, 60, 5])
-    assert recall["recalls"] == [[None, 3.0, 1.0], None]
-    assert recall["cuts"] == [1, 2]
+    recall = chart_data(ReportView("x", [run, RunView("no figures", "student")], ["a", "b", "c"], shuffled)).recall
+    assert recall is not None
+    assert (recall.names, recall.counts) == (["b", "c", "a"], [400, 60, 5])
+    assert recall.recalls == [[None, 3.0, 1.0], None]
+    assert recall.thirds == [("head", 0, 1), ("medium", 1, 2), ("tail", 2, 3)]
 
 
 def test_too_many_points_give_way_to_means(view: ReportView) -> None:
     classes = POINTS_UP_TO + 1
     figures = {"per_class_recall": [50.0] * classes, "groups": {"thirds": {}, "shots": {}}}
-    data = chart_data(ReportView("x", [RunView("kd", "student", figures)], ["x"] * classes, [5] * classes))
-    assert data["recall"]["points"] is False
-    assert chart_data(view)["recall"]["points"] is True
+    data = recall_data([RunView("kd", "student", figures)], ["x"] * classes, [5] * classes)
+    few = recall_data(view.runs, view.class_names, view.class_counts)
+    assert data is not None
+    assert few is not None
+    assert (data.points, few.points) == (False, True)
 
 
 def test_without_figures_or_classes_there_is_nothing_to_draw() -> None:
     data = chart_data(ReportView("x", [RunView("kd", "student")], [], []))
-    assert data["recall"] is None
-    assert data["groups"]["thirds"]["values"] == [None]
-    assert data["reliability"] == [[]]
+    assert data.recall is None
+    assert data.thirds.values == [None]
+    assert data.reliability == [[]]
 
 
 def test_curves_count_epochs_from_one_and_leave_gaps_out() -> None:
@@ -93,7 +97,7 @@ def test_curves_count_epochs_from_one_and_leave_gaps_out() -> None:
         {"loss": 1.0},
         {"epoch": 4, "loss": 1.5},
     ]
-    assert curves([RunView("kd", "student", history=rows)], lambda row: row.get("loss")) == [[[1, 2.0], [5, 1.5]]]
+    assert curves([RunView("kd", "student", history=rows)], lambda row: row.get("loss")) == [[(1, 2.0), (5, 1.5)]]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +142,6 @@ def test_no_two_models_look_alike_and_many_models_still_get_a_style(view: Report
 def test_a_group_without_a_recall_says_why() -> None:
     recalls = {"thirds": {"head": 90.0, "medium": None, "tail": None}, "shots": dict.fromkeys(SHOTS)}
     run = RunView("kd", "student", {"groups": recalls})
-    assert groups_data([run], [500, 50, 30], "thirds")["missing"] == ["no test image"] * 3
-    assert groups_data([run], [500, 50, 30], "shots")["missing"] == ["no test image", "no test image", "no such class"]
-    assert groups_data([run], [], "shots")["missing"] == ["not measured"] * 3
+    assert groups_data([run], [500, 50, 30], "thirds").missing == ["no test image"] * 3
+    assert groups_data([run], [500, 50, 30], "shots").missing == ["no test image", "no test image", "no such class"]
+    assert groups_data([run], [], "shots").missing == ["not measured"] * 3

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from distail.errors import counted
 from distail.evaluation.metrics import metric_at
+from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, CostPoint, Curve, GroupsData, RecallData, Values
+from distail.report.differences import DifferenceData, signed
 from distail.report.views import ComparisonView, ReportView, RunView, students, teachers
 
 
@@ -75,52 +76,71 @@ def _reach(share: float, images: int) -> float:
     return max(share - float(ends.low), float(ends.high) - share)
 
 
-def describe_recall(runs: Sequence[RunView], data: dict[str, Any]) -> str:
+def describe_recall(runs: Sequence[RunView], data: RecallData) -> str:
     """The per-class chart in words."""
-    counts = data["counts"]
     parts = []
-    for run, means in zip(runs, data["means"], strict=True):
+    for run, means in zip(runs, data.means, strict=True):
         ends = [value for value in (means or []) if value is not None]
         if ends:
             parts.append(f"{run.name} from {ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest")
-    window = data["window"]
-    how = f"Mean over {window} neighbouring classes: " if window > 1 else ""
+    how = f"Mean over {data.window} neighbouring classes: " if data.window > 1 else ""
     return (
-        f"Recall of {len(counts)} classes, from {counts[0]:,} down to {counts[-1]:,} training images. "
+        f"Recall of {len(data.counts)} classes, from {data.counts[0]:,} down to {data.counts[-1]:,} training images. "
         f"{how}{'; '.join(parts)}."
     )
 
 
-def describe_groups(runs: Sequence[RunView], data: dict[str, Any]) -> str:
+def describe_groups(runs: Sequence[RunView], data: GroupsData) -> str:
     """The bars of one grouping in words."""
     parts = []
-    for run, values in zip(runs, data["values"], strict=True):
+    for run, values in zip(runs, data.values, strict=True):
         if values is not None:
-            groups = zip(data["names"], values, data["missing"], strict=True)
+            groups = zip(data.names, values, data.missing, strict=True)
             told = [f"{name} {missing if value is None else f'{value:.1f} %'}" for name, value, missing in groups]
             parts.append(f"{run.name}: {', '.join(told)}")
     return f"Mean recall by group. {'; '.join(parts)}."
 
 
-def describe_curves(runs: Sequence[RunView], series: Sequence[Sequence[Sequence[float]]], what: str, unit: str) -> str:
+def describe_flow(runs: Sequence[RunView], flows: Sequence[Values | None]) -> str:
+    """Where tail images end, in words."""
+    parts = []
+    for run, flow in zip(runs, flows, strict=True):
+        if flow is not None:
+            shares = zip(OUTCOMES, flow, strict=True)
+            told = [f"{share:.1f} % {OUTCOME_TITLES[name]}" for name, share in shares if share is not None]
+            parts.append(f"{run.name}: {', '.join(told)}")
+    return f"Test images of tail classes. {'; '.join(parts)}."
+
+
+def describe_differences(runs: Sequence[RunView], data: DifferenceData, baseline: str) -> str:
+    """A chart of differences in words."""
+    parts = []
+    for row in data.rows:
+        between = "" if row.interval is None else f" (interval {signed(row.interval[0])} to {signed(row.interval[1])})"
+        doubt = f", {row.doubt}" if row.doubt else ""
+        parts.append(f"{runs[row.run].name} {signed(row.value)}{between}{doubt}")
+    return f"{data.title}, points more or less than {baseline}: {'; '.join(parts)}."
+
+
+def describe_curves(runs: Sequence[RunView], curves: Sequence[Curve], what: str, unit: str) -> str:
     """Training curves in words: where each began and ended."""
     parts = [
-        f"{run.name} from {points[0][1]:.2f}{unit} in epoch {points[0][0]:.0f} "
-        f"to {points[-1][1]:.2f}{unit} in epoch {points[-1][0]:.0f}"
-        for run, points in zip(runs, series, strict=True)
+        f"{run.name} from {points[0][1]:.2f}{unit} in epoch {points[0][0]} "
+        f"to {points[-1][1]:.2f}{unit} in epoch {points[-1][0]}"
+        for run, points in zip(runs, curves, strict=True)
         if points
     ]
     return f"{what} by epoch: {'; '.join(parts)}."
 
 
-def describe_cost(runs: Sequence[RunView], points: Sequence[Sequence[float] | None], what: str) -> str | None:
-    """Balanced accuracy against a cost in words; None where no cost is known."""
-    parts = [
-        f"{run.name} {point[1]:.1f} % with {point[0]:,.{0 if point[0] >= 100 else 2}f} {what}"
-        for run, point in zip(runs, points, strict=True)
-        if point
-    ]
-    return f"Balanced accuracy: {'; '.join(parts)}." if parts else None
+def describe_cost(runs: Sequence[RunView], points: Sequence[CostPoint | None], what: str, unit: float = 1) -> str:
+    """Balanced accuracy against a cost in words."""
+    parts = []
+    for run, point in zip(runs, points, strict=True):
+        if point is not None:
+            cost = point.cost / unit
+            parts.append(f"{run.name} {point.accuracy:.1f} % with {cost:,.{0 if cost >= 100 else 2}f} {what}")
+    return f"Balanced accuracy: {'; '.join(parts)}."
 
 
 def describe_reliability(runs: Sequence[RunView]) -> str:
