@@ -29,6 +29,7 @@ def test_files_of_each_kind(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("x.json", "{", "JSON"),
+        ("x.json", "[" * 200_000, "JSON"),
         ("x.json", '{"counts": [1]}', "'class_counts'"),
         ("x.json", "[1.5]", "whole numbers"),
         ("x.txt", "5, many", "'many'"),

@@ -168,3 +168,18 @@ def test_logits_are_told_from_weights(tmp_path: Path) -> None:
 def test_half_precision_logits_stay_small(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", logits=LOGITS.astype(np.float16), labels=LABELS)
     assert read_logits(tmp_path / "x.npz").logits.dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "uint64"])
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_labels_without_sign(tmp_path: Path, dtype: str, kind: str) -> None:
+    path = tmp_path / f"x.{kind}"
+    arrays = {"logits": 5 * np.eye(3, dtype="float32"), "target": np.array([0, 2, 1], dtype=dtype)}
+    np.savez(path, **arrays) if kind == "npz" else save_file(arrays, path)
+    assert read_logits(path).target.long().tolist() == [0, 2, 1]
+
+
+def test_labels_that_no_number_of_torch_holds(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", logits=np.zeros((2, 2)), labels=np.array([0, 2**63], dtype=np.uint64))
+    with pytest.raises(DataError, match=r"labels hold 9223372036854775808"):
+        read_logits(tmp_path / "x.npz")

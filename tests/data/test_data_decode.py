@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from PIL import Image
 
 from distail.config.schema import Data
 from distail.data.decode import EncodedImage, decode_all, findings_notes
-from distail.errors import DataError
+from distail.errors import DataError, TrainingError
 from helpers.sources import load
 
 OPTIONS = Data(name="any")
@@ -164,3 +166,19 @@ def test_what_is_told_of_findings() -> None:
     over_white, dropped = findings_notes([(0, 0, 1, 0), (0, 0, 0, 1)], None)
     assert "laid over white" in over_white
     assert "not used" in dropped
+
+
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_too_many_open_files_are_no_fault_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    for name in (f"{folder}/{number}.png" for folder in "ab" for number in range(5)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(png(random_pixels(0, 4, 4)))
+
+    def read(path: Path) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with pytest.raises((DataError, TrainingError), match=r"(?i)too many open files.*ulimit -n"):
+        load("folder", tmp_path, stream=stream, workers=0, skip_unreadable=True)

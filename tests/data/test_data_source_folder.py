@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from unicodedata import normalize
@@ -391,3 +392,19 @@ def test_class_names_that_look_alike_are_told(tmp_path: Path, write_image: Write
     write_tree(tmp_path, write_image, {"cat": 10, "Cat": 5})
     (note,) = prepare_data("folder", root=tmp_path).notes
     assert "'Cat' (4), 'cat' (8)" in note
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every name is text")
+@pytest.mark.parametrize("stream", ["never", "always"])
+def test_file_names_that_are_no_text(tmp_path: Path, write_image: WriteImage, stream: str) -> None:
+    counts = {"train/a": 4, "train/b": 4, "test/a": 1, "test/b": 1}
+    write_tree(tmp_path, write_image, counts)
+    place = tmp_path / "train" / "a"
+    (place / "0.png").rename(place / os.fsdecode(b"\xe9.png"))
+    (place / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
+    with pytest.raises(DataError, match="1 of 11 images"):
+        load("folder", tmp_path, stream=stream, workers=0)
+    for _ in range(2):  # the second time from the cache
+        source = load("folder", tmp_path, stream=stream, workers=0, skip_unreadable=True)
+        assert len(source.train) == 8
+        assert source.skipped[0].startswith(os.fsdecode(b"train/a/\xff.png: not an image"))

@@ -105,7 +105,18 @@ def _named(names: Iterable[str], get: Callable[[str], Tensor], path: Path, kind:
             f"{path} holds the {kind} {', '.join(sorted(found)) or 'none'}; expected logits (samples, classes) and "
             "target or labels (samples,)."
         )
-    return LogitsTable(get(logits), get(labels), source=logits)
+    return LogitsTable(_signed(get(logits), logits, path), _signed(get(labels), labels, path), source=logits)
+
+
+def _signed(numbers: Tensor, name: str, path: Path) -> Tensor:
+    """Whole numbers without sign, with which torch cannot reckon, as int64."""
+    if numbers.dtype not in (torch.uint16, torch.uint32, torch.uint64):
+        return numbers
+    signed = numbers.view(torch.int64) if numbers.dtype == torch.uint64 else numbers.to(torch.int64)
+    if (signed < 0).any():
+        largest = max(numbers.flatten().tolist())
+        raise DataError(f"{path}: {name} hold {largest}; expected numbers below 2**63, labels from 0 on.")
+    return signed
 
 
 def _tensor(array: NDArray[np.generic], name: str, path: Path) -> Tensor:
@@ -175,7 +186,7 @@ def counted_labels(target_N: Tensor, classes: int) -> tuple[int, ...]:
 def _from_json(text: str, path: Path) -> tuple[int, ...]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"class counts: {path} is not JSON: {error}") from None
     counts = content.get("class_counts") if isinstance(content, dict) else content
     if not isinstance(counts, list) or any(not isinstance(n, int) or isinstance(n, bool) for n in counts):

@@ -69,7 +69,7 @@ def remembered(
         return unpack(_read(path)), notes
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         notes.append(f"the cached data in {path} cannot be used ({error}): images are decoded again")
     made = make()
     try:

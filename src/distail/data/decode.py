@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -88,7 +89,11 @@ def read_image_file(path: Path) -> bytes:
 
 
 def decode_one(item: EncodedImage, image_size: int | None = None, bit_depth: int | None = None) -> DecodedImage | str:
-    """The image, or why there is none."""
+    """The image, or why there is none.
+
+    Raises:
+        OSError: this process may open no more files, which is no fault of the image.
+    """
     try:
         data = item.read()
         pixels, findings = read_pixels(data, image_size, bit_depth)
@@ -96,6 +101,8 @@ def decode_one(item: EncodedImage, image_size: int | None = None, bit_depth: int
     except UnreadableImage as reason:
         return str(reason)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         return error.strerror or str(error)
 
 

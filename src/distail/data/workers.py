@@ -5,6 +5,7 @@ Shapes: B batch, H height, W width, n files of one task.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -92,6 +93,12 @@ class Workers(Generic[Task, Done]):
     def _ended(self, error: Exception) -> TrainingError:
         # The last line: those before it are the process's own traceback, if it has one.
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        # The second is what becomes of the first where tensors are handed from one process to another.
+        if os.strerror(errno.EMFILE) in reason or "ancdata" in reason:
+            return TrainingError(
+                f"too many open files ({reason}): raise the limit (ulimit -n 65536), or lower data.workers (now "
+                f"{self._count}), and give the same command again: it goes on from its last checkpoint."
+            )
         return TrainingError(
             f"a process that decodes images has ended ({reason}). Most often the machine, or the container, had no "
             f"memory left, or too little of it at /dev/shm. Lower data.workers (now {self._count}) and give the same "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -47,7 +48,8 @@ def load_source(options: Data) -> Source:
     try:
         source = SOURCES[options.name](options)
     except OSError as error:
-        raise DataError(f"data set {options.name!r} cannot be read: {error}") from error
+        many = ". Raise the limit: ulimit -n 65536" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+        raise DataError(f"data set {options.name!r} cannot be read: {error}{many}") from error
     train, test = (resized(images, options.image_size) for images in (source.train, source.test))
     return in_class_order(_checked(replace(source, train=train, test=test)), options.class_order)
 
