@@ -38,7 +38,7 @@ def check_class_names(names: Sequence[str], data: str) -> None:
         raise DataError(f"{data} has {found}; there is nothing to tell apart with fewer than two")
     problems = [f"{name!a} holds a character that cannot be seen or printed" for name in names if not _printable(name)]
     seen_alike = defaultdict(list)
-    for name in names:
+    for name in filter(_printable, names):
         seen_alike[_as_seen(name)].append(name)
     for same in seen_alike.values():
         spellings = sorted(set(same))
