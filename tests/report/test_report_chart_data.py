@@ -85,7 +85,6 @@ def test_without_figures_or_classes_there_is_nothing_to_draw() -> None:
     data = chart_data(ReportView("x", [RunView("kd", "student")], [], []))
     assert data.recall is None
     assert data.thirds.values == [None]
-    assert data.reliability == [[]]
 
 
 def test_curves_count_epochs_from_one_and_leave_gaps_out() -> None:

@@ -230,7 +230,7 @@ def test_one_student_is_introduced_by_its_numbers(view: ReportView, tmp_path: Pa
 def test_the_chart_library_is_the_one_its_licence_and_sum_belong_to() -> None:
     assets = files("distail.report") / "assets"
     readme = (assets / "README.md").read_text()
-    for name in ("vega.min.js", "vega-interpreter.js"):
+    for name in ("vega.min.js", "vega-interpreter.min.js"):
         library = (assets / name).read_bytes()
         assert hashlib.sha256(library).hexdigest() in readme
         assert b"</script" not in library.lower()

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from distail.data.dataset import LabelledImages
 from distail.errors import CheckpointError
-from distail.report.samples import BUDGET_BYTES, change_order, load_samples, sample_images, save_samples
+from distail.report.samples import BUDGET_BYTES, delta_order, load_samples, sample_images, save_samples
 
 
 def images(classes, per_class, channels, side):
@@ -61,7 +61,7 @@ def test_a_class_without_test_images_has_no_sample():
 
 
 def test_classes_are_ordered_by_how_much_they_changed():
-    assert change_order([10.0, 50.0, None, 20.0], [10.0, 20.0, 1.0, 60.0]) == [3, 1, 0, 2]
+    assert delta_order([10.0, 50.0, None, 20.0], [10.0, 20.0, 1.0, 60.0]) == [3, 1, 0, 2]
 
 
 @pytest.mark.parametrize(

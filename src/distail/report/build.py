@@ -15,7 +15,7 @@ from distail.report.read_run import is_run, run_view_from_folder
 from distail.report.views import ReportView, RunView
 
 
-def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> ReportView:
+def multi_run_view(views: Sequence[ReportView], folder_names: Sequence[str]) -> ReportView:
     """Several runs as one view; where their folders are named decides what tells equal names apart.
 
     Raises:
@@ -42,7 +42,7 @@ def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> Re
         for name, view in named
         if view.test_labels and first.test_labels and list(view.test_labels) != list(first.test_labels)
     ]
-    runs = _together(named)
+    runs = _merged_runs(named)
     one_teacher = sum(run.role == "teacher" for run in runs) == 1
     biases = [view.bias for view in views if view.bias is not None]
     return ReportView(
@@ -61,7 +61,7 @@ def side_by_side(views: Sequence[ReportView], folder_names: Sequence[str]) -> Re
     )
 
 
-def _together(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
+def _merged_runs(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
     """Teachers first, those with equal metrics once; names that occur twice get their folder's name."""
     kept: list[tuple[str, RunView]] = []
     labels = next((view.test_labels for _, view in named if view.test_labels), ())
@@ -111,7 +111,7 @@ def report_view(folders: Sequence[str | Path], title: str | None = None) -> Repo
     elif len(paths) == 1:
         view = run_view_from_folder(paths[0])
     else:
-        view = side_by_side([run_view_from_folder(path) for path in paths], [path.resolve().name for path in paths])
+        view = multi_run_view([run_view_from_folder(path) for path in paths], [path.resolve().name for path in paths])
     return replace(view, title=title) if title else view
 
 

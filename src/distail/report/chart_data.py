@@ -65,15 +65,6 @@ class CostPoint:
 
 
 @dataclass(frozen=True)
-class ReliabilityPoint:
-    """One bin in percent."""
-
-    confidence: float
-    accuracy: float
-    count: int
-
-
-@dataclass(frozen=True)
 class ChartData:
     """Everything that charts draw, to four decimals; lists are by run."""
 
@@ -82,7 +73,6 @@ class ChartData:
     shots: GroupsData
     loss: list[Curve]
     validation: list[Curve]
-    reliability: list[list[ReliabilityPoint]]
     flow: list[Values | None]
     """Where test images of tail classes end, in percent, in the order of `OUTCOMES`."""
     parameters: list[CostPoint | None]
@@ -111,7 +101,6 @@ def chart_data(view: ReportView) -> ChartData:
         shots=groups_data(runs, counts, "shots"),
         loss=curves(runs, lambda row: row.get("loss")),
         validation=curves(runs, validation_value),
-        reliability=[_reliability(run) for run in runs],
         flow=[_tail_shares(run) for run in runs],
         parameters=cost_points(runs, lambda run: None if run.parameters is None else run.parameters / 1e6),
         seconds=cost_points(runs, lambda run: run.seconds),
@@ -247,14 +236,6 @@ def top_confusions(view: ReportView, run: RunView) -> list[Confusion]:
 def _tail_shares(run: RunView) -> Values | None:
     shares = dict(flow_rows(run)).get("tail")
     return None if shares is None else _rounded(shares)
-
-
-def _reliability(run: RunView) -> list[ReliabilityPoint]:
-    return [
-        ReliabilityPoint(round(100 * item.confidence, 4), round(100 * item.accuracy, 4), item.count)
-        for item in run.reliability
-        if item.confidence is not None and item.accuracy is not None
-    ]
 
 
 def _curve(history: Sequence[EpochRow], value: Callable[[EpochRow], float | None]) -> Curve:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from distail.report import captions
-from distail.report.chart_data import ChartData, CostPoint, Curve, ReliabilityPoint
+from distail.report.chart_data import ChartData, CostPoint, Curve
 from distail.report.class_charts import flow_chart, group_chart, recall_chart
 from distail.report.differences import DifferenceData, signed
 from distail.report.vega import (
@@ -14,6 +14,7 @@ from distail.report.vega import (
     PAPER,
     SHORT_NAME,
     SOFT,
+    SPARSE,
     Chart,
     Spec,
     hover_bands,
@@ -53,8 +54,8 @@ def charts_of(view: ReportView, data: ChartData) -> dict[str, Chart]:
     if any(data.validation):
         what = "Balanced accuracy on the validation split"
         charts["validation"] = curve_chart(runs, data.validation, what, "balanced accuracy", " %")
-    if any(data.reliability):
-        charts["reliability"] = reliability_chart(runs, data.reliability)
+    if any(item.count for run in runs for item in run.reliability):
+        charts["reliability"] = reliability_chart(runs)
     return charts
 
 
@@ -70,7 +71,7 @@ def difference_chart(runs: Sequence[RunView], data: DifferenceData, baseline: st
         pointed.append(told(runs[row.run].name, detail, [(row.run, signed(row.value))], run=row.run))
     ends = [abs(end) for row in data.rows for end in (row.value, *(row.interval or ()))]
     reach = 1.05 * max(0.5, *ends)
-    axis: Spec = {"labelExpr": "(datum.value > 0 ? '+' : '') + datum.label", "tickCount": 6, "labelOverlap": True}
+    axis: Spec = {"labelExpr": "(datum.value > 0 ? '+' : '') + datum.label", "tickCount": 6, **SPARSE}
 
     def x(name: str) -> Spec:
         return quantity(name, axis=axis, domain=[-reach, reach])
@@ -81,7 +82,7 @@ def difference_chart(runs: Sequence[RunView], data: DifferenceData, baseline: st
     zero: Spec = {"type": "rule", "color": SOFT, "strokeDash": [2, 4]}
     layers = [
         layer(zero, {"x": {"datum": 0, "type": "quantitative"}}, [{}]),
-        whiskers([row for row in rows if row["low"] is not None], {"y": y, "x": x("low"), "x2": {"field": "high"}}),
+        whiskers(rows, {"y": y, "x": x("low"), "x2": {"field": "high"}}),
         layer({"type": "point", "size": 120, "opacity": 1}, {"y": y, "x": x("value"), **marks}, rows, IF_SHOWN),
     ]
     words = captions.describe_differences(runs, data, baseline)
@@ -105,7 +106,7 @@ def cost_chart(
         text = f"{point.accuracy:.1f}" + (f" ± {point.std:.1f} %" if point.std else " %")
         pointed.append(told("Balanced accuracy", f"{point.cost / unit:,.2f} {what}", [(i, text)], **rows[-1]))
     scale: Spec = {"type": "log"} if logarithmic else {"domain": [0, 1.05 * max(costs)], "nice": False}
-    axis: Spec = {"tickCount": 4, "labelOverlap": True, "grid": False}
+    axis: Spec = {"tickCount": 4, **SPARSE, "grid": False}
     x = quantity("cost", f"{title} (logarithmic)" if logarithmic else title, axis=axis, **scale)
 
     def y(name: str) -> Spec:
@@ -146,7 +147,7 @@ def curve_chart(runs: Sequence[RunView], curves: Sequence[Curve], what: str, tit
         for epoch, value in curves[i]:
             by_epoch.setdefault(epoch, []).append((i, f"{value:.1f} %" if unit else f"{value:.3f}"))
     last = max(by_epoch)
-    ticks: Spec = {"tickMinStep": 1, "grid": False, "labelOverlap": True}
+    ticks: Spec = {"tickMinStep": 1, "grid": False, **SPARSE}
     x = quantity("epoch", "epoch", axis=ticks, domain=[1, max(2, last)], nice=False)
     y = quantity("value", title, axis={"tickCount": 4, "labelExpr": f"datum.label + '{unit}'"}, zero=not unit)
     each: list[Spec] = [IF_SHOWN, {"flatten": ["epoch", "value"]}]
@@ -159,20 +160,20 @@ def curve_chart(runs: Sequence[RunView], curves: Sequence[Curve], what: str, tit
     )
 
 
-def reliability_chart(runs: Sequence[RunView], bins: Sequence[Sequence[ReliabilityPoint]]) -> Chart:
+def reliability_chart(runs: Sequence[RunView]) -> Chart:
     """Accuracy against confidence; on the diagonal a model is correct as often as it is confident."""
-    drawn = [i for i, points in enumerate(bins) if points]
     rows: list[Spec] = []
     pointed: list[Spec] = []
-    for i in drawn:
-        for point in bins[i]:
-            place = {"run": i, "confidence": point.confidence, "accuracy": point.accuracy}
+    for i, run in enumerate(runs):
+        for item in run.reliability:
+            if item.confidence is None or item.accuracy is None:
+                continue
+            confidence, accuracy = round(100 * item.confidence, 4), round(100 * item.accuracy, 4)
+            place: Spec = {"run": i, "confidence": confidence, "accuracy": accuracy}
             rows.append(place)
-            title, images = (
-                f"{point.confidence:.1f} % confident",
-                f"{point.count:,} image{'s' if point.count != 1 else ''}",
-            )
-            pointed.append(told(title, images, [(i, f"{point.accuracy:.1f} % right")], **place))
+            images = f"{item.count:,} image{'s' if item.count != 1 else ''}"
+            pointed.append(told(f"{confidence:.1f} % confident", images, [(i, f"{accuracy:.1f} % right")], **place))
+    drawn = [i for i, run in enumerate(runs) if any(item.count for item in run.reliability)]
     encoding: Spec = {"x": percent("confidence", "confidence"), "y": percent("accuracy", "accuracy")}
     diagonal: Spec = {"type": "line", "color": SOFT, "strokeDash": [2, 4], "strokeWidth": 1}
     layers = [

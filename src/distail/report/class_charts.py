@@ -13,6 +13,7 @@ from distail.report.vega import (
     PAPER,
     SHORT_NAME,
     SOFT,
+    SPARSE,
     Chart,
     Spec,
     bars_of,
@@ -37,19 +38,12 @@ def recall_chart(runs: Sequence[RunView], data: RecallData) -> Chart:
     rows: list[Spec] = [{"run": i, "rank": ranks, "recall": data.recalls[i], "mean": data.means[i]} for i in drawn]
     each: list[Spec] = [IF_SHOWN, {"flatten": ["rank", "recall", "mean"]}]
 
+    ticks = rank_ticks(len(ranks), 12 if len(ranks) <= 12 else 9)
+    axis: Spec = {"values": ticks, "labelExpr": "format(counts[datum.value], ',')", "grid": False, **SPARSE}
+
     def x(name: str) -> Spec:
-        ticks: Spec = {
-            "values": rank_ticks(len(ranks), 12 if len(ranks) <= 12 else 9),
-            "labelExpr": "format(counts[datum.value], ',')",
-        }
-        title, ends = "training images in the class", [-0.5, len(ranks) - 0.5]
-        return quantity(
-            name,
-            title,
-            axis={**ticks, "grid": False, "labelOverlap": "parity", "labelSeparation": 6},
-            domain=ends,
-            nice=False,
-        )
+        ends = [-0.5, len(ranks) - 0.5]
+        return quantity(name, "training images in the class", axis=axis, domain=ends, nice=False)
 
     third_rows: list[Spec] = [
         {"third": name, "from": start - 0.5, "to": end - 0.5, "middle": (start + end - 1) / 2}
@@ -103,11 +97,8 @@ def group_chart(runs: Sequence[RunView], data: GroupsData) -> Chart:
             value, std = (data.values[i] or [])[group], data.stds[i][group]
             text = missing if value is None else f"{value:.1f}" + ("" if std is None else f" ± {std:.1f}")
             texts.append((i, text if value is None else f"{text} %"))
-            ends = (
-                {} if value is None or std is None else {"low": max(0.0, value - std), "high": min(100.0, value + std)}
-            )
-            end = ends.get("high", value or 0.0)
-            rows.append({"run": i, "group": group, "recall": value, "end": end, "text": text, **ends})
+            low, high = max(0.0, (value or 0.0) - (std or 0.0)), min(100.0, (value or 0.0) + (std or 0.0))
+            rows.append({"run": i, "group": group, "recall": value, "text": text, "low": low, "high": high})
         pointed.append(told(data.names[group], classes[group], texts, group=group))
     axis: Spec = {"labelExpr": "groups[datum.value]", "labelLineHeight": 15, "labelColor": INK, "grid": False}
     apart = {"paddingInner": 0.15, "paddingOuter": 0.05}
@@ -124,14 +115,14 @@ def group_chart(runs: Sequence[RunView], data: GroupsData) -> Chart:
         return {**percent(name, "mean recall"), "scale": scale}
 
     named = f"datum.text + '  ' + {SHORT_NAME}"
-    fits = f"room > 480 && datum.end / 100 * {plot} + 7 * length({named}) < room - 75"
+    fits = f"room > 480 && datum.high / 100 * {plot} + 7 * length({named}) < room - 75"
     bar: Spec = {"type": "bar", "strokeWidth": 1.2}
     layers = [
         layer(bar, {**place, "x": x("recall"), **bars_of(runs, drawn)}, rows, IF_SHOWN),
         whiskers(rows, {**place, "x": x("low"), "x2": {"field": "high"}}),
         layer(
             {"type": "text", "align": "left", "dx": 5},
-            {**place, "x": x("end"), "text": {"field": "label"}},
+            {**place, "x": x("high"), "text": {"field": "label"}},
             rows,
             IF_SHOWN,
             {"calculate": f"{fits} ? {named} : datum.text", "as": "label"},
@@ -157,7 +148,8 @@ def flow_chart(runs: Sequence[RunView], flows: Sequence[Values | None]) -> Chart
         texts: list[tuple[int | str, str]] = []
         for outcome, share in zip(OUTCOMES, shares, strict=True):
             end = start + (share or 0.0)
-            rows.append({"run": i, "outcome": outcome, "start": start, "end": end, "middle": (start + end) / 2})
+            place: Spec = {"start": start, "end": end, "middle": (start + end) / 2}
+            rows.append({"run": i, "outcome": outcome, "text": f"{end - start:.1f}", **place})
             texts.append((OUTCOME_TITLES[outcome], _percent_or(NO_CLASS, share)))
             start = end
         pointed.append(told(runs[i].name, "test images of tail classes", texts, run=i))
@@ -166,7 +158,6 @@ def flow_chart(runs: Sequence[RunView], flows: Sequence[Values | None]) -> Chart
     ink = {**_by_outcome([f"var(--on-flow-{name})" for name in OUTCOMES]), "legend": None}
     y = row_of_run()
     wide_enough: Spec = {"filter": "(datum.end - datum.start) * (room - 100) > 2800"}
-    text: Spec = {"field": "share", "type": "quantitative", "format": ".1f"}
     layers = [
         layer(
             {"type": "bar", "stroke": PAPER, "strokeWidth": 1},
@@ -176,11 +167,10 @@ def flow_chart(runs: Sequence[RunView], flows: Sequence[Values | None]) -> Chart
         ),
         layer(
             {"type": "text"},
-            {"y": y, "x": percent("middle", title), "text": text, "color": ink},
+            {"y": y, "x": percent("middle", title), "text": {"field": "text"}, "color": ink},
             rows,
             IF_SHOWN,
             wide_enough,
-            {"calculate": "datum.end - datum.start", "as": "share"},
         ),
     ]
     height = 34 * len(pointed)

@@ -41,7 +41,7 @@ _HIGHLIGHTS = (
     ("Calibration error", "ece"),
 )
 _DELTAS_UP_TO = 3
-SCRIPTS = ("vega.min.js", "vega-interpreter.js", "page.js")
+SCRIPTS = ("vega.min.js", "vega-interpreter.min.js", "page.js")
 
 
 @dataclass(frozen=True)

@@ -31,14 +31,14 @@ class Samples:
     images: Tensor
 
 
-def change_order(own: Sequence[float | None], other: Sequence[float | None]) -> list[int]:
+def delta_order(own: Sequence[float | None], other: Sequence[float | None]) -> list[int]:
     """Classes from the largest change of recall to the smallest, ties by index; unmeasured ones last.
 
-    >>> change_order([50.0, 10.0, None], [45.0, 40.0, 3.0])
+    >>> delta_order([50.0, 10.0, None], [45.0, 40.0, 3.0])
     [1, 0, 2]
     """
-    changes = [-1.0 if a is None or b is None else abs(a - b) for a, b in zip(own, other, strict=True)]
-    return sorted(range(len(changes)), key=lambda c: (-changes[c], c))
+    deltas = [-1.0 if a is None or b is None else abs(a - b) for a, b in zip(own, other, strict=True)]
+    return sorted(range(len(deltas)), key=lambda c: (-deltas[c], c))
 
 
 def sample_images(test: Images, class_order: Sequence[int]) -> Samples:

@@ -1,6 +1,6 @@
-"""How a report looks: its colours on light and dark pages, and one colour, symbol and line for each model everywhere.
+"""How a report looks: its colors on light and dark pages, and one color, symbol and line for each model everywhere.
 
-Model colours are those of Okabe and Ito (2008), told apart with any color vision; symbols and dashes tell them apart
+Model colors are those of Okabe and Ito (2008), told apart with any color vision; symbols and dashes tell them apart
 without color. The teacher is gray, so that the students stand out.
 """
 

@@ -17,6 +17,7 @@ Spec = Mapping[str, object]
 WIDTH = 640
 SHORT_NAME = "truncate(names[datum.run], 20)"
 IF_SHOWN: Spec = {"filter": "indexof(shown, datum.run) >= 0"}
+SPARSE: Spec = {"labelOverlap": "parity", "labelSeparation": 6}
 INK, SOFT, PAPER = "var(--ink)", "var(--soft)", "var(--paper)"
 CONFIG: Spec = {
     "aria": False,  # a sentence says what the whole chart shows
@@ -70,7 +71,7 @@ class Chart:
         return {
             "description": self.description,
             "params": [{"name": name, "value": value} for name, value in values.items()],
-            "layer": [*self.layers],
+            "layer": self.layers,
             "width": width,
             "height": self.height,
             "autosize": {"type": "fit-x", "contains": "padding"},
@@ -87,11 +88,9 @@ class Chart:
         return compiled
 
 
-def layer(mark: str | Spec, encoding: Spec, rows: Sequence[Spec] | None = None, *transform: Spec) -> Spec:
-    """Marks of one kind, one for each of the rows."""
-    data: Spec = {} if rows is None else {"data": {"values": [*rows]}}
-    steps: Spec = {"transform": [*transform]} if transform else {}
-    return {**data, **steps, "mark": mark, "encoding": encoding}
+def layer(mark: Spec, encoding: Spec, rows: Sequence[Spec], *transform: Spec) -> Spec:
+    """Marks of one kind, one for each of the rows that the transforms leave or make."""
+    return {"data": {"values": rows}, "transform": transform, "mark": mark, "encoding": encoding}
 
 
 def quantity(name: str, title: str | None = None, *, axis: Spec | None = None, **scale: object) -> Spec:
@@ -99,18 +98,16 @@ def quantity(name: str, title: str | None = None, *, axis: Spec | None = None, *
     return {"field": name, "type": "quantitative", "title": title, "axis": axis or {}, "scale": scale}
 
 
-def percent(name: str, title: str | None = None, *, grid: bool = True) -> Spec:
+def percent(name: str, title: str) -> Spec:
     """Percent on an axis from 0 to 100."""
-    axis: Spec = {"values": [0, 25, 50, 75, 100], "labelExpr": "datum.value + ' %'", "grid": grid}
+    axis: Spec = {"values": [0, 25, 50, 75, 100], "labelExpr": "datum.value + ' %'", **SPARSE}
     return quantity(name, title, axis=axis, domain=[0, 100], nice=False)
 
 
 def row_of_run() -> Spec:
     """A row for each model, in the order of the runs, named beside it."""
-    axis: Spec = {
-        **{"labelExpr": "names[datum.value]", "labelColor": INK, "labelFontSize": 13, "grid": False},
-        "labelLimit": {"expr": "max(60, min(150, 0.25 * room))"},
-    }
+    look: Spec = {"labelColor": INK, "labelFontSize": 13, "labelLimit": {"expr": "max(60, min(150, 0.25 * room))"}}
+    axis: Spec = {"labelExpr": "names[datum.value]", "grid": False, **look}
     return {"field": "run", "type": "ordinal", "title": None, "sort": None, "axis": axis}
 
 
@@ -134,28 +131,22 @@ def lines(
     line: Spec = {"type": "line", "strokeWidth": 2, "strokeDash": {"expr": "dashes[datum.run]"}}
     numbered: Spec = {"window": [{"op": "row_number", "as": "number"}], "groupby": ["run"]}
     some: Spec = {"filter": f"(datum.number - 1) % {step} == 0"}
+    symbol: Spec = {"type": "point", "size": 60, "opacity": 1}
     return [
         layer(line, {**place, "stroke": bars_of(runs, drawn)["stroke"]}, rows, *each),
-        layer(
-            {"type": "point", "size": 60, "opacity": 1},
-            {**place, **marks_of(runs, drawn)},
-            rows,
-            *each,
-            numbered,
-            some,
-        ),
+        layer(symbol, {**place, **marks_of(runs, drawn)}, rows, *each, numbered, some),
     ]
 
 
-def whiskers(rows: Sequence[Mapping[str, object]], encoding: Spec) -> Spec:
-    """Lines from ``low`` to ``high``, where these are known."""
-    known = [dict(row) for row in rows if row.get("low") is not None and row["low"] != row["high"]]
+def whiskers(rows: Sequence[Spec], encoding: Spec) -> Spec:
+    """Lines from ``low`` to ``high``, where these are known and differ."""
+    known = [row for row in rows if row["low"] is not None and row["low"] != row["high"]]
     return layer({"type": "rule", "color": INK, "strokeWidth": 1.4}, encoding, known, IF_SHOWN)
 
 
 def told(title: str, detail: str, values: Sequence[tuple[int | str, str]], **place: object) -> Spec:
     """What a page tells where the pointer is: a text for each model (by its position) or for each label."""
-    return {"title": title, "detail": detail, "told": [list(value) for value in values], **place}
+    return {"title": title, "detail": detail, "told": values, **place}
 
 
 def hover_nearest(rows: Sequence[Spec], mark: Spec, encoding: Spec) -> Spec:
@@ -174,5 +165,5 @@ def hover_bands(rows: Sequence[Spec], encoding: Spec, *transform: Spec) -> Spec:
 def _by_run(runs: Sequence[RunView], drawn: Sequence[int], looks: Sequence[object]) -> Spec:
     letters = max(len(runs[i].name) for i in drawn)
     legend = {**LEGEND, "labelExpr": "names[datum.value]", "columns": max(1, min(5, WIDTH // (7 * letters + 30)))}
-    scale = {"domain": [*drawn], "range": [looks[i] for i in drawn]}
+    scale = {"domain": drawn, "range": [looks[i] for i in drawn]}
     return {"field": "run", "type": "nominal", "scale": scale, "legend": legend}

@@ -21,7 +21,7 @@ from distail.evaluation.predictions import save_predictions
 from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, Timing
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
-from distail.report.samples import change_order, sample_images, save_samples
+from distail.report.samples import delta_order, sample_images, save_samples
 from distail.runner.stages import RunContext, Trained, teacher_hash
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
@@ -153,4 +153,4 @@ def _by_change(student: MetricValues, teacher: MetricValues | None) -> list[int]
     """Classes from most to least changed by distillation; without a teacher, by distance from the mean recall."""
     recalls = student["per_class_recall"]
     mean = [student["balanced_accuracy"]] * len(recalls)
-    return change_order(recalls, teacher["per_class_recall"] if teacher else mean)
+    return delta_order(recalls, teacher["per_class_recall"] if teacher else mean)

@@ -38,7 +38,7 @@
   };
   for (const place of document.querySelectorAll(".chart")) {
     const dataflow = vega.parse(charts[place.id.replace("chart-", "")], null, { ast: true });
-    const view = new vega.View(dataflow, { renderer: "svg", container: place, hover: true, expr: vega.expressionInterpreter });
+    const view = new vega.View(dataflow, { renderer: "svg", container: place, hover: true, expr: vegaInterpreter.expressionInterpreter });
     views.set(place, view.tooltip(tell));
     fit(place);
     place.querySelector("svg").setAttribute("aria-hidden", "true"); // the place has a name that says all
