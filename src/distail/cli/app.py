@@ -12,6 +12,7 @@ import typer
 
 from distail import __version__
 from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
+from distail.cli.streams import settle_streams
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,8 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # slower as soon as another program wants the core; large tensors in small pages are slow to make anew.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    settle_streams()
     try:
         code = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is told here, and not by the interpreter when it ends
     except BaseException as error:
         return exit_code_of(error)
     # typer turns Ctrl-C into a value that it returns.
@@ -261,11 +264,11 @@ def configs(
         Table(["configuration", "what it is"], rows, text_columns=frozenset({0, 1})).print(_console())
         typer.echo("\ndistail configs NAME copies one; distail run NAME.yaml runs it.")
     else:
-        typer.echo(f"copied to {copy_config(name, destination)}")
+        _console().print(f"copied to {copy_config(name, destination)}", highlight=False, markup=False)
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from distail.terminal import PrintableConsole
 
     # Where no one looks at columns, in a pipe or a file, a sentence is one line.
-    return Console(soft_wrap=not sys.stdout.isatty())
+    return PrintableConsole(soft_wrap=not sys.stdout.isatty())

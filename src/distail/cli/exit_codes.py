@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import sys
 from contextlib import suppress
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from distail.cli.streams import drop_standard_output
 from distail.errors import DistailError, TrainingError
 
 if TYPE_CHECKING:
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_OUT_OF_MEMORY = re.compile(
+    r"not enough memory|cannot allocate memory|can't allocate memory|failed to map segment|can't start new thread",
+    re.IGNORECASE,
+)
+_LONGEST_SHOWN = 80  # characters of a path
 # How long a process waits for another of the same launch to print.
 PATIENCE = timedelta(seconds=5)
 # Click's UsageError: some releases of typer use click, others a copy of it within typer.
@@ -31,7 +38,7 @@ def exit_code_of(error: BaseException) -> int:
         error.show()
         return BAD_INPUT
     if isinstance(error, BrokenPipeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_standard_output()
         return DONE
     if isinstance(error, SystemExit):
         if isinstance(error.__context__, BrokenPipeError):  # how rich leaves when nobody reads what it prints
@@ -62,10 +69,14 @@ def _explain(error: BaseException) -> tuple[str, int]:
             "training.batch_size needs another output",
             FAILED,
         )
+    if memory := _out_of_memory(error):
+        return (
+            f"there is not enough memory ({memory}): raise the limit of this process (ulimit -v, the container's), or "
+            "take fewer or smaller images, a smaller training.batch_size or data.stream=always",
+            BAD_INPUT,
+        )
     if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        room = "; make room, and the same command goes on from its last checkpoint" if error.errno in NO_ROOM else ""
-        return f"{error.strerror or error}{where}{room}", FAILED
+        return _explain_system_error(error)
     if os.environ.get("DISTAIL_TRACEBACK"):
         raise error
     return (
@@ -73,6 +84,30 @@ def _explain(error: BaseException) -> tuple[str, int]:
         "With DISTAIL_TRACEBACK=1 in the environment the same command prints where it happened.",
         FAILED,
     )
+
+
+def _explain_system_error(error: OSError) -> tuple[str, int]:
+    reason = error.strerror or str(error)
+    if error.filename is None and error.errno in (*NO_ROOM, errno.EIO, errno.EBADF):  # files of ours are named
+        drop_standard_output()
+        return f"standard output cannot be written: {reason}", BAD_INPUT
+    where = f" ({_shortened(os.fsdecode(error.filename))})" if error.filename else ""
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return f"{reason}{where}; expected the path of a file or folder", BAD_INPUT
+    room = "; make room, and the same command goes on from its last checkpoint" if error.errno in NO_ROOM else ""
+    return f"{reason}{where}{room}", FAILED
+
+
+def _out_of_memory(error: BaseException) -> str:
+    """What the system, torch or the loader of libraries says where a process may have no more memory; else nothing."""
+    of_system = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    if isinstance(error, MemoryError) or of_system or _OUT_OF_MEMORY.search(str(error)):
+        return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return ""
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= _LONGEST_SHOWN else f"{path[:_LONGEST_SHOWN]}..."
 
 
 def is_main_process() -> bool:
@@ -85,7 +120,10 @@ def print_once(text: str) -> None:
 
     Any of them may be the only one that has something to say: what was said is noted in the launcher's store.
     """
+    from distail.terminal import printable  # which takes rich to load
+
     store = _launcher_store()
+    text = printable(text)
     key = f"distail/{hashlib.sha256(text.encode()).hexdigest()}"
     printed = f"{key}/printed"
     # An error here means that the launcher has gone, or the other process before it could print.
@@ -94,7 +132,8 @@ def print_once(text: str) -> None:
             # The launcher ends all processes as soon as one has left: stay until the other has printed.
             store.wait([printed], PATIENCE)
             return
-    print(text, file=sys.stderr, flush=True)
+    with suppress(OSError):  # of a full or lost log: the exit code still tells
+        print(text, file=sys.stderr, flush=True)
     with suppress(RuntimeError):
         if store is not None:
             store.set(printed, "")

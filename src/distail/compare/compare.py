@@ -18,7 +18,7 @@ from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
-from distail.config.schema import Experiment
+from distail.config.schema import Experiment, output_problem
 from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
 from distail.report.build import write_comparison_report
@@ -134,6 +134,8 @@ def compare(
         problems.add(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
     if engine not in ENGINES:
         problems.add(f"--engine: {unknown_name('engine', engine, ENGINES)}")
+    if output is not None and (problem := output_problem(output)):
+        problems.add(f"--output: {problem}")
     if parallel is not None and parallel < 1:
         problems.add(f"--parallel: {parallel} runs at once are too few; 1 is the least")
     # Without these there are no runs to look at.

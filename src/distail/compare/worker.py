@@ -37,11 +37,10 @@ def work(spec: JobSpec) -> None:
 
 
 def _ended(spec: JobSpec, status: Path, log: TextIO) -> Status:
-    from rich.console import Console
-
     from distail.config.schema import Experiment
     from distail.errors import DistailError, TrainingError
     from distail.runner.run import run
+    from distail.terminal import PrintableConsole
     from distail.training.progress import Lines, Named
     from distail.training.signals import Interrupted
 
@@ -52,7 +51,7 @@ def _ended(spec: JobSpec, status: Path, log: TextIO) -> Status:
     try:
         experiment = Experiment.from_mapping(spec["experiment"])
         _wait_until_free(experiment)
-        run(experiment, reporter=StatusReporter(status, Named(Lines(Console(file=log)), spec["name"])))
+        run(experiment, reporter=StatusReporter(status, Named(Lines(PrintableConsole(file=log)), spec["name"])))
     except (Interrupted, KeyboardInterrupt) as error:
         return failed(error, str(error) or "interrupted", STOPPED)
     except (DistailError, TrainingError) as error:

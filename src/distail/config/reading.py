@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*")
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 # Reading stops there, whatever the path names: a device has no end.
 _LARGEST_BYTES = 1 << 18
+_PATIENCE_WITH_PIPES = 5  # seconds
 
 
 class NotPlain(ValueError):
@@ -152,7 +155,7 @@ def read_plain_file(path: str | Path) -> Any:
         raise ConfigError(f"the experiment is {path!r}; expected the path of a YAML file, a mapping or an Experiment")
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
             content = file.read(_LARGEST_BYTES + 1)
         if len(content) > _LARGEST_BYTES:
             raise ConfigError(f"{str(path)!r} is larger than 256 KiB: no one wrote it by hand")
@@ -171,6 +174,17 @@ def read_plain_file(path: str | Path) -> Any:
         raise ConfigError(f"{str(path)!r} is not a text file in UTF-8") from None
     except NotPlain as error:
         raise ConfigError(f"{str(path)!r} is not valid YAML: {error}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe must have someone who writes soon, as a shell's `<(...)` has."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        if not select.select([descriptor], [], [], _PATIENCE_WITH_PIPES)[0]:
+            os.close(descriptor)
+            raise ConfigError(f"{path!r} is a pipe that nobody writes to; expected a file")
+        os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

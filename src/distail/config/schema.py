@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +25,31 @@ def _number(value: Any) -> Any:
 def _whole(value: Any) -> Any:
     # As an int the bounds can tell what is wrong with 1e30, which pydantic would not read at all.
     return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
+
+
+def output_problem(path: str | Path) -> str | None:
+    """Why no run can be written to this folder, or None.
+
+    >>> output_problem("runs/mine"), output_problem("/")
+    (None, "'/' is the root of the file system; expected a folder of its own, such as runs/mine")
+    """
+    if not str(path).strip():
+        return f"{str(path)!r} names no folder; expected one, such as runs/mine, or leave the key out"
+    if "\0" in str(path):
+        return f"{str(path)!r} holds a null character, which no path has"
+    if any("\udc80" <= sign <= "\udcff" for sign in str(path)):  # how Python keeps a byte that is no text
+        return f"{str(path)!r} is no UTF-8, and the files of weights in it could not be opened; expected another name"
+    absolute = os.path.normpath(path)
+    if os.path.dirname(absolute) == absolute and os.path.isabs(absolute):
+        return f"{str(path)!r} is the root of the file system; expected a folder of its own, such as runs/mine"
+    return None
+
+
+def _checked_output(value: Any) -> Any:
+    problem = output_problem(value) if isinstance(value, str | Path) else None
+    if problem:
+        raise ValueError(problem)
+    return value
 
 
 Number = Annotated[float, BeforeValidator(_number)]
@@ -200,7 +226,7 @@ class Experiment(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
-    output: Path = Path()
+    output: Annotated[Path, BeforeValidator(_checked_output)] = Path()
     role: Literal["student", "teacher"] = "student"
     """As which of a run's two networks the trained one draws its first weights and the order of its images: a teacher
     that is trained in a run of its own, as comparisons do it, is the very one that its student's run would train."""
@@ -217,7 +243,7 @@ class Experiment(Section):
         if not isinstance(raw, Mapping):
             return raw
         filled = expand_shorthand(raw)
-        if not filled.get("output") and "name" in filled:
+        if filled.get("output") is None and "name" in filled:
             filled["output"] = f"runs/{filled['name']}-seed{filled.get('seed', 0)}"
         return filled
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from distail.evaluation.run_files import EpochRow
+from distail.terminal import PrintableConsole
 
 LONGEST_SILENCE = 30
 """Seconds; a longer one looks like a hang in a log."""
@@ -201,7 +202,7 @@ class IgnoreWriteErrors:
 
 def unstoppable_console(**options: Any) -> Console:
     """Standard error, so that output can be piped, as a console whose failures stop nobody."""
-    return Console(file=cast(TextIO, IgnoreWriteErrors(sys.stderr)), **options)
+    return PrintableConsole(file=cast(TextIO, IgnoreWriteErrors(sys.stderr)), **options)
 
 
 def default_reporter(console: Console | None = None, *, name: str = "", **options: Any) -> Reporter:

@@ -1,0 +1,34 @@
+"""What a terminal is shown: text in which nothing steers it."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any
+
+from rich.console import Console
+
+
+def printable(text: str) -> str:
+    """Text in which control characters, and what stands for bytes of a name that are no text, are escapes.
+
+    Names come out of strangers' files: ESC could set a terminal's title, or do worse.
+
+    >>> print(printable("a\\x1b]0;x\\x07\\udcff, é"))
+    a\\x1b]0;x\\x07\\xff, é
+    """
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else _escape(sign) for sign in text)
+
+
+def _escape(sign: str) -> str:
+    if unicodedata.category(sign) == "Zs":  # such as the space that does not break
+        return sign
+    if 0xDC80 <= ord(sign) <= 0xDCFF:  # how Python keeps a byte that is no UTF-8
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return sign.encode("unicode_escape").decode("ascii")
+
+
+class PrintableConsole(Console):
+    """Rich's console, for texts of any origin."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(printable(each) if isinstance(each, str) else each for each in objects), **options)

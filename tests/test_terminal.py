@@ -1,0 +1,27 @@
+"""What reaches a terminal: nothing that steers it."""
+
+import io
+
+import pytest
+
+from distail.terminal import PrintableConsole, printable
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b]0;pwned\x07", "\x9b2J", "a\rb", "\x7f", "\u202eabc", "\x08", "\udcff", "\ud800"]
+)
+def test_what_steers_a_terminal_or_is_no_text_becomes_an_escape(text):
+    shown = printable(f"<{text}>")
+    assert shown.isprintable()
+    assert "\\" in shown
+    console = PrintableConsole(file=io.StringIO(), force_terminal=True, width=80)
+    console.print(text, highlight=False, markup=False)
+    assert shown[1:-1] in console.file.getvalue()
+
+
+def test_letters_of_any_script_lines_and_styles_stay():
+    text = "é 深い\u3000学習\u00a0ß\tक्षि\n"
+    assert printable(text) == text
+    console = PrintableConsole(file=io.StringIO(), force_terminal=True, width=80, color_system="standard")
+    console.print("bold", style="bold")
+    assert "\x1b[1m" in console.file.getvalue()
