@@ -51,18 +51,37 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
     >>> did_you_mean("bdk", ["kd", "bkd", "drkd"])
     "Did you mean 'bkd'? Valid: bkd, drkd, kd."
+    >>> did_you_mean("resnet9", ["resnext29", "resnet8"])
+    "Did you mean 'resnet8'? Valid: resnet8, resnext29."
     >>> did_you_mean("zzz", ["b", "a"])
     'Valid: a, b.'
     """
     valid = sorted(choices)
     near = difflib.get_close_matches(str(name), valid, n=5, cutoff=0.5)
-    hint = f"Did you mean {max(near, key=lambda choice: _likeness(str(name), choice))!r}? " if near else ""
+    hint = f"Did you mean {min(near, key=lambda choice: _distance(str(name), choice))!r}? " if near else ""
     return f"{hint}Valid: {', '.join(valid)}."
 
 
-def _likeness(name: str, choice: str) -> tuple[float, bool]:
-    # People rarely get the first letter wrong: it decides between 'bkd' and 'dkd' for 'bdk'.
-    return difflib.SequenceMatcher(None, choice, name).ratio(), choice[:1] == name[:1]
+def _distance(name: str, choice: str) -> tuple[int, bool]:
+    # People rarely get the first letter wrong: it decides where as many edits lead to several names.
+    return _edits(name, choice), choice[:1] != name[:1]
+
+
+def _edits(name: str, choice: str) -> int:
+    """Letters to insert, drop, replace or swap with their neighbor.
+
+    >>> [_edits("resnet9", choice) for choice in ("resnet8", "resnext29")], _edits("bdk", "bkd")
+    ([1, 2], 1)
+    """
+    before, row = [0] * (len(choice) + 1), list(range(len(choice) + 1))
+    for i, letter in enumerate(name):
+        last, before, row = before, row, [i + 1]
+        for j, other in enumerate(choice):
+            edits = min(before[j] + (letter != other), before[j + 1] + 1, row[j] + 1)
+            if i and j and letter == choice[j - 1] and name[i - 1] == other:
+                edits = min(edits, last[j - 1] + 1)
+            row.append(edits)
+    return row[-1]
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[str]) -> str:

@@ -252,3 +252,15 @@ def test_a_methods_numbers_are_stored_as_they_are(value):
     asked = {"name": "try", "data": {"name": "digits"}, "student": "resnet8", "method": {"name": "ce", "tau": value}}
     experiment = Experiment.from_mapping(asked)
     assert Experiment.from_mapping(load_plain_yaml(experiment.to_yaml())) == experiment
+
+
+@pytest.mark.parametrize(
+    ("name", "fitting"), [("my run", "my-run"), ("-a", "a"), ("a/b", "a-b"), ("é", "mine"), ("a\n", "a")]
+)
+def test_a_name_that_is_no_folder_is_told_in_words_with_one_that_is(name, fitting):
+    with pytest.raises(ConfigError) as error:
+        Experiment.from_mapping({"name": name, "data": "digits", "student": "resnet8", "method": "ce"})
+    told = str(error.value)
+    assert f"such as {fitting!r}" in told
+    assert "[A-Z" not in told
+    assert "pattern" not in told

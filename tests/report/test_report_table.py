@@ -105,3 +105,10 @@ def test_a_caption_is_a_comment_of_one_line_in_latex_and_stands_below_in_markdow
     table = replace(TABLE, caption="Percent\n\\end{x} of *all*")
     assert table.to_latex().splitlines()[0] == r"% Percent \end{x} of *all*"
     assert table.to_markdown().splitlines()[-1] == r"Percent \\end{x} of \*all\*"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_brackets_in_a_cell_are_no_markup(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
+    Table(["what it is"], [["the schedule is [ours]: that of the pairs"]], text_columns=frozenset({0})).print(console)
+    assert "the schedule is [ours]: that of the pairs" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -51,7 +51,8 @@ def _ended(spec: JobSpec, status: Path, log: TextIO) -> Status:
     try:
         experiment = Experiment.from_mapping(spec["experiment"])
         _wait_until_free(experiment)
-        run(experiment, reporter=StatusReporter(status, Named(Lines(PrintableConsole(file=log)), spec["name"])))
+        told = Named(Lines(PrintableConsole(file=log)), spec["name"], {"student": experiment.role})
+        run(experiment, reporter=StatusReporter(status, told))
     except (Interrupted, KeyboardInterrupt) as error:
         return failed(error, str(error) or "interrupted", STOPPED)
     except (DistailError, TrainingError) as error:

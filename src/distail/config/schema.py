@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from distail.config.reading import PREVIOUS_EPOCH, apply_overrides, dump_plain_y
 from distail.errors import ConfigError, problems_in
 
 SAME = "same"
+_NAME, _NOT_IN_NAMES = r"[A-Za-z0-9][A-Za-z0-9._+-]*", r"[^A-Za-z0-9._+-]+"
 
 
 def _number(value: Any) -> Any:
@@ -224,7 +226,7 @@ class Experiment(Section):
       - trainer.devise: unknown key. Did you mean 'device'? Valid: ...
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=120)]
+    name: Annotated[str, Field(max_length=120)]
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     output: Annotated[Path, BeforeValidator(_checked_output)] = Path()
     role: Literal["student", "teacher"] = "student"
@@ -246,6 +248,17 @@ class Experiment(Section):
         if filled.get("output") is None and "name" in filled:
             filled["output"] = f"runs/{filled['name']}-seed{filled.get('seed', 0)}"
         return filled
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(_NAME, name):
+            fitting = re.sub(_NOT_IN_NAMES, "-", name).strip("-._+") or "mine"
+            raise ValueError(
+                f"{name!r} names a folder and files; expected letters, digits and ._+- only, beginning with a letter "
+                f"or digit, such as {fitting!r}"
+            )
+        return name
 
     @property
     def method_name(self) -> str:
