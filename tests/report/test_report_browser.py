@@ -172,6 +172,10 @@ def test_models_are_hidden_in_all_charts_at_once_by_keyboard(browser: Any, plain
         assert all(fewer < full for fewer, full in zip(hidden, before, strict=True))
         pressed = page.eval_on_selector_all(".chip[data-run='1']", "all => all.map(chip => chip.ariaPressed)")
         assert set(pressed) == {"false"}
+        page.locator("#chart-recall").hover()
+        page.locator(".tip").get_by_text("teacher").wait_for()
+        assert page.locator(".tip").get_by_text("kd").count() == 0
+        chip.focus()
         page.keyboard.press("Enter")
         page.wait_for_timeout(100)
         assert [marks(page, name) for name in names] == before

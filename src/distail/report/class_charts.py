@@ -57,7 +57,7 @@ def recall_chart(runs: Sequence[RunView], data: RecallData) -> Chart:
         ),
         layer(
             {"type": "text", "color": SOFT},
-            {"x": x("middle"), "y": {"value": -9}, "text": {"field": "third"}},
+            {"x": x("middle"), "y": {"value": -14}, "text": {"field": "third"}},
             third_rows,
         ),
     ]

@@ -38,7 +38,7 @@ CONFIG: Spec = {
     "text": {"color": INK, "fontSize": 12},
     "title": {"color": INK, "fontSize": 13, "anchor": "start", "frame": "bounds"},
 }
-LEGEND: Spec = {"title": None, "orient": "top", "offset": 18, "symbolOpacity": 1}
+LEGEND: Spec = {"title": None, "orient": "top", "offset": 22, "symbolOpacity": 1}
 
 
 @dataclass(frozen=True)
