@@ -113,6 +113,7 @@ def text(content: str) -> Callable[[Path], object]:
             lambda path: np.savez(path, logits=np.array([[0.97, 0.01], [0.33, 0.66]]), labels=LABELS),
             "probabilities",
         ),
+        ("x.npz", lambda path: np.savez(path, logits=100 * np.eye(2), labels=LABELS), r"percentages.*numpy\.log"),
         ("x.safetensors", lambda path: path.write_bytes(b"12345678garbage"), "safetensors"),
         ("x.safetensors", lambda path: save_file({"logits": LOGITS}, path), "logits; expected logits .*target"),
         ("x.pkl", lambda path: path.write_bytes(b""), r"'\.pkl'.*\.csv, \.npz, \.safetensors"),

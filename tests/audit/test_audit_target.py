@@ -208,6 +208,39 @@ def test_what_does_not_fit_is_told(
         assert text in str(caught.value)
 
 
+def test_weights_are_known_by_their_content(folder: Path, tmp_path: Path, config: Path) -> None:
+    for name in ("a.pth.tar", "a.ckpt", "A.PTH", "a"):
+        torch.save({"state_dict": load_file(folder / "teacher.safetensors")}, tmp_path / name)
+        assert torch.equal(load_target(tmp_path / name, [str(config)]).logits, load_target(folder).logits)
+
+
+def odd(logits: torch.Tensor, target: torch.Tensor, folder: Path) -> list[str]:
+    save_file({"logits": logits.contiguous(), "target": target.contiguous()}, folder / "odd.safetensors")
+    counts = ",".join(["10"] * logits.shape[1])
+    return load_target(folder / "odd.safetensors", class_counts=counts).audit()["cautions"]
+
+
+def test_what_looks_like_bias_and_is_none(tmp_path: Path) -> None:
+    target = torch.arange(200) % 12
+    logits = 5 * torch.nn.functional.one_hot(target, 12).float() - 1
+    usual = len(odd(logits, target, tmp_path))
+    by_text = torch.tensor(sorted(range(12), key=str))
+    for changed, labels, said in (
+        (logits[:, by_text], target, "sorted as text ('class 0', 'class 1', 'class 10', 'class 11'"),
+        (logits[target < 11], target[target < 11] + 1, "subtract 1 from each label"),
+        (logits.sigmoid(), target, "leave out its last sigmoid"),
+    ):
+        cautions = odd(changed, labels, tmp_path)
+        assert len(cautions) == usual + 1
+        assert any(said in caution for caution in cautions)
+
+
+def test_labels_from_one_that_are_out_of_range(tmp_path: Path) -> None:
+    target = torch.arange(200) % 12
+    with pytest.raises(DistailError, match=r"They run from 1 to 12: subtract 1"):
+        odd(torch.randn(200, 12), target + 1, tmp_path)
+
+
 def test_an_unfinished_run_says_what_is_missing(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text((folder / "config.yaml").read_text())
     with pytest.raises(ConfigError, match=r"teacher\.safetensors.*student\.safetensors"):

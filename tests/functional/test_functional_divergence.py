@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from torch.nn import functional as F
 
+from distail import Outputs, create_method
 from distail.errors import MethodError
 from distail.functional import kl_divergence, kl_of_log_probabilities
 from helpers import numpy_oracle as oracle
@@ -104,3 +105,28 @@ def test_shapes_that_differ_are_refused():
         kl_divergence(torch.zeros(2, 3), torch.zeros(2, 4), 1.0)
     with pytest.raises(MethodError, match="student logits are int64"):
         kl_divergence(torch.zeros(2, 3).long(), torch.zeros(2, 3), 1.0)
+
+
+@pytest.mark.parametrize("temperature", [50.0, 300.0, 1000.0])
+@pytest.mark.parametrize("name", ["kd", "dkd", "wsld", "ltkd"])
+def test_large_temperatures_keep_the_divergence(name, temperature):
+    """Of float32 alone T^2 would make the rounding larger than the loss, and negative as often as not."""
+    generator = torch.Generator().manual_seed(0)
+    teacher = 3 * torch.randn(128, 10, generator=generator)
+    student = teacher + 0.01 * torch.randn(128, 10, generator=generator)
+    target = torch.arange(128) % 10
+    losses = []
+    for dtype in (torch.float32, torch.float64):
+        method = create_method({"name": name, "temperature": temperature}, class_counts=range(10, 110, 10))
+        terms = method(Outputs(student.to(dtype)), Outputs(teacher.to(dtype)), target)
+        losses.append(terms["distillation"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] >= 0
+
+
+@pytest.mark.parametrize("temperature", [1000.1, 1e6, float("inf"), 0])
+def test_temperatures_without_a_loss_are_refused(temperature):
+    with pytest.raises(MethodError, match=r"temperature is .*above 0 and at most 1000"):
+        create_method({"name": "kd", "temperature": temperature}, class_counts=[2, 1])
+    with pytest.raises(MethodError, match=r"temperature is .*above 0 and at most 1000"):
+        kl_divergence(torch.zeros(1, 2), torch.full((1, 2), 0.5), temperature)

@@ -9,6 +9,9 @@ from distail.training.progress import Silent
 EPOCHS, BATCH = 2, 59
 
 NETWORKS = """
+import os
+
+import torch
 from torch import nn
 
 
@@ -26,6 +29,35 @@ class WithUnused(Plain):
     def __init__(self, num_classes, in_channels):
         super().__init__(num_classes, in_channels)
         self.never_called = nn.Linear(3, 3)
+
+
+class DropsLayers(Plain):
+    # LayerDrop: every process leaves out others.
+
+
+    def __init__(self, num_classes, in_channels):
+        super().__init__(num_classes, in_channels)
+        self.layers = nn.ModuleList(nn.Linear(72, 72) for _ in range(3))
+
+    def left_out(self):
+        return self.training and bool(torch.rand(()) < 0.3)
+
+    def forward(self, images):
+        found = self.body(images)
+        for layer in self.layers:
+            if not self.left_out():
+                found = found + layer(found)
+        return self.classifier(found)
+
+
+class DropsOneLate(DropsLayers):
+    # In one process, and later than any look before training.
+
+    asked = 0
+
+    def left_out(self):
+        self.asked += self.training
+        return self.asked == 72 and os.environ.get("RANK") == "1"
 """
 
 

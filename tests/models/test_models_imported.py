@@ -35,6 +35,23 @@ def anything(**options):
     return build(**options)
 
 
+class NoChannels(nn.Module):
+    def __init__(self, num_classes=1000, width=4):
+        super().__init__()
+        self.head = nn.Linear(3, num_classes)
+
+    def forward(self, images):
+        return self.head(images.mean((2, 3)))
+
+
+def swallows_and_refuses(weights=None, **options):
+    return NoChannels(**options)
+
+
+def swallows_and_refuses_all(**options):
+    return NoChannels(10, width=4, **options) if not options else NoChannels(width=8, height=2, **options)
+
+
 def sized(num_classes, in_channels, image_size, depth=3):
     return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes))
 
@@ -104,6 +121,17 @@ def test_gets_what_its_signature_takes(folder, function):
 def test_takes_less_than_there_is(folder, function, classes):
     model = create_model(f"networks_of_mine:{function}", num_classes=classes)
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, classes)
+
+
+@pytest.mark.parametrize(("function", "classes"), [("swallows_and_refuses", 7), ("swallows_and_refuses_all", 10)])
+def test_what_is_swallowed_and_refused_is_left_out(folder, function, classes):
+    model = create_model(f"networks_of_mine:{function}", num_classes=classes)
+    assert model(torch.zeros(3, 3, 32, 32)).shape == (3, classes)
+
+
+def test_the_first_refusal_is_told(folder):
+    with pytest.raises(ModelError, match=r"'networks_of_mine:swallows_and_refuses_all'.*\(2, 7\)"):
+        create_model("networks_of_mine:swallows_and_refuses_all", num_classes=7)
 
 
 def test_checking_looks_but_does_not_call(folder):

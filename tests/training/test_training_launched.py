@@ -93,6 +93,9 @@ def outcomes(there):
         "bad_method": {"arguments": ["run", "bad-method.yaml"]},
         "bad_data": {"arguments": ["run", "bad-data.yaml"]},
         "sync_batch_norm": {"arguments": ["run", "sync.yaml"]},
+        "drops_layers": {"config": experiment("drops-layers", method="kd", student="networks:DropsLayers")},
+        # The last, since it ends both processes' talk.
+        "drops_one_late": {"config": experiment("drops-one-late", method="kd", student="networks:DropsOneLate")},
     }
     wrong = {
         "bad-key.yaml": {"trainer": {"devise": "cpu"}, "method": "kd"},
@@ -148,6 +151,18 @@ def test_two_processes_learn_what_one_learns(there, outcomes, name):
         for stage in ("student", "teacher"):
             if one.figures[stage] is not None:
                 assert figures[stage]["test"]["per_class_recall"] == one.figures[stage]["test"]["per_class_recall"]
+
+
+def test_layers_that_are_dropped_at_random_are_waited_for_by_no_one(outcomes):
+    first, second = outcomes["drops_layers"]
+    assert first["figures"]["student"] == second["figures"]["student"]
+
+
+def test_a_layer_that_is_dropped_more_rarely_is_told_by_its_name(outcomes):
+    first, second = outcomes["drops_one_late"]
+    assert "layers." in second["error"]
+    assert "LayerDrop" in second["error"]
+    assert "another process of this run has died" in first["error"]
 
 
 def test_the_comparison_above_can_fail(there, outcomes):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from distail.audit.from_file import AuditInput, load_file, load_run_predictions
 from distail.audit.from_network import load_checkpoint, load_run
-from distail.audit.logits_file import holds_logits
+from distail.audit.logits_file import READERS, holds_logits
 from distail.config.schema import Experiment
-from distail.errors import Problems, did_you_mean
-from distail.models.weights import read_metadata
+from distail.errors import CheckpointError, Problems, did_you_mean
+from distail.models.weights import recognize_weights
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 
@@ -52,9 +52,22 @@ def load_target(
     options = _Options(words, split, class_counts, reporter or Silent())
     if target.is_dir():
         return _load_run(target, options, problems)
-    if target.suffix in WEIGHTS and not holds_logits(target):
+    if _holds_weights(target):
         return _load_weights(target, options, problems)
     return _load_logits(target, options, problems)
+
+
+def _holds_weights(target: Path) -> bool:
+    suffix = target.suffix.lower()
+    if suffix in WEIGHTS:
+        return not holds_logits(target)
+    if suffix in READERS or not target.is_file():
+        return False
+    try:
+        recognize_weights(target)
+    except CheckpointError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,7 @@ def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditI
     if not target.is_file():
         problems.add(f"there is no such file (current directory {Path.cwd()}).")
     else:
-        problems.attempt(lambda: read_metadata(target))
+        problems.attempt(lambda: recognize_weights(target))
     if config is not None:
         experiment = problems.attempt(lambda: Experiment.from_yaml(config, overrides))
     else:
