@@ -14,7 +14,7 @@ from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.summary import MAIN_METRICS
 from distail.compare.tables import CSV_COLUMNS, print_tables
-from distail.errors import ConfigError, TrainingError
+from distail.errors import ConfigError, ModelError, TrainingError
 from distail.evaluation.metrics import METRICS, metric_at
 from distail.report.table import escape_markdown
 from distail.runner.run_folder import RunFolder
@@ -325,3 +325,13 @@ def test_a_grid_point_that_fails_is_told_wherever_the_grid_is(workplace):
     )
     with pytest.raises(TrainingError, match=re.escape(run["folder"])):
         comparison.raise_if_failed()
+
+
+def test_a_student_that_cannot_learn_does_not_wait_for_its_teacher(workplace):
+    (workplace / "stubborn.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes)).requires_grad_(False)\n"
+    )
+    with pytest.raises(ModelError, match="student: all its parameters are frozen"):
+        compared("student=stubborn:build", "name=stubborn", methods="kd,krdistill", seeds="0")
+    assert not list(workplace.glob("runs/stubborn*/teachers/*"))

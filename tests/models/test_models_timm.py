@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import builtins
+import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, InputNormalization, check_model, create_model, load_weights, save_weights
 from distail.models.timm_bridge import _mismatch
+from helpers.whole_runs import experiment, run
 
 
 def failing_import(monkeypatch, error):
@@ -133,14 +137,12 @@ def test_weights_that_do_not_fit(timm, tmp_path):
     save_file(timm.create_model("resnet34", num_classes=7).state_dict(), tmp_path / "larger.safetensors")
     save_file({"a": torch.zeros(2)}, tmp_path / "stranger.safetensors")
     (tmp_path / "damaged.safetensors").write_bytes(b"no")
-    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "a.pth")
-    save_file({"a": torch.zeros(2)}, tmp_path / "a.bin")
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.bin")
     for file, error, message in (
-        ("stranger.safetensors", ModelError, "lacks 120 tensors of the model, such as conv1.weight"),
+        ("stranger.safetensors", ModelError, "lacks 100 tensors of the model, such as conv1.weight"),
         ("damaged.safetensors", CheckpointError, "is damaged"),
         ("nothing.safetensors", CheckpointError, "does not exist"),
-        ("a.pth", CheckpointError, "not a safetensors file"),
-        ("a.bin", CheckpointError, r"must be named \.safetensors"),
+        ("a.bin", ModelError, "lacks 100 tensors of the model, such as conv1.weight"),
     ):
         with pytest.raises(error, match=message):
             create_model("timm:resnet18", num_classes=5, weights=tmp_path / file)
@@ -148,6 +150,47 @@ def test_weights_that_do_not_fit(timm, tmp_path):
         create_model("timm:resnet34", num_classes=5, weights=tmp_path / "stranger.safetensors")
     with pytest.raises(ModelError, match=r"timm could not build 'resnet50' from .*larger"):
         create_model("timm:resnet50", num_classes=5, weights=tmp_path / "larger.safetensors")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pth.tar", "a.bin", "a"])
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.net."])
+def test_pretrained_weights_of_any_name_and_prefix(timm, tmp_path, name, prefix):
+    pretrained = timm.create_model("resnet18", num_classes=7)
+    state = {prefix + key: value for key, value in pretrained.state_dict().items() if "num_batches" not in key}
+    torch.save({"state_dict": {**state, "n_averaged": torch.tensor(3)}, "epoch": 3}, tmp_path / name)
+    model = create_model("timm:resnet18", num_classes=7, weights=tmp_path / name)
+    assert all(torch.equal(value, model.model.state_dict()[key.removeprefix(prefix)]) for key, value in state.items())
+    assert "state_dict" not in model.model.pretrained_cfg
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_a_students_file_says_how_to_feed_it(timm, tmp_path, name):
+    """With nothing but the file, torch, safetensors and timm: the logits that the run stored."""
+    config = experiment(
+        tmp_path / "run",
+        "ce",
+        data={"name": "digits", "imbalance_factor": 20, "image_size": 32},
+        teacher=None,
+        student=f"timm:{name}",
+        training={"epochs": 1, "batch_size": 256},
+    )
+    run(config)
+    path = tmp_path / "run" / "student.safetensors"
+    with safe_open(path, framework="pt") as file:
+        told = file.metadata()
+    options = {"img_size": int(told["image_size"])} if name.startswith("vit") else {}
+    network = timm.create_model(
+        told["model"].removeprefix("timm:"),
+        num_classes=len(json.loads(told["class_names"])),
+        in_chans=int(told["in_channels"]),
+        **options,
+    ).eval()
+    network.load_state_dict({key.removeprefix("model."): value for key, value in load_file(path).items()})
+    mean, std = (torch.tensor(json.loads(told[key]))[:, None, None] for key in ("mean", "std"))
+    images = prepare_data("digits", image_size=32).test.images.float() / 255
+    stored = load_file(tmp_path / "run" / "predictions.safetensors")["logits"]
+    with torch.no_grad():
+        torch.testing.assert_close(network((images - mean) / std), stored, atol=2e-3, rtol=2e-3)
 
 
 def test_our_own_files_round_trip_and_bare_timm_files_load_too(timm, tmp_path):

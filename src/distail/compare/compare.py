@@ -21,9 +21,11 @@ from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment, output_problem
 from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
+from distail.models.catalogue import MODELS
 from distail.report.build import write_comparison_report
 from distail.runner.identity import changed_data
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences
+from distail.runner.trial import try_students
 from distail.training.signals import stop_requests
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
@@ -152,8 +154,9 @@ def compare(
 
 def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: ComparisonReporter) -> Comparison:
     _refuse_other_data(plan)
-    store(plan)
     schedule = Schedule(plan.jobs, plan.folder)
+    _try_waiting_students(plan, schedule.left)
+    store(plan)
 
     def write(*, bootstrap: bool = False) -> Comparison:
         content = comparison_content(plan, schedule.states, bootstrap=bootstrap)
@@ -172,6 +175,12 @@ def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: Comp
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)
     return comparison
+
+
+def _try_waiting_students(plan: Plan, left: Sequence[str]) -> None:
+    """A student of the user's own that cannot learn must not wait for its teacher to be told."""
+    waiting = [job.experiment for job in plan.jobs if job.name in left and job.after in left]
+    try_students(each for each in waiting if each.student.model.name not in MODELS)
 
 
 def _refuse_other_data(plan: Plan) -> None:

@@ -5,17 +5,22 @@ Shapes: N images, B batch, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
+from distail.config.schema import Experiment
 from distail.data.batches import evaluation_batches
-from distail.data.prepare import PreparedData
-from distail.errors import DistailError, ModelError, TrainingError, some_of
+from distail.data.prepare import PreparedData, prepare_data
+from distail.errors import DataError, DistailError, ModelError, TrainingError, some_of
 from distail.evaluation.class_order import find_other_order, spread_over
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.models import FeatureTap
 from distail.models.imported import where
 from distail.outputs import logits_in
+from distail.runner.checks import needs_of
+from distail.runner.networks import build_network, seeded
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.step import unused_parameters
@@ -65,6 +70,28 @@ def try_training(
         hook.remove()
     trained = sum(parameter.requires_grad for parameter in network.parameters())
     return [*_of_outputs(given[0], whose), *_of_unused(frozenset.intersection(*unused), trained, whose)]
+
+
+def try_students(experiments: Iterable[Experiment]) -> None:
+    """Try the students of runs that share their data and wait for a teacher, each kind of student once.
+
+    Data that cannot be read here is left to the runs, which may be elsewhere.
+
+    Raises:
+        ModelError: a student could not be built, or could not learn.
+    """
+    kinds = {(each.student, needs_of(each).student_features): each for each in experiments}
+    data: PreparedData | None = None
+    for (student, features), experiment in kinds.items():
+        try:
+            data = data or prepare_data(experiment.data, seed=experiment.seed)
+        except DataError:
+            return
+        with seeded(experiment.seed, "trial"):
+            network = build_network(student.model, student.classifier, data, features=features)
+        try_training(
+            network, "student", data, experiment.training.batch_size, RuntimeDevice(torch.device("cpu"), "fp32")
+        )
 
 
 def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime: RuntimeDevice) -> list[str]:
