@@ -37,6 +37,11 @@ def shell(words, cwd, **environment):
         (f"distail run {LONG}.yaml", 2, b"too long"),
         ("mkfifo pipe; distail run pipe", 2, b"pipe"),
         ("distail run <(echo 'name: mine')", 2, b"student: missing"),
+        (
+            "echo {name: x, data: digits, student: 'evil:net', method: ce} > c.yaml; distail run c.yaml --no-code",
+            2,
+            b"--no-code",
+        ),
         ("ulimit -v 300000; distail run mine.yaml", 2, b"memory"),
     ],
 )

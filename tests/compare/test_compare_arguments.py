@@ -126,3 +126,19 @@ def test_a_point_always_names_a_folder_and_an_experiment(label, settings):
     quick = {"name": f"quick-{name}", "data": "digits", "student": "resnet8", "method": "ce"}
     assert Experiment.from_mapping(quick).name == f"quick-{name}"
     assert not {"/", " ", "="} & set(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("0-4", (0, 1, 2, 3, 4)), ("0..4", (0, 1, 2, 3, 4)), ("7, 1-3", (7, 1, 2, 3)), ("3-3", (3,)), ("3", (3,))],
+)
+def test_a_range_of_seeds_holds_both_ends(text, seeds):
+    assert read_seeds(text) == seeds
+
+
+@pytest.mark.parametrize(
+    "text", ["4-0", "0-", "-3", "0-4,2", "0-9999999", "0-4294967296", "a-b", "0...4", "0.5", "true", ""]
+)
+def test_what_is_no_range_of_seeds_is_refused(text):
+    with pytest.raises(ConfigError, match=f"{re.escape(repr(text))}.*(such as 0,1,2 or 0-4|twice|at most)"):
+        read_seeds(text)

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from distail import file_lock
+from distail.config.schema import Data
 from distail.data.cache import cache_folder, cached, fingerprint
 from distail.data.dataset import LabelledImages, Source
+from distail.data.sources import load_source
+from distail.errors import DataError
 from distail.file_lock import lock_folder
 
 MakeImages = Callable[..., LabelledImages]
@@ -157,6 +160,25 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "distail"
+
+
+def no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user is a bare number, without HOME."""
+    for name in ("HOME", "XDG_CACHE_HOME", "DISTAIL_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("posixpath.expanduser", lambda path: path)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+
+
+def test_without_a_home_folder_nothing_is_kept_and_a_note_says_so(
+    decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_home(monkeypatch)
+    source = cached("name", "k" * 64, decoding)
+    assert decoding.times == 1
+    assert "DISTAIL_CACHE" in source.notes[-1]
+    with pytest.raises(DataError, match=r"~/pictures.*home"):
+        load_source(Data(name="folder", root=Path("~/pictures")))
 
 
 @pytest.fixture

@@ -205,3 +205,13 @@ def test_a_later_working_directory_counts(folder, tmp_path_factory, monkeypatch)
         create_model("later_of_mine:build", num_classes=3)
     monkeypatch.chdir(other)
     assert create_model("later_of_mine:build", num_classes=3) is not None
+
+
+def test_no_code_is_imported_where_it_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "evil_net.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTAIL_NO_CODE", "1")
+    for use in (check_model, lambda name: create_model(name, num_classes=2)):
+        with pytest.raises(ModelError, match=r"'evil_net:build'.*--no-code"):
+            use("evil_net:build")
+    check_model("resnet8")

@@ -112,3 +112,7 @@ def test_brackets_in_a_cell_are_no_markup(terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
     Table(["what it is"], [["the schedule is [ours]: that of the pairs"]], text_columns=frozenset({0})).print(console)
     assert "the schedule is [ours]: that of the pairs" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_markdown_strikes_out_or_sets_as_mathematics_stays_text() -> None:
+    assert escape_markdown("~~$x$~~") == r"\~\~\$x\$\~\~"

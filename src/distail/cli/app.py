@@ -51,6 +51,17 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
+def _refuse_code(no_code: bool) -> None:
+    if no_code:
+        os.environ["DISTAIL_NO_CODE"] = "1"  # which the processes of a comparison inherit
+
+
+NoCode = Annotated[
+    bool,
+    typer.Option("--no-code", callback=_refuse_code, help="Refuse networks named package.module:function."),
+]
+
+
 @app.command()
 def demo(
     data: Annotated[str, typer.Option(help="digits (comes with scikit-learn) or fashion-mnist.")] = "digits",
@@ -76,6 +87,7 @@ def run(
         list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and how long; train nothing.")] = False,
+    no_code: NoCode = False,
 ) -> None:
     """Distil a student, or resume an unfinished run.
 
@@ -123,6 +135,7 @@ def audit(
     all_classes: Annotated[bool, typer.Option("--all-classes", help="Show every class, not only the worst.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as well: .json or .md.")] = None,
+    no_code: NoCode = False,
 ) -> None:
     """How biased a teacher is, and what repairs would do.
 
@@ -158,7 +171,7 @@ def compare(
             help="A YAML list or file: names, or labelled methods, as in 'kd, warm: {name: kd, temperature: 8}'."
         ),
     ] = "ce,kd,bkd,drkd,ipwd,krdistill",
-    seeds: Annotated[str, typer.Option(help="Each method is trained once with each.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option(help="Each method is trained once with each: 0,1,2 or 0-4.")] = "0,1,2",
     baseline: Annotated[
         str | None, typer.Option(help="What the others are compared with.  [default: kd, else the first]")
     ] = None,
@@ -173,6 +186,7 @@ def compare(
         int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Folder.  [default: comparisons/<name>]")] = None,
+    no_code: NoCode = False,
 ) -> None:
     """Compare methods over seeds, with what is only noise.
 

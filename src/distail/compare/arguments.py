@@ -11,6 +11,8 @@ from distail.config.reading import NotPlain, load_plain_yaml, read_plain_file
 from distail.errors import ConfigError, Problems
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
+SEED_RANGE = re.compile(r"(\d+)(?:-|\.\.)(\d+)")
+MOST_SEEDS = 1000
 HOW_METHODS = (
     "expected names and labelled methods, such as --methods 'ce, kd, bkd-beta0: {name: bkd, beta: 0}', "
     "or a YAML file with such a list"
@@ -49,15 +51,22 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
 
 
 def read_seeds(text: str) -> tuple[int, ...]:
-    """Different whole numbers from 0.
+    """Different whole numbers from 0, and ranges of them with both their ends.
 
-    >>> read_seeds("0,1,2")
-    (0, 1, 2)
+    >>> read_seeds("0,1,2"), read_seeds("0-2, 7"), read_seeds("3..5")
+    ((0, 1, 2), (0, 1, 2, 7), (3, 4, 5))
     """
-    values = _flow_list(text)
-    seeds = [seed for seed in values if type(seed) is int and 0 <= seed < 2**32]
-    if not seeds or len(seeds) < len(values):
-        raise ConfigError(f"{text!r} are not whole numbers from 0, such as 0,1,2")
+    seeds: list[int] = []
+    for value in _flow_list(text):
+        ends = SEED_RANGE.fullmatch(value) if isinstance(value, str) else None
+        first, last = (int(ends[1]), int(ends[2])) if ends else (value, value)
+        if type(first) is not int or type(last) is not int or not 0 <= first <= last < 2**32:
+            raise ConfigError(f"{text!r} are not whole numbers from 0, such as 0,1,2 or 0-4")
+        if last - first >= MOST_SEEDS:
+            raise ConfigError(f"{text!r} are {last - first + 1:,} seeds; expected at most {MOST_SEEDS:,}")
+        seeds += range(first, last + 1)
+    if not seeds:
+        raise ConfigError(f"{text!r} are not whole numbers from 0, such as 0,1,2 or 0-4")
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"{text!r} names a seed twice; a seed repeated is the same run, not another one")
     return tuple(seeds)

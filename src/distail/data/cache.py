@@ -32,7 +32,11 @@ _SAMPLED_BYTES = 65536
 
 
 def cache_folder() -> Path:
-    """`$DISTAIL_CACHE`, else `$XDG_CACHE_HOME/distail`, else `~/.cache/distail`."""
+    """`$DISTAIL_CACHE`, else `$XDG_CACHE_HOME/distail`, else `~/.cache/distail`.
+
+    Raises:
+        RuntimeError: it would lie in a home folder, and there is none.
+    """
     if folder := os.environ.get("DISTAIL_CACHE"):
         return Path(folder).expanduser()
     shared = os.environ.get("XDG_CACHE_HOME")
@@ -63,7 +67,10 @@ def remembered(
     file: str, make: Callable[[], Made], pack: Callable[[Made], Packed], unpack: Callable[[Packed], Made]
 ) -> tuple[Made, list[str]]:
     """Whatever can be packed as tensors and plain values, from the cache, or made and put there; and notes on that."""
-    path = cache_folder() / f"{file}.safetensors"
+    try:
+        path = cache_folder() / f"{file}.safetensors"
+    except RuntimeError:  # as in a container whose user is a bare number
+        return make(), ["decoded images are not kept: there is no home folder. Set DISTAIL_CACHE to a folder for them"]
     notes: list[str] = []
     try:
         return unpack(_read(path)), notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from distail.errors import ModelError, did_you_mean
 from distail.outputs import logits_in
 from distail.torch_utils import eval_mode
+
+NO_CODE = "DISTAIL_NO_CODE"
+"""The variable of the environment with which no code is run that a configuration or a file of weights names."""
 
 
 def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_classes: int) -> None:
@@ -80,7 +84,7 @@ def check_imported_model(path: str) -> None:
     """Let pass a path `package.module:function` at which there is something to call; calls nothing.
 
     Raises:
-        ModelError: there is nothing.
+        ModelError: there is nothing, or `DISTAIL_NO_CODE` is set.
     """
     with _working_directory_importable():
         _find_builder(path)
@@ -102,6 +106,11 @@ def _find_builder(path: str) -> Callable[..., Any]:
     module_name, _, function_name = path.partition(":")
     if not module_name or not function_name:
         raise ModelError(f"a model of your own is named package.module:function, got {path!r}")
+    if os.environ.get(NO_CODE):
+        raise ModelError(
+            f"{path!r} names code that would be run, which --no-code (or {NO_CODE}) refuses; expected a name of "
+            "distail.models.list_models() or timm:NAME"
+        )
     module = _import(module_name, path)
     builder: Callable[..., Any] | None = getattr(module, function_name, None)
     if not callable(builder):

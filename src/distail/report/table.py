@@ -20,7 +20,7 @@ _WIDEST_WORD = 12  # of a title that may be broken to save room
 _LEAST_TEXT = 6
 _GAP = 2  # between columns
 
-_MARKDOWN = {**{sign: f"\\{sign}" for sign in "\\|*_`["}, "<": "&lt;"}
+_MARKDOWN = {**{sign: f"\\{sign}" for sign in "\\|*_`[~$"}, "<": "&lt;"}
 _LATEX = {
     "\\": r"\textbackslash{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},

@@ -14,6 +14,7 @@ from distail.data.sources.cifar import load_cifar10, load_cifar100
 from distail.data.sources.digits import load_digits
 from distail.data.sources.fashion_mnist import load_fashion_mnist
 from distail.data.sources.folder import load_folder
+from distail.data.sources.locate import expand_home
 from distail.data.sources.manifest import load_manifest
 from distail.data.sources.tiny_imagenet import load_tiny_imagenet
 from distail.errors import DataError, unknown_name
@@ -44,7 +45,7 @@ def load_source(options: Data) -> Source:
         raise DataError(unknown_name("data set", options.name, SOURCES))
     check_streams(options)
     if options.root is not None:
-        options = options.model_copy(update={"root": options.root.expanduser()})
+        options = options.model_copy(update={"root": expand_home(options.root)})
     try:
         source = SOURCES[options.name](options)
     except OSError as error:

@@ -16,12 +16,24 @@ from distail.errors import DataError, listed
 Found = TypeVar("Found")
 
 
+def expand_home(path: Path) -> Path:
+    """The path with `~` replaced by the home folder.
+
+    Raises:
+        DataError: there is no home folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise DataError(f"{str(path)!r}: there is no such home folder here; expected a whole path") from None
+
+
 def places_to_look(options: Data, others: Sequence[Path] = ()) -> tuple[Path, ...]:
     """`root` alone if given; else `$DISTAIL_DATA/<name>` where that is set, `data/<name>`, and `others`."""
     if options.root is not None:
         return (options.root,)
     variable = os.environ.get("DISTAIL_DATA")
-    set_by_user = [Path(variable).expanduser() / options.name] if variable else []
+    set_by_user = [expand_home(Path(variable)) / options.name] if variable else []
     return (*set_by_user, Path("data") / options.name, *others)
 
 
@@ -50,7 +62,7 @@ def not_found(options: Data, places: Sequence[Path], hint: str) -> DataError:
 
 def files_state(options: Data) -> str | None:
     """A hash of the names, sizes and times of all files of a data set; None where it has none, or they are gone."""
-    place = next((place.expanduser() for place in places_to_look(options) if place.expanduser().exists()), None)
+    place = next((place for place in map(expand_home, places_to_look(options)) if place.exists()), None)
     if place is None:
         return None
     folder = place.parent if place.is_file() else place
