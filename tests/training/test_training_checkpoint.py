@@ -120,7 +120,7 @@ def test_a_checkpoint_that_may_not_be_read_just_now_is_left_alone_and_told(tmp_p
     def refused(path, framework):
         raise OSError(problem, os.strerror(problem))
 
-    monkeypatch.setattr("distail.training.checkpoint.safe_open", refused)
+    monkeypatch.setattr("safetensors.safe_open", refused)
     with pytest.raises(CheckpointError, match=r"step-00000001\.safetensors cannot be read"):
         folder.latest()
     assert folder.steps() == [1]
@@ -137,7 +137,7 @@ def test_a_failing_disk_is_damage(tmp_path, monkeypatch):
             raise OSError(errno.EIO, "Input/output error")
         return safe_open(path, framework)
 
-    monkeypatch.setattr("distail.training.checkpoint.safe_open", failing)
+    monkeypatch.setattr("safetensors.safe_open", failing)
     assert folder.latest().step == 1
     assert "Input/output error" in warnings[0]
 

@@ -78,9 +78,9 @@ def check_origin(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> list[st
     """
     values = checkpoint.values
     written_with: dict[str, str] = values.get("written_with", {})
-    if values.get("format") != FORMAT:
+    if values.get("format", FORMAT) != FORMAT:
         raise CheckpointError(
-            f"the checkpoint is in format {values.get('format', '?')} of distail {written_with.get('distail', '?')}; "
+            f"the checkpoint is in format {values['format']} of distail {written_with.get('distail', '?')}; "
             f"this is {__version__}, which reads format {FORMAT}. Finish the run with that version, or begin anew with "
             "another output"
         )
