@@ -241,7 +241,9 @@ def test_the_trainer_section_may_change_between_starts(finished):
 def test_what_would_change_the_rest_of_a_run_may_not_change_between_starts(finished, device):
     changed = {"device": device, "precision": "bf16", "sync_batch_norm": True}
     with pytest.raises(ConfigError) as caught:
-        RunFolder(finished.folder).stored_experiment(Experiment.from_mapping(experiment("", trainer=changed)))
+        RunFolder(finished.folder).stored_experiment(
+            Experiment.from_mapping(experiment(finished.folder, trainer=changed))
+        )
     assert str(caught.value).splitlines()[1:] == [
         "  - trainer.precision: 'fp32' there, 'bf16' asked for",
         "  - trainer.sync_batch_norm: False there, True asked for",
