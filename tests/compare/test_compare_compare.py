@@ -335,3 +335,11 @@ def test_a_student_that_cannot_learn_does_not_wait_for_its_teacher(workplace):
     with pytest.raises(ModelError, match="student: all its parameters are frozen"):
         compared("student=stubborn:build", "name=stubborn", methods="kd,krdistill", seeds="0")
     assert not list(workplace.glob("runs/stubborn*/teachers/*"))
+
+
+def test_a_comparison_from_before_a_key_came_into_being_goes_on(finished):
+    path = finished.folder / "comparison.yaml"
+    stored = yaml.safe_load(path.read_text())
+    del stored["experiment"]["data"]["class_order"]
+    path.write_text(yaml.safe_dump(stored))
+    assert compared(methods="ce,kd,bkd", seeds="0,1")[1].started_runs == []

@@ -18,7 +18,7 @@ from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
-from distail.config.schema import Experiment, output_problem
+from distail.config.schema import Data, Experiment, output_problem
 from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
 from distail.models.catalogue import MODELS
@@ -74,6 +74,8 @@ def _without_free(experiment: object) -> object:
         return experiment
     settings = {key: value for key, value in experiment.items() if key not in _FREE}
     if isinstance(data := settings.get("data"), Mapping):
+        # What was stored before a key came into being was made with its default.
+        data = {**Data(name="").model_dump(mode="json"), **data}
         settings["data"] = {key: value for key, value in data.items() if key not in CHANGEABLE_DATA_SETTINGS}
     return settings
 
