@@ -26,6 +26,7 @@ from distail.report.build import write_comparison_report
 from distail.runner.identity import changed_data
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences
 from distail.runner.trial import try_students
+from distail.training.identity import DATA_PARTS
 from distail.training.signals import stop_requests
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
@@ -192,11 +193,17 @@ def _refuse_other_data(plan: Plan) -> None:
         ConfigError: naming the finished runs that were not, and in what.
     """
     others: list[str] = []
+    known: dict[tuple[object, ...], list[str]] = {}  # runs of one seed and of the same data: looked at once
     for job in plan.jobs:
         with suppress(CheckpointError):  # a damaged result, which its run makes anew
             result = RunFolder(job.experiment.output).stored_result()
-            changed = changed_data(job.experiment, result["identity"]) if result and "identity" in result else []
-            others += [f"{job.experiment.output}: {change}" for change in changed]
+            if result is None or "identity" not in result:
+                continue
+            identity = result["identity"]
+            data = (job.experiment.seed, *(identity.get(part) for part in DATA_PARTS))
+            if data not in known:
+                known[data] = changed_data(job.experiment, identity)
+            others += [f"{job.experiment.output}: {change}" for change in known[data]]
     if others:
         headline = (
             "the data is another now than the one of these finished runs; put it back, or choose another --output:"

@@ -14,6 +14,7 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import counted
 from distail.evaluation.run_files import RunResult
+from distail.file_lock import FolderLock
 from distail.report.build import write_report
 from distail.runner.checks import check, check_memory, read_experiment
 from distail.runner.identity import changed_data, identity_of
@@ -58,16 +59,17 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
         else:
             processes.broadcast_from_main(lambda: check(experiment, processes))
 
-            require_folder: list[Callable[[], None]] = []  # of the main process, which alone writes
+            lock: FolderLock | None = None  # of the main process, which alone writes
 
             def begin() -> Experiment | None:
-                require_folder.append(partial(folder.require, held.enter_context(folder.locked(progress.message))))
+                nonlocal lock
+                lock = held.enter_context(folder.locked(progress.message))
                 folder.remove_temporary_files()
                 return folder.stored_experiment(experiment)
 
             stored = processes.broadcast_from_main(begin)
-            guard = require_folder[0] if require_folder else _nothing_to_guard
-            result = _run_stages(experiment, stored, folder, guard, progress, processes)
+            require_folder = partial(folder.require, lock)
+            result = _run_stages(experiment, stored, folder, require_folder, progress, processes)
             if processes.is_main:
                 folder.report.unlink(missing_ok=True)  # of a run that was looked at before it was finished
         if processes.is_main:
@@ -82,10 +84,6 @@ def _say_what_changed(experiment: Experiment, result: RunResult, reporter: Repor
             f"this run was finished before, with other data than there is now: {' and '.join(changed)}. What follows "
             "is of the data as it was; choose another output to train on what it is"
         )
-
-
-def _nothing_to_guard() -> None:
-    """A process that writes nothing."""
 
 
 def _run_stages(

@@ -121,13 +121,13 @@ class RunFolder(RunFiles):
                 )
             yield lock
 
-    def require(self, lock: FolderLock) -> None:
-        """Let pass while the folder is the one that was locked.
+    def require(self, lock: FolderLock | None) -> None:
+        """Let pass while the folder is the one that was locked; None is of a process that writes nothing.
 
         Raises:
             TrainingError: it was removed, and may be another run's by now.
         """
-        if not lock.still_ours():
+        if lock is not None and not lock.still_ours():
             raise TrainingError(
                 f"the folder {str(self.path)!r} was removed or begun anew while this run was going on: it writes "
                 "nothing more there. Start it again"

@@ -29,6 +29,7 @@ class Identity(TypedDict):
     teacher: str | None
 
 
+DATA_PARTS = ("training_data", "validation_data", "test_data", "data_files")
 _TITLES = {
     "training_data": "other training images or labels",
     "validation_data": "other validation images or labels",
