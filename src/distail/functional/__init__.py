@@ -5,6 +5,7 @@ from __future__ import annotations
 from distail.functional.class_weights import class_log_share, effective_number_weights, label_margins
 from distail.functional.divergences import (
     class_thirds,
+    correlation_divergence,
     decoupled_divergence,
     grouped_divergence,
     kl_divergence,
@@ -19,7 +20,7 @@ from distail.functional.prototypes import (
 )
 from distail.functional.sample_weights import inverse_propensity, loss_ratio, standardize
 from distail.functional.supervised import adjust_logits, cross_entropy, focal_loss, subtract_margin, weighted_by_label
-from distail.functional.targets import power_logits, reweigh_logits, reweigh_targets, swap_rectify
+from distail.functional.targets import power_logits, remove_prior, reweigh_logits, reweigh_targets, swap_rectify
 
 __all__ = [
     "adjust_logits",
@@ -27,6 +28,7 @@ __all__ = [
     "balanced_prototypes",
     "class_log_share",
     "class_thirds",
+    "correlation_divergence",
     "cosine_distance",
     "cross_entropy",
     "decoupled_divergence",
@@ -40,6 +42,7 @@ __all__ = [
     "loss_ratio",
     "power_logits",
     "rectify_features",
+    "remove_prior",
     "reweigh_logits",
     "reweigh_targets",
     "standardize",

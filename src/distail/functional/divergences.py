@@ -155,6 +155,56 @@ def grouped_divergence(
     return cross_B, torch.stack(within).sum(dim=0)
 
 
+def correlation_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    temperature: float,
+    *,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """DIST's two terms: one less Pearson's correlation of both sides' probabilities, over classes and over the batch.
+
+    ``inter = 1 - r(p_s[b], p_t[b])`` of every sample b, ``intra = mean_c (1 - r(p_s[:, c], p_t[:, c]))`` of the batch,
+    p the softmax at T [paper, code: Huang et al., NeurIPS 2022, arXiv 2205.10536]. Norms are floored at 1e-8 [code]: a
+    class that is constant over the batch, as all are in a batch of one, has the correlation 0 and no gradient.
+
+    Args:
+        student_logits, teacher_logits: (B, C); no gradient flows into the teacher's.
+        temperature: above 0.
+        total: sums a tensor over the processes that share the batch, with its gradient, where training is distributed.
+
+    Returns:
+        inter (B,) and intra, a scalar; without the factor T^2.
+
+    >>> logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    >>> inter, intra = correlation_divergence(-logits, logits, temperature=1.0)  # answers the other way round
+    >>> inter, intra
+    (tensor([2., 2., 1.]), tensor(2.))
+    """
+    check_logits(student_logits, "student logits")
+    check_same_shape(student_logits, teacher_logits, "student logits", "teacher logits")
+    check_temperature(temperature)
+    p_s_BC = log_probabilities(student_logits, temperature).exp()
+    p_t_BC = log_probabilities(teacher_logits.detach(), temperature).exp()
+    pair_2BC = torch.stack((p_s_BC, p_t_BC))
+
+    def summed(values: Tensor) -> Tensor:
+        return values.sum(dim=-2) if total is None else total(values.sum(dim=-2))
+
+    inter_B = 1.0 - _correlation(pair_2BC - pair_2BC.mean(dim=2, keepdim=True), lambda values: values.sum(dim=-1))
+    ones_B1 = pair_2BC.new_ones(len(p_s_BC), 1)
+    centered_2BC = pair_2BC - (summed(pair_2BC) / summed(ones_B1))[:, None, :]
+    return inter_B, (1.0 - _correlation(centered_2BC, summed)).mean()
+
+
+def _correlation(centered_2BC: Tensor, summed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Pearson's correlation of two centered tensors, by what sums their products."""
+    s_BC, t_BC = centered_2BC.unbind()
+    products, s_squares, t_squares = summed(torch.stack((s_BC * t_BC, s_BC**2, t_BC**2))).unbind()
+    # the root of a sum that is 0 would have no gradient
+    return products / (s_squares.clamp_min(1e-16).sqrt() * t_squares.clamp_min(1e-16).sqrt())
+
+
 def class_thirds(class_counts: Sequence[int] | Tensor) -> tuple[tuple[int, ...], ...]:
     """Head, medium and tail: classes by falling count, ties by index, cut at ``round(C / 3)`` and ``round(2 * C / 3)``.
 

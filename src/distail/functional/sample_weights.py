@@ -27,15 +27,17 @@ RATIOS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 }
 
 
-def standardize(logits: Tensor) -> Tensor:
-    """Zero mean and unit population deviation over classes, per sample; constant logits become zeros. (B, C) to (B, C).
+def standardize(logits: Tensor, *, correction: int = 0) -> Tensor:
+    """Zero mean and unit deviation over classes, per sample; constant logits become zeros. (B, C) to (B, C).
+
+    The deviation is the population's (`correction` 0), or the sample's (1: logit standardization, Sun et al. 2024).
 
     >>> standardize(torch.tensor([[1.0, 3.0], [5.0, 5.0]]))
     tensor([[-1.,  1.],
             [ 0.,  0.]])
     """
     logits_BC = at_least_float32(logits)
-    deviation_B1, mean_B1 = torch.std_mean(logits_BC, dim=1, correction=0, keepdim=True)
+    deviation_B1, mean_B1 = torch.std_mean(logits_BC, dim=1, correction=correction, keepdim=True)
     return (logits_BC - mean_B1) / deviation_B1.clamp_min(FLOOR)
 
 

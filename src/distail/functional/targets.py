@@ -5,6 +5,8 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ from distail.functional.checks import (
     check_target,
     check_temperature,
 )
+from distail.functional.class_weights import class_log_share
+from distail.functional.supervised import adjust_logits
 
 
 def swap_rectify(teacher_logits: Tensor, target: Tensor) -> Tensor:
@@ -58,6 +62,33 @@ def reweigh_logits(teacher_logits: Tensor, log_weights: Tensor, temperature: flo
     check_temperature(temperature)
     logits_BC = at_least_float32(teacher_logits.detach())
     return logits_BC + temperature * log_weights.to(logits_BC.dtype)
+
+
+def remove_prior(logits: Tensor, class_counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor:
+    """Logits less ``tau`` times the log of the class shares: what they would be had all classes been as frequent.
+
+    ``z - tau * log(n / sum n)`` [paper: Menon et al. 2021, arXiv 2007.07314, logit adjustment after training]. A
+    network trained with plain cross-entropy has learnt ``p ~ share * p_balanced``: at tau 1 the softmax of this is
+    ``p_balanced``. At temperature T divide afterwards: ``softmax((z - log share) / T)``. With ``tau = T`` that is
+    `reweigh_targets` with weights ``1 / n``.
+
+    Args:
+        logits: (B, C), of a teacher, a student, or stored predictions; the gradient flows through.
+        class_counts: (C,) training images of each class, whole numbers of at least 1.
+        tau: how much of the prior is removed; 0 changes nothing.
+
+    Returns:
+        (B, C), in at least float32.
+
+    Raises:
+        MethodError: shapes that do not fit, a class without images, or a tau that is not a finite number.
+
+    >>> remove_prior(torch.tensor([[3.0, 1.0]]).log(), [30, 10]).softmax(1)
+    tensor([[0.5000, 0.5000]])
+    """
+    check_logits(logits, "logits")
+    log_share_C = class_log_share(class_counts).to(logits.device, at_least_float32(logits).dtype)
+    return adjust_logits(logits, log_share_C, -check_number("tau", tau))
 
 
 def power_logits(teacher_logits: Tensor, exponent: float = 0.5) -> Tensor:

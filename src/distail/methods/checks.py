@@ -5,10 +5,12 @@ Shapes: B batch, C classes, D feature width.
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from distail.errors import MethodError
 from distail.functional.checks import check_logits, check_same_shape, check_target, check_tensor
+from distail.methods.context import SlotOutput
 from distail.outputs import Outputs
 
 
@@ -48,3 +50,23 @@ def check_features(outputs: Outputs, whose: str, reader: str, width: int | None)
             f"{whose} features are {features_BD.dtype} of shape {tuple(features_BD.shape)}; "
             f"expected floating-point of shape {expected}"
         )
+
+
+def checked_output(output: object, entry: nn.Module, shape: torch.Size) -> SlotOutput:
+    """What an entry returned, which may be a user's own; a plain tensor stands for its values."""
+    whole = SlotOutput(output) if isinstance(output, Tensor) else output
+    if not isinstance(whole, SlotOutput) or not isinstance(whole.values, Tensor):
+        raise MethodError(f"{entry_name(entry)} returned {type(output).__name__}; expected a tensor or a SlotOutput")
+    for values in (whole.values, *whole.auxiliary.values()):
+        expected = shape if values is whole.values else shape[:1]
+        if values.shape != expected:
+            raise MethodError(
+                f"{entry_name(entry)} returned values of shape {tuple(values.shape)}; expected {tuple(expected)}: "
+                + ("one row of logits" if len(expected) == 2 else "one value")
+                + " a sample"
+            )
+    return whole
+
+
+def entry_name(entry: nn.Module) -> str:
+    return str(getattr(entry, "name", type(entry).__name__))

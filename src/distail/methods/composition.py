@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
-from distail.methods.context import Requirements, SlotSetup, TermWeights
+from distail.methods.context import BALANCED, NATURAL, Requirements, SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
 from distail.methods.method import Method, Slots
+from distail.methods.own_entries import own_entry
 from distail.methods.representations import REPRESENTATIONS
 from distail.methods.sample_weights import SAMPLE_WEIGHTS
 from distail.methods.self_distillation import TEACHERS
@@ -29,7 +30,7 @@ SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
     "representation": REPRESENTATIONS,
     "teacher": TEACHERS,
 }
-TERM_WEIGHTS = tuple(f"{field.name}_weight" for field in fields(TermWeights))
+TERM_WEIGHTS = tuple(f"{term.name}_weight" for term in fields(TermWeights))
 COMMON = ("temperature", *TERM_WEIGHTS)
 DEFAULTS: dict[str, Any] = {"supervised": "ce", "divergence": "kl", "temperature": 4.0}
 
@@ -43,8 +44,9 @@ class Entry:
     parameters: Mapping[str, Any]
 
     @property
-    def builder(self) -> type[nn.Module]:
-        return SLOTS[self.slot][self.name]
+    def builder(self) -> Callable[..., nn.Module]:
+        own, names = ":" in self.name, SLOTS[self.slot]
+        return own_entry(self.slot, self.name, tuple(sorted(names))) if own else names[self.name]
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -70,10 +72,12 @@ class Composition:
     """The entries of every slot, and what they say of the method before anything is built.
 
     Attributes:
+        options: temperature, weights of terms, and parameters outside of slots.
         teacher_supervised: the supervised entry that the method's paper trains its teacher with.
     """
 
     entries: Mapping[str, Sequence[Entry]]
+    options: Mapping[str, Any] = field(default_factory=dict)
     teacher_supervised: str = "ce"
 
     @property
@@ -95,6 +99,57 @@ class Composition:
             "auxiliary": has_auxiliary,
         }
         return tuple(term for term, is_present in present.items() if is_present)
+
+    @property
+    def posterior(self) -> str | None:
+        """Which posterior the student is taught: `natural`, `balanced`, `mixed`, or None where no part says.
+
+        Its teacher is taken to be trained as the method's paper says.
+        """
+        aims = {aim for aim in self.aims(self.teacher_supervised).values() if aim is not None}
+        return aims.pop() if len(aims) == 1 else "mixed" if aims else None
+
+    def aims(self, teacher_supervised: str | Mapping[str, Any] | None) -> dict[str, str | None]:
+        """Which posterior each part that teaches the student aims at: `natural`, `balanced`, or None for neither.
+
+        Args:
+            teacher_supervised: the supervised entry that the teacher was trained with; None where nobody knows.
+        """
+        labels = self.entries["supervised"][0]
+        of_labels = self._aim(labels, NATURAL)
+        aims: dict[str, str | None] = {}
+        if self.options.get("supervised_weight", 1.0):
+            aims[f"supervised: {labels.name}"] = of_labels
+        if self.entries["divergence"] and self.options.get("distillation_weight", 1.0):
+            part, aim = "its teacher", of_labels if self.entries["teacher"] else None
+            if teacher_supervised and not self.entries["teacher"]:
+                aim = self._aim(_parse_entry("supervised", teacher_supervised), NATURAL)
+            for entry in (*self.entries["targets"], *self.entries["divergence"]):
+                if self._changes_posterior(entry):
+                    part, aim = f"{entry.slot}: {entry.name}", entry.builder.posterior  # type: ignore[attr-defined]
+            aims[part] = aim
+        return aims
+
+    def posterior_warning(self, teacher_supervised: str | Mapping[str, Any] | None) -> str | None:
+        """What to tell a user whose parts aim at two posteriors; None where they do not."""
+        parts = {aim: part for part, aim in self.aims(teacher_supervised).items()}
+        if not {NATURAL, BALANCED} <= parts.keys():
+            return None
+        return (
+            f"{parts[NATURAL]} aims at the class shares of the training data and {parts[BALANCED]} at equal shares: "
+            "the student learns something between the two. Both aim at equal shares with supervised: balanced_softmax "
+            "and targets: debias"
+        )
+
+    def _aim(self, entry: Entry, before: str | None) -> str | None:
+        aim: str | None = entry.builder.posterior if self._changes_posterior(entry) else before  # type: ignore[attr-defined]
+        return aim
+
+    def _changes_posterior(self, entry: Entry) -> bool:
+        """Whether an entry has a posterior of its own, and no parameter with which it changes nothing."""
+        values = {**entry.defaults, **self.options, **entry.parameters}
+        neutral: Mapping[str, float] = getattr(entry.builder, "neutral", {})
+        return hasattr(entry.builder, "posterior") and all(values[key] != value for key, value in neutral.items())
 
     @property
     def _every(self) -> list[Entry]:
@@ -193,7 +248,7 @@ def _parse_entry(slot: str, content: Any) -> Entry:
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
         valid = ", ".join(sorted(SLOTS[slot]))
         raise MethodError(f"{slot} is {content!r}; expected a name, or a mapping with a name. Valid: {valid}.")
-    if given["name"] not in SLOTS[slot]:
+    if ":" not in given["name"] and given["name"] not in SLOTS[slot]:
         raise MethodError(unknown_name(f"{slot} entry", given["name"], SLOTS[slot]))
     entry = Entry(slot, given["name"], {key: value for key, value in given.items() if key != "name"})
     unknown = [

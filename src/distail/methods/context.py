@@ -6,7 +6,9 @@ Shapes: B batch, C classes, D feature width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from distail.functional.checks import log_probabilities
 from distail.outputs import Outputs
 
 Reduce = Callable[[Tensor], Tensor]
+NATURAL, BALANCED = "natural", "balanced"
+"""Which posterior an entry aims at: that of the training data's class shares, or that of equal shares."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,32 @@ class SlotOutput:
         values: the repaired logits (B, C) of a target repair; else one number a sample (B,).
         auxiliary: further losses, one a sample (B,), by name.
         statistics: detached scalars to be logged; never part of the total.
+        student: of a target repair that changes both sides: the student's logits (B, C) as the repairs that follow
+            and the divergence see them. Labels, weights and representations are compared with the logits as they are.
     """
 
     values: Tensor
     auxiliary: Mapping[str, Tensor] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
+    student: Tensor | None = None
+
+
+class _GlobalSum(torch.autograd.Function):
+    """A sum over all processes, whose gradient is summed over them as well: each has its own loss of the same sum."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, reduce: Reduce) -> Tensor:
+        ctx.reduce = reduce
+        return reduce(value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.reduce(gradients[0].contiguous()), None
+
+
+def identity_reduce(statistic: Tensor) -> Tensor:
+    """The default `Method.reduce`: one process sees the whole batch."""
+    return statistic
 
 
 class BatchContext:
@@ -123,8 +148,13 @@ class BatchContext:
         temperature: the method's.
         progress: how far training is. Reading its numbers in `forward` makes `torch.compile` compile once an epoch:
             an entry better keeps what it derives from them, in its own `begin_epoch(progress)`.
-        reduce: sums a tensor over the global batch.
+        reduce: sums a tensor over the global batch, without gradient.
+        supervised_losses: (B,), once the supervised entry has been called.
+        repaired_logits: (B, C), the teacher's after all repairs, once they have been.
     """
+
+    supervised_losses: Tensor
+    repaired_logits: Tensor
 
     def __init__(
         self,
@@ -166,6 +196,20 @@ class BatchContext:
     def teacher_features(self) -> Tensor:
         assert self.given_teacher.features is not None, "Method.forward checks it"
         return self.given_teacher.features
+
+    def with_student_logits(self, logits_BC: Tensor) -> BatchContext:
+        """The same batch with other logits of the student."""
+        changed = copy(self)
+        changed.student = Outputs(logits_BC, self.student.features)
+        changed._student_log_probabilities = {}
+        return changed
+
+    def global_sum(self, values: Tensor) -> Tensor:
+        """A tensor summed over the processes that share the batch, with its gradient."""
+        if self.reduce is identity_reduce:
+            return values
+        total: Tensor = _GlobalSum.apply(values, self.reduce)  # type: ignore[no-untyped-call]
+        return total
 
     def batch_mean(self, values_B: Tensor) -> Tensor:
         """The mean over the global batch."""

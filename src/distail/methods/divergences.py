@@ -8,7 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distail.functional import class_thirds, decoupled_divergence, grouped_divergence, kl_divergence
+from distail.functional import (
+    class_thirds,
+    correlation_divergence,
+    decoupled_divergence,
+    grouped_divergence,
+    kl_divergence,
+)
 from distail.functional.checks import check_number, log_probabilities
 from distail.functional.divergences import order_by_group
 from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
@@ -42,6 +48,8 @@ class GroupedKL(nn.Module):
         cross_weight: of the divergence between group masses, the teacher's rebalanced over the batch.
         within_weight: of the divergences within groups, summed.
     """
+
+    posterior = None  # groups count the same, classes within them do not
 
     def __init__(self, setup: SlotSetup, *, cross_weight: float = 1.0, within_weight: float = 1.0) -> None:
         super().__init__()
@@ -107,4 +115,37 @@ class DecoupledKL(nn.Module):
         )
 
 
-DIVERGENCES: dict[str, type[nn.Module]] = {"decoupled_kl": DecoupledKL, "grouped_kl": GroupedKL, "kl": KL}
+class Correlation(nn.Module):
+    """``T^2 * (inter_weight * (1 - r of a sample's classes) + intra_weight * mean of (1 - r of a class's samples))``.
+
+    r is Pearson's correlation of the student's and the target's probabilities at T [paper, code: DIST, Huang et al.
+    2022]. The second part is one number of the global batch, which every sample carries, so that weights of samples
+    scale it as well. Statistics `inter` and `intra`: both parts, without weight and T^2.
+
+    Args:
+        inter_weight: of the correlation over classes, sample by sample (the paper's beta).
+        intra_weight: of the correlation over samples, class by class (the paper's gamma).
+    """
+
+    def __init__(self, setup: SlotSetup, *, inter_weight: float = 1.0, intra_weight: float = 1.0) -> None:
+        super().__init__()
+        self.inter_weight = check_number("inter_weight", inter_weight, least=0.0)
+        self.intra_weight = check_number("intra_weight", intra_weight, least=0.0)
+
+    def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
+        temperature = context.temperature
+        inter_B, intra = correlation_divergence(
+            context.student.logits, logits_BC, temperature, total=context.global_sum
+        )
+        return SlotOutput(
+            temperature**2 * (self.inter_weight * inter_B + self.intra_weight * intra),
+            statistics={"inter": inter_B.mean(), "intra": intra},
+        )
+
+
+DIVERGENCES: dict[str, type[nn.Module]] = {
+    "correlation": Correlation,
+    "decoupled_kl": DecoupledKL,
+    "grouped_kl": GroupedKL,
+    "kl": KL,
+}

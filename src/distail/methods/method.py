@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError
 from distail.functional.checks import at_least_float32, check_whole
-from distail.methods.checks import check_batch, check_features, check_teacher, logits_of
+from distail.methods.checks import check_batch, check_features, check_teacher, checked_output, logits_of
 from distail.methods.context import (
     BatchContext,
     Progress,
@@ -24,6 +24,7 @@ from distail.methods.context import (
     SlotSetup,
     Terms,
     TermWeights,
+    identity_reduce,
 )
 from distail.methods.self_distillation import SelfDistillation
 from distail.outputs import Outputs
@@ -45,11 +46,6 @@ class Slots:
     weights: nn.Module | None = None
     representation: nn.Module | None = None
     previous_epoch: SelfDistillation | None = None
-
-
-def identity_reduce(statistic: Tensor) -> Tensor:
-    """The default `Method.reduce`: one process sees the whole batch."""
-    return statistic
 
 
 class Method(nn.Module):
@@ -136,21 +132,30 @@ class Method(nn.Module):
     def _losses(self, context: BatchContext, outputs: list[SlotOutput]) -> dict[str, Tensor]:
         """The terms, one loss a sample, before their weights; what the entries return is added to `outputs`."""
 
-        def call(entry: nn.Module, *arguments: Tensor) -> Tensor:
-            output: SlotOutput = entry(context, *arguments)
-            outputs.append(output)
-            return output.values
+        def call(entry: nn.Module, seen: BatchContext, *logits_BC: Tensor, shape: torch.Size) -> SlotOutput:
+            outputs.append(checked_output(entry(seen, *logits_BC), entry, shape))
+            return outputs[-1]
 
-        losses_B = {"supervised": call(self.supervised)}
+        each_sample = context.target.shape
+        context.supervised_losses = call(self.supervised, context, shape=each_sample).values
+        losses_B = {"supervised": context.supervised_losses}
         if self.divergence is not None:
-            target_BC = context.given_teacher.logits
+            compared, repaired_BC = context, context.given_teacher.logits
             for repair in self.targets:
-                target_BC = call(repair, target_BC)
-            losses_B["distillation"] = call(self.divergence, target_BC)
+                output = call(repair, compared, repaired_BC, shape=repaired_BC.shape)
+                repaired_BC = output.values
+                if output.student is not None:
+                    compared = compared.with_student_logits(output.student)
+            context.repaired_logits = repaired_BC
+            losses_B["distillation"] = call(self.divergence, compared, repaired_BC, shape=each_sample).values
         if self.sample_weights is not None:
-            losses_B["distillation"] = call(self.sample_weights) * losses_B["distillation"]
+            losses_B["distillation"] = (
+                call(self.sample_weights, context, shape=each_sample).values * losses_B["distillation"]
+            )
+            if getattr(self.sample_weights, "replaces_labels", False):
+                losses_B["supervised"] = torch.zeros_like(losses_B["supervised"])
         if self.representation is not None:
-            losses_B["representation"] = call(self.representation)
+            losses_B["representation"] = call(self.representation, context, shape=each_sample).values
         auxiliary = [values_B for output in outputs for values_B in output.auxiliary.values()]
         if auxiliary:
             losses_B["auxiliary"] = torch.stack(auxiliary).sum(dim=0)

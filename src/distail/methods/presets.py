@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distail.errors import MethodError
 from distail.functional.checks import check_choice
-from distail.methods.composition import DEFAULTS, Composition, build, parse
+from distail.methods.composition import DEFAULTS, SLOTS, Composition, build, parse
 from distail.methods.method import Method
 from distail.torch_utils import kept_random_state
 
@@ -272,12 +272,15 @@ def read_composition(name_or_composition: str | Mapping[str, Any]) -> Compositio
     (True, False, ('supervised', 'distillation', 'auxiliary'))
     >>> read_composition({"name": "ipwd", "teacher": "previous_epoch"}).needs.memory
     True
-    >>> read_composition("dive").teacher_supervised
-    'balanced_softmax'
+    >>> read_composition("dive").teacher_supervised, read_composition("dive").posterior
+    ('balanced_softmax', 'balanced')
+    >>> read_composition("kd").posterior, read_composition("bkd").posterior
+    ('natural', 'mixed')
     """
     _, preset, given = _preset_and_rest(_as_mapping(name_or_composition))
-    entries = parse({**DEFAULTS, **(preset.composition if preset else {}), **given})
-    return Composition(entries, preset.teacher_supervised if preset else "ce")
+    whole = {**DEFAULTS, **(preset.composition if preset else {}), **given}
+    options = {key: value for key, value in whole.items() if key not in SLOTS}
+    return Composition(parse(whole), options, preset.teacher_supervised if preset else "ce")
 
 
 def check_method(name_or_composition: str | Mapping[str, Any]) -> None:

@@ -5,6 +5,8 @@ Shapes: B batch, C classes.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from distail.functional import (
@@ -18,7 +20,7 @@ from distail.functional import (
     weighted_by_label,
 )
 from distail.functional.checks import check_number
-from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
+from distail.methods.context import BALANCED, BatchContext, Progress, Requirements, SlotOutput, SlotSetup
 from distail.methods.modules import FixedDtypeBuffer
 
 
@@ -38,6 +40,9 @@ class ClassBalanced(nn.Module):
     Args:
         beta: of the effective number; 0 is plain CE.
     """
+
+    posterior = BALANCED
+    neutral: ClassVar[dict[str, float]] = {"beta": 0.0}
 
     def __init__(self, setup: SlotSetup, *, beta: float = 0.9999) -> None:
         super().__init__()
@@ -81,6 +86,7 @@ class LDAM(nn.Module):
     """
 
     needs = Requirements(cosine_classifier=True)
+    posterior = None
 
     def __init__(
         self,
@@ -117,6 +123,8 @@ class LDAM(nn.Module):
 class BalancedSoftmax(nn.Module):
     """CE of the logits plus the log of the class shares [paper: Ren et al. 2020]: `logit_adjusted` at tau 1."""
 
+    posterior = BALANCED
+
     def __init__(self, setup: SlotSetup) -> None:
         super().__init__()
         self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
@@ -132,6 +140,9 @@ class LogitAdjusted(nn.Module):
     Args:
         tau: 0 is plain CE; at 1 this is the same function as `balanced_softmax`.
     """
+
+    posterior = BALANCED
+    neutral: ClassVar[dict[str, float]] = {"tau": 0.0}
 
     def __init__(self, setup: SlotSetup, *, tau: float = 1.0) -> None:
         super().__init__()

@@ -1,15 +1,27 @@
 """The second slot: repairs of the teacher's logits, (B, C) to (B, C), applied in the order in which they are named.
 
+A repair may change the student's logits as well, for the divergence alone (`SlotOutput.student`).
+
 Shapes: B batch, C classes.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
-from distail.functional import effective_number_weights, power_logits, reweigh_logits, swap_rectify
-from distail.functional.checks import check_number, of_target
-from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
+from distail.functional import (
+    adjust_logits,
+    class_log_share,
+    effective_number_weights,
+    power_logits,
+    reweigh_logits,
+    standardize,
+    swap_rectify,
+)
+from distail.functional.checks import check_choice, check_number, of_target
+from distail.methods.context import BALANCED, BatchContext, Progress, SlotOutput, SlotSetup
 from distail.methods.modules import FixedDtypeBuffer
 
 
@@ -36,6 +48,9 @@ class Reweigh(nn.Module):
         defer_until: the share of training before which every weight is 1: active from
             ``epoch / epochs >= defer_until``, epochs from 0; 1 is never.
     """
+
+    posterior = BALANCED
+    neutral: ClassVar[dict[str, float]] = {"beta": 0.0, "defer_until": 1.0}
 
     def __init__(self, setup: SlotSetup, *, beta: float = 0.9999, defer_until: float = 0.0) -> None:
         super().__init__()
@@ -67,4 +82,53 @@ class Power(nn.Module):
         return SlotOutput(power_logits(logits_BC, self.exponent))
 
 
-TARGETS: dict[str, type[nn.Module]] = {"power": Power, "reweigh": Reweigh, "swap": Swap}
+class Debias(nn.Module):
+    """Take the class shares of the training data out of the teacher's logits: ``z_t - tau * log share`` [ours].
+
+    A teacher trained with plain cross-entropy has learnt ``p ~ share * p_balanced``; logit adjustment (Menon et al.
+    2021) takes the share out, once, whatever the temperature is.
+
+    Args:
+        tau: how much of it; 0 changes nothing.
+        side: `teacher`, or `student`: leave the target as it is and add the shares to the student's logits instead,
+            ``KL(softmax(z_t / T) || softmax((z_s + tau * log share) / T))``: the same optimum, another gradient.
+    """
+
+    posterior = BALANCED
+    neutral: ClassVar[dict[str, float]] = {"tau": 0.0}
+
+    def __init__(self, setup: SlotSetup, *, tau: float = 1.0, side: str = "teacher") -> None:
+        super().__init__()
+        self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
+        self.tau = check_number("tau", tau, least=0.0)
+        self.side = check_choice("side", side, ("teacher", "student"))
+
+    def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
+        log_share_C = self.log_share(logits_BC)
+        if self.side == "student":
+            return SlotOutput(logits_BC, student=adjust_logits(context.student.logits, log_share_C, self.tau))
+        return SlotOutput(adjust_logits(logits_BC, log_share_C, -self.tau))
+
+
+class Standardize(nn.Module):
+    """Both sides' logits to mean 0 and sample deviation 1 over classes, per sample [paper, code: Sun et al. 2024].
+
+    The divergence then compares the shape of the two answers and not how large their logits are.
+    """
+
+    def __init__(self, setup: SlotSetup) -> None:
+        super().__init__()
+
+    def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
+        return SlotOutput(
+            standardize(logits_BC, correction=1), student=standardize(context.student.logits, correction=1)
+        )
+
+
+TARGETS: dict[str, type[nn.Module]] = {
+    "debias": Debias,
+    "power": Power,
+    "reweigh": Reweigh,
+    "standardize": Standardize,
+    "swap": Swap,
+}

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from distail.errors import ModelError, did_you_mean
+from distail.errors import ModelError
+from distail.import_path import import_callable, where, working_directory_importable
 from distail.outputs import logits_in
 from distail.torch_utils import eval_mode
-
-NO_CODE = "DISTAIL_NO_CODE"
-"""The variable of the environment with which no code is run that a configuration or a file of weights names."""
 
 
 def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_classes: int) -> None:
@@ -48,12 +39,6 @@ def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_
         raise ModelError(f"{name!r}: images {shape} must give logits ({shape[0]}, {num_classes}), got {got}")
 
 
-def where(error: BaseException) -> str:
-    """Type, message and place of an error in code that distail did not write."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
-
-
 def create_imported_model(path: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """Calls the function (or class) at `package.module:function` and tries the network on two images of zeros.
 
@@ -70,8 +55,8 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
         ...
     distail.errors.ModelError: 'torch.nn:Bilinear' failed with TypeError: ...
     """
-    with _working_directory_importable():
-        builder = _find_builder(path)
+    with working_directory_importable():
+        builder = find_builder(path)
         arguments = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         model = _build(builder, arguments, path)
         if not isinstance(model, nn.Module):
@@ -86,52 +71,11 @@ def check_imported_model(path: str) -> None:
     Raises:
         ModelError: there is nothing, or `DISTAIL_NO_CODE` is set.
     """
-    with _working_directory_importable():
-        _find_builder(path)
+    find_builder(path)
 
 
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    """For the time of the import: a search path that stays changed would change what others import later."""
-    before = list(sys.path)
-    sys.path.insert(0, str(Path.cwd()))
-    importlib.invalidate_caches()
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def _find_builder(path: str) -> Callable[..., Any]:
-    module_name, _, function_name = path.partition(":")
-    if not module_name or not function_name:
-        raise ModelError(f"a model of your own is named package.module:function, got {path!r}")
-    if os.environ.get(NO_CODE):
-        raise ModelError(
-            f"{path!r} names code that would be run, which --no-code (or {NO_CODE}) refuses; expected a name of "
-            "distail.models.list_models() or timm:NAME"
-        )
-    module = _import(module_name, path)
-    builder: Callable[..., Any] | None = getattr(module, function_name, None)
-    if not callable(builder):
-        choices = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        what = "has no function" if builder is None else "has something that cannot be called as"
-        raise ModelError(f"module {module_name!r} {what} {function_name!r}. {did_you_mean(function_name, choices)}")
-    return builder
-
-
-def _import(module_name: str, path: str) -> ModuleType:
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module_name}.".startswith(f"{error.name}."):
-            raise ModelError(
-                f"no module {error.name!r}, which model {path!r} names; looked in the current directory {Path.cwd()} "
-                "and among the installed packages"
-            ) from error
-        raise ModelError(f"importing {module_name!r} failed with {where(error)}") from error
-    except Exception as error:
-        raise ModelError(f"importing {module_name!r} failed with {where(error)}") from error
+def find_builder(path: str) -> Callable[..., Any]:
+    return import_callable(path, "a model of your own", "distail.models.list_models() or timm:NAME", ModelError)
 
 
 def _build(builder: Callable[..., Any], arguments: dict[str, int], path: str) -> Any:

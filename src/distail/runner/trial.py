@@ -16,8 +16,8 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import DataError, DistailError, ModelError, TrainingError, some_of
 from distail.evaluation.class_order import find_other_order, spread_over
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
+from distail.import_path import where
 from distail.models import FeatureTap
-from distail.models.imported import where
 from distail.outputs import logits_in
 from distail.runner.checks import needs_of
 from distail.runner.networks import build_network, seeded
