@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 import torch
+import vl_convert
 
 import distail
 from distail.training.progress import Silent
@@ -85,6 +86,8 @@ def run_in_fork(request):
 
 def main():
     torch.set_num_threads(1)
+    # It compiles in threads of its own, of which a fork has none: it would wait for them for ever.
+    vl_convert.vegalite_to_vega = lambda spec: {"legends": [], **spec}
     with tempfile.TemporaryDirectory() as folder:
         # Everything that a run imports is imported once, here.
         distail.run({**json.loads(sys.argv[1]), "output": str(Path(folder) / "run")}, reporter=Silent())

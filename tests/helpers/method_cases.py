@@ -20,6 +20,13 @@ CASES: dict[str, dict[str, Any]] = {
     **{f"ce with {entry}": {"name": "ce", "supervised": entry} for entry in SUPERVISED},
     "ipwd one-stage": {"name": "ipwd", "teacher": "previous_epoch", "num_samples": 50},
     "kd of the epoch before": {"name": "kd", "teacher": "previous_epoch", "num_samples": 50},
+    "debias for the student": {
+        "supervised": "balanced_softmax",
+        "targets": ["standardize", {"name": "debias", "side": "student"}],
+        "divergence": "correlation",
+        "weights": "gate",
+    },
+    "ipwd without labels": {"name": "ipwd", "kd_head_ce": False, "cls_gradient": True},
     "everything": {
         "supervised": "class_balanced",
         "targets": ["swap", {"name": "power", "exponent": 0.7}, {"name": "reweigh", "beta": 0.99}],

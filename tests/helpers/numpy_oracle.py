@@ -125,11 +125,32 @@ def grouped(
     return np.array(cross), np.array(within), np.array(exact_cross), np.array(exact_within)
 
 
-def standardize(logits: Array) -> Array:
+def debias(logits: Array, counts: list[int], tau: float) -> Array:
+    return np.array(
+        [[value - tau * math.log(n / sum(counts)) for value, n in zip(z, counts, strict=True)] for z in logits]
+    )
+
+
+def pearson(a: Array, b: Array) -> float:
+    """The correlation of two rows; 0 where one is constant."""
+    a, b = a - math.fsum(a) / len(a), b - math.fsum(b) / len(b)
+    norms = [math.sqrt(math.fsum(value**2 for value in row)) for row in (a, b)]
+    return math.fsum(a * b) / (max(norms[0], 1e-8) * max(norms[1], 1e-8))
+
+
+def correlations(student: Array, teacher: Array, temperature: float) -> tuple[Array, float]:
+    """One less the correlation, of each sample over classes; and of each class over samples, their mean."""
+    p_s, p_t = (np.array([softmax(z, temperature) for z in logits]) for logits in (student, teacher))
+    inter = [1 - pearson(a, b) for a, b in zip(p_s, p_t, strict=True)]
+    intra = [1 - pearson(a, b) for a, b in zip(p_s.T, p_t.T, strict=True)]
+    return np.array(inter), math.fsum(intra) / len(intra)
+
+
+def standardize(logits: Array, correction: int = 0) -> Array:
     rows = []
     for z in logits:
         mean = math.fsum(z) / len(z)
-        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in z) / len(z))
+        deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in z) / (len(z) - correction))
         rows.append([(value - mean) / max(deviation, 1e-6) for value in z])
     return np.array(rows)
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distail import create_method, list_methods
+from distail import Outputs, create_method, list_methods
 from helpers import numpy_oracle as oracle
 from helpers.made_batches import batches, quick
 from helpers.method_cases import make_call, make_method
@@ -42,7 +42,8 @@ def expected_terms(name, batch, method, call):
         projected = (call.student.features @ g.weight.T + g.bias).detach().numpy()
         priors = method.representation.priors.value[batch.target].numpy()
         distance = oracle.rectified_feature_distance(projected, call.teacher.features.numpy(), priors, 1.0)
-        return {"s": ce, "d": kl(oracle.reweigh(oracle.swap(z_t, y), weights, 4), 4), "r": distance}
+        target = softmax_rows(oracle.debias(oracle.swap(z_t, y), counts, 1.0), 4)
+        return {"s": ce, "d": kl(target, 4), "r": distance}
 
     def ltkd():
         cross, within, _, _ = oracle.grouped(z_s, z_t, oracle.thirds(counts), 4)
@@ -52,7 +53,17 @@ def expected_terms(name, batch, method, call):
         target_class, non_target = oracle.decoupled(z_s, z_t, y, 4)
         return {"s": ce, "d": 16 * (target_class + 8 * non_target)}
 
+    def dist():
+        inter, intra = oracle.correlations(z_s, z_t, 4)
+        return {"s": ce, "d": 16 * (2 * inter + 2 * intra)}
+
+    def ls():
+        target = softmax_rows(oracle.standardize(z_t, correction=1), 2)
+        return {"s": ce, "d": oracle.kl_losses(oracle.standardize(z_s, correction=1), target, 2)}
+
     table = {
+        "dist": dist,
+        "ls": ls,
         "ce": lambda: {"s": ce},
         "kd": lambda: {"s": ce, "d": kl(softmax_rows(z_t, 4), 4)},
         "bkd": lambda: {"s": ce, "d": kl(oracle.reweigh(z_t, weights, 2), 2)},
@@ -60,7 +71,7 @@ def expected_terms(name, batch, method, call):
         "ipwd": ipwd,
         "krdistill": krdistill,
         "ltkd": ltkd,
-        "dive": lambda: {"s": oracle.logit_adjusted(z_s, y, counts, 1.0), "d": kl(oracle.power(z_t, 0.5, 2), 2)},
+        "dive": lambda: {"s": oracle.logit_adjusted(z_s, y, counts, 1.0), "d": kl(oracle.power(z_t, 0.5, 3), 3)},
         "dkd": dkd,
         "wsld": lambda: {"s": ce, "d": oracle.loss_ratio(z_s, z_t, y) * kl(softmax_rows(z_t, 2), 2)},
     }
@@ -80,6 +91,8 @@ WEIGHTS = {
     "dive": {"supervised": 0.5, "distillation": 0.5},
     "dkd": {"supervised": 1.0, "distillation": 1.0},
     "wsld": {"supervised": 1.0, "distillation": 2.25},
+    "dist": {"supervised": 1.0, "distillation": 1.0},
+    "ls": {"supervised": 0.1, "distillation": 9.0},
 }
 
 
@@ -157,8 +170,80 @@ def test_ldam_takes_a_cosine_classifier_s_own_scale():
         method = create_method(
             "ce", supervised="ldam", class_counts=counts, classifier_scale=head.scale, defer_until=1.0
         )
-        from distail import Outputs
-
         losses = method(Outputs(head(features)), None, target).per_sample.detach().numpy()
         expected = oracle.ldam(cosines.double().numpy(), target.tolist(), counts, 0.5, 30.0, 1.0)
         np.testing.assert_allclose(losses, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("tau", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("side", ["teacher", "student"])
+@quick
+@given(batch=batches)
+def test_debias_moves_the_prior_from_one_side_or_to_the_other(side, tau, batch):
+    debias = {"name": "debias", "tau": tau, "side": side}
+    method = make_method("kd", batch.counts, targets=[debias], temperature=3.0, distillation_weight=1.0)
+    z_s, z_t = batch.student.numpy(), batch.teacher.numpy()
+    if side == "teacher":
+        expected = oracle.kl_losses(z_s, softmax_rows(oracle.debias(z_t, batch.counts, tau), 3), 3)
+    else:
+        expected = oracle.kl_losses(oracle.debias(z_s, batch.counts, -tau), softmax_rows(z_t, 3), 3)
+    assert make_call(batch)(method)["distillation"].item() == pytest.approx(expected.mean(), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("divergence", ["kl", "decoupled_kl", "grouped_kl"])
+@quick
+@given(batch=batches)
+def test_a_repair_of_both_sides_wraps_every_divergence_and_leaves_the_labels_alone(divergence, batch):
+    call = make_call(batch)
+    wrapped = make_method("kd", batch.counts, divergence=divergence, targets=["standardize"], temperature=2.0)
+    plain = make_method("kd", batch.counts, divergence=divergence, temperature=2.0)
+    sides = [torch.from_numpy(oracle.standardize(z.numpy(), correction=1)) for z in (batch.student, batch.teacher)]
+    changed = plain(Outputs(sides[0]), Outputs(sides[1]), batch.target)
+    torch.testing.assert_close(call(wrapped)["distillation"], changed["distillation"], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(call(wrapped)["supervised"], call(plain)["supervised"])
+
+
+@quick
+@given(batch=batches)
+def test_the_gate_distils_where_the_target_is_right_and_teaches_the_label_elsewhere(batch):
+    method = make_method("kd", batch.counts, weights="gate", supervised="balanced_softmax", label_weight=2.0)
+    plain = make_method("kd", batch.counts, supervised="balanced_softmax")
+    call = make_call(batch)
+    gated, free = call(method), call(plain)
+    labels = oracle.logit_adjusted(batch.student.numpy(), batch.labels, batch.counts, 1.0)
+    distilled = 0.9 * oracle.kl_losses(batch.student.numpy(), softmax_rows(batch.teacher.numpy(), 4), 4)
+    right = np.array([z[y] >= max(z) for z, y in zip(batch.teacher.numpy(), batch.labels, strict=True)])
+    expected = 0.1 * labels + np.where(right, distilled, 2.0 * labels)
+    np.testing.assert_allclose(gated.per_sample.detach().numpy(), expected, rtol=1e-6, atol=1e-8)
+    assert gated.statistics["open_share"].item() == pytest.approx(right.mean())
+    torch.testing.assert_close(gated["supervised"], free["supervised"])
+
+
+def test_the_gate_judges_the_repaired_target():
+    teacher, target = Outputs(torch.tensor([[2.0, 1.0]])), torch.tensor([1])
+    composition = {"weights": "gate", "temperature": 1.0}
+    for targets, expected in (([], 0.0), (["swap"], 1.0), (["debias"], 1.0)):
+        method = create_method({**composition, "targets": targets}, class_counts=[90, 10])
+        assert method(Outputs(torch.zeros(1, 2)), teacher, target).statistics["open_share"].item() == expected
+
+
+@quick
+@given(batch=batches)
+def test_ipwd_without_labels_for_its_own_head_learns_from_weighted_distillation_alone(batch):
+    call = make_call(batch)
+    with_ce, without = (make_method("ipwd", batch.counts, kd_head_ce=flag) for flag in (True, False))
+    terms, bare = call(with_ce), call(without)
+    assert bare["supervised"].item() == 0.0
+    for term in ("distillation", "auxiliary"):
+        torch.testing.assert_close(bare[term], terms[term])
+
+
+def test_sample_weights_are_told_by_their_percentiles():
+    torch.manual_seed(0)
+    method = create_method("wsld", class_counts=[9, 5, 2])
+    student, teacher = torch.randn(64, 3), torch.randn(64, 3)
+    target = torch.randint(3, (64,))
+    statistics = method(Outputs(student), Outputs(teacher), target).statistics
+    weights = oracle.loss_ratio(student.double().numpy(), teacher.double().numpy(), target.tolist())
+    for share in (5, 50, 95):
+        assert statistics[f"weight_p{share:02d}"].item() == pytest.approx(np.percentile(weights, share), rel=1e-4)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from distail import Outputs, create_method
+from distail import Outputs, create_method, functional
 from helpers.made_batches import batches, quick
 from helpers.method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 
@@ -55,7 +55,7 @@ def test_drkd_with_a_correct_teacher_is_kd(batch):
 @given(batches)
 def test_krdistill_without_repairs_is_ce_kl_and_cosine_distillation(batch):
     call = with_a_correct_teacher(batch, make_call(batch))
-    method = make_method("krdistill", [3] * len(batch.counts), prior_strength=0.0)
+    method = make_method("krdistill", [3] * len(batch.counts), prior_strength=0.0)  # debias is a constant then
     assert_same(call, method, composed(batch, temperature=4.0))
     projected = method.representation.projector(call.student.features)
     cosine = torch.nn.functional.cosine_similarity(projected, call.teacher.features, dim=1)
@@ -112,7 +112,7 @@ def test_with_equal_counts_every_correction_by_counts_is_ce(batch):
 @given(batches)
 def test_dive_at_exponent_one_with_equal_counts_is_ce_and_kl(batch):
     dive = make_method("dive", [4] * len(batch.counts), exponent=1.0)
-    plain = composed(batch, temperature=2.0, supervised_weight=0.5, distillation_weight=0.5)
+    plain = composed(batch, temperature=3.0, supervised_weight=0.5, distillation_weight=0.5)
     assert_same(make_call(batch), dive, plain)
 
 
@@ -151,3 +151,61 @@ def test_a_student_that_is_its_target_has_no_distillation_loss(name):
 
 def test_widths_of_the_cases_differ_so_that_a_mix_up_would_show():
     assert STUDENT_DIM != TEACHER_DIM
+
+
+@quick
+@given(batches)
+def test_debias_with_tau_t_is_reweigh_by_one_over_n(batch):
+    call = make_call(batch)
+    debias = composed(batch, targets=[{"name": "debias", "tau": 2.0}], temperature=2.0)
+    weights = 1.0 / torch.tensor(batch.counts, dtype=torch.float64)
+    target = functional.reweigh_targets(call.teacher.logits, weights, 2.0)
+    expected = functional.kl_divergence(call.student.logits, target, 2.0).mean()
+    torch.testing.assert_close(call(debias)["distillation"], expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        (functional.remove_prior(call.teacher.logits, batch.counts, 2.0) / 2.0).softmax(1),
+        target,
+        rtol=1e-6,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+@quick
+@given(batch=batches)
+def test_debias_with_tau_zero_or_equal_counts_is_kl(side, batch):
+    call, plain = make_call(batch), composed(batch)
+    assert_same(call, composed(batch, targets=[{"name": "debias", "tau": 0.0, "side": side}]), plain)
+    even = create_method({**PLAIN, "targets": [{"name": "debias", "side": side}]}, class_counts=[4] * len(batch.counts))
+    assert_same(call, even.double(), plain)
+
+
+@quick
+@given(batches)
+def test_both_sides_of_debias_have_the_same_optimum(batch):
+    """A student that answers as the repaired teacher is at the minimum of both: no loss and no gradient."""
+    for side in ("teacher", "student"):
+        method = composed(batch, targets=[{"name": "debias", "side": side}], supervised_weight=0.0, temperature=2.0)
+        # at T the prior of `side: student` is divided as well: z_s = z_t - log share is its optimum at every T
+        student = functional.remove_prior(batch.teacher, batch.counts).requires_grad_()
+        terms = method(Outputs(student), Outputs(batch.teacher), batch.target)
+        assert abs(terms["distillation"].item()) < 1e-9
+        assert torch.autograd.grad(terms.total, student)[0].abs().max() < 1e-7
+
+
+@quick
+@given(batches)
+def test_dist_of_a_student_that_copies_its_teacher_is_nothing(batch):
+    call = make_call(batch)
+    copied = dataclasses.replace(call, student=Outputs(call.teacher.logits.clone().requires_grad_()))
+    terms = copied(make_method("dist", batch.counts, intra_weight=0.0))
+    assert abs(terms["distillation"].item()) < 1e-6
+
+
+@quick
+@given(batches)
+def test_ls_does_not_see_how_large_or_where_logits_are(batch):
+    call = make_call(batch)
+    moved = dataclasses.replace(call, teacher=Outputs(3.0 * call.teacher.logits + 5.0))
+    method = make_method("ls", batch.counts)
+    torch.testing.assert_close(call(method)["distillation"], moved(method)["distillation"], rtol=1e-5, atol=1e-7)

@@ -75,7 +75,7 @@ def describe_method(name: str) -> Description:
     parameters = [Parameter(key, common[key], "every method") for key in COMMON]
     for entries in parse({**DEFAULTS, **preset.composition}).values():
         parameters += [
-            Parameter(key, entry.parameters.get(key, default), f"{entry.slot}: {entry.name}")
+            Parameter(key, {**preset.composition, **entry.parameters}.get(key, default), f"{entry.slot}: {entry.name}")
             for entry in entries
             for key, default in entry.defaults.items()
         ]

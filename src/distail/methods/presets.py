@@ -116,9 +116,10 @@ PRESETS: dict[str, Preset] = {
         formula="L = CE(z_s, y) + T^2 * w * KL(p_t^T || p_s^T) + CE(cls head), w = 1 + H_kd / H_cls",
         composition={"supervised": "ce", "divergence": "kl", "weights": "inverse_propensity", "temperature": 4.0},
         provenance=(
-            "[note] the second head, standardised logits, weights from the two cross-entropies, the sum of three terms",
-            "[ours] the ratio's direction kd_over_cls; the head reads detached features; denominators floored at 1e-6; "
-            "clip at 10; batch mean 1",
+            "[note] the second head, standardized logits, weights from the two cross-entropies",
+            "[ours] the sum of three terms, in which the student's own head learns from labels too (kd_head_ce)",
+            "[ours] the ratio is kd_over_cls; the second head reads detached features; denominators floored at "
+            "1e-6; clip at 10; batch mean 1",
             "[paper] one-stage form, teacher: previous_epoch: T 1, share a_e = final_weight * (e + 1) / E of the loss",
             "[note] there, weights are 1 before start, later works better; [ours] its default 0.5, half precision",
         ),
@@ -127,11 +128,11 @@ PRESETS: dict[str, Preset] = {
         title="Knowledge Rectification Distillation",
         paper="Huang, Tang, Zheng, Zhou, Yu, Jiang; 2024",
         arxiv="2409.07694",
-        formula="L = CE(z_s, y) + T^2 * KL(q || p_s^T) + 1 - cos(g(f_s), r), q ~ w * softmax(swap(z_t) / T), "
-        "r = normalize(normalize(f_t) + prior_strength * v_y)",
+        formula="L = CE(z_s, y) + T^2 * KL(q || p_s^T) + 1 - cos(g(f_s), r), "
+        "q = softmax((swap(z_t) - log share) / T), r = normalize(normalize(f_t) + prior_strength * v_y)",
         composition={
             "supervised": "ce",
-            "targets": ["swap", "reweigh"],
+            "targets": ["swap", "debias"],
             "divergence": "kl",
             "representation": "balanced_prototypes",
             "temperature": 4.0,
@@ -164,11 +165,11 @@ PRESETS: dict[str, Preset] = {
             "divergence": "kl",
             "supervised_weight": 0.5,
             "distillation_weight": 0.5,
-            "temperature": 2.0,
+            "temperature": 3.0,
         },
         provenance=(
-            "[paper] balanced softmax for teacher and student, targets to the power 0.5",
-            "[ours] T 2 and weights 0.5 and 0.5: settings that we have not seen confirmed",
+            "[paper] balanced softmax for teacher and student, targets to the power 0.5, T 3",
+            "[ours] weights 0.5 and 0.5: settings that we have not seen confirmed",
         ),
         teacher_supervised="balanced_softmax",
     ),
@@ -199,6 +200,42 @@ PRESETS: dict[str, Preset] = {
         provenance=(
             "[paper] the weight of a sample",
             "[ours] factor 2.25 with T 2 (the authors' ImageNet code: 2.5 with T 2); the denominator floored at 1e-6",
+        ),
+    ),
+    "dist": Preset(
+        title="Knowledge Distillation from a Stronger Teacher (DIST)",
+        paper="Huang, You, Wang, Qian, Xu; NeurIPS 2022",
+        arxiv="2205.10536",
+        formula="L = CE(z_s, y) + 2 * T^2 * (1 - r over classes) + 2 * T^2 * (1 - r over the batch), "
+        "r of p_s^T and p_t^T",
+        composition={
+            "supervised": "ce",
+            "divergence": "correlation",
+            "inter_weight": 2.0,
+            "intra_weight": 2.0,
+            "temperature": 4.0,
+        },
+        provenance=(
+            "[paper, code] both correlations, T 4; the paper's weights 2 and 2 on CIFAR-100 (in the code 2 times 1, 1)",
+            "[ours] with several processes the second term is of the global batch",
+        ),
+    ),
+    "ls": Preset(
+        title="Logit Standardization in Knowledge Distillation",
+        paper="Sun, Ren, Li, Wang, Cao; CVPR 2024",
+        arxiv="2403.01427",
+        formula="L = 0.1 * CE(z_s, y) + 9 * T^2 * KL(softmax(std(z_t) / T) || softmax(std(z_s) / T))",
+        composition={
+            "supervised": "ce",
+            "targets": ["standardize"],
+            "divergence": "kl",
+            "supervised_weight": 0.1,
+            "distillation_weight": 9.0,
+            "temperature": 2.0,
+        },
+        provenance=(
+            "[paper, code] both sides standardized per sample, T 2, weight 9; [code] cross-entropy with weight 0.1",
+            "[ours] the deviation floored at 1e-6 (the code adds 1e-7)",
         ),
     ),
 }

@@ -1,0 +1,108 @@
+"""Entries of a method from a user's own file, by import path."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+import torch
+
+from distail import Outputs, create_method
+from distail.errors import MethodError
+
+PAPER = """
+from torch import nn
+
+from distail.methods.context import SlotOutput
+
+
+class Halve(nn.Module):
+    def __init__(self, setup, *, factor=0.5):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, context, logits):
+        return factor_of(logits, self.factor)  # a plain tensor
+
+
+def factor_of(logits, factor):
+    return logits * factor
+
+
+def hardest(context, *, power=1.0):
+    return SlotOutput(context.supervised_losses**power)
+
+
+def everything(context, logits):
+    return logits.sum()
+
+
+class Plain:
+    pass
+
+
+def text(context):
+    return "no tensor"
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path, monkeypatch, request):
+    """A module that only this test has, in the current directory."""
+    name = "paper_" + str(abs(hash(request.node.nodeid)))
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(PAPER), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return name
+
+
+def batch():
+    torch.manual_seed(0)
+    return Outputs(torch.randn(6, 3)), Outputs(torch.randn(6, 3)), torch.tensor([0, 1, 2, 0, 1, 0])
+
+
+def test_a_class_and_a_function_of_one_s_own_work_as_ours_do(own_file):
+    own = {
+        "targets": ["swap", {"name": f"{own_file}:Halve", "factor": 0.25}],
+        "weights": f"{own_file}:hardest",
+        "power": 2.0,
+    }
+    ours = {"targets": ["swap", {"name": "power", "exponent": 0.25}]}
+    method, plain = (create_method(each, class_counts=[9, 3, 1]) for each in (own, ours))
+    found, expected = method(*batch()), plain(*batch())
+    labels = torch.nn.functional.cross_entropy(batch()[0].logits, batch()[2], reduction="none")
+    distilled = expected.per_sample - labels
+    torch.testing.assert_close(found.per_sample, labels + labels**2 * distilled)
+
+
+@pytest.mark.parametrize(
+    ("composition", "words"),
+    [
+        ({"targets": ["{}:Halv"]}, ["Halv", "Halve"]),
+        ({"targets": ["{}:Plain"]}, ["Plain", "torch.nn.Module"]),
+        ({"targets": [{"name": "{}:Halve", "facter": "1"}]}, ["facter", "factor"]),
+        ({"targets": ["no_such_module:Repair"]}, ["no_such_module"]),
+    ],
+)
+def test_what_is_no_entry_is_refused_before_any_batch(own_file, composition, words):
+    def named(value):
+        if isinstance(value, str):
+            return value.replace("{}", own_file)
+        return [named(each) for each in value] if isinstance(value, list) else {k: named(v) for k, v in value.items()}
+
+    with pytest.raises(MethodError) as refused:
+        create_method(named(composition), class_counts=[9, 3, 1])
+    assert all(word in str(refused.value) for word in words)
+
+
+@pytest.mark.parametrize(("slot", "entry"), [("divergence", "everything"), ("weights", "text")])
+def test_what_an_entry_returns_is_looked_at(own_file, slot, entry):
+    method = create_method({slot: f"{own_file}:{entry}"}, class_counts=[9, 3, 1])
+    with pytest.raises(MethodError, match=entry):
+        method(*batch())
+
+
+def test_no_code_of_one_s_own_is_run_where_it_is_refused(own_file, monkeypatch):
+    create_method({"targets": [f"{own_file}:Halve"]}, class_counts=[9, 3, 1])
+    monkeypatch.setenv("DISTAIL_NO_CODE", "1")
+    with pytest.raises(MethodError, match="no-code"):
+        create_method({"targets": [f"{own_file}:Halve"]}, class_counts=[9, 3, 1])

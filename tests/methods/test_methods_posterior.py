@@ -1,0 +1,83 @@
+"""Which posterior each method aims at, and that the training minimum is where it says."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from distail import Outputs, create_method, list_methods
+from distail.methods.presets import read_composition
+
+SHARES = [0.7, 0.2, 0.1]
+COUNTS = [70, 20, 10]
+BALANCED_OPTIMUM = torch.tensor([[1.0, 2.0, 0.5], [0.0, -1.0, 1.5], [2.0, 2.0, 2.0], [-0.5, 0.3, 0.1]])
+
+EXPECTED = {
+    "ce": "natural",
+    "kd": "natural",
+    "bkd": "mixed",
+    "drkd": "natural",
+    "ipwd": "natural",
+    "krdistill": "mixed",
+    "ltkd": "natural",
+    "dive": "balanced",
+    "dkd": "natural",
+    "wsld": "natural",
+    "dist": "natural",
+    "ls": "natural",
+}
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_every_method_says_which(name):
+    assert read_composition(name).posterior == EXPECTED[name]
+
+
+@pytest.mark.parametrize(
+    ("composition", "expected"),
+    [
+        ({"name": "bkd", "beta": 0.0}, "natural"),
+        ({"name": "bkd", "defer_until": 1.0}, "natural"),
+        ({"name": "bkd", "supervised": "balanced_softmax"}, "balanced"),
+        ({"name": "bkd", "supervised_weight": 0.0}, "balanced"),
+        ({"name": "kd", "targets": [{"name": "debias", "tau": 0.0}]}, "natural"),
+        ({"name": "kd", "distillation_weight": 0.0, "targets": ["debias"]}, "natural"),
+        ({"name": "ce", "supervised": {"name": "logit_adjusted", "tau": 0.0}}, "natural"),
+        ({"name": "ce", "supervised": "logit_adjusted"}, "balanced"),
+        ({"name": "ce", "supervised": {"name": "class_balanced", "beta": 0.0}}, "natural"),
+        ({"name": "ce", "supervised": "ldam"}, None),
+        ({"name": "kd", "teacher": "previous_epoch", "supervised": "balanced_softmax"}, "balanced"),
+        ({"supervised": "balanced_softmax", "targets": [{"name": "debias", "side": "student"}]}, "balanced"),
+    ],
+)
+def test_parameters_that_switch_an_entry_off_count(composition, expected):
+    assert read_composition(composition).posterior == expected
+
+
+def test_a_mixture_is_told_with_both_entries_and_depends_on_the_teacher():
+    words = read_composition("bkd").posterior_warning("ce")
+    assert words is not None
+    assert "supervised: ce" in words
+    assert "targets: reweigh" in words
+    assert read_composition("kd").posterior_warning("ce") is None
+    assert read_composition("dive").posterior_warning("balanced_softmax") is None
+    assert "its teacher" in (read_composition("dive").posterior_warning("ce") or "")
+    assert read_composition("dive").posterior_warning(None) is None  # a teacher of whom nobody knows
+
+
+@pytest.mark.parametrize("side", ["teacher", "student"])
+def test_balanced_softmax_and_debias_have_their_minimum_at_the_balanced_posterior(side):
+    """Labels drawn from the natural posterior, a teacher that knows it: the expected loss is least at one place."""
+    method = create_method(
+        {"supervised": "balanced_softmax", "targets": [{"name": "debias", "side": side}], "temperature": 2.0},
+        class_counts=COUNTS,
+    )
+    natural = BALANCED_OPTIMUM + torch.tensor(SHARES).log()
+    student = BALANCED_OPTIMUM.clone().requires_grad_()
+    losses = []
+    for label in range(3):
+        target = torch.full((len(student),), label)
+        losses.append(method(Outputs(student), Outputs(natural), target).per_sample)
+    expected_loss = (torch.stack(losses, dim=1) * natural.softmax(1)).sum()
+    (gradient,) = torch.autograd.grad(expected_loss, student)
+    assert gradient.abs().max() < 1e-5
