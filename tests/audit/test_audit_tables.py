@@ -41,7 +41,9 @@ def printed(audit: dict[str, Any], width: int = 80, **options: Any) -> str:
 def test_the_tables_fit_80_columns_and_cut_names_but_no_numbers(classes: int, student: bool) -> None:
     audit = found(classes, student=student)
     text = printed(audit)
-    assert max(map(len, text.splitlines())) <= 80
+    *lines, command = text.splitlines()  # which is copied, and stays one line
+    assert command == audit["command"]
+    assert max(map(len, lines)) <= 80
     for table in audit_tables(audit):
         numeric = [i for i in range(len(table.columns)) if i not in table.text_columns]
         for row in table.rows:
@@ -56,7 +58,8 @@ def test_every_number_of_the_summary_stands_in_a_table() -> None:
     tables = audit_tables(audit, all_classes=True)
     cells = {number for table in tables for row in table.rows for cell in row for number in NUMBER.findall(cell)}
     cells |= {number for table in tables for number in NUMBER.findall(table.caption)}
-    for sentence in audit["summary"]:
+    assert audit["summary"][-1].startswith("Recommended")  # whose numbers are tested where it is made
+    for sentence in audit["summary"][:-1]:
         for number in NUMBER.findall(sentence.replace("T^2", "T")):
             assert number in cells, (number, sentence)
 
@@ -88,7 +91,7 @@ def test_the_terminal_says_first_what_was_audited_and_last_the_summary() -> None
     audit = found()
     text = " ".join(printed(audit).split())
     assert text.startswith("Audit of the teacher of runs/x on images with class counts from nowhere")
-    assert text.endswith(" ".join(audit["summary"][-1].split()))
+    assert text.endswith(" ".join([*audit["summary"][-1].split(), audit["command"]]))
     assert "not the paper's" in text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from distail.audit.content import SCHEMA_VERSION, AuditContent, ErrorStatistics, GroupStatistics
+from distail.audit.recommendation import KEEP_HEAD, recommend
 from distail.audit.sample_weights import StudentHeads, describe_weights
 from distail.audit.target_repairs import Repair, describe_repair, published_repairs, repair_effects, repair_of
 from distail.audit.teacher_statistics import ImageGroups, TeacherStatistics, percent
@@ -27,6 +28,7 @@ def audit(
     method: Mapping[str, object] | None = None,
     temperature: float | None = None,
     student: StudentHeads | None = None,
+    keep_head: float | None = KEEP_HEAD,
 ) -> AuditContent:
     """Everything that a teacher's logits tell of its bias and of what each repair would do to its targets.
 
@@ -38,6 +40,7 @@ def audit(
         method: an experiment's own, as `create_method` takes it; its repair and weights are shown with its parameters.
         temperature: one for all repairs; by default each has its method's.
         student: the logits of a trained student for the same images, where there is one.
+        keep_head: how much of the head the recommended repair must keep, in percent; None recommends nothing.
 
     Returns:
         Plain values, ready for JSON; what each is stands in `distail.audit.content`.
@@ -70,6 +73,7 @@ def audit(
             lambda chosen_N: {"images": int((~correct_N[chosen_N]).sum()), "share": percent(~correct_N[chosen_N])}
         ),
         "sample_weights": describe_weights(logits_NC, target_N, class_counts, groups, student, method),
+        "recommendation": None if keep_head is None else recommend(logits_NC, target_N, class_counts, keep_head),
         "cautions": _cautions(groups, class_counts),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, NotRequired, TypedDict, TypeVar
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
 from distail.evaluation.teacher_bias import Confusion, Flow
 
@@ -110,7 +110,7 @@ class RepairContent(Grouped[TargetMove]):
     """A method's repair of the targets, and what it does to them."""
 
     entries: list[str]
-    parameters: dict[str, float]
+    parameters: dict[str, float | str]
     temperature: float
     reconstruction: bool
 
@@ -154,6 +154,30 @@ class SampleWeights(TypedDict):
     wsld: LossRatioWeights
 
 
+class FavoredShares(TypedDict):
+    """Images whose target favors the label, in percent: the mean over classes, and of all images of each third."""
+
+    average_class: float
+    head: float | None
+    medium: float | None
+    tail: float | None
+
+
+class Recommendation(TypedDict):
+    """The repair that suits the teacher best by its own answers; see `distail.audit.recommendation.recommend`.
+
+    Attributes:
+        method: as `create_method` and `method=` take it.
+        keep_head: of the head images whose label the targets favor, at least so many percent must stay.
+        before, after: the targets without and with the repair.
+    """
+
+    method: dict[str, Any]
+    keep_head: float
+    before: FavoredShares
+    after: FavoredShares
+
+
 class AuditContent(TypedDict):
     """What `distail.audit.audit.audit` finds."""
 
@@ -167,6 +191,7 @@ class AuditContent(TypedDict):
     repairs: dict[str, RepairContent]
     swapped: Grouped[SwappedImages]
     sample_weights: SampleWeights
+    recommendation: Recommendation | None
     cautions: list[str]
 
 
@@ -180,7 +205,8 @@ class AuditedContent(TypedDict):
 
 
 class AuditReport(AuditContent):
-    """What `distail audit` shows: the findings, what was audited, and the summary in sentences."""
+    """What `distail audit` shows: the findings, what was audited, the summary in sentences, and the command to try."""
 
     audited: AuditedContent
     summary: list[str]
+    command: str | None

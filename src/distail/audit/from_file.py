@@ -11,6 +11,7 @@ from torch import Tensor
 from distail.audit.audit import audit
 from distail.audit.content import AuditReport
 from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
+from distail.audit.recommendation import KEEP_HEAD, command
 from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
 from distail.errors import Problems
@@ -42,6 +43,7 @@ class AuditInput:
         method: the experiment's own, as `create_method` takes it.
         student: the run's student on the same images.
         cautions: sentences on what the numbers can and cannot say.
+        config: the configuration that a run with the recommended repair starts from.
     """
 
     what: str
@@ -55,8 +57,9 @@ class AuditInput:
     method: Mapping[str, object] | None = None
     student: StudentHeads | None = None
     cautions: tuple[str, ...] = ()
+    config: str = "CONFIG"
 
-    def audit(self, temperature: float | None = None) -> AuditReport:
+    def audit(self, temperature: float | None = None, keep_head: float = KEEP_HEAD) -> AuditReport:
         """All findings, ready for JSON: those of `distail.audit.audit`, what was audited, and the summary.
 
         Raises:
@@ -70,6 +73,7 @@ class AuditInput:
             method=self.method,
             temperature=temperature,
             student=self.student,
+            keep_head=None if self.split == "test" else keep_head,  # which the test set must not choose
         )
         names = [each["name"] for each in found["classes"]]
         odd = _odd_outputs(self.logits, self.target, names, from_file=self.split is None)
@@ -84,6 +88,7 @@ class AuditInput:
             **found,
             "cautions": [*self.cautions, *odd, *found["cautions"]],
             "summary": summary(found),
+            "command": command(found["recommendation"], self.config) if found["recommendation"] else None,
         }
 
 

@@ -12,7 +12,7 @@ from distail.audit.content import AuditReport
 from distail.audit.tables import audit_tables
 from distail.audit.target import load_target
 from distail.errors import ConfigError, did_you_mean
-from distail.functional.checks import check_temperature
+from distail.functional.checks import check_number, check_temperature
 from distail.report.table import escape_markdown
 from distail.training.progress import default_reporter
 
@@ -28,6 +28,7 @@ def run_audit(
     split: str | None,
     class_counts: str | None,
     temperature: float | None,
+    keep_head: float,
     all_classes: bool,
     as_json: bool,
     output: Path | None,
@@ -41,8 +42,10 @@ def run_audit(
         raise ConfigError(f"--output {str(output)!r}: {did_you_mean(output.suffix, WRITERS)}")
     if temperature is not None:
         check_temperature(temperature)
+    check_number("--keep-head", keep_head, least=0.0, most=100.0)
     reporter = default_reporter()
-    report = load_target(target, words, split=split, class_counts=class_counts, reporter=reporter).audit(temperature)
+    found = load_target(target, words, split=split, class_counts=class_counts, reporter=reporter)
+    report = found.audit(temperature, keep_head)
     if output is not None:
         files.write_text(output, WRITERS[output.suffix](report))
         reporter.message(f"written to {output}")
@@ -64,6 +67,8 @@ def print_audit(report: AuditReport, console: Console, *, all_classes: bool = Fa
     console.print("\nIn words", style="bold")
     for sentence in report["summary"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
+    if report["command"]:
+        console.print(f"\n{report['command']}", highlight=False, markup=False, soft_wrap=True)
 
 
 def to_markdown(report: AuditReport) -> str:
@@ -76,6 +81,8 @@ def to_markdown(report: AuditReport) -> str:
     lines += ["", "## In words", ""]
     for sentence in report["summary"]:
         lines.append(f"- {escape_markdown(sentence)}")
+    if report["command"]:
+        lines += ["", "```sh", report["command"], "```"]
     return "\n".join([*lines, ""])
 
 

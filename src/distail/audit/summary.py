@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from distail.audit.content import AuditContent
+from distail.audit.recommendation import sentence
 from distail.evaluation.groups import THIRDS
 from distail.evaluation.teacher_bias import describe_bias
 
@@ -25,7 +26,8 @@ def summary(found: AuditContent) -> list[str]:
     >>> print(summary(found)[1])
     The errors on tail images end most often in class 0 (100.0 %).
     """
-    return [*_bias(found), *_confidence(found), _swaps(found), *_repairs(found), _weights(found)]
+    sentences = [*_bias(found), *_confidence(found), _swaps(found), *_repairs(found), _weights(found)]
+    return [*sentences, sentence(found["recommendation"])] if found["recommendation"] else sentences
 
 
 def _bias(found: AuditContent) -> list[str]:

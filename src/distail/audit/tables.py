@@ -152,7 +152,7 @@ def _repairs(found: AuditContent) -> Table:
             ]
         )
         if repair["parameters"]:
-            parameters = ", ".join(f"{key} {value:g}" for key, value in repair["parameters"].items())
+            parameters = ", ".join(f"{key} {_value(value)}" for key, value in repair["parameters"].items())
             settings.append(f"{name} {parameters}")
         if repair["reconstruction"]:
             reconstructions.append(
@@ -237,3 +237,7 @@ def _class_row(row: ClassStatistics, classes: Sequence[ClassStatistics]) -> list
 
 def _number(value: float | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
+
+
+def _value(parameter: float | str) -> str:
+    return parameter if isinstance(parameter, str) else f"{parameter:g}"

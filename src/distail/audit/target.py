@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distail.audit.from_file import AuditInput, load_file, load_run_predictions
@@ -93,8 +94,8 @@ def _load_run(target: Path, options: _Options, problems: Problems) -> AuditInput
     assert experiment is not None
     result = run.stored_result()
     if options.split == "test" and result is not None and not overrides:
-        return load_run_predictions(run, result)
-    return load_run(run, experiment, options.split, options.reporter)
+        return replace(load_run_predictions(run, result), config=shlex.quote(str(run.config)))
+    return replace(load_run(run, experiment, options.split, options.reporter), config=shlex.quote(str(run.config)))
 
 
 def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditInput:
@@ -116,7 +117,8 @@ def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditI
         )
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
-    return load_checkpoint(target, experiment, options.split, options.reporter)
+    found = load_checkpoint(target, experiment, options.split, options.reporter)
+    return replace(found, config=shlex.join([str(config), *overrides]))
 
 
 def _load_logits(target: Path, options: _Options, problems: Problems) -> AuditInput:

@@ -49,7 +49,7 @@ class Repair:
     """
 
     entries: tuple[str, ...]
-    parameters: Mapping[str, float]
+    parameters: Mapping[str, float | str]
     temperature: float
     modules: tuple[nn.Module, ...]
     reconstruction: bool = False
@@ -85,7 +85,7 @@ def published_repairs(class_counts: Sequence[int] | Tensor, temperature: float |
         MethodError: fewer than two classes, a count below 1, or a temperature that is not above 0.
 
     >>> {name: " + ".join(repair.entries) for name, repair in published_repairs([30, 5]).items()}
-    {'bkd': 'reweigh', 'drkd': 'swap', 'krdistill': 'swap + reweigh', 'dive': 'power'}
+    {'bkd': 'reweigh', 'drkd': 'swap', 'krdistill': 'swap + debias', 'dive': 'power'}
     """
     found = {name: repair_of({"name": name}, class_counts, temperature) for name in list_methods()}
     return {name: repair for name, repair in found.items() if repair is not None}
@@ -106,7 +106,8 @@ def repair_of(
     """
     preset = list_methods()[str(method["name"])] if "name" in method else None
     composition = whole_composition(method)
-    found = slot_entries(composition, "targets")
+    every = slot_entries(composition, "targets")
+    found = [(entry, own) for entry, own in every if not getattr(entry.builder, "both_sides", False)]
     if not found:
         return None
     entries = [entry for entry, _ in found]

@@ -132,6 +132,9 @@ def audit(
     temperature: Annotated[
         float | None, typer.Option(help="One for all repairs; by default each has its method's.")
     ] = None,
+    keep_head: Annotated[
+        float, typer.Option(metavar="PERCENT", help="What the recommended repair must keep of the head.")
+    ] = 80.0,
     all_classes: Annotated[bool, typer.Option("--all-classes", help="Show every class, not only the worst.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as well: .json or .md.")] = None,
@@ -151,6 +154,7 @@ def audit(
         split=split,
         class_counts=class_counts,
         temperature=temperature,
+        keep_head=keep_head,
         all_classes=all_classes,
         as_json=as_json,
         output=output,

@@ -116,6 +116,8 @@ class Standardize(nn.Module):
     The divergence then compares the shape of the two answers and not how large their logits are.
     """
 
+    both_sides = True  # what it does to the target says nothing without what it does to the student
+
     def __init__(self, setup: SlotSetup) -> None:
         super().__init__()
 

@@ -1,0 +1,79 @@
+"""The repair that an audit recommends: found by what it does to the targets, within what the head may lose."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distail import create_method
+from distail.audit.recommendation import command, recommend, sentence
+
+
+def biased_teacher(seed, counts, images_a_class=40, signal=1.0, noise=1.0):
+    """A teacher that knows each class equally well, and the shares of the classes on top of that."""
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(len(counts)).repeat_interleave(images_a_class)
+    logits = noise * torch.randn(len(target), len(counts), generator=generator, dtype=torch.float64)
+    logits[torch.arange(len(target)), target] += signal
+    return logits + torch.tensor(counts, dtype=torch.float64).div(sum(counts)).log(), target
+
+
+def favored(logits, target, chosen):
+    """Percent of the chosen classes' images at whose label no other entry is larger, with plain loops."""
+    right = [z[y] >= max(z) for z, y in zip(logits.tolist(), target.tolist(), strict=True) if y in chosen]
+    return 100 * sum(right) / len(right)
+
+
+def test_a_teacher_of_plain_training_is_repaired_by_what_it_learnt():
+    counts = [400, 200, 100, 50, 20, 5]
+    logits, target = biased_teacher(0, counts, signal=4.0)
+    found = recommend(logits, target, tuple(counts), keep_head=60.0)
+    assert found["method"]["targets"] == [{"name": "debias", "tau": 1.0}]
+    assert found["method"]["supervised"] == "balanced_softmax"
+    assert found["after"]["tail"] > found["before"]["tail"]
+    assert found["before"]["head"] == pytest.approx(favored(logits, target, {0, 1}))
+    unbiased = logits - torch.tensor(counts, dtype=torch.float64).div(sum(counts)).log()
+    assert found["after"]["tail"] == pytest.approx(favored(unbiased, target, {4, 5}))
+    means = [favored(unbiased, target, {c}) for c in range(6)]
+    assert found["after"]["average_class"] == pytest.approx(np.mean(means))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), keep=st.floats(0, 100), factor=st.integers(1, 500), signal=st.floats(0, 6))
+def test_what_must_be_kept_of_the_head_is_kept_and_no_class_average_falls(seed, keep, factor, signal):
+    counts = [max(1, round(500 / factor ** (c / 8))) for c in range(9)]
+    found = recommend(*biased_teacher(seed, counts, 10, signal), tuple(counts), keep_head=keep)
+    assert found["after"]["head"] >= keep / 100 * found["before"]["head"] - 1e-9
+    assert found["after"]["average_class"] >= found["before"]["average_class"]
+    assert found["method"] == {"name": "kd"} or found["after"]["average_class"] > found["before"]["average_class"]
+    create_method(found["method"], class_counts=counts)
+    assert sentence(found)
+
+
+def test_equal_classes_need_no_repair():
+    found = recommend(*biased_teacher(1, [30] * 6), (30,) * 6)
+    assert found["method"] == {"name": "kd"}
+    assert found["before"] == found["after"]
+
+
+def test_a_tiny_tail_is_not_bought_with_the_head():
+    """Where a teacher was trained balanced the class shares say nothing of it: removing them only hurts the head."""
+    counts = [1000, 1000, 1000, 1000, 2, 2]
+    logits, target = biased_teacher(2, counts, signal=2.0)
+    trained_balanced = logits - torch.tensor(counts, dtype=torch.float64).div(sum(counts)).log()
+    found = recommend(trained_balanced, target, tuple(counts), keep_head=95.0)
+    strength = found["method"].get("targets", [{"tau": 0.0}])[0]["tau"]
+    assert strength < 1.0
+
+
+def test_the_command_is_one_that_a_shell_takes_apart_again():
+    found = recommend(*biased_teacher(0, [400, 100, 10], signal=3.0), (400, 100, 10), keep_head=0.0)
+    words = shlex.split(command(found, "my.yaml"))
+    assert words[:3] == ["distail", "run", "my.yaml"]
+    assert json.loads(words[-1].removeprefix("method=")) == found["method"]
