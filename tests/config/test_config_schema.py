@@ -264,3 +264,39 @@ def test_a_name_that_is_no_folder_is_told_in_words_with_one_that_is(name, fittin
     assert f"such as {fitting!r}" in told
     assert "[A-Z" not in told
     assert "pattern" not in told
+
+
+def test_augmentations_are_names_or_mappings_with_parameters():
+    augment = ["crop", {"name": "cutout", "length": 8}, {"name": "flip"}, {"name": "rand_augment", "magnitude": 15}]
+    experiment = Experiment.from_mapping({**MINIMAL, "data": {"name": "digits", "augment": augment}})
+    crop, cutout, flip, rand_augment = experiment.data.augment
+    assert (crop, flip) == ("crop", "flip")
+    assert (cutout.length, rand_augment.magnitude, rand_augment.num_ops) == (8, 15, 2)
+    dumped = experiment.model_dump(mode="json")
+    assert dumped["data"]["augment"][:3] == ["crop", {"name": "cutout", "length": 8}, "flip"]
+    assert Experiment.from_mapping(dumped) == experiment
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"name": "cutout", "lenght": 3}, "lenght: unknown key. Did you mean 'length'?"),
+        ({"name": "flip", "probability": 1}, "probability: unknown key"),
+        ({"name": "trivial_augmnt"}, "'trivial_augmnt' is not valid. Did you mean 'trivial_augment'?"),
+        ({"name": "rand_augment", "magnitude": 31}, "less than or equal to 30, not 31"),
+        ({"name": "random_erasing", "scale": [0.5, 0.2]}, "scale is [0.5, 0.2]"),
+        ({"name": "random_resized_crop", "scale": [0.5, 2]}, "at most 1"),
+        ({"length": 3}, "None is not valid"),
+        (3, "3 is not valid"),
+    ],
+)
+def test_wrong_augmentations_are_told_by_their_place(entry, said):
+    message = refusal(data={"name": "digits", "augment": ["crop", entry]})
+    assert "data.augment.1: " in message
+    assert said in message
+
+
+def test_an_augmentation_with_parameters_twice_is_told():
+    assert "cutout more than once" in refusal(
+        data={"name": "digits", "augment": ["cutout", {"name": "cutout", "length": 8}]}
+    )

@@ -11,18 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distail.data.augment import (
-    AUGMENTATIONS,
     Draws,
     as_images,
     as_pixels,
-    augmentation_names,
     crop_padding,
     crop_pixels,
-    draw_augmentation,
-    draw_views,
+    in_order,
 )
 from distail.errors import DataError
-from helpers.augmented import augmented
+from helpers.augmented import all_bits, augmented, drawn, drawn_views
 
 
 def images_of(count: int, channels: int = 3, height: int = 8, width: int = 8) -> torch.Tensor:
@@ -70,8 +67,8 @@ def by_loop(images: torch.Tensor, draws: Draws) -> torch.Tensor:
     loops = {"crop": cropped_by_loop, "flip": flipped_by_loop}
     out = images.numpy().copy()
     for row in range(len(out)):
-        for name in draws.names:
-            out[row] = loops[name](out[row], draws.bits_of(name)[row].tolist())
+        for name in draws.bits:
+            out[row] = loops[name](out[row], draws.bits[name][row].tolist())
     return torch.from_numpy(out)
 
 
@@ -80,7 +77,7 @@ def by_loop(images: torch.Tensor, draws: Draws) -> torch.Tensor:
 def test_crop_and_flip_against_the_loop(names: list[str], shape: tuple[int, int, int]) -> None:
     images = images_of(40, *shape)
     before = images.clone()
-    draws = draw_augmentation(names, 40, seed=0, epoch=0, step=0)
+    draws = drawn(names, 40, seed=0, epoch=0, step=0)
     result = augmented(images, draws)
     assert result.dtype == torch.uint8
     assert torch.equal(result, by_loop(images, draws))
@@ -90,11 +87,11 @@ def test_crop_and_flip_against_the_loop(names: list[str], shape: tuple[int, int,
 @pytest.mark.parametrize("shape", [(3, 9, 9), (1, 12, 12), (3, 8, 20)])
 def test_rotation_against_the_loop(shape: tuple[int, int, int]) -> None:
     images = images_of(12, *shape)
-    draws = draw_augmentation(["rotate"], 12, seed=0, epoch=0, step=0)
+    draws = drawn(["rotate"], 12, seed=0, epoch=0, step=0)
     result = augmented(images, draws).numpy()
     moved = 0
     for row in range(12):
-        expected = rotated_by_loop(images[row].numpy(), draws.bits_of("rotate")[row].tolist())
+        expected = rotated_by_loop(images[row].numpy(), draws.bits["rotate"][row].tolist())
         certain = expected >= 0
         assert certain.mean() > 0.9
         np.testing.assert_array_equal(result[row][certain], expected[certain])
@@ -104,22 +101,20 @@ def test_rotation_against_the_loop(shape: tuple[int, int, int]) -> None:
 
 def test_rotation_by_nothing_changes_nothing() -> None:
     images = images_of(3)
-    assert torch.equal(augmented(images, Draws(("rotate",), torch.full((3, 1), 2**31))), images)
+    assert torch.equal(augmented(images, Draws(3, {"rotate": torch.full((3, 1), 2**31)})), images)
 
 
 @pytest.mark.parametrize("bits", [0, 2**32 - 1])
 def test_rotation_goes_to_fifteen_degrees_either_way(bits: int) -> None:
     column = torch.zeros(1, 1, 41, 41, dtype=torch.uint8)
     column[..., 20] = 255
-    result = augmented(column, Draws(("rotate",), torch.tensor([[bits]])))[0, 0]
+    result = augmented(column, Draws(1, {"rotate": torch.tensor([[bits]])}))[0, 0]
     shift = result[5].nonzero().float().mean() - 20
     assert abs(shift.item()) == pytest.approx(15 * math.tan(math.radians(15)), abs=0.8)
 
 
 def test_crop_reaches_every_offset_equally() -> None:
-    bits = torch.cat(
-        [draw_augmentation(["crop"], 500, seed=0, epoch=0, step=step).bits_of("crop") for step in range(20)]
-    )
+    bits = torch.cat([drawn(["crop"], 500, seed=0, epoch=0, step=step).bits["crop"] for step in range(20)])
     offsets = (bits * 9) >> 32
     table = torch.bincount(offsets[:, 0] * 9 + offsets[:, 1], minlength=81)
     expected = len(bits) / 81
@@ -129,7 +124,7 @@ def test_crop_reaches_every_offset_equally() -> None:
 
 def test_the_extreme_draws_are_the_corners() -> None:
     images = torch.full((2, 1, 16, 16), 7, dtype=torch.uint8)
-    corners = Draws(("crop",), torch.tensor([[0, 0], [2**32 - 1, 2**32 - 1]]))
+    corners = Draws(2, {"crop": torch.tensor([[0, 0], [2**32 - 1, 2**32 - 1]])})
     first, last = augmented(images, corners)
     assert (first[0, 2:, 2:] == 7).all()
     assert first[0, :2].sum() + first[0, :, :2].sum() == 0
@@ -142,7 +137,7 @@ def test_the_border_of_cifar_is_the_published_one() -> None:
 
 
 def test_draws_are_32_bit_and_fair() -> None:
-    bits = draw_augmentation(["flip"], 20_000, seed=5, epoch=1, step=3).bits
+    bits = drawn(["flip"], 20_000, seed=5, epoch=1, step=3).bits["flip"]
     assert bits.dtype == torch.int64
     assert bits.min() >= 0
     assert bits.max() < 2**32
@@ -150,20 +145,20 @@ def test_draws_are_32_bit_and_fair() -> None:
 
 
 def test_draws_are_a_pure_function_of_seed_epoch_and_step() -> None:
-    base = draw_augmentation(["crop", "flip"], 64, 1, 2, 3)
-    assert torch.equal(base.bits, draw_augmentation(["crop", "flip"], 64, 1, 2, 3).bits)
+    base = drawn(["crop", "flip"], 64, 1, 2, 3)
+    assert torch.equal(all_bits(base), all_bits(drawn(["crop", "flip"], 64, 1, 2, 3)))
     for other in [(2, 2, 3), (1, 3, 3), (1, 2, 4), (1, 3, 2), (12, 2, 3), (1, 22, 3)]:
-        bits = draw_augmentation(["crop", "flip"], 64, *other).bits
-        assert (bits == base.bits).sum() == 0
-        correlation = np.corrcoef(bits.flatten().numpy(), base.bits.flatten().numpy())[0, 1]
+        bits = all_bits(drawn(["crop", "flip"], 64, *other))
+        assert (bits == all_bits(base)).sum() == 0
+        correlation = np.corrcoef(bits.flatten().numpy(), all_bits(base).flatten().numpy())[0, 1]
         assert abs(correlation) < 0.25  # 192 pairs: deviation 0.07
 
 
 def test_an_augmentation_draws_the_same_beside_others() -> None:
-    alone, together = (draw_augmentation(names, 9, 0, 0, 0) for names in (["flip"], ["rotate", "flip", "crop"]))
-    assert torch.equal(alone.bits_of("flip"), together.bits_of("flip"))
-    assert together.bits.shape == (9, 4)
-    assert len(set(together.bits.flatten().tolist())) == 36
+    alone, together = (drawn(names, 9, 0, 0, 0) for names in (["flip"], ["rotate", "flip", "crop"]))
+    assert torch.equal(alone.bits["flip"], together.bits["flip"])
+    assert all_bits(together).shape == (9, 4)
+    assert len(set(all_bits(together).flatten().tolist())) == 36
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -171,7 +166,7 @@ def test_an_augmentation_draws_the_same_beside_others() -> None:
 def test_slices_apply_as_the_whole_does(one: int, other: int) -> None:
     first, last = sorted((one, other))
     images = images_of(30)
-    draws = draw_augmentation(["crop", "flip"], 30, 0, 1, 2)
+    draws = drawn(["crop", "flip"], 30, 0, 1, 2)
     part = draws[first:last]
     assert len(part) == last - first
     assert torch.equal(augmented(images[first:last], part), augmented(images, draws)[first:last])
@@ -185,24 +180,26 @@ def test_slices_apply_as_the_whole_does(one: int, other: int) -> None:
 @settings(deadline=None, max_examples=30)
 def test_views_depend_on_sample_and_view_alone(points: list[tuple[int, int]], seed: int, random) -> None:  # type: ignore[no-untyped-def]
     index, view = (torch.tensor(values) for values in zip(*points, strict=True))
-    draws = draw_views(["crop", "flip", "rotate"], index, view, seed)
-    assert draws.bits.shape == (len(points), 4)
+    draws = drawn_views(["crop", "flip", "rotate"], index, view, seed)
+    assert all_bits(draws).shape == (len(points), 4)
     order = list(range(len(points)))
     random.shuffle(order)
-    shuffled = draw_views(["crop", "flip", "rotate"], index[order], view[order], seed)
-    assert torch.equal(shuffled.bits, draws.bits[order])
+    shuffled = drawn_views(["crop", "flip", "rotate"], index[order], view[order], seed)
+    assert torch.equal(all_bits(shuffled), all_bits(draws)[order])
 
 
 def test_views_differ_in_sample_view_seed_and_from_training_draws() -> None:
     index = torch.arange(500)
     sets = [
-        draw_views(["crop"], index, 0, 0),
-        draw_views(["crop"], index, 1, 0),
-        draw_views(["crop"], index, 0, 1),
-        draw_augmentation(["crop"], 500, 0, 0, 0),
+        drawn_views(["crop"], index, 0, 0),
+        drawn_views(["crop"], index, 1, 0),
+        drawn_views(["crop"], index, 0, 1),
+        drawn(["crop"], 500, 0, 0, 0),
     ]
-    assert len({value for draws in sets for value in draws.bits.flatten().tolist()}) > 3990
-    flips = torch.stack([draw_views(["flip"], index, view, 0).bits[:, 0] >= 2**31 for view in range(40)]).double()
+    assert len({value for draws in sets for value in all_bits(draws).flatten().tolist()}) > 3990
+    flips = torch.stack(
+        [drawn_views(["flip"], index, view, 0).bits["flip"][:, 0] >= 2**31 for view in range(40)]
+    ).double()
     assert abs(flips.mean().item() - 0.5) < 0.015
     assert (flips.mean(0) - 0.5).abs().max() < 0.36
     assert (flips.mean(1) - 0.5).abs().max() < 0.1
@@ -211,19 +208,25 @@ def test_views_differ_in_sample_view_seed_and_from_training_draws() -> None:
 def test_a_view_of_one_number_is_that_of_every_sample() -> None:
     index = torch.tensor([4, 9])
     assert torch.equal(
-        draw_views(["flip"], index, 3, 0).bits, draw_views(["flip"], index, torch.tensor([3, 3]), 0).bits
+        all_bits(drawn_views(["flip"], index, 3, 0)),
+        all_bits(drawn_views(["flip"], index, torch.tensor([3, 3]), 0)),
     )
 
 
 def test_names_are_ordered_and_checked() -> None:
-    assert augmentation_names(["rotate", "crop"]) == ("crop", "rotate")
-    assert set(AUGMENTATIONS) == {"crop", "flip", "rotate"}
+    assert list(in_order(["cutout", "trivial_augment", "flip", "rotate", "crop"])) == [
+        "crop",
+        "flip",
+        "rotate",
+        "trivial_augment",
+        "cutout",
+    ]
     with pytest.raises(DataError, match=r"'flp'.*'flip'"):
-        draw_augmentation(["flp"], 2, 0, 0, 0)
+        drawn(["flp"], 2, 0, 0, 0)
     with pytest.raises(DataError, match="twice"):
-        augmentation_names(["flip", "flip"])
+        in_order(["flip", "flip"])
     with pytest.raises(DataError, match=r"'flip'.*list"):
-        augmentation_names("flip")
+        in_order("flip")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -231,9 +234,9 @@ def test_names_are_ordered_and_checked() -> None:
 def test_rows_are_cropped_alike_in_both_formats(channels: int, channels_last: bool) -> None:
     images = images_of(10, channels, 8, 12)
     rows = torch.tensor([7, 7, 0, 3])
-    draws = draw_augmentation(["crop"], 4, 0, 0, 0)
+    draws = drawn(["crop"], 4, 0, 0, 0)
     pixels = as_pixels(images, channels_last=channels_last, border=True)
-    result = as_images(crop_pixels(pixels, rows, draws.bits_of("crop"), 8, 12))
+    result = as_images(crop_pixels(pixels, rows, draws.bits["crop"], 8, 12))
     assert torch.equal(result, by_loop(images[rows], draws))
     if channels_last:
         assert result.is_contiguous(memory_format=torch.channels_last)

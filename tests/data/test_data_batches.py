@@ -9,13 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distail.config.augment import AUGMENTATIONS
 from distail.data import pixels
-from distail.data.augment import draw_augmentation, draw_views
 from distail.data.batches import Batch, ImageBatches, evaluation_batches, slice_of_rank, training_share, training_slice
 from distail.data.dataset import LabelledImages
 from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
-from helpers.augmented import augmented, normalized
+from helpers.augmented import augmented, drawn, drawn_views, normalized
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 MakeImages = Callable[..., LabelledImages]
@@ -34,7 +34,18 @@ def joined(parts: Sequence[Batch]) -> Batch:
     return Batch(*(None if tensors[0] is None else torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-@pytest.mark.parametrize("augment", [[], ["crop"], ["flip"], ["crop", "flip"], ["crop", "flip", "rotate"]])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        [],
+        ["crop"],
+        ["flip"],
+        ["crop", "flip"],
+        ["crop", "flip", "rotate"],
+        ["crop", "flip", "auto_augment"],
+        ["random_resized_crop", "color_jitter", "rand_augment"],
+    ],
+)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_batches_are_order_then_draws_then_normalization(
     random_images: MakeImages, augment: list[str], channels_last: bool
@@ -44,7 +55,7 @@ def test_batches_are_order_then_draws_then_normalization(
     batches = batches_of(data, augment=augment, seed=4, channels_last=channels_last)
     for step, batch in enumerate(batches.epoch(2)):
         rows = order[step * 8 : step * 8 + 8]
-        draws = draw_augmentation(augment, len(rows), 4, 2, step)
+        draws = drawn(augment, len(rows), 4, 2, step)
         expected = normalized(augmented(data.images[rows], draws), MEAN, STD)
         assert torch.equal(batch.index, rows)
         assert torch.equal(batch.labels, data.labels[rows])
@@ -82,15 +93,16 @@ def test_a_single_image_left_over_joins_the_batch_before_it(
 
 @pytest.mark.parametrize("sampler", ["instance", "class_balanced", "square_root"])
 def test_an_epoch_can_be_entered_at_any_step(random_images: MakeImages, sampler: str) -> None:
-    batches = batches_of(random_images(30), augment=["crop", "flip"], sampler=sampler)
+    augment = ["crop", "flip", "trivial_augment", "random_erasing"]
+    batches = batches_of(random_images(30), augment=augment, sampler=sampler)
     whole = list(batches.epoch(5))
     for first in range(len(whole) + 1):
-        rest = list(batches_of(random_images(30), augment=["crop", "flip"], sampler=sampler).epoch(5, first))
+        rest = list(batches_of(random_images(30), augment=augment, sampler=sampler).epoch(5, first))
         assert len(rest) == len(whole) - first
         assert all(same(one, other) for one, other in zip(whole[first:], rest, strict=True))
 
 
-@pytest.mark.parametrize("augment", [[], ["crop", "flip"]])
+@pytest.mark.parametrize("augment", [[], ["crop", "flip"], ["random_resized_crop", "auto_augment", "cutout"]])
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_images_that_a_gpu_has_no_room_for_give_the_same_batches(
     random_images: MakeImages, monkeypatch: pytest.MonkeyPatch, augment: list[str], rank: int
@@ -127,7 +139,8 @@ def test_slices_of_all_ranks_are_the_global_batch(
     random_images: MakeImages, world_size: int, channels_last: bool, views: int
 ) -> None:
     data = random_images(19)
-    options = {"augment": ["crop", "flip"], "channels_last": channels_last, "views": views}
+    augment = ["crop", "flip", "color_jitter", "rand_augment", "cutout"]
+    options = {"augment": augment, "channels_last": channels_last, "views": views}
     ranks = [batches_of(data, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
     for whole, *parts in zip(batches_of(data, **options).epoch(1), *(rank.epoch(1) for rank in ranks), strict=True):
         if len(whole.labels) < 2 * world_size:
@@ -138,7 +151,7 @@ def test_slices_of_all_ranks_are_the_global_batch(
         assert same(whole, joined(parts))
 
 
-@pytest.mark.parametrize("augment", [[], ["crop"], ["crop", "flip"]])
+@pytest.mark.parametrize("augment", [[], ["crop"], ["crop", "flip"], ["flip", "trivial_augment"]])
 @pytest.mark.parametrize("sampler", ["instance", "class_balanced"])
 def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(
     random_images: MakeImages, augment: list[str], sampler: str
@@ -149,7 +162,7 @@ def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(
     views = epoch_views(order, 3, 4, 5)
     for step, batch in enumerate(batches.epoch(5)):
         part = slice(step * 8, step * 8 + 8)
-        draws = draw_views(augment, order[part], views[part], 4)
+        draws = drawn_views(augment, order[part], views[part], 4)
         expected = normalized(augmented(data.images[order[part]], draws), MEAN, STD)
         assert torch.equal(batch.index, order[part])
         assert torch.equal(batch.row, views[part] * 21 + order[part])
@@ -162,7 +175,8 @@ def test_every_view_holds_the_very_pixels_that_training_shows(
     random_images: MakeImages, world_size: int, channels_last: bool
 ) -> None:
     data = random_images(13)
-    options = {"augment": ["crop", "flip"], "views": 3, "channels_last": channels_last}
+    augment = ["crop", "flip", "trivial_augment", "cutout"]
+    options = {"augment": augment, "views": 3, "channels_last": channels_last}
     ranks = [batches_of(data, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
     parts = [part for parts in zip(*(rank.every_view(6) for rank in ranks), strict=True) for part in parts]
     stored = joined([part for part in parts if len(part.labels)])
@@ -221,7 +235,7 @@ def test_one_batch_larger_than_the_data(random_images: MakeImages) -> None:
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size.* 0"),
-        ({"sampler": "balanced"}, "'balanced'.*'class_balanced'"),
+        ({"sampler": "class_balance"}, "'class_balance'.*'class_balanced'"),
         ({"augment": ["crp"]}, "'crp'.*'crop'"),
         ({"rank": 2, "world_size": 2}, "rank.* 2"),
         ({"views": -1}, "views.* -1"),
@@ -291,3 +305,24 @@ def test_the_shares_make_means_of_slices_the_mean_of_the_whole(length, world_siz
     means = [sum(part) / len(part) for part in parts(training_slice, length, world_size)]
     assert sum(shares) == pytest.approx(1)
     assert sum(s * m for s, m in zip(shares, means, strict=True)) == pytest.approx((length - 1) / 2)
+
+
+def test_what_is_erased_is_the_mean_color(random_images: MakeImages) -> None:
+    data = random_images(16, height=8, width=8)
+    [plain, _], [erased, _] = (
+        list(batches_of(data, augment=augment).epoch(0)) for augment in (["flip"], ["flip", "cutout"])
+    )
+    changed = plain.images != erased.images
+    assert 0.05 < changed.float().mean() < 0.3
+    assert (erased.images[changed] == 0).all()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_grey_images_take_every_augmentation(channels_last: bool) -> None:
+    images = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    data = LabelledImages(images, torch.arange(12) % 3)
+    settings = {"mean": [0.5], "std": [0.25], "channels_last": channels_last}
+    for name in AUGMENTATIONS:
+        assert all(batch.images.isfinite().all() for batch in batches_of(data, augment=[name], **settings).epoch(0))
+    [batch, _] = batches_of(data, augment=list(AUGMENTATIONS), **settings).epoch(0)
+    assert batch.images.shape == (8, 1, 8, 8)

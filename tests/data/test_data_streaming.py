@@ -105,7 +105,9 @@ def test_everything_that_a_run_knows_of_its_data_is_the_same(tree: Path, workers
     )
 
 
-@pytest.mark.parametrize("augment", [(), ("crop",), ("flip", "rotate"), ("crop", "flip")])
+@pytest.mark.parametrize(
+    "augment", [(), ("crop",), ("flip", "rotate"), ("crop", "flip"), ("random_resized_crop", "auto_augment", "cutout")]
+)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_batches_are_the_same(tree: Path, augment: tuple[str, ...], channels_last: bool) -> None:
     same_batches(*both_ways(tree), augment=augment, channels_last=channels_last)
@@ -139,7 +141,7 @@ def test_evaluation_is_the_same(tree: Path, channels_last: bool) -> None:
 
 def test_stored_views_are_the_same(tree: Path) -> None:
     held, streamed = both_ways(tree)
-    same_batches(held, streamed, augment=["crop", "flip"], views=2)
+    same_batches(held, streamed, augment=["crop", "flip", "trivial_augment"], views=2)
     options = {"batch_size": 7, "mean": held.mean, "std": held.std, "num_classes": 3, "seed": 5, "views": 2}
     one, other = (ImageBatches(data.train, augment=["crop"], **options) for data in (held, streamed))  # type: ignore[arg-type]
     assert all(same(*pair) for pair in zip(one.every_view(5), other.every_view(5), strict=True))

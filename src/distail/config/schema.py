@@ -8,25 +8,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from distail.config.augment import Augment, augment_name
 from distail.config.problems import WrongKey, without, wrong_keys
 from distail.config.reading import PREVIOUS_EPOCH, apply_overrides, dump_plain_yaml, expand_shorthand, read_yaml
+from distail.config.section import Count, CountFromZero, Number, Positive, Section, Whole
+from distail.config.training import Schedule, Training
 from distail.errors import ConfigError, problems_in
+
+__all__ = [
+    "SAME",
+    "Data",
+    "Experiment",
+    "Model",
+    "Schedule",
+    "Student",
+    "Teacher",
+    "Trainer",
+    "Training",
+    "WrongExperiment",
+    "merged",
+    "output_problem",
+]
 
 SAME = "same"
 _NAME, _NOT_IN_NAMES = r"[A-Za-z0-9][A-Za-z0-9._+-]*", r"[^A-Za-z0-9._+-]+"
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python counts among the numbers
-        raise ValueError(f"expected a number, not {str(value).lower()}")
-    return value
-
-
-def _whole(value: Any) -> Any:
-    # As an int the bounds can tell what is wrong with 1e30, which pydantic would not read at all.
-    return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
 
 
 def output_problem(path: str | Path) -> str | None:
@@ -54,20 +61,6 @@ def _checked_output(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-Whole = Annotated[int, BeforeValidator(_whole)]
-Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[Whole, Field(ge=1, lt=2**31)]
-CountFromZero = Annotated[Whole, Field(ge=0, lt=2**31)]
-
-
-class Section(BaseModel):
-    """A part of the file: unknown keys are refused, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="constants")
-
-
 class Data(Section):
     """Which images, how imbalanced, and how they are drawn."""
 
@@ -78,7 +71,8 @@ class Data(Section):
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
     profile: Literal["exp", "step"] = "exp"
     validation: Annotated[Number, Field(ge=0, lt=1)] = 0.1
-    augment: tuple[Literal["crop", "flip", "rotate"], ...] = ()
+    augment: tuple[Augment, ...] = ()
+    """Names, or mappings of a name and its parameters (`distail.config.augment`)."""
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
     image_size: Annotated[Whole, Field(ge=1, le=4096)] | None = None
     bit_depth: Annotated[Whole, Field(ge=9, le=16)] | None = None
@@ -95,11 +89,12 @@ class Data(Section):
 
     @field_validator("augment")
     @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _each_once(cls, entries: tuple[Augment, ...]) -> tuple[Augment, ...]:
+        names = [augment_name(entry) for entry in entries]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{' and '.join(twice)} more than once; expected each at most once")
-        return names
+        return entries
 
     @field_validator("stream", mode="before")
     @classmethod
@@ -115,54 +110,6 @@ class Model(Section):
     weights: Path | None = None
 
 
-class Schedule(Section):
-    """How the learning rate goes over training.
-
-    `step` multiplies the base rate by `factors[i]` from epoch `milestones[i]` on: of the base rate, not of one another.
-    `one-cycle` rises over the first `rise` of training from a 25th of the rate, then falls to nearly zero.
-    """
-
-    name: Literal["constant", "step", "cosine", "one-cycle"] = "constant"
-    milestones: tuple[NonNegative, ...] = ()
-    factors: tuple[NonNegative, ...] = ()
-    warmup_epochs: NonNegative = 0
-    rise: Annotated[Number, Field(gt=0, lt=1)] = 0.3
-
-    @model_validator(mode="after")
-    def _milestones_fit_factors(self) -> Schedule:
-        if self.name == "step" and not self.milestones:
-            raise ValueError("a step schedule needs milestones (epochs) and factors (of the base learning rate)")
-        if len(self.milestones) != len(self.factors):
-            raise ValueError(
-                f"{len(self.milestones)} milestones but {len(self.factors)} factors; give one factor for each milestone"
-            )
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones must rise, not {list(self.milestones)}")
-        return self
-
-
-class Training(Section):
-    """How a network is optimized; `teacher.training` holds only what differs for the teacher."""
-
-    epochs: Count = 200
-    batch_size: Count = 128
-    """Images of all processes together; the last batch of an epoch holds what is left, or one more if that is one."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: Positive = 0.1
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
-    nesterov: bool = False
-    weight_decay: NonNegative = 2.0e-4
-    gradient_clip: Positive | None = None
-    """The largest norm of the network's gradient, and apart from it of that of the layers which a method brings."""
-    schedule: Schedule = Schedule(name="cosine")
-
-    @model_validator(mode="after")
-    def _nesterov_needs_momentum(self) -> Training:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
-        return self
-
-
 class Teacher(Section):
     """The network to learn from: trained here, loaded from `checkpoint`, or the student of the previous epoch."""
 
@@ -173,7 +120,7 @@ class Teacher(Section):
     checkpoint: Path | None = None
     views: CountFromZero = 0
     """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image."""
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def is_previous_epoch(self) -> bool:

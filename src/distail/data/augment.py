@@ -1,6 +1,6 @@
 """Augmentation of whole batches: drawn on the CPU as integers, applied on the images' device.
 
-Shapes: B batch, N images, C channels, H height, W width; k columns of one augmentation, K of all.
+Shapes: B batch, N images, C channels, H height, W width; k columns of one augmentation.
 Pixels are (N, planes P, H, W, unit U): a plane of single numbers for each channel (U 1), or one plane whose units are
 all channels of a pixel (channels_last).
 """
@@ -8,8 +8,9 @@ all channels of a pixel (channels_last).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distail.config import augment as config
+from distail.data import boxes, policies
 from distail.data.seeding import random_bits, stream_key
-from distail.errors import DataError, unknown_name
+from distail.errors import DataError, did_you_mean
 from distail.torch_utils import to_device
 
 MAX_ROTATION_DEGREES = 15.0
@@ -111,101 +114,143 @@ def scaled(bits_B: Tensor, choices: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """`apply(images_BCHW, bits_Bk)` reads `columns` random 32-bit integers a sample and returns uint8 images."""
+    """What an entry of `data.augment` does.
+
+    Attributes:
+        columns: random 32-bit integers that each sample draws.
+        apply: images (B, C, H, W) on their device and (B, k) int64 integers on the CPU to new images.
+        normalized: whether it wants normalized images, in floats; else it gets and gives uint8.
+    """
 
     columns: int
     apply: Callable[[Tensor, Tensor], Tensor]
+    normalized: bool = False
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {
-    "crop": Augmentation(2, crop),
-    "flip": Augmentation(1, flip),
-    "rotate": Augmentation(1, rotate),
+def augmentation_of(entry: config.Augment) -> Augmentation:
+    """The augmentation that an entry names, with its parameters or their defaults.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    name = config.augment_name(entry)
+    if name not in config.AUGMENTATIONS:
+        raise DataError(f"augment: {name!r} is not valid. {did_you_mean(name, config.AUGMENTATIONS)}")
+    options: Any = config.AUGMENTATIONS[name].model_validate({"name": name}) if isinstance(entry, str) else entry
+    return _BUILDERS[name](options)
+
+
+def _on_device(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda images, bits: change(images, to_device(bits, images.device))
+
+
+def _from_host(change: Callable[..., Tensor], **options: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """For what decides on the host, by the integers as numpy has them."""
+    return lambda images, bits: change(images, bits.numpy(), **options)
+
+
+_BUILDERS: dict[str, Callable[[Any], Augmentation]] = {
+    "crop": lambda _: Augmentation(2, _on_device(crop)),
+    "flip": lambda _: Augmentation(1, _on_device(flip)),
+    "rotate": lambda _: Augmentation(1, _on_device(rotate)),
+    "auto_augment": lambda _: Augmentation(policies.AUTO_COLUMNS, _from_host(policies.auto_augment)),
+    "trivial_augment": lambda _: Augmentation(policies.TRIVIAL_COLUMNS, _from_host(policies.trivial_augment)),
+    "rand_augment": lambda options: Augmentation(
+        policies.rand_columns(options), _from_host(policies.rand_augment, options=options)
+    ),
+    "color_jitter": lambda options: Augmentation(
+        policies.JITTER_COLUMNS, _from_host(policies.color_jitter, options=options)
+    ),
+    "random_resized_crop": lambda options: Augmentation(
+        boxes.CROP_COLUMNS, _from_host(boxes.random_resized_crop, options=options)
+    ),
+    "cutout": lambda options: Augmentation(
+        boxes.CUTOUT_COLUMNS, _from_host(boxes.cutout, options=options), normalized=True
+    ),
+    "random_erasing": lambda options: Augmentation(
+        boxes.ERASING_COLUMNS, _from_host(boxes.random_erasing, options=options), normalized=True
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What each sample of a batch draws: 32-bit integers `bits` (B, K) int64, the columns of `names` side by side.
+    """What each sample of a batch draws: of every augmentation named, integers (B, k) int64 on the CPU.
 
     Slicing takes a part of the batch; integers give the same crops and flips on every device.
     """
 
-    names: tuple[str, ...]
-    bits: Tensor
+    size: int
+    bits: Mapping[str, Tensor]
 
     def __len__(self) -> int:
-        return len(self.bits)
+        return self.size
 
     def __getitem__(self, part: slice) -> Draws:
-        return Draws(self.names, self.bits[part])
-
-    def to(self, device: torch.device | str) -> Draws:
-        """On another device, without a wait."""
-        return Draws(self.names, to_device(self.bits, device))
-
-    def bits_of(self, name: str) -> Tensor:
-        """The columns (B, k) of one augmentation."""
-        first = sum(AUGMENTATIONS[before].columns for before in self.names[: self.names.index(name)])
-        return self.bits[:, first : first + AUGMENTATIONS[name].columns]
+        return Draws(len(range(self.size)[part]), {name: bits[part] for name, bits in self.bits.items()})
 
 
-def augmentation_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The names in the order in which they are applied (that of `AUGMENTATIONS`), checked.
-
-    >>> augmentation_names(["flip", "crop"])
-    ('crop', 'flip')
-    """
-    if isinstance(names, str):
-        raise DataError(f"augment is {names!r}; expected a list of names, such as [crop, flip]")
-    for name in names:
-        if name not in AUGMENTATIONS:
-            raise DataError(unknown_name("augmentation", name, AUGMENTATIONS))
-    if len(set(names)) != len(names):
-        raise DataError(f"augment names one augmentation twice: {', '.join(names)}")
-    return tuple(name for name in AUGMENTATIONS if name in names)
-
-
-def draw_augmentation(names: Sequence[str], batch_size: int, seed: int, epoch: int, step: int) -> Draws:
-    """The draws of one global batch, a pure function of (seed, epoch, step); `draws[a:b]` is a rank's part.
-
-    An augmentation's draws do not depend on which others are named.
+def in_order(entries: Sequence[config.Augment]) -> dict[str, Augmentation]:
+    """The augmentations by name, checked, in the order in which they are applied (that of `config.AUGMENTATIONS`).
 
     Raises:
         DataError: a name is unknown, or given twice.
 
-    >>> draws = draw_augmentation(["crop", "flip"], 8, seed=0, epoch=1, step=2)
+    >>> list(in_order(["flip", "crop"]))
+    ['crop', 'flip']
+    """
+    if isinstance(entries, str):
+        raise DataError(f"augment is {entries!r}; expected a list of names, such as [crop, flip]")
+    found = [(config.augment_name(entry), augmentation_of(entry)) for entry in entries]
+    names = [name for name, _ in found]
+    if len(set(names)) != len(names):
+        raise DataError(f"augment names one augmentation twice: {', '.join(names)}")
+    return dict(sorted(found, key=lambda pair: list(config.AUGMENTATIONS).index(pair[0])))
+
+
+def draw_augmentation(
+    augmentations: Mapping[str, Augmentation], batch_size: int, seed: int, epoch: int, step: int
+) -> Draws:
+    """The draws of one global batch, a pure function of (seed, epoch, step); `draws[a:b]` is a rank's part.
+
+    An augmentation's draws do not depend on which others are named.
+
+    >>> draws = draw_augmentation(in_order(["crop", "flip"]), 8, seed=0, epoch=1, step=2)
     >>> len(draws), len(draws[2:5])
     (8, 3)
     """
-    return _drawn(names, "step", (seed, epoch, step), np.arange(batch_size))
+    return _drawn(augmentations, "step", (seed, epoch, step), np.arange(batch_size))
 
 
-def draw_views(names: Sequence[str], index_B: Tensor, view_B: Tensor | int, seed: int) -> Draws:
+def draw_views(augmentations: Mapping[str, Augmentation], index_B: Tensor, view_B: Tensor | int, seed: int) -> Draws:
     """The draws of view `view_B` of sample `index_B`: a pure function of (seed, sample, view), whatever the batch.
 
-    >>> both = draw_views(["crop"], torch.tensor([7, 3]), 1, seed=0)
-    >>> alone = draw_views(["crop"], torch.tensor([3]), torch.tensor([1]), seed=0)
-    >>> torch.equal(both.bits[1:], alone.bits)
+    >>> both = draw_views(in_order(["crop"]), torch.tensor([7, 3]), 1, seed=0)
+    >>> alone = draw_views(in_order(["crop"]), torch.tensor([3]), torch.tensor([1]), seed=0)
+    >>> torch.equal(both.bits["crop"][1:], alone.bits["crop"])
     True
     """
     views = np.asarray(view_B.cpu() if isinstance(view_B, Tensor) else view_B)
-    return _drawn(names, "view", (seed,), *np.broadcast_arrays(index_B.cpu().numpy(), views))
+    return _drawn(augmentations, "view", (seed,), *np.broadcast_arrays(index_B.cpu().numpy(), views))
 
 
-def apply_named(images_BCHW: Tensor, draws: Draws, names: Sequence[str]) -> Tensor:
-    """Some of the drawn augmentations; images and draws lie on one device."""
-    for name in names:
-        images_BCHW = AUGMENTATIONS[name].apply(images_BCHW, draws.bits_of(name))
+def apply_drawn(images_BCHW: Tensor, draws: Draws, augmentations: Mapping[str, Augmentation]) -> Tensor:
+    """Some of the drawn augmentations, one after the other."""
+    for name, augmentation in augmentations.items():
+        images_BCHW = augmentation.apply(images_BCHW, draws.bits[name])
     return images_BCHW
 
 
-def _drawn(names: Sequence[str], purpose: str, numbers: tuple[int, ...], *coordinates: NDArray[np.int64]) -> Draws:
-    names = augmentation_names(names)
+def _drawn(
+    augmentations: Mapping[str, Augmentation],
+    purpose: str,
+    numbers: tuple[int, ...],
+    *coordinates: NDArray[np.int64],
+) -> Draws:
     points = [coordinate[:, None] for coordinate in coordinates]
-    bits = [
-        random_bits(stream_key(f"{purpose}-{name}", *numbers), *points, np.arange(AUGMENTATIONS[name].columns))
-        for name in names
-    ]
-    together = np.concatenate(bits, axis=1) if bits else np.empty((len(coordinates[0]), 0), dtype=np.uint64)
-    return Draws(names, torch.from_numpy((together >> np.uint64(64 - BITS)).astype(np.int64)))
+    bits = {
+        name: random_bits(stream_key(f"{purpose}-{name}", *numbers), *points, np.arange(augmentation.columns))
+        for name, augmentation in augmentations.items()
+    }
+    whole = {name: torch.from_numpy((some >> np.uint64(64 - BITS)).astype(np.int64)) for name, some in bits.items()}
+    return Draws(len(coordinates[0]), whole)

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from distail.config.augment import Augment
 from distail.data.augment import (
     Draws,
-    apply_named,
+    apply_drawn,
     as_images,
-    augmentation_names,
     crop_pixels,
     draw_augmentation,
     draw_views,
+    in_order,
 )
 from distail.data.dataset import Images
 from distail.data.normalize import Normalize
@@ -136,7 +137,7 @@ class ImageBatches:
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        augment: Sequence[str] = (),
+        augment: Sequence[Augment] = (),
         sampler: str = "instance",
         num_classes: int,
         seed: int,
@@ -151,9 +152,11 @@ class ImageBatches:
             raise DataError(f"views is {views}; expected at least 0")
         if sampler not in SAMPLERS:
             raise DataError(unknown_name("sampler", sampler, SAMPLERS))
-        self._augment = augmentation_names(augment)
+        self._augment = in_order(augment)
         self._crops = "crop" in self._augment
-        self._after_crop = [name for name in self._augment if name != "crop"]
+        after_crop = {name: each for name, each in self._augment.items() if name != "crop"}
+        self._before = {name: each for name, each in after_crop.items() if not each.normalized}
+        self._after = {name: each for name, each in after_crop.items() if each.normalized}
         self.image_shape = data.image_shape
         _, self._height, self._width = data.image_shape
         # A rank's share of a batch, rounded up: what a stream of images must have ready.
@@ -223,16 +226,18 @@ class ImageBatches:
     def _batches(self, plans: Iterable[_PlannedBatch]) -> Iterator[Batch]:
         ahead, here = tee(plans)
         for plan, pixels in zip(here, self._source.iterate(plan.index for plan in ahead), strict=True):
-            index_B, draws = to_device(plan.index, self._device), plan.draws.to(self._device)
+            index_B, draws = to_device(plan.index, self._device), plan.draws
             stored_B = None if plan.view is None else plan.view * self.num_images + plan.index
             rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
             images = as_images(self._windows(pixels, rows_B, draws))
-            images = self._normalize(apply_named(images, draws, self._after_crop))
+            images = self._normalize(apply_drawn(images, draws, self._before))
+            images = apply_drawn(images, draws, self._after)
             yield Batch(index_B, images, self._labels.index_select(0, index_B), stored_B)
 
     def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
         if self._crops:
-            return crop_pixels(pixels, rows_B, draws.bits_of("crop"), self._height, self._width)
+            bits_B2 = to_device(draws.bits["crop"], self._device)
+            return crop_pixels(pixels, rows_B, bits_B2, self._height, self._width)
         return pixels.index_select(0, rows_B)
 
 

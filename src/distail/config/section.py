@@ -1,0 +1,32 @@
+"""What every section of an experiment stands on: numbers with bounds, and keys that are all known."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python counts among the numbers
+        raise ValueError(f"expected a number, not {str(value).lower()}")
+    return value
+
+
+def _whole(value: Any) -> Any:
+    # As an int the bounds can tell what is wrong with 1e30, which pydantic would not read at all.
+    return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[Whole, Field(ge=1, lt=2**31)]
+CountFromZero = Annotated[Whole, Field(ge=0, lt=2**31)]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are refused, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), ser_json_inf_nan="constants")

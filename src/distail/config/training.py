@@ -1,0 +1,57 @@
+"""The section `training`: how a network is optimized."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distail.config.section import Count, NonNegative, Number, Positive, Section
+
+
+class Schedule(Section):
+    """How the learning rate goes over training.
+
+    `step` multiplies the base rate by `factors[i]` from epoch `milestones[i]` on: of the base rate, not of one another.
+    `one-cycle` rises over the first `rise` of training from a 25th of the rate, then falls to nearly zero.
+    """
+
+    name: Literal["constant", "step", "cosine", "one-cycle"] = "constant"
+    milestones: tuple[NonNegative, ...] = ()
+    factors: tuple[NonNegative, ...] = ()
+    warmup_epochs: NonNegative = 0
+    rise: Annotated[Number, Field(gt=0, lt=1)] = 0.3
+
+    @model_validator(mode="after")
+    def _milestones_fit_factors(self) -> Schedule:
+        if self.name == "step" and not self.milestones:
+            raise ValueError("a step schedule needs milestones (epochs) and factors (of the base learning rate)")
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(
+                f"{len(self.milestones)} milestones but {len(self.factors)} factors; give one factor for each milestone"
+            )
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones must rise, not {list(self.milestones)}")
+        return self
+
+
+class Training(Section):
+    """How a network is optimized; `teacher.training` holds only what differs for the teacher."""
+
+    epochs: Count = 200
+    batch_size: Count = 128
+    """Images of all processes together; the last batch of an epoch holds what is left, or one more if that is one."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: Positive = 0.1
+    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegative = 2.0e-4
+    gradient_clip: Positive | None = None
+    """The largest norm of the network's gradient, and apart from it of that of the layers which a method brings."""
+    schedule: Schedule = Schedule(name="cosine")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Training:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
