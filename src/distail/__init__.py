@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distail import functional, models
     from distail.config import Experiment
     from distail.data.long_tail import long_tail_counts
+    from distail.inference.student import load_student
     from distail.methods.method import Method, Terms
     from distail.methods.presets import create_method, list_methods
     from distail.outputs import Outputs
@@ -28,6 +29,7 @@ _HOME = {
     "Terms": "distail.methods.method",
     "create_method": "distail.methods.presets",
     "list_methods": "distail.methods.presets",
+    "load_student": "distail.inference.student",
     "long_tail_counts": "distail.data.long_tail",
     "run": "distail.runner.run",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "create_method",
     "functional",
     "list_methods",
+    "load_student",
     "long_tail_counts",
     "models",
     "run",

@@ -46,6 +46,18 @@ class TrainingError(RuntimeError):
     """Training had to stop although the input was valid, such as a loss that is not finite (exit code 1)."""
 
 
+class IncompleteError(RuntimeError):
+    """What was asked for was done, but only in part, or not well enough.
+
+    Attributes:
+        exit_code: what the command line ends with.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """A sentence that names the nearest valid choice and then all of them.
 

@@ -12,6 +12,8 @@ import typer
 
 from distail import __version__
 from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
+from distail.cli.options import NoCode
+from distail.cli.ship import predict
 from distail.cli.streams import settle_streams
 
 if TYPE_CHECKING:
@@ -49,17 +51,6 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def _refuse_code(no_code: bool) -> None:
-    if no_code:
-        os.environ["DISTAIL_NO_CODE"] = "1"  # which the processes of a comparison inherit
-
-
-NoCode = Annotated[
-    bool,
-    typer.Option("--no-code", callback=_refuse_code, help="Refuse networks named package.module:function."),
-]
 
 
 @app.command()
@@ -253,6 +244,9 @@ def report(
     from distail.cli.show import write_pages
 
     write_pages(targets, output, figures=figures, title=title, console=_console())
+
+
+app.command()(predict)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from distail.cli.streams import drop_standard_output
-from distail.errors import DistailError, TrainingError
+from distail.errors import DistailError, IncompleteError, TrainingError
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -56,6 +56,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return str(error), BAD_INPUT
     if isinstance(error, TrainingError):
         return str(error), FAILED
+    if isinstance(error, IncompleteError):
+        return str(error), error.exit_code
     # The next two by what they have, since torch, which their modules import, takes long to load.
     signal_number = getattr(error, "signal_number", None)
     if signal_number is not None:

@@ -17,6 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.data.dataset import LabelledImages, Source
@@ -25,7 +28,7 @@ from distail.file_lock import FolderInUseError, lock_folder
 Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
-_FORMAT = 4
+_FORMAT = 5
 _PARTIAL = ".partial-"
 _SAMPLED_FILES = 64
 _SAMPLED_BYTES = 65536
@@ -115,16 +118,29 @@ def _pack(source: Source) -> Packed:
         tensors |= {split: data.images, f"{split}_labels": data.labels}
         if data.digests is not None:
             tensors[f"{split}_digests"] = data.digests
+        if data.names is not None and len(data):
+            tensors[f"{split}_names"] = torch.from_numpy(data.names.view(np.uint8).reshape(len(data), -1).copy())
     return tensors, {"class_names": source.class_names, "skipped": source.skipped, "notes": source.notes}
 
 
 def _unpack(packed: Packed) -> Source:
     tensors, facts = packed
     train, test = (
-        LabelledImages(tensors[split], tensors[f"{split}_labels"], tensors.get(f"{split}_digests"))
+        LabelledImages(
+            tensors[split],
+            tensors[f"{split}_labels"],
+            tensors.get(f"{split}_digests"),
+            _as_names(tensors.get(f"{split}_names")),
+        )
         for split in ("train", "test")
     )
     return Source(train, test, tuple(facts["class_names"]), tuple(facts["skipped"]), tuple(facts["notes"]))
+
+
+def _as_names(bytes_NL: Tensor | None) -> NDArray[np.bytes_] | None:
+    if bytes_NL is None:
+        return None
+    return bytes_NL.numpy().view(f"S{bytes_NL.shape[1]}")[:, 0]
 
 
 def _read(path: Path) -> Packed:

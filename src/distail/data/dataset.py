@@ -5,6 +5,7 @@ Shapes: N images, M rows of a subset, C channels, H height, W width.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -65,7 +66,7 @@ class LabelledImages:
     """`images` (N, channels, H, W) uint8 and `labels` (N,) int64, row by row.
 
     `digests` (N, 32) uint8 is the SHA-256 of each image's file, None where images did not come from files of their
-    own.
+    own. `names` (N,) bytes is what each is called on disk, None where they have no names.
 
     Raises:
         DataError: shapes, types or lengths do not fit.
@@ -78,6 +79,7 @@ class LabelledImages:
     images: Tensor
     labels: Tensor
     digests: Tensor | None = None
+    names: NDArray[np.bytes_] | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -92,6 +94,8 @@ class LabelledImages:
             raise DataError(
                 f"digests are {self.digests.dtype} {tuple(self.digests.shape)}; expected uint8 ({len(self)}, 32)"
             )
+        if self.names is not None and len(self.names) != len(self):
+            raise DataError(f"{len(self.names)} names but {len(self)} images")
         object.__setattr__(self, "images", self.images.contiguous())
         object.__setattr__(self, "labels", self.labels.contiguous())
 
@@ -107,7 +111,8 @@ class LabelledImages:
     def subset(self, index: Tensor) -> LabelledImages:
         """The rows named by `index` (M,) int64, in that order."""
         digests = None if self.digests is None else self.digests[index]
-        return LabelledImages(self.images[index], self.labels[index], digests)
+        names = None if self.names is None else self.names[index.numpy()]
+        return LabelledImages(self.images[index], self.labels[index], digests, names)
 
     def level_sums(self) -> tuple[Tensor, Tensor]:
         """Exact sums (channels,) int64 of all grey levels of a channel, and of their squares."""
@@ -134,6 +139,17 @@ class Source:
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def image_names(images: Images, split: str) -> list[str]:
+    """What each image is called: its file, relative to the data's folder; without one, its place in the split.
+
+    >>> image_names(LabelledImages(torch.zeros(2, 3, 4, 8, dtype=torch.uint8), torch.tensor([0, 1])), "test")
+    ['test[0]', 'test[1]']
+    """
+    if images.names is None:
+        return [f"{split}[{row}]" for row in range(len(images))]
+    return [os.fsdecode(name) for name in images.names.tolist()]
 
 
 def resized(data: Images, side: int | None) -> Images:

@@ -84,13 +84,7 @@ def _read(data: bytes, image_size: int | None, bit_depth: int | None) -> tuple[P
                 raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
             if image_size is not None:
                 image.draft(None, (image_size, image_size))
-            sixteen_bits = ";16" in str(getattr(image, "tile", ""))
-            tags: Any = getattr(image, "tag_v2", {})
-            image.load()
-            _turn_upright(image)
-            eight_bits, findings = _gray_or_rgb(image, tags, sixteen_bits, bit_depth)
-            square = eight_bits if image_size is None else _center_square(eight_bits, image_size)
-            return np.asarray(square, dtype=np.uint8), findings
+            return pixels_of(image, image_size, bit_depth)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
@@ -98,6 +92,23 @@ def _read(data: bytes, image_size: int | None, bit_depth: int | None) -> tuple[P
     # Pillow's decoders raise more kinds of exception on damaged bytes than can be named.
     except Exception as error:
         raise UnreadableImage(" ".join(str(error).split()) or type(error).__name__) from error
+
+
+def pixels_of(
+    image: Image.Image, image_size: int | None = None, bit_depth: int | None = None
+) -> tuple[Pixels, Findings]:
+    """As `read_pixels`, of an image that Pillow has opened; it may be turned upright in place.
+
+    Raises:
+        UnreadableImage: it has too many levels.
+    """
+    sixteen_bits = ";16" in str(getattr(image, "tile", ""))
+    tags: Any = getattr(image, "tag_v2", {})
+    image.load()
+    _turn_upright(image)
+    eight_bits, findings = _gray_or_rgb(image, tags, sixteen_bits, bit_depth)
+    square = eight_bits if image_size is None else _center_square(eight_bits, image_size)
+    return np.asarray(square, dtype=np.uint8), findings
 
 
 def _turn_upright(image: Image.Image) -> None:

@@ -5,7 +5,10 @@ Shapes: C classes, N samples.
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -39,6 +42,19 @@ def save_predictions(
     if teacher_logits_NC is not None:
         tensors["teacher_logits"] = teacher_logits_NC.float()
     files.write_tensors(Path(path), tensors)
+
+
+def save_predictions_table(
+    path: Path, image_names: Sequence[str], logits_NC: Tensor, target_N: Tensor, class_names: Sequence[str]
+) -> None:
+    """Write CSV with the columns path, label, answer and probability, a line for each of N images."""
+    table = StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["path", "label", "answer", "probability"])
+    probability_N, answer_N = logits_NC.double().softmax(1).max(1)
+    rows = zip(image_names, target_N.tolist(), answer_N.tolist(), probability_N.tolist(), strict=True)
+    writer.writerows([name, class_names[label], class_names[answer], f"{p:.6f}"] for name, label, answer, p in rows)
+    files.write_text(path, table.getvalue())
 
 
 @dataclass(frozen=True)

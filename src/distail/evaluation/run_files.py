@@ -43,6 +43,11 @@ class RunFiles:
         return self.path / "predictions.safetensors"
 
     @property
+    def predictions_table(self) -> Path:
+        """The student's answer for each test image: path, label, answer, probability."""
+        return self.path / "predictions.csv"
+
+    @property
     def samples(self) -> Path:
         return self.path / "samples.safetensors"
 

@@ -15,6 +15,7 @@ from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, create_model
+from distail.models.description import Description
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -22,7 +23,7 @@ from distail.models.timm_bridge import TimmModel
 from distail.models.weights import load_weights, read_metadata
 from distail.torch_utils import kept_random_state
 
-_TRAINING_DATA = ("mean", "std", "subset_sha256")
+_TRAINING_DATA = ("mean", "std", "class_counts", "subset_sha256")
 
 
 @contextmanager
@@ -67,28 +68,40 @@ def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: st
 
 
 def describe_network(
-    network: nn.Module, model: Model, classifier: str, data: PreparedData, trained_on: Mapping[str, str] | None = None
+    network: nn.Module,
+    model: Model,
+    classifier: str,
+    data: PreparedData,
+    *,
+    bit_depth: int | None = None,
+    trained_on: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """What a weights file says of its network: enough to build it again, to feed it and to check its classes.
+    """What a weights file says of its network: enough to build it again, to feed it and to name its answers.
 
     `mean` and `std` are what the stored tensors want images normalized with: for a model of timm its own.
 
     Args:
         network: the bare network, whose tensors are stored.
+        bit_depth: as `data.bit_depth`.
         trained_on: metadata of the file that the network was loaded from. It was trained on the data that these name,
             or on unknown ones where they name none.
     """
-    description = {
-        "model": model.name,
-        "shortcut": model.shortcut or DEFAULT_SHORTCUT,
-        "classifier": classifier,
-        "class_names": json.dumps(list(data.class_names)),
-        "in_channels": str(data.train.image_shape[0]),
-        "image_size": str(min(data.train.image_shape[1:])),
-        "mean": json.dumps(list(data.mean)),
-        "std": json.dumps(list(data.std)),
-        "subset_sha256": data.subset_sha256,
-    }
+    channels, height, width = data.train.image_shape
+    shortcut = model.shortcut or DEFAULT_SHORTCUT
+    told = Description(
+        model.name,
+        shortcut,
+        classifier,
+        data.class_names,
+        channels,
+        height,
+        width,
+        data.mean,
+        data.std,
+        data.class_counts,
+        bit_depth,
+    )
+    description = {**told.metadata(), "subset_sha256": data.subset_sha256}
     if trained_on is not None:
         description = {key: value for key, value in description.items() if key not in _TRAINING_DATA}
         description |= {key: trained_on[key] for key in _TRAINING_DATA if key in trained_on}

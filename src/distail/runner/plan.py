@@ -295,7 +295,8 @@ def _files(
     files: dict[Path, float | None] = {folder.path / name: size for name, size in sorted(weights.items())}
     files |= {folder.checkpoints(stage.name): KEPT * stage.checkpoint_megabytes for stage in stages}
     files[folder.predictions] = logits * (2 if "teacher.safetensors" in weights else 1)
-    files |= dict.fromkeys((folder.config, folder.metrics, folder.samples, folder.result, folder.report))
+    others = (folder.predictions_table, folder.config, folder.metrics, folder.samples, folder.result, folder.report)
+    files |= dict.fromkeys(others)
     files |= {folder.path / tracker: None for tracker in experiment.trainer.trackers}
     return files
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from distail import files
+from distail.data.dataset import image_names
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
-from distail.evaluation.predictions import save_predictions
+from distail.evaluation.predictions import save_predictions, save_predictions_table
 from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, Timing
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
@@ -65,7 +66,10 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
     def write() -> RunResult:
         run.require_folder()
         result = _content(run, teacher, student, teacher_test, student_test, best)
-        save_predictions(run.folder.predictions, student_NC, run.data.test.labels, teacher_NC)
+        test = run.data.test
+        save_predictions(run.folder.predictions, student_NC, test.labels, teacher_NC)
+        names = image_names(test, "test")
+        save_predictions_table(run.folder.predictions_table, names, student_NC, test.labels, run.data.class_names)
         shown = sample_images(run.data.test, _by_change(student_test, teacher_test))
         save_samples(run.folder.samples, shown)
         files.write_json(run.folder.result, result)

@@ -121,7 +121,14 @@ def prepare_teacher(run: RunContext) -> Trained | None:
             run.require_folder()
             # Loaded from elsewhere it was trained on what its own file says.
             trained_on = None if options.checkpoint is None else read_metadata(options.checkpoint)
-            description = describe_network(network.model, model, options.classifier, run.data, trained_on)
+            description = describe_network(
+                network.model,
+                model,
+                options.classifier,
+                run.data,
+                bit_depth=run.experiment.data.bit_depth,
+                trained_on=trained_on,
+            )
             save_weights(network.model, stored, description)
 
     broadcast(save)
@@ -177,7 +184,8 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None)
         teacher_dim = teacher_network.feature_dim if teacher_network else None
         method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
     fitted = _train(run, STUDENT, network, teacher_network, method, run.experiment.training)
-    description = describe_network(network.model, options.model, options.classifier, data)
+    bit_depth = run.experiment.data.bit_depth
+    description = describe_network(network.model, options.model, options.classifier, data, bit_depth=bit_depth)
 
     def save() -> None:
         run.require_folder()

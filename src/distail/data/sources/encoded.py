@@ -95,9 +95,11 @@ def decode_source(
     decoded = decode_all([*train.images, *test.images], options)
     labels = torch.tensor([*train.labels, *test.labels], dtype=torch.int64)[decoded.rows]
     known = decoded.digests if digests else None
+    encoded = [*train.images, *test.images]
+    names = np.array([os.fsencode(encoded[row].name) for row in decoded.rows.tolist()], dtype=np.bytes_)
     in_train = int((decoded.rows < len(train.images)).sum())
     train_images, test_images = (
-        LabelledImages(decoded.images[part], labels[part], None if known is None else known[part])
+        LabelledImages(decoded.images[part], labels[part], None if known is None else known[part], names[part])
         for part in (slice(in_train), slice(in_train, None))
     )
     return Source(train_images, test_images, tuple(class_names), decoded.skipped, decoded.notes)

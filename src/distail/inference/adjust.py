@@ -1,0 +1,104 @@
+"""Other shares of classes than those of the training images, as numbers that are added to the logits.
+
+Shapes: C classes.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distail.errors import ConfigError, Problems, did_you_mean
+from distail.functional import remove_prior
+from distail.json_values import as_number, read_json
+from distail.models.description import Description
+
+
+def adjustment(description: Description, tau: float = 1.0, prior: Mapping[str, float] | None = None) -> Tensor:
+    """What makes logits of a network those for other shares of classes: (C,) float32.
+
+    `tau * (log expected - log trained)`, by classes: Bayes' rule at `tau` 1, post-hoc logit adjustment (Menon et al.
+    2021, arXiv 2007.07314) where all classes are expected equally often [paper].
+
+    Args:
+        description: which classes, and on how many images of each the network was trained.
+        tau: 0 or above.
+        prior: expected share of each class, in any unit; None: equal shares.
+
+    Raises:
+        ConfigError: the counts are not known, or tau or the shares cannot be used.
+
+    >>> told = Description("resnet8", "conv", "linear", ("cat", "dog"), 1, 8, 8, (0.5,), (0.25,), (30, 10))
+    >>> adjustment(told).softmax(0)
+    tensor([0.2500, 0.7500])
+    >>> adjustment(told, prior={"cat": 3, "dog": 1}).softmax(0)
+    tensor([0.5000, 0.5000])
+    """
+    if not math.isfinite(tau) or tau < 0:
+        raise ConfigError(f"--adjust {tau:g}: expected a number of 0 or above; 1 is Bayes' rule")
+    counts = description.class_counts
+    if counts is None:
+        raise ConfigError(
+            "the student's file does not say on how many images of each class it was trained (class_counts), so that "
+            "it cannot be adjusted; files that this version of `distail run` writes do"
+        )
+    offset_1C = remove_prior(torch.zeros(1, len(counts), dtype=torch.float64), torch.tensor(counts), tau)
+    if prior is not None:
+        offset_1C = offset_1C + tau * _checked_shares(prior, description.class_names).log()
+    # Only differences count: around 0 no digits are lost.
+    return (offset_1C - offset_1C.mean())[0].float()
+
+
+def read_prior(path: Path) -> dict[str, float]:
+    """Expected shares by class: a JSON mapping, or CSV with the columns `class` and `share`.
+
+    Raises:
+        ConfigError: the file cannot be read as one of them.
+    """
+    if path.suffix.lower() == ".json":
+        values = {name: as_number(value) for name, value in read_json(path).items()}
+    else:
+        values = _read_csv(path)
+    wrong = [repr(name) for name, value in values.items() if value is None]
+    if wrong or not values:
+        raise ConfigError(f"--prior {path}: expected a number for each class; none for {', '.join(wrong) or 'any'}")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read_csv(path: Path) -> dict[str, float | None]:
+    expected = "expected the columns class,share, or a .json file that maps classes to shares"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            if not {"class", "share"} <= set(rows.fieldnames or ()):
+                raise ConfigError(f"--prior {path} has the columns {', '.join(rows.fieldnames or ())}; {expected}")
+            return {str(row["class"]): _number(row["share"]) for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"--prior {path} cannot be read ({error}); {expected}") from None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return as_number(float(text or ""))
+    except ValueError:
+        return None
+
+
+def _checked_shares(prior: Mapping[str, float], class_names: tuple[str, ...]) -> Tensor:
+    """(C,) float64, in the order of the classes."""
+    problems = Problems()
+    for name in class_names:
+        if name not in prior:
+            problems.add(f"no share of class {name!r}")
+        elif not prior[name] > 0:
+            problems.add(f"the share of class {name!r} is {prior[name]:g}; expected above 0")
+    for name in prior:
+        if name not in class_names:
+            problems.add(f"{name!r} is no class of the student. {did_you_mean(name, class_names)}")
+    problems.stop("the expected shares cannot be used")
+    return torch.tensor([prior[name] for name in class_names], dtype=torch.float64)

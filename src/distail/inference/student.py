@@ -1,0 +1,211 @@
+"""`distail.load_student`: a student that takes images as they come and names what it sees.
+
+Shapes: B batch, C classes; H, W of the images given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distail.data.image_file import Pixels
+from distail.errors import CheckpointError, ConfigError, DistailError, ModelError
+from distail.evaluation.run_files import RunFiles
+from distail.inference.adjust import adjustment, read_prior
+from distail.inference.images import levels_of, pixels_of_file
+from distail.inference.preprocess import Preprocess
+from distail.models.catalogue import MODELS
+from distail.models.create import create_model
+from distail.models.description import Description
+from distail.models.weights import load_weights, read_metadata
+from distail.outputs import logits_in
+from distail.torch_utils import kept_random_state
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """An answer: the class, its probability, and the most probable classes, best first, as (name, probability)."""
+
+    name: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+class Student(nn.Module):
+    """A network with what its file says of it.
+
+    Attributes:
+        network: from normalized images to logits, as it was trained.
+        description: classes, sizes and normalization.
+        preprocess: levels of any size to what the network takes.
+        offset: (C,), added to the logits; zeros unless the student was adjusted.
+    """
+
+    offset: Tensor
+
+    def __init__(self, network: nn.Module, description: Description, offset_C: Tensor | None = None) -> None:
+        super().__init__()
+        self.network, self.description = network.eval(), description
+        self.preprocess = Preprocess(description)
+        offset_C = torch.zeros(len(description.class_names)) if offset_C is None else offset_C
+        self.register_buffer("offset", offset_C, persistent=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the logits."""
+        return self.description.class_names
+
+    def forward(self, images: Any) -> Tensor:
+        """Logits (B, C) float32 of images as they come, see `predict`.
+
+        Raises:
+            DataError: images that cannot be used.
+        """
+        return torch.cat([self.logits(levels) for levels in levels_of(images, self.description)])
+
+    def logits(self, levels_BCHW: Tensor) -> Tensor:
+        """Logits (B, C) of levels of 0 to 255: uint8, or floats, which are not rounded where they are resized."""
+        levels = levels_BCHW.to(self.offset.device)
+        normalized = self.preprocess(levels.float(), rounded=not levels.is_floating_point())
+        logits_BC: Tensor = logits_in(self.network(normalized)).float()
+        return logits_BC + self.offset
+
+    def pixels(self, path: Path) -> Pixels | str:
+        """An image file as levels (height, width, channels) uint8 of the network's size; or why it cannot be read."""
+        pixels = pixels_of_file(path, self.description)
+        if isinstance(pixels, str) or pixels.shape[:2] == (self.description.height, self.description.width):
+            return pixels
+        levels = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float()
+        resized: Pixels = self.preprocess.resized(levels.to(self.offset.device), rounded=True)[0].byte().cpu().numpy()
+        return resized.transpose(1, 2, 0)
+
+    @torch.inference_mode()
+    def predict(self, images: Any, top: int = 1) -> list[Prediction]:
+        """An answer for each image.
+
+        Args:
+            images: one image or a list of them: a path, a PIL image, uint8 (H, W, channels) or float (channels, H, W)
+                of 0 to 1; or several in one tensor, (B, H, W, channels) or (B, channels, H, W). Of any size.
+            top: how many of the most probable classes each answer lists.
+
+        Raises:
+            DataError: images that cannot be used.
+        """
+        return self.named(self(images), top)
+
+    def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
+        """What `predict` makes of logits (B, C)."""
+        probability_BK, class_BK = logits_BC.double().softmax(1).topk(min(top, logits_BC.shape[1]), dim=1)
+        answers = []
+        for probabilities, classes in zip(probability_BK.tolist(), class_BK.tolist(), strict=True):
+            ranked = tuple((self.class_names[c], p) for c, p in zip(classes, probabilities, strict=True))
+            answers.append(Prediction(*ranked[0], ranked))
+        return answers
+
+    def adjusted(self, tau: float = 1.0, prior: Mapping[str, float] | None = None) -> Student:
+        """The same network for another distribution of classes than that of its training images.
+
+        Args:
+            tau: how much of the shift from the training images' shares to the expected ones; 0 changes nothing.
+            prior: expected share of each class, in any unit; None expects all classes equally often.
+
+        Raises:
+            ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
+        """
+        offset_C = adjustment(self.description, tau, prior).to(self.offset)
+        return Student(self.network, self.description, offset_C)
+
+
+def load_student(source: str | Path, *, network: str | nn.Module | None = None) -> Student:
+    """The student of a run's folder, or of a file of weights that says what its network is.
+
+    Args:
+        source: the folder that `distail run` left, or its `student.safetensors` wherever that lies now.
+        network: for a file whose network is code of your own: that network, or its name `package.module:function`,
+            which a file alone is not trusted with. The folder of a run names it.
+
+    Raises:
+        ConfigError: there is no such folder or file, or the run is not finished.
+        CheckpointError: the file is damaged, or does not say what it needs to.
+        ModelError: the network cannot be built, or does not fit.
+
+    >>> import tempfile, distail
+    >>> quick = {"name": "quick", "data": "digits", "student": "resnet8", "method": "ce", "training": {"epochs": 1}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = distail.run({**quick, "output": folder}, reporter=distail.training.progress.Silent())
+    ...     student = load_student(folder)
+    >>> len(student.class_names), student.predict(torch.zeros(2, 20, 30, 1, dtype=torch.uint8))[0].name in "0123456789"
+    (10, True)
+    """
+    weights, trusted = _weights_of(Path(source))
+    metadata = read_metadata(weights)
+    if not metadata.get("model"):
+        raise CheckpointError(
+            f"{str(weights)!r} does not say what network it is of; expected a file that `distail run` wrote"
+        )
+    description = Description.read(metadata, weights)
+    model = network if isinstance(network, nn.Module) else _built(network, description, weights, trusted)
+    load_weights(model, weights, what="student")
+    return Student(model, description)
+
+
+def adjusted_student(student: Student, tau: float | None, prior: Path | None) -> Student:
+    """The student as `--adjust` and `--prior` ask for it; a prior alone is Bayes' rule.
+
+    Raises:
+        ConfigError: as `Student.adjusted`, or the file cannot be read.
+    """
+    if tau is None and prior is None:
+        return student
+    return student.adjusted(1.0 if tau is None else tau, None if prior is None else read_prior(prior))
+
+
+def _weights_of(source: Path) -> tuple[Path, str | None]:
+    """The file of weights, and the network that the run's configuration names, if it is a run's."""
+    if source.is_dir():
+        run = RunFiles(source)
+        if not run.weights("student").is_file():
+            raise ConfigError(
+                f"{str(source)!r} has no student.safetensors; expected the folder of a run that is finished, which "
+                "`distail run CONFIG` makes"
+            )
+        return run.weights("student"), _configured_network(run)
+    if not source.is_file():
+        raise ConfigError(
+            f"there is no {str(source)!r} (current directory {Path.cwd()}); expected the folder of a run, or its "
+            "student.safetensors"
+        )
+    return source, None
+
+
+def _configured_network(run: RunFiles) -> str | None:
+    from distail.config.schema import Experiment
+
+    return Experiment.from_yaml(run.config).student.model.name if run.config.is_file() else None
+
+
+def _built(name: str | None, description: Description, weights: Path, trusted: str | None) -> nn.Module:
+    told = name or description.model
+    if name is None and told not in MODELS and not told.startswith("timm:") and told != trusted:
+        raise ModelError(
+            f"{str(weights)!r} says that its network is {told!r}, code of your own, which is not run because a file "
+            f"says so. Name the folder of its run, or the network: network={told!r}"
+        )
+    try:
+        with kept_random_state():  # the weights that it draws are filled at once
+            return create_model(
+                told,
+                num_classes=len(description.class_names),
+                in_channels=description.in_channels,
+                shortcut=description.shortcut,
+                classifier=description.classifier,
+                image_size=description.image_size,
+            )
+    except DistailError as error:
+        raise type(error)(f"{weights}: {error}") from None

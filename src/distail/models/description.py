@@ -1,0 +1,171 @@
+"""What a file of weights says of its network: enough to build it again, to feed it and to name its answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distail.errors import CheckpointError, Problems
+from distail.json_values import as_number, as_whole
+
+RESIZE = (
+    "both sides by one factor until the image covers height x width, bilinear with antialiasing; the center is kept"
+)
+NORMALIZATION = "(levels of 0 to 255 / 255 - mean) / std, by channel"
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network, and the images that its stored tensors want.
+
+    Attributes:
+        model, shortcut, classifier: what `create_model` builds it from.
+        class_names: in the order of the logits.
+        in_channels, height, width: of the images; `resize` and `normalization` in the file say in words how other
+            sizes become this one and levels become numbers.
+        mean, std: per channel in units of 0 to 1, as the stored tensors want them: those of a timm model are timm's.
+        class_counts: training images of each class; None where the file does not say.
+        bit_depth: how many of their 16 bits grey images use, as `data.bit_depth`.
+
+    >>> told = Description("resnet8", "conv", "linear", ("cat", "dog"), 1, 8, 8, (0.5,), (0.25,), (9, 3)).metadata()
+    >>> told["class_names"], told["image_size"]
+    ('["cat", "dog"]', '8')
+    >>> Description.read(told, "student.safetensors").class_counts
+    (9, 3)
+    """
+
+    model: str
+    shortcut: str
+    classifier: str
+    class_names: tuple[str, ...]
+    in_channels: int
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_counts: tuple[int, ...] | None = None
+    bit_depth: int | None = None
+
+    @property
+    def image_size(self) -> int:
+        """The shorter side, with which `create_model` builds the network."""
+        return min(self.height, self.width)
+
+    def metadata(self) -> dict[str, str]:
+        """The description as texts, which is what a file of weights can hold."""
+        told = {
+            "model": self.model,
+            "shortcut": self.shortcut,
+            "classifier": self.classifier,
+            "class_names": json.dumps(list(self.class_names)),
+            "in_channels": str(self.in_channels),
+            "image_size": str(self.image_size),
+            "height": str(self.height),
+            "width": str(self.width),
+            "resize": RESIZE,
+            "normalization": NORMALIZATION,
+            "mean": json.dumps(list(self.mean)),
+            "std": json.dumps(list(self.std)),
+        }
+        if self.class_counts is not None:
+            told["class_counts"] = json.dumps(list(self.class_counts))
+        if self.bit_depth is not None:
+            told["bit_depth"] = str(self.bit_depth)
+        return told
+
+    @staticmethod
+    def read(metadata: Mapping[str, str], file: str | Path) -> Description:
+        """What the metadata of a file say; files of earlier versions lack height and width, which are then equal.
+
+        Raises:
+            CheckpointError: they lack something, or it is damaged; all problems are told.
+        """
+        told, problems = _Metadata(metadata), Problems()
+
+        def take(read: Callable[[], Value]) -> Value | None:
+            return problems.attempt(read)
+
+        model, names = take(lambda: told.text("model")), take(lambda: told.names("class_names"))
+        channels, side = take(lambda: told.whole("in_channels")), take(lambda: told.whole("image_size"))
+        mean, std = take(lambda: told.numbers("mean")), take(lambda: told.numbers("std"))
+        height, width = (take(lambda key=key: told.optional(key, told.whole)) for key in ("height", "width"))  # type: ignore[misc]
+        counts = take(lambda: told.optional("class_counts", told.wholes))
+        depth = take(lambda: told.optional("bit_depth", told.whole))
+        if names is not None and counts is not None and len(counts) != len(names):
+            problems.add(f"class_counts: {len(counts)} numbers for {len(names)} classes")
+        for key, values in (("mean", mean), ("std", std)):
+            if channels is not None and values is not None and len(values) != channels:
+                problems.add(f"{key}: {len(values)} numbers for {channels} channels")
+        if std is not None and min(std, default=1) <= 0:
+            problems.add(f"std: {list(std)}; expected numbers above 0")
+        problems.stop(f"{str(file)!r} does not say all that is needed to use its network", CheckpointError)
+        assert model and names and channels and side and mean and std
+        return Description(
+            model,
+            metadata.get("shortcut", "conv"),
+            metadata.get("classifier", "linear"),
+            names,
+            channels,
+            height or side,
+            width or side,
+            mean,
+            std,
+            counts,
+            depth,
+        )
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """Texts of a file, read as what they stand for; a `CheckpointError` names the key."""
+
+    texts: Mapping[str, str]
+
+    def text(self, key: str) -> str:
+        if not self.texts.get(key):
+            raise CheckpointError(f"{key}: it says none; files that `distail run` writes do")
+        return self.texts[key]
+
+    def optional(self, key: str, read: Callable[[str], Value]) -> Value | None:
+        return read(key) if key in self.texts else None
+
+    def whole(self, key: str) -> int:
+        value = as_whole(self._json(key))
+        return value if value is not None and value >= 1 else self._refuse(key, "a whole number of at least 1")
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        values = [as_whole(value) for value in self._list(key)]
+        if any(value is None or value < 1 for value in values):
+            self._refuse(key, "whole numbers of at least 1")
+        return tuple(value for value in values if value is not None)
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        values = [as_number(value) for value in self._list(key)]
+        if None in values:
+            self._refuse(key, "finite numbers")
+        return tuple(value for value in values if value is not None)
+
+    def names(self, key: str) -> tuple[str, ...]:
+        values = self._list(key)
+        if not all(isinstance(value, str) for value in values):
+            self._refuse(key, "texts")
+        return tuple(values)
+
+    def _list(self, key: str) -> Sequence[Any]:
+        value = self._json(key)
+        return value if isinstance(value, list) and value else self._refuse(key, "a JSON list")
+
+    def _json(self, key: str) -> Any:
+        text = self.text(key)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return self._refuse(key, "JSON")
+
+    def _refuse(self, key: str, expected: str) -> Any:
+        raise CheckpointError(f"{key}: it says {self.texts[key][:80]!r}; expected {expected}")
