@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+import distail
 from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, InputNormalization, check_model, create_model, load_weights, save_weights
@@ -191,6 +192,7 @@ def test_a_students_file_says_how_to_feed_it(timm, tmp_path, name):
     stored = load_file(tmp_path / "run" / "predictions.safetensors")["logits"]
     with torch.no_grad():
         torch.testing.assert_close(network((images - mean) / std), stored, atol=2e-3, rtol=2e-3)
+        torch.testing.assert_close(distail.load_student(path)(images), stored, atol=2e-3, rtol=2e-3)
 
 
 def test_our_own_files_round_trip_and_bare_timm_files_load_too(timm, tmp_path):

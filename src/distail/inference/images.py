@@ -44,14 +44,14 @@ def levels_of(images: Any, description: Description) -> list[Tensor]:
         DataError: what cannot be used, and why.
     """
     if isinstance(images, Tensor | np.ndarray):
-        return [levels_of_tensor(torch.as_tensor(images), description)]
+        return [_levels_of_one(images, description)]
     given = [images] if is_one_image(images) else images
     return [_levels_of_one(image, description) for image in given]
 
 
 def _levels_of_one(image: Any, description: Description) -> Tensor:
     if isinstance(image, Tensor | np.ndarray):
-        return levels_of_tensor(torch.as_tensor(image), description)
+        return levels_of_tensor(torch.as_tensor(image if isinstance(image, Tensor) else image.copy()), description)
     if isinstance(image, str | os.PathLike):
         pixels = pixels_of_file(Path(image), description)
         if isinstance(pixels, str):

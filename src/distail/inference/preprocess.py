@@ -39,7 +39,8 @@ class Preprocess(nn.Module):
         self.register_buffer("scale", scale_C[:, None, None], persistent=False)
 
     def forward(self, levels_BCHW: Tensor, rounded: bool) -> Tensor:
-        return (self.resized(levels_BCHW, rounded) - self.shift) * self.scale
+        normalized: Tensor = (self.resized(levels_BCHW, rounded) - self.shift) * self.scale
+        return normalized
 
     def resized(self, levels_BCHW: Tensor, rounded: bool) -> Tensor:
         """Levels still, of the network's height and width."""
@@ -66,4 +67,5 @@ def _matrix(length: int, given: Tensor, resized: Tensor, side: int) -> Tensor:
     center_S1 = ((torch.arange(side, **like) + first + 0.5) * factor)[:, None]  # type: ignore[call-overload]
     place_L = torch.arange(length, **like) + 0.5  # type: ignore[call-overload]
     weight_SL = (1 - (place_L - center_S1).abs() / factor.clamp_min(1)).clamp_min(0)
-    return weight_SL / weight_SL.sum(1, keepdim=True)
+    normalized: Tensor = weight_SL / weight_SL.sum(1, keepdim=True)
+    return normalized

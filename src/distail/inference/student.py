@@ -73,8 +73,9 @@ class Student(nn.Module):
         """Logits (B, C) of levels of 0 to 255: uint8, or floats, which are not rounded where they are resized."""
         levels = levels_BCHW.to(self.offset.device)
         normalized = self.preprocess(levels.float(), rounded=not levels.is_floating_point())
-        logits_BC: Tensor = logits_in(self.network(normalized)).float()
-        return logits_BC + self.offset
+        logits_BC = logits_in(self.network(normalized))
+        assert isinstance(logits_BC, Tensor)
+        return logits_BC.float() + self.offset
 
     def pixels(self, path: Path) -> Pixels | str:
         """An image file as levels (height, width, channels) uint8 of the network's size; or why it cannot be read."""

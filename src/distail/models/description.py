@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from distail.errors import CheckpointError, Problems
-from distail.json_values import as_number, as_whole
 
 RESIZE = (
     "both sides by one factor until the image covers height x width, bilinear with antialiasing; the center is kept"
 )
 NORMALIZATION = "(levels of 0 to 255 / 255 - mean) / std, by channel"
 
+_LARGEST = 2**53  # that float64 holds exactly
 Value = TypeVar("Value")
 
 
@@ -90,10 +90,11 @@ class Description:
         def take(read: Callable[[], Value]) -> Value | None:
             return problems.attempt(read)
 
-        model, names = take(lambda: told.text("model")), take(lambda: told.names("class_names"))
+        model = take(lambda: told.text("model"))
+        names = take(lambda: told.names("class_names"))
         channels, side = take(lambda: told.whole("in_channels")), take(lambda: told.whole("image_size"))
-        mean, std = take(lambda: told.numbers("mean")), take(lambda: told.numbers("std"))
         height, width = (take(lambda key=key: told.optional(key, told.whole)) for key in ("height", "width"))  # type: ignore[misc]
+        mean, std = take(lambda: told.numbers("mean")), take(lambda: told.numbers("std"))
         counts = take(lambda: told.optional("class_counts", told.wholes))
         depth = take(lambda: told.optional("bit_depth", told.whole))
         if names is not None and counts is not None and len(counts) != len(names):
@@ -101,20 +102,19 @@ class Description:
         for key, values in (("mean", mean), ("std", std)):
             if channels is not None and values is not None and len(values) != channels:
                 problems.add(f"{key}: {len(values)} numbers for {channels} channels")
-        if std is not None and min(std, default=1) <= 0:
+        if std is not None and min(std) <= 0:
             problems.add(f"std: {list(std)}; expected numbers above 0")
         problems.stop(f"{str(file)!r} does not say all that is needed to use its network", CheckpointError)
-        assert model and names and channels and side and mean and std
         return Description(
-            model,
+            model or "",
             metadata.get("shortcut", "conv"),
             metadata.get("classifier", "linear"),
-            names,
-            channels,
-            height or side,
-            width or side,
-            mean,
-            std,
+            names or (),
+            channels or 0,
+            height or side or 0,
+            width or side or 0,
+            mean or (),
+            std or (),
             counts,
             depth,
         )
@@ -135,20 +135,17 @@ class _Metadata:
         return read(key) if key in self.texts else None
 
     def whole(self, key: str) -> int:
-        value = as_whole(self._json(key))
-        return value if value is not None and value >= 1 else self._refuse(key, "a whole number of at least 1")
+        value: int = self._json(key)
+        return value if _is_count(value) else self._refuse(key, "a whole number of at least 1")
 
     def wholes(self, key: str) -> tuple[int, ...]:
-        values = [as_whole(value) for value in self._list(key)]
-        if any(value is None or value < 1 for value in values):
-            self._refuse(key, "whole numbers of at least 1")
-        return tuple(value for value in values if value is not None)
+        values = self._list(key)
+        return tuple(values) if all(map(_is_count, values)) else self._refuse(key, "whole numbers of at least 1")
 
     def numbers(self, key: str) -> tuple[float, ...]:
-        values = [as_number(value) for value in self._list(key)]
-        if None in values:
-            self._refuse(key, "finite numbers")
-        return tuple(value for value in values if value is not None)
+        values = self._list(key)
+        usable = all(type(value) in (int, float) and abs(value) < _LARGEST for value in values)
+        return tuple(map(float, values)) if usable else self._refuse(key, "finite numbers")
 
     def names(self, key: str) -> tuple[str, ...]:
         values = self._list(key)
@@ -169,3 +166,7 @@ class _Metadata:
 
     def _refuse(self, key: str, expected: str) -> Any:
         raise CheckpointError(f"{key}: it says {self.texts[key][:80]!r}; expected {expected}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _LARGEST
