@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from typing import Any
 
@@ -25,6 +26,19 @@ def _escape(sign: str) -> str:
     if 0xDC80 <= ord(sign) <= 0xDCFF:  # how Python keeps a byte that is no UTF-8
         return f"\\x{ord(sign) - 0xDC00:02x}"
     return sign.encode("unicode_escape").decode("ascii")
+
+
+def printable_json(text: str) -> str:
+    """JSON that means the same, in which what `printable` would escape is written as JSON writes it.
+
+    >>> print(printable_json('{"name": "é\x9b2J\x7f"}'))
+    {"name": "é\\u009b2J\\u007f"}
+    """
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else _json_escape(sign) for sign in text)
+
+
+def _json_escape(sign: str) -> str:
+    return json.dumps(sign)[1:-1] if ord(sign) != 0x7F else "\\u007f"  # which JSON leaves as it is
 
 
 class PrintableConsole(Console):

@@ -42,6 +42,16 @@ def test_what_a_user_can_put_right_is_told_alone(capsys):
     assert capsys.readouterr().err == "distail: seed: too large\n"
 
 
+@pytest.mark.parametrize(
+    "words", [["ru\x1b]0;x\x07n"], ["evaluate", "a", "\x9b2J"], ["run", "--no\x7f"], ["demo", "--seed", "\x1b"]]
+)
+def test_words_that_steer_a_terminal_are_escaped_in_what_is_said_of_the_usage(words, capsys):
+    assert main(words) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert "Usage: " in said
+    assert said.replace("\n", "").isprintable()
+
+
 def test_ctrl_c_is_no_success(monkeypatch, capsys):
     """typer returns it as a value outside standalone mode."""
 

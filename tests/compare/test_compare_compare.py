@@ -4,10 +4,13 @@ import csv
 import json
 import math
 import re
+import shutil
 import statistics
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from rich.console import Console
 
 from distail.compare.compare import compare
@@ -343,3 +346,34 @@ def test_a_comparison_from_before_a_key_came_into_being_goes_on(finished):
     del stored["experiment"]["data"]["class_order"]
     path.write_text(yaml.safe_dump(stored))
     assert compared(methods="ce,kd,bkd", seeds="0,1")[1].started_runs == []
+
+
+@pytest.fixture
+def photos(workplace):
+    """Twelve training and four test images of two classes, as a data set of which a comparison has trained `ce`."""
+    for part, images in (("train", 6), ("test", 2)):
+        for kind, levels in (("cat", (0, 128)), ("dog", (128, 256))):
+            (workplace / "photos" / part / kind).mkdir(parents=True)
+            for number in range(images):
+                pixels = np.random.default_rng([number, *part.encode()]).integers(*levels, (8, 8), np.uint8)
+                Image.fromarray(pixels).save(workplace / "photos" / part / kind / f"{number}.png")
+    yield workplace / "photos"
+    shutil.rmtree(workplace / "photos", ignore_errors=True)
+
+
+def test_data_exchanged_between_two_calls_is_refused_by_name(photos):
+    data = ["data={name: folder, root: photos}", "name=photos", "training.batch_size=4"]
+    first, _ = compared(*data, methods="ce", seeds="0")
+    for path in photos.rglob("*.png"):  # copied, and not changed
+        path.touch()
+    assert compared(*data, methods="ce", seeds="0")[1].started_runs == []
+    (photos / "test/cat/0.png").rename(photos / "test/dog/9.png")
+    with pytest.raises(ConfigError, match=r"runs/ce-seed0: other test images or labels \(") as refused:
+        compared(*data, methods="ce,kd", seeds="0,1")
+    assert len(refused.value.problems) == 1
+    assert "training images" not in str(refused.value)
+    assert {path.stem for path in first.folder.glob("*/*-seed*")} == {"ce-seed0"}, "nothing else was begun"
+    (photos / "test/dog/9.png").rename(photos / "test/cat/0.png")
+    assert "kd-seed0" in compared(*data, methods="ce,kd", seeds="0")[1].started_runs
+    shutil.rmtree(photos)  # gone altogether is no fault of what is finished
+    assert compared(*data, methods="ce,kd", seeds="0")[1].started_runs == []

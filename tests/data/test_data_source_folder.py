@@ -96,6 +96,16 @@ def test_the_same_file_in_both_parts_is_told(tmp_path: Path, write_image: WriteI
     assert note.startswith("1 of 5 test images is, byte for byte, a training image too")
 
 
+def test_the_same_image_in_two_classes_or_in_validation_is_told(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 8, "train/b": 8, "test/a": 2, "test/b": 2})
+    shutil.copy(tmp_path / "test/a/0.png", tmp_path / "test/b/copy.png")
+    for number in range(8):
+        shutil.copy(tmp_path / f"train/a/{number}.png", tmp_path / f"train/a/{number + 8}.png")
+    leaked, contradiction = prepare_data("folder", root=tmp_path, validation=0.1, seed=1).notes
+    assert "of 3 validation images" in leaked
+    assert contradiction.startswith("1 image lies, byte for byte, in several classes ('a' and 'b')")
+
+
 def test_links_to_folders_within_a_class_are_told(tmp_path: Path, write_image: WriteImage) -> None:
     write_tree(tmp_path / "data", write_image, {"a": 5, "b": 5})
     write_tree(tmp_path, write_image, {"elsewhere": 5})
@@ -114,7 +124,8 @@ def test_the_usual_place(tmp_path: Path, write_image: WriteImage, monkeypatch: p
 
 def test_images_at_any_depth_and_what_is_passed_over(tmp_path: Path, write_image: WriteImage) -> None:
     written = write_tree(tmp_path, write_image, {"a": 6, "a/deep/er": 5, "b": 6})
-    for name in (".hidden/x.png", "a/.cache/x.png", "__MACOSX/x.png"):
+    hidden = (".hidden/x.png", ".ipynb_checkpoints/x.png", "a/.ipynb_checkpoints/0-checkpoint.png")
+    for name in (*hidden, "__MACOSX/x.png", "@eaDir/x.png", "b/@eaDir/0.png/thumb.png", "$RECYCLE.BIN/x.png"):
         write_image(tmp_path / name)
     for name in ("a/._0.png", "a/notes.txt", "b/Thumbs.db", "readme.md", ".DS_Store"):
         (tmp_path / name).write_bytes(b"no image")

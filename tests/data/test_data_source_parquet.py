@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from distail.data.prepare import prepare_data
 from distail.errors import DataError
 from helpers.sources import load
 
@@ -44,6 +45,15 @@ def test_all_parts_are_read(tmp_path: Path, names: list[str], between: str) -> N
     write_parts(tmp_path / between, [*names, TEST])
     source = load("cifar10", tmp_path)
     assert (len(source.train), len(source.test), source.notes) == (10 * len(names), 10, ())
+
+
+def test_images_without_files_of_their_own_are_known_by_their_pixels(tmp_path: Path) -> None:
+    write_parts(tmp_path, ["train.parquet", "test.parquet"])
+    table = pq.read_table(tmp_path / "train.parquet")
+    pq.write_table(table.set_column(1, "label", pa.array([1, 0, *range(2, 10)])), tmp_path / "test.parquet")
+    leaked, contradiction = prepare_data("cifar10", root=tmp_path).notes
+    assert leaked.startswith("10 of 10 test images")
+    assert contradiction.startswith("2 images lie")
 
 
 @pytest.mark.parametrize(

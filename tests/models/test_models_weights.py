@@ -12,7 +12,7 @@ from torch import nn
 
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, create_model, load_weights, read_metadata, save_weights
-from distail.models.weights import recognize_weights
+from distail.models.weights import recognize_weights, unused_weights
 
 
 def resnet8(classes=4, **options):
@@ -101,6 +101,49 @@ def test_a_prefix_of_the_model_itself_is_ignored_too(stored, tmp_path):
     other = resnet8()
     load_weights(other, tmp_path / "tap.safetensors")
     assert same(other, model)
+
+
+@pytest.mark.parametrize("keys", [("state_dict", "state_dict_ema"), ("model", "model_ema"), ("ema", "model")])
+def test_weights_that_are_there_twice_are_told(stored, keys, tmp_path):
+    model, path = stored
+    used, other = sorted(keys, key=lambda key: "ema" in key)
+    twin = {f"module.{name}": tensor for name, tensor in resnet8().state_dict().items()}
+    scaler = {"scale": torch.tensor(65536.0)}
+    torch.save({key: model.state_dict() if key == used else twin for key in keys} | {"amp": scaler}, tmp_path / "x.pth")
+    loaded = resnet8()
+    load_weights(loaded, tmp_path / "x.pth")
+    assert same(loaded, model)
+    (note,) = unused_weights(tmp_path / "x.pth")
+    assert f"under '{used}' are used, not those under '{other}'" in note
+    torch.save({used: model.state_dict(), "amp": scaler}, tmp_path / "once.pth")
+    assert unused_weights(tmp_path / "once.pth") == unused_weights(path) == unused_weights(tmp_path / "gone.pth") == []
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda t: (t * 100).to(torch.int8), "int8"),
+        (lambda t: t.to(torch.complex64), "complex64"),
+        (lambda t: t.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda t: t.to_sparse(), "sparse"),
+        (lambda t: t.to("meta"), "meta"),
+    ],
+)
+def test_what_is_no_weight_is_refused(stored, change, kind, tmp_path):
+    weights = stored[0].state_dict()
+    weights["classifier.weight"] = change(weights["classifier.weight"])
+    torch.save(weights, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rf"x\.pth .*{kind} .*classifier\.weight"):
+        load_weights(resnet8(), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_precisions_are_read(stored, dtype, tmp_path):
+    torch.save(
+        {name: t.to(dtype) if t.is_floating_point() else t for name, t in stored[0].state_dict().items()},
+        tmp_path / "x.pth",
+    )
+    load_weights(resnet8(), tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])

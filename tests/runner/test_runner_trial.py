@@ -231,6 +231,20 @@ def test_a_teacher_whose_classes_are_in_another_order(digits, nets, teacher):
     assert "in the order '3', '1', '4', '0' and 6 more" in said
 
 
+def test_a_loaded_teacher_that_knows_nothing_or_gives_no_numbers(digits, nets, teacher):
+    network = tapped(nets, "Plain")
+    network.model.load_state_dict(load_file(teacher))
+    with torch.no_grad():
+        network.model.body[1].running_var.fill_(-1)
+        with pytest.raises(ModelError, match=r"teacher .*not finite for 588 of 588"):
+            look_at_loaded(network, "teacher", digits, CPU)
+        network.model.body[1].running_var.fill_(1)
+        network.model.fc.weight.zero_()
+    (said,) = look_at_loaded(network, "teacher", digits, CPU)
+    assert "recalls 10.0 % of a class" in said
+    assert "guessing recalls 10.0 %" in said
+
+
 def test_weights_are_looked_at_before_images_are_read(tmp_path, nets):
     (tmp_path / "garbage.pth").write_bytes(b"garbage")
     torch.save({"ema": {"a": torch.zeros(1)}, "raw": {"a": torch.zeros(1)}}, tmp_path / "two.ckpt")

@@ -19,7 +19,7 @@ from distail.errors import ConfigError
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
-from distail.models.weights import load_weights, read_metadata
+from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import needs_of, needs_teacher, teacher_model
 from distail.runner.networks import build_network, check_classes, match_normalization, seeded
 from distail.runner.run_folder import RunFolder
@@ -137,6 +137,8 @@ class _SplitPredictor:
         with seeded(self.experiment.seed, "audit"):
             tap = build_network(model, stored.classifier, self.data, features=features)
         check_classes(stored.weights, self.data.class_names)
+        for sentence in unused_weights(stored.weights):
+            self.reporter.message(sentence)
         load_weights(tap.model, stored.weights, what=stored.name)
         match_normalization(tap.to(self.runtime.device), stored.weights, self.data)
         return tap

@@ -14,6 +14,7 @@ from distail.audit.target import load_target
 from distail.errors import ConfigError, did_you_mean
 from distail.functional.checks import check_number, check_temperature
 from distail.report.table import escape_markdown
+from distail.terminal import printable_json
 from distail.training.progress import default_reporter
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def to_markdown(report: AuditReport) -> str:
 
 def to_json(report: AuditReport) -> str:
     """The whole audit as JSON that a person can read."""
-    return json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return printable_json(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 WRITERS: dict[str, Callable[[AuditReport], str]] = {".json": to_json, ".md": to_markdown}

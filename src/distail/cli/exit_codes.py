@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import os
 import re
 import sys
@@ -35,7 +36,9 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 def exit_code_of(error: BaseException) -> int:
     """Say what went wrong, in words for a user, and return the exit code; raises what a caller has to see."""
     if isinstance(error, USAGE_ERROR):
-        error.show()
+        usage = io.StringIO()
+        error.show(usage)
+        print_once(usage.getvalue().rstrip("\n"))
         return BAD_INPUT
     if isinstance(error, BrokenPipeError):
         drop_standard_output()

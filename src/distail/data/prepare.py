@@ -14,6 +14,7 @@ from distail.config.problems import wrong_keys
 from distail.config.schema import Data
 from distail.data.class_names import lookalikes_warning
 from distail.data.dataset import Images
+from distail.data.duplicates import contradiction_warning, leakage_warning
 from distail.data.long_tail import class_counts, long_tail_subset, short_classes_warning, subset_sha256
 from distail.data.sources import load_source
 from distail.data.splits import stratified_split
@@ -83,7 +84,9 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         short_classes_warning(available, data.imbalance_factor, data.profile),
         untested_classes_warning(source.test.labels, source.class_names),
         validation and untested_classes_warning(validation.labels, source.class_names, where="validation"),
-        leakage_warning(source.train, source.test),
+        leakage_warning(train, source.test),
+        validation and leakage_warning(train, validation, "validation"),
+        contradiction_warning([part for part in (train, validation, source.test) if part], source.class_names),
         dark_images_warning(mean),
     ]
     return PreparedData(
@@ -117,26 +120,6 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
         # Whole numbers of any length: nothing is lost where the deviation is small beside the mean.
         deviations.append(max(math.sqrt(pixels * squares - total**2) / (255 * pixels), _SMALLEST_STD))
     return tuple(means), tuple(deviations)
-
-
-def leakage_warning(train: Images, test: Images) -> str | None:
-    """How many test images are training images too, byte for byte; None where none is, or images have no files.
-
-    >>> import torch
-    >>> from distail.data.dataset import LabelledImages
-    >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
-    >>> three = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
-    >>> leakage_warning(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
-    '1 of 2 test images is, byte for byte, a training image too: figures on the test set are too good'
-    """
-    if train.digests is None or test.digests is None:
-        return None
-    known = {row.tobytes() for row in train.digests.numpy()}
-    leaked = sum(row.tobytes() in known for row in test.digests.numpy())
-    if not leaked:
-        return None
-    are = "is, byte for byte, a training image too" if leaked == 1 else "are, byte for byte, training images too"
-    return f"{leaked} of {len(test)} test images {are}: figures on the test set are too good"
 
 
 def dark_images_warning(mean: Sequence[float]) -> str | None:

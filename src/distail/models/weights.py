@@ -40,7 +40,7 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
     only count (`n_averaged`, `num_batches_tracked`), where they are missing or surplus.
 
     Raises:
-        CheckpointError: the file is missing, cannot be read, or holds weights that are not finite.
+        CheckpointError: the file is missing, cannot be read, or holds weights that are quantized or not finite.
         ModelError: it does not fit.
     """
     path, own = Path(path), model.state_dict()
@@ -49,7 +49,7 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
     # Files of old releases lack the counters of batch normalisation.
     stored |= {name: tensor for name, tensor in own.items() if name not in stored and is_counter(tensor)}
     _check_fit(model, own, stored, path, what)
-    _check_finite(stored, path, what)
+    _check_numbers(own, stored, path, what)
     model.load_state_dict(stored)
 
 
@@ -132,13 +132,19 @@ def read_state_dict(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
+    content = _load_torch(path, mapped=mapped)
+    return {str(name): tensor for name, tensor in _state_dict(content, path).items()}
+
+
+def _load_torch(path: Path, *, mapped: bool) -> object:
     try:
         with path.open("rb") as file:
             # By its name torch opens what it can map, and takes some names for other kinds of files.
             mapped = mapped and file.read(len(_ZIP)) == _ZIP and path.suffix != ".safetensors"
             file.seek(0)
             source = str(path) if mapped else file
-            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+            content: object = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+            return content
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged, or holds more than tensors, which is never loaded because it could run code. "
@@ -146,7 +152,6 @@ def _read_torch(path: Path, *, mapped: bool = False) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # fed with garbage, torch's reader raises anything, IndexError included
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error})") from error
-    return {str(name): tensor for name, tensor in _state_dict(content, path).items()}
 
 
 def _state_dict(content: object, path: Path) -> Mapping[object, Tensor]:
@@ -155,16 +160,49 @@ def _state_dict(content: object, path: Path) -> Mapping[object, Tensor]:
         return content
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{expected}; it holds a {type(content).__name__}")
-    inside = [key for key, value in content.items() if _is_state_dict(value)]
-    chosen = [key for key in _CONTAINERS if key in inside] or inside
-    if chosen and (len(chosen) == 1 or chosen[0] in _CONTAINERS):
-        found: Mapping[object, Tensor] = content[chosen[0]]
-        return found
+    inside = _state_dicts_in(content)
+    if inside and (len(inside) == 1 or next(iter(inside)) in _CONTAINERS):
+        return next(iter(inside.values()))
     advice = ""
     if inside:
-        alone = f"torch.save(torch.load({path.name!r}, weights_only=True)[{inside[0]!r}], 'weights.pth')"
-        advice = f". Several of them could be meant: store one alone, such as {inside[0]!r} by {alone}"
+        first = next(iter(inside))
+        advice = f". Several of them could be meant: store one alone, such as {first!r} by {_stored_alone(path, first)}"
     raise CheckpointError(f"{expected}; it holds {some_of([repr(key) for key in content]) or 'nothing'}{advice}")
+
+
+def _state_dicts_in(content: Mapping[object, object]) -> dict[object, Mapping[object, Tensor]]:
+    """What of a file's content is a state dict, that which is usually meant first."""
+    inside = {key: value for key, value in content.items() if _is_state_dict(value)}
+    usual = [key for key in _CONTAINERS if key in inside]
+    return {key: inside[key] for key in [*usual, *(key for key in inside if key not in usual)]}
+
+
+def _stored_alone(path: Path, key: object) -> str:
+    return f"torch.save(torch.load({path.name!r}, weights_only=True)[{key!r}], 'weights.pth')"
+
+
+def unused_weights(path: Path) -> list[str]:
+    """A sentence for the user where a file holds the same network's weights several times, such as their average too.
+
+    Nothing where there is no file any more, or no other weights in it.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    if not path.is_file() or not is_torch_file(path):
+        return []
+    content = _load_torch(path, mapped=True)
+    if _is_state_dict(content) or not isinstance(content, Mapping):
+        return []
+    (used, weights), *others = _state_dicts_in(content).items()
+    names = {str(name) for name in weights}
+    same = [key for key, other in others if names <= named_as(names, {str(n): t for n, t in other.items()}).keys()]
+    if not same:
+        return []
+    return [
+        f"{path}: the weights under {used!r} are used, not those under {some_of([repr(key) for key in same])}; for "
+        f"others store them alone, such as {_stored_alone(path, same[0])}"
+    ]
 
 
 def _is_state_dict(content: object) -> TypeGuard[Mapping[object, Tensor]]:
@@ -251,13 +289,31 @@ def _origin(path: Path) -> str:
     return f"the file says that it is {told['model']!r}{' with ' if options else ''}{', '.join(options)}"
 
 
-def _check_finite(stored: Mapping[str, Tensor], path: Path, what: str) -> None:
+def _check_numbers(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path, what: str) -> None:
+    floating = [name for name, tensor in own.items() if tensor.is_floating_point()]
+    others = {name: kind for name in floating if (kind := _other_than_numbers(stored[name]))}
+    if others:
+        raise CheckpointError(
+            f"{what}: {path} holds {', '.join(sorted(set(others.values())))} tensors where weights are expected, in "
+            f"{len(others)} of {len(stored)}: {some_of(list(others))}. Expected plain floating-point numbers of 16, 32 "
+            "or 64 bits, such as those before a quantization"
+        )
     bad = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise CheckpointError(
             f"{what}: {path} holds nan or infinity in {len(bad)} of {len(stored)} tensors: {some_of(bad)}. "
             "The training that wrote it diverged; expected finite weights, such as those of an earlier epoch"
         )
+
+
+def _other_than_numbers(tensor: Tensor) -> str:
+    """What a tensor holds that cannot be taken for weights as it is; nothing for plain floating-point numbers."""
+    if tensor.is_meta:
+        return "meta"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    plain = tensor.is_floating_point() and tensor.dtype.itemsize > 1
+    return "" if plain else str(tensor.dtype).removeprefix("torch.")
 
 
 def _other_classes(shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ from distail.files import tensors_hash
 from distail.json_values import as_mapping
 from distail.methods.method import Method
 from distail.models import FeatureTap
-from distail.models.weights import check_weights, load_weights, read_metadata, save_weights
+from distail.models.weights import check_weights, load_weights, read_metadata, save_weights, unused_weights
 from distail.runner.checks import (
     build_method,
     needs_of,
@@ -99,6 +99,7 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     if options.checkpoint is not None:
         # A run begun with a teacher ends with it, whatever has become of the file since.
         weights = stored if broadcast(lambda: _usable(stored, run.reporter)) else options.checkpoint
+        run.note(*unused_weights(options.checkpoint))
         load_checkpoint(network, weights, run.data, TEACHER)
         if weights != stored:
             broadcast(lambda: _refuse_another(network, options.checkpoint, run))
@@ -171,6 +172,7 @@ def untrained_student(run: RunContext) -> FeatureTap:
     features = needs_of(run.experiment).student_features
     network = _untrained(run, STUDENT, options.model, options.classifier, features=features)
     if options.checkpoint is not None and options.checkpoint not in initial_weights_missing(run, STUDENT):
+        run.note(*unused_weights(options.checkpoint))
         load_checkpoint(network, options.checkpoint, run.data, STUDENT)
     run.note(*try_training(network, STUDENT, run.data, run.experiment.training.batch_size, run.runtime))
     return network

@@ -26,6 +26,7 @@ from distail.training.predict import predict
 from distail.training.step import unused_parameters
 
 _BATCHES, _LARGEST_BATCH = 2, 32
+_HARDLY = 0.1  # of the way from guessing to knowing
 
 
 def try_training(
@@ -95,14 +96,38 @@ def try_students(experiments: Iterable[Experiment]) -> None:
 
 
 def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime: RuntimeDevice) -> list[str]:
-    """Sentences for the user: whether a trained network gives probabilities, or has its classes in another order."""
+    """Sentences for the user on a trained network: probabilities, another order of classes, or no better than chance.
+
+    Raises:
+        ModelError: its logits are not finite.
+    """
     some = data.train.subset(spread_over(len(data.train)))
     logits_NC = predict(network, some, data.mean, data.std, runtime)
+    bad = int((~torch.isfinite(logits_NC)).any(dim=1).sum())
+    if bad:
+        raise ModelError(
+            f"the {whose} gives logits that are not finite for {bad:,} of {len(some):,} training images, although its "
+            "weights are finite; expected weights with which it has been used (a variance below 0 gives such logits)"
+        )
     kind = kind_of_probabilities(logits_NC)
     order = find_other_order(logits_NC, some.labels, data.class_names)
     return [
         *([probabilities_sentence(f"the {whose}", kind)] if kind else []),
-        *([order.sentence(f"the {whose}", data.class_names)] if order else []),
+        *([order.sentence(f"the {whose}", data.class_names)] if order else _of_chance(logits_NC, some.labels, whose)),
+    ]
+
+
+def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str) -> list[str]:
+    """A teacher of other data, or one whose weights are not those that were trained, knows none of the classes."""
+    right_N = logits_NC.argmax(1) == target_N
+    recalls = [float(right_N[target_N == label].float().mean()) for label in set(target_N.tolist())]
+    recall, chance = sum(recalls) / len(recalls), 1 / logits_NC.shape[1]
+    if recall > chance + _HARDLY * (1 - chance):
+        return []
+    return [
+        f"the {whose} recalls {100 * recall:.1f} % of a class on average over {len(target_N):,} training images, where "
+        f"guessing recalls {100 * chance:.1f} %: are these the weights, the classes and the kind of images that it was "
+        "trained on?"
     ]
 
 

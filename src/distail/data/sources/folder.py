@@ -26,6 +26,10 @@ IMAGE_SUFFIXES = frozenset(
 _COMPANIONS = frozenset(
     {".csv", ".db", ".html", ".ini", ".json", ".log", ".md", ".tsv", ".txt", ".xml", ".yaml", ".yml"}
 )
+# What a system or a storage box puts into folders: thumbnails, deleted files, lost ones.
+_SYSTEM_FOLDERS = frozenset(
+    {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
+)
 _TEST_NAMES = ("test", "val")
 _LIKE_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev"})
 
@@ -66,7 +70,7 @@ def load_folder(options: Data) -> Source:
 
 
 def class_folder_names(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, in natural order; hidden ones and `__MACOSX` are not classes.
+    """The names of the folders in `folder`, in natural order; hidden ones and a system's own are not classes.
 
     Composed (NFC): some systems write the accents of file names apart, and the same class may have both in two places.
     """
@@ -218,4 +222,4 @@ def _stop(error: OSError) -> None:
 
 
 def _counts(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
+    return not name.startswith(".") and name.casefold() not in _SYSTEM_FOLDERS
