@@ -21,7 +21,7 @@ from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import needs_of, needs_teacher, teacher_model
-from distail.runner.networks import build_network, check_classes, match_normalization, seeded
+from distail.runner.networks import build_network, check_classes, match_normalization, seeded, without_weights
 from distail.runner.run_folder import RunFolder
 from distail.training.device import RuntimeDevice, select_device
 from distail.training.predict import Classifier, predict
@@ -133,7 +133,7 @@ class _SplitPredictor:
         )
 
     def network(self, stored: StoredNetwork, *, features: bool = False) -> FeatureTap:
-        model = stored.model.model_copy(update={"weights": None})
+        model = without_weights(stored.model)
         with seeded(self.experiment.seed, "audit"):
             tap = build_network(model, stored.classifier, self.data, features=features)
         check_classes(stored.weights, self.data.class_names)

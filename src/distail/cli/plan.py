@@ -66,7 +66,8 @@ def _training_time(plan: RunPlan) -> str:
     minutes = max(1, math.ceil(plan.seconds / 60))
     long = f"{minutes} minute{'s' * (minutes != 1)}" if minutes < 120 else f"{minutes / 60:,.1f} hours"
     teacher = plan.experiment.teacher
-    loaded = f" The teacher is loaded from {teacher.checkpoint}." if teacher and teacher.checkpoint else ""
+    from_files = ", ".join(str(path) for path in teacher.files) if teacher else ""
+    loaded = f" The teacher is loaded from {from_files}." if from_files else ""
     return (
         f"About {long} of training on {plan.runtime.device} in {plan.runtime.precision}: a guess from the median of "
         f"{TIMED} steps.{loaded}"

@@ -207,7 +207,7 @@ def _option_problems(config: ComparisonConfig, baseline: str) -> list[str]:
         )
     if baseline not in config.methods:
         problems.append(f"--baseline: {baseline!r} is not among the methods: {', '.join(config.methods)}")
-    if config.teachers == "own" and config.base.teacher is not None and config.base.teacher.checkpoint is not None:
+    if config.teachers == "own" and config.base.teacher is not None and config.base.teacher.files:
         problems.append("--teachers own trains a teacher for each method; teacher.checkpoint gives them all one")
     return problems
 
@@ -232,7 +232,7 @@ class _Student:
     def teacher_run(self) -> TeacherRun | None:
         """The run that trains this student's teacher; None where there is nothing to train."""
         teacher = self.experiment.teacher
-        if teacher is None or teacher.is_previous_epoch or teacher.checkpoint is not None:
+        if teacher is None or teacher.is_previous_epoch or teacher.files:
             return None
         supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
         if self.config.teachers == "own":

@@ -6,7 +6,7 @@ import os
 import re
 import select
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import yaml
 
 from distail.errors import ConfigError, did_you_mean, listed
 
-PREVIOUS_EPOCH = "previous_epoch"
+PREVIOUS_EPOCH, COMMITTEE = "previous_epoch", "committee"
 
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*")
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -116,6 +116,10 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
     filled = {key: dict(value) if isinstance(value, Mapping) else value for key, value in raw.items()}
     if filled.get("teacher") == PREVIOUS_EPOCH:
         filled["teacher"] = {"model": PREVIOUS_EPOCH}
+    if isinstance(filled.get("teacher"), Sequence) and not isinstance(filled["teacher"], str):
+        filled["teacher"] = {"members": filled["teacher"]}
+    if isinstance(filled.get("teacher"), dict) and "members" in filled["teacher"]:
+        filled["teacher"] = _several_teachers(filled["teacher"])
     for part in ("teacher", "student"):
         if isinstance(filled.get(part), str):
             filled[part] = {"model": filled[part]}
@@ -131,6 +135,25 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(training, dict) and isinstance(training.get("schedule"), str):
         training["schedule"] = {"name": training["schedule"]}
     return filled
+
+
+def _several_teachers(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A list of teachers, each a network with its checkpoint, as one network of several members."""
+    rest = {key: value for key, value in section.items() if key not in ("members", "average")}
+    members = section["members"]
+    if isinstance(members, Sequence) and not isinstance(members, str):
+        members = [_member(each) for each in members]
+    model = {"name": COMMITTEE, "members": members}
+    return {**rest, "model": {**model, "average": section["average"]} if "average" in section else model}
+
+
+def _member(teacher: Any) -> Any:
+    if not isinstance(teacher, Mapping):
+        return teacher
+    model = teacher.get("model")
+    rest = {key: value for key, value in teacher.items() if key not in ("model", "checkpoint")}
+    weights = {"weights": teacher["checkpoint"]} if "checkpoint" in teacher else {}
+    return {**({"name": model} if isinstance(model, str) else model or {}), **weights, **rest}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -108,10 +108,17 @@ class Model(Section):
     name: str
     shortcut: Literal["conv", "pad"] | None = None
     weights: Path | None = None
+    members: tuple[Model, ...] = ()
+    """Of several teachers (`teacher: [..]`): the networks, each with the weights that it was trained to."""
+    average: Literal["logits", "probabilities"] = "logits"
+    """What of several teachers' answers the mean is taken of."""
 
 
 class Teacher(Section):
-    """The network to learn from: trained here, loaded from `checkpoint`, or the student of the previous epoch."""
+    """The network to learn from: trained here, loaded from `checkpoint`, or the student of the previous epoch.
+
+    A list of networks with their checkpoints is one teacher that says the mean of what they say.
+    """
 
     model: Model
     classifier: Literal["linear", "cosine"] = "linear"
@@ -125,6 +132,12 @@ class Teacher(Section):
     @property
     def is_previous_epoch(self) -> bool:
         return self.model.name == PREVIOUS_EPOCH
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What it is loaded from; none where it is trained here."""
+        given = (self.checkpoint, *(member.weights for member in self.model.members))
+        return tuple(path for path in given if path is not None)
 
 
 class Student(Section):

@@ -95,12 +95,27 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
             )
         return
     model = teacher_model(experiment)
-    problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
+    if model.members:
+        _check_members(model, needs, teacher.classifier, problems)
+    else:
+        problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
     # Without a choice of its own the method decides, and what is wrong with that has been said.
     if needs is not None or teacher.supervised is not None:
         own_needs = problems.attempt(lambda: _checked_needs(_teacher_composition(experiment)), "teacher.supervised")
-        if own_needs is not None and teacher.checkpoint is None:
+        if own_needs is not None and not teacher.files:
             problems.add(*_other_classifier("teacher", own_needs, model, teacher.classifier))
+
+
+def _check_members(model: Model, needs: Requirements | None, classifier: str, problems: Problems) -> None:
+    if needs is not None and needs.teacher_features:
+        problems.add("teacher: several networks have no features in common, which this method reads; expected one")
+    for place, member in enumerate(model.members, start=1):
+        problems.attempt(partial(_look_up, member, classifier), f"teacher, number {place}")
+        if member.weights is None:
+            problems.add(
+                f"teacher, number {place}: no checkpoint; several teachers are trained before, each in a run of its "
+                "own (role=teacher), whose student.safetensors is the checkpoint"
+            )
 
 
 def _check_trainer(trainer: Trainer, processes: Processes, problems: Problems) -> None:
@@ -119,7 +134,9 @@ def _check_weights(experiment: Experiment, problems: Problems) -> None:
     for name, section in (("teacher", experiment.teacher), ("student", experiment.student)):
         if section is None or folder.has_stage(name):
             continue
-        for key, path in (("checkpoint", section.checkpoint), ("model.weights", section.model.weights)):
+        own = {"checkpoint": section.checkpoint, "model.weights": section.model.weights}
+        own |= {f"members.{place}": member.weights for place, member in enumerate(section.model.members, start=1)}
+        for key, path in own.items():
             if path is not None:
                 problems.attempt(partial(_check_file, path), f"{name}.{key}")
 
@@ -166,7 +183,7 @@ def posterior_warning(experiment: Experiment) -> str | None:
     """What to tell the user where the method's parts, or its teacher, aim at two posteriors."""
     composition, teacher = read_composition(method_composition(experiment)), experiment.teacher
     supervised = teacher.supervised if teacher else None
-    if supervised is None and (teacher is None or teacher.checkpoint is None):
+    if supervised is None and (teacher is None or not teacher.files):
         supervised = {"name": composition.teacher_supervised}
     return composition.posterior_warning(supervised)
 
@@ -222,8 +239,12 @@ def teacher_features(experiment: Experiment) -> bool:
 def teacher_model(experiment: Experiment) -> Model:
     """The teacher's network; `same` is the student's own architecture."""
     assert experiment.teacher is not None
-    model = experiment.teacher.model
-    return experiment.student.model if model.name == SAME else model
+    model, same = experiment.teacher.model, experiment.student.model
+    if model.members:
+        like_student = {"name": same.name, "shortcut": same.shortcut}
+        members = tuple(each.model_copy(update=like_student) if each.name == SAME else each for each in model.members)
+        return model.model_copy(update={"members": members})
+    return same if model.name == SAME else model
 
 
 def _look_up(model: Model, classifier: str) -> None:

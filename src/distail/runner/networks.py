@@ -15,6 +15,7 @@ from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
 from distail.models import FeatureTap, create_model
+from distail.models.committee import Committee
 from distail.models.description import Description
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
@@ -38,6 +39,8 @@ def build_network(model: Model, classifier: str, data: PreparedData, *, features
     """A network that fits the data, tapped where its features are needed."""
     channels, height, width = data.train.image_shape
     classes = len(data.class_names)
+    if model.members:
+        return FeatureTap(_committee(model, classifier, data), classes, features=False)
     bare = create_model(
         model.name,
         num_classes=classes,
@@ -54,6 +57,25 @@ def build_network(model: Model, classifier: str, data: PreparedData, *, features
     return FeatureTap(
         bare, classes, classifier=called_classifier(bare, classes, torch.zeros(2, channels, height, width))
     )
+
+
+def without_weights(model: Model) -> Model:
+    """The same network, without the files that it would begin with."""
+    members = tuple(without_weights(member) for member in model.members)
+    return model.model_copy(update={"weights": None, "members": members})
+
+
+def _committee(model: Model, classifier: str, data: PreparedData) -> Committee:
+    members, conversions = [], []
+    for place, member in enumerate(model.members, start=1):
+        tap = build_network(without_weights(member), classifier, data, features=False)
+        conversion = None
+        if member.weights is not None:
+            load_checkpoint(tap, member.weights, data, f"teacher {place}")
+            conversion = _other_normalization(tap, member.weights, data)
+        members.append(tap.model)
+        conversions.append(conversion or InputNormalization(data.mean, data.std, data.mean, data.std))
+    return Committee(members, conversions, model.average)
 
 
 def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: str) -> None:
@@ -116,9 +138,17 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
     Raises:
         CheckpointError: what the file says is damaged.
     """
+    convert = _other_normalization(tap, weights, data)
+    if convert is not None:
+        convert = convert.to(next(tap.parameters()).device)
+        tap.model.register_forward_pre_hook(lambda _, inputs: (convert(inputs[0]), *inputs[1:]))
+
+
+def _other_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> InputNormalization | None:
+    """From the data's normalization to that which a file of weights names; None where it is the same."""
     metadata = read_metadata(weights)
     if "mean" not in metadata or "std" not in metadata or isinstance(tap.model, TimmModel):  # which converts by itself
-        return
+        return None
     try:
         mean, std = ([float(value) for value in json.loads(metadata[key])] for key in ("mean", "std"))
     except (ValueError, TypeError, RecursionError):
@@ -126,9 +156,8 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
             f"{str(weights)!r}: its mean and std are {metadata['mean'][:80]!r} and {metadata['std'][:80]!r}; expected "
             "lists of numbers"
         ) from None
-    if (mean, std) != (list(data.mean), list(data.std)):
-        convert = InputNormalization(data.mean, data.std, mean, std).to(next(tap.parameters()).device)
-        tap.model.register_forward_pre_hook(lambda _, inputs: (convert(inputs[0]), *inputs[1:]))
+    same = (mean, std) == (list(data.mean), list(data.std))
+    return None if same else InputNormalization(data.mean, data.std, mean, std)
 
 
 def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "teacher") -> None:

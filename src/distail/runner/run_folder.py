@@ -53,8 +53,8 @@ class RunFolder(RunFiles):
             return None
         damage = self._damage()
         # Without the teacher's checkpoints another teacher would be trained, unless it was loaded.
-        given = experiment.teacher.checkpoint if experiment.teacher else None
-        trained = "teacher" in damage and not (given and given.is_file())
+        given = experiment.teacher.files if experiment.teacher else ()
+        trained = "teacher" in damage and not (given and all(path.is_file() for path in given))
         needed = ["student", "teacher"] if trained else ["student"]
         if damage and all(CheckpointFolder(self.checkpoints(stage)).steps() for stage in needed):
             because = f"{str(self.path)!r} was finished, and is finished again from its checkpoint, because"

@@ -5,7 +5,7 @@ Shapes: N images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,14 @@ from distail.runner.checks import (
     teacher_method,
     teacher_model,
 )
-from distail.runner.networks import build_network, describe_network, load_checkpoint, match_normalization, seeded
+from distail.runner.networks import (
+    build_network,
+    describe_network,
+    load_checkpoint,
+    match_normalization,
+    seeded,
+    without_weights,
+)
 from distail.runner.run_folder import RunFolder
 from distail.runner.trial import look_at_loaded, try_training
 from distail.training.checkpoint import CheckpointFolder
@@ -93,17 +100,20 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     if options is None or options.is_previous_epoch or not needs_teacher(run.experiment):
         return None
     model, stored = teacher_model(run.experiment), run.folder.weights(TEACHER)
-    network = _untrained(run, TEACHER, model, options.classifier, features=teacher_features(run.experiment))
+    # A run begun with a teacher ends with it, whatever has become of its file since.
+    kept = bool(options.files) and broadcast(lambda: _usable(stored, run.reporter))
+    built = without_weights(model) if kept else model
+    network = _untrained(run, TEACHER, built, options.classifier, features=teacher_features(run.experiment))
     fitted = None
     weights: Path | None = None
-    if options.checkpoint is not None:
-        # A run begun with a teacher ends with it, whatever has become of the file since.
-        weights = stored if broadcast(lambda: _usable(stored, run.reporter)) else options.checkpoint
-        run.note(*unused_weights(options.checkpoint))
-        load_checkpoint(network, weights, run.data, TEACHER)
-        if weights != stored:
-            broadcast(lambda: _refuse_another(network, options.checkpoint, run))
-        match_normalization(network, weights, run.data)
+    if options.files:
+        weights = stored if kept else options.checkpoint
+        if weights is not None:  # else there are several, which were loaded as they were built
+            load_checkpoint(network, weights, run.data, TEACHER)
+            match_normalization(network, weights, run.data)
+        run.note(*(note for path in options.files for note in unused_weights(path)))
+        if not kept:
+            broadcast(lambda: _refuse_another(network, options.files, run))
         run.note(*look_at_loaded(network, TEACHER, run.data, run.runtime))
     elif broadcast(lambda: _teacher_checkpoints_missing(run.folder)):
         # Trained again it could be another one (on a GPU it would be), and the student is half way.
@@ -136,13 +146,13 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     return Trained(network, fitted)
 
 
-def _refuse_another(teacher: FeatureTap, weights: Path | None, run: RunContext) -> None:
+def _refuse_another(teacher: FeatureTap, files: Sequence[Path], run: RunContext) -> None:
     student = CheckpointFolder(run.folder.checkpoints(STUDENT)).newest_values()
     began_with = as_mapping(student.get("identity")).get("teacher")
     if began_with is not None and began_with != teacher_hash(teacher):
         raise CheckpointError(
-            f"{str(weights)!r} is another teacher than this run began with; put that one back, or begin anew with "
-            "another output"
+            f"{' and '.join(repr(str(path)) for path in files)} is another teacher than this run began with; put that "
+            "one back, or begin anew with another output"
         )
 
 
