@@ -32,6 +32,9 @@ def run_python(code, names, page):
     if included:  # tests/test_examples.py runs it
         assert (ROOT / "examples" / included[1]).is_file()
         return
+    named = re.match(r"# (\w+\.py)\b", code)
+    if named:
+        Path(named[1]).write_text(code, encoding="utf-8")
     exec(compile(code, page.name, "exec"), names)
 
 
