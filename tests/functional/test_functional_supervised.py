@@ -33,6 +33,21 @@ def test_cross_entropy(batch):
 
 
 @quick
+@given(batches, st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_label_smoothing(batch, smoothing):
+    losses = cross_entropy(batch.student, batch.target, label_smoothing=smoothing)
+    expected = oracle.smoothed_cross_entropies(batch.student.numpy(), batch.labels, smoothing)
+    np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.5, float("nan")])
+def test_label_smoothing_is_a_share(smoothing):
+    batch = made_batch(0)
+    with pytest.raises(MethodError, match=r"label_smoothing.*(-0\.1|1\.5|nan)"):
+        cross_entropy(batch.student, batch.target, label_smoothing=smoothing)
+
+
+@quick
 @given(batches, st.sampled_from([0.0, 0.5, 1.0, 2.0, 5.0]))
 def test_focal(batch, gamma):
     losses = focal_loss(batch.student, batch.target, gamma)

@@ -46,6 +46,15 @@ def cross_entropies(logits: Array, labels: list[int]) -> Array:
     return np.array([-log_softmax(z)[y] for z, y in zip(logits, labels, strict=True)])
 
 
+def smoothed_cross_entropies(logits: Array, labels: list[int], smoothing: float) -> Array:
+    losses = []
+    for row, label in zip(logits, labels, strict=True):
+        log_p, classes = log_softmax(row), len(row)
+        soft = [(1 - smoothing) * (c == label) + smoothing / classes for c in range(classes)]
+        losses.append(-sum(soft[c] * log_p[c] for c in range(classes)))
+    return np.array(losses)
+
+
 def effective_number_weights(counts: list[int], beta: float) -> Array:
     """1 / (1 + beta + ... + beta^(n-1)), which is (1 - beta) / (1 - beta^n), scaled to sum C."""
     weights = np.array([1.0 / math.fsum(beta**power for power in range(count)) for count in counts])

@@ -60,7 +60,7 @@ def create(name, **parameters):
         ("krdistill", {"student_dim": 6, "teacher_dim": 5, "prototype_seed": -1}, "prototype_seed is -1"),
         ("ce", {"supervised": "focall"}, "supervised.*'focall'.*'focal'"),
         ("ce", {"supervised": {"name": "focal", "gama": 1.0}}, "focal.*'gama'.*'gamma'"),
-        ("ce", {"supervised": {"name": "ce", "gamma": 1.0}}, "ce.*'gamma'.*none"),
+        ("ce", {"supervised": {"name": "ce", "gamma": 1.0}}, "ce.*'gamma'.*label_smoothing"),
         ("ce", {"supervised": {"gamma": 1.0}}, "supervised.*name.*balanced_softmax"),
         ("ce", {"supervised": 3}, "supervised is 3.*name"),
         ("ce", {"supervised": None}, "supervised is empty"),

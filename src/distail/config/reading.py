@@ -131,9 +131,8 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
     for key in ("method", "data"):
         if isinstance(filled.get(key), str):
             filled[key] = {"name": filled[key]}
-    training = filled.get("training")
-    if isinstance(training, dict) and isinstance(training.get("schedule"), str):
-        training["schedule"] = {"name": training["schedule"]}
+    if "training" in filled:
+        filled["training"] = expand_training(filled["training"])
     return filled
 
 
@@ -154,6 +153,20 @@ def _member(teacher: Any) -> Any:
     rest = {key: value for key, value in teacher.items() if key not in ("model", "checkpoint")}
     weights = {"weights": teacher["checkpoint"]} if "checkpoint" in teacher else {}
     return {**({"name": model} if isinstance(model, str) else model or {}), **weights, **rest}
+
+
+def expand_training(training: Any) -> Any:
+    """The same for the section `training`, and for what `teacher.training` changes of it.
+
+    >>> expand_training({"schedule": "cosine", "mix": "cutmix"})
+    {'schedule': {'name': 'cosine'}, 'mix': {'name': 'cutmix'}}
+    """
+    if not isinstance(training, Mapping):
+        return training
+    named = ("schedule", "mix")
+    return {
+        key: {"name": value} if key in named and isinstance(value, str) else value for key, value in training.items()
+    }
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -12,7 +12,14 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator, m
 
 from distail.config.augment import Augment, augment_name
 from distail.config.problems import WrongKey, without, wrong_keys
-from distail.config.reading import PREVIOUS_EPOCH, apply_overrides, dump_plain_yaml, expand_shorthand, read_yaml
+from distail.config.reading import (
+    PREVIOUS_EPOCH,
+    apply_overrides,
+    dump_plain_yaml,
+    expand_shorthand,
+    expand_training,
+    read_yaml,
+)
 from distail.config.section import Count, CountFromZero, Number, Positive, Section, Whole
 from distail.config.training import Schedule, Training
 from distail.errors import ConfigError, problems_in
@@ -272,15 +279,12 @@ class Experiment(Section):
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it; a schedule is replaced as a whole, since its keys belong together.
+    """`base` with `changes` laid over it; a schedule or mix is replaced as a whole, since its keys belong together.
 
     >>> merged({"epochs": 200, "schedule": {"name": "cosine"}}, {"epochs": 30})
     {'epochs': 30, 'schedule': {'name': 'cosine'}}
     """
-    result = {**base, **changes}
-    if isinstance(result.get("schedule"), str):
-        result["schedule"] = {"name": result["schedule"]}
-    return result
+    return {**base, **expand_training(changes)}
 
 
 class WrongExperiment(ConfigError):

@@ -35,6 +35,20 @@ class Schedule(Section):
         return self
 
 
+class Mix(Section):
+    """A share of each batch mixed with other images of it: `mixup` blends them, `cutmix` pastes a box.
+
+    The teacher looks at the mixed images. With `labels: mixed` their loss is that of both labels, each by its share of
+    the image; with `distillation_only` they carry the distillation alone, and without a teacher nothing is mixed.
+    """
+
+    name: Literal["cutmix", "mixup"]
+    alpha: Positive = 1.0
+    """The shares are drawn from Beta(alpha, alpha); 1 is even."""
+    share: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    labels: Literal["mixed", "distillation_only"] = "mixed"
+
+
 class Training(Section):
     """How a network is optimized; `teacher.training` holds only what differs for the teacher."""
 
@@ -49,6 +63,11 @@ class Training(Section):
     gradient_clip: Positive | None = None
     """The largest norm of the network's gradient, and apart from it of that of the layers which a method brings."""
     schedule: Schedule = Schedule(name="cosine")
+    mix: Mix | None = None
+    ema_decay: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    """Of a moving average of the weights, bias-corrected at its start: what is validated, tested and stored."""
+    accumulation_steps: Count = 1
+    """Parts in which each batch goes through the network, one after the other, before its one optimizer step."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Training:

@@ -177,7 +177,7 @@ _BUILDERS: dict[str, Callable[[Any], Augmentation]] = {
 class Draws:
     """What each sample of a batch draws: of every augmentation named, integers (B, k) int64 on the CPU.
 
-    Slicing takes a part of the batch; integers give the same crops and flips on every device.
+    A slice, or places (int64), take a part of the batch; integers give the same crops and flips on every device.
     """
 
     size: int
@@ -186,8 +186,9 @@ class Draws:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, part: slice) -> Draws:
-        return Draws(len(range(self.size)[part]), {name: bits[part] for name, bits in self.bits.items()})
+    def __getitem__(self, part: slice | Tensor) -> Draws:
+        size = len(part) if isinstance(part, Tensor) else len(range(self.size)[part])
+        return Draws(size, {name: bits[part] for name, bits in self.bits.items()})
 
 
 def in_order(entries: Sequence[config.Augment]) -> dict[str, Augmentation]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from distail.config.augment import Augment
+from distail.config.training import Mix
 from distail.data.augment import (
     Draws,
     apply_drawn,
@@ -23,6 +24,7 @@ from distail.data.augment import (
     in_order,
 )
 from distail.data.dataset import Images
+from distail.data.mixing import Mixed, MixPlan, mix_images, part_of, plan_mix
 from distail.data.normalize import Normalize
 from distail.data.pixels import images_in_order, pixel_source
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
@@ -89,21 +91,31 @@ class Batch(NamedTuple):
     """`index` (B,) int64 rows of the data set, `images` (B, channels, H, W) normalized, `labels` (B,) int64.
 
     `row` (B,) int64, always on the CPU, says which of the rows of `every_view` each image is: `view * num_images +
-    index`; None where views are drawn afresh.
+    index`; None where views are drawn afresh. `mixed` says what else mixed images hold; None where none are mixed.
     """
 
     index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
     images: Tensor
     labels: Tensor
     row: Tensor | None = None
+    mixed: Mixed | None = None
+
+    def part(self, part: slice) -> Batch:
+        """Some of its images."""
+        row = None if self.row is None else self.row[part]
+        mixed = None if self.mixed is None else Mixed(self.mixed.labels[part], self.mixed.own[part])
+        return Batch(self.index[part], self.images[part], self.labels[part], row, mixed)
 
 
 class _PlannedBatch(NamedTuple):
-    """A batch before its images are looked up, on the CPU."""
+    """A batch before its images are looked up, on the CPU; with `mix`, its own images and then further partners."""
 
     index: Tensor  # type: ignore[assignment]
     draws: Draws
     view: Tensor | None = None
+    mix: MixPlan | None = None
+    size: int = 0
+    """Of its own images, where there is a `mix`."""
 
 
 class ImageBatches:
@@ -117,11 +129,15 @@ class ImageBatches:
     With `views` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
     whatever is known of every view (`every_view`) is then known of every image that training shows.
 
+    With `mix` a share of each global batch is mixed with other images of it, which a rank looks up as well where they
+    are not its own.
+
     Images that are streamed give the same batches as the same images in memory; the processes that decode them stay
     until `close`, and one pass over the batches ends the one before.
 
     Raises:
-        DataError: samplers or augmentations are unknown, the data set is empty, or sizes or ranks are out of range.
+        DataError: samplers or augmentations are unknown, the data set is empty, sizes or ranks are out of range, or
+            stored views would be mixed.
 
     >>> from distail.data.dataset import LabelledImages
     >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
@@ -142,6 +158,7 @@ class ImageBatches:
         num_classes: int,
         seed: int,
         views: int = 0,
+        mix: Mix | None = None,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
         rank: int = 0,
@@ -150,6 +167,9 @@ class ImageBatches:
         _check_sizes(data, batch_size, rank, world_size)
         if views < 0:
             raise DataError(f"views is {views}; expected at least 0")
+        self._mix = mix if mix is not None and mix.share else None
+        if views and self._mix:
+            raise DataError(f"views is {views}, but nothing that is stored of a view is known of a mixed image")
         if sampler not in SAMPLERS:
             raise DataError(unknown_name("sampler", sampler, SAMPLERS))
         self._augment = in_order(augment)
@@ -199,10 +219,18 @@ class ImageBatches:
             index_G = order_N[whole]
             mine = self._mine(index_G)
             if view_N is None:
-                draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)[mine]
-                yield _PlannedBatch(index_G[mine], draws)
+                draws = draw_augmentation(self._augment, len(index_G), self._seed, epoch, step)
+                yield self._live_plan(index_G, draws, mine, epoch, step)
             else:
                 yield self._view_plan(index_G[mine], view_N[whole][mine])
+
+    def _live_plan(self, index_G: Tensor, draws: Draws, mine: slice, epoch: int, step: int) -> _PlannedBatch:
+        if self._mix is None:
+            return _PlannedBatch(index_G[mine], draws[mine])
+        whole = plan_mix(self._mix, len(index_G), self._height, self._width, self._seed, epoch, step)
+        plan, places = part_of(whole, len(index_G), mine)
+        size = len(index_G[mine])
+        return _PlannedBatch(index_G[places], draws[places], mix=plan, size=size)
 
     def _order(self, epoch: int) -> Tensor:
         return epoch_order(self._sampler, self._labels_on_cpu, self._num_classes, self._seed, epoch)
@@ -232,7 +260,11 @@ class ImageBatches:
             images = as_images(self._windows(pixels, rows_B, draws))
             images = self._normalize(apply_drawn(images, draws, self._before))
             images = apply_drawn(images, draws, self._after)
-            yield Batch(index_B, images, self._labels.index_select(0, index_B), stored_B)
+            labels, mixed = self._labels.index_select(0, index_B), None
+            if plan.mix is not None:
+                images, mixed = mix_images(images, labels, plan.mix, plan.size)
+                index_B, labels = index_B[: plan.size], labels[: plan.size]
+            yield Batch(index_B, images, labels, stored_B, mixed)
 
     def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
         if self._crops:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NotRequired, TypedDict, TypeVar, cast
+from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import METRICS, MetricValues, metric_values
@@ -83,9 +83,10 @@ class EpochRow(TypedDict):
 
 
 class StageResult(TypedDict):
-    """A network after its last epoch."""
+    """A network after its last epoch: with the weights of its last step, or with their moving average."""
 
     test: MetricValues
+    weights: NotRequired[Literal["last", "averaged"]]
 
 
 class BestOnValidation(TypedDict):

@@ -23,17 +23,30 @@ from distail.functional.checks import (
 )
 
 
-def cross_entropy(logits: Tensor, target: Tensor, *, log_probs: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, target: Tensor, *, log_probs: Tensor | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """``-log softmax(z)[y]``: (B, C) and (B,) to (B,), in at least float32.
 
+    With `label_smoothing` s the label is ``1 - s`` of itself and ``s / C`` of every class [paper: Szegedy et al. 2016].
     `log_probs` is ``log softmax(z)``, where it is known already.
+
+    Raises:
+        MethodError: shapes do not fit, or the smoothing is not in 0 to 1.
 
     >>> cross_entropy(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.6931])
+    >>> cross_entropy(torch.tensor([[2.0, 0.0]]), torch.tensor([0]), label_smoothing=0.5)
+    tensor([0.6269])
     """
     check_logits(logits, "logits")
     check_target(target, logits)
-    return -of_target(log_probabilities(logits) if log_probs is None else log_probs, target)
+    check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
+    log_probs_BC = log_probabilities(logits) if log_probs is None else log_probs
+    losses_B = -of_target(log_probs_BC, target)
+    if label_smoothing:
+        losses_B = (1 - label_smoothing) * losses_B - label_smoothing * log_probs_BC.mean(dim=1)
+    return losses_B
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, *, log_probs: Tensor | None = None) -> Tensor:

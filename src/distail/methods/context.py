@@ -221,6 +221,7 @@ class Terms(Mapping[str, Tensor]):
     """A method's loss: its terms by name, each a scalar that already carries its weight.
 
     Attributes:
+        losses: by name, the weighted losses (B,) that each term is the mean of.
         per_sample: (B,), the sum of the terms of each sample.
         total: the mean of `per_sample`, which is the sum of the terms.
         statistics: detached scalars for the log, by name; not part of the total.
@@ -231,8 +232,9 @@ class Terms(Mapping[str, Tensor]):
     """
 
     def __init__(self, losses_B: Mapping[str, Tensor], statistics: Mapping[str, Tensor] | None = None) -> None:
-        self._terms = {name: values_B.mean() for name, values_B in losses_B.items()}
-        parts = list(losses_B.values())
+        self.losses: dict[str, Tensor] = dict(losses_B)
+        self._terms = {name: values_B.mean() for name, values_B in self.losses.items()}
+        parts = list(self.losses.values())
         self.per_sample: Tensor = parts[0] if len(parts) == 1 else torch.stack(parts).sum(dim=0)
         self.total: Tensor = self.per_sample.mean()
         self.statistics: dict[str, Tensor] = dict(statistics or {})

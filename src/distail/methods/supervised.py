@@ -25,13 +25,18 @@ from distail.methods.modules import FixedDtypeBuffer
 
 
 class CrossEntropy(nn.Module):
-    """``CE(z_s, y)``."""
+    """``CE(z_s, y)``.
 
-    def __init__(self, setup: SlotSetup) -> None:
+    Args:
+        label_smoothing: the share of the label that all classes get alike [paper: Szegedy et al. 2016].
+    """
+
+    def __init__(self, setup: SlotSetup, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
 
     def forward(self, context: BatchContext) -> SlotOutput:
-        return SlotOutput(label_losses(context))
+        return SlotOutput(label_losses(context, self.label_smoothing))
 
 
 class ClassBalanced(nn.Module):
@@ -121,17 +126,23 @@ class LDAM(nn.Module):
 
 
 class BalancedSoftmax(nn.Module):
-    """CE of the logits plus the log of the class shares [paper: Ren et al. 2020]: `logit_adjusted` at tau 1."""
+    """CE of the logits plus the log of the class shares [paper: Ren et al. 2020]: `logit_adjusted` at tau 1.
+
+    Args:
+        label_smoothing: the share of the label that all classes get alike.
+    """
 
     posterior = BALANCED
 
-    def __init__(self, setup: SlotSetup) -> None:
+    def __init__(self, setup: SlotSetup, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
         self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
 
     def forward(self, context: BatchContext) -> SlotOutput:
         logits_BC = context.student.logits
-        return SlotOutput(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC)), context.target))
+        adjusted_BC = adjust_logits(logits_BC, self.log_share(logits_BC))
+        return SlotOutput(cross_entropy(adjusted_BC, context.target, label_smoothing=self.label_smoothing))
 
 
 class LogitAdjusted(nn.Module):
@@ -139,24 +150,30 @@ class LogitAdjusted(nn.Module):
 
     Args:
         tau: 0 is plain CE; at 1 this is the same function as `balanced_softmax`.
+        label_smoothing: the share of the label that all classes get alike.
     """
 
     posterior = BALANCED
     neutral: ClassVar[dict[str, float]] = {"tau": 0.0}
 
-    def __init__(self, setup: SlotSetup, *, tau: float = 1.0) -> None:
+    def __init__(self, setup: SlotSetup, *, tau: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
         self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
         self.tau = check_number("tau", tau, least=0.0)
 
     def forward(self, context: BatchContext) -> SlotOutput:
         logits_BC = context.student.logits
-        return SlotOutput(cross_entropy(adjust_logits(logits_BC, self.log_share(logits_BC), self.tau), context.target))
+        adjusted_BC = adjust_logits(logits_BC, self.log_share(logits_BC), self.tau)
+        return SlotOutput(cross_entropy(adjusted_BC, context.target, label_smoothing=self.label_smoothing))
 
 
-def label_losses(context: BatchContext) -> Tensor:
+def label_losses(context: BatchContext, label_smoothing: float = 0.0) -> Tensor:
     """Plain cross-entropy, from the log-probabilities that the other slots share."""
-    return cross_entropy(context.student.logits, context.target, log_probs=context.student_log_probabilities())
+    log_probs_BC = context.student_log_probabilities()
+    return cross_entropy(
+        context.student.logits, context.target, log_probs=log_probs_BC, label_smoothing=label_smoothing
+    )
 
 
 SUPERVISED: dict[str, type[nn.Module]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
 from distail.data.class_order import check_class_order
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, Problems, problems_in, unknown_name
+from distail.errors import CheckpointError, ConfigError, MethodError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
@@ -69,6 +70,7 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
     problems.attempt(lambda: check_class_order(experiment.data.class_order), "data.class_order")
     _check_networks_and_methods(experiment, problems)
+    _check_mix(experiment, problems)
     _check_trainer(experiment.trainer, processes, problems)
     _check_weights(experiment, problems)
     return problems.found
@@ -116,6 +118,30 @@ def _check_members(model: Model, needs: Requirements | None, classifier: str, pr
                 f"teacher, number {place}: no checkpoint; several teachers are trained before, each in a run of its "
                 "own (role=teacher), whose student.safetensors is the checkpoint"
             )
+
+
+def _check_mix(experiment: Experiment, problems: Problems) -> None:
+    mix, teacher = experiment.training.mix, experiment.teacher
+    if mix is None or not mix.share or teacher is None:
+        return
+    if teacher.is_previous_epoch:
+        problems.add(
+            f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} remembers what the student says of each image, "
+            "and a mixed one is not that image; leave training.mix out, or choose a teacher"
+        )
+    elif teacher.views:
+        problems.add(
+            f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher is asked about the images "
+            "before they are mixed; expected teacher.views: 0"
+        )
+    elif mix.labels == "distillation_only":
+        with suppress(MethodError):  # which has been told
+            composition = read_composition(method_composition(experiment))
+            if composition.needs.teacher and "distillation" not in composition.terms:
+                problems.add(
+                    "training.mix.labels: distillation_only, but the method has no distillation term "
+                    f"({', '.join(composition.terms)}); expected 'mixed'"
+                )
 
 
 def _check_trainer(trainer: Trainer, processes: Processes, problems: Problems) -> None:

@@ -19,7 +19,7 @@ from distail import files
 from distail.data.dataset import image_names
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.evaluation.predictions import save_predictions, save_predictions_table
-from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, Timing
+from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, StageResult, Timing
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.report.samples import delta_order, sample_images, save_samples
@@ -113,8 +113,8 @@ def _content(
         "class_counts": list(data.class_counts),
         "subset_sha256": data.subset_sha256,
         "notes": [*data.notes, *run.notes],
-        "teacher": None if teacher_test is None else {"test": teacher_test},
-        "student": {"test": student_test, "best_on_validation": best},
+        "teacher": None if teacher is None or teacher_test is None else _of_stage(teacher, teacher_test),
+        "student": {**_of_stage(student, student_test), "best_on_validation": best},
         "timing": {
             "teacher": _timing(teacher.fitted, images) if teacher and teacher.fitted else None,
             "student": _timing(student.fitted, images),
@@ -125,6 +125,12 @@ def _content(
         "versions": versions(run.runtime),
         "config": run.experiment.model_dump(mode="json"),
     }
+
+
+def _of_stage(trained: Trained, test: MetricValues) -> StageResult:
+    if trained.fitted is None:
+        return {"test": test}
+    return {"test": test, "weights": "averaged" if trained.fitted.averaged else "last"}
 
 
 def _by_stage(teacher: Trained | None, student: Trained, value: Callable[[Trained], T]) -> ByStage[T]:

@@ -245,6 +245,10 @@ def _train(
     experiment, data, runtime = run.experiment, run.data, run.runtime
     seed = int(stream_key(run.draws_as(name), experiment.seed)) >> 1
     views = experiment.teacher.views if teacher and experiment.teacher else 0
+    if training.mix and training.mix.labels == "distillation_only" and not teacher:
+        training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
+    if training.ema_decay is not None:
+        run.note(f"the {name}'s figures are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
     batches = ImageBatches(
         data.train,
         batch_size=training.batch_size,
@@ -255,6 +259,7 @@ def _train(
         num_classes=len(data.class_names),
         seed=seed,
         views=views,
+        mix=training.mix,
         device=runtime.device,
         channels_last=runtime.channels_last,
         rank=runtime.processes.rank,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from distail.data.batches import Batch, batch_places, training_share, training_slice
+from distail.data.batches import FEWEST_A_RANK, Batch, batch_places, slice_of_rank, training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError, some_of
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
+from distail.training.averaging import AveragedWeights
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import NEVER, NonFiniteDetector, not_finite_error
 from distail.training.history import History
@@ -34,6 +37,8 @@ def fit(
 ) -> Fitted:
     """Train `stage.student` in place, from its newest checkpoint if there is one, to the last epoch.
 
+    With `training.ema_decay` it is left with the averaged weights.
+
     Raises:
         TrainingError: the loss, or the teacher, is not finite; the last good checkpoint is kept.
         Interrupted: a signal came; once training has begun, a checkpoint of the last finished step is written first.
@@ -42,10 +47,12 @@ def fit(
     try:
         with stop_requests(patient=stage.runtime.processes.size > 1) as request, kept_random_state():
             trainer.run(request)
+        if trainer.average is not None:
+            trainer.average.apply()
     finally:
         reporter.finish()
         stage.batches.close()
-    return Fitted(trainer.state.seconds, trainer.state.history, trainer.state.best)
+    return Fitted(trainer.state.seconds, trainer.state.history, trainer.state.best, trainer.average is not None)
 
 
 class _Trainer:
@@ -60,7 +67,15 @@ class _Trainer:
         self.device = stage.runtime.device
         stage.method.reduce = stage.runtime.processes.sum
         self.processes = stage.runtime.processes
-        self.step_module = TrainingStep(stage.student, stage.method, stage.runtime, _compile_size(stage))
+        mix, decay = stage.training.mix, stage.training.ema_decay
+        self.step_module = TrainingStep(
+            stage.student,
+            stage.method,
+            stage.runtime,
+            _compile_size(stage),
+            distillation_only=mix is not None and mix.labels == "distillation_only",
+        )
+        self.average = None if decay is None else AveragedWeights(stage.student.model, decay)
         self.step: Step = self.step_module
         self.awaits_all = False  # whether other processes wait for the gradient of every parameter
         # Apart: the gradients of a method's own layers must not decide where the student's are clipped.
@@ -124,7 +139,7 @@ class _Trainer:
             if stage.prepare is not None:
                 stage.prepare()
             return
-        self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device)
+        self.state = restore(found, stage.student.model, stage.method, self.optimizer, self.device, self.average)
         if not self.processes.is_main:  # what all had summed up is the main process's now
             self.state.sums = {name: torch.zeros_like(value) for name, value in self.state.sums.items()}
         stage.method.load_memory_state(memory)
@@ -145,25 +160,39 @@ class _Trainer:
         torch.manual_seed(int(stream_key("step", stage.seed, state.step, *own_stream)) >> 1)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
-        teacher = stage.teacher(batch) if stage.teacher is not None else None
-        loss, terms = self.step(batch.images, batch.labels, batch.index, teacher)
-        size = self._batch_size(state.step)
-        share = training_share(size, self.processes.rank, self.processes.size)
         self.optimizer.zero_grad(set_to_none=True)
-        self.finite.update(state.step, loss, teacher)
-        # The processes' gradients are averaged: each counts by its share, and together they are the whole batch's.
-        weight = share * self.processes.size
-        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        parts = _parts(len(batch.labels), stage.training.accumulation_steps)
+        for part in parts:
+            with nullcontext() if part is parts[-1] else self._unsynced():
+                self._backward(batch if len(parts) == 1 else batch.part(part), len(batch.labels))
         if self.awaits_all:
             self._check_all_reached()
         if stage.training.gradient_clip is not None:
             for trained in self.parameters:
                 nn.utils.clip_grad_norm_(trained, stage.training.gradient_clip)
         self.optimizer.step()
-        self._accumulate(terms, share * size)
         state.step += 1
+        if self.average is not None:
+            self.average.update(state.step)
         self.changed = True
         self.reporter.step()
+
+    def _backward(self, batch: Batch, of: int) -> None:
+        """Add the gradient of a batch, or of a part of one `of` so many images."""
+        stage, step = self.stage, self.state.step
+        teacher = stage.teacher(batch) if stage.teacher is not None else None
+        loss, terms = self.step(batch.images, batch.labels, batch.index, teacher, batch.mixed)
+        self.finite.update(step, loss, teacher)
+        size = self._batch_size(step)
+        share = training_share(size, self.processes.rank, self.processes.size) * len(batch.labels) / of
+        # The processes' gradients are averaged: each counts by its share, and together they are the whole batch's.
+        weight = share * self.processes.size
+        torch.autograd.backward(loss if weight == 1 else loss * weight)
+        self._accumulate(terms, share * size)
+
+    def _unsynced(self) -> AbstractContextManager[None]:
+        """Gradients stay with their process for now."""
+        return self.step.no_sync() if isinstance(self.step, DistributedDataParallel) else nullcontext()
 
     def _check_all_reached(self) -> None:
         """Say at once what the other processes would wait for in vain."""
@@ -217,7 +246,7 @@ class _Trainer:
         self._check_finite()
         samples = stage.batches.num_images
         means = {name: value.item() / samples for name, value in self._summed_over_processes().items()}
-        sync_batch_norm_statistics(stage.student, self.processes)
+        self._sync_statistics()
         validation = self._validate(request)
         self._count_time()
         row: EpochRow = {
@@ -237,8 +266,9 @@ class _Trainer:
         if validation is not None and (
             state.best is None or validation["balanced_accuracy"] > state.best.validation["balanced_accuracy"]
         ):
-            weights = {name: value.detach().clone() for name, value in stage.student.model.state_dict().items()}
-            state.best = Best(epoch, validation, weights)
+            averaged = {} if self.average is None else self.average.tensors
+            weights = {**stage.student.model.state_dict(), **averaged}
+            state.best = Best(epoch, validation, {name: value.detach().clone() for name, value in weights.items()})
         self.processes.broadcast_from_main(lambda: self.history.append(row))
         self.reporter.epoch(row, stage.training.epochs)
 
@@ -246,7 +276,7 @@ class _Trainer:
         if self.stage.validate is None:
             return None
         try:
-            with request.at_once():
+            with request.at_once(), nullcontext() if self.average is None else self.average.applied():
                 return self.stage.validate(self.stage.student)
         except Interrupted as stop:
             self._checkpoint()
@@ -261,11 +291,16 @@ class _Trainer:
             return
         self._count_time()
         stage = self.stage
-        sync_batch_norm_statistics(stage.student, self.processes)
+        self._sync_statistics()
         state, memory = replace(self.state, sums=self._summed_over_processes()), stage.method.memory_state()
-        checkpoint = capture(state, stage.student.model, stage.method, self.optimizer, stage.identity)
+        checkpoint = capture(state, stage.student.model, stage.method, self.optimizer, stage.identity, self.average)
         self.processes.broadcast_from_main(lambda: self.checkpoints.save(checkpoint, memory))
         self.changed = False
+
+    def _sync_statistics(self) -> None:
+        sync_batch_norm_statistics(self.stage.student, self.processes)
+        if self.average is not None:
+            self.average.sync_buffers(self.processes)
 
     def _summed_over_processes(self) -> dict[str, Tensor]:
         return {name: self.processes.sum(self.state.sums[name]) for name in sorted(self.state.sums)}
@@ -280,7 +315,18 @@ class _Trainer:
 
 def _compile_size(stage: Stage) -> int | None:
     mine = training_slice(stage.training.batch_size, stage.runtime.processes.rank, stage.runtime.processes.size)
-    return int(mine.stop - mine.start) if stage.compile else None
+    part = _parts(int(mine.stop - mine.start), stage.training.accumulation_steps)[-1]
+    return int(part.stop - part.start) if stage.compile else None
+
+
+def _parts(size: int, count: int) -> list[slice]:
+    """A batch in at most `count` parts of at least two images, from which batch normalization can learn.
+
+    >>> _parts(7, 2), len(_parts(5, 4))
+    ([slice(0, 3, None), slice(3, 7, None)], 2)
+    """
+    count = max(1, min(count, size // FEWEST_A_RANK))
+    return [slice_of_rank(size, place, count) for place in range(count)]
 
 
 def _with_prefix(prefix: str, values: dict[str, float]) -> dict[str, float]:

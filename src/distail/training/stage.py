@@ -44,8 +44,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a stage leaves beside the trained student: its time and its best epoch on validation."""
+    """What a stage leaves beside the trained student: its time and its best epoch on validation.
+
+    `averaged`: the student was left with the moving average of its weights.
+    """
 
     seconds: float
     history: list[EpochRow]
     best: Best | None
+    averaged: bool = False

@@ -13,6 +13,7 @@ from distail._version import __version__
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
+from distail.training.averaging import AveragedWeights
 from distail.training.checkpoint import Checkpoint
 from distail.training.identity import arithmetic, changed_parts
 
@@ -47,6 +48,7 @@ def capture(
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
     identity: Mapping[str, Any] | None = None,
+    average: AveragedWeights | None = None,
 ) -> Checkpoint:
     """One flat set of named tensors and plain values that `restore` understands, and where it came from."""
     tensors = {
@@ -54,6 +56,7 @@ def capture(
         **_prefixed("method.", method.state_dict()),
         **_prefixed("optimizer.", _optimizer_tensors(optimizer)),
         **_prefixed("sums.", state.sums),
+        **_prefixed("average.", {} if average is None else average.tensors),
     }
     values: dict[str, Any] = {
         "format": FORMAT,
@@ -103,6 +106,7 @@ def restore(
     method: nn.Module,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
+    average: AveragedWeights | None = None,
 ) -> TrainingState:
     """Load networks and optimizer in place and return where the stage stood.
 
@@ -112,7 +116,9 @@ def restore(
     try:
         student.load_state_dict(_without_prefix("student.", checkpoint.tensors))
         method.load_state_dict(_without_prefix("method.", checkpoint.tensors))
-    except RuntimeError as error:
+        if average is not None:
+            average.load(_without_prefix("average.", checkpoint.tensors))
+    except (RuntimeError, KeyError) as error:
         raise CheckpointError(f"the checkpoint does not fit this experiment: {error}") from None
     _load_optimizer_tensors(optimizer, _without_prefix("optimizer.", checkpoint.tensors))
     sums = {name: tensor.to(device) for name, tensor in _without_prefix("sums.", checkpoint.tensors).items()}

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from distail.data.batches import Batch
+from distail.data.mixing import Mixed
 from distail.errors import ModelError, TrainingError
 from distail.methods.method import Method, Terms
 from distail.outputs import Outputs
@@ -26,8 +27,8 @@ Teacher = Callable[[Batch], Outputs]
 """What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
 # By so many steps on so few images is seen whether a student leaves out layers at random.
 _LOOKS, _FEW = 12, 4
-Step = Callable[[Tensor, Tensor, Tensor, Outputs | None], tuple[Tensor, Terms]]
-"""Images, labels and indices of a batch, and the teacher's outputs, to the loss and its terms."""
+Step = Callable[[Tensor, Tensor, Tensor, Outputs | None, Mixed | None], tuple[Tensor, Terms]]
+"""Images, labels and indices of a batch, the teacher's outputs and what is mixed, to the loss and its terms."""
 
 
 def frozen_teacher(network: nn.Module, runtime: RuntimeDevice) -> Teacher:
@@ -50,29 +51,61 @@ class TrainingStep(nn.Module):
     Args:
         compile_size: compile the student for batches of this size: a second compilation, for the last batch of
             an epoch, would cost more than it saves. None: do not compile.
+        distillation_only: whether mixed images carry no other term.
     """
 
     def __init__(
-        self, student: nn.Module, method: Method, runtime: RuntimeDevice, compile_size: int | None = None
+        self,
+        student: nn.Module,
+        method: Method,
+        runtime: RuntimeDevice,
+        compile_size: int | None = None,
+        *,
+        distillation_only: bool = False,
     ) -> None:
         super().__init__()
+        self._distillation_only = distillation_only
         self.student = student
         self.method = method
         self.runtime = runtime
         self._compile_size = compile_size
         self._compiled = None if compile_size is None else torch.compile(student.forward)
 
-    def forward(self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None) -> tuple[Tensor, Terms]:
+    def forward(
+        self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None, mixed: Mixed | None = None
+    ) -> tuple[Tensor, Terms]:
         """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate.
 
         Args:
             images: (B, channels, H, W).
             target, index: (B,) int64 labels and rows of the data set.
+            mixed: of mixed images, what else they hold.
         """
         compiled = self._compiled if len(images) == self._compile_size else None
         student = student_outputs(compiled or self.student, images, self.runtime)
         terms: Terms = self.method(student, teacher, target, index=index)
+        if mixed is not None:
+            of_others: Terms = self.method(student, teacher, mixed.labels, index=index)
+            terms = mixed_terms(terms, of_others, mixed.own, distillation_only=self._distillation_only)
         return terms.total, terms
+
+
+def mixed_terms(own: Terms, others: Terms, own_B: Tensor, *, distillation_only: bool) -> Terms:
+    """The terms of mixed images from those by either label: each counts by its share (B,) of the image.
+
+    For cross-entropy that is the loss of the mixed label, since it is linear in it; what looks at no label is the same
+    by either.
+
+    >>> own, others = (Terms({"supervised": torch.tensor([value, value])}) for value in (1.0, 3.0))
+    >>> mixed_terms(own, others, torch.tensor([1.0, 0.25]), distillation_only=False).per_sample.tolist()
+    [1.0, 2.5]
+    """
+    losses_B = {}
+    for name, values_B in own.losses.items():
+        losses_B[name] = own_B * values_B + (1 - own_B) * others.losses[name]
+        if distillation_only and name != "distillation":
+            losses_B[name] = losses_B[name] * (own_B == 1)
+    return Terms(losses_B, own.statistics)
 
 
 def student_outputs(student: Callable[[Tensor], Outputs], images: Tensor, runtime: RuntimeDevice) -> Outputs:
@@ -130,7 +163,7 @@ def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) 
             those, and looking for them at every step would cost time.
     """
     with eval_mode(step), torch.compiler.set_stance("force_eager"):  # one look is not worth compiling for
-        loss, _ = step(batch.images, batch.labels, batch.index, teacher)
+        loss, _ = step(batch.images, batch.labels, batch.index, teacher, batch.mixed)
     trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
     some_unused = any(gradient is None for gradient in torch.autograd.grad(loss, trained, allow_unused=True))
     some_unused = bool(step.runtime.processes.lowest([-(some_unused or _leaves_out_layers(step, batch))])[0])
