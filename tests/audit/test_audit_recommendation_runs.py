@@ -1,4 +1,4 @@
-"""The repair that an audit recommends, trained: better for an average class than plain distillation from that teacher."""
+"""The repair that an audit recommends, trained: better for an average class than plain distillation."""
 
 from __future__ import annotations
 
