@@ -51,7 +51,6 @@ def test_what_must_be_kept_of_the_head_is_kept_and_no_class_average_falls(seed, 
     found = recommend(*biased_teacher(seed, counts, 10, signal), tuple(counts), keep_head=keep)
     assert found["after"]["head"] >= keep / 100 * found["before"]["head"] - 1e-9
     assert found["after"]["average_class"] >= found["before"]["average_class"]
-    assert found["method"] == {"name": "kd"} or found["after"]["average_class"] > found["before"]["average_class"]
     create_method(found["method"], class_counts=counts)
     assert sentence(found)
 
