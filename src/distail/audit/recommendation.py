@@ -67,7 +67,7 @@ def sentence(found: Recommendation) -> str:
     if method == {"name": "kd"}:
         return (
             "Recommended: kd. Classes are of one size, or with every repair that was tried the targets favor the label "
-            f"less often in an average class than the {before['average_class']:.1f} % as they are, or no longer for {head}."
+            f"less often in an average class than as they are ({before['average_class']:.1f} %), or not for {head}."
         )
     targets = method.get("targets")
     what = f"debias with tau {targets[0]['tau']:g}" if targets else f"bkd with beta {method['beta']:g}"
