@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError
@@ -71,6 +73,33 @@ def test_what_is_odd_about_the_data_is_told(tmp_path):
     plan = plan_run(experiment(tmp_path / "out", data={"name": "digits", "imbalance_factor": 1000}))
     assert set(plan.data.notes) <= set(plan.warnings)
     assert plan.warnings
+
+
+def write_photos(root, seed):
+    for number in range(24):
+        part, kind = ("train", "test")[number % 2], ("cat", "dog")[number // 2 % 2]
+        (root / part / kind).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng([seed, number]).integers(0, 256, (8, 8), np.uint8)
+        Image.fromarray(pixels).save(root / part / kind / f"{number}.png")
+
+
+def test_other_data_than_the_folders_run_had_is_told_and_so_is_what_the_run_says_of_its_losses(tmp_path):
+    write_photos(tmp_path / "photos", seed=0)
+    photos = {"name": "folder", "root": str(tmp_path / "photos")}
+    teacher = {"model": "resnet8", "supervised": "balanced_softmax"}
+    config = experiment(tmp_path / "out", "kd", data=photos, teacher=teacher, training={"epochs": 1, "batch_size": 4})
+    said = run(config).figures["notes"]
+    assert any("equal shares" in note for note in said)
+    assert list(plan_run(config).warnings) == said
+    write_photos(tmp_path / "photos", seed=1)
+    changes = [each for each in plan_run(config).warnings if "other data than there is now" in each]
+    assert [kind in " ".join(changes) for kind in ("training images", "test images")] == [True, True]
+
+
+def test_data_that_is_not_there_is_told_with_everything_else(tmp_path):
+    missing = {"name": "folder", "root": str(tmp_path / "nope")}
+    with pytest.raises(ConfigError, match=r"(?s)method: .*Did you mean.*data\.root: .*nope' does not exist"):
+        plan_run(experiment(tmp_path / "out", "bdk", data=missing))
 
 
 def test_the_plan_on_the_terminal_and_its_exit_codes(tmp_path):

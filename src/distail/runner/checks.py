@@ -47,7 +47,8 @@ def read_experiment(config: Experiment | Mapping[str, Any] | str | Path, overrid
             raise
         # A default that stands in for what is wrong was nobody's choice.
         wrong = [each.key for each in error.wrong]
-        more = [each for each in problems_of(error.rest) if not overlaps(each.partition(":")[0], wrong)]
+        found = [*problems_of(error.rest), *_missing_data(error.rest)]
+        more = [each for each in found if not overlaps(each.partition(":")[0], wrong)]
         raise ConfigError(problems_in(error.where, [*error.problems, *more])) from None
 
 
@@ -57,7 +58,7 @@ def check(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> None
     Raises:
         ConfigError: all problems with methods, networks and files, listed.
     """
-    problems = problems_of(experiment, processes)
+    problems = [*problems_of(experiment, processes), *_missing_data(experiment)]
     if problems:
         raise ConfigError(problems_in(experiment.name, problems))
 
@@ -74,6 +75,14 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     _check_trainer(experiment.trainer, processes, problems)
     _check_weights(experiment, problems)
     return problems.found
+
+
+def _missing_data(experiment: Experiment) -> list[str]:
+    """Where data.root leads nowhere: for a run that reads it here, which a comparison need not."""
+    root = experiment.data.root
+    if root is None or root.exists():
+        return []
+    return [f"data.root: {str(root)!r} does not exist (current directory {Path.cwd()})"]
 
 
 def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> None:

@@ -23,7 +23,7 @@ from distail.data.prepare import PreparedData
 from distail.errors import ConfigError, counted
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
-from distail.runner.checks import check, check_memory, read_experiment, teacher_model
+from distail.runner.checks import check, check_memory, posterior_warning, read_experiment, teacher_model
 from distail.runner.identity import identity_of
 from distail.runner.run import read_images, select_run_device
 from distail.runner.run_folder import RunFolder
@@ -32,6 +32,7 @@ from distail.training.checkpoint import KEPT, CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import SINGLE_PROCESS
 from distail.training.history import History
+from distail.training.identity import Identity, changed_parts
 from distail.training.loop import fit
 from distail.training.progress import Reporter, Silent
 from distail.training.stage import Fitted, Stage
@@ -124,6 +125,8 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             require_folder=lambda: None,
             fit=timer.fit,
         )
+        if warning := posterior_warning(experiment):
+            context.note(warning)
         student = untrained_student(context)
         train_student(context, student, prepare_teacher(context))
         weights = {path.name: path.stat().st_size / MEGABYTE for path in scratch.glob("*.safetensors")}
@@ -141,7 +144,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         files=_files(experiment, data, weights, timer.stages),
         standing=standing,
         reading=told.messages[0],
-        warnings=[*told.messages[1:], *_left_out(experiment)],
+        warnings=[*_changed(experiment, context.identity), *told.messages[1:], *_left_out(experiment)],
     )
 
 
@@ -254,6 +257,17 @@ def _standing(experiment: Experiment) -> str | None:
     done = [f"{stage} after step {steps[-1]:,}" for stage in (TEACHER, STUDENT) if (steps := _steps(folder, stage))]
     where = ", ".join(done) or "before its first checkpoint"
     return f"holds this run, stopped ({where}): `distail run` goes on from there"
+
+
+def _changed(experiment: Experiment, now: Identity) -> list[str]:
+    """What of the data is another now than that of the run which the output folder holds."""
+    recorded = RunFolder(experiment.output).recorded_identities()
+    changes = [changed_parts(identity, {**now, "teacher": identity.get("teacher")}) for identity in recorded]
+    return [
+        f"{experiment.output} holds a run with other data than there is now: {change}. `distail run` does not go on "
+        "with it; choose another output"
+        for change in dict.fromkeys(change for found in changes for change in found)
+    ]
 
 
 def _steps(folder: RunFolder, stage: str) -> list[int]:

@@ -155,14 +155,18 @@ class RunFolder(RunFiles):
                 raise ConfigError(listed(differing, headline))
         return stored
 
-    def _recorded_experiments(self) -> list[Experiment]:
-        """What the folder says that it holds: its configuration, which a user can edit, and what training wrote."""
-        found = [Experiment.from_yaml(self.config)]
+    def recorded_identities(self) -> list[Mapping[str, Any]]:
+        """What training wrote of the run that it was of: in the newest checkpoints, and in the result."""
         newest = [CheckpointFolder(self.checkpoints(stage)).newest_values() for stage in ("student", "teacher")]
         with suppress(CheckpointError):  # a damaged result is told elsewhere
             newest.append(dict(self.stored_result() or {}))
-        for values in newest:
-            settings = as_mapping(as_mapping(values.get("identity")).get("experiment"))
+        return [identity for values in newest if (identity := as_mapping(values.get("identity")))]
+
+    def _recorded_experiments(self) -> list[Experiment]:
+        """What the folder says that it holds: its configuration, which a user can edit, and what training wrote."""
+        found = [Experiment.from_yaml(self.config)]
+        for identity in self.recorded_identities():
+            settings = as_mapping(identity.get("experiment"))
             with suppress(ConfigError):  # settings of another version, which the configuration answers for
                 if settings:
                     found.append(Experiment.from_mapping(settings))
