@@ -1,4 +1,4 @@
-"""Recall by quarter of the classes, from those the teacher favours most: `quarters.py comparisons/NAME/runs/*`.
+"""Recall by quarter of the classes, from those the teacher favors most: `quarters.py comparisons/NAME/runs/*`.
 
 Writes table.md and results.json beside this file. The teacher's mean probability of a class is taken over the test
 images, from the teacher's logits that each distilled run keeps; all runs must have had the same teacher.
@@ -23,14 +23,14 @@ ALONE, BASELINE = "ce", "kd"
 
 def main(folders: Sequence[Path]) -> None:
     found = {name: result for name in ORDER if (result := finished(folders, name)) is not None}
-    favour_C = teacher_favour([folder for folder, _ in found.values()])
-    rows = {name: by_quarter(result["student"]["test"], favour_C) for name, (_, result) in found.items()}
+    favor_C = teacher_favor([folder for folder, _ in found.values()])
+    rows = {name: by_quarter(result["student"]["test"], favor_C) for name, (_, result) in found.items()}
     teacher = next(result["teacher"]["test"] for _, result in found.values() if result["teacher"])
-    rows = {"teacher": by_quarter(teacher, favour_C), **rows}
+    rows = {"teacher": by_quarter(teacher, favor_C), **rows}
     text = table(rows, [name for name in ORDER if name not in found])
     if BASELINE in found:
         others = {name: folder for name, (folder, _) in found.items() if name not in (ALONE, BASELINE)}
-        text += "".join(compared(name, folder, found[BASELINE][0], favour_C) for name, folder in others.items())
+        text += "".join(compared(name, folder, found[BASELINE][0], favor_C) for name, folder in others.items())
     (HERE / "table.md").write_text(text, encoding="utf-8")
     (HERE / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     for name, (folder, _) in found.items():
@@ -49,7 +49,7 @@ def finished(folders: Sequence[Path], name: str) -> tuple[Path, dict] | None:
     return None
 
 
-def teacher_favour(folders: Sequence[Path]) -> torch.Tensor:
+def teacher_favor(folders: Sequence[Path]) -> torch.Tensor:
     """The mean probability (C,) that the one teacher of all these runs gives each class."""
     kept = [load_file(folder / "predictions.safetensors") for folder in folders]
     logits = [tensors["teacher_logits"].float() for tensors in kept if "teacher_logits" in tensors]
@@ -58,15 +58,15 @@ def teacher_favour(folders: Sequence[Path]) -> torch.Tensor:
     return mean_probability(logits[0])
 
 
-def by_quarter(figures: dict, favour_C: torch.Tensor) -> dict[str, float | None]:
-    return {"top1": figures["top1"], **recall_by_quarter(figures["per_class_recall"], favour_C)}
+def by_quarter(figures: dict, favor_C: torch.Tensor) -> dict[str, float | None]:
+    return {"top1": figures["top1"], **recall_by_quarter(figures["per_class_recall"], favor_C)}
 
 
-def compared(name: str, folder: Path, baseline: Path, favour_C: torch.Tensor) -> str:
+def compared(name: str, folder: Path, baseline: Path, favor_C: torch.Tensor) -> str:
     """How far a run's gap lies from the baseline's, with the standard error of the test images, pair by pair."""
     right, target_N = zip(*(answers(each) for each in (folder, baseline)), strict=True)
     differs_N = 100 * (right[0].double() - right[1].double())
-    order, size = favour_C.argsort(descending=True).tolist(), len(favour_C) // len(QUARTERS)
+    order, size = favor_C.argsort(descending=True).tolist(), len(favor_C) // len(QUARTERS)
     gap, variance = 0.0, 0.0
     for sign, classes in ((1, order[:size]), (-1, order[-size:])):
         for own in (differs_N[target_N[0] == index] for index in classes):
@@ -84,7 +84,7 @@ def answers(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 def table(rows: dict[str, dict[str, float | None]], missing: Sequence[str]) -> str:
     alone = rows.get(ALONE)
-    head = ["", "Top-1", *(f"{name.capitalize()} favoured" for name in QUARTERS)]
+    head = ["", "Top-1", *(f"{name.capitalize()} favored" for name in QUARTERS)]
     if alone:
         head += [f"{name.capitalize()}: gain" for name in QUARTERS]
         head.append("Gap: gain most - gain least")

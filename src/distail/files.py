@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,36 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     write_bytes(path, _with_sorted_metadata(save(written, metadata=facts)))
 
 
+@contextmanager
+def open_tensors(path: Path) -> Iterator[Any]:
+    """safetensors' `safe_open`, which takes no names that are not UTF-8, for files of any name.
+
+    Raises:
+        OSError: it cannot be read.
+        SafetensorError: it is no safetensors file, or is cut off.
+    """
+    from safetensors import safe_open
+
+    with ExitStack() as held:
+        name: Path | str = path
+        if not is_utf8(path) and os.name == "posix":
+            name = f"/dev/fd/{held.enter_context(path.open('rb')).fileno()}"
+        yield held.enter_context(safe_open(name, framework="pt"))
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a file's name is text, and not bytes that Python keeps as halves of characters.
+
+    >>> is_utf8(Path("é")), is_utf8(Path("\\udce9"))
+    (True, False)
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file; where it carries its hash, the hash is checked.
 
@@ -116,9 +146,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         SafetensorError: it is no safetensors file, or is cut off.
         ValueError: its content is not what was written.
     """
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
+    with open_tensors(path) as file:
         metadata = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     stored = metadata.pop(CONTENT_HASH, None)

@@ -95,6 +95,12 @@ def test_a_run_tells_its_stage_steps_and_figures(tmp_path):
     }
 
 
+def test_a_teachers_run_is_not_told_as_a_student(tmp_path):
+    reporter = StatusReporter(tmp_path / "teacher.json", Silent(), {"student": "teacher"})
+    reporter.start("student", 3, 5, 0)
+    assert read_status(tmp_path / "teacher.json")["stage"] == "teacher"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]"])
 def test_a_status_that_cannot_be_read_is_none(tmp_path, content):
     path = tmp_path / "status.json"

@@ -15,9 +15,9 @@ from distail.evaluation.metrics import mean_probability, recall_by_quarter
 def test_quarters_agree_with_a_plain_ranking(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
     recalls = [float(value) if value > 10 else None for value in rng.uniform(0, 100, classes)]
-    favour = rng.integers(0, 5, classes) / 5  # ties on purpose
-    ranked = sorted(range(classes), key=lambda c: (-favour[c], c))
-    result = recall_by_quarter(recalls, favour.tolist())
+    favor = rng.integers(0, 5, classes) / 5  # ties on purpose
+    ranked = sorted(range(classes), key=lambda c: (-favor[c], c))
+    result = recall_by_quarter(recalls, favor.tolist())
     for i, name in enumerate(("most", "second", "third", "least")):
         part = ranked[round(i * classes / 4) : round((i + 1) * classes / 4)]
         known = [recalls[c] for c in part if recalls[c] is not None]

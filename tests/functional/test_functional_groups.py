@@ -67,7 +67,7 @@ def test_groups_that_had_equal_totals_stay_as_they_are():
     torch.testing.assert_close(cross, kl_divergence(torch.zeros_like(masses), masses, temperature=1.0))
 
 
-def test_a_favoured_group_loses():
+def test_a_favored_group_loses():
     """The cross term is least for a student that gives it less than the teacher does."""
     masses = torch.tensor([[0.7, 0.2, 0.1], [0.8, 0.1, 0.1]], dtype=torch.float64)
     balanced = masses / masses.sum(dim=0)

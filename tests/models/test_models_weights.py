@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
+import sys
 
 import pytest
 import torch
@@ -62,6 +64,22 @@ def test_tied_weights(tmp_path):
     load_weights(second, tmp_path / "a.safetensors")
     assert same(first, second)
     assert second[0].weight is second[1].weight
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are text there")
+def test_files_whose_names_are_not_utf8(stored, tmp_path):
+    model, path = stored
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    save_weights(model, folder / "a.safetensors", {"model": "resnet8"})
+    torch.save({"state_dict": model.state_dict(), "state_dict_ema": model.state_dict()}, path.with_suffix(".pth"))
+    shutil.move(path.with_suffix(".pth"), folder / "b.pth")
+    for name in ("a.safetensors", "b.pth"):
+        recognize_weights(folder / name)
+        other = resnet8()
+        load_weights(other, folder / name)
+        assert same(model, other)
+    assert read_metadata(folder / "a.safetensors") == {"model": "resnet8"}
+    assert len(unused_weights(folder / "b.pth")) == 1
 
 
 def test_saving_makes_the_folder_and_leaves_one_file(tmp_path):

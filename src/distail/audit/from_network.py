@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from distail.audit.from_file import TEST_CAUTION, AuditInput
@@ -16,6 +16,7 @@ from distail.config.schema import Experiment, Model
 from distail.data.dataset import Images
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
+from distail.files import open_tensors
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
@@ -60,7 +61,7 @@ def _second_head(run: RunFolder) -> nn.Linear | None:
     newest = sorted(run.checkpoints("student").glob("step-*.safetensors"))[-1:]
     for path in newest:
         try:
-            with safe_open(path, framework="pt") as file:
+            with open_tensors(path) as file:
                 weight, bias = (file.get_tensor(f"{SECOND_HEAD}.{name}") for name in ("weight", "bias"))
         except (SafetensorError, OSError):
             return None

@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distail.audit.logits_csv import LogitsTable, read_csv
 from distail.errors import DataError, did_you_mean, some_of
 from distail.evaluation.probabilities import SIGNS, kind_of_probabilities
+from distail.files import open_tensors
 
 # The teacher's, where a file holds those of its student as well.
 LOGITS = ("teacher_logits", "logits")
@@ -61,7 +62,7 @@ def read_logits(path: str | Path) -> LogitsTable:
 def holds_logits(path: Path) -> bool:
     """Whether a safetensors file holds logits and labels, not weights; False for what cannot be read."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             names = set(file.keys())
     except (SafetensorError, OSError):
         return False
@@ -70,7 +71,7 @@ def holds_logits(path: Path) -> bool:
 
 def _read_safetensors(path: Path) -> LogitsTable:
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             return _named(file.keys(), file.get_tensor, path, "tensors")
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read as safetensors, or is damaged: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -52,10 +53,16 @@ def read_status(path: Path) -> Status:
 
 
 class StatusReporter:
-    """A `distail.training.progress.Reporter` that keeps the status file up to date and passes everything on."""
+    """A `distail.training.progress.Reporter` that keeps the status file up to date and passes everything on.
 
-    def __init__(self, path: Path, log: Reporter) -> None:
-        self._path, self._log = path, log
+    Args:
+        path: the status file.
+        log: told of everything.
+        stages: what the status file calls stages by, where not by their own names.
+    """
+
+    def __init__(self, path: Path, log: Reporter, stages: Mapping[str, str] | None = None) -> None:
+        self._path, self._log, self._stages = path, log, stages or {}
         self._content: Status = {}
         self._written = 0.0
 
@@ -64,7 +71,8 @@ class StatusReporter:
 
     def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
         self._log.start(stage, epochs, steps_per_epoch, done_steps)
-        self._content = {"state": RUNNING, "stage": stage, "steps": epochs * steps_per_epoch, "done": done_steps}
+        name, steps = self._stages.get(stage, stage), epochs * steps_per_epoch
+        self._content = {"state": RUNNING, "stage": name, "steps": steps, "done": done_steps}
         self._write()
 
     def step(self) -> None:

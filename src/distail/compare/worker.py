@@ -51,8 +51,9 @@ def _ended(spec: JobSpec, status: Path, log: TextIO) -> Status:
     try:
         experiment = Experiment.from_mapping(spec["experiment"])
         _wait_until_free(experiment)
-        told = Named(Lines(PrintableConsole(file=log)), spec["name"], {"student": experiment.role})
-        run(experiment, reporter=StatusReporter(status, told))
+        stages = {"student": experiment.role}  # a teacher's run trains what `run` calls the student
+        told = Named(Lines(PrintableConsole(file=log)), spec["name"], stages)
+        run(experiment, reporter=StatusReporter(status, told, stages))
     except (Interrupted, KeyboardInterrupt) as error:
         return failed(error, str(error) or "interrupted", STOPPED)
     except (DistailError, TrainingError) as error:

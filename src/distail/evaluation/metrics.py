@@ -282,9 +282,9 @@ def mean_probability(logits_NC: Tensor) -> Tensor:
 def recall_by_quarter(
     recall_per_class: Sequence[float | None], mean_probability_per_class: Sequence[float] | Tensor
 ) -> dict[str, float | None]:
-    """Mean recall in four quarters of the classes, from the most to the least favoured by the teacher.
+    """Mean recall in four quarters of the classes, from the most to the least favored by the teacher.
 
-    IPWD (arXiv 2210.12787), Table 1 [paper]: plain distillation lifts the most favoured quarter far more than the
+    IPWD (arXiv 2210.12787), Table 1 [paper]: plain distillation lifts the most favored quarter far more than the
     least; a repair closes that gap. Classes are ranked by the teacher's mean probability, descending, ties by index,
     and cut at round(i * C / 4) [ours].
 
@@ -301,15 +301,15 @@ def recall_by_quarter(
     >>> recall_by_quarter([10.0, 20.0, 30.0, 40.0], [0.1, 0.2, 0.3, 0.4])
     {'most': 40.0, 'second': 30.0, 'third': 20.0, 'least': 10.0}
     """
-    favour_C = torch.as_tensor(mean_probability_per_class).detach().cpu().double()
-    if favour_C.shape != (len(recall_per_class),):
+    favor_C = torch.as_tensor(mean_probability_per_class).detach().cpu().double()
+    if favor_C.shape != (len(recall_per_class),):
         raise DataError(
-            f"got recalls of {len(recall_per_class)} classes and mean probabilities of shape {tuple(favour_C.shape)}; "
+            f"got recalls of {len(recall_per_class)} classes and mean probabilities of shape {tuple(favor_C.shape)}; "
             "expected one of each for every class."
         )
-    if not favour_C.isfinite().all():
+    if not favor_C.isfinite().all():
         raise DataError("the teacher's mean probabilities are not all finite; expected numbers between 0 and 1.")
-    ranked = torch.argsort(favour_C, descending=True, stable=True).tolist()
+    ranked = torch.argsort(favor_C, descending=True, stable=True).tolist()
     cuts = [round(i * len(ranked) / 4) for i in range(5)]
     quarters = {name: ranked[cuts[i] : cuts[i + 1]] for i, name in enumerate(QUARTERS)}
     return group_means(recall_per_class, quarters)

@@ -16,7 +16,7 @@ from distail.functional.checks import check_number, counts_tensor
 def effective_number_weights(class_counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
     """Weights by the effective number of samples, larger for rarer classes.
 
-    ``w_c = (1 - beta) / (1 - beta**n_c)``, normalised to sum C [code: BKD, arXiv 2104.10510; Cui et al. 2019, eq. 4].
+    ``w_c = (1 - beta) / (1 - beta**n_c)``, normalized to sum C [code: BKD, arXiv 2104.10510; Cui et al. 2019, eq. 4].
 
     Args:
         class_counts: training images per class, (C,), whole numbers of at least 1.

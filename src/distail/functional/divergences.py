@@ -123,7 +123,7 @@ def grouped_divergence(
     """LTKD's two terms: across class groups, with the teacher's group masses rebalanced, and within them.
 
     ``KL(p_t || p_s) = KL(P_t || P_s) + sum_g P_t[g] * KL(p_t|g || p_s|g)``, P the sums over a group. LTKD (Kim, CVPR
-    2026, arXiv 2506.18496) multiplies ``P_t[g]`` by ``mean_g(S) / S_g``, S_g the batch total of group g, renormalises
+    2026, arXiv 2506.18496) multiplies ``P_t[g]`` by ``mean_g(S) / S_g``, S_g the batch total of group g, renormalizes
     per sample, and gives every within-group term the weight 1 in place of ``P_t[g]`` [note]. A total below 2e-308, the
     smallest number of float64, counts as that [ours].
 
@@ -269,7 +269,7 @@ def _by_group(
 
 
 def _rebalance(log_masses_BG: Tensor, reduce: Callable[[Tensor], Tensor] | None) -> Tensor:
-    """Log group masses over their batch totals, renormalised per sample: every group weighs the same in the batch."""
+    """Log group masses over their batch totals, renormalized per sample: every group weighs the same in the batch."""
     # float64 reaches masses of 1e-308: a saturated teacher has them in whole batches. Apple's accelerator has none.
     wide_BG = log_masses_BG if log_masses_BG.device.type == "mps" else log_masses_BG.double()
     totals_G = wide_BG.exp().sum(dim=0)

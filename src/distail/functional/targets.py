@@ -45,8 +45,8 @@ def swap_rectify(teacher_logits: Tensor, target: Tensor) -> Tensor:
     check_target(target, teacher_logits)
     logits_BC = teacher_logits.detach()
     label_B1 = target[:, None]
-    largest_B1, favourite_B1 = logits_BC.max(dim=1, keepdim=True)
-    exchanged_BC = logits_BC.scatter(1, favourite_B1, logits_BC.gather(1, label_B1))
+    largest_B1, favorite_B1 = logits_BC.max(dim=1, keepdim=True)
+    exchanged_BC = logits_BC.scatter(1, favorite_B1, logits_BC.gather(1, label_B1))
     return exchanged_BC.scatter(1, label_B1, largest_B1)
 
 
@@ -103,7 +103,7 @@ def power_logits(teacher_logits: Tensor, exponent: float = 0.5) -> Tensor:
 
 
 def reweigh_targets(teacher_logits: Tensor, weights: Tensor, temperature: float) -> Tensor:
-    """The teacher's distribution with every class multiplied by its weight, renormalised per sample.
+    """The teacher's distribution with every class multiplied by its weight, renormalized per sample.
 
     ``q ~ w * softmax(z_t / T)`` [code: BKD, arXiv 2104.10510], computed in log space.
 

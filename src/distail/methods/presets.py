@@ -84,7 +84,7 @@ PRESETS: dict[str, Preset] = {
         formula="L = CE(z_s, y) + T^2 * KL(q || p_s^T), q ~ w * p_t^T, w_c = (1 - beta) / (1 - beta^n_c)",
         composition={"supervised": "ce", "targets": ["reweigh"], "divergence": "kl", "temperature": 2.0},
         provenance=(
-            "[code] weights, renormalisation, T 2, beta 0.9999, plain CE",
+            "[code] weights, renormalization, T 2, beta 0.9999, plain CE",
             "[ours] constants in float64, the product with the weights in log space",
             "[code] deferral: defer_until 0.8 on CIFAR-10-LT, 0 (the default) on CIFAR-100-LT",
         ),

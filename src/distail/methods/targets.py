@@ -68,7 +68,7 @@ class Reweigh(nn.Module):
 
 
 class Power(nn.Module):
-    """Flatten the target: ``p_t**exponent``, renormalised [paper: DiVE].
+    """Flatten the target: ``p_t**exponent``, renormalized [paper: DiVE].
 
     Args:
         exponent: 1 changes nothing, 0 makes the target uniform.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import CheckpointError, ModelError, listed, some_of
-from distail.files import CONTENT_HASH, read_tensors, write_tensors
+from distail.files import CONTENT_HASH, is_utf8, open_tensors, read_tensors, write_tensors
 
 # How the files of torch.save begin: an archive, or before torch 1.6 a pickle.
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -46,7 +46,7 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
     path, own = Path(path), model.state_dict()
     found = named_as(own, read_state_dict(path, what))
     stored = {name: tensor for name, tensor in found.items() if name in own or not is_counter(tensor)}
-    # Files of old releases lack the counters of batch normalisation.
+    # Files of old releases lack the counters of batch normalization.
     stored |= {name: tensor for name, tensor in own.items() if name not in stored and is_counter(tensor)}
     _check_fit(model, own, stored, path, what)
     _check_numbers(own, stored, path, what)
@@ -59,13 +59,13 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     Raises:
         CheckpointError: the file is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     _check_file(Path(path), "weights")
     if is_torch_file(Path(path)):
         return {}
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(Path(path)) as file:
             metadata = dict(file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(_not_safetensors(path, error)) from error
@@ -140,7 +140,7 @@ def _load_torch(path: Path, *, mapped: bool) -> object:
     try:
         with path.open("rb") as file:
             # By its name torch opens what it can map, and takes some names for other kinds of files.
-            mapped = mapped and file.read(len(_ZIP)) == _ZIP and path.suffix != ".safetensors"
+            mapped = mapped and file.read(len(_ZIP)) == _ZIP and path.suffix != ".safetensors" and is_utf8(path)
             file.seek(0)
             source = str(path) if mapped else file
             content: object = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)

@@ -83,7 +83,7 @@ def describe_recall(runs: Sequence[RunView], data: RecallData) -> str:
         ends = [value for value in (means or []) if value is not None]
         if ends:
             parts.append(f"{run.name} from {ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest")
-    how = f"Mean over {data.window} neighbouring classes: " if data.window > 1 else ""
+    how = f"Mean over {data.window} neighboring classes: " if data.window > 1 else ""
     return (
         f"Recall of {len(data.counts)} classes, from {data.counts[0]:,} down to {data.counts[-1]:,} training images. "
         f"{how}{'; '.join(parts)}."

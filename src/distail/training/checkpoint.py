@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distail import files
@@ -101,7 +101,7 @@ class CheckpointFolder:
         """The plain values of the newest checkpoint whose header can be read, its tensors unread; or none."""
         for step in reversed(self.steps()):
             with suppress(SafetensorError, OSError, ValueError, KeyError, RecursionError):
-                with safe_open(self._path(step), framework="pt") as file:
+                with files.open_tensors(self._path(step)) as file:
                     values: dict[str, Any] = json.loads((file.metadata() or {})["values"])
                 return values
         return {}
