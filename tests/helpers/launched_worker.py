@@ -42,12 +42,12 @@ def watched(seen, stop):
     """The training step, which notes the indices of its batch and sends this process the signal that is asked for."""
     forward = TrainingStep.forward
 
-    def step(self, images, target, index, teacher):
+    def step(self, images, target, index, teacher, mixed=None):
         if self.training:
             seen.append(index.tolist())
             if stop and stop["rank"] == RANK and stop["step"] == len(seen):
                 os.kill(os.getpid(), getattr(signal, stop["signal"]))
-        return forward(self, images, target, index, teacher)
+        return forward(self, images, target, index, teacher, mixed)
 
     return mock.patch.object(TrainingStep, "forward", step)
 

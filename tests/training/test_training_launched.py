@@ -33,6 +33,21 @@ IMAGES = 474  # 8 batches that two processes cannot halve, and a last one too sm
 STEPS = 9
 
 METHODS = {
+    "as_others_train": {
+        "method": "kd",
+        "data": {
+            "name": "digits",
+            "imbalance_factor": 15,
+            "augment": ["crop", "rand_augment", "cutout"],
+            "validation": 0.1,
+        },
+        "training": {
+            "mix": "cutmix",
+            "ema_decay": 0.9,
+            "accumulation_steps": 2,
+            "classifier_stage": {"epochs": 1, "supervised": "balanced_softmax", "sampler": "class_balanced"},
+        },
+    },
     "class_balanced": {"method": {"name": "ce", "supervised": "class_balanced"}, "teacher": None},
     "clipped_adamw": {
         "method": "kd",

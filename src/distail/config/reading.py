@@ -158,15 +158,19 @@ def _member(teacher: Any) -> Any:
 def expand_training(training: Any) -> Any:
     """The same for the section `training`, and for what `teacher.training` changes of it.
 
-    >>> expand_training({"schedule": "cosine", "mix": "cutmix"})
-    {'schedule': {'name': 'cosine'}, 'mix': {'name': 'cutmix'}}
+    >>> expand_training({"mix": "cutmix", "classifier_stage": {"epochs": 5, "supervised": "balanced_softmax"}})
+    {'mix': {'name': 'cutmix'}, 'classifier_stage': {'epochs': 5, 'supervised': {'name': 'balanced_softmax'}}}
     """
     if not isinstance(training, Mapping):
         return training
-    named = ("schedule", "mix")
-    return {
-        key: {"name": value} if key in named and isinstance(value, str) else value for key, value in training.items()
-    }
+    filled = _named(training, "schedule", "mix")
+    if isinstance(filled.get("classifier_stage"), Mapping):
+        filled["classifier_stage"] = _named(filled["classifier_stage"], "schedule", "supervised", "method")
+    return filled
+
+
+def _named(section: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: {"name": value} if key in keys and isinstance(value, str) else value for key, value in section.items()}
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

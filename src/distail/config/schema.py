@@ -234,9 +234,12 @@ class Experiment(Section):
 
     @property
     def teacher_training(self) -> Training:
-        """What the teacher is trained with: `training`, changed by `teacher.training`."""
+        """What the teacher is trained with: `training`, changed by `teacher.training`.
+
+        A classifier stage of its own must be named: the student's terms would rarely fit it.
+        """
         changes = self.teacher.training if self.teacher else {}
-        return Training.model_validate(merged(self.training.model_dump(), changes))
+        return Training.model_validate(merged({**self.training.model_dump(), "classifier_stage": None}, changes))
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Iterable[str] = ()) -> Experiment:

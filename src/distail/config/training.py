@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -49,6 +49,24 @@ class Mix(Section):
     labels: Literal["mixed", "distillation_only"] = "mixed"
 
 
+class ClassifierStage(Section):
+    """The last `epochs` of training, in which the classifier alone is trained.
+
+    The rest is frozen, batch statistics too; learning rate and schedule begin anew; nothing is mixed.
+    """
+
+    epochs: Count
+    supervised: dict[str, Any] | None = None
+    """In place of the method's own."""
+    method: dict[str, Any] = Field(default_factory=dict)
+    """Laid over the method; with a `name` of its own it stands in for it."""
+    sampler: Literal["instance", "class_balanced", "square_root"] | None = None
+    """By default that of `data`."""
+    learning_rate: Positive | None = None
+    """By default that of `training`."""
+    schedule: Schedule = Schedule(name="cosine")
+
+
 class Training(Section):
     """How a network is optimized; `teacher.training` holds only what differs for the teacher."""
 
@@ -68,6 +86,18 @@ class Training(Section):
     """Of a moving average of the weights, bias-corrected at its start: what is validated, tested and stored."""
     accumulation_steps: Count = 1
     """Parts in which each batch goes through the network, one after the other, before its one optimizer step."""
+
+    classifier_stage: ClassifierStage | None = None
+
+    @model_validator(mode="after")
+    def _something_before_the_classifier(self) -> Training:
+        late = self.classifier_stage
+        if late is not None and late.epochs >= self.epochs:
+            raise ValueError(
+                f"classifier_stage.epochs is {late.epochs} of {self.epochs} epochs; expected fewer: they are the last "
+                "of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Training:

@@ -89,6 +89,9 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     student, teacher = experiment.student, experiment.teacher
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
     needs = problems.attempt(lambda: _checked_needs(method_composition(experiment)), "method")
+    if needs is not None and experiment.training.classifier_stage is not None:
+        late = problems.attempt(lambda: _checked_needs(classifier_composition(experiment)), "training.classifier_stage")
+        needs |= late or Requirements()
     if needs is not None:
         problems.add(*_other_classifier("student", needs, student.model, student.classifier))
     if needs is not None and needs.teacher and teacher is None:
@@ -113,8 +116,16 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     # Without a choice of its own the method decides, and what is wrong with that has been said.
     if needs is not None or teacher.supervised is not None:
         own_needs = problems.attempt(lambda: _checked_needs(_teacher_composition(experiment)), "teacher.supervised")
-        if own_needs is not None and not teacher.files:
-            problems.add(*_other_classifier("teacher", own_needs, model, teacher.classifier))
+        if own_needs is None or teacher.files:
+            return
+        late = problems.attempt(
+            lambda: _checked_needs(classifier_composition(experiment, of_teacher=True)),
+            "teacher.training.classifier_stage",
+        )
+        if late is not None and late.teacher:
+            problems.add("teacher.training.classifier_stage: its method needs a teacher, and the teacher has none")
+        own_needs |= late or Requirements()
+        problems.add(*_other_classifier("teacher", own_needs, model, teacher.classifier))
 
 
 def _check_members(model: Model, needs: Requirements | None, classifier: str, problems: Problems) -> None:
@@ -254,9 +265,21 @@ def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) -> dict[str, Any]:
+    """What `create_method` takes for the classifier stage: its choice laid over the method, or a method of its own."""
+    training = experiment.teacher_training if of_teacher else experiment.training
+    base = _teacher_composition(experiment) if of_teacher else method_composition(experiment)
+    late = training.classifier_stage
+    if late is None:
+        return base
+    own = {**late.method, **({} if late.supervised is None else {"supervised": late.supervised})}
+    return own if "name" in own else {**base, **own}
+
+
 def needs_of(experiment: Experiment) -> Requirements:
-    """What the experiment's method needs of a run."""
-    return read_composition(method_composition(experiment)).needs
+    """What the experiment's method, and that of its classifier stage, need of a run."""
+    needs = read_composition(method_composition(experiment)).needs
+    return needs | read_composition(classifier_composition(experiment)).needs
 
 
 def needs_teacher(experiment: Experiment) -> bool:
@@ -266,9 +289,11 @@ def needs_teacher(experiment: Experiment) -> bool:
 
 def teacher_features(experiment: Experiment) -> bool:
     """Whether anyone reads the teacher's features: the method, or what the teacher is trained with."""
-    return needs_of(experiment).teacher_features or (
-        read_composition(_teacher_composition(experiment)).needs.student_features
+    own = (
+        read_composition(_teacher_composition(experiment)).needs
+        | read_composition(classifier_composition(experiment, of_teacher=True)).needs
     )
+    return needs_of(experiment).teacher_features or own.student_features
 
 
 def teacher_model(experiment: Experiment) -> Model:

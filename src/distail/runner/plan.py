@@ -24,10 +24,11 @@ from distail.errors import ConfigError, counted
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
 from distail.runner.checks import check, check_memory, posterior_warning, read_experiment, teacher_model
+from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.run import read_images, select_run_device
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import STUDENT, TEACHER, RunContext, prepare_teacher, train_student, untrained_student
+from distail.runner.stages import prepare_teacher, train_student, untrained_student
 from distail.training.checkpoint import KEPT, CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import SINGLE_PROCESS
@@ -214,7 +215,7 @@ class _StepTimer:
         parameters = count_parameters(network)
         model = self._experiment.student.model if stage.name == STUDENT else teacher_model(self._experiment)
         return PlannedStage(
-            name=stage.name,
+            name=stage.title,
             model=model.name,
             parameters=parameters,
             macs=count_macs(network, data.train.image_shape),

@@ -23,7 +23,9 @@ from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, BySta
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.report.samples import delta_order, sample_images, save_samples
-from distail.runner.stages import RunContext, Trained, teacher_hash
+from distail.runner.context import RunContext
+from distail.runner.stages import Trained
+from distail.runner.train_network import teacher_hash
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
 from distail.training.identity import arithmetic

@@ -17,10 +17,11 @@ from distail.evaluation.run_files import RunResult
 from distail.file_lock import FolderLock
 from distail.report.build import write_report
 from distail.runner.checks import check, check_memory, posterior_warning, read_experiment
+from distail.runner.context import RunContext
 from distail.runner.identity import changed_data, identity_of
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
-from distail.runner.stages import RunContext, prepare_teacher, train_student, untrained_student
+from distail.runner.stages import prepare_teacher, train_student, untrained_student
 from distail.training.device import RuntimeDevice, configure_malloc, select_device
 from distail.training.distributed import Processes, process_group
 from distail.training.history import History

@@ -5,21 +5,15 @@ Shapes: N images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from distail.config.schema import Experiment, Model, Training
-from distail.data.batches import ImageBatches
-from distail.data.prepare import PreparedData
-from distail.data.seeding import stream_key
+from distail.config.schema import Model
 from distail.errors import CheckpointError
-from distail.evaluation.metrics import MetricValues, evaluate_predictions
-from distail.files import tensors_hash
 from distail.json_values import as_mapping
-from distail.methods.method import Method
 from distail.models import FeatureTap
 from distail.models.weights import check_weights, load_weights, read_metadata, save_weights, unused_weights
 from distail.runner.checks import (
@@ -30,6 +24,7 @@ from distail.runner.checks import (
     teacher_method,
     teacher_model,
 )
+from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.networks import (
     build_network,
     describe_network,
@@ -39,51 +34,12 @@ from distail.runner.networks import (
     without_weights,
 )
 from distail.runner.run_folder import RunFolder
+from distail.runner.train_network import initial_weights_missing, teacher_hash, train
 from distail.runner.trial import look_at_loaded, try_training
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.device import RuntimeDevice
-from distail.training.finite import check_logits
-from distail.training.history import History
-from distail.training.identity import Identity
-from distail.training.loop import fit
-from distail.training.predict import in_order, predict
 from distail.training.progress import Reporter
-from distail.training.stage import Fitted, Stage
-from distail.training.step import convert_sync_batch_norm, frozen_teacher
-from distail.training.teacher_cache import TeacherCache
-
-Fit = Callable[[Stage, CheckpointFolder, History, Reporter, int], Fitted]
-TEACHER, STUDENT = "teacher", "student"
-
-
-@dataclass(frozen=True)
-class RunContext:
-    """What the stages of a run share."""
-
-    experiment: Experiment
-    folder: RunFolder
-    data: PreparedData
-    runtime: RuntimeDevice
-    history: History
-    reporter: Reporter
-    identity: Identity
-    require_folder: Callable[[], None]
-    """Refuses where the folder is no longer this run's: called by the main process before it writes."""
-    fit: Fit = fit
-    """What trains a stage; a plan of a run only times a few steps."""
-    notes: list[str] = field(default_factory=list)
-    """What is odd about the networks; what is odd about the data is in `data.notes`."""
-
-    def note(self, *sentences: str) -> None:
-        """Tell the user once, and keep it for the result."""
-        for sentence in sentences:
-            if sentence not in self.notes:
-                self.notes.append(sentence)
-                self.reporter.message(sentence)
-
-    def draws_as(self, stage: str) -> str:
-        """The name by which a stage draws its first weights and its order."""
-        return self.experiment.role if stage == STUDENT else stage
+from distail.training.stage import Fitted
+from distail.training.step import convert_sync_batch_norm
 
 
 @dataclass(frozen=True)
@@ -124,7 +80,7 @@ def prepare_teacher(run: RunContext) -> Trained | None:
         training = run.experiment.teacher_training
         run.note(*try_training(network, TEACHER, run.data, training.batch_size, run.runtime))
         method = teacher_method(run.experiment, run.data.class_counts)
-        fitted = _train(run, TEACHER, network, None, method, training)
+        fitted = train(run, TEACHER, network, None, method, training)
     run.runtime.processes.broadcast_parameters(network.model)
 
     def save() -> None:
@@ -195,7 +151,7 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None)
     with seeded(run.experiment.seed, "method"):
         teacher_dim = teacher_network.feature_dim if teacher_network else None
         method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
-    fitted = _train(run, STUDENT, network, teacher_network, method, run.experiment.training)
+    fitted = train(run, STUDENT, network, teacher_network, method, run.experiment.training)
     bit_depth = run.experiment.data.bit_depth
     description = describe_network(network.model, options.model, options.classifier, data, bit_depth=bit_depth)
 
@@ -205,25 +161,6 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None)
 
     run.runtime.processes.broadcast_from_main(save)
     return Trained(network, fitted)
-
-
-def teacher_hash(teacher: FeatureTap | None) -> str | None:
-    """The hash of a teacher's weights, wherever they came from."""
-    return None if teacher is None else tensors_hash(teacher.model.state_dict())
-
-
-def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
-    """The files that a stage began with and that are gone; its checkpoints hold what has become of them."""
-    student = run.experiment.student
-    begun_with = (
-        [student.checkpoint, student.model.weights] if stage == STUDENT else [teacher_model(run.experiment).weights]
-    )
-
-    def look() -> list[Path]:
-        gone = [path for path in begun_with if path is not None and not path.is_file()]
-        return gone if run.folder.has_stage(stage) else []
-
-    return run.runtime.processes.broadcast_from_main(look)
 
 
 def _untrained(run: RunContext, stage: str, model: Model, classifier: str, *, features: bool) -> FeatureTap:
@@ -236,78 +173,3 @@ def _untrained(run: RunContext, stage: str, model: Model, classifier: str, *, fe
         tap.model = convert_sync_batch_norm(tap.model)
     layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
     return tap.to(runtime.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]
-
-
-def _train(
-    run: RunContext, name: str, network: FeatureTap, teacher: FeatureTap | None, method: Method, training: Training
-) -> Fitted:
-    """Train one network in place; this is where an experiment becomes a `Stage` of the loop."""
-    experiment, data, runtime = run.experiment, run.data, run.runtime
-    seed = int(stream_key(run.draws_as(name), experiment.seed)) >> 1
-    views = experiment.teacher.views if teacher and experiment.teacher else 0
-    if training.mix and training.mix.labels == "distillation_only" and not teacher:
-        training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
-    if training.ema_decay is not None:
-        run.note(f"the {name}'s figures are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
-    batches = ImageBatches(
-        data.train,
-        batch_size=training.batch_size,
-        mean=data.mean,
-        std=data.std,
-        augment=experiment.data.augment,
-        sampler=experiment.data.sampler,
-        num_classes=len(data.class_names),
-        seed=seed,
-        views=views,
-        mix=training.mix,
-        device=runtime.device,
-        channels_last=runtime.channels_last,
-        rank=runtime.processes.rank,
-        world_size=runtime.processes.size,
-    )
-    live_teacher = frozen_teacher(teacher, runtime) if teacher else None
-    cache = None
-    if live_teacher and views:
-        cache = TeacherCache(
-            live_teacher,
-            batches,
-            runtime,
-            features=method.needs.teacher_features,
-            limit_mb=experiment.trainer.cache_limit_mb,
-            folder=run.folder.path,
-        )
-    missing = initial_weights_missing(run, name)
-
-    def validate(tap: FeatureTap) -> MetricValues:
-        assert data.validation is not None
-        logits_NC = predict(tap, data.validation, data.mean, data.std, runtime)
-        check_logits(logits_NC, "validation")
-        return evaluate_predictions(logits_NC, data.validation.labels, data.class_counts)
-
-    def prepare() -> None:
-        if missing:
-            raise CheckpointError(
-                f"{name}: no checkpoint is left to go on from, and to begin anew {str(missing[0])!r} is missing"
-            )
-        if method.needs.class_means:
-            assert live_teacher is not None
-            shares = in_order(data.train, data.mean, data.std, runtime)
-            method.prepare((live_teacher(batch), batch.labels) for batch in shares if len(batch.labels))
-
-    stage = Stage(
-        name=name,
-        student=network,
-        teacher=cache or live_teacher,
-        method=method.to(runtime.device),
-        batches=batches,
-        validate=validate if data.validation else None,
-        training=training,
-        runtime=runtime,
-        seed=seed,
-        compile=experiment.trainer.compile,
-        identity={**run.identity, "teacher": teacher_hash(teacher)},
-        prepare=prepare,
-        fill=cache.fill if cache else None,
-    )
-    checkpoints = CheckpointFolder(run.folder.checkpoints(name), run.reporter.message, run.require_folder)
-    return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)

@@ -85,6 +85,11 @@ class _Trainer:
         ]
         self.optimizer = build_optimizer(chain(*self.parameters), stage.training)
         self.state = TrainingState()
+        self.epochs_before = 0
+        if stage.earlier is not None:
+            before = stage.earlier
+            self.state = TrainingState(seconds=before.seconds, history=[*before.history], best=before.best)
+            self.epochs_before = len(before.history)
         self.changed = False  # since the newest checkpoint
         self.finite = NonFiniteDetector(self.device)
         self.clock = time.perf_counter()
@@ -102,9 +107,9 @@ class _Trainer:
                     stage.fill(self.reporter)
                     self._count_time(of_an_epoch=False)
                 self._distribute_step()
-        self.reporter.start(stage.name, stage.training.epochs, steps, self.state.step)
-        stage.student.train()
-        if len(self.state.history) < self.state.step // steps:  # stopped while it was validated
+        self.reporter.start(stage.title, stage.training.epochs, steps, self.state.step)
+        stage.training_mode()
+        if len(self.state.history) - self.epochs_before < self.state.step // steps:  # stopped while it was validated
             self._end_epoch(request)
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
@@ -161,7 +166,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = _parts(len(batch.labels), stage.training.accumulation_steps)
+        parts = _parts(stage, len(batch.labels), self._batch_size(state.step))
         for part in parts:
             with nullcontext() if part is parts[-1] else self._unsynced():
                 self._backward(batch if len(parts) == 1 else batch.part(part), len(batch.labels))
@@ -242,7 +247,7 @@ class _Trainer:
 
     def _end_epoch(self, request: StopRequest) -> None:
         stage, state = self.stage, self.state
-        epoch = state.step // stage.batches.steps_per_epoch - 1
+        epoch = self.epochs_before + state.step // stage.batches.steps_per_epoch - 1
         self._check_finite()
         samples = stage.batches.num_images
         means = {name: value.item() / samples for name, value in self._summed_over_processes().items()}
@@ -270,7 +275,7 @@ class _Trainer:
             weights = {**stage.student.model.state_dict(), **averaged}
             state.best = Best(epoch, validation, {name: value.detach().clone() for name, value in weights.items()})
         self.processes.broadcast_from_main(lambda: self.history.append(row))
-        self.reporter.epoch(row, stage.training.epochs)
+        self.reporter.epoch(row, self.epochs_before + stage.training.epochs)
 
     def _validate(self, request: StopRequest) -> MetricValues | None:
         if self.stage.validate is None:
@@ -282,7 +287,7 @@ class _Trainer:
             self._checkpoint()
             raise Interrupted(stop.signal_number, saved=True) from None
         except TrainingError as error:
-            epoch = self.state.step // self.stage.batches.steps_per_epoch
+            epoch = self.epochs_before + self.state.step // self.stage.batches.steps_per_epoch
             raise TrainingError(f"{self.stage.name}, after epoch {epoch}: {error}") from None
 
     def _checkpoint(self) -> None:
@@ -313,20 +318,22 @@ class _Trainer:
         self.clock = now
 
 
-def _compile_size(stage: Stage) -> int | None:
-    mine = training_slice(stage.training.batch_size, stage.runtime.processes.rank, stage.runtime.processes.size)
-    part = _parts(int(mine.stop - mine.start), stage.training.accumulation_steps)[-1]
-    return int(part.stop - part.start) if stage.compile else None
+def _parts(stage: Stage, mine: int, whole: int) -> list[slice]:
+    """This process's images of a batch in the parts that go through the network one after the other.
 
-
-def _parts(size: int, count: int) -> list[slice]:
-    """A batch in at most `count` parts of at least two images, from which batch normalization can learn.
-
-    >>> _parts(7, 2), len(_parts(5, 4))
-    ([slice(0, 3, None), slice(3, 7, None)], 2)
+    All processes have as many, since some layers and methods talk in every forward pass, and none has fewer than two
+    images, from which batch normalization can learn.
     """
-    count = max(1, min(count, size // FEWEST_A_RANK))
-    return [slice_of_rank(size, place, count) for place in range(count)]
+    fewest = min(mine, whole // stage.runtime.processes.size)
+    count = max(1, min(stage.training.accumulation_steps, fewest // FEWEST_A_RANK))
+    return [slice_of_rank(mine, place, count) for place in range(count)]
+
+
+def _compile_size(stage: Stage) -> int | None:
+    size = stage.training.batch_size
+    mine = training_slice(size, stage.runtime.processes.rank, stage.runtime.processes.size)
+    part = _parts(stage, int(mine.stop - mine.start), size)[-1]
+    return int(part.stop - part.start) if stage.compile else None
 
 
 def _with_prefix(prefix: str, values: dict[str, float]) -> dict[str, float]:

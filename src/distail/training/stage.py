@@ -21,6 +21,19 @@ Validate = Callable[[FeatureTap], MetricValues]
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What a stage leaves beside the trained student: its time and its best epoch on validation.
+
+    `averaged`: the student was left with the moving average of its weights.
+    """
+
+    seconds: float
+    history: list[EpochRow]
+    best: Best | None
+    averaged: bool = False
+
+
+@dataclass(frozen=True)
 class Stage:
     """What is trained, on what, and how."""
 
@@ -40,16 +53,19 @@ class Stage:
     """What the method must see before its first step; a resumed method has it in its state."""
     fill: Callable[[Reporter], None] | None = None
     """What must be done before the first step of every start, resumed or not."""
+    earlier: Fitted | None = None
+    """What the stage before has left, if this one goes on with the same network: its epochs count on from there."""
+    only: str | None = None
+    """The module of the bare network that is trained; everything else is frozen, batch statistics too."""
 
+    @property
+    def title(self) -> str:
+        """Its name among the checkpoints, and for the user."""
+        return self.name if self.earlier is None else f"{self.name}-classifier"
 
-@dataclass(frozen=True)
-class Fitted:
-    """What a stage leaves beside the trained student: its time and its best epoch on validation.
-
-    `averaged`: the student was left with the moving average of its weights.
-    """
-
-    seconds: float
-    history: list[EpochRow]
-    best: Best | None
-    averaged: bool = False
+    def training_mode(self) -> None:
+        """Put the student, or the part of it that is trained, into training mode."""
+        self.student.train()
+        if self.only is not None:
+            self.student.eval()
+            self.student.model.get_submodule(self.only).train()

@@ -1,0 +1,186 @@
+"""One network trained, from an experiment: the batches, the teacher and the method become a `Stage` of the loop.
+
+Shapes: N images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from distail.config.schema import Training
+from distail.data.batches import ImageBatches
+from distail.data.prepare import PreparedData
+from distail.data.seeding import stream_key
+from distail.errors import CheckpointError
+from distail.evaluation.metrics import MetricValues, evaluate_predictions
+from distail.files import tensors_hash
+from distail.methods.method import Method
+from distail.methods.presets import create_method
+from distail.models import FeatureTap
+from distail.models.feature_tap import called_classifier
+from distail.runner.checks import classifier_composition, teacher_model
+from distail.runner.context import STUDENT, TEACHER, RunContext
+from distail.runner.networks import seeded
+from distail.training.checkpoint import CheckpointFolder
+from distail.training.finite import check_logits
+from distail.training.predict import in_order, predict
+from distail.training.stage import Fitted, Stage
+from distail.training.step import frozen_teacher
+from distail.training.teacher_cache import TeacherCache
+
+
+def teacher_hash(teacher: FeatureTap | None) -> str | None:
+    """The hash of a teacher's weights, wherever they came from."""
+    return None if teacher is None else tensors_hash(teacher.model.state_dict())
+
+
+def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
+    """The files that a stage began with and that are gone; its checkpoints hold what has become of them."""
+    student = run.experiment.student
+    begun_with = (
+        [student.checkpoint, student.model.weights] if stage == STUDENT else [teacher_model(run.experiment).weights]
+    )
+
+    def look() -> list[Path]:
+        gone = [path for path in begun_with if path is not None and not path.is_file()]
+        return gone if run.folder.has_stage(stage) else []
+
+    return run.runtime.processes.broadcast_from_main(look)
+
+
+def train(
+    run: RunContext, name: str, network: FeatureTap, teacher: FeatureTap | None, method: Method, training: Training
+) -> Fitted:
+    """Train one network in place, to the last epoch; the last ones may be those of its classifier alone."""
+    late = training.classifier_stage
+    if late is None:
+        return _fit(run, name, network, teacher, method, training)
+    early = training.model_copy(update={"epochs": training.epochs - late.epochs})
+    fitted = _fit(run, name, network, teacher, method, early)
+    changes = {"epochs": late.epochs, "schedule": late.schedule, "mix": None}
+    if late.learning_rate is not None:
+        changes["learning_rate"] = late.learning_rate
+    with seeded(run.experiment.seed, f"{run.draws_as(name)}-classifier-method"):
+        method = create_method(
+            classifier_composition(run.experiment, of_teacher=name == TEACHER),
+            class_counts=run.data.class_counts,
+            student_dim=network.feature_dim,
+            teacher_dim=teacher.feature_dim if teacher else None,
+        )
+    return _fit(run, name, network, teacher, method, training.model_copy(update=changes), earlier=fitted)
+
+
+def _fit(
+    run: RunContext,
+    name: str,
+    network: FeatureTap,
+    teacher: FeatureTap | None,
+    method: Method,
+    training: Training,
+    earlier: Fitted | None = None,
+) -> Fitted:
+    """This is where an experiment becomes a `Stage` of the loop; after an `earlier` one, of the classifier alone."""
+    experiment, data, runtime = run.experiment, run.data, run.runtime
+    late = training.classifier_stage if earlier else None
+    seed = int(stream_key(run.draws_as(name) + ("-classifier" if earlier else ""), experiment.seed)) >> 1
+    identity = {**run.identity, "teacher": teacher_hash(teacher)}
+    teacher = teacher if method.needs.teacher else None
+    views = experiment.teacher.views if teacher and experiment.teacher else 0
+    if training.mix and training.mix.labels == "distillation_only" and not teacher:
+        training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
+    if training.ema_decay is not None:
+        run.note(f"the {name}'s figures are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
+    batches = ImageBatches(
+        data.train,
+        batch_size=training.batch_size,
+        mean=data.mean,
+        std=data.std,
+        augment=experiment.data.augment,
+        sampler=(late.sampler if late else None) or experiment.data.sampler,
+        num_classes=len(data.class_names),
+        seed=seed,
+        views=views,
+        mix=training.mix,
+        device=runtime.device,
+        channels_last=runtime.channels_last,
+        rank=runtime.processes.rank,
+        world_size=runtime.processes.size,
+    )
+    live_teacher = frozen_teacher(teacher, runtime) if teacher else None
+    cache = None
+    if live_teacher and views:
+        cache = TeacherCache(
+            live_teacher,
+            batches,
+            runtime,
+            features=method.needs.teacher_features,
+            limit_mb=experiment.trainer.cache_limit_mb,
+            folder=run.folder.path,
+        )
+    missing = initial_weights_missing(run, name) if earlier is None else []
+
+    def validate(tap: FeatureTap) -> MetricValues:
+        assert data.validation is not None
+        logits_NC = predict(tap, data.validation, data.mean, data.std, runtime)
+        check_logits(logits_NC, "validation")
+        return evaluate_predictions(logits_NC, data.validation.labels, data.class_counts)
+
+    def prepare() -> None:
+        if missing:
+            raise CheckpointError(
+                f"{name}: no checkpoint is left to go on from, and to begin anew {str(missing[0])!r} is missing"
+            )
+        if method.needs.class_means:
+            assert live_teacher is not None
+            shares = in_order(data.train, data.mean, data.std, runtime)
+            method.prepare((live_teacher(batch), batch.labels) for batch in shares if len(batch.labels))
+
+    stage = Stage(
+        name=name,
+        student=network,
+        teacher=cache or live_teacher,
+        method=method.to(runtime.device),
+        batches=batches,
+        validate=validate if data.validation else None,
+        training=training,
+        runtime=runtime,
+        seed=seed,
+        compile=experiment.trainer.compile,
+        identity=identity,
+        prepare=prepare,
+        fill=cache.fill if cache else None,
+        earlier=earlier,
+        only=_classifier_of(network, data) if earlier else None,
+    )
+    checkpoints = CheckpointFolder(run.folder.checkpoints(stage.title), run.reporter.message, run.require_folder)
+    with frozen_but(network, stage.only):
+        return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
+
+
+def _classifier_of(network: FeatureTap, data: PreparedData) -> str:
+    """The path of the classifier in the bare network."""
+    if network.classifier_path is not None:
+        return network.classifier_path
+    some = torch.zeros(2, *data.train.image_shape, device=next(network.parameters()).device)
+    return called_classifier(network.model, network.num_classes, some)
+
+
+@contextmanager
+def frozen_but(network: FeatureTap, only: str | None) -> Iterator[None]:
+    """Within the block no parameter is trained but those of one module of the bare network; None: as they are."""
+    if only is None:
+        yield
+        return
+    kept = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    trained = {*network.model.get_submodule(only).parameters()}
+    try:
+        for parameter, required in kept:
+            parameter.requires_grad_(required and parameter in trained)
+        yield
+    finally:
+        for parameter, required in kept:
+            parameter.requires_grad_(required)
