@@ -12,12 +12,12 @@ import typer
 
 from distail import __version__
 from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
-from distail.cli.options import NoCode
-from distail.cli.ship import predict
+from distail.cli.options import NoCode, make_console
+from distail.cli.ship import export, predict
 from distail.cli.streams import settle_streams
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    pass
 
 
 app = typer.Typer(
@@ -65,7 +65,7 @@ def demo(
     """
     from distail.cli.demo import run_demo
 
-    run_demo(data, output, seed, _console())
+    run_demo(data, output, seed, make_console())
 
 
 @app.command()
@@ -89,7 +89,7 @@ def run(
         from distail.runner.checks import read_experiment
         from distail.runner.plan import plan_run
 
-        print_plan(plan_run(read_experiment(config, overrides or [])), _console())
+        print_plan(plan_run(read_experiment(config, overrides or [])), make_console())
         return
     from distail.cli.show import print_run
     from distail.runner.checks import read_experiment
@@ -98,7 +98,7 @@ def run(
 
     result = run_experiment(read_experiment(config, overrides or []))
     if is_main_process():
-        print_run(result.folder, _console())
+        print_run(result.folder, make_console())
     destroy_process_group()
 
 
@@ -141,7 +141,7 @@ def audit(
     run_audit(
         target,
         words or [],
-        _console(),
+        make_console(),
         split=split,
         class_counts=class_counts,
         temperature=temperature,
@@ -202,7 +202,7 @@ def compare(
         parallel=parallel,
         output=output,
     )
-    console = _console()
+    console = make_console()
     try:
         print_tables(comparison.content, console)
         where = f"Open {comparison.folder}/report.html; tables are beside it."
@@ -219,7 +219,7 @@ def evaluate(
     """All metrics again, from stored predictions."""
     from distail.cli.show import print_evaluation
 
-    print_evaluation(target, _console(), as_json=as_json)
+    print_evaluation(target, make_console(), as_json=as_json)
 
 
 @app.command()
@@ -243,10 +243,11 @@ def report(
     """
     from distail.cli.show import write_pages
 
-    write_pages(targets, output, figures=figures, title=title, console=_console())
+    write_pages(targets, output, figures=figures, title=title, console=make_console())
 
 
 app.command()(predict)
+app.command()(export)
 
 
 @app.command()
@@ -257,9 +258,9 @@ def methods(
     from distail.cli.show import print_method, print_methods
 
     if name is None:
-        print_methods(_console())
+        print_methods(make_console())
     else:
-        print_method(name, _console())
+        print_method(name, make_console())
 
 
 @app.command()
@@ -273,14 +274,7 @@ def configs(
 
     if name is None:
         rows = list(describe_configs().items())
-        Table(["configuration", "what it is"], rows, text_columns=frozenset({0, 1})).print(_console())
+        Table(["configuration", "what it is"], rows, text_columns=frozenset({0, 1})).print(make_console())
         typer.echo("\ndistail configs NAME copies one; distail run NAME.yaml runs it.")
     else:
-        _console().print(f"copied to {copy_config(name, destination)}", highlight=False, markup=False)
-
-
-def _console() -> Console:
-    from distail.terminal import PrintableConsole
-
-    # Where no one looks at columns, in a pipe or a file, a sentence is one line.
-    return PrintableConsole(soft_wrap=not sys.stdout.isatty())
+        make_console().print(f"copied to {copy_config(name, destination)}", highlight=False, markup=False)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def _refuse_code(no_code: bool) -> None:
@@ -17,3 +21,11 @@ NoCode = Annotated[
     bool,
     typer.Option("--no-code", callback=_refuse_code, help="Refuse networks named package.module:function."),
 ]
+
+
+def make_console() -> Console:
+    """Where the verbs print what they found."""
+    from distail.terminal import PrintableConsole
+
+    # Where no one looks at columns, in a pipe or a file, a sentence is one line.
+    return PrintableConsole(soft_wrap=not sys.stdout.isatty())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from distail.cli.options import NoCode
+from distail.cli.options import NoCode, make_console
 
 
 def predict(
@@ -44,3 +44,38 @@ def predict(
     files = image_paths(images)
     loaded = adjusted_student(load_student(student, network=network), adjust, prior)
     write_answers(predict_files(loaded, files, top), output, as_json=as_json, top=top)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as data.root=DIR, if images moved.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="LIST", help="Of onnx, torch (.pt2) and executorch (.pte).")
+    ] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Also ONNX in int8, calibrated with training images.")] = False,
+    batch: Annotated[str, typer.Option(help="Images at once: dynamic, or a number.")] = "dynamic",
+    given: Annotated[
+        str, typer.Option("--input", help="uint8: height x width x channels; float: channels first, 0 to 1.")
+    ] = "uint8",
+    adjust: Annotated[
+        float | None, typer.Option(metavar="TAU", help="As for predict, in the classifier's bias of the files.")
+    ] = None,
+    prior: Annotated[Path | None, typer.Option(metavar="FILE", help="As for predict.")] = None,
+    max_tail_loss: Annotated[
+        float, typer.Option(metavar="POINTS", help="What int8 may cost the tail third; more is exit code 3.")
+    ] = 1.0,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder.  [default: RUN/export]")] = None,
+    no_code: NoCode = False,
+) -> None:
+    """A student as a file for a device, and what that costs.
+
+    Resizing and normalization are in the file. Size, time, memory and answers by class group stand in export.json and,
+    in the run's own folder, on its page.
+    """
+    from distail.export.export import read_options
+    from distail.export.show import run_export
+
+    options = read_options(formats, int8, batch, given, adjust, prior, max_tail_loss)
+    run_export(run, options, overrides or [], output, make_console())

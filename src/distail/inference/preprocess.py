@@ -39,7 +39,11 @@ class Preprocess(nn.Module):
         self.register_buffer("scale", scale_C[:, None, None], persistent=False)
 
     def forward(self, levels_BCHW: Tensor, rounded: bool) -> Tensor:
-        normalized: Tensor = (self.resized(levels_BCHW, rounded) - self.shift) * self.scale
+        return self.normalized(self.resized(levels_BCHW, rounded))
+
+    def normalized(self, levels_BCHW: Tensor) -> Tensor:
+        """Levels of the network's size as numbers that it takes."""
+        normalized: Tensor = (levels_BCHW - self.shift) * self.scale
         return normalized
 
     def resized(self, levels_BCHW: Tensor, rounded: bool) -> Tensor:

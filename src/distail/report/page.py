@@ -19,6 +19,7 @@ from distail.report import captions
 from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, chart_data, class_order, flow_rows, top_confusions
 from distail.report.charts import charts_of
 from distail.report.differences import difference_tables, signed
+from distail.report.export_tables import cost_table, export_notes, parity_table
 from distail.report.gallery import STUDENTS_OPEN, galleries
 from distail.report.results_table import COLUMNS, caption, cell, table_rows
 from distail.report.style import PAGE_FONT, css_variables, styles_of
@@ -125,6 +126,8 @@ def render_page(view: ReportView) -> str:
         ],
         results_caption=caption(seeds=seeds),
         differences=difference_tables(view),
+        exported=[] if view.exported is None else [cost_table(view.exported), parity_table(view.exported)],
+        export_notes=[] if view.exported is None else export_notes(view.exported),
         charts=charts,
         data=data,
         outcomes=[(name, OUTCOME_TITLES[name]) for name in OUTCOMES],
@@ -218,6 +221,7 @@ def _contents(view: ReportView, charts: Collection[str], classes: bool, gallery:
         ("flow", "Where tail predictions go", "flow" in charts),
         ("gallery", "Gained and lost", gallery),
         ("classes", "Every class", classes),
+        ("exported", "Exported files", view.exported is not None),
         ("cost", "Cost", "cost-parameters" in charts or "cost-seconds" in charts),
         ("training", "Training", "loss" in charts),
         ("reliability", "Calibration", "reliability" in charts),

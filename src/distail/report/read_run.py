@@ -16,6 +16,7 @@ from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
 from distail.evaluation.teacher_bias import Flow, TeacherBias, error_flow, tail_errors, teacher_bias
 from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json, value_at
+from distail.report.export_tables import read_export
 from distail.report.samples import Samples, load_samples
 from distail.report.views import BestEpoch, ReportView, Role, RunView
 
@@ -91,6 +92,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         problems=problems,
         test_labels=predictions.labels,
         samples=_samples(files.samples, result, problems),
+        exported=_exported(folder, problems),
     )
 
 
@@ -189,6 +191,14 @@ def _samples(path: Path, result: Mapping[str, Any], problems: list[str]) -> Samp
         return load_samples(path)
     except DistailError as error:
         problems.append(f"{path.name} cannot be used: {error}.")
+        return None
+
+
+def _exported(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
+    try:
+        return read_export(folder)
+    except DistailError as error:
+        problems.append(f"{error}: the exported files are not shown.")
         return None
 
 

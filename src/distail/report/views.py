@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
@@ -97,6 +97,8 @@ class ReportView:
     test_labels: Sequence[int] = ()
     """The true class of each test image, in the order of the runs' ``predicted``."""
     samples: Samples | None = None
+    exported: Mapping[str, Any] | None = None
+    """What `export.json` holds, for one run that was exported."""
 
 
 def recall_by_class(run: RunView) -> Sequence[float | None] | None:

@@ -1,0 +1,104 @@
+"""What is exported: from an image as a device has it to logits and probabilities, in one graph.
+
+Shapes: B batch, C classes; H, W of the images given.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from distail.inference.student import Student
+from distail.models.feature_tap import called_classifier
+from distail.outputs import logits_in
+
+Input = Literal["uint8", "float"]
+INPUTS: tuple[Input, ...] = ("uint8", "float")
+_SAME = 1e-4
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a file takes.
+
+    Attributes:
+        input: `uint8`, levels (B, H, W, channels); or `float`, (B, channels, H, W) of 0 to 1.
+        batch: how many images at once; None leaves it open.
+        any_size: whether height and width are open, so that images are resized in the graph.
+    """
+
+    input: Input
+    batch: int | None
+    any_size: bool
+
+    def example(self, student: Student, batch: int = 2) -> Tensor:
+        """Images as the file takes them; open sizes are others than the network's, so that none is taken for fixed."""
+        told = student.description
+        height, width = (told.height + 3, told.width + 5) if self.any_size else (told.height, told.width)
+        count = self.batch or batch
+        if self.input == "float":
+            return torch.rand(count, told.in_channels, height, width)
+        return torch.randint(0, 256, (count, height, width, told.in_channels), dtype=torch.uint8)
+
+    def open_dimensions(self) -> list[int]:
+        """The dimensions of the input whose size is left open."""
+        sizes = [1, 2] if self.input == "uint8" else [2, 3]
+        return [*([0] if self.batch is None else []), *(sizes if self.any_size else [])]
+
+
+class Deployed(nn.Module):
+    """A student without Python around it: images (see `Signature`) to logits (B, C) and probabilities (B, C)."""
+
+    offset: Tensor
+
+    def __init__(self, student: Student, signature: Signature) -> None:
+        super().__init__()
+        self.signature = signature
+        self.preprocess = student.preprocess
+        self.network, folded = _with_offset(student)
+        offset_C = torch.zeros_like(student.offset) if folded else student.offset
+        self.register_buffer("offset", offset_C, persistent=False)
+        self.adds = bool(offset_C.any())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        if self.signature.input == "uint8":
+            levels, rounded = image.permute(0, 3, 1, 2).to(torch.float32), True
+        else:
+            levels, rounded = image * 255, False
+        if self.signature.any_size:
+            levels = self.preprocess.resized(levels, rounded)
+        logits_BC = _logits(self.network, self.preprocess.normalized(levels))
+        if self.adds:
+            logits_BC = logits_BC + self.offset
+        return logits_BC, logits_BC.softmax(1)
+
+
+def _logits(network: nn.Module, images_NCHW: Tensor) -> Tensor:
+    logits_BC = logits_in(network(images_NCHW))
+    assert isinstance(logits_BC, Tensor)
+    return logits_BC
+
+
+def _with_offset(student: Student) -> tuple[nn.Module, bool]:
+    """The network with the student's offset in its classifier's bias, and whether it is there.
+
+    A classifier without a bias, or one that is not the network's last word, has none to take it.
+    """
+    if not student.offset.any():
+        return student.network, True
+    network, told = copy.deepcopy(student.network), student.description
+    images = torch.rand(2, told.in_channels, told.height, told.width)
+    with torch.no_grad():
+        expected = _logits(network, images) + student.offset
+        classifier = network.get_submodule(called_classifier(network, len(told.class_names), images))
+        bias = getattr(classifier, "bias", None)
+        if not isinstance(bias, Tensor) or bias.shape != student.offset.shape:
+            return student.network, False
+        bias += student.offset
+        # Of a network that does more behind its classifier this is not the same.
+        same = torch.allclose(_logits(network, images), expected, atol=_SAME, rtol=_SAME)
+    return (network, True) if same else (student.network, False)

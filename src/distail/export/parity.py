@@ -1,0 +1,107 @@
+"""What an exported file answers beside the float student, by groups of classes, on the same test images.
+
+Shapes: N images, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distail.data.dataset import Images
+from distail.evaluation.bootstrap import bootstrap_metrics, image_facts, interval_and_p
+from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at
+from distail.export.calibration import level_batches
+from distail.export.graph import Signature
+from distail.export.runtimes import Run
+from distail.report.export_tables import METRICS_SHOWN
+
+TAIL = "groups.thirds.tail"
+TIE = 1e-4
+"""Logits closer to each other than this are a tie: either class may be the answer."""
+
+
+class DifferenceContent(TypedDict):
+    """A metric of the file minus that of the float student, in points, over the same test images drawn again."""
+
+    difference: float
+    interval: tuple[float, float] | None
+    p: float | None
+
+
+class Parity(TypedDict):
+    """What a file answers beside the float student; `equal_answers` in percent, where ties count as equal."""
+
+    largest_logit_difference: float
+    equal_answers: float
+    test: MetricValues
+    differences: dict[str, DifferenceContent]
+
+
+def logits_of(run: Run, images: Images, signature: Signature) -> Tensor:
+    """Logits (N, C) of a data set through a file, which gets the images as it takes them."""
+    size = signature.batch or 64
+    logits = [_run_padded(run, levels, signature) for levels in level_batches(images, size)]
+    return torch.from_numpy(np.concatenate(logits)).float()
+
+
+def given_as(levels_BHWC: NDArray[np.uint8], signature: Signature) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Levels as a file takes them."""
+    if signature.input == "uint8":
+        return levels_BHWC
+    return np.ascontiguousarray((levels_BHWC.transpose(0, 3, 1, 2) / 255).astype(np.float32))
+
+
+def _run_padded(run: Run, levels_BHWC: NDArray[np.uint8], signature: Signature) -> NDArray[np.float32]:
+    images = given_as(levels_BHWC, signature)
+    short = (signature.batch or len(images)) - len(images)
+    padded = np.concatenate([images, np.repeat(images[-1:], short, axis=0)]) if short else images
+    return run(padded)[: len(images)]
+
+
+def parity(
+    logits_NC: Tensor, student_NC: Tensor, target_N: Tensor, class_counts: Sequence[int], *, resamples: int = 10_000
+) -> Parity:
+    """The file's logits beside the float student's."""
+    own, base = (evaluate_predictions(each, target_N, class_counts) for each in (logits_NC, student_NC))
+    facts = [image_facts(each, target_N, class_counts) for each in (logits_NC, student_NC)]
+    drawn = bootstrap_metrics(target_N.numpy(), class_counts, facts, resamples=resamples)
+    differences: dict[str, DifferenceContent] = {}
+    for path in METRICS_SHOWN:
+        mine, theirs = metric_at(own, path), metric_at(base, path)
+        if mine is None or theirs is None:
+            continue
+        interval, p = interval_and_p(drawn[path][:, 0] - drawn[path][:, 1]) if path in drawn else (None, None)
+        differences[path] = {"difference": mine - theirs, "interval": interval, "p": p}
+    return {
+        "largest_logit_difference": float((logits_NC - student_NC).abs().max()),
+        "equal_answers": equal_answers(logits_NC, student_NC),
+        "test": own,
+        "differences": differences,
+    }
+
+
+def equal_answers(logits_NC: Tensor, student_NC: Tensor) -> float:
+    """Percent of images on which both answer the same, or the student's logits of the two answers are a tie.
+
+    >>> equal_answers(torch.tensor([[2.0, 1.0], [1.0, 1.00001]]), torch.tensor([[2.0, 1.0], [1.0, 1.0]]))
+    100.0
+    """
+    answer_N1, base_N1 = (each.argmax(1, keepdim=True) for each in (logits_NC, student_NC))
+    gap_N1 = student_NC.gather(1, base_N1) - student_NC.gather(1, answer_N1)
+    return 100 * float((gap_N1 < TIE).double().mean())
+
+
+def tail_flips(logits_NC: Tensor, student_NC: Tensor, target_N: Tensor, tail: Iterable[int]) -> float:
+    """Percent of the images of the tail, mean over its classes, that the student gets right and the file wrong.
+
+    What the tail loses at most on these images: what the file gets right by luck is not set against it.
+    """
+    lost_N = (student_NC.argmax(1) == target_N) & (logits_NC.argmax(1) != target_N)
+    shares = [lost_N[target_N == label].double().mean() for label in tail if (target_N == label).any()]
+    return 100 * float(torch.stack(shares).mean()) if shares else 0.0

@@ -1,0 +1,129 @@
+"""What `export.json` holds, as two tables: what each file costs, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distail.errors import CheckpointError
+from distail.evaluation.groups import THIRDS_RULE
+from distail.evaluation.metrics import METRICS
+from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, read_json, value_at
+from distail.report.table import Table
+
+EXPORT = "export/export.json"
+"""Where a run's export lies in its folder, if it has one."""
+METRICS_SHOWN = ("top1", "balanced_accuracy", "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
+"""By which an exported file is put beside the student that was trained."""
+_UNKNOWN = "–"
+
+
+def read_export(folder: Path) -> Mapping[str, Any] | None:
+    """The content of a run's `export.json`; None where there is none.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    path = folder / EXPORT
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    if not as_mappings(content.get("files")):
+        raise CheckpointError(f"{path} lists no files")
+    return content
+
+
+def cost_table(content: Mapping[str, Any]) -> Table:
+    """Size on disk, milliseconds of a call, and memory of each file."""
+    files = as_mappings(content.get("files"))
+    kinds = sorted({kind for file in files for kind in _latencies(file)}, key=lambda kind: (kind[1] == 0, kind))
+    titles = [f"Batch {batch},\n{_threads(threads)}" for batch, threads in kinds]
+    rows = []
+    for file in files:
+        found = _latencies(file)
+        times = [found.get(kind, _UNKNOWN) for kind in kinds]
+        size, peak = as_number(file.get("bytes")), as_number(file.get("peak_mb"))
+        rows.append([_name(file), _megabytes(size), *times, _UNKNOWN if peak is None else f"{peak:,.0f}"])
+    caption = (
+        "Milliseconds of a call: the median, and what 95 of 100 calls do not exceed. Size and the peak memory of a "
+        "process that does nothing else, its libraries included, in units of 2**20 bytes."
+    )
+    return Table(["File", "Size", *titles, "Memory"], rows, caption=caption)
+
+
+def parity_table(content: Mapping[str, Any]) -> Table:
+    """Each file's answers beside those of the student as it was trained."""
+    rows = []
+    for file in as_mappings(content.get("files")):
+        found = as_mapping(file.get("parity"))
+        equal, largest = as_number(found.get("equal_answers")), as_number(found.get("largest_logit_difference"))
+        metrics = [_metric(file, path) for path in METRICS_SHOWN]
+        rows.append([_name(file), *metrics, _fixed(equal, 2), _UNKNOWN if largest is None else f"{largest:.1e}"])
+    titles = [METRICS[path].title for path in METRICS_SHOWN]
+    images = as_number(content.get("images"))
+    whole = "" if images is None else f" ({images:,.0f} images)"
+    caption = (
+        f"Percent on the test set{whole}; then points beside the student as it was trained and their 95 % "
+        "interval, over the same images drawn again. Equal answers in percent, ties counted. "
+        f"{THIRDS_RULE.capitalize()}."
+    )
+    return Table(["File", *titles, "Equal\nanswers", "Logits\nat most"], rows, caption=caption)
+
+
+def export_notes(content: Mapping[str, Any]) -> list[str]:
+    """Which layers stayed in float, what could not be measured, and what was adjusted."""
+    notes = []
+    if content.get("adjusted") is True:
+        notes.append("All were adjusted for other shares of classes than those of the training images.")
+    for file in as_mappings(content.get("files")):
+        layers = [name for name in as_items(file.get("float_layers")) if isinstance(name, str)]
+        if isinstance(file.get("float_layers"), list):
+            kept = f"stayed in float for the tail: {', '.join(layers)}" if layers else "is in int8 in every layer"
+            notes.append(f"{_name(file)} {kept}.")
+        if reason := as_text(file.get("failed")):
+            notes.append(f"{_name(file)}: time and memory could not be measured ({reason}).")
+    return notes
+
+
+def _metric(file: Mapping[str, Any], path: str) -> str:
+    value = as_number(value_at(file.get("test"), path))
+    difference = as_mapping(as_mapping(value_at(file, "parity.differences")).get(path))
+    points, interval = as_number(difference.get("difference")), as_pair(difference.get("interval"))
+    if points is None:
+        return _fixed(value, 1)
+    if points == 0 and interval in (None, (0.0, 0.0)):
+        return f"{_fixed(value, 1)}\nequal"
+    around = "" if interval is None else f" ({interval[0]:+.1f} to {interval[1]:+.1f})"
+    return f"{_fixed(value, 1)}\n{points:+.1f}{around}"
+
+
+def _latencies(file: Mapping[str, Any]) -> dict[tuple[int, int], str]:
+    found = {}
+    for each in as_mappings(file.get("latency")):
+        numbers = [as_number(each.get(key)) for key in ("batch", "threads", "median_ms", "p95_ms")]
+        if None not in numbers:
+            batch, threads, median, p95 = (number or 0.0 for number in numbers)
+            found[int(batch), int(threads)] = f"{_digits(median)} / {_digits(p95)}"
+    return found
+
+
+def _digits(milliseconds: float) -> str:
+    digits = 2 if milliseconds < 10 else 1 if milliseconds < 100 else 0
+    return f"{milliseconds:,.{digits}f}"
+
+
+def _threads(threads: int) -> str:
+    return {0: "all cores", 1: "one thread"}.get(threads, f"{threads} threads")
+
+
+def _name(file: Mapping[str, Any]) -> str:
+    return as_text(file.get("file")) or _UNKNOWN
+
+
+def _megabytes(size: float | None) -> str:
+    return _UNKNOWN if size is None else f"{size / 2**20:,.2f}"
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return _UNKNOWN if value is None else f"{value:.{digits}f}"
