@@ -104,6 +104,22 @@ def expect(entry: dict[str, Any], values: dict[str, Array], target: NDArray[np.i
                     assert part[figure] == pytest.approx(per_image[chosen].mean(), abs=1e-9)
 
 
+@settings(max_examples=20)
+@given(examples)
+def test_the_teacher_adjusted_is_that_of_logits_less_the_log_shares(data: Any) -> None:
+    logits, target, counts = data
+    found = audit_of(logits, target, counts)["adjusted"]
+    assert found["tau"] == 1.0
+    for name, moved in (("before", logits), ("after", logits - np.log(np.array(counts) / sum(counts)))):
+        right = moved.argmax(1) == target
+        recalls = {c: 100.0 * right[target == c].mean() for c in set(target.tolist())}
+        assert found[name]["top1"] == pytest.approx(100.0 * right.mean())
+        assert found[name]["balanced_accuracy"] == pytest.approx(np.mean(list(recalls.values())))
+        for third, classes in thirds(counts).items():
+            known = [recalls[c] for c in classes if c in recalls]
+            assert found[name][third] == (pytest.approx(np.mean(known)) if known else None)
+
+
 @settings(max_examples=30)
 @given(examples)
 def test_the_stand_in_weights_follow_their_definition(data: Any) -> None:

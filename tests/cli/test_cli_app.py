@@ -80,7 +80,19 @@ def test_a_run_its_evaluation_and_its_second_start(config, tmp_path):
     assert evaluated.returncode == 0, evaluated.stderr
     assert "result.json holds exactly what the stored predictions give" in " ".join(evaluated.stdout.split())
     as_json = distail("evaluate", "runs/quick-seed0", "--json", cwd=tmp_path)
-    assert yaml.safe_load(as_json.stdout)["student"]["groups"]["thirds"].keys() == {"head", "medium", "tail"}
+    told = yaml.safe_load(as_json.stdout)
+    assert told["student"]["groups"]["thirds"].keys() == {"head", "medium", "tail"}
+    adjusted = distail("evaluate", "runs/quick-seed0", "--adjust", "0.5", cwd=tmp_path)
+    assert adjusted.returncode == 0, adjusted.stderr
+    assert "ce, adjusted (tau 0.5)" in " ".join(adjusted.stdout.split())
+    assert "with tau 0.5" in adjusted.stdout
+    as_json = distail("evaluate", "runs/quick-seed0", "--adjust", "0", "--json", cwd=tmp_path)
+    assert yaml.safe_load(as_json.stdout)["adjusted"]["student"]["test"] == told["student"]
+    for wrong, said in (("auto", "data.validation is 0"), ("much", "'much' is no tau")):
+        refused = distail("evaluate", "runs/quick-seed0", "--adjust", wrong, cwd=tmp_path)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert said in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def made(baseline="kd", grid=None, runs=(), **values):
         "teacher_runs": [],
         "runs": list(runs),
         "figures": {label: {name: metric_content(summarize(own)) for name in METRICS} for label, own in values.items()},
+        "taus": {},
+        "beyond_adjusting": [],
         "differences": [difference_content(one) for one in corrected(found, MAIN_METRICS)],
         "grid": grid,
     }

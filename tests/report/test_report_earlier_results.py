@@ -12,11 +12,15 @@ import pytest
 from rich.console import Console
 
 from distail.cli.show import print_evaluation
-from distail.compare.result import ComparedMethod
+from distail.compare.plan import Job
+from distail.compare.rows import Row
+from distail.config.schema import Experiment
 from distail.report.build import report_view
 from distail.report.page import render_page
 from distail.report.results_table import COLUMNS, cell, table_rows
 from distail.runner.run_folder import RunFolder
+
+QUICK = {"name": "quick", "data": "digits", "student": "resnet8", "method": "ce"}
 
 
 def without_gmean(result: dict[str, Any]) -> None:
@@ -60,7 +64,7 @@ def test_a_page_says_that_it_was_not_measured(earlier: Path) -> None:
 def test_a_comparison_has_no_values_of_it(earlier: Path) -> None:
     result = RunFolder(earlier).stored_result()
     assert result is not None
-    method = ComparedMethod("kd", {}, undecided=False, results={0: result})
+    method = Row("kd", "student", {0: (Job("kd-seed0", Experiment.from_mapping(QUICK)), result)})
     assert method.values("gmean") == {}
     assert method.values("top1") == {0: result["student"]["test"]["top1"]}
 

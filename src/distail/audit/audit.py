@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from distail.audit.content import SCHEMA_VERSION, AuditContent, ErrorStatistics, GroupStatistics
+from distail.audit.content import SCHEMA_VERSION, AdjustedMetrics, AuditContent, ErrorStatistics, GroupStatistics
 from distail.audit.recommendation import KEEP_HEAD, recommend
 from distail.audit.sample_weights import StudentHeads, describe_weights
 from distail.audit.target_repairs import Repair, describe_repair, published_repairs, repair_effects, repair_of
 from distail.audit.teacher_statistics import ImageGroups, TeacherStatistics, percent
 from distail.errors import DataError
+from distail.evaluation.adjustment import TAU, evaluate_adjusted
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import RULES, group_shares
 from distail.evaluation.teacher_bias import error_flow, tail_errors
@@ -67,6 +68,11 @@ def audit(
         "groups": _group_statistics(statistics, groups),
         "classes": statistics.of_classes(names, groups.classes["thirds"]),
         "errors": _error_statistics(statistics, groups),
+        "adjusted": {
+            "tau": TAU,
+            "before": _adjusted(logits_NC, target_N, class_counts, 0.0),
+            "after": _adjusted(logits_NC, target_N, class_counts, TAU),
+        },
         "before": groups.describe(lambda chosen_N: {"right": percent(correct_N[chosen_N])}),
         "repairs": {name: describe_repair(repair, effects[name], groups) for name, repair in repairs.items()},
         "swapped": groups.describe(
@@ -75,6 +81,18 @@ def audit(
         "sample_weights": describe_weights(logits_NC, target_N, class_counts, groups, student, method),
         "recommendation": None if keep_head is None else recommend(logits_NC, target_N, class_counts, keep_head),
         "cautions": _cautions(groups, class_counts),
+    }
+
+
+def _adjusted(logits_NC: Tensor, target_N: Tensor, class_counts: tuple[int, ...], tau: float) -> AdjustedMetrics:
+    found = evaluate_adjusted(logits_NC, target_N, class_counts, tau)
+    thirds = found["groups"]["thirds"]
+    return {
+        "top1": found["top1"],
+        "balanced_accuracy": found["balanced_accuracy"],
+        "head": thirds["head"],
+        "medium": thirds["medium"],
+        "tail": thirds["tail"],
     }
 
 

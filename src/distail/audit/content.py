@@ -154,6 +154,24 @@ class SampleWeights(TypedDict):
     wsld: LossRatioWeights
 
 
+class AdjustedMetrics(TypedDict):
+    """Metrics of the teacher; None for a third without images."""
+
+    top1: float
+    balanced_accuracy: float
+    head: float | None
+    medium: float | None
+    tail: float | None
+
+
+class AdjustedTeacher(TypedDict):
+    """What the teacher gives as it is, and with the class prior removed from its logits after training."""
+
+    tau: float
+    before: AdjustedMetrics
+    after: AdjustedMetrics
+
+
 class FavoredShares(TypedDict):
     """Images whose target favors the label, in percent: the mean over classes, and of all images of each third."""
 
@@ -187,6 +205,7 @@ class AuditContent(TypedDict):
     groups: dict[str, dict[str, GroupStatistics]]
     classes: list[ClassStatistics]
     errors: ErrorStatistics
+    adjusted: AdjustedTeacher
     before: Grouped[CorrectShare]
     repairs: dict[str, RepairContent]
     swapped: Grouped[SwappedImages]

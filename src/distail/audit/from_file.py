@@ -15,11 +15,13 @@ from distail.audit.recommendation import KEEP_HEAD, command
 from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
 from distail.errors import Problems
+from distail.evaluation.adjustment import corrects_twice
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.class_order import find_other_order
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.evaluation.run_files import RunResult
+from distail.json_values import as_text, value_at
 from distail.runner.run_folder import RunFolder
 
 TEST_CAUTION = (
@@ -151,9 +153,9 @@ def load_run_predictions(run: RunFolder, result: RunResult) -> AuditInput:
         CheckpointError: the predictions cannot be read.
     """
     stored = load_predictions(run.predictions)
-    logits_NC, whose, student = stored.logits, "student (there was no teacher)", None
+    logits_NC, whose, student, stage = stored.logits, "student (there was no teacher)", None, "student"
     if stored.teacher_logits is not None:
-        logits_NC, whose, student = stored.teacher_logits, "teacher", StudentHeads(stored.logits)
+        logits_NC, whose, student, stage = stored.teacher_logits, "teacher", StudentHeads(stored.logits), "teacher"
     return AuditInput(
         what=f"the {whose} of {run.path}, from its stored predictions",
         images=f"{len(stored.target):,} test images of {result['config']['data']['name']}",
@@ -163,9 +165,9 @@ def load_run_predictions(run: RunFolder, result: RunResult) -> AuditInput:
         target=stored.target,
         class_counts=tuple(result["class_counts"]),
         class_names=result["class_names"],
-        method=result["config"]["method"],
+        method={key: value for key, value in result["config"]["method"].items() if key != "adjust"},
         student=student,
-        cautions=(TEST_CAUTION,),
+        cautions=(TEST_CAUTION, *corrects_twice("It", as_text(value_at(result, f"posterior.{stage}")))),
     )
 
 

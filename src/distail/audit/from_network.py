@@ -16,12 +16,13 @@ from distail.config.schema import Experiment, Model
 from distail.data.dataset import Images
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
+from distail.evaluation.adjustment import corrects_twice
 from distail.files import open_tensors
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
 from distail.models.weights import load_weights, read_metadata, unused_weights
-from distail.runner.checks import needs_of, needs_teacher, teacher_model
+from distail.runner.checks import method_composition, needs_of, needs_teacher, teacher_model
 from distail.runner.networks import build_network, check_classes, match_normalization, seeded, without_weights
 from distail.runner.run_folder import RunFolder
 from distail.training.device import RuntimeDevice, select_device
@@ -159,9 +160,12 @@ class _SplitPredictor:
             target=self.images.labels,
             class_counts=self.data.class_counts,
             class_names=self.data.class_names,
-            method=self.experiment.method,
+            method=method_composition(self.experiment),
             student=student,
-            cautions=_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
+            cautions=(
+                *_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
+                *corrects_twice("It", stored.metadata.get("posterior")),
+            ),
         )
 
 

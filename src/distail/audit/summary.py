@@ -26,7 +26,8 @@ def summary(found: AuditContent) -> list[str]:
     >>> print(summary(found)[1])
     The errors on tail images end most often in class 0 (100.0 %).
     """
-    sentences = [*_bias(found), *_confidence(found), _swaps(found), *_repairs(found), _weights(found)]
+    teacher = [*_bias(found), _adjusted(found), *_confidence(found)]
+    sentences = [*teacher, _swaps(found), *_repairs(found), _weights(found)]
     return [*sentences, sentence(found["recommendation"])] if found["recommendation"] else sentences
 
 
@@ -51,6 +52,17 @@ def _bias(found: AuditContent) -> list[str]:
     if shares:
         sentences.append(f"The errors on tail images end most often in {_joined(shares)}.")
     return sentences
+
+
+def _adjusted(found: AuditContent) -> str:
+    before, after = found["adjusted"]["before"], found["adjusted"]["after"]
+    moved = [f"balanced accuracy from {before['balanced_accuracy']:.1f} to {after['balanced_accuracy']:.1f} %"]
+    if before["tail"] is not None and after["tail"] is not None:
+        moved.append(f"the tail's recall from {before['tail']:.1f} to {after['tail']:.1f} %")
+    return (
+        f"Adjusting its logits after training (tau {found['adjusted']['tau']:g}) moves top-1 from "
+        f"{before['top1']:.1f} to {after['top1']:.1f} %, {_joined(moved)}, and costs nothing."
+    )
 
 
 def _confidence(found: AuditContent) -> list[str]:

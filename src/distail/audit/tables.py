@@ -57,10 +57,11 @@ WEIGHT_TITLES = ("Least", "10 %", "Median", "90 %", "Most", "Mean", "Relative", 
 
 
 def audit_tables(found: AuditContent, *, all_classes: bool = False) -> list[Table]:
-    """Groups, where errors go, top confusions of the tail, repairs, sample weights, and classes: the worst, or all."""
+    """Groups, the teacher adjusted, errors, top confusions, repairs, sample weights, and classes: the worst, or all."""
     confusions = _top_confusions(found)
     return [
         _groups(found),
+        _adjusted(found),
         _error_flow(found),
         *([confusions] if confusions.rows else []),
         _repairs(found),
@@ -94,6 +95,22 @@ def _groups(found: AuditContent) -> Table:
         "the class of their label. Shares: of the labels, of the first choices, and of the probability that the "
         "teacher gives. Confidence: the probability of its first choice. "
         f"{NOTHING}: nothing to measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
+        cut_text=True,
+    )
+
+
+def _adjusted(found: AuditContent) -> Table:
+    adjusted = found["adjusted"]
+    rows: list[list[str]] = []
+    for name, own in (("as it is", adjusted["before"]), (f"adjusted, tau {adjusted['tau']:g}", adjusted["after"])):
+        values = (own["top1"], own["balanced_accuracy"], own["head"], own["medium"], own["tail"])
+        rows.append([name, *(_number(value, ".1f") for value in values)])
+    return Table(
+        ["Teacher", "Top-1", "Balanced\naccuracy", "Head\nthird", "Medium\nthird", "Tail\nthird"],
+        rows,
+        "What adjusting after training gives",
+        "Adjusted: tau times the log of the class shares is taken off the logits, and nothing is trained. A repair is "
+        "worth what it gives beyond that. For a teacher that was trained for balanced classes it corrects twice.",
         cut_text=True,
     )
 

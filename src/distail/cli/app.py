@@ -214,12 +214,22 @@ def compare(
 @app.command()
 def evaluate(
     target: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    adjust: Annotated[
+        str | None,
+        typer.Option(metavar="TAU|auto", help="Remove so much of the class prior; auto: validation chooses."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every metric as JSON.")] = False,
 ) -> None:
     """All metrics again, from stored predictions."""
     from distail.cli.show import print_evaluation
+    from distail.config.tau import read_tau
+    from distail.errors import ConfigError
 
-    print_evaluation(target, make_console(), as_json=as_json)
+    try:
+        tau = None if adjust is None else read_tau(adjust)
+    except ValueError as error:
+        raise ConfigError(f"--adjust: {error}") from None
+    print_evaluation(target, make_console(), as_json=as_json, adjust=tau)
 
 
 @app.command()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distail.config.tau import Tau
 from distail.errors import ConfigError
-from distail.evaluation.metrics import MetricValues, evaluate_predictions
-from distail.evaluation.predictions import load_predictions
+from distail.evaluation.adjustment import TAU, adjusted_name
+from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import StageResult
 from distail.evaluation.teacher_bias import describe_bias
 from distail.methods.describe import describe_method
@@ -17,6 +19,8 @@ from distail.methods.presets import list_methods
 from distail.report.build import report_view
 from distail.report.results_table import print_results
 from distail.report.table import Table
+from distail.report.views import RunView
+from distail.runner.evaluate import Evaluation, evaluate_run
 from distail.runner.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,39 +36,46 @@ def print_run(folder: Path, console: Console) -> None:
     console.print(f"{folder}/report.html shows it per class.", highlight=False, soft_wrap=True, markup=False)
 
 
-def print_evaluation(folder: Path, console: Console, *, as_json: bool) -> None:
+def print_evaluation(folder: Path, console: Console, *, as_json: bool, adjust: Tau | None = None) -> None:
     """Every metric of the protocol, computed again from the stored test predictions.
 
+    Args:
+        adjust: how far the rows that are called adjusted are; by default by tau 1, where that is no second time.
+
     Raises:
-        ConfigError: not the folder of a finished run.
+        ConfigError: not the folder of a finished run, or `auto` without a validation split.
         CheckpointError: its files cannot be read.
     """
-    run = RunFolder(folder)
-    result = run.stored_result()
-    if result is None:
-        raise ConfigError(
-            f"{str(folder)!r} is not the folder of a finished run: it has no result.json. "
-            "`distail run CONFIG` makes or finishes one."
-        )
-    predictions = load_predictions(run.predictions)
-    logits = {"teacher": predictions.teacher_logits, "student": predictions.logits}
-    metrics = {
-        stage: None if own is None else evaluate_predictions(own, predictions.target, result["class_counts"])
-        for stage, own in logits.items()
-    }
+    found = evaluate_run(RunFolder(folder), TAU if adjust is None else adjust)
     if as_json:
-        print(json.dumps(metrics, indent=2))
+        print(json.dumps({**found.metrics, "adjusted": found.adjusted}, indent=2))
         return
     view = report_view([folder])
-    print_results(view.runs, view.title, console)
-    stored = {"teacher": result["teacher"], "student": result["student"]}
-    differing = [stage for stage, own in metrics.items() if not _holds(stored[stage], own)]
+    runs = view.runs if adjust is None else _with_adjusted(view.runs, found)
+    print_results(runs, view.title, console)
+    for note in found.notes if adjust is not None else []:
+        console.print(note, highlight=False, markup=False)
+    stored = {"teacher": found.result["teacher"], "student": found.result["student"]}
+    differing = [stage for stage, own in found.metrics.items() if not _holds(stored[stage], own)]
     console.print(
         f"{' and '.join(differing)}: result.json does not hold what the stored predictions give"
         if differing
         else "result.json holds exactly what the stored predictions give.",
         highlight=False,
     )
+
+
+def _with_adjusted(runs: Sequence[RunView], found: Evaluation) -> list[RunView]:
+    """Each model followed by it adjusted as asked, instead of by tau 1."""
+    rows: list[RunView] = []
+    for run in runs:
+        rows.append(replace(run, adjusted=None))
+        adjusted = found.adjusted[run.role]
+        if adjusted is not None:
+            plain = run.name if run.role == "teacher" else found.result["method"]
+            name = adjusted_name(plain, adjusted["tau"])
+            rows.append(replace(run, name=name, metrics=adjusted["test"], adjusted=None, best_on_validation=None))
+    return rows
 
 
 def _holds(stored: StageResult | None, metrics: MetricValues | None) -> bool:

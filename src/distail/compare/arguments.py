@@ -40,6 +40,8 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
         label, method = labelled
         if not LABEL.fullmatch(label):
             problems.add(f"{label!r} is no label: it names a folder; letters, digits and ._+- only, 60 at most")
+        elif label.lower() == "teacher":
+            problems.add(f"{label!r} is what the row of the teacher is called; give the method another label")
         elif label.lower() in (other.lower() for other in methods):
             problems.add(f"{label!r} is given twice; give one of them a label, such as other-{label}: {method}")
         else:

@@ -60,6 +60,12 @@ class DifferenceContent(TypedDict):
     inside_noise: bool
 
 
+class BeyondContent(DifferenceContent):
+    """A row's metric minus that of `against`, a row that was only adjusted after training."""
+
+    against: str
+
+
 class PointContent(TypedDict):
     """A grid point with its validation metric by seed."""
 
@@ -81,7 +87,16 @@ class GridContent(TypedDict):
 
 
 class ComparisonContent(TypedDict):
-    """The whole file. `figures` maps a method's label and a metric's path to the metric over seeds."""
+    """The whole file.
+
+    Attributes:
+        figures: a row's label and a metric's path to the metric over seeds. Rows are the teachers, the methods, and
+            those of both that are adjusted after training as well, named "LABEL, adjusted".
+        taus: of rows that are adjusted, by seed how far.
+        differences: every method against the baseline.
+        beyond_adjusting: every row of a student against what costs nothing: the method `ce` adjusted, and the teacher
+            adjusted; p values are corrected for each of the two by itself.
+    """
 
     schema_version: int
     name: str
@@ -95,7 +110,9 @@ class ComparisonContent(TypedDict):
     runs: list[MethodRunContent]
     teacher_runs: list[TeacherRunContent]
     figures: dict[str, dict[str, MetricContent]]
+    taus: dict[str, dict[int, float]]
     differences: list[DifferenceContent]
+    beyond_adjusting: list[BeyondContent]
     grid: GridContent | None
     statements: list[str]
 

@@ -236,7 +236,7 @@ class _Student:
             return None
         supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
         if self.config.teachers == "own":
-            supervised = {"name": read_composition(self.experiment.method).teacher_supervised}
+            supervised = {"name": read_composition(method_composition(self.experiment)).teacher_supervised}
         plain = supervised == {"name": "ce"}
         parameters = [f"{key}={value}" for key, value in supervised.items() if key != "name"]
         short = folder_name(" ".join([str(supervised["name"]), *parameters]))

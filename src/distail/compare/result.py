@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from distail.compare.content import (
     ComparisonContent,
     GridContent,
     MethodRunContent,
+    MetricContent,
     PointContent,
     PointRunContent,
     RunContent,
@@ -19,21 +21,17 @@ from distail.compare.content import (
     metric_content,
 )
 from distail.compare.plan import Job, Plan, Point
+from distail.compare.rows import Resampled, Row, method_rows, resample, teacher_rows
 from distail.compare.scheduler import State
 from distail.compare.selection import RULE, ScoredPoint, best, score_points, undecided_methods
 from distail.compare.summary import MAIN_METRICS, statements
-from distail.errors import CheckpointError, DistailError
-from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
-from distail.evaluation.metrics import METRICS, metric_at
-from distail.evaluation.predictions import load_predictions
+from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
 from distail.json_values import as_mapping
 from distail.report.read_run import RECONSTRUCTIONS
 
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
-Resampled = Mapping[str, Mapping[str, Mapping[int, Array]]]
-"""Metric to label to seed to its values (B,) on B resampled test sets."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,10 @@ class ComparedMethod:
     undecided: bool
     results: Mapping[int, RunResult]
 
-    def values(self, metric: str) -> dict[int, float]:
-        """A metric by seed, where it was measured."""
-        measured = {seed: metric_at(result["student"]["test"], metric) for seed, result in self.results.items()}
-        return {seed: value for seed, value in measured.items() if value is not None}
+    @property
+    def is_ce(self) -> bool:
+        """Whether it is plain cross-entropy, without a teacher and without anything else."""
+        return all(job.experiment.method == {"name": "ce"} for job in self.jobs.values())
 
 
 def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bool) -> ComparisonContent:
@@ -74,7 +72,13 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
     compared = list(methods.values())
     results = [result for method in compared for result in method.results.values()]
     notes: list[str] = []
-    resampled = _resampled(compared, notes) if bootstrap else {}
+    by_method = {method.label: method_rows(method.label, method.jobs, method.results) for method in compared}
+    students = list(itertools.chain(*by_method.values()))
+    teachers = teacher_rows(plan, students)
+    free = [row for method in compared if method.is_ce for row in by_method[method.label] if row.adjusted]
+    free += [row for row in teachers if row.adjusted]
+    resampled = resample([*students, *teachers], notes) if bootstrap else {}
+    plain = [rows[0] for rows in by_method.values()]
     content: ComparisonContent = {
         "schema_version": SCHEMA_VERSION,
         "name": plan.config.base.name,
@@ -87,12 +91,16 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         "teachers": plan.config.teachers,
         "runs": _method_runs(plan, states, compared),
         "teacher_runs": _teacher_runs(plan, states),
-        "figures": {
-            method.label: {path: metric_content(summarize(method.values(path))) for path in METRICS}
-            for method in compared
-        },
+        "figures": {row.label: _figures(row) for row in (*teachers, *students)},
+        "taus": {row.label: taus for row in (*teachers, *students) if (taus := _taus(row))},
         "differences": [
-            difference_content(difference) for difference in _differences(compared, baseline, resampled, bootstrap)
+            difference_content(difference)
+            for difference in _differences(plain, by_method[baseline.label][0], resampled, bootstrap)
+        ],
+        "beyond_adjusting": [
+            {**difference_content(difference), "against": row.label}
+            for row in free
+            for difference in _differences(students, row, resampled, bootstrap)
         ],
         "grid": _grid(plan, states, scored, chosen) if plan.config.axes else None,
         "statements": [],
@@ -114,6 +122,18 @@ def _compared_method(
         if result is not None:
             results[seed] = result
     return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
+
+
+def _figures(row: Row) -> dict[str, MetricContent]:
+    values = {path: row.values(path) for path in METRICS}
+    if row.stage == "teacher" and all(len(set(own.values())) < 2 for own in values.values()):
+        # One loaded teacher serves every seed: it has no deviation.
+        values = {path: dict(list(own.items())[:1]) for path, own in values.items()}
+    return {path: metric_content(summarize(own)) for path, own in values.items()}
+
+
+def _taus(row: Row) -> dict[int, float]:
+    return {seed: tau for seed in row.runs if (tau := row.tau(seed))}
 
 
 def _subset_hashes(compared: Sequence[ComparedMethod]) -> dict[str, str]:
@@ -180,46 +200,19 @@ def _grid(
     return {"axes": axes, "rule": RULE, "points": points}
 
 
-def _resampled(compared: Sequence[ComparedMethod], notes: list[str]) -> Resampled:
-    """Every finished run's metrics on resampled test sets; why a run has none is noted."""
-    runs: dict[tuple[str, int], ImageFacts] = {}
-    target = class_counts = None
-    for method in compared:
-        for seed, result in method.results.items():
-            class_counts = class_counts or result["class_counts"]
-            try:
-                stored = load_predictions(method.jobs[seed].folder.predictions)
-                if target is not None and not stored.target.equal(target):
-                    raise CheckpointError("the labels of its test images are not those of the other runs.")
-                runs[method.label, seed] = image_facts(stored.logits, stored.target, class_counts)
-                target = stored.target
-            except DistailError as error:
-                notes.append(f"{method.label}, seed {seed}, is left out of what other test images would say: {error}")
-    if target is None or class_counts is None:
-        return {}
-    values = bootstrap_metrics(target.numpy(), class_counts, list(runs.values()))
-    resampled: dict[str, dict[str, dict[int, Array]]] = {}
-    for path, values_BR in values.items():
-        by_label = resampled.setdefault(path, {})
-        for (label, seed), values_B in zip(runs, values_BR.T, strict=True):
-            by_label.setdefault(label, {})[seed] = values_B
-    return resampled
-
-
-def _differences(
-    compared: Sequence[ComparedMethod], baseline: ComparedMethod, resampled: Resampled, bootstrap: bool
-) -> list[Difference]:
+def _differences(rows: Sequence[Row], other: Row, resampled: Resampled, bootstrap: bool) -> list[Difference]:
+    """Each of the rows against another one; what is corrected is corrected for all of them together."""
     found: list[Difference | None] = []
-    for method in compared:
-        if method is baseline:
+    for row in rows:
+        if row.label == other.label:
             continue
         for path in METRICS:
-            values, others = method.values(path), baseline.values(path)
-            found.append(over_seeds(method.label, path, values, others))
+            values, others = row.values(path), other.values(path)
+            found.append(over_seeds(row.label, path, values, others))
             if bootstrap:
                 draws = resampled.get(path, {})
-                own_draws, other_draws = draws.get(method.label, {}), draws.get(baseline.label, {})
-                found.append(over_images(method.label, path, values, others, own_draws, other_draws))
+                own_draws, other_draws = draws.get(row.label, {}), draws.get(other.label, {})
+                found.append(over_images(row.label, path, values, others, own_draws, other_draws))
     return corrected([difference for difference in found if difference is not None], MAIN_METRICS)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent, PointRunContent, RunContent
+from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, enough_seeds, seeds_can_tell, smallest_effect
@@ -13,17 +14,34 @@ METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}
 RULES = tuple(dict.fromkeys(metric.rule for metric in METRICS.values() if metric.rule))
 MAIN_METRICS = ("top1", "balanced_accuracy", "groups.thirds.tail")
 """What is tested, and what sentences are made of; the tables have all."""
+BEYOND = "balanced_accuracy"
+"""In what sentences say how far a method goes beyond adjusting."""
 
 
-def differences_of(content: ComparisonContent, method: str, metric: str) -> list[DifferenceContent]:
-    """One method's differences in one metric: over test images, over seeds, or both, in this order."""
-    found = [one for one in content["differences"] if (one["method"], one["figure"]) == (method, metric)]
+def differences_against(content: ComparisonContent, against: str) -> Sequence[DifferenceContent]:
+    """All differences from one row: the baseline, or a row that was only adjusted."""
+    if against == content["baseline"]:
+        return content["differences"]
+    return [one for one in content["beyond_adjusting"] if one["against"] == against]
+
+
+def adjusted_references(content: ComparisonContent) -> list[str]:
+    """The rows that were only adjusted, and that others are held against."""
+    return list(dict.fromkeys(one["against"] for one in content["beyond_adjusting"]))
+
+
+def differences_of(
+    content: ComparisonContent, method: str, metric: str, against: str | None = None
+) -> list[DifferenceContent]:
+    """One row's differences in one metric: over test images, over seeds, or both, in this order."""
+    differences = differences_against(content, against or content["baseline"])
+    found = [one for one in differences if (one["method"], one["figure"]) == (method, metric)]
     return sorted(found, key=lambda one: one["over"] == OVER_SEEDS)
 
 
-def paired_seeds(content: ComparisonContent, method: str, metric: str) -> int:
-    """Over how many seeds a difference from the baseline is: those in which both have the metric."""
-    own, other = (content["figures"][label][metric]["values"] for label in (method, content["baseline"]))
+def paired_seeds(content: ComparisonContent, method: str, metric: str, against: str | None = None) -> int:
+    """Over how many seeds a difference from another row, the baseline's, is: those in which both have the metric."""
+    own, other = (content["figures"][label][metric]["values"] for label in (method, against or content["baseline"]))
     return sum(seed in other for seed in own)
 
 
@@ -45,7 +63,14 @@ def format_metric(value: float) -> str:
 
 def statements(content: ComparisonContent) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
-    return [*_conditions(content), *_grid(content), *_differences(content), *_not_finished(content)]
+    return [
+        *_conditions(content),
+        *_grid(content),
+        *_taus(content),
+        *_differences(content),
+        *_beyond_adjusting(content),
+        *_not_finished(content),
+    ]
 
 
 def verdict(differences: Sequence[DifferenceContent], seeds: int, tests: int) -> str:
@@ -82,15 +107,16 @@ def verdict(differences: Sequence[DifferenceContent], seeds: int, tests: int) ->
     return "; ".join(parts)
 
 
-def verdict_on(content: ComparisonContent, method: str, metric: str) -> str:
-    """The verdict on one method's difference in one metric."""
-    seeds = paired_seeds(content, method, metric)
-    return verdict(differences_of(content, method, metric), seeds, planned_tests(content, OVER_SEEDS))
+def verdict_on(content: ComparisonContent, method: str, metric: str, against: str | None = None) -> str:
+    """The verdict on one row's difference in one metric."""
+    seeds, tests = paired_seeds(content, method, metric, against), planned_tests(content, OVER_SEEDS, against)
+    return verdict(differences_of(content, method, metric, against), seeds, tests)
 
 
-def planned_tests(content: ComparisonContent, over: str) -> int:
-    """How many differences are corrected together."""
-    return sum(one["over"] == over and one["figure"] in MAIN_METRICS for one in content["differences"])
+def planned_tests(content: ComparisonContent, over: str, against: str | None = None) -> int:
+    """How many differences are corrected together: those from the same row."""
+    differences = differences_against(content, against or content["baseline"])
+    return sum(one["over"] == over and one["figure"] in MAIN_METRICS for one in differences)
 
 
 def _conditions(content: ComparisonContent) -> list[str]:
@@ -170,24 +196,57 @@ def _failed_runs(point: PointContent) -> list[PointRunContent]:
 
 
 def _differences(content: ComparisonContent) -> list[str]:
+    return [
+        sentence
+        for method in content["methods"]
+        for metric in MAIN_METRICS
+        for sentence in _difference(content, method, metric, content["baseline"])
+    ]
+
+
+def _beyond_adjusting(content: ComparisonContent) -> list[str]:
+    """What each method gives beyond adjusting after training, adjusted as well where it can be."""
+    sentences = []
+    for against in adjusted_references(content)[:1]:
+        tests = planned_tests(content, OVER_SEEDS, against)
+        sentences.append(
+            f"Adjusting after training is free: what follows is what each method gives beyond {against}, in a family "
+            f"of {tests} differences of its own."
+        )
+        for method in content["methods"]:
+            adjusted = adjusted_name(method)
+            row = adjusted if adjusted in content["figures"] and adjusted != against else method
+            sentences += _difference(content, row, BEYOND, against)
+    return sentences
+
+
+def _difference(content: ComparisonContent, method: str, metric: str, against: str) -> list[str]:
+    """The sentence on one difference; none where it is not known."""
+    found = differences_of(content, method, metric, against)
+    if not found:
+        return []
+    intervals = []
+    for one in found:
+        if one["interval"] is not None:
+            low, high = one["interval"]
+            intervals.append(f"over {one['over']} {format_signed(low)} to {format_signed(high)}")
+    known = f" ({', '.join(intervals)})" if intervals else ""
+    pairs, seeds = paired_seeds(content, method, metric, against), len(content["seeds"])
+    fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
+    return [
+        f"{method} against {against}, {METRIC_TITLES[metric]}: {format_signed(found[0]['difference'])} "
+        f"points{fewer}{known}: {verdict_on(content, method, metric, against)}."
+    ]
+
+
+def _taus(content: ComparisonContent) -> list[str]:
+    """Which methods are adjusted in themselves, and how far."""
     sentences = []
     for method in content["methods"]:
-        for metric in MAIN_METRICS:
-            found = differences_of(content, method, metric)
-            if not found:
-                continue
-            intervals = []
-            for one in found:
-                if one["interval"] is not None:
-                    low, high = one["interval"]
-                    intervals.append(f"over {one['over']} {format_signed(low)} to {format_signed(high)}")
-            known = f" ({', '.join(intervals)})" if intervals else ""
-            pairs, seeds = paired_seeds(content, method, metric), len(content["seeds"])
-            fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
-            sentences.append(
-                f"{method} against {content['baseline']}, {METRIC_TITLES[metric]}: "
-                f"{format_signed(found[0]['difference'])} points{fewer}{known}: {verdict_on(content, method, metric)}."
-            )
+        taus = sorted(set(content["taus"].get(method, {}).values()))
+        if taus:
+            said = " and ".join(f"{tau:g}" for tau in taus)
+            sentences.append(f"{method}: its logits are adjusted after training (method.adjust), with tau {said}.")
     return sentences
 
 

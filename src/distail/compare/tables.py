@@ -12,15 +12,18 @@ from distail.compare.content import ComparisonContent, DifferenceContent, PointC
 from distail.compare.summary import (
     METRIC_TITLES,
     RULES,
+    adjusted_references,
+    differences_against,
     differences_of,
     format_metric,
     format_signed,
     paired_seeds,
     verdict_on,
 )
+from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
-from distail.report.results_table import PROTOCOL
+from distail.report.results_table import ADJUSTED, PROTOCOL
 from distail.report.table import Table, escape_markdown, latex_comment
 from distail.report.views import NOT_MEASURED, missing_reason
 
@@ -55,19 +58,23 @@ CSV_COLUMNS = (
 
 
 def write_tables(folder: Path, content: ComparisonContent) -> list[Path]:
-    """Write `comparison.md`, `.csv` and `.tex` into the folder."""
-    texts = {"md": to_markdown(content), "csv": csv_table(content).to_csv(), "tex": to_latex(content)}
-    paths = []
-    for suffix, text in texts.items():
-        paths.append(folder / f"comparison.{suffix}")
-        files.write_text(paths[-1], text)
-    return paths
+    """Write `comparison.md`, `.csv` and `.tex`, and where there is something to say `beyond-adjusting.csv`."""
+    texts = {
+        "comparison.md": to_markdown(content),
+        "comparison.csv": csv_table(content).to_csv(),
+        "comparison.tex": to_latex(content),
+    }
+    if content["beyond_adjusting"]:
+        texts["beyond-adjusting.csv"] = beyond_csv_table(content).to_csv()
+    for name, text in texts.items():
+        files.write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def print_tables(content: ComparisonContent, console: Console) -> None:
     """The main metrics and the sentences; the files have the rest."""
     table = metric_table(content, ON_A_TERMINAL)
-    replace(table, title=content["name"], caption=f"{CAPTION}; {RULES[0]}.").print(console)
+    replace(table, title=content["name"], caption=_caption(content, RULES[:1])).print(console)
     for sentence in content["statements"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
 
@@ -88,27 +95,37 @@ def to_latex(content: ComparisonContent) -> str:
 def all_tables(content: ComparisonContent) -> list[Table]:
     """The tables that have something to say, the first with the caption of all."""
     metrics = metric_table(content, tuple(METRIC_TITLES))
-    others = (difference_table(content, tuple(METRIC_TITLES)), interval_table(content), grid_table(content))
-    caption = "; ".join([CAPTION, *RULES]) + "."
-    return [replace(metrics, caption=caption), *(table for table in others if table.rows)]
+    beyond = [difference_table(content, tuple(METRIC_TITLES), row) for row in adjusted_references(content)]
+    others = (difference_table(content, tuple(METRIC_TITLES)), *beyond, interval_table(content), grid_table(content))
+    return [replace(metrics, caption=_caption(content, RULES)), *(table for table in others if table.rows)]
+
+
+def _caption(content: ComparisonContent, rules: Sequence[str]) -> str:
+    return "; ".join([CAPTION, *[ADJUSTED][: bool(content["taus"])], *rules]) + "."
 
 
 def metric_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
-    """A row for each method: mean ± deviation."""
+    """A row for each teacher and method, and for each of these adjusted: mean ± deviation."""
     rows = []
-    for method in content["methods"]:
-        finished = sum(run["method"] == method and run["state"] == FINISHED for run in content["runs"])
-        rows.append([method, str(finished), *(_metric_cell(content, method, path) for path in metrics)])
+    for label in content["figures"]:
+        finished = _states(content, label).count(FINISHED)
+        taus = sorted(set(content["taus"].get(label, {}).values())) if label in content["methods"] else []
+        name = f"{label} (tau {', '.join(f'{tau:g}' for tau in taus)})" if taus else label
+        rows.append([name, str(finished), *(_metric_cell(content, label, path) for path in metrics)])
     return Table(["Method", "Seeds", *(METRIC_TITLES[path] for path in metrics)], rows)
 
 
-def difference_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
-    """A row for each method and metric: the seeds paired, the difference, intervals, p values, verdict."""
+def difference_table(content: ComparisonContent, metrics: Sequence[str], against: str | None = None) -> Table:
+    """A row for each method and metric: the seeds paired, the difference, intervals, p values, verdict.
+
+    Args:
+        against: the row that is subtracted; by default the baseline.
+    """
     columns = ["Method", "Metric", "Seeds", "Difference", "Over test images", "p", "Over seeds", "p", "Verdict"]
     rows = []
-    for method in content["methods"]:
+    for method in content["figures"]:
         for path in metrics:
-            found = differences_of(content, method, path)
+            found = differences_of(content, method, path, against)
             if not found:
                 continue
             by_way = {one["over"]: one for one in found}
@@ -116,14 +133,15 @@ def difference_table(content: ComparisonContent, metrics: Sequence[str]) -> Tabl
                 [
                     method,
                     METRIC_TITLES[path],
-                    str(paired_seeds(content, method, path)),
+                    str(paired_seeds(content, method, path, against)),
                     format_signed(found[0]["difference"]),
                     *_interval_and_p(by_way.get(OVER_IMAGES)),
                     *_interval_and_p(by_way.get(OVER_SEEDS)),
-                    verdict_on(content, method, path),
+                    verdict_on(content, method, path, against),
                 ]
             )
-    return Table(columns, rows, text_columns=frozenset({0, 1, len(columns) - 1}))
+    caption = f"Points more or less than {against or content['baseline']}."
+    return Table(columns, rows, caption=caption, text_columns=frozenset({0, 1, len(columns) - 1}))
 
 
 def interval_table(content: ComparisonContent) -> Table:
@@ -163,8 +181,6 @@ def csv_table(content: ComparisonContent) -> Table:
     rows = []
     for method, metrics in content["figures"].items():
         for path, metric in metrics.items():
-            found = differences_of(content, method, path)
-            by_way = {one["over"]: one for one in found}
             cells: list[object] = [
                 method,
                 path,
@@ -172,14 +188,34 @@ def csv_table(content: ComparisonContent) -> Table:
                 metric["mean"],
                 metric["deviation"],
                 *(metric["interval"] or (None, None)),
-                paired_seeds(content, method, path) if found else None,
-                found[0]["difference"] if found else None,
-                *_csv_cells(by_way.get(OVER_SEEDS)),
-                *_csv_cells(by_way.get(OVER_IMAGES)),
-                verdict_on(content, method, path) if found else None,
+                *_csv_difference(content, method, path, content["baseline"]),
             ]
             rows.append(["" if cell is None else str(cell) for cell in cells])
     return Table(CSV_COLUMNS, rows)
+
+
+def beyond_csv_table(content: ComparisonContent) -> Table:
+    """One row for each row that was only adjusted, each student's row and metric: their difference."""
+    rows = []
+    for against in adjusted_references(content):
+        differences = differences_against(content, against)
+        for method, path in dict.fromkeys((one["method"], one["figure"]) for one in differences):
+            cells = [against, method, path, *_csv_difference(content, method, path, against)]
+            rows.append(["" if cell is None else str(cell) for cell in cells])
+    return Table(["against", "method", "figure", *CSV_COLUMNS[CSV_COLUMNS.index("paired_seeds") :]], rows)
+
+
+def _csv_difference(content: ComparisonContent, method: str, path: str, against: str) -> list[object]:
+    """The cells from `paired_seeds` on."""
+    found = differences_of(content, method, path, against)
+    by_way = {one["over"]: one for one in found}
+    return [
+        paired_seeds(content, method, path, against) if found else None,
+        found[0]["difference"] if found else None,
+        *_csv_cells(by_way.get(OVER_SEEDS)),
+        *_csv_cells(by_way.get(OVER_IMAGES)),
+        verdict_on(content, method, path, against) if found else None,
+    ]
 
 
 def _csv_cells(difference: DifferenceContent | None) -> list[float | None]:
@@ -201,12 +237,20 @@ def _format_p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _metric_cell(content: ComparisonContent, method: str, path: str) -> str:
-    metric = content["figures"][method][path]
+def _states(content: ComparisonContent, label: str) -> list[str]:
+    """Of a method's row the states of its runs; of a teacher's one for each seed that was tested."""
+    method = next((method for method in content["methods"] if label in (method, adjusted_name(method))), None)
+    if method is None:
+        return [FINISHED] * max(len(metric["values"]) for metric in content["figures"][label].values())
+    return [run["state"] for run in content["runs"] if run["method"] == method]
+
+
+def _metric_cell(content: ComparisonContent, label: str, path: str) -> str:
+    metric = content["figures"][label][path]
     if metric["mean"] is not None:
         deviation = metric["deviation"]
         return format_metric(metric["mean"]) + ("" if deviation is None else f" ± {format_metric(deviation)}")
-    states = {run["state"] for run in content["runs"] if run["method"] == method}
+    states = _states(content, label)
     if path.startswith("groups.") and FINISHED in states:
         return missing_reason(path, content["class_counts"])
     return _why_unknown(states)

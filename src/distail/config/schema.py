@@ -21,6 +21,7 @@ from distail.config.reading import (
     read_yaml,
 )
 from distail.config.section import Count, CountFromZero, Number, Positive, Section, Whole
+from distail.config.tau import Tau, read_tau
 from distail.config.training import Schedule, Training
 from distail.errors import ConfigError, problems_in
 
@@ -203,6 +204,11 @@ class Experiment(Section):
     teacher: Teacher | None = None
     student: Student
     method: dict[str, Any]
+    """What `distail.create_method` takes, and `adjust`: a tau, or `auto` (chosen on the validation split).
+
+    With `adjust` the student's metrics are those of logits from which that much of the class prior was removed after
+    training; no loss changes.
+    """
     training: Training = Training()
     trainer: Trainer = Trainer()
 
@@ -226,6 +232,22 @@ class Experiment(Section):
                 f"or digit, such as {fitting!r}"
             )
         return name
+
+    @field_validator("method")
+    @classmethod
+    def _adjust_is_a_tau(cls, method: dict[str, Any]) -> dict[str, Any]:
+        if method.get("adjust") is None:
+            return method
+        try:
+            return {**method, "adjust": read_tau(method["adjust"])}
+        except ValueError as error:
+            raise ValueError(f"adjust: {error}") from None
+
+    @property
+    def adjust(self) -> Tau | None:
+        """How far the student's logits are adjusted after training; None where they are not."""
+        tau: Tau | None = self.method.get("adjust")
+        return tau
 
     @property
     def method_name(self) -> str:

@@ -6,8 +6,8 @@ Shapes: C classes, N samples.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -17,17 +17,49 @@ from torch import Tensor
 from distail import files
 from distail.errors import CheckpointError, DataError
 
+VALIDATION = "validation_"  # before the names of what belongs to the validation split
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run predicted for the test images.
+
+    Attributes:
+        logits: the student's, (N, C) float32, as the network gives them, whatever `method.adjust` makes of them.
+        target: labels, (N,) int64.
+        teacher_logits: (N, C) float32 in the same order; None where none were stored.
+        validation: the same of the validation split; None where there is none, or an earlier version stored none.
+    """
+
+    logits: Tensor
+    target: Tensor
+    teacher_logits: Tensor | None
+    validation: Predictions | None = None
+
 
 def save_predictions(
-    path: str | Path, logits_NC: Tensor, target_N: Tensor, teacher_logits_NC: Tensor | None = None
+    path: str | Path,
+    logits_NC: Tensor,
+    target_N: Tensor,
+    teacher_logits_NC: Tensor | None = None,
+    validation: Predictions | None = None,
 ) -> None:
     """Write ``logits`` (N, C) as float32 and ``target`` (N,) as int64 into one safetensors file.
 
-    The teacher's logits (N, C), where given, are stored as ``teacher_logits``. The file appears complete or not at all.
+    The teacher's logits (N, C), where given, are stored as ``teacher_logits``, what belongs to the validation split
+    under the same names after ``validation_``. The file appears complete or not at all.
 
     Raises:
         DataError: shapes other than (N, C) and (N,), or a teacher with another number of rows.
     """
+    tensors = _checked_for_writing(logits_NC, target_N, teacher_logits_NC)
+    if validation is not None:
+        held_out = _checked_for_writing(validation.logits, validation.target, validation.teacher_logits)
+        tensors |= {f"{VALIDATION}{name}": tensor for name, tensor in held_out.items()}
+    files.write_tensors(Path(path), tensors)
+
+
+def _checked_for_writing(logits_NC: Tensor, target_N: Tensor, teacher_logits_NC: Tensor | None) -> dict[str, Tensor]:
     if logits_NC.ndim != 2 or target_N.ndim != 1 or len(logits_NC) != len(target_N):
         raise DataError(
             f"got logits of shape {tuple(logits_NC.shape)} and labels of shape {tuple(target_N.shape)}; "
@@ -41,7 +73,7 @@ def save_predictions(
     tensors = {"logits": logits_NC.float(), "target": target_N.long()}
     if teacher_logits_NC is not None:
         tensors["teacher_logits"] = teacher_logits_NC.float()
-    files.write_tensors(Path(path), tensors)
+    return tensors
 
 
 def save_predictions_table(
@@ -57,38 +89,29 @@ def save_predictions_table(
     files.write_text(path, table.getvalue())
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a run predicted for the test images.
-
-    Attributes:
-        logits: the student's, (N, C) float32.
-        target: labels, (N,) int64.
-        teacher_logits: (N, C) float32 in the same order; None where none were stored.
-    """
-
-    logits: Tensor
-    target: Tensor
-    teacher_logits: Tensor | None
-
-
 def load_predictions(path: str | Path) -> Predictions:
     """What `save_predictions` wrote.
 
     Raises:
         CheckpointError: no such file, a damaged one, or one that holds something else.
     """
-    tensors = _checked_tensors(Path(path))
-    return Predictions(tensors["logits"], tensors["target"], tensors.get("teacher_logits"))
+    path = Path(path)
+    tensors = _read(path)
+    held_out = {name.removeprefix(VALIDATION): own for name, own in tensors.items() if name.startswith(VALIDATION)}
+    test = {name: own for name, own in tensors.items() if not name.startswith(VALIDATION)}
+    return replace(_predictions(path, test), validation=_predictions(path, held_out) if held_out else None)
 
 
-def _checked_tensors(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there are no predictions at {path}; a finished run leaves predictions.safetensors.")
     try:
-        tensors, _ = files.read_tensors(path)
+        return files.read_tensors(path)[0]
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); evaluate the run again.") from error
+
+
+def _predictions(path: Path, tensors: Mapping[str, Tensor]) -> Predictions:
     if missing := {"logits", "target"} - tensors.keys():
         raise CheckpointError(
             f"{path} lacks {', '.join(sorted(missing))}; expected the tensors logits and target, "
@@ -105,4 +128,7 @@ def _checked_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} holds {', '.join(f'{name} of shape {shape}' for name, shape in sorted(shapes.items()))}; "
             "expected logits (samples, classes) and target (samples,)."
         )
-    return {name: tensor.long() if name == "target" else tensor.float() for name, tensor in tensors.items()}
+    teacher_NC = tensors.get("teacher_logits")
+    return Predictions(
+        tensors["logits"].float(), tensors["target"].long(), None if teacher_NC is None else teacher_NC.float()
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from distail.errors import CheckpointError
+from distail.evaluation.adjustment import Adjustment
 from distail.evaluation.metrics import METRICS, MetricValues, metric_values
 from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json, value_at
 
@@ -83,9 +84,15 @@ class EpochRow(TypedDict):
 
 
 class StageResult(TypedDict):
-    """A network after its last epoch: with the weights of its last step, or with their moving average."""
+    """A network after its last epoch: with the weights of its last step, or with their moving average.
+
+    Attributes:
+        test: of its logits, of a student with `method.adjust` those adjusted by its `adjust`.
+        test_adjusted: of its logits adjusted with tau 1, whatever `test` is of; results of before lack it.
+    """
 
     test: MetricValues
+    test_adjusted: NotRequired[MetricValues]
     weights: NotRequired[Literal["last", "averaged"]]
 
 
@@ -95,11 +102,18 @@ class BestOnValidation(TypedDict):
     epoch: int
     validation: MetricValues
     test: MetricValues
+    adjust: NotRequired[Adjustment]
 
 
 class StudentResult(StageResult):
-    """The student; without a validation split there is no best epoch."""
+    """The student; without a validation split there is no best epoch.
 
+    Attributes:
+        adjust: with `method.adjust` the adjustment that `test` is of, by a tau that was given or that the validation
+            split chose; None without.
+    """
+
+    adjust: NotRequired[Adjustment | None]
     best_on_validation: BestOnValidation | None
 
 
@@ -118,7 +132,12 @@ class ByStage(TypedDict, Generic[T]):
 
 
 class RunResult(TypedDict):
-    """`result.json`: a contract, whose changes raise `SCHEMA_VERSION`."""
+    """`result.json`: a contract, whose changes raise `SCHEMA_VERSION`.
+
+    Attributes:
+        posterior: which class posterior the terms of each network aim at: `natural` (with the prior), `balanced`
+            (without it), `mixed`, or None where none is known.
+    """
 
     schema_version: int
     name: str
@@ -132,6 +151,7 @@ class RunResult(TypedDict):
     teacher: StageResult | None
     student: StudentResult
     timing: ByStage[Timing]
+    posterior: NotRequired[ByStage[str | None]]
     parameters: ByStage[int]
     macs: ByStage[int]
     versions: dict[str, str]

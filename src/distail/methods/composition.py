@@ -106,7 +106,11 @@ class Composition:
 
         Its teacher is taken to be trained as the method's paper says.
         """
-        aims = {aim for aim in self.aims(self.teacher_supervised).values() if aim is not None}
+        return self.posterior_with(self.teacher_supervised)
+
+    def posterior_with(self, teacher_supervised: str | Mapping[str, Any] | None) -> str | None:
+        """The same with a teacher that was trained with this supervised entry; None where nobody knows."""
+        aims = {aim for aim in self.aims(teacher_supervised).values() if aim is not None}
         return aims.pop() if len(aims) == 1 else "mixed" if aims else None
 
     def aims(self, teacher_supervised: str | Mapping[str, Any] | None) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.metrics import METRICS, metric_at
 from distail.evaluation.run_files import EpochRow
-from distail.report.views import Role, RunView, Spread
+from distail.report.views import Adjusted, Role, RunView, Spread
 
 T = TypeVar("T")
 
@@ -35,7 +35,17 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
         error_flow=mean_tree([run.error_flow for run in measured]),
         tail_errors=mean_tree([run.tail_errors for run in measured if run.tail_errors]) or (),
         class_counts=first.class_counts,
+        adjusted=pooled_adjusted([run.adjusted for run in measured if run.adjusted is not None]),
     )
+
+
+def pooled_adjusted(runs: Sequence[Adjusted]) -> Adjusted | None:
+    """The same of the seeds' adjusted logits; None where no seed has them, or where they differ in tau."""
+    metrics = mean_tree([run.metrics for run in runs])
+    if metrics is None or len({run.tau for run in runs}) > 1:
+        return None
+    spreads = {path: spread_of([metric_at(run.metrics, path) for run in runs]) for path in METRICS}
+    return Adjusted(metrics, spreads, runs[0].tau)
 
 
 def pooled_with_spreads(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:

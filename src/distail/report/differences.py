@@ -45,19 +45,20 @@ class DifferenceCell:
 
 @dataclass(frozen=True)
 class DifferenceTable:
-    """A row a method, a column a metric; ``how`` says over what they were paired."""
+    """A row a method, a column a metric; ``how`` says over what they were paired, ``against`` what is subtracted."""
 
+    against: str
     how: str
     columns: list[str]
     rows: list[tuple[str, list[DifferenceCell]]]
 
 
 def difference_tables(view: ReportView) -> list[DifferenceTable]:
-    """One table for each way of pairing (seeds, test images)."""
+    """One table for each way of pairing (seeds, test images): against the baseline, and against what is adjusted."""
     if view.comparison is None:
         return []
-    found = view.comparison.differences
-    return [_table(view, [item for item in found if item.over == over], over) for over in _ways(found)]
+    families = [(view.comparison.baseline, view.comparison.differences), *view.comparison.beyond_adjusting.items()]
+    return [_table(view, against, family, over) for against, family in families for over in _ways(family)]
 
 
 def difference_data(view: ReportView) -> list[DifferenceData]:
@@ -99,7 +100,7 @@ def _ways(found: Sequence[Difference]) -> list[str]:
     return sorted(telling, key=lambda over: over != OVER_IMAGES) or ways[:1]
 
 
-def _doubt(view: ReportView, item: Difference) -> str:
+def _doubt(view: ReportView, family: Sequence[Difference], item: Difference) -> str:
     """Why a difference is not told from noise; empty where it is."""
     assert view.comparison is not None
     if item.p_corrected is None:
@@ -107,7 +108,7 @@ def _doubt(view: ReportView, item: Difference) -> str:
     if not item.inside_noise:
         return ""
     if item.over == OVER_SEEDS:
-        tests = sum(each.over == OVER_SEEDS and each.p_corrected is not None for each in view.comparison.differences)
+        tests = sum(each.over == OVER_SEEDS and each.p_corrected is not None for each in family)
         if not seeds_can_tell(len(view.comparison.seeds), tests):
             return TOO_FEW_SEEDS
     return NOISE
@@ -117,28 +118,30 @@ def _doubts(view: ReportView, found: Sequence[Difference]) -> dict[tuple[str, st
     """By method and metric: noise where any way of pairing says so, else what some way knows, else why none does."""
     doubts: dict[tuple[str, str], str] = {}
     for item in sorted(found, key=lambda item: item.over != OVER_IMAGES):
-        key, doubt = (item.method, item.metric), _doubt(view, item)
+        key, doubt = (item.method, item.metric), _doubt(view, found, item)
         before = doubts.get(key, NOT_KNOWN)
         doubts[key] = doubt if doubt == NOISE or before not in ("", NOISE) else before
     return doubts
 
 
-def _table(view: ReportView, found: Sequence[Difference], over: str) -> DifferenceTable:
+def _table(view: ReportView, against: str, family: Sequence[Difference], over: str) -> DifferenceTable:
+    found = [item for item in family if item.over == over]
     metrics = [name for name in METRICS if any(item.metric == name for item in found)]
-    cells = {(item.method, item.metric): _cell(view, item) for item in found}
+    cells = {(item.method, item.metric): _cell(item, _doubt(view, family, item)) for item in found}
     methods = dict.fromkeys(item.method for item in found)
     return DifferenceTable(
+        against=against,
         how=f"paired over {over}",
         columns=[METRICS[name].title for name in metrics],
         rows=[(method, [cells.get((method, name), DifferenceCell()) for name in metrics]) for method in methods],
     )
 
 
-def _cell(view: ReportView, item: Difference) -> DifferenceCell:
+def _cell(item: Difference, doubt: str) -> DifferenceCell:
     return DifferenceCell(
         text=signed(item.difference),
         interval=None if item.interval is None else f"{signed(item.interval[0])} to {signed(item.interval[1])}",
-        doubt=_doubt(view, item),
+        doubt=doubt,
         p=None if item.p_corrected is None else f"p {_probability(item.p_corrected)}",
         missing=False,
     )

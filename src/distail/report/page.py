@@ -124,7 +124,7 @@ def render_page(view: ReportView) -> str:
             (row, [Cell(column.value(row), cell(row, column)) for column in COLUMNS.values()])
             for row in table_rows(runs)
         ],
-        results_caption=caption(seeds=seeds),
+        results_caption=caption(seeds=seeds, adjusted=any(run.adjusted for run in runs)),
         differences=difference_tables(view),
         exported=[] if view.exported is None else [cost_table(view.exported), parity_table(view.exported)],
         export_notes=[] if view.exported is None else export_notes(view.exported),
@@ -215,7 +215,7 @@ def _contents(view: ReportView, charts: Collection[str], classes: bool, gallery:
     """The sections that this page has, in their order."""
     sections = [
         ("results", "Results", bool(view.runs)),
-        ("differences", "Differences", bool(view.comparison and view.comparison.differences)),
+        ("differences", "Differences", bool(difference_tables(view))),
         ("recall", "Recall against class size", "recall" in charts),
         ("groups", "Head, medium and tail", "thirds" in charts),
         ("flow", "Where tail predictions go", "flow" in charts),

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from distail.errors import CheckpointError, ConfigError
-from distail.evaluation.metrics import METRICS, metric_at, metric_values
+from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
 from distail.evaluation.run_files import FAILED, FINISHED, usable_counts
 from distail.evaluation.significance import Difference
 from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, as_whole, read_json
 from distail.report.aggregate import pooled_run, pooled_with_spreads
 from distail.report.gallery import joined_samples
 from distail.report.read_run import run_view_from_folder
-from distail.report.views import ComparisonView, ReportView, RunView, Spread
+from distail.report.views import Adjusted, ComparisonView, ReportView, RunView, Spread
 
 COMPARISON = "comparison.json"
 
@@ -131,25 +132,35 @@ def _read_method(label: str, runs: Sequence[SeedRun], content: Mapping[str, obje
     """The mean of a method's runs; metrics, spreads and seeds are those of the comparison where it has them."""
     students = [student for run in runs for student in run.view.runs if student.role == "student"]
     pooled = pooled_run(label, "student", [run.seed for run in runs], students)
-    compared = as_mapping(as_mapping(content.get("figures")).get(label))
-    by_path = {path: metric_at(pooled.metrics, path) for path in METRICS}
-    spreads: dict[str, Spread] = {}
+    metrics, spreads = _compared_metrics(content, label, pooled.metrics)
     seeds = set(pooled.seeds)
+    for metric in as_mapping(as_mapping(content.get("figures")).get(label)).values():
+        seeds |= {int(seed) for seed in as_mapping(as_mapping(metric).get("values")) if str(seed).isdigit()}
+    return _with_adjusted(replace(pooled, metrics=metrics, spreads=spreads, seeds=tuple(sorted(seeds))), content)
+
+
+def _with_adjusted(run: RunView, content: Mapping[str, object]) -> RunView:
+    """With the row that the comparison has of it adjusted; without one, as its runs have it."""
+    own = run.adjusted
+    metrics, spreads = _compared_metrics(content, adjusted_name(run.name), own.metrics if own else None)
+    return run if metrics is None else replace(run, adjusted=Adjusted(metrics, spreads or (own.spreads if own else {})))
+
+
+def _compared_metrics(
+    content: Mapping[str, object], label: str, own: MetricValues | None
+) -> tuple[MetricValues | None, dict[str, Spread]]:
+    """A row's metrics and spreads as the comparison has them; the metrics that it lacks are a run's own."""
+    compared = as_mapping(as_mapping(content.get("figures")).get(label))
+    by_path = {path: metric_at(own, path) for path in METRICS}
+    spreads: dict[str, Spread] = {}
     for path in METRICS:
         metric = as_mapping(compared.get(path))
-        seeds |= {int(seed) for seed in as_mapping(metric.get("values")) if str(seed).isdigit()}
         mean = as_number(metric.get("mean"))
         if mean is not None:
             by_path[path] = mean
             spreads[path] = Spread(as_number(metric.get("deviation")), as_pair(metric.get("interval")))
-    recalls = None if pooled.metrics is None else pooled.metrics.get("per_class_recall")
     measured = any(value is not None for value in by_path.values())
-    return replace(
-        pooled,
-        metrics=metric_values(by_path, recalls) if measured else None,
-        spreads=spreads,
-        seeds=tuple(sorted(seeds)),
-    )
+    return (metric_values(by_path, own and own.get("per_class_recall")) if measured else None), spreads
 
 
 def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[SeedRun]) -> list[RunView]:
@@ -173,12 +184,17 @@ def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[S
         if all(view.metrics == views[0].metrics for view in views):
             seeds, views = seeds[:1], views[:1]
         name = "teacher" if len(by_kind) == 1 else f"teacher ({kind})"
-        teachers.append(pooled_with_spreads(name, "teacher", seeds, views))
+        teachers.append(_with_adjusted(pooled_with_spreads(name, "teacher", seeds, views), content))
     return teachers
 
 
 def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
     differences = [_read_difference(entry) for entry in as_mappings(content.get("differences"))]
+    beyond: dict[str, list[Difference]] = {}
+    for entry in as_mappings(content.get("beyond_adjusting")):
+        difference, against = _read_difference(entry), as_text(entry.get("against"))
+        if difference is not None and against is not None:
+            beyond.setdefault(against, []).append(difference)
     missing = []
     for entry in as_mappings(content.get("runs")):
         if as_text(entry.get("method")) is None or entry.get("state") == FINISHED:
@@ -191,6 +207,7 @@ def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
         seeds=tuple(seed for seed in as_items(content.get("seeds")) if as_whole(seed) is not None),
         teachers=as_text(content.get("teachers")) or "shared",
         differences=[difference for difference in differences if difference is not None],
+        beyond_adjusting=beyond,
         statements=[line for line in as_items(content.get("statements")) if isinstance(line, str)],
         missing=missing,
     )

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from distail.errors import CheckpointError, ConfigError, DistailError
+from distail.evaluation.adjustment import adjusted_name, holds_prior, tau_of
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
 from distail.evaluation.teacher_bias import Flow, TeacherBias, error_flow, tail_errors, teacher_bias
+from distail.functional import remove_prior
 from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json, value_at
 from distail.report.export_tables import read_export
 from distail.report.samples import Samples, load_samples
-from distail.report.views import BestEpoch, ReportView, Role, RunView
+from distail.report.views import Adjusted, BestEpoch, ReportView, Role, RunView
 
 RECONSTRUCTIONS = {
     "krdistill": "KRDistill's equations are not public: its results here come from a reconstruction, not from the "
@@ -50,9 +52,12 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     history = _history(files.metrics, problems)
     names, counts = ([], []) if stored is None else _classes(stored, problems)
     metrics = {stage: _metrics(result, stage, len(counts), problems) for stage in ("teacher", "student")}
-    predictions = _from_predictions(files.predictions, counts, problems) if counts else _Predictions()
+    tau = tau_of(result, "student")
+    predictions = _from_predictions(files.predictions, counts, tau, problems) if counts else _Predictions()
     method = result.get("method")
-    labels = {"teacher": "teacher", "student": method if isinstance(method, str) else "student"}
+    student = method if isinstance(method, str) else "student"
+    student = adjusted_name(student, tau) if tau else student
+    labels = {"teacher": "teacher", "student": student}
 
     def view(stage: Role) -> RunView:
         return RunView(
@@ -68,6 +73,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
             error_flow=predictions.error_flow.get(stage),
             tail_errors=predictions.tail_errors.get(stage, ()),
             class_counts=counts,
+            adjusted=_adjusted(result, stage, counts),
             best_on_validation=_best(result, len(counts)) if stage == "student" else None,
         )
 
@@ -129,10 +135,19 @@ def _metrics(result: Mapping[str, Any], stage: str, classes: int, problems: list
     return clean
 
 
+def _adjusted(result: Mapping[str, Any], stage: str, counts: Sequence[int]) -> Adjusted | None:
+    """The model with the prior taken off its logits, unless that was done in training or for its own metrics."""
+    if not counts or tau_of(result, stage) or not holds_prior(value_at(result, f"posterior.{stage}"), counts):
+        return None
+    metrics = clean_metrics(value_at(result, f"{stage}.test_adjusted"), len(counts))
+    return None if metrics is None else Adjusted(metrics)
+
+
 def _best(result: Mapping[str, Any], classes: int) -> BestEpoch | None:
     best = as_mapping(value_at(result, "student.best_on_validation"))
     metrics = clean_metrics(best.get("test"), classes) if classes else None
-    return None if metrics is None else BestEpoch(as_whole(best.get("epoch")), metrics)
+    tau = as_number(value_at(best, "adjust.tau"))
+    return None if metrics is None else BestEpoch(as_whole(best.get("epoch")), metrics, tau)
 
 
 def _history(path: Path, problems: list[str]) -> list[EpochRow]:
@@ -158,7 +173,7 @@ class _Predictions:
     bias: TeacherBias | None = None
 
 
-def _from_predictions(path: Path, counts: Sequence[int], problems: list[str]) -> _Predictions:
+def _from_predictions(path: Path, counts: Sequence[int], tau: float, problems: list[str]) -> _Predictions:
     if not path.is_file():
         problems.append(
             f"There is no {path.name}: calibration, the teacher's bias and where tail predictions go are not shown."
@@ -168,6 +183,7 @@ def _from_predictions(path: Path, counts: Sequence[int], problems: list[str]) ->
         stored = load_predictions(path)
         teacher_NC = stored.teacher_logits
         logits_NC, target_N, _ = checked_predictions(stored.logits, stored.target, counts)
+        logits_NC = remove_prior(logits_NC, counts, tau) if tau else logits_NC
         stages = {"student": logits_NC} if teacher_NC is None else {"student": logits_NC, "teacher": teacher_NC}
         predicted = {stage: logits.argmax(1) for stage, logits in stages.items()}
         flows = {stage: error_flow(named_N, target_N, counts) for stage, named_N in predicted.items()}

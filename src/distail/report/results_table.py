@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError, unknown_name
+from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.table import Table
 from distail.report.views import NOT_MEASURED, RunView, Spread, missing_reason
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
-MODELS_AS_COLUMNS_UP_TO = 4
+ADJUSTED = "adjusted: after training, the log of the class shares was taken off the logits, tau times (1 unless said)"
+MODELS_AS_COLUMNS_UP_TO = 5
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a run's last epoch, or its best epoch on validation, named so."""
+    """One line of a table: a run's last epoch, the same adjusted, or its best epoch on validation, named so."""
 
     name: str
     role: str
@@ -73,15 +75,19 @@ def chosen_columns(columns: Sequence[str]) -> list[Column]:
 
 
 def table_rows(runs: Sequence[RunView]) -> list[Row]:
-    """A row for each run, followed by its best epoch on validation where that was kept."""
+    """A row for each run, followed by it adjusted, and by its best epoch on validation, where there are these."""
     rows: list[Row] = []
     for run in runs:
         cost = (run.seconds, run.parameters, run.macs)
         rows.append(Row(run.name, run.role, run.metrics, *cost, run.spreads, run.class_counts))
+        if run.adjusted is not None:
+            name = adjusted_name(run.name, run.adjusted.tau)
+            rows.append(Row(name, run.role, run.adjusted.metrics, *cost, run.adjusted.spreads, run.class_counts))
         best = run.best_on_validation
         if best is not None:
-            when = "" if best.epoch is None else f" (epoch {best.epoch + 1})"
-            name = f"{run.name}, best on validation{when}"
+            said = [] if best.epoch is None else [f"epoch {best.epoch + 1}"]
+            said += [] if best.tau is None else [f"tau {best.tau:g}"]
+            name = f"{run.name}, best on validation" + (f" ({', '.join(said)})" if said else "")
             rows.append(Row(name, run.role, best.metrics, *cost, class_counts=run.class_counts))
     return rows
 
@@ -97,18 +103,19 @@ def cell(row: Row, column: Column) -> str:
     return f"{value:,.{column.digits}f}{std}"
 
 
-def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0) -> str:
+def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0, *, adjusted: bool = False) -> str:
     """What the numbers are and by which rules classes were grouped.
 
     Args:
         columns: names in `COLUMNS`.
         seeds: how many seeds the numbers are means over, 0 for single runs.
+        adjusted: whether a row is adjusted, so that the caption says what that is.
     """
     rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
     means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
         seeds, [f"mean ± sample deviation over {seeds} seeds"]
     )
-    return "; ".join([PROTOCOL, *means, *rules]) + "."
+    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *rules]) + "."
 
 
 def results_table(
@@ -137,16 +144,17 @@ def results_table(
     Percent on the test set, last epoch unless a name says otherwise.
     """
     chosen, rows = chosen_columns(columns), table_rows(runs)
+    said = caption(columns, adjusted=any(run.adjusted for run in runs))
     if models_as_columns:
         models = [f"{row.name} ({row.role})" for row in rows]
         metrics = [[column.title, *(cell(row, column) for row in rows)] for column in chosen]
-        return Table(["Metric", *models], metrics, title, caption(columns))
+        return Table(["Metric", *models], metrics, title, said)
     titles = ["Model", "Role", *(column.title for column in chosen)]
     lines = [[row.name, row.role, *(cell(row, column) for column in chosen)] for row in rows]
-    return Table(titles, lines, title, caption(columns), text_columns=frozenset({0, 1}))
+    return Table(titles, lines, title, said, text_columns=frozenset({0, 1}))
 
 
 def print_results(runs: Sequence[RunView], title: str, console: Console) -> None:
-    """The results on the terminal: up to four models beside each other, more below each other."""
+    """The results on the terminal: up to five rows beside each other, more below each other."""
     few = len(table_rows(runs)) <= MODELS_AS_COLUMNS_UP_TO
     results_table(runs, title=title, models_as_columns=few).print(console)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from distail.evaluation.adjustment import TAU
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
 from distail.evaluation.metrics import MetricValues
@@ -30,10 +31,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class BestEpoch:
-    """The epoch that did best on the validation split, counted from 0, None where it is not known, on the test set."""
+    """The epoch that did best on the validation split, counted from 0, None where it is not known, on the test set.
+
+    With `method.adjust` its logits were adjusted by `tau`, which `auto` chooses for this epoch.
+    """
 
     epoch: int | None
     metrics: MetricValues
+    tau: float | None = None
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """A model whose logits were adjusted after training, on the test set, and how far its seeds lie apart."""
+
+    metrics: MetricValues
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
+    tau: float = TAU
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,8 @@ class RunView:
     """The lines of `metrics.jsonl` of this model's stage."""
     reliability: Sequence[ReliabilityBin] = ()
     best_on_validation: BestEpoch | None = None
+    adjusted: Adjusted | None = None
+    """None as well where adjusting would remove the prior a second time."""
     seeds: tuple[int, ...] = ()
     """The seeds that the metrics are means over; empty for a single run."""
     spreads: Mapping[str, Spread] = field(default_factory=dict)
@@ -73,6 +89,8 @@ class ComparisonView:
     seeds: tuple[int, ...]
     teachers: str = "shared"
     differences: Sequence[Difference] = ()
+    beyond_adjusting: Mapping[str, Sequence[Difference]] = field(default_factory=dict)
+    """By a row that was only adjusted after training, how far the others go beyond it."""
     statements: Sequence[str] = ()
     missing: Sequence[str] = ()
     """One sentence a run that failed or is not there."""

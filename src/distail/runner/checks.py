@@ -12,6 +12,7 @@ from typing import Any
 from distail.config.problems import overlaps
 from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
+from distail.config.tau import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import CheckpointError, ConfigError, MethodError, Problems, problems_in, unknown_name
@@ -74,6 +75,11 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     _check_mix(experiment, problems)
     _check_trainer(experiment.trainer, processes, problems)
     _check_weights(experiment, problems)
+    if experiment.adjust == AUTO and not experiment.data.validation:
+        problems.add(
+            "method.adjust: auto chooses on a validation split, but data.validation is 0, and the test set must not "
+            "choose; give one, such as data.validation=0.1, or a number, such as method.adjust=1"
+        )
     return problems.found
 
 
@@ -209,8 +215,8 @@ def _other_classifier(section: str, needs: Requirements, model: Model, classifie
 
 
 def method_composition(experiment: Experiment) -> dict[str, Any]:
-    """What `create_method` takes; `teacher: previous_epoch` makes the method its own teacher."""
-    composition = dict(experiment.method)
+    """What `create_method` takes: without `adjust`; `teacher: previous_epoch` makes the method its own teacher."""
+    composition = {key: value for key, value in experiment.method.items() if key != "adjust"}
     if experiment.teacher is not None and experiment.teacher.is_previous_epoch:
         composition["teacher"] = PREVIOUS_EPOCH
     return composition
@@ -259,10 +265,8 @@ def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Metho
 
 def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
     assert experiment.teacher is not None
-    return {
-        "name": "ce",
-        "supervised": experiment.teacher.supervised or read_composition(experiment.method).teacher_supervised,
-    }
+    of_method = read_composition(method_composition(experiment))
+    return {"name": "ce", "supervised": experiment.teacher.supervised or of_method.teacher_supervised}
 
 
 def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) -> dict[str, Any]:

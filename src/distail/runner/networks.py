@@ -24,7 +24,7 @@ from distail.models.timm_bridge import TimmModel
 from distail.models.weights import load_weights, read_metadata
 from distail.torch_utils import kept_random_state
 
-_TRAINING_DATA = ("mean", "std", "class_counts", "subset_sha256")
+_OF_TRAINING = ("mean", "std", "class_counts", "subset_sha256", "posterior")
 
 
 @contextmanager
@@ -96,6 +96,7 @@ def describe_network(
     data: PreparedData,
     *,
     bit_depth: int | None = None,
+    posterior: str | None = None,
     trained_on: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """What a weights file says of its network: enough to build it again, to feed it and to name its answers.
@@ -105,6 +106,7 @@ def describe_network(
     Args:
         network: the bare network, whose tensors are stored.
         bit_depth: as `data.bit_depth`.
+        posterior: which class posterior it was trained to give, where that is known.
         trained_on: metadata of the file that the network was loaded from. It was trained on the data that these name,
             or on unknown ones where they name none.
     """
@@ -124,9 +126,11 @@ def describe_network(
         bit_depth,
     )
     description = {**told.metadata(), "subset_sha256": data.subset_sha256}
+    if posterior is not None:
+        description["posterior"] = posterior
     if trained_on is not None:
-        description = {key: value for key, value in description.items() if key not in _TRAINING_DATA}
-        description |= {key: trained_on[key] for key in _TRAINING_DATA if key in trained_on}
+        description = {key: value for key, value in description.items() if key not in _OF_TRAINING}
+        description |= {key: trained_on[key] for key in _OF_TRAINING if key in trained_on}
     if isinstance(network, TimmModel) and network.mean is not None and network.std is not None:
         description |= {"mean": json.dumps(list(network.mean)), "std": json.dumps(list(network.std))}
     return description

@@ -16,14 +16,19 @@ import torch
 from torch import Tensor
 
 from distail import files
-from distail.data.dataset import image_names
-from distail.evaluation.metrics import MetricValues, evaluate_predictions
-from distail.evaluation.predictions import save_predictions, save_predictions_table
+from distail.config.tau import AUTO, Tau
+from distail.data.dataset import Images, image_names
+from distail.evaluation.adjustment import Adjustment, describe_adjustment, evaluate_adjusted, settle
+from distail.evaluation.metrics import MetricValues
+from distail.evaluation.predictions import Predictions, save_predictions, save_predictions_table
 from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, StageResult, Timing
+from distail.functional import remove_prior
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
+from distail.models.weights import read_metadata
 from distail.report.samples import delta_order, sample_images, save_samples
 from distail.runner.context import RunContext
+from distail.runner.posterior import student_posterior, teacher_posterior
 from distail.runner.stages import Trained
 from distail.runner.train_network import teacher_hash
 from distail.training.device import RuntimeDevice
@@ -59,20 +64,35 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
 
     Predictions and sample images are written beside it. The student is left with the weights of that epoch.
     """
-    student_NC, student_test = _test(run, student.network, _after("student", student.fitted))
-    teacher_NC, teacher_test = None, None
+    held_out, after = run.data.validation, _after("student", student.fitted)
+    tested = _tested(run, student.network, after, held_out, run.experiment.adjust)
+    answers_NC = tested.logits
+    if tested.adjust is not None:
+        tau = tested.adjust["tau"]
+        answers_NC = remove_prior(answers_NC, run.data.class_counts, tau)
+        run.note(
+            f"{describe_adjustment('the student', tested.adjust)}; its weights are those of the network as it was "
+            f"trained: distail predict --adjust {tau:g} answers alike"
+        )
+    taught_by = None
     if teacher is not None:
-        teacher_NC, teacher_test = _test(run, teacher.network, _after("teacher", teacher.fitted))
+        taught_by = _tested(run, teacher.network, _after("teacher", teacher.fitted), held_out)
     best = _best_on_validation(run, student)
 
     def write() -> RunResult:
         run.require_folder()
-        result = _content(run, teacher, student, teacher_test, student_test, best)
+        result = _content(run, teacher, student, taught_by, tested, best)
         test = run.data.test
-        save_predictions(run.folder.predictions, student_NC, test.labels, teacher_NC)
+        save_predictions(
+            run.folder.predictions,
+            tested.logits,
+            test.labels,
+            taught_by.logits if taught_by else None,
+            _held_out(run, tested, taught_by),
+        )
         names = image_names(test, "test")
-        save_predictions_table(run.folder.predictions_table, names, student_NC, test.labels, run.data.class_names)
-        shown = sample_images(run.data.test, _by_change(student_test, teacher_test))
+        save_predictions_table(run.folder.predictions_table, names, answers_NC, test.labels, run.data.class_names)
+        shown = sample_images(test, _by_change(tested.test, taught_by.test if taught_by else None))
         save_samples(run.folder.samples, shown)
         files.write_json(run.folder.result, result)
         return result
@@ -80,11 +100,49 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
     return run.runtime.processes.broadcast_from_main(write)
 
 
-def _test(run: RunContext, network: FeatureTap, whose: str) -> tuple[Tensor, MetricValues]:
+@dataclass(frozen=True)
+class Tested:
+    """What a network gives, and what comes of it.
+
+    Attributes:
+        logits: for the test images, (N, C).
+        validation: for the validation split; None without one, or where nobody needs them.
+        adjust: how the logits were adjusted for `test`; None where they were not.
+        test_adjusted: metrics of logits adjusted with tau 1, whatever `adjust` says.
+    """
+
+    logits: Tensor
+    validation: Tensor | None
+    adjust: Adjustment | None
+    test: MetricValues
+    test_adjusted: MetricValues
+
+
+def _tested(
+    run: RunContext,
+    network: FeatureTap,
+    whose: str,
+    validation: Images | None,
+    adjust: Tau | None = None,
+) -> Tested:
     data = run.data
-    logits_NC = predict(network, data.test, data.mean, data.std, run.runtime)
-    check_logits(logits_NC, f"{whose}: test")
-    return logits_NC, evaluate_predictions(logits_NC, data.test.labels, data.class_counts)
+
+    def logits_of(images: Images, split: str) -> Tensor:
+        logits_NC = predict(network, images, data.mean, data.std, run.runtime)
+        check_logits(logits_NC, f"{whose}: {split}")
+        return logits_NC
+
+    test_NC = logits_of(data.test, "test")
+    held_out = None if validation is None else (logits_of(validation, "validation"), validation.labels)
+    chosen = None if adjust is None else settle(adjust, held_out, data.class_counts)
+    test = (test_NC, data.test.labels, data.class_counts)
+    return Tested(
+        logits=test_NC,
+        validation=held_out[0] if held_out else None,
+        adjust=chosen,
+        test=evaluate_adjusted(*test, tau=chosen["tau"] if chosen else 0.0),
+        test_adjusted=evaluate_adjusted(*test),
+    )
 
 
 def _best_on_validation(run: RunContext, student: Trained) -> BestOnValidation | None:
@@ -92,20 +150,30 @@ def _best_on_validation(run: RunContext, student: Trained) -> BestOnValidation |
     if best is None:
         return None
     student.network.model.load_state_dict(best.weights)
-    _, test = _test(run, student.network, f"student, after epoch {best.epoch + 1}")
-    return {"epoch": best.epoch, "validation": best.validation, "test": test}
+    adjust, whose = run.experiment.adjust, f"student, after epoch {best.epoch + 1}"
+    tested = _tested(run, student.network, whose, run.data.validation if adjust == AUTO else None, adjust)
+    found: BestOnValidation = {"epoch": best.epoch, "validation": best.validation, "test": tested.test}
+    return found if tested.adjust is None else {**found, "adjust": tested.adjust}
+
+
+def _held_out(run: RunContext, student: Tested, teacher: Tested | None) -> Predictions | None:
+    """What both networks give for the validation split."""
+    if run.data.validation is None or student.validation is None:
+        return None
+    return Predictions(student.validation, run.data.validation.labels, teacher.validation if teacher else None)
 
 
 def _content(
     run: RunContext,
     teacher: Trained | None,
     student: Trained,
-    teacher_test: MetricValues | None,
-    student_test: MetricValues,
+    taught_by: Tested | None,
+    tested: Tested,
     best: BestOnValidation | None,
 ) -> RunResult:
     assert student.fitted is not None
     data, images, shape = run.data, len(run.data.train), run.data.train.image_shape
+    taught = teacher_posterior(run.experiment, read_metadata(run.folder.weights("teacher"))) if teacher else None
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.experiment.name,
@@ -115,12 +183,13 @@ def _content(
         "class_counts": list(data.class_counts),
         "subset_sha256": data.subset_sha256,
         "notes": [*data.notes, *run.notes],
-        "teacher": None if teacher is None or teacher_test is None else _of_stage(teacher, teacher_test),
-        "student": {**_of_stage(student, student_test), "best_on_validation": best},
+        "teacher": None if teacher is None or taught_by is None else _of_stage(teacher, taught_by),
+        "student": {**_of_stage(student, tested), "adjust": tested.adjust, "best_on_validation": best},
         "timing": {
             "teacher": _timing(teacher.fitted, images) if teacher and teacher.fitted else None,
             "student": _timing(student.fitted, images),
         },
+        "posterior": {"teacher": taught, "student": student_posterior(run.experiment)},
         "parameters": _by_stage(teacher, student, lambda stage: count_parameters(stage.network.model)),
         "macs": _by_stage(teacher, student, lambda stage: count_macs(stage.network.model, shape)),
         "identity": {**run.identity, "teacher": teacher_hash(teacher.network if teacher else None)},
@@ -129,10 +198,11 @@ def _content(
     }
 
 
-def _of_stage(trained: Trained, test: MetricValues) -> StageResult:
+def _of_stage(trained: Trained, tested: Tested) -> StageResult:
+    found: StageResult = {"test": tested.test, "test_adjusted": tested.test_adjusted}
     if trained.fitted is None:
-        return {"test": test}
-    return {"test": test, "weights": "averaged" if trained.fitted.averaged else "last"}
+        return found
+    return {**found, "weights": "averaged" if trained.fitted.averaged else "last"}
 
 
 def _by_stage(teacher: Trained | None, student: Trained, value: Callable[[Trained], T]) -> ByStage[T]:

@@ -33,6 +33,7 @@ from distail.runner.networks import (
     seeded,
     without_weights,
 )
+from distail.runner.posterior import posterior_of_files, student_posterior, teacher_posterior
 from distail.runner.run_folder import RunFolder
 from distail.runner.train_network import initial_weights_missing, teacher_hash, train
 from distail.runner.trial import look_at_loaded, try_training
@@ -94,6 +95,7 @@ def prepare_teacher(run: RunContext) -> Trained | None:
                 options.classifier,
                 run.data,
                 bit_depth=run.experiment.data.bit_depth,
+                posterior=posterior_of_files(options.files) if options.files else teacher_posterior(run.experiment),
                 trained_on=trained_on,
             )
             save_weights(network.model, stored, description)
@@ -152,8 +154,14 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None)
         teacher_dim = teacher_network.feature_dim if teacher_network else None
         method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
     fitted = train(run, STUDENT, network, teacher_network, method, run.experiment.training)
-    bit_depth = run.experiment.data.bit_depth
-    description = describe_network(network.model, options.model, options.classifier, data, bit_depth=bit_depth)
+    description = describe_network(
+        network.model,
+        options.model,
+        options.classifier,
+        data,
+        bit_depth=run.experiment.data.bit_depth,
+        posterior=student_posterior(run.experiment),
+    )
 
     def save() -> None:
         run.require_folder()

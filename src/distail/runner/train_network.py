@@ -16,7 +16,8 @@ from distail.data.batches import ImageBatches
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
-from distail.evaluation.metrics import MetricValues, evaluate_predictions
+from distail.evaluation.adjustment import evaluate_adjusted, settle
+from distail.evaluation.metrics import MetricValues
 from distail.files import tensors_hash
 from distail.methods.method import Method
 from distail.methods.presets import create_method
@@ -127,7 +128,11 @@ def _fit(
         assert data.validation is not None
         logits_NC = predict(tap, data.validation, data.mean, data.std, runtime)
         check_logits(logits_NC, "validation")
-        return evaluate_predictions(logits_NC, data.validation.labels, data.class_counts)
+        tau = 0.0
+        if name == STUDENT and experiment.adjust is not None:
+            # The best epoch, or the best point of a grid, is the best of what will be tested.
+            tau = settle(experiment.adjust, (logits_NC, data.validation.labels), data.class_counts)["tau"]
+        return evaluate_adjusted(logits_NC, data.validation.labels, data.class_counts, tau)
 
     def prepare() -> None:
         if missing:

@@ -1,0 +1,123 @@
+"""Adjusting after training: the class prior taken off the logits, by a strength that validation may choose.
+
+Shapes: N samples, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import fsum
+from typing import TypedDict
+
+from torch import Tensor
+
+from distail.config.tau import AUTO, Tau
+from distail.errors import DataError
+from distail.evaluation.metrics import ClassCounts, MetricValues, evaluate_predictions
+from distail.functional import remove_prior
+from distail.json_values import as_number, value_at
+
+TAU = 1.0
+"""The strength of every row that is called adjusted: for a network that learned the natural posterior, all of it."""
+TAUS = tuple(step / 4 for step in range(9))
+"""What `auto` chooses from: 0, 0.25, ... 2."""
+GIVEN, VALIDATION = "given", "validation"
+
+
+class Adjustment(TypedDict):
+    """How far logits were adjusted, and who said so: the user (`given`) or the `validation` split."""
+
+    tau: float
+    chosen_on: str
+
+
+def holds_prior(posterior: object, class_counts: Sequence[int]) -> bool:
+    """Whether adjusting is for a network with this posterior: not where its terms removed the prior before.
+
+    >>> holds_prior("natural", [9, 1]), holds_prior("balanced", [9, 1]), holds_prior("natural", [5, 5])
+    (True, False, False)
+    """
+    return posterior == "natural" and min(class_counts) < max(class_counts)
+
+
+def adjusted_name(name: str, tau: float = TAU) -> str:
+    """What the row of a model is called whose logits were adjusted.
+
+    >>> adjusted_name("ce"), adjusted_name("kd", 0.5)
+    ('ce, adjusted', 'kd, adjusted (tau 0.5)')
+    """
+    return f"{name}, adjusted" + ("" if tau == TAU else f" (tau {tau:g})")
+
+
+def describe_adjustment(whose: str, adjustment: Adjustment) -> str:
+    """What to tell of logits that were adjusted as somebody asked.
+
+    >>> describe_adjustment("the student", {"tau": 0.5, "chosen_on": "given"})
+    "the student's logits are adjusted after training, with tau 0.5"
+    """
+    chosen = f", which the validation split chose by balanced accuracy from {TAUS[0]:g}, {TAUS[1]:g}, ... {TAUS[-1]:g}"
+    how = chosen if adjustment["chosen_on"] == VALIDATION else ""
+    return f"{whose}'s logits are adjusted after training, with tau {adjustment['tau']:g}{how}"
+
+
+def corrects_twice(whose: str, posterior: str | None) -> list[str]:
+    """A warning, where the terms of training removed the prior already.
+
+    >>> corrects_twice("the student", "balanced")
+    ['the student was trained for balanced classes already: adjusting it again corrects the prior twice']
+    """
+    if posterior not in ("balanced", "mixed"):
+        return []
+    part = "in part " if posterior == "mixed" else ""
+    return [f"{whose} was trained for balanced classes {part}already: adjusting it again corrects the prior twice"]
+
+
+def evaluate_adjusted(
+    logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int], tau: float = TAU
+) -> MetricValues:
+    """`evaluate_predictions` of logits from which the prior was removed; with tau 0 of the logits as they are.
+
+    Raises:
+        DistailError: as `evaluate_predictions`.
+    """
+    adjusted_NC = remove_prior(logits_NC, class_counts, tau) if tau else logits_NC
+    return evaluate_predictions(adjusted_NC, target_N, class_counts)
+
+
+def tau_of(result: Mapping[str, object], stage: str) -> float:
+    """How far the logits of a network were adjusted for its `test` in a `result.json`; 0 where they were not.
+
+    >>> tau_of({"student": {"adjust": {"tau": 0.5, "chosen_on": "validation"}}}, "student")
+    0.5
+    """
+    return as_number(value_at(result, f"{stage}.adjust.tau")) or 0.0
+
+
+def settle(adjust: Tau, validation: tuple[Tensor, Tensor] | None, class_counts: Sequence[int]) -> Adjustment:
+    """The adjustment that was asked for: a tau as it is, `auto` chosen on these images, which must not be the test's.
+
+    `auto` takes the tau of `TAUS` with the highest balanced accuracy, of equal ones the least.
+
+    Args:
+        adjust: a tau, or `auto`.
+        validation: logits (N, C) and labels (N,) int64 of the validation split; not needed for a tau.
+        class_counts: (C,) training images of each class.
+
+    Raises:
+        DataError: `auto` without a validation split.
+    """
+    if adjust != AUTO:
+        return {"tau": float(adjust), "chosen_on": GIVEN}
+    if validation is None:
+        raise DataError(
+            "auto chooses tau on the validation split, and there is none; expected one, or a number, such as 1"
+        )
+    logits_NC, target_N = validation
+
+    def balanced_accuracy(tau: float) -> float:
+        predicted_N = remove_prior(logits_NC, class_counts, tau).argmax(1)
+        recalls = ClassCounts.of(predicted_N, target_N, len(class_counts)).recalls()
+        known = [recall for recall in recalls if recall is not None]
+        return fsum(known) / len(known)
+
+    return {"tau": max(TAUS, key=balanced_accuracy), "chosen_on": VALIDATION}  # of equals max takes the first

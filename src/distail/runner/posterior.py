@@ -1,0 +1,52 @@
+"""Which class posterior the networks of a run learn, and so whether adjusting is for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from distail.config.schema import Experiment, Training
+from distail.methods.presets import read_composition
+from distail.models.weights import read_metadata
+from distail.runner.checks import classifier_composition
+
+
+def student_posterior(experiment: Experiment) -> str | None:
+    """Which class posterior the student learns: `natural`, `balanced`, `mixed`, or None where none is known.
+
+    A classifier stage decides, where there is one.
+    """
+    composition = read_composition(classifier_composition(experiment))
+    supervised = experiment.teacher.supervised if experiment.teacher else None
+    posterior = composition.posterior_with(supervised or composition.teacher_supervised)
+    return _as_drawn(posterior, experiment, experiment.training)
+
+
+def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | None = None) -> str | None:
+    """The teacher's; of a loaded one what its file says, else that of `teacher.supervised`, by default `ce`.
+
+    Args:
+        described: the metadata of the weights of a loaded teacher.
+    """
+    assert experiment.teacher is not None
+    if not experiment.teacher.files:
+        posterior = read_composition(classifier_composition(experiment, of_teacher=True)).posterior
+        return _as_drawn(posterior, experiment, experiment.teacher_training)
+    if described is not None and "posterior" in described:
+        return described["posterior"]
+    return read_composition({"name": "ce", "supervised": experiment.teacher.supervised or "ce"}).posterior
+
+
+def posterior_of_files(files: Iterable[Path]) -> str | None:
+    """What files of weights say together; None where one says nothing, or they differ."""
+    said = {read_metadata(path).get("posterior") for path in files}
+    return said.pop() if len(said) == 1 else None
+
+
+def _as_drawn(posterior: str | None, experiment: Experiment, training: Training) -> str | None:
+    """That of terms, over the images that a sampler draws: rare classes drawn more often remove prior as well."""
+    late = training.classifier_stage
+    sampler = (late.sampler if late else None) or experiment.data.sampler
+    if sampler == "instance" or posterior is None:
+        return posterior
+    return "balanced" if sampler == "class_balanced" and posterior == "natural" else "mixed"
