@@ -10,6 +10,7 @@ training images, taken in turns, with the same number of worker processes and th
 - bare decoding: processes that do the same and throw the pixels away: the speed of Pillow itself
 - distail, pixels: the same batches of pixels as the bare loop's, on the training device
 - distail: the same images as training sees them: crops, flips and normalised floats as well
+- distail, trivial_augment and distail, cutmix: these as well, on all images and on half of them
 
 Prints the median images a second of each, ratios of rounds side by side, and the largest memory (proportional set size
 of this process and its workers together) while all images, and while a quarter of them, went through.
@@ -32,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from distail.config.training import Mix
 from distail.data.batches import ImageBatches
 from distail.data.dataset import StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
@@ -135,7 +138,11 @@ class Ways:
         )
         self.pool = multiprocessing.get_context("fork").Pool(workers)
         self.stream = ImageStream(data.train, BATCH)
-        self.batches = image_batches(data)
+        self.batches = {
+            "distail": image_batches(data),
+            "distail, trivial_augment": image_batches(data, augment=("crop", "flip", "trivial_augment")),
+            "distail, cutmix": image_batches(data, mix=Mix(name="cutmix", share=0.5)),
+        }
         self.epoch = 0
 
     def bare_loop(self) -> int:
@@ -149,33 +156,37 @@ class Ways:
         order = torch.randperm(len(self.paths))
         return sum(len(images) for images in self.stream.batches(order.split(BATCH)))
 
-    def distail(self) -> int:
+    def distail(self, name: str) -> int:
         self.epoch += 1
-        return sum(len(batch.labels) for batch in self.batches.epoch(self.epoch))
+        return sum(len(batch.labels) for batch in self.batches[name].epoch(self.epoch))
 
     def ways(self) -> dict[str, Callable[[], int]]:
         return {
             "bare loop": self.bare_loop,
             "bare decoding": self.bare_decoding,
             "distail, pixels": self.pixels,
-            "distail": self.distail,
+            **{name: partial(self.distail, name) for name in self.batches},
         }
 
     def close(self) -> None:
         self.pool.terminate()
         self.stream.close()
-        self.batches.close()
+        for batches in self.batches.values():
+            batches.close()
 
 
-def image_batches(data: PreparedData) -> ImageBatches:
+def image_batches(
+    data: PreparedData, *, augment: tuple[str, ...] = ("crop", "flip"), mix: Mix | None = None
+) -> ImageBatches:
     return ImageBatches(
         data.train,
         batch_size=BATCH,
         mean=data.mean,
         std=data.std,
-        augment=("crop", "flip"),
+        augment=augment,
         num_classes=CLASSES,
         seed=0,
+        mix=mix,
         channels_last=True,
     )
 

@@ -97,8 +97,17 @@ def test_slices_apply_as_the_whole_does(name: str) -> None:
     images = torch.randint(0, 256, (20, 3, 9, 13), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     augmentation, draws = in_order([name])[name], drawn([name], 20, 0, 1, 2)
     given = images.float() if augmentation.normalized else images
-    before = given.clone()
-    whole = augmentation.apply(given, draws.bits[name])
-    assert torch.equal(given, before)
+    whole = augmentation.apply(given.clone(), draws.bits[name])
+    assert not torch.equal(given, whole)
     for part in (slice(0, 7), slice(7, 20), slice(3, 3)):
-        assert torch.equal(augmentation.apply(given[part], draws[part].bits[name]), whole[part])
+        assert torch.equal(augmentation.apply(given[part].clone(), draws[part].bits[name]), whole[part])
+
+
+@pytest.mark.parametrize("name", ["random_resized_crop", "trivial_augment"])
+def test_large_images_are_changed_as_one_by_one(name: str) -> None:
+    images = torch.randint(0, 256, (5, 3, 300, 200), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augmentation, draws = in_order([name])[name], drawn([name], 5, 0, 1, 2)
+    whole = augmentation.apply(images, draws.bits[name])
+    for row in range(5):
+        part = slice(row, row + 1)
+        assert torch.equal(augmentation.apply(images[part], draws[part].bits[name]), whole[part])

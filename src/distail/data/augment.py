@@ -119,7 +119,8 @@ class Augmentation:
     Attributes:
         columns: random 32-bit integers that each sample draws.
         apply: images (B, C, H, W) on their device and (B, k) int64 integers on the CPU to new images.
-        normalized: whether it wants normalized images, in floats; else it gets and gives uint8.
+        normalized: whether it wants normalized images, in floats, which it changes in place; else it gets and gives
+            uint8.
     """
 
     columns: int

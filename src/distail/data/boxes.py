@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.augment import Cutout, RandomErasing, RandomResizedCrop
+from distail.data.operations import images_at_once
 from distail.data.policies import Bits, chosen, units
 from distail.torch_utils import to_device
 
@@ -37,24 +38,21 @@ def random_resized_crop(images_BCHW: Tensor, bits_Bk: Bits, options: RandomResiz
     """A box, cut out and resized to the images' own size, bilinear; where none fits, as much of the middle as does."""
     height, width = images_BCHW.shape[-2:]
     box = _drawn_boxes(bits_Bk, options.scale, options.ratio, height, width, fallback=True)
-    if not len(images_BCHW):
-        return images_BCHW
     x_BW, y_BH = _points(box.left, box.right, width), _points(box.top, box.bottom, height)
-    device = images_BCHW.device
-    grid_BHW2 = torch.stack(
-        [
-            to_device(torch.from_numpy(x_BW), device)[:, None, :].expand(-1, height, -1),
-            to_device(torch.from_numpy(y_BH), device)[:, :, None].expand(-1, -1, width),
-        ],
-        dim=-1,
-    )
-    seen = F.grid_sample(images_BCHW.float(), grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
-    layout = torch.contiguous_format if images_BCHW.is_contiguous() else torch.channels_last
-    return seen.add_(0.5).to(torch.uint8).contiguous(memory_format=layout)
+    device, result = images_BCHW.device, torch.empty_like(images_BCHW)
+    at_once = images_at_once(images_BCHW)
+    for first in range(0, len(images_BCHW), at_once):
+        part = slice(first, first + at_once)
+        x, y = (to_device(torch.from_numpy(points[part]), device) for points in (x_BW, y_BH))
+        grid = torch.stack([x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1)
+        some = images_BCHW[part].float()
+        seen = F.grid_sample(some, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        result[part] = seen.add_(0.5)
+    return result
 
 
 def random_erasing(images_BCHW: Tensor, bits_Bk: Bits, options: RandomErasing) -> Tensor:
-    """A box of some normalized images set to 0, the mean color; an image for which no try fits stays as it is."""
+    """A box of some normalized images set to 0, the mean color, in place; where no try fits an image stays as it is."""
     height, width = images_BCHW.shape[-2:]
     box = _drawn_boxes(bits_Bk[:, 1:], options.scale, options.ratio, height, width, fallback=False)
     erased_B = units(bits_Bk[:, 0]) < options.probability
@@ -62,7 +60,7 @@ def random_erasing(images_BCHW: Tensor, bits_Bk: Bits, options: RandomErasing) -
 
 
 def cutout(images_BCHW: Tensor, bits_B2: Bits, options: Cutout) -> Tensor:
-    """A square about a random pixel of every normalized image set to 0, the mean color; what reaches out is cut off."""
+    """A square about a random pixel of every normalized image set to 0, the mean color, in place."""
     height, width = images_BCHW.shape[-2:]
     length = options.length or max(1, min(height, width) // 2)
     top, left = (chosen(bits_B2[:, at], side) - length // 2 for at, side in enumerate((height, width)))
@@ -77,7 +75,7 @@ def _erased(images_BCHW: Tensor, box: Boxes) -> Tensor:
         inside = (place >= first[:, None]) & (place < end[:, None])
         sides.append(to_device(torch.from_numpy(inside), images_BCHW.device))
     inside_BHW = sides[0][:, :, None] & sides[1][:, None, :]
-    return images_BCHW.masked_fill(inside_BHW[:, None], 0)
+    return images_BCHW.masked_fill_(inside_BHW[:, None], 0)
 
 
 def _drawn_boxes(
