@@ -8,6 +8,9 @@ from typing import Any
 
 from rich.console import Console
 
+LONGEST_SILENCE = 30
+"""Seconds; a longer one looks like a hang in a log."""
+
 
 def printable(text: str) -> str:
     """Text in which control characters, and what stands for bytes of a name that are no text, are escapes.

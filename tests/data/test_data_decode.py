@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from distail.config.schema import Data
-from distail.data.decode import EncodedImage, decode_all, findings_notes
+from distail.data.decode import EncodedImage, decode_all, findings_notes, progress_bar
 from distail.errors import DataError, TrainingError
 from helpers.sources import load
 
@@ -49,6 +49,31 @@ def test_images_keep_their_order(count: int, side: int) -> None:
     assert decoded.images.is_contiguous()
     assert decoded.rows.tolist() == list(range(count))
     assert torch.equal(decoded.images, torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2)))
+
+
+def test_memory_that_is_short_is_no_fault_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [item(name, png(random_pixels(0, 4, 4))) for name in "ab"]
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: failing(MemoryError())())
+    with pytest.raises(MemoryError):
+        decode_all(images, Data(name="any", skip_unreadable=True))
+
+
+def test_a_log_is_not_silent_while_images_are_decoded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = iter(range(0, 10_000, 12))
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    with progress_bar("Decoding images", 2_000) as advance:
+        for _ in range(20):
+            advance(100)
+    said = capsys.readouterr().err.splitlines()
+    assert 3 <= len(said) <= 10
+    assert all(line.startswith("Decoding images: ") and line.endswith(" of 2,000") for line in said)
+    monkeypatch.setenv("RANK", "1")
+    with progress_bar("Decoding images", 2_000) as advance:
+        for _ in range(19):
+            advance(100)
+    assert capsys.readouterr().err == ""
 
 
 def test_all_grey_stays_grey_and_one_color_makes_all_rgb() -> None:

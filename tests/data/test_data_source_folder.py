@@ -35,7 +35,7 @@ def found(data: object) -> set[tuple[int, bytes]]:
     return {(label, image.tobytes()) for label, image in zip(data.labels.tolist(), images, strict=True)}  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("test_name", ["test", "val"])
+@pytest.mark.parametrize("test_name", ["test", "val", "valid", "validation"])
 def test_train_and_test_folders(tmp_path: Path, write_image: WriteImage, test_name: str) -> None:
     counts = {"train/class10": 3, "train/class9": 4, f"{test_name}/class10": 2, f"{test_name}/class9": 1}
     written = write_tree(tmp_path, write_image, counts)
@@ -47,6 +47,9 @@ def test_train_and_test_folders(tmp_path: Path, write_image: WriteImage, test_na
         }
         assert found(data) == expected
     assert source.train.labels.tolist() == [0] * 4 + [1] * 3
+    assert [f"holds no test/: {test_name}/ is the test set" in note for note in source.notes] == [True] * (
+        test_name != "test"
+    )
 
 
 def test_class_folders_alone_lend_a_stratified_fifth(tmp_path: Path, write_image: WriteImage) -> None:
@@ -74,13 +77,21 @@ def test_test_comes_before_val(tmp_path: Path, write_image: WriteImage) -> None:
     assert "val/ is not used" in source.notes[0]
 
 
-@pytest.mark.parametrize("parts", [("Train", "Test"), ("training", "validation"), ("train", "valid")])
+@pytest.mark.parametrize("parts", [("Train", "Test"), ("training", "validation"), ("Train", "valid")])
 def test_parts_of_a_data_set_are_not_taken_for_classes(
     tmp_path: Path, write_image: WriteImage, parts: tuple[str, str]
 ) -> None:
     write_tree(tmp_path, write_image, {f"{part}/{name}": 2 for part in parts for name in ("a", "b")})
     with pytest.raises(DataError, match=r"train/ and test/"):
         load("folder", tmp_path)
+
+
+def test_classes_may_be_called_valid_or_train(tmp_path: Path, write_image: WriteImage) -> None:
+    write_tree(tmp_path / "a", write_image, {"valid": 5, "invalid": 5})
+    assert load("folder", tmp_path / "a").class_names == ("invalid", "valid")
+    write_tree(tmp_path / "b", write_image, {"car": 5, "bus": 5, "train": 5})
+    with pytest.raises(DataError, match=r"b/train .*found none, and images .*data\.name: csv"):
+        load("folder", tmp_path / "b")
 
 
 def test_a_class_may_be_called_train(tmp_path: Path, write_image: WriteImage) -> None:

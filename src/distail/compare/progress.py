@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import TaskID
 
 from distail.compare.status import Status
-from distail.training.progress import LONGEST_SILENCE, StageUnderWay, live_progress, unstoppable_console
+from distail.terminal import LONGEST_SILENCE
+from distail.training.progress import StageUnderWay, live_progress, unstoppable_console
 
 
 class ComparisonReporter(Protocol):

@@ -7,10 +7,11 @@ import hashlib
 import os
 import stat
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from torch import Tensor
 from distail.config.schema import Data
 from distail.data.image_file import Findings, Pixels, UnreadableImage, read_pixels
 from distail.errors import DataError, counted, first_of, listed
+from distail.terminal import LONGEST_SILENCE
 from distail.torch_utils import usable_cores
 
 _LARGEST_FILE = 1 << 28
@@ -93,6 +95,7 @@ def decode_one(item: EncodedImage, image_size: int | None = None, bit_depth: int
 
     Raises:
         OSError: this process may open no more files, which is no fault of the image.
+        MemoryError: nor is this.
     """
     try:
         data = item.read()
@@ -188,14 +191,17 @@ def check_one_size(sizes: Counter[tuple[int, ...]]) -> None:
 
 @contextmanager
 def progress_bar(task: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A function that takes how many more are done, shown by the main process on a terminal and nowhere else.
+    """A function that takes how many more are done, shown by the main process: a bar on a terminal, lines elsewhere.
 
     >>> with progress_bar("Decoding images", 2) as advance:
     ...     advance(2)
     """
     # As torchrun and `accelerate launch` number the processes that they start.
-    if not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0":
+    if os.environ.get("RANK", "0") != "0":
         yield lambda count: None
+        return
+    if not sys.stderr.isatty():
+        yield _lines(task, total)
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -203,6 +209,21 @@ def progress_bar(task: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         number = bar.add_task(task, total=total)
         yield lambda count: bar.advance(number, count)
+
+
+def _lines(task: str, total: int) -> Callable[[int], None]:
+    """One line every half minute."""
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if time.monotonic() - said >= LONGEST_SILENCE and done < total:
+            said = time.monotonic()
+            with suppress(OSError):  # nobody has to read it
+                print(f"{task}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+    return advance
 
 
 def _decoded_parts(encoded: Sequence[EncodedImage], options: Data) -> Iterator[list[DecodedImage | str]]:

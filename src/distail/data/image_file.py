@@ -85,7 +85,7 @@ def _read(data: bytes, image_size: int | None, bit_depth: int | None) -> tuple[P
             if image_size is not None:
                 image.draft(None, (image_size, image_size))
             return pixels_of(image, image_size, bit_depth)
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):  # memory that is short is no fault of the image
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"not an image ({', '.join(_FORMATS)})") from error

@@ -14,10 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from distail.evaluation.run_files import EpochRow
-from distail.terminal import PrintableConsole
-
-LONGEST_SILENCE = 30
-"""Seconds; a longer one looks like a hang in a log."""
+from distail.terminal import LONGEST_SILENCE, PrintableConsole
 
 
 class Reporter(Protocol):

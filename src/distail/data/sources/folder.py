@@ -30,12 +30,12 @@ _COMPANIONS = frozenset(
 _SYSTEM_FOLDERS = frozenset(
     {"__macosx", "@eadir", "#recycle", "$recycle.bin", "system volume information", "lost+found"}
 )
-_TEST_NAMES = ("test", "val")
+_TEST_NAMES = ("test", "val", "valid", "validation")
 _LIKE_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev"})
 
 
 def load_folder(options: Data) -> Source:
-    """`root` holds `train/` and `test/` (or `val/`) of class folders, or class folders alone.
+    """`root` holds `train/` and `test/` (or `val/`, `valid/`, `validation/`) of class folders, or class folders alone.
 
     Class folders alone (or `train/` alone) lend a stratified fifth, the same for every run's seed, as the test set.
     Class names are the folders' names in natural order.
@@ -46,7 +46,9 @@ def load_folder(options: Data) -> Source:
         hint="It holds train/ and test/ of class folders, or class folders alone.",
     )
     train = place / "train"
-    tests = [place / name for name in _TEST_NAMES if (place / name).is_dir()]
+    # Without train/, valid/ may be a class beside invalid/.
+    names = _TEST_NAMES if train.is_dir() else _TEST_NAMES[:2]
+    tests = [place / name for name in names if (place / name).is_dir()]
     if tests and not train.is_dir():
         raise DataError(f"{place} holds {tests[0].name}/ but no train/")
     if not tests:
@@ -65,7 +67,8 @@ def load_folder(options: Data) -> Source:
     test_files, test_notes = image_files(tests[0], labels, place)
     if not test_files:
         raise DataError(f"{tests[0]} holds no image ({_suffixes()})")
-    notes = [*_unused(place, train, tests[0]), *notes, *test_notes]
+    instead = [f"{place} holds no test/: {tests[0].name}/ is the test set"] * (tests[0].name != _TEST_NAMES[0])
+    notes = [*instead, *_unused(place, train, tests[0]), *notes, *test_notes]
     return load_files("train and test", train_files, test_files, names, options, notes)
 
 
@@ -148,7 +151,7 @@ def _refuse_splits_as_classes(place: Path) -> None:
     if len(like) > 1:
         raise DataError(
             f"{place} holds {', '.join(f'{name}/' for name in like)}, which look like parts of a data set, not like "
-            "classes; expected train/ and test/ (or val/), so written"
+            "classes; expected train/ and test/ (or val/, valid/, validation/), so written"
         )
 
 
@@ -179,6 +182,8 @@ def _usable(names: list[str], place: Path) -> list[str]:
     """The names of two classes at least, which are no parts of a data set or kinds of image instead."""
     if len(names) < 2:
         found = f"only one, {names[0]}/" if names else "none"
+        if _holds_images(place):
+            found += ", and images (where the folder is itself a class, list the images in a manifest, data.name: csv)"
         raise DataError(
             f"{place} must hold a folder of images for each class, two at least; found {found}. "
             "data.root is the folder that holds train/ and test/, or the class folders themselves"
