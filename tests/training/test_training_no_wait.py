@@ -7,7 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from distail.config.augment import AUGMENTATIONS, ColorJitter
 from distail.config.schema import Training
+from distail.config.training import Mix
+from distail.data.augment import apply_drawn, draw_augmentation, in_order
+from distail.data.mixing import mix_images, plan_mix
 from distail.methods.presets import create_method, list_methods
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
@@ -88,9 +92,10 @@ class Unasked(Unwaiting):
             self.watch.step()
 
 
-def trained(folder, method, views, limit_mb, runtime, wrap, reporter=None):
+def trained(folder, method, views, limit_mb, runtime, wrap, reporter=None, *, augment=("crop", "flip"), **training):
     device = runtime.device
-    shown = batches(views=views, device=str(device))
+    settings = Training(epochs=2, batch_size=64, learning_rate=0.01, gradient_clip=5.0, **training)
+    shown = batches(views=views, device=str(device), augment=augment, mix=settings.mix)
     listen = frozen_teacher(FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device), runtime)
     cache = TeacherCache(listen, shown, runtime, features=True, limit_mb=limit_mb, folder=folder) if views else None
     changes = {"assignment": "identity"} if method == "krdistill" else {}
@@ -103,7 +108,7 @@ def trained(folder, method, views, limit_mb, runtime, wrap, reporter=None):
         ),
         batches=wrap(shown),
         validate=None,
-        training=Training(epochs=2, batch_size=64, learning_rate=0.01, gradient_clip=5.0),
+        training=settings,
         runtime=runtime,
         seed=0,
         fill=cache.fill if cache else None,
@@ -112,6 +117,7 @@ def trained(folder, method, views, limit_mb, runtime, wrap, reporter=None):
     assert len(fitted.history) == 2
 
 
+RECIPE = {"mix": {"name": "cutmix"}, "ema_decay": 0.9, "accumulation_steps": 2}
 ONE_STAGE = {"name": "ipwd", "teacher": "previous_epoch"}
 everywhere = pytest.mark.parametrize("method", [*sorted(list_methods()), ONE_STAGE], ids=str)
 stored = pytest.mark.parametrize(("views", "limit_mb"), [(0, 0), (2, 64), (2, 0)])
@@ -124,6 +130,32 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb
     trained(tmp_path, method, views, limit_mb, RuntimeDevice(torch.device("cuda"), "bf16"), Unwaiting)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_no_augmentation_and_no_mixing_waits_for_the_gpu(tmp_path):
+    every = [*AUGMENTATIONS.keys() - {"color_jitter"}, ColorJitter(hue=0.1)]
+    trained(tmp_path, "kd", 0, 0, RuntimeDevice(torch.device("cuda"), "bf16"), Unwaiting, augment=every, **RECIPE)
+
+
+@pytest.mark.parametrize("name", [name for name in AUGMENTATIONS if name != "color_jitter"])
+def test_no_augmentation_asks_a_tensor_for_its_values(name):
+    one = in_order([name])[name]
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    bits = draw_augmentation({name: one}, 64, 0, 0, 0).bits[name]
+    with NoQuestions():
+        one.apply(images.float() if one.normalized else images, bits)
+
+
+def test_neither_jitter_nor_mixing_asks_a_tensor_for_its_values():
+    jitter = in_order([ColorJitter(hue=0.1)])
+    images = torch.randint(0, 256, (64, 3, 16, 16), dtype=torch.uint8)
+    draws = draw_augmentation(jitter, 64, 0, 0, 0)
+    plans = [plan_mix(Mix(name=name), 64, 16, 16, 0, 0, 0) for name in ("cutmix", "mixup")]
+    with NoQuestions():
+        apply_drawn(images, draws, jitter)
+        for plan in plans:
+            mix_images(images.float(), torch.zeros(64, dtype=torch.int64), plan, 64)
+
+
 @pytest.mark.parametrize("views", [0, 2])
 @everywhere
 def test_no_step_of_an_epoch_asks_a_tensor_for_its_values(tmp_path, method, views, monkeypatch):
@@ -131,7 +163,13 @@ def test_no_step_of_an_epoch_asks_a_tensor_for_its_values(tmp_path, method, view
     for module in ("functional.checks", "methods.memory_bank"):  # which lets tensors on a GPU pass
         monkeypatch.setattr(f"distail.{module}.check_range", lambda *given: None)
     cpu = RuntimeDevice(torch.device("cpu"), "fp32")
-    trained(tmp_path, method, views, 64, cpu, lambda shown: Unasked(shown, watch), watch)
+    settings = {} if views else recipe(method)
+    trained(tmp_path, method, views, 64, cpu, lambda shown: Unasked(shown, watch), watch, **settings)
+
+
+def recipe(method):
+    """What is mixed cannot be remembered."""
+    return {**RECIPE, "mix": None} if method == ONE_STAGE else RECIPE
 
 
 def test_the_watch_sees_what_asks(tmp_path, monkeypatch):

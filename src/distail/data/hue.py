@@ -8,6 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from distail.torch_utils import to_device
+
+# Which of value, falling, low and rising each of red, green and blue is, in each sixth of the circle.
+_PLACES = torch.tensor([[0, 3, 2], [1, 0, 2], [2, 0, 3], [2, 1, 0], [3, 2, 0], [0, 2, 1]])
+
 
 def turn_hue(pixels_BHWC: Tensor, turns_B: Tensor) -> Tensor:
     """The hue moved by a share of the circle; images that are not of three channels have none and stay as they are.
@@ -49,6 +54,4 @@ def _to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
         (full * (1 - share * lost) + 0.5).floor().clamp(0, 255) for lost in (torch.ones_like(part), part, 1 - part)
     )
     levels = torch.stack([full, falling, low, rising], dim=-1).to(torch.uint8)
-    # Which of the four each of red, green and blue is, in each sixth of the circle.
-    places = torch.tensor([[0, 3, 2], [1, 0, 2], [2, 0, 3], [2, 1, 0], [3, 2, 0], [0, 2, 1]], device=hue.device)
-    return levels.gather(-1, places[sector.to(torch.int64) % 6])
+    return levels.gather(-1, to_device(_PLACES, hue.device)[sector.to(torch.int64) % 6])
