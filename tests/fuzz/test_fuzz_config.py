@@ -23,14 +23,16 @@ FULL: dict[str, Any] = {
     "seed": 0,
     "output": "runs/try",
     "data": {"name": "digits", "root": None, "imbalance_factor": 20, "profile": "exp", "validation": 0.1,
-             "augment": ["crop"], "sampler": "instance", "image_size": None, "skip_unreadable": False},
+             "augment": ["crop", {"name": "cutout", "length": 4}], "sampler": "instance", "image_size": None, "skip_unreadable": False},
     "teacher": {"model": {"name": "resnet8", "shortcut": "pad"}, "supervised": {"name": "ce"}, "checkpoint": None,
                 "views": 0, "training": {"epochs": 2}},
     "student": {"model": {"name": "resnet8"}, "checkpoint": None, "classifier": "linear"},
     "method": {"name": "bkd", "temperature": 2.0, "beta": 0.99},
     "training": {"epochs": 2, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9,
                  "weight_decay": 1e-4, "gradient_clip": None,
-                 "schedule": {"name": "step", "milestones": [1], "factors": [0.1], "warmup_epochs": 0}},
+                 "schedule": {"name": "step", "milestones": [1], "factors": [0.1], "warmup_epochs": 0},
+                 "mix": {"name": "cutmix", "share": 0.5}, "ema_decay": 0.9, "accumulation_steps": 2,
+                 "classifier_stage": {"epochs": 1, "supervised": {"name": "ce"}, "method": {"temperature": 2.0}}},
     "trainer": {"device": "cpu", "precision": "fp32", "checkpoint_every_steps": 3, "compile": False},
 }  # fmt: skip
 

@@ -78,6 +78,8 @@ def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> 
 def _section_at(root: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
     section = root
     for part in location:
+        if part.isdigit():  # a place in a list of sections
+            continue
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
