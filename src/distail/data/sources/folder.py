@@ -47,8 +47,8 @@ def load_folder(options: Data) -> Source:
     )
     train = place / "train"
     # Without train/, valid/ may be a class beside invalid/.
-    names = _TEST_NAMES if train.is_dir() else _TEST_NAMES[:2]
-    tests = [place / name for name in names if (place / name).is_dir()]
+    test_names = _TEST_NAMES if train.is_dir() else _TEST_NAMES[:2]
+    tests = [place / name for name in test_names if (place / name).is_dir()]
     if tests and not train.is_dir():
         raise DataError(f"{place} holds {tests[0].name}/ but no train/")
     if not tests:
