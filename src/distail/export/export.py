@@ -48,7 +48,7 @@ class Options:
     adjust: float | None = None
     prior: Path | None = None
     max_tail_loss: float = 1.0
-    seconds: float = 1.5
+    seconds: float = 1.0
     """How long each batch is timed."""
 
 

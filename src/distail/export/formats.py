@@ -152,7 +152,7 @@ def written(name: str, student: Student, signature: Signature, path: Path) -> De
     Raises:
         ModelError: the network cannot be exported; the exporter's own words are told.
     """
-    deployed = Deployed(student, signature)
+    deployed = Deployed(student, signature).requires_grad_(False)
     try:
         FORMATS[name].write(deployed, student, path)
     except OSError:

@@ -44,7 +44,7 @@ class Task:
     dtype: str
     batches: tuple[int, ...]
     threads: tuple[int, ...] = (1, 0)
-    seconds: float = 1.5
+    seconds: float = 1.0
 
 
 class Measured(TypedDict):
