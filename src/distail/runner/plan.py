@@ -306,7 +306,8 @@ def _files(
     experiment: Experiment, data: PreparedData, weights: Mapping[str, float], stages: Sequence[PlannedStage]
 ) -> dict[Path, float | None]:
     folder = RunFolder(experiment.output)
-    logits = 4 * len(data.test) * len(data.class_names) / MEGABYTE
+    images = len(data.test) + (len(data.validation) if data.validation else 0)
+    logits = 4 * images * len(data.class_names) / MEGABYTE
     files: dict[Path, float | None] = {folder.path / name: size for name, size in sorted(weights.items())}
     files |= {folder.checkpoints(stage.name): KEPT * stage.checkpoint_megabytes for stage in stages}
     files[folder.predictions] = logits * (2 if "teacher.safetensors" in weights else 1)
