@@ -64,7 +64,7 @@ class Scripted:
             write_status(Path(spec["status"]), {"state": STOPPED, "problem": "stopped by SIGTERM"})
         return {spec["name"]: end if end not in (FINISHED, "forever") and isinstance(end, str) else None}
 
-    def stop(self):
+    def stop(self, name=None):
         self.stopped = True
 
 

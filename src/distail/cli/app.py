@@ -14,6 +14,7 @@ import typer
 from distail import __version__
 from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
 from distail.cli.options import NoCode, make_console
+from distail.cli.search import search
 from distail.cli.ship import export, predict
 from distail.cli.streams import settle_streams
 
@@ -214,6 +215,9 @@ def compare(
         console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # also where nobody reads the tables
         comparison.raise_if_failed()
+
+
+app.command()(search)
 
 
 @app.command()

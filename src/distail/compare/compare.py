@@ -42,7 +42,7 @@ def stored_problems(config: ComparisonConfig) -> list[str]:
         return []
     stored = read_yaml(path)
     own = _common_settings(config)
-    there = {"teachers": stored.get("teachers"), "experiment": _without_free(stored.get("experiment"))}
+    there = {"teachers": stored.get("teachers"), "experiment": without_free(stored.get("experiment"))}
     differing = list(differences(there, own))
     where = f"{str(config.folder)!r} holds another comparison; choose another --output"
     return [f"{where}. It differs in {one}" for one in differing]
@@ -57,6 +57,7 @@ def store(plan: Plan) -> Path:
         "seeds": list(config.seeds),
         "baseline": plan.baseline,
         "grid": {key: list(values) for key, values in config.axes.items()},
+        **({"recipes": {label: dict(recipe) for label, recipe in config.recipes.items()}} if config.recipes else {}),
         **_common_settings(config),
     }
     path = plan.folder / "comparison.yaml"
@@ -66,10 +67,10 @@ def store(plan: Plan) -> Path:
 
 def _common_settings(config: ComparisonConfig) -> dict[str, object]:
     """What all runs of a folder have in common."""
-    return {"teachers": config.teachers, "experiment": _without_free(config.base.model_dump(mode="json"))}
+    return {"teachers": config.teachers, "experiment": without_free(config.base.model_dump(mode="json"))}
 
 
-def _without_free(experiment: object) -> object:
+def without_free(experiment: object) -> object:
     """An experiment's mapping without the settings that a run may change between starts, nor those of one run."""
     if not isinstance(experiment, Mapping):
         return experiment
@@ -147,18 +148,30 @@ def compare(
     if base is None or chosen_methods is None or chosen_seeds is None or teachers not in get_args(Teachers):
         raise _config_error(problems, str(config) if base is None else base.name)
     comparison = ComparisonConfig(base, chosen_methods, chosen_seeds, cast(Teachers, teachers), baseline, axes, output)
-    plan, found = make_plan(comparison)
-    problems.add(*found, *stored_problems(comparison))
+    return run_comparison(comparison, engine, parallel, reporter, problems)
+
+
+def run_comparison(
+    config: ComparisonConfig,
+    engine: str,
+    parallel: int | None,
+    reporter: ComparisonReporter | None = None,
+    problems: Problems | None = None,
+) -> Comparison:
+    """The same for a comparison whose words were read; `problems` are those that they had."""
+    problems = problems or Problems()
+    plan, found = make_plan(config)
+    problems.add(*found, *stored_problems(config))
     if problems.found:
-        raise _config_error(problems, base.name)
+        raise _config_error(problems, config.base.name)
     with RunFolder(plan.folder).locked():
         return _run_plan(plan, engine, parallel, reporter or default_reporter())
 
 
 def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: ComparisonReporter) -> Comparison:
-    _refuse_other_data(plan)
+    refuse_other_data(plan)
     schedule = Schedule(plan.jobs, plan.folder)
-    _try_waiting_students(plan, schedule.left)
+    try_waiting_students(plan, schedule.left)
     store(plan)
 
     def write(*, bootstrap: bool = False) -> Comparison:
@@ -180,13 +193,13 @@ def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: Comp
     return comparison
 
 
-def _try_waiting_students(plan: Plan, left: Sequence[str]) -> None:
+def try_waiting_students(plan: Plan, left: Sequence[str]) -> None:
     """A student of the user's own that cannot learn must not wait for its teacher to be told."""
     waiting = [job.experiment for job in plan.jobs if job.name in left and job.after in left]
     try_students(each for each in waiting if each.student.model.name not in MODELS)
 
 
-def _refuse_other_data(plan: Plan) -> None:
+def refuse_other_data(plan: Plan) -> None:
     """Let pass what was trained and tested on the data as it is now, so that all runs can be compared.
 
     Raises:

@@ -51,8 +51,8 @@ class Engine(Protocol):
     def ended(self) -> dict[str, str | None]:
         """Jobs that ended since the last call: name to None, or to what the process itself says it died of."""
 
-    def stop(self) -> None:
-        """Ask every run to write a checkpoint and leave; `ended` tells when each has."""
+    def stop(self, name: str | None = None) -> None:
+        """Ask one run, or every one, to write a checkpoint and leave; `ended` tells when each has."""
 
     def close(self) -> None:
         """End whatever is left at once."""
@@ -131,8 +131,8 @@ class LocalProcesses:
             del self._running[name]
         return {name: _cause(process.returncode) for name, process in done.items()}
 
-    def stop(self) -> None:
-        for running in self._running.values():
+    def stop(self, name: str | None = None) -> None:
+        for running in self._running.values() if name is None else [self._running[name]]:
             running.process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
@@ -206,8 +206,8 @@ class RayCluster:
             return f"its Ray task ended with {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
         return None
 
-    def stop(self) -> None:
-        for task in self._running.values():
+    def stop(self, name: str | None = None) -> None:
+        for task in self._running.values() if name is None else [self._running[name]]:
             self._ray.cancel(task)
 
     def close(self) -> None:

@@ -43,7 +43,10 @@ class Point:
 
 
 def points_of(
-    base: Experiment, methods: Mapping[str, Mapping[str, object]], axes: Mapping[str, Sequence[object]]
+    base: Experiment,
+    methods: Mapping[str, Mapping[str, object]],
+    axes: Mapping[str, Sequence[object]],
+    recipes: Mapping[str, Mapping[str, object]],
 ) -> tuple[dict[str, list[Point]], list[str]]:
     """The points of each method, and what is wrong with the grid.
 
@@ -63,7 +66,8 @@ def points_of(
         spanned.update(own_axes)
         points[label] = []
         for choice in itertools.product(*(axes[key] for key in own_axes)):
-            points[label].append(_point(base, label, method, dict(zip(own_axes, choice, strict=True))))
+            settings = dict(zip(own_axes, choice, strict=True))
+            points[label].append(_point(base, label, method, settings, recipes.get(label, {})))
     problems = []
     for key, values in axes.items():
         if key not in spanned:
@@ -71,9 +75,15 @@ def points_of(
     return points, problems
 
 
-def _point(base: Experiment, label: str, method: Mapping[str, object], settings: Mapping[str, object]) -> Point:
+def _point(
+    base: Experiment,
+    label: str,
+    method: Mapping[str, object],
+    settings: Mapping[str, object],
+    recipe: Mapping[str, object],
+) -> Point:
     words = [f"{key.partition('.')[2]}={_format_value(value)}" for key, value in settings.items()]
-    return Point(label, " ".join([label, *words]), settings, _raw(base, method, settings))
+    return Point(label, " ".join([label, *words]), settings, _raw(base, method, {**recipe, **settings}))
 
 
 def _raw(base: Experiment, method: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
@@ -110,6 +120,8 @@ class ComparisonConfig:
     baseline: str | None = None
     axes: Mapping[str, Sequence[object]] = field(default_factory=dict)
     output: Path | None = None
+    recipes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    """Label of a method to what its runs change beside it, such as `{"training.ema_decay": 0.99}`."""
 
     @property
     def folder(self) -> Path:
@@ -168,7 +180,7 @@ class Plan:
 
 def make_plan(config: ComparisonConfig) -> tuple[Plan, list[str]]:
     """The plan, and everything that can be known to be wrong with it before any work."""
-    points, problems = points_of(config.base, config.methods, config.axes)
+    points, problems = points_of(config.base, config.methods, config.axes, config.recipes)
     default = DEFAULT_BASELINE if DEFAULT_BASELINE in config.methods else next(iter(points))
     baseline = config.baseline or default
     problems += _option_problems(config, baseline)

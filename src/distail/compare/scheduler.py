@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from distail.compare.engines import Engine
 from distail.compare.plan import Job
@@ -28,13 +29,30 @@ class State:
     problem: str | None = None
 
 
+class Feed(Protocol):
+    """Brings jobs while others run, and calls off those that are not worth the rest of their time."""
+
+    def more(self, free: int) -> Iterable[Job]:
+        """Jobs that there were not before; asked at every look, with how many could begin at once."""
+
+    def called_off(self) -> Iterable[str]:
+        """Which of the jobs that it brought should stop where they are; each is named once."""
+
+
 class Schedule:
-    """All jobs of a comparison and how they stand; `run_jobs` moves them on."""
+    """All jobs of a comparison and how they stand; `run_jobs` moves them on.
+
+    Attributes:
+        seconds: what runs took that began and were finished here, by the clock: their training and all around it.
+    """
 
     def __init__(self, jobs: Sequence[Job], folder: Path) -> None:
         self.jobs = {job.name: job for job in jobs}
         self.folder = folder
         self.states = {name: self._before(job) for name, job in self.jobs.items()}
+        self._called_off: set[str] = set()
+        self.seconds: dict[str, float] = {}
+        self._began: dict[str, float] = {}
 
     @staticmethod
     def _before(job: Job) -> State:
@@ -49,9 +67,19 @@ class Schedule:
         return [name for name, state in self.states.items() if state.state != FINISHED]
 
     def run_jobs(
-        self, engine: Engine, reporter: ComparisonReporter, request: StopRequest, after_each: Callable[[], object]
+        self,
+        engine: Engine,
+        reporter: ComparisonReporter,
+        request: StopRequest,
+        after_each: Callable[[], object],
+        feed: Feed | None = None,
     ) -> None:
         """Start what can start, until nothing is left; a run that fails stops none but its students.
+
+        Args:
+            engine, reporter, request: what runs the jobs, who is told of them, and who may stop them.
+            after_each: called whenever a run has ended.
+            feed: what further jobs come from; None where all are known.
 
         Raises:
             DataError: the images cannot be used; no other run could use them.
@@ -61,7 +89,12 @@ class Schedule:
         reporter.begin(len(self.jobs), len(self.jobs) - len(waiting), engine.parallel)
         running: set[str] = set()
         stopping: BaseException | None = None
-        while running or (waiting and stopping is None):
+        while True:
+            if feed is not None and stopping is None:
+                waiting += self._added(feed.more(engine.parallel - len(running) - len(waiting)))
+                self._call_off(set(feed.called_off()), waiting, running, engine)
+            if not running and not (waiting and stopping is None):
+                break
             if stopping is None:
                 waiting = self._start(waiting, running, engine, reporter)
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -82,6 +115,19 @@ class Schedule:
         if stopping is not None:
             raise stopping
 
+    def _added(self, jobs: Iterable[Job]) -> list[Job]:
+        """Take up jobs; returns those that are not finished."""
+        new = [job for job in jobs if job.name not in self.jobs]
+        self.jobs |= {job.name: job for job in new}
+        self.states |= {job.name: self._before(job) for job in new}
+        return [job for job in new if self.states[job.name].state != FINISHED]
+
+    def _call_off(self, names: set[str], waiting: list[Job], running: set[str], engine: Engine) -> None:
+        self._called_off |= names
+        waiting[:] = [job for job in waiting if job.name not in names]
+        for name in names & running:
+            engine.stop(name)
+
     def _start(self, waiting: list[Job], running: set[str], engine: Engine, reporter: ComparisonReporter) -> list[Job]:
         still = []
         for job in waiting:
@@ -91,6 +137,7 @@ class Schedule:
                 reporter.ended(job.name, "not started, since its teacher failed")
             elif teacher.state == FINISHED and len(running) < engine.parallel:
                 self._status(job.name).unlink(missing_ok=True)
+                self._began[job.name] = time.monotonic()
                 engine.start(self._spec(job))
                 running.add(job.name)
                 reporter.started(job.name)
@@ -115,6 +162,7 @@ class Schedule:
         result = self.jobs[name].folder.stored_result()
         if result is not None:
             self.states[name] = State(FINISHED)
+            self.seconds[name] = time.monotonic() - self._began[name]
             test = result["student"]["test"]
             seconds = result["timing"]["student"]["seconds"]
             reporter.ended(
@@ -126,7 +174,7 @@ class Schedule:
             reporter.ended(name, f"failed: {status['problem']} ({self._log(name)})")
             if status.get("kind") == DataError.__name__:
                 return DataError(status["problem"])
-        elif stopping:
+        elif stopping or name in self._called_off:
             self.states[name] = State(MISSING, "it was stopped before it was finished")
             reporter.ended(name, "stopped")
         else:

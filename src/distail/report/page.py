@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as resources
@@ -90,23 +90,13 @@ def write_page(path: str | Path, view: ReportView) -> Path:
 
 def render_page(view: ReportView) -> str:
     """The page of `write_page` as text."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FunctionLoader(_asset),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
-    environment.filters["signed"] = signed
     runs = view.runs
     data = chart_data(view)
     charts, classes, shown = charts_of(view, data), class_table(view), galleries(view)
     scripts = [_asset(name) for name in SCRIPTS]
     seeds = max((len(run.seeds) for run in runs), default=0)
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         view=view,
         title=view.title,
         summary=view.summary or captions.summary_sentence(view),
@@ -117,8 +107,7 @@ def render_page(view: ReportView) -> str:
         missing=[*(view.comparison.missing if view.comparison else ()), *view.problems],
         runs=runs,
         styles=styles_of(runs),
-        font=PAGE_FONT,
-        colors={"light": css_variables(runs), "dark": css_variables(runs, dark=True)},
+        colors=_colors(runs),
         columns=[column.title for column in COLUMNS.values()],
         results=[
             (row, [Cell(column.value(row), cell(row, column)) for column in COLUMNS.values()])
@@ -140,18 +129,38 @@ def render_page(view: ReportView) -> str:
         contents=_contents(view, charts, bool(classes), bool(shown)),
         reliability=[(run, [item for item in run.reliability if item.count]) for run in runs if run.reliability],
         versions=sorted(view.versions.items()),
-        version=__version__,
         data_json=_safe_json(
             {
                 "runs": [run.name for run in runs],
                 "charts": {name: chart.page_spec(runs) for name, chart in charts.items()},
             }
         ),
-        css=_asset("page.css"),
         notices=_asset("vega.LICENSES.txt"),
         scripts=scripts,
         script_hashes=[_csp_hash(script) for script in scripts],
     )
+
+
+def render(template: str, *, colors: Mapping[str, Mapping[str, str]] | None = None, **content: object) -> str:
+    """A page from a template of `assets/`, which finds its style, colors and version beside what it is given."""
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_asset),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
+    environment.filters["signed"] = signed
+    return environment.get_template(template).render(
+        css=_asset("page.css"), font=PAGE_FONT, version=__version__, colors=colors or _colors([]), **content
+    )
+
+
+def _colors(runs: Sequence[RunView]) -> dict[str, Mapping[str, str]]:
+    return {"light": css_variables(runs), "dark": css_variables(runs, dark=True)}
 
 
 def class_table(view: ReportView) -> ClassTable | None:

@@ -69,8 +69,17 @@ class Table:
 
     def print(self, console: Console) -> None:
         """Fitted to a terminal; at full width anywhere else, so that a pipe or a file loses nothing."""
-        from rich.measure import Measurement
         from rich.text import Text
+
+        if self.title:
+            console.print(Text(one_line(self.title), style="bold"))
+        console.print(self.grid(console), crop=False)
+        if self.caption:
+            console.print(Text(one_line(self.caption), style="dim"))
+
+    def grid(self, console: Console) -> Grid:
+        """The table alone as it is printed there, for a display that is drawn again."""
+        from rich.measure import Measurement
 
         grid = self._grid(narrow=False)
         width = Measurement.get(console, console.options.update(width=_MOST_COLUMNS), grid).maximum
@@ -80,11 +89,7 @@ class Table:
             grid = self._grid(narrow=True)
             least = sum((column.width or _LEAST_TEXT) + _GAP for column in grid.columns)
             grid.width = least if least > console.width else None
-        if self.title:
-            console.print(Text(one_line(self.title), style="bold"))
-        console.print(grid, crop=False)
-        if self.caption:
-            console.print(Text(one_line(self.caption), style="dim"))
+        return grid
 
     def to_markdown(self) -> str:
         """The table, and its caption below it."""

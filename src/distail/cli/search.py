@@ -1,0 +1,63 @@
+"""The verb for the repair of one's own data: search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distail.cli.options import NoCode, make_console
+
+
+def search(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="What to choose by, on validation: balanced_accuracy or worst_third.")
+    ] = "balanced_accuracy",
+    top1_loss: Annotated[
+        float, typer.Option(metavar="POINTS", help="What top-1 may lose on validation, against kd.")
+    ] = 5.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="For all, the comparison too.  [default: 60, without --trials]")
+    ] = None,
+    trials: Annotated[int | None, typer.Option(metavar="N", help="At most so many trials.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Of the comparison at the end.  [default: the next three after the search's]")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")] = "local",
+    parallel: Annotated[
+        int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder.  [default: searches/<name>]")] = None,
+    no_code: NoCode = False,
+) -> None:
+    """Find the repair for your own data.
+
+    Tries repairs, strengths and recipes with one teacher, chooses on the validation split, and compares the choice with
+    kd and ce over other seeds. The same command again goes on where it stopped. Needs: pip install 'distail[search]'.
+    """
+    from distail.search.search import search as run_search
+    from distail.search.show import print_search
+
+    found = run_search(
+        config,
+        overrides or [],
+        metric=metric,
+        top1_loss=top1_loss,
+        minutes=minutes,
+        trials=trials,
+        seeds=seeds,
+        engine=engine,
+        parallel=parallel,
+        output=output,
+    )
+    try:
+        print_search(found, make_console())
+    finally:  # also where nobody reads the tables
+        found.comparison.raise_if_failed()

@@ -1,0 +1,1 @@
+"""`distail search`: which repair, how strong and with which recipe, on the user's own data."""

@@ -1,0 +1,78 @@
+"""The end of a search: its best trials over other seeds, one choice among them, and what that is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import fsum
+from pathlib import Path
+
+from distail.compare.plan import ComparisonConfig
+from distail.config.reading import dump_plain_yaml
+from distail.config.schema import Experiment
+from distail.evaluation.metrics import MetricValues
+from distail.search.content import FinalistContent, SearchContent, TrialContent, ranked
+from distail.search.goal import Goal
+from distail.search.space import with_recipe
+from distail.search.trials import REFERENCE, TrialRuns, validation_by_epoch
+
+FINALISTS = 3
+"""How many trials are trained again: a validation split has few images of rare classes, and the best of many trials is
+often only the luckiest."""
+METHODS = 2 + FINALISTS
+CE, KD = "ce", "kd"
+
+
+def finalists_of(content: SearchContent) -> list[TrialContent]:
+    """The best trials, without kd, which is always there."""
+    return [one for one in ranked(content["trials"]) if one["number"] != REFERENCE][:FINALISTS]
+
+
+def comparison_of(base: Experiment, content: SearchContent, seeds: Sequence[int], folder: Path) -> ComparisonConfig:
+    """`ce`, `kd` and the finalists over other seeds; a longer search may add some to the same folder."""
+    finalists = finalists_of(content)
+    return ComparisonConfig(
+        base,
+        {CE: {"name": CE}, KD: {"name": KD}} | {_label(one): one["method"] for one in finalists},
+        seeds,
+        baseline=KD,
+        output=folder,
+        recipes={_label(one): one["recipe"] for one in finalists if one["recipe"]},
+    )
+
+
+def choose(
+    runs: TrialRuns, goal: Goal, content: SearchContent, seeds: Sequence[int], folder: Path
+) -> list[FinalistContent]:
+    """kd and the finalists with their means over all seeds, those of the validation splits alone; the best one first.
+
+    What keeps the bound on average is better than what does not, and what lost a run is not chosen at all.
+    """
+    candidates = [(REFERENCE, KD), *((one["number"], _label(one)) for one in finalists_of(content))]
+    last = runs.base.training.epochs
+    by_label: dict[str, list[MetricValues | None]] = {}
+    for number, label in candidates:
+        again = [validation_by_epoch(folder / "runs" / f"{label}-seed{seed}").get(last) for seed in seeds]
+        by_label[label] = [runs.validation(number).get(last), *again]
+    found: list[FinalistContent] = []
+    for number, label in candidates:
+        pairs = list(zip(by_label[label], by_label[KD], strict=True))
+        known = [(own, kd) for own, kd in pairs if own is not None and kd is not None]
+        whole = len(known) == len(pairs)
+        figure = fsum(goal.figure(own) for own, _ in known) / len(known) if whole else None
+        loss = fsum(kd["top1"] - own["top1"] for own, kd in known) / len(known) if whole else None
+        within = loss is not None and loss <= goal.top1_loss
+        found.append({"number": number, "label": label, "figure": figure, "top1_loss": loss, "within_bound": within})
+    # Sorting is stable: of equal ones kd, then the one that was better in the search.
+    return sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
+
+
+def best_yaml(base: Experiment, best: TrialContent) -> str:
+    """The experiment that `distail run` takes, in a folder of its own."""
+    raw = with_recipe(base, best["recipe"])
+    rest = {key: value for key, value in raw.items() if key not in ("name", "output", "method")}
+    whole = {"name": f"{base.name}-best", **rest, "method": best["method"]}
+    return f"# trial {best['number']}: {best['words']}\n" + dump_plain_yaml(whole)
+
+
+def _label(one: TrialContent) -> str:
+    return f"trial-{one['number']}"

@@ -1,0 +1,66 @@
+"""What a search chooses by: a figure of the validation split, and how much top-1 it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from distail.evaluation.groups import THIRDS
+from distail.evaluation.metrics import MetricValues, metric_at
+
+
+def _balanced_accuracy(validation: MetricValues) -> float:
+    return validation["balanced_accuracy"]
+
+
+def _worst_third(validation: MetricValues) -> float:
+    known = [metric_at(validation, f"groups.thirds.{third}") for third in THIRDS]
+    return min(value for value in known if value is not None)
+
+
+METRICS: Mapping[str, tuple[str, Callable[[MetricValues], float]]] = {
+    "balanced_accuracy": ("balanced accuracy", _balanced_accuracy),
+    "worst_third": ("the worst of head, medium and tail third", _worst_third),
+}
+"""Name to its words and how it is computed; percent, higher is better."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """By what trials are compared.
+
+    Attributes:
+        metric: a name of `METRICS`.
+        top1_loss: how many points of top-1 a trial may lose against plain distillation at the same epoch, on the
+            validation split, which has the class shares of the training data.
+
+    >>> goal = Goal("balanced_accuracy", top1_loss=2)
+    >>> kd = {"top1": 80.0, "balanced_accuracy": 50.0}
+    >>> goal.value({"top1": 79.0, "balanced_accuracy": 60.0}, kd)
+    60.0
+    >>> goal.value({"top1": 75.0, "balanced_accuracy": 70.0}, kd)
+    -3.0
+    """
+
+    metric: str
+    top1_loss: float
+
+    def figure(self, validation: MetricValues) -> float:
+        """The metric, in percent."""
+        return METRICS[self.metric][1](validation)
+
+    def value(self, validation: MetricValues, reference: MetricValues) -> float:
+        """What is maximized: the metric, or for a trial that loses too much top-1 by how much it does, below 0.
+
+        So whatever keeps the bound is better than anything that does not.
+        """
+        too_much = reference["top1"] - validation["top1"] - self.top1_loss
+        return -too_much if too_much > 0 else self.figure(validation)
+
+    @property
+    def rule(self) -> str:
+        """The whole rule in words."""
+        return (
+            f"{METRICS[self.metric][0]} on the validation split after the last epoch, with at most "
+            f"{self.top1_loss:g} points of top-1 lost there against kd"
+        )

@@ -1,0 +1,67 @@
+"""What a search shows, in sentences whose every number is in `search.json` or its comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distail.compare.content import ComparisonContent
+from distail.compare.summary import format_metric, format_signed
+from distail.errors import counted
+from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
+from distail.search.goal import METRICS
+from distail.search.space import KD
+from distail.search.trials import REFERENCE
+
+
+def statements(content: SearchContent, comparison: ComparisonContent | None = None) -> list[str]:
+    """Of the search, and then what the comparison over other seeds says of its choice."""
+    sentences = [_tried(content["trials"])]
+    best = next((one for one in content["trials"] if one["number"] == content["best"]), None)
+    if best is not None:
+        sentences += _chosen(content, best)
+    if comparison is not None:
+        sentences += comparison["statements"]
+    return sentences
+
+
+def _tried(trials: Sequence[TrialContent]) -> str:
+    def number(state: str) -> int:
+        return sum(one["state"] == state for one in trials)
+
+    failed = f", {number(FAILED)} failed" if number(FAILED) else ""
+    return (
+        f"{counted(len(trials), 'trial')}: {number(FINISHED)} finished, {number(STOPPED_EARLY)} stopped early, since "
+        f"others were better after as many epochs{failed}."
+    )
+
+
+def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
+    finalists = content["finalists"]
+    if not finalists:
+        return [f"The best so far is trial {best['number']} ({best['words']}), by {content['rule']}."]
+    again = f"Of kd and {counted(len(finalists) - 1, 'best trial')}, trained with other seeds too"
+    kd = next(one for one in finalists if one["number"] == REFERENCE)
+    chosen = finalists[0]
+    if chosen is kd:
+        return [f"{again}, nothing is better than kd by {content['rule']}."]
+    assert chosen["figure"] is not None
+    assert chosen["top1_loss"] is not None
+    against = "" if kd["figure"] is None else f", kd {format_metric(kd['figure'])}"
+    sentences = [
+        f"{again}, trial {best['number']} ({best['words']}) is chosen by {content['rule']}, mean over seeds: "
+        f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}{against}, top-1 "
+        f"{format_signed(-chosen['top1_loss'])} against kd. The test set had no part in it."
+    ]
+    if best["recipe"]:
+        keys = ", ".join(best["recipe"])
+        sentences.append(
+            f"It changes {keys} as well, which kd and ce do not: what it gains is not that of the repair alone."
+        )
+    return sentences
+
+
+def what_mattered(content: SearchContent) -> str:
+    """The parameters by their importance, in one sentence; empty where too few trials are known."""
+    shares = sorted(content["importances"].items(), key=lambda item: -item[1])
+    named = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares[: len(KD)])
+    return f"What made finished trials differ: {named}." if named else ""

@@ -1,0 +1,124 @@
+"""The study that Optuna keeps: a journal that survives kills, a sampler that goes on as if it never stopped."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distail.errors import ConfigError, DistailError
+from distail.search.space import STARTS, Space
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import Trial
+
+REDUCTION = 3
+"""Of the trials that reach a rung a third goes on; each rung is three times as many epochs as the one before."""
+_FIRST_SHARE = REDUCTION * REDUCTION  # two comparisons before the end
+_LEAST_FOR_IMPORTANCE = 6  # finished trials; of fewer nothing can be said
+
+
+def require_optuna() -> None:
+    """Raise a `ConfigError` with the line that installs it where Optuna is missing."""
+    try:
+        import_module("optuna")
+    except ImportError:
+        raise ConfigError(
+            "distail search needs Optuna, which is not installed: pip install 'distail[search]', or pip install optuna"
+        ) from None
+
+
+def first_rung(epochs: int) -> int:
+    """After how many epochs trials are compared first: a ninth of them, then a third.
+
+    >>> first_rung(30), first_rung(9), first_rung(2)
+    (4, 1, 1)
+    """
+    return max(1, math.ceil(epochs / _FIRST_SHARE))
+
+
+def open_study(path: Path, epochs: int, space: Space) -> Study:
+    """The study in this journal, as it was left; a new one begins with the starts.
+
+    Only for the process that holds the folder.
+
+    Raises:
+        DistailError: the journal is damaged.
+    """
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    _mend(path)
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            study_name="search",
+            direction="maximize",
+            pruner=optuna.pruners.SuccessiveHalvingPruner(first_rung(epochs), reduction_factor=REDUCTION),
+            load_if_exists=True,
+        )
+        begun = len(study.get_trials(deepcopy=False))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DistailError(f"{path} is damaged ({error}); put it back, or choose another --output") from None
+    for number in range(begun, len(STARTS)):
+        study.enqueue_trial(space.start(number))
+    return study
+
+
+def next_trial(study: Study, seed: int) -> Trial:
+    """The next trial to fill in: a start, or what the trials so far suggest.
+
+    Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
+    would have suggested, and nothing needs to be pickled.
+    """
+    import optuna
+
+    waiting = optuna.trial.TrialState.WAITING
+    number = sum(trial.state != waiting for trial in study.get_trials(deepcopy=False))
+    study.sampler = sampler(seed, number)
+    return study.ask()
+
+
+def sampler(seed: int, number: int) -> Any:
+    """The tree-structured Parzen estimator for one trial, random for the first of them [Bergstra et al. 2011]."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that groups of parameters are experimental
+        return optuna.samplers.TPESampler(
+            seed=(seed * 1_000_003 + number) % 2**32,
+            n_startup_trials=2 * len(STARTS),
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+        )
+
+
+def importances(study: Study) -> dict[str, float]:
+    """Parameter to its share of what made finished trials differ (fANOVA); empty with too few of them."""
+    import optuna
+
+    finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+    if len(finished) < _LEAST_FOR_IMPORTANCE or len({trial.value for trial in finished}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+        )
+    return {name: float(share) for name, share in found.items()}
+
+
+def _mend(path: Path) -> None:
+    """Take away what a kill leaves: a line cut off, which nothing may follow, and the lock of a process gone."""
+    for left in path.parent.glob(f"{path.name}.lock*"):
+        left.unlink(missing_ok=True)
+    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        whole = content.rfind(b"\n") + 1
+        with path.open("r+b") as file:
+            file.truncate(whole)
