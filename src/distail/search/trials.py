@@ -20,7 +20,7 @@ from distail.search import content
 from distail.search.budget import Budget, Cost
 from distail.search.content import TrialContent
 from distail.search.goal import Goal
-from distail.search.space import STARTS, Proposal, Recipe, Space
+from distail.search.space import STARTS, Proposal, Recipe, Space, proposal_of
 from distail.search.study import next_trial, sampler
 
 if TYPE_CHECKING:
@@ -124,11 +124,9 @@ class Trials:
     @property
     def cost(self) -> Cost | None:
         """What runs take, by the first trial; None before it is finished."""
-        student = self.runs.run(REFERENCE)
-        if self._cost is None and student.result.is_file():
-            jobs = self._schedule.jobs.values()
-            teacher = sum(self._seconds(job) for job in jobs if job.experiment.role == "teacher")
-            self._cost = Cost(teacher, max(self._seconds(job) for job in jobs if job.folder == student))
+        if self._cost is None and self.runs.run(REFERENCE).result.is_file():
+            *teachers, student = self.runs.plan(REFERENCE, proposal_of(self.space, self.space.start(REFERENCE))).jobs
+            self._cost = Cost(sum(map(self._seconds, teachers)), self._seconds(student))
         return self._cost
 
     def _seconds(self, job: Job) -> float:
@@ -209,8 +207,6 @@ class Trials:
 
     def content(self) -> list[TrialContent]:
         """Every trial that has begun, as it stands in `search.json`."""
-        import optuna
-
         states = {
             "RUNNING": content.UNDER_WAY,
             "COMPLETE": content.FINISHED,
@@ -222,7 +218,7 @@ class Trials:
         for frozen in self._begun:
             proposal = Proposal({}, {}, "")
             with suppress(ValueError):  # killed while it was filled in
-                proposal = self.space.propose(optuna.trial.FixedTrial(frozen.params, frozen.number))
+                proposal = proposal_of(self.space, frozen.params)
             epoch = frozen.last_step or 0
             validation = self.runs.validation(frozen.number).get(epoch)
             kd = reference.get(epoch)

@@ -1,0 +1,187 @@
+"""Whole searches on digits: what they leave, that the same again trains nothing, and that the test set has no say."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from distail.compare.engines import ENGINES
+from distail.config.schema import Experiment
+from distail.data import prepare
+from distail.data.dataset import LabelledImages
+from distail.errors import ConfigError
+from distail.report.table import Table
+from distail.runner.checks import problems_of
+from distail.search import study
+from distail.search.progress import SearchLines, SearchTable, trials_table
+from distail.search.search import search
+from distail.terminal import PrintableConsole
+from helpers.comparison_cases import CONFIG, InProcess, Quiet
+
+pytest.importorskip("optuna")
+pytestmark = pytest.mark.integration
+TRIALS = 4
+
+
+class Watching(Quiet):
+    def update(self, content):
+        self.events.append(("update", len(content["trials"])))
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workplace")
+    data = {**CONFIG["data"], "validation": 0.2}
+    (folder / "quick.yaml").write_text(yaml.safe_dump({**CONFIG, "data": data}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setitem(ENGINES, "local", InProcess)
+        yield folder
+
+
+def searched(*overrides, **options):
+    reporter, compared = Watching(), Quiet()
+    chosen = {"trials": TRIALS, "seeds": "1", **options}
+    found = search("quick.yaml", overrides, reporter=reporter, comparison_reporter=compared, **chosen)
+    return found, [*reporter.started_runs, *compared.started_runs]
+
+
+@pytest.fixture(scope="module")
+def finished(workplace):
+    return searched()[0]
+
+
+def test_the_folder_holds_what_the_guide_says(finished):
+    names = {path.name for path in finished.folder.iterdir()}
+    assert {"search.json", "search.yaml", "study.journal", "best.yaml", "report.html", "runs", "comparison"} <= names
+    content = json.loads((finished.folder / "search.json").read_text())
+    assert content == json.loads(json.dumps(finished.content))
+    assert len(content["trials"]) == TRIALS
+    assert content["budget"] == {"minutes": None, "trials": TRIALS, "used_up": True}
+    assert content["best"] == content["finalists"][0]["number"]
+
+
+def test_the_choice_is_an_experiment_that_can_be_run(finished):
+    best = Experiment.from_yaml(finished.folder / "best.yaml")
+    chosen = finished.content["trials"][finished.content["best"]]
+    assert best.method == chosen["method"]
+    assert problems_of(best) == []
+    assert best.output.as_posix() == "runs/quick-best-seed0"
+
+
+def test_finalists_are_compared_over_other_seeds_and_chosen_by_validation_alone(finished):
+    content, comparison = finished.content, finished.comparison.content
+    assert comparison["seeds"] == [1]
+    assert comparison["methods"][:2] == ["ce", "kd"]
+    assert {one["label"] for one in content["finalists"]} == {*comparison["methods"]} - {"ce"}
+    assert "ce, adjusted" in comparison["figures"]
+    for one in content["finalists"]:
+        folders = [content["trials"][one["number"]]["folder"], f"comparison/runs/{one['label']}-seed1"]
+        rows = [(finished.folder / each / "metrics.jsonl").read_text().splitlines()[-1] for each in folders]
+        figures = [json.loads(row)["validation"]["balanced_accuracy"] for row in rows]
+        assert one["figure"] == pytest.approx(sum(figures) / 2)
+    known = [one["figure"] for one in content["finalists"] if one["within_bound"]]
+    assert known == sorted(known, reverse=True)
+
+
+def test_the_page_shows_every_trial_and_the_choice(finished):
+    page = (finished.folder / "report.html").read_text()
+    for one in finished.content["trials"]:
+        assert one["words"] in page
+    assert "best.yaml" in page
+    assert "<svg" in page
+    assert "://" not in page.replace("http://www.w3.org", ""), "it loads nothing"
+
+
+def test_the_same_again_trains_nothing_and_says_the_same(finished):
+    again, started = searched()
+    assert started == []
+    assert {**again.content, "seconds": 0} == {**finished.content, "seconds": 0}
+
+
+def test_other_test_labels_change_nothing_in_the_choice(finished, monkeypatch):
+    load = prepare.load_source
+
+    def exchanged(options):
+        source = load(options)
+        labels = (source.test.labels + 1) % len(source.class_names)
+        return replace(source, test=LabelledImages(source.test.images, labels))
+
+    monkeypatch.setattr(prepare, "load_source", exchanged)
+    other, started = searched(output=finished.folder.parent / "exchanged")
+    assert len(started) > TRIALS
+    for key in ("trials", "finalists", "best"):
+        assert other.content[key] == finished.content[key]
+    assert (other.folder / "best.yaml").read_text() == (finished.folder / "best.yaml").read_text()
+    figures = [each.comparison.content["figures"]["kd"]["top1"]["mean"] for each in (other, finished)]
+    assert figures[0] != figures[1], "else the labels were not exchanged"
+
+
+def test_another_search_is_refused_in_the_same_folder(finished):
+    with pytest.raises(ConfigError, match="metric: 'balanced_accuracy' there, 'worst_third'"):
+        searched(metric="worst_third")
+    with pytest.raises(ConfigError, match=r"training\.epochs: 1 there, 2"):
+        searched("training.epochs=2")
+
+
+def test_every_problem_is_told_at_once_and_before_any_work(workplace):
+    wrong = {"metric": "balanced", "seeds": "0,1", "trials": 0, "parallel": 0, "engine": "rey", "top1_loss": -1.0}
+    with pytest.raises(ConfigError) as told:
+        search("quick.yaml", ["data.validation=0", "teacher=null"], output=workplace / "never", minutes=-1.0, **wrong)
+    said = str(told.value)
+    options = ("--metric", "--seeds", "--trials", "--parallel", "--engine", "--top1-loss", "--minutes")
+    for part in (*options, "'balanced_accuracy'", "data.validation", "teacher", "'ray'"):
+        assert part in said
+    assert not (workplace / "never").exists()
+
+
+def test_without_optuna_the_line_that_installs_it_is_told(workplace, monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(study, "import_module", missing)
+    with pytest.raises(ConfigError, match=r"pip install 'distail\[search\]'"):
+        searched(output=workplace / "never")
+
+
+@pytest.mark.parametrize("kind", [SearchLines, SearchTable])
+def test_what_is_shown_of_a_search_has_no_figure_of_the_test(finished, kind):
+    console = PrintableConsole(width=100, record=True, file=open(os.devnull, "w"), force_terminal=kind is SearchTable)  # noqa: SIM115
+    reporter = kind(console)
+    reporter.begin(0, 0, 1)
+    reporter.started("trial-000-seed0")
+    reporter.progress("trial-000-seed0", {"stage": "student", "steps": 4, "done": 2})
+    reporter.ended("trial-000-seed0", "top-1 12.3, balanced 45.6, 3 s of training")
+    reporter.update(finished.content)
+    reporter.finish()
+    shown = " ".join(console.export_text().split())
+    assert "12.3" not in shown
+    assert "45.6" not in shown
+    assert f"{finished.content['trials'][0]['figure']:.1f}" in shown
+    assert isinstance(trials_table(finished.content), Table)
+
+
+def test_a_search_that_was_interrupted_goes_on_where_it_was(workplace):
+    """Interrupted as a user does it, in a process; ended in this one."""
+    folder, overrides = workplace / "stopped", ["training.epochs=10", "teacher.training={epochs: 1}"]
+    words = ["quick.yaml", "--trials", "2", "--seeds", "1", "--parallel", "1", "--output", str(folder), *overrides]
+    with subprocess.Popen([sys.executable, "-m", "distail", "search", *words], cwd=workplace) as process:
+        rows, until = folder / "runs" / "trial-000-seed0" / "metrics.jsonl", time.monotonic() + 240
+        while not rows.is_file() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=120) == 130
+    stored = json.loads((folder / "search.json").read_text())
+    assert [one["state"] for one in stored["trials"]] == ["under way"]
+    assert rows.read_text().count("\n") < 10
+    again, started = searched(*overrides, trials=2, output=folder)
+    assert started[:2] == ["trial-000-seed0", "trial-001-seed0"], "the teacher is kept, the trial goes on"
+    assert [one["state"] for one in again.content["trials"]] == ["finished", "finished"]
+    assert again.content["seconds"] > stored["seconds"] > 0
+    assert rows.read_text().count("\n") == 10

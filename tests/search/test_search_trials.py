@@ -1,0 +1,115 @@
+"""What becomes of trials, with runs that are made up: halving, the bound, failures, kills and budgets."""
+
+import time
+
+import pytest
+
+from distail.errors import TrainingError
+from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
+from distail.search.goal import Goal
+from distail.search.space import STARTS
+from helpers.search_cases import CONFIG, MadeUp, made_up_search
+
+pytest.importorskip("optuna")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+
+
+def by_temperature(experiment):
+    """The lower the temperature, the better."""
+    return 60.0 - experiment.method.get("temperature", 0.0), 80.0
+
+
+def test_the_starts_go_to_their_end_and_of_others_only_the_best_third(tmp_path):
+    found = made_up_search(tmp_path, MadeUp(by_temperature), trials=16).content()
+    assert len(found) == 16
+    assert [one["state"] for one in found[: len(STARTS)]] == [FINISHED] * len(STARTS)
+    stopped = [one for one in found if one["state"] == STOPPED_EARLY]
+    assert stopped, "sixteen trials of one formula cannot all be among the best third"
+    for one in stopped:
+        assert one["epochs"] in (1, 3), "9 epochs are looked at after a ninth and after a third"
+        before = [other for other in found if other["number"] < one["number"] and other["epochs"] >= one["epochs"]]
+        assert sum(other["figure"] > one["figure"] for other in before) >= max(1, (len(before) + 1) // 3)
+    assert {one["epochs"] for one in found if one["state"] == FINISHED} == {9}
+
+
+def test_the_first_trial_is_kd_and_the_teacher_is_trained_once(tmp_path):
+    engine = MadeUp(by_temperature)
+    found = made_up_search(tmp_path, engine, trials=6).content()
+    assert engine.started[:2] == ["teacher-ce-seed0", "trial-000-seed0"]
+    assert engine.started.count("teacher-ce-seed0") == 1
+    kd = {"supervised": "ce", "divergence": "kl", "temperature": 4.0}
+    assert found[0]["method"] == {**kd, "supervised_weight": 0.1, "distillation_weight": 0.9}
+    assert (found[0]["recipe"], found[0]["top1_loss"]) == ({}, 0.0)
+
+
+def test_a_trial_that_loses_too_much_top1_is_never_the_best(tmp_path):
+    def score(experiment):
+        balanced = experiment.method.get("supervised") == "balanced_softmax"
+        return (70.0, 77.0) if balanced else (50.0, 80.0)
+
+    strict = made_up_search(tmp_path / "strict", MadeUp(score), goal=Goal("balanced_accuracy", 2.0)).content()
+    loose = made_up_search(tmp_path / "loose", MadeUp(score), goal=Goal("balanced_accuracy", 3.0)).content()
+    assert ranked(strict)[0]["figure"] == 50.0
+    assert ranked(loose)[0]["figure"] == 70.0
+    assert {one["within_bound"] for one in strict if one["figure"] == 70.0} == {False}
+    assert all(one["top1_loss"] == 3.0 for one in strict if one["figure"] == 70.0)
+
+
+def test_the_worst_third_is_another_figure(tmp_path):
+    found = made_up_search(tmp_path, MadeUp(by_temperature), trials=2, goal=Goal("worst_third", 5.0)).content()
+    assert found[0]["figure"] == 60.0 - 4.0 - 10.0
+
+
+def test_a_trial_that_fails_stops_no_other(tmp_path):
+    def score(experiment):
+        return None if experiment.method.get("targets") else (50.0, 80.0)
+
+    found = made_up_search(tmp_path, MadeUp(score), trials=len(STARTS)).content()
+    assert [one["state"] for one in found].count(FAILED) == sum(start["targets"] != "none" for start in STARTS)
+    assert found[0]["state"] == FINISHED
+
+
+def test_without_kd_there_is_no_search(tmp_path):
+    def score(experiment):
+        return (50.0, 80.0) if experiment.role == "teacher" else None
+
+    with pytest.raises(TrainingError, match="made to fail"):
+        made_up_search(tmp_path, MadeUp(score))
+
+
+@pytest.mark.parametrize("starts", [2, 7])
+def test_a_search_that_was_killed_ends_as_if_it_had_not_been(tmp_path, starts):
+    whole = made_up_search(tmp_path / "whole", MadeUp(by_temperature)).content()
+    with pytest.raises(KeyboardInterrupt):
+        made_up_search(tmp_path / "killed", MadeUp(by_temperature, killed=starts))
+    journal = tmp_path / "killed" / "study.journal"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 6, "worker')  # a line cut off
+    journal.with_name("study.journal.lock").symlink_to("nowhere")
+    engine = MadeUp(by_temperature)
+    again = made_up_search(tmp_path / "killed", engine).content()
+    assert again == whole
+    assert not {"teacher-ce-seed0"} & set(engine.started), "what was finished is kept"
+
+
+def test_more_trials_later_go_on_from_those_before(tmp_path):
+    before = made_up_search(tmp_path, MadeUp(by_temperature), trials=7).content()
+    engine = MadeUp(by_temperature)
+    after = made_up_search(tmp_path, engine, trials=9).content()
+    assert after[:7] == before
+    assert engine.started == ["trial-007-seed0", "trial-008-seed0"]
+
+
+def test_a_budget_of_no_time_still_has_kd(tmp_path):
+    found = made_up_search(tmp_path, MadeUp(by_temperature), trials=None, minutes=1e-6).content()
+    assert [one["state"] for one in found] == [FINISHED]
+
+
+def test_an_experiment_without_switches_is_searched_for_its_repair(tmp_path):
+    teacher = {**CONFIG["teacher"], "views": 2}  # the teacher answers for images that are not mixed
+    found = made_up_search(tmp_path, MadeUp(by_temperature), trials=2, config={"teacher": teacher}).content()
+    assert "mix" not in found[0]["parameters"]
+    assert "augment" in found[0]["parameters"]
