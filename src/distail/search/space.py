@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from distail.config.augment import augment_name
 from distail.config.reading import apply_overrides
@@ -13,9 +13,6 @@ from distail.config.schema import Experiment
 from distail.config.tau import AUTO
 from distail.errors import DistailError
 from distail.runner.checks import problems_of
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 AS_GIVEN, NONE = "as given", "none"
 BETAS = (0.9, 0.99, 0.999, 0.9999)
@@ -43,6 +40,13 @@ STARTS: tuple[Mapping[str, object], ...] = (
 Recipe = Mapping[str, object]
 
 
+class Choices(Protocol):
+    """Whoever is asked for every choice: a trial of Optuna, or choices that were made before."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+
 @dataclass(frozen=True)
 class Proposal:
     """One choice out of the space.
@@ -64,7 +68,7 @@ class Space:
 
     switches: Mapping[str, Mapping[str, Recipe]]
 
-    def propose(self, trial: BaseTrial) -> Proposal:
+    def propose(self, trial: Choices) -> Proposal:
         """Ask a trial for every choice that there is to make, in an order that depends on its answers alone."""
         supervised, words = _supervised(trial)
         targets, more = _targets(trial)
@@ -139,7 +143,7 @@ def _can(base: Experiment, recipe: Recipe, before: list[str]) -> bool:
     return changed != base and not set(problems_of(changed)) - set(before)
 
 
-def _supervised(trial: BaseTrial) -> tuple[object, str]:
+def _supervised(trial: Choices) -> tuple[object, str]:
     name = str(trial.suggest_categorical("supervised", ["ce", "balanced_softmax", "logit_adjusted", "class_balanced"]))
     if name == "logit_adjusted":
         tau = _number(trial, "logit_adjusted_tau", 0.25, 1.5)
@@ -150,7 +154,7 @@ def _supervised(trial: BaseTrial) -> tuple[object, str]:
     return name, name
 
 
-def _targets(trial: BaseTrial) -> tuple[object, str]:
+def _targets(trial: Choices) -> tuple[object, str]:
     name = str(trial.suggest_categorical("targets", [NONE, "debias", "reweigh", "power", "swap"]))
     if name == "debias":
         tau, side = _number(trial, "debias_tau", 0.25, 1.5), trial.suggest_categorical("debias_side", _SIDES)
@@ -167,7 +171,7 @@ def _targets(trial: BaseTrial) -> tuple[object, str]:
 _SIDES = ("teacher", "student")
 
 
-def _number(trial: BaseTrial, name: str, low: float, high: float, *, log: bool = False) -> float:
+def _number(trial: Choices, name: str, low: float, high: float, *, log: bool = False) -> float:
     """A number of two digits: a third one would change nothing that a validation split can see."""
     return float(f"{trial.suggest_float(name, low, high, log=log):.2g}")
 
@@ -181,16 +185,16 @@ def proposal_of(space: Space, parameters: Mapping[str, object]) -> Proposal:
     >>> proposal_of(Space({}), KD).words
     'ce, T 4, weights 0.1 and 0.9'
     """
-    return space.propose(_Given(parameters))  # type: ignore[arg-type]
+    return space.propose(_Given(parameters))
 
 
 @dataclass(frozen=True)
 class _Given:
-    """Choices that were made, asked for like a trial of Optuna."""
+    """Choices that were made before."""
 
     parameters: Mapping[str, object]
 
-    def suggest_categorical(self, name: str, choices: object) -> object:
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self._given(name)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
