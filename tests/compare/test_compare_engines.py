@@ -73,6 +73,16 @@ def test_more_runs_than_gpus_share_them(machine, tmp_path):
     assert [process.environment["CUDA_VISIBLE_DEVICES"] for process in Process.made] == ["4", "5", "7", "4"]
 
 
+def test_one_run_can_be_asked_to_stop_without_the_others(machine, tmp_path):
+    engine = LocalProcesses(EngineConfig(9, 2, "cpu"))
+    for name in "ab":
+        engine.start(spec(tmp_path, name))
+    engine.stop("b")
+    assert [process.signals for process in Process.made] == [[], [signal.SIGTERM]]
+    engine.stop()
+    assert [process.signals for process in Process.made] == [[signal.SIGTERM], [signal.SIGTERM] * 2]
+
+
 @pytest.mark.parametrize(
     ("config", "parallel", "threads"),
     [

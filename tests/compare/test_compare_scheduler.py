@@ -65,7 +65,7 @@ class Scripted:
         return {spec["name"]: end if end not in (FINISHED, "forever") and isinstance(end, str) else None}
 
     def stop(self, name=None):
-        self.stopped = True
+        self.stopped = name or True
 
 
 def once(request):
@@ -190,3 +190,30 @@ def test_a_run_that_was_begun_before_is_said_to_be_unfinished(tmp_path):
     assert schedule.states["a"].problem == "it is not finished"
     assert schedule.states["b"].problem == "it was not started"
     assert schedule.left == ["a", "b"]
+
+
+class Feed:
+    """Brings `jobs` one after the other, and calls off `unwanted` once it is under way."""
+
+    def __init__(self, jobs, engine, unwanted):
+        self.jobs, self.engine, self.unwanted = list(jobs), engine, unwanted
+
+    def more(self, free):
+        return [self.jobs.pop(0) for _ in range(max(0, min(free, len(self.jobs))))]
+
+    def called_off(self):
+        if self.unwanted not in self.engine.started:
+            return []
+        named, self.unwanted = self.unwanted, None
+        return [named]
+
+
+def test_jobs_come_while_others_run_and_one_is_called_off(tmp_path):
+    engine = Scripted(1, b="forever")
+    feed = Feed([job(tmp_path, name) for name in "abc"], engine, unwanted="b")
+    schedule = Schedule([], tmp_path)
+    schedule.run_jobs(engine, Quiet(), StopRequest(), lambda: None, feed)
+    assert engine.started == ["a", "b", "c"]
+    assert engine.stopped == "b"
+    assert [schedule.states[name].state for name in "abc"] == [FINISHED, MISSING, FINISHED]
+    assert schedule.seconds.keys() == {"a", "c"}

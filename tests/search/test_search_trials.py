@@ -69,7 +69,9 @@ def test_a_trial_that_fails_stops_no_other(tmp_path):
         return None if experiment.method.get("targets") else (50.0, 80.0)
 
     found = made_up_search(tmp_path, MadeUp(score), trials=len(STARTS)).content()
-    assert [one["state"] for one in found].count(FAILED) == sum(start["targets"] != "none" for start in STARTS)
+    assert [one["state"] for one in found].count(FAILED) == sum(
+        start.get("targets", "none") != "none" for start in STARTS
+    )
     assert found[0]["state"] == FINISHED
 
 

@@ -15,7 +15,7 @@ from distail.search.progress import trials_table
 from distail.search.statements import statements
 
 PAGE = "report.html"
-_CHOSEN = "chosen"
+_CHOSEN, _BEYOND = "chosen", "loses too much top-1"
 
 
 def write_search_page(folder: Path, content: SearchContent) -> Path:
@@ -45,21 +45,23 @@ def _trials_chart(content: SearchContent) -> Spec:
     for one in content["trials"]:
         if one["figure"] is None:
             continue
-        state = _CHOSEN if one["number"] == content["best"] else one["state"]
+        state = one["state"] if one["within_bound"] else _BEYOND
+        state = _CHOSEN if one["number"] == content["best"] else state
         rows.append({"trial": one["number"], "figure": one["figure"], "state": state})
         if one["state"] == FINISHED and one["within_bound"]:
             highest = max(highest, one["figure"])
             line.append({"trial": one["number"], "figure": highest})
     x = quantity("trial", "trial", axis={"tickMinStep": 1, "grid": False})
     y = quantity("figure", "on the validation split", axis={"labelExpr": "datum.label + ' %'"}, zero=False)
-    states = [_CHOSEN, FINISHED, STOPPED_EARLY]
-    colors: Spec = {"field": "state", "type": "nominal", "scale": {"domain": states, "range": [INK, INK, SOFT]}}
-    fills = {**colors, "scale": {"domain": states, "range": ["var(--link)", INK, PAPER]}, "legend": None}
+    states = [_CHOSEN, FINISHED, STOPPED_EARLY, _BEYOND]
+    strokes, insides = [INK, INK, SOFT, "var(--warn)"], ["var(--link)", INK, PAPER, PAPER]
+    colors: Spec = {"field": "state", "type": "nominal", "scale": {"domain": states, "range": strokes}}
+    fills = {**colors, "scale": {"domain": states, "range": insides}, "legend": None}
     shapes: Spec = {
         "field": "state",
         "type": "nominal",
         "title": None,
-        "scale": {"domain": states, "range": ["diamond", "circle", "circle"]},
+        "scale": {"domain": states, "range": ["diamond", "circle", "circle", "cross"]},
         "legend": {"orient": "top"},
     }
     return {

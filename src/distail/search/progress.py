@@ -122,7 +122,7 @@ def trials_table(content: SearchContent, most: int | None = None, steps: dict[st
         rows,
         title=f"{content['name']}: {len(ranked)} trials in {minutes:.0f} min" + (f", {left} not shown" if left else ""),
         caption=f"By {content['rule']}.",
-        text_columns=frozenset({1, 5}),
+        text_columns=frozenset({0, 1, 5}),
     )
 
 

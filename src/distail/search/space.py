@@ -18,6 +18,7 @@ AS_GIVEN, NONE = "as given", "none"
 BETAS = (0.9, 0.99, 0.999, 0.9999)
 KD: dict[str, object] = {
     "supervised": "ce",
+    "divergence": "kl",
     "targets": NONE,
     "weights": NONE,
     "adjust": NONE,
@@ -29,7 +30,8 @@ KD: dict[str, object] = {
 _BALANCED = {"supervised": "balanced_softmax", "temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
 STARTS: tuple[Mapping[str, object], ...] = (
     KD,
-    {**KD, "adjust": AUTO},
+    # What costs nothing, and what every repair must beat.
+    {"supervised": "ce", "divergence": NONE, "adjust": AUTO},
     {**KD, **_BALANCED, "targets": "debias", "debias_tau": 1.0, "debias_side": "teacher"},
     # The presets bkd and dive.
     {**KD, "targets": "reweigh", "reweigh_beta": 0.9999, "temperature": 2.0, "supervised_weight": 1.0}
@@ -64,29 +66,23 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Space:
-    """The switches that this experiment has: name to option to what the option changes beside the method."""
+    """The switches that this experiment has: name to option to what the option changes beside the method.
+
+    >>> proposal_of(Space({}), STARTS[1]).method
+    {'supervised': 'ce', 'divergence': None, 'adjust': 'auto'}
+    """
 
     switches: Mapping[str, Mapping[str, Recipe]]
 
     def propose(self, trial: Choices) -> Proposal:
         """Ask a trial for every choice that there is to make, in an order that depends on its answers alone."""
         supervised, words = _supervised(trial)
-        targets, more = _targets(trial)
-        temperature = _number(trial, "temperature", 1.0, 8.0, log=True)
-        on_labels = _number(trial, "supervised_weight", 0.1, 1.0)
-        on_teacher = _number(trial, "distillation_weight", 0.25, 4.0, log=True)
-        method: dict[str, object] = {
-            "supervised": supervised,
-            **({"targets": [targets]} if targets else {}),
-            "divergence": "kl",
-            "temperature": temperature,
-            "supervised_weight": on_labels,
-            "distillation_weight": on_teacher,
-        }
-        words = f"{words}{more}, T {temperature:g}, weights {on_labels:g} and {on_teacher:g}"
-        if trial.suggest_categorical("weights", [NONE, "gate"]) == "gate":
-            method["weights"] = "gate"
-            words += ", gate"
+        method: dict[str, object] = {"supervised": supervised, "divergence": None}
+        if trial.suggest_categorical("divergence", ["kl", NONE]) == "kl":
+            distillation, more = _distillation(trial)
+            method, words = {**method, **distillation}, words + more
+        else:
+            words += ", no teacher"
         adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0, AUTO])
         if adjust != NONE:
             method["adjust"] = adjust
@@ -152,6 +148,24 @@ def _supervised(trial: Choices) -> tuple[object, str]:
         beta = trial.suggest_categorical("class_balanced_beta", BETAS)
         return {"name": name, "beta": beta}, f"{name} {beta:g}"
     return name, name
+
+
+def _distillation(trial: Choices) -> tuple[dict[str, object], str]:
+    targets, words = _targets(trial)
+    temperature = _number(trial, "temperature", 1.0, 8.0, log=True)
+    on_labels = _number(trial, "supervised_weight", 0.1, 1.0)
+    on_teacher = _number(trial, "distillation_weight", 0.25, 4.0, log=True)
+    method: dict[str, object] = {
+        "divergence": "kl",
+        **({"targets": [targets]} if targets else {}),
+        "temperature": temperature,
+        "supervised_weight": on_labels,
+        "distillation_weight": on_teacher,
+    }
+    words += f", T {temperature:g}, weights {on_labels:g} and {on_teacher:g}"
+    if trial.suggest_categorical("weights", [NONE, "gate"]) == "gate":
+        return {**method, "weights": "gate"}, f"{words}, gate"
+    return method, words
 
 
 def _targets(trial: Choices) -> tuple[object, str]:

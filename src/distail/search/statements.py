@@ -39,11 +39,13 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     finalists = content["finalists"]
     if not finalists:
         return [f"The best so far is trial {best['number']} ({best['words']}), by {content['rule']}."]
+    lost = _lost_to_the_bound(content)
     again = f"Of kd and {counted(len(finalists) - 1, 'best trial')}, trained with other seeds too"
     kd = next(one for one in finalists if one["number"] == REFERENCE)
     chosen = finalists[0]
     if chosen is kd:
-        return [f"{again}, nothing is better than kd by {content['rule']}."]
+        nothing = "Nothing that was tried is" if len(finalists) == 1 else f"{again}, nothing is"
+        return [f"{nothing} better than kd by {content['rule']}.", *lost]
     assert chosen["figure"] is not None
     assert chosen["top1_loss"] is not None
     against = "" if kd["figure"] is None else f", kd {format_metric(kd['figure'])}"
@@ -57,7 +59,20 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
         sentences.append(
             f"It changes {keys} as well, which kd and ce do not: what it gains is not that of the repair alone."
         )
-    return sentences
+    return sentences + lost
+
+
+def _lost_to_the_bound(content: SearchContent) -> list[str]:
+    """The best finished trial that no one could choose, where it is better than all that could be chosen."""
+    finished = [one for one in content["trials"] if one["state"] == FINISHED and one["figure"] is not None]
+    best = max(finished, key=lambda one: one["figure"] or 0.0, default=None)
+    if best is None or best["within_bound"] or best["figure"] is None or best["top1_loss"] is None:
+        return []
+    figure, loss = format_metric(best["figure"]), format_metric(best["top1_loss"])
+    return [
+        f"Trial {best['number']} ({best['words']}) has {figure} with the searched seed, but loses {loss} points of "
+        "top-1: a larger --top1-loss, with another --output, could choose it."
+    ]
 
 
 def what_mattered(content: SearchContent) -> str:
