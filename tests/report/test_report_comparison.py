@@ -13,6 +13,8 @@ import pytest
 
 from distail.errors import ConfigError
 from distail.report.build import report_view, write_comparison_report
+from distail.report.differences import difference_tables
+from distail.report.page import render_page
 from distail.report.results_table import COLUMNS, cell, table_rows
 
 MakeFolder = Callable[..., Path]
@@ -53,6 +55,33 @@ def test_cells_say_mean_and_deviation(make_comparison: MakeFolder) -> None:
     value, deviation = row.metrics["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].std
     assert cell(row, tail) == f"{value:.1f} ± {deviation:.1f}"
     assert cell(row, COLUMNS["seconds"]) == "10"
+
+
+def test_what_is_adjusted_has_rows_and_a_family_of_differences_of_its_own(make_comparison: MakeFolder) -> None:
+    def change(stored: dict[str, Any]) -> None:
+        stored["figures"]["ce, adjusted"] = stored["figures"]["kd"]
+        stored["figures"]["teacher, adjusted"] = stored["figures"]["bkd"]
+        stored["taus"] = {"bkd": {"0": 0.5, "1": 0.25}, "ce, adjusted": {"0": 1.0, "1": 1.0}}
+        template = {**stored["differences"][0], "over": "test images", "figure": "top1", "against": "ce, adjusted"}
+        stored["beyond_adjusting"] = [
+            {**template, "method": "bkd", "difference": 1.25, "inside_noise": False},
+            {**template, "method": "kd, adjusted", "difference": -0.5, "inside_noise": True},
+            {**template, "against": None},
+            "no difference",
+        ]
+
+    view = report_view([make_comparison(change=change)])
+    rows = {row.name: row for row in table_rows(view.runs)}
+    assert list(rows) == ["teacher", "teacher, adjusted", "ce", "ce, adjusted", "kd", "bkd (tau 0.25, 0.5)"]
+    assert cell(rows["ce, adjusted"], COLUMNS["top1"]) == cell(rows["kd"], COLUMNS["top1"])
+    assert [run.name for run in view.runs] == ["teacher", "ce", "kd", "bkd"]  # by which charts and galleries go
+    tables = difference_tables(view)
+    assert [table.against for table in tables] == ["kd", "kd", "ce, adjusted"]
+    ((method, (first, *_)), (other, _)) = tables[-1].rows
+    assert (method, other, first.text, first.doubt) == ("bkd", "kd, adjusted", "+1.2", "")
+    page = render_page(view)
+    assert "Beyond ce, adjusted" in page
+    assert "bkd (tau 0.25, 0.5)" in page
 
 
 def test_one_teacher_for_all_seeds_has_no_deviation(make_comparison: MakeFolder) -> None:

@@ -210,7 +210,7 @@ def _beyond_adjusting(content: ComparisonContent) -> list[str]:
     for against in adjusted_references(content)[:1]:
         tests = planned_tests(content, OVER_SEEDS, against)
         sentences.append(
-            f"Adjusting after training is free: what follows is what each method gives beyond {against}, in a family "
+            f'Adjusting after training is free: what follows is what each method gives beyond "{against}", in a family '
             f"of {tests} differences of its own."
         )
         for method in content["methods"]:
@@ -233,8 +233,9 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
     known = f" ({', '.join(intervals)})" if intervals else ""
     pairs, seeds = paired_seeds(content, method, metric, against), len(content["seeds"])
     fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
+    names = [f'"{label}"' if "," in label else label for label in (method, against)]
     return [
-        f"{method} against {against}, {METRIC_TITLES[metric]}: {format_signed(found[0]['difference'])} "
+        f"{' against '.join(names)}, {METRIC_TITLES[metric]}: {format_signed(found[0]['difference'])} "
         f"points{fewer}{known}: {verdict_on(content, method, metric, against)}."
     ]
 

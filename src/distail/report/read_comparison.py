@@ -136,7 +136,15 @@ def _read_method(label: str, runs: Sequence[SeedRun], content: Mapping[str, obje
     seeds = set(pooled.seeds)
     for metric in as_mapping(as_mapping(content.get("figures")).get(label)).values():
         seeds |= {int(seed) for seed in as_mapping(as_mapping(metric).get("values")) if str(seed).isdigit()}
-    return _with_adjusted(replace(pooled, metrics=metrics, spreads=spreads, seeds=tuple(sorted(seeds))), content)
+    taus = as_mapping(as_mapping(content.get("taus")).get(label)).values()
+    pooled = replace(
+        pooled,
+        metrics=metrics,
+        spreads=spreads,
+        seeds=tuple(sorted(seeds)),
+        taus=sorted({tau for tau in map(as_number, taus) if tau is not None}),
+    )
+    return _with_adjusted(pooled, content)
 
 
 def _with_adjusted(run: RunView, content: Mapping[str, object]) -> RunView:

@@ -79,7 +79,8 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
     rows: list[Row] = []
     for run in runs:
         cost = (run.seconds, run.parameters, run.macs)
-        rows.append(Row(run.name, run.role, run.metrics, *cost, run.spreads, run.class_counts))
+        own = f" (tau {', '.join(f'{tau:g}' for tau in run.taus)})" if run.taus else ""
+        rows.append(Row(run.name + own, run.role, run.metrics, *cost, run.spreads, run.class_counts))
         if run.adjusted is not None:
             name = adjusted_name(run.name, run.adjusted.tau)
             rows.append(Row(name, run.role, run.adjusted.metrics, *cost, run.adjusted.spreads, run.class_counts))

@@ -65,6 +65,8 @@ class RunView:
     """The lines of `metrics.jsonl` of this model's stage."""
     reliability: Sequence[ReliabilityBin] = ()
     best_on_validation: BestEpoch | None = None
+    taus: Sequence[float] = ()
+    """How far the logits of its own metrics are adjusted (`method.adjust`), where its name does not say so."""
     adjusted: Adjusted | None = None
     """None as well where adjusting would remove the prior a second time."""
     seeds: tuple[int, ...] = ()

@@ -70,8 +70,9 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
     if tested.adjust is not None:
         tau = tested.adjust["tau"]
         answers_NC = remove_prior(answers_NC, run.data.class_counts, tau)
+        said = describe_adjustment(run.experiment.method_name, tested.adjust)
         run.note(
-            f"{describe_adjustment('the student', tested.adjust)}; its weights are those of the network as it was "
+            f"{said}; its weights are those of the network as it was "
             f"trained: distail predict --adjust {tau:g} answers alike"
         )
     taught_by = None
