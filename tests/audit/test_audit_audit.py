@@ -65,7 +65,7 @@ def repaired(name: str, z: Array, y: NDArray[np.int64], counts: list[int], t: fl
     return q / q.sum(1, keepdims=True)
 
 
-OWN_TEMPERATURE = {"drkd": 20.0, "bkd": 2.0, "dive": 3.0, "krdistill": 4.0}
+OWN_TEMPERATURE = {"drkd": 20.0, "bkd": 2.0, "dive": 3.0, "krdistill": 2.0}
 examples = st.builds(example, st.integers(0, 10_000), st.integers(1, 80), st.integers(2, 12))
 
 

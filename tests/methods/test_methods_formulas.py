@@ -42,8 +42,8 @@ def expected_terms(name, batch, method, call):
         projected = (call.student.features @ g.weight.T + g.bias).detach().numpy()
         priors = method.representation.priors.value[batch.target].numpy()
         distance = oracle.rectified_feature_distance(projected, call.teacher.features.numpy(), priors, 1.0)
-        target = softmax_rows(oracle.debias(oracle.swap(z_t, y), counts, 1.0), 4)
-        return {"s": ce, "d": kl(target, 4), "r": distance}
+        target = softmax_rows(oracle.debias(oracle.swap(z_t, y), counts, 1.0), 2)
+        return {"s": oracle.logit_adjusted(z_s, y, counts, 1.0), "d": kl(target, 2), "r": distance}
 
     def ltkd():
         cross, within, _, _ = oracle.grouped(z_s, z_t, oracle.thirds(counts), 4)

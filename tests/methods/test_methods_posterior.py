@@ -18,7 +18,7 @@ EXPECTED = {
     "bkd": "mixed",
     "drkd": "natural",
     "ipwd": "natural",
-    "krdistill": "mixed",
+    "krdistill": "balanced",
     "ltkd": "natural",
     "dive": "balanced",
     "dkd": "natural",

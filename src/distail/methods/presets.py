@@ -128,14 +128,14 @@ PRESETS: dict[str, Preset] = {
         title="Knowledge Rectification Distillation",
         paper="Huang, Tang, Zheng, Zhou, Yu, Jiang; 2024",
         arxiv="2409.07694",
-        formula="L = CE(z_s, y) + T^2 * KL(q || p_s^T) + 1 - cos(g(f_s), r), "
+        formula="L = CE(z_s + log share, y) + T^2 * KL(q || p_s^T) + 1 - cos(g(f_s), r), "
         "q = softmax((swap(z_t) - log share) / T), r = normalize(normalize(f_t) + prior_strength * v_y)",
         composition={
-            "supervised": "ce",
+            "supervised": "balanced_softmax",
             "targets": ["swap", "debias"],
             "divergence": "kl",
             "representation": "balanced_prototypes",
-            "temperature": 4.0,
+            "temperature": 2.0,
         },
         provenance=(
             "[note] two parts: balanced category priors for features, rectified teacher predictions",
