@@ -72,11 +72,12 @@ class FileContent(Cost):
 
 
 class ExportContent(TypedDict):
-    """`export.json`: the student as PyTorch runs it first, then each file."""
+    """`export.json`: the classes in the order of the outputs; the student as PyTorch runs it, then each file."""
 
     schema_version: int
     run: str
     version: str
+    class_names: list[str]
     images: int
     adjusted: bool
     max_tail_loss: float
@@ -156,6 +157,7 @@ def export(
         "schema_version": 1,
         "run": str(run),
         "version": __version__,
+        "class_names": list(student.class_names),
         "images": len(data.test),
         "adjusted": bool(student.offset.any()),
         "max_tail_loss": options.max_tail_loss,
