@@ -72,7 +72,19 @@ def test_the_published_settings_of_drkd_converted(name, share, temperature, mult
     assert experiment.teacher.model.name == "same"
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("cifar100-ipwd")])
+IN_ONE_STAGE = "cifar100-ipwd-one-stage-resnet18"
+
+
+def test_one_stage_ipwd_is_trained_as_ps_kd_is():
+    training = Experiment.from_mapping(yaml.safe_load(CONFIGS[IN_ONE_STAGE])).training
+    assert (training.batch_size, training.epochs, training.weight_decay, training.nesterov) == (128, 300, 5e-4, True)
+    assert training.learning_rate == 0.1
+    assert (training.schedule.milestones, training.schedule.factors) == ((150, 225), (0.1, 0.01))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CONFIGS if name.startswith("cifar100-ipwd") and name != IN_ONE_STAGE]
+)
 def test_the_published_settings_of_ipwd(name):
     training = Experiment.from_mapping(yaml.safe_load(CONFIGS[name])).training
     light = name.endswith(("mobilenetv2", "shufflenetv1", "shufflenetv2"))
