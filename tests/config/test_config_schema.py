@@ -170,6 +170,12 @@ def test_overriding_a_whole_section_by_its_name():
     assert Experiment.from_mapping(changed).method == {"name": "kd"}
 
 
+def test_an_override_without_a_value_is_told():
+    with pytest.raises(ConfigError, match=r"'output=' has no value; write output=null"):
+        apply_overrides(MINIMAL, ["output=", "seed=1"])
+    assert apply_overrides(MINIMAL, ["output=null"])["output"] is None
+
+
 def test_overrides_do_not_change_what_they_are_laid_over():
     raw = {**MINIMAL, "training": {"epochs": 1}}
     apply_overrides(raw, ["training.epochs=2"])

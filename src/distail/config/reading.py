@@ -243,6 +243,9 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
         if not equals or not _KEY.fullmatch(key):
             problems.append(f"{override!r} is not key=value, such as training.epochs=30")
             continue
+        if not text.strip():  # as a shell's variable that is not set leaves it
+            problems.append(f"{override!r} has no value; write {key}=null for none")
+            continue
         try:
             value = load_plain_yaml(text)
         except NotPlain as error:
