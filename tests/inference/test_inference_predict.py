@@ -10,6 +10,7 @@ import pytest
 
 from distail.cli import main
 from distail.inference import predict as module
+from helpers.class_folders import folder_run
 
 pytestmark = pytest.mark.integration
 
@@ -76,6 +77,21 @@ def test_bad_input_is_told_at_once(capsys, finished, photos, tmp_path):
     assert (code, "class,share" in err) == (2, True)
     code, _, err = predict(capsys, finished.folder, photos, "--adjust", "-1")
     assert code == 2
+
+
+def test_a_run_whose_figures_are_adjusted_says_how_to_answer_alike(capsys, tmp_path):
+    run = folder_run(tmp_path / "run", method={"name": "ce", "adjust": 1.0}).folder
+    with (run / "predictions.csv").open(newline="") as file:
+        expected = [(row["answer"], float(row["probability"])) for row in csv.DictReader(file)]
+    with (run / "predictions.csv").open(newline="") as file:
+        paths = [str(tmp_path / "run-photos" / row["path"]) for row in csv.DictReader(file)]
+    _, _, err = predict(capsys, run, *paths)
+    assert "--adjust 1" in err
+    _, out, err = predict(capsys, run, *paths, "--adjust", "1")
+    assert "--adjust" not in err
+    found = [(row["class"], float(row["probability"])) for row in table(out)]
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    assert [p for _, p in found] == pytest.approx([p for _, p in expected], abs=1e-4)
 
 
 def test_expected_shares_move_answers_towards_them(capsys, finished, photos, tmp_path):

@@ -39,10 +39,13 @@ def predict(
     """
     from distail.inference.paths import image_paths
     from distail.inference.predict import predict_files, write_answers
-    from distail.inference.student import adjusted_student, load_student
+    from distail.inference.student import adjusted_student, load_student, unadjusted_note
+    from distail.training.progress import default_reporter
 
     files = image_paths(images)
     loaded = adjusted_student(load_student(student, network=network), adjust, prior)
+    if note := unadjusted_note(student, adjust, prior):
+        default_reporter().message(note)
     write_answers(predict_files(loaded, files, top), output, as_json=as_json, top=top)
 
 

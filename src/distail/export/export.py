@@ -28,7 +28,7 @@ from distail.export.int8 import quantize
 from distail.export.measure import BATCHES, Latency, Task, measure
 from distail.export.parity import TAIL, Parity, given_as, logits_of, parity, tail_flips
 from distail.export.runtimes import RUNTIMES, open_onnx
-from distail.inference.student import Student, adjusted_student, load_student
+from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 
@@ -135,6 +135,8 @@ def export(
     reporter, folder = reporter or Silent(), output or run / "export"
     experiment = _experiment(RunFolder(run), overrides)
     student = adjusted_student(load_student(run), options.adjust, options.prior)
+    if note := unadjusted_note(run, options.adjust, options.prior):
+        reporter.message(note)
     reporter.message(f"{experiment.data.name}: reading the images")
     data = prepare_data(experiment.data, seed=experiment.seed)
     if data.class_names != student.class_names:

@@ -20,6 +20,7 @@ from distail.evaluation.run_files import RunFiles
 from distail.inference.adjust import adjustment, read_prior
 from distail.inference.images import levels_of, pixels_of_file
 from distail.inference.preprocess import Preprocess
+from distail.json_values import as_number, read_json, value_at
 from distail.models.catalogue import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
@@ -165,6 +166,17 @@ def adjusted_student(student: Student, tau: float | None, prior: Path | None) ->
     if tau is None and prior is None:
         return student
     return student.adjusted(1.0 if tau is None else tau, None if prior is None else read_prior(prior))
+
+
+def unadjusted_note(source: Path, tau: float | None, prior: Path | None) -> str | None:
+    """What to tell of a run whose own figures are of adjusted logits, where nothing is asked to be adjusted."""
+    run = RunFiles(source)
+    if tau is not None or prior is not None or not run.result.is_file():
+        return None
+    used = as_number(value_at(read_json(run.result), "student.adjust.tau"))
+    if not used:
+        return None
+    return f"{source}: its figures are of logits adjusted with tau {used:g}, these answers are not: --adjust {used:g}"
 
 
 def _weights_of(source: Path) -> tuple[Path, str | None]:
