@@ -19,6 +19,7 @@ from distail.evaluation.teacher_bias import Flow, TeacherBias, error_flow, tail_
 from distail.functional import remove_prior
 from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json, value_at
 from distail.report.export_tables import read_export
+from distail.report.mistakes import Mistakes, read_mistakes
 from distail.report.samples import Samples, load_samples
 from distail.report.views import Adjusted, BestEpoch, ReportView, Role, RunView
 
@@ -99,6 +100,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         test_labels=predictions.labels,
         samples=_samples(files.samples, result, problems),
         exported=_exported(folder, problems),
+        mistakes=_mistakes(files.predictions_table, problems),
     )
 
 
@@ -215,6 +217,14 @@ def _exported(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
         return read_export(folder)
     except DistailError as error:
         problems.append(f"{error}: the exported files are not shown.")
+        return None
+
+
+def _mistakes(path: Path, problems: list[str]) -> Mistakes | None:
+    try:
+        return read_mistakes(path)
+    except DistailError as error:
+        problems.append(f"{error}: mistakes are not shown by image.")
         return None
 
 

@@ -13,6 +13,7 @@ from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.evaluation.significance import Difference
 from distail.evaluation.teacher_bias import Flow, TeacherBias
+from distail.report.mistakes import Mistakes
 from distail.report.samples import Samples
 
 Role = Literal["teacher", "student"]
@@ -119,6 +120,8 @@ class ReportView:
     samples: Samples | None = None
     exported: Mapping[str, Any] | None = None
     """What `export.json` holds, for one run that was exported."""
+    mistakes: Mistakes | None = None
+    """Of one run's student, by the names of images."""
 
 
 def recall_by_class(run: RunView) -> Sequence[float | None] | None:
