@@ -90,6 +90,25 @@ def test_finalists_are_compared_over_other_seeds_and_chosen_by_validation_alone(
     assert known == sorted(known, reverse=True)
 
 
+def test_what_the_choice_is_worth_stands_with_its_interval(finished):
+    label, comparison = finished.content["finalists"][0]["label"], finished.comparison.content
+    said = [sentence for sentence in finished.content["statements"] if sentence.startswith("What it is worth")]
+    if label == "kd":
+        assert said == []
+        return
+    found = [
+        one
+        for one in (*comparison["differences"], *comparison["beyond_adjusting"])
+        if (one["method"], one["figure"], one["over"]) == (label, "balanced_accuracy", "test images")
+        and one.get("against") != "teacher, adjusted"
+    ]
+    assert len(found) == 2, "against kd and against what costs nothing"
+    for one in found:
+        low, high = one["interval"]
+        assert f"{one['difference']:+.1f} points against" in said[0]
+        assert f"{low:+.1f} to {high:+.1f}" in said[0]
+
+
 def test_the_page_shows_every_trial_and_the_choice(finished):
     page = (finished.folder / "report.html").read_text()
     for one in finished.content["trials"]:

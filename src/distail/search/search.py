@@ -147,7 +147,7 @@ def _finish(
     content["comparison"] = comparison.folder.relative_to(folder).as_posix()
     content["finalists"] = choose(runs, settings.goal, content, seeds, comparison.folder)
     content["best"] = content["finalists"][0]["number"]
-    content["statements"] = statements(content, comparison.content)
+    content["statements"] = [*statements(content, comparison.content), *comparison.content["statements"]]
     best = next(one for one in content["trials"] if one["number"] == content["best"])
     files.write_text(folder / "best.yaml", best_yaml(settings.base, best))
     _write(settings, content)
@@ -180,7 +180,9 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
         EngineConfig(settings.trials or _MANY, settings.parallel, base.trainer.device),
     )
     compared = (len(settings.seeds), METHODS)
-    trials = Trials(study, space, runs, settings.goal, budget, schedule, compared, engine.parallel)
+    trials = Trials(
+        study, space, runs, settings.goal, budget, schedule, compared, engine.parallel, changed=lambda: write()
+    )
 
     def write() -> SearchContent:
         content = _content(settings, trials.content(), budget)

@@ -16,7 +16,7 @@ def print_search(found: Search, console: Console) -> None:
     """The best trials, what the comparison of the choice says, and where its configuration lies."""
     content = found.content
     trials_table(content, _SHOWN).print(console)
-    for sentence in (*statements(content), what_mattered(content)):
+    for sentence in (*statements(content, found.comparison.content), what_mattered(content)):
         if sentence:
             console.print(f"- {sentence}", highlight=False, markup=False)
     console.print()

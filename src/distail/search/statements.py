@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distail.compare.content import ComparisonContent
+from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.summary import format_metric, format_signed
 from distail.errors import counted
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
@@ -12,16 +12,42 @@ from distail.search.goal import METRICS
 from distail.search.space import KD
 from distail.search.trials import REFERENCE
 
+_WORTH, _FREE = "balanced_accuracy", "ce, adjusted"
+
 
 def statements(content: SearchContent, comparison: ComparisonContent | None = None) -> list[str]:
-    """Of the search, and then what the comparison over other seeds says of its choice."""
+    """Of the search and its choice; with the comparison over other seeds also what the choice is worth."""
     sentences = [_tried(content["trials"])]
     best = next((one for one in content["trials"] if one["number"] == content["best"]), None)
     if best is not None:
         sentences += _chosen(content, best)
-    if comparison is not None:
-        sentences += comparison["statements"]
+        if comparison is not None and best["number"] != REFERENCE:
+            sentences.append(_worth(content["finalists"][0]["label"], comparison))
     return sentences
+
+
+def _worth(label: str, comparison: ComparisonContent) -> str:
+    """Against plain distillation and against what costs nothing, with the intervals that there are."""
+    differences: dict[str, list[DifferenceContent]] = {}
+    for one in comparison["differences"]:
+        differences.setdefault(comparison["baseline"], []).append(one)
+    for free in comparison["beyond_adjusting"]:
+        differences.setdefault(free["against"], []).append(free)
+    parts = []
+    for against in (comparison["baseline"], _FREE):
+        found = [one for one in differences.get(against, []) if (one["method"], one["figure"]) == (label, _WORTH)]
+        between = [
+            f"over {one['over']} {format_signed(one['interval'][0])} to {format_signed(one['interval'][1])}"
+            for one in found
+            if one["interval"] is not None
+        ]
+        if found:
+            known = f" ({', '.join(between)})" if between else ""
+            parts.append(f"{format_signed(found[0]['difference'])} points against {against}{known}")
+    if not parts:
+        return "What it is worth on the test set is not known: runs of the comparison are not finished."
+    seeds = ", ".join(map(str, comparison["seeds"]))
+    return f"What it is worth on the test set in balanced accuracy, seeds {seeds}: {' and '.join(parts)}."
 
 
 def _tried(trials: Sequence[TrialContent]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,15 @@ class UnderWay:
 
 
 class Trials:
-    """Feeds the schedule with trials as long as the budget lasts, and tells Optuna what becomes of each."""
+    """Feeds the schedule with trials as long as the budget lasts, and tells Optuna what becomes of each.
+
+    Args:
+        study, space, runs, goal, budget: what is asked, what of, where it is trained, and by what and how long.
+        schedule: what runs the trials.
+        comparison_runs: seeds and methods of the comparison that must still fit into the budget.
+        parallel: runs at once.
+        changed: called whenever a trial has begun, come further, or ended.
+    """
 
     def __init__(
         self,
@@ -99,10 +107,11 @@ class Trials:
         schedule: Schedule,
         comparison_runs: tuple[int, int],
         parallel: int,
+        changed: Callable[[], object] = lambda: None,
     ) -> None:
         self.study, self.space, self.runs, self.goal, self.budget = study, space, runs, goal, budget
         self._schedule = schedule
-        self._comparison_runs, self._parallel = comparison_runs, parallel
+        self._comparison_runs, self._parallel, self._changed = comparison_runs, parallel, changed
         self._under_way: dict[int, UnderWay] = {}
         self._ready = list(self._resumed())
         self._to_stop: list[str] = []
@@ -110,10 +119,12 @@ class Trials:
 
     def more(self, free: int) -> Iterable[Job]:
         """Take up what the runs have come to, then begin as many trials as there is room for."""
-        self._look()
+        news = self._look()
         jobs, self._ready = self._ready, []
         while len(jobs) < free and self.budget.has_room(len(self._begun), self.cost, self._reserve):
             jobs += self._begin(next_trial(self.study, self.runs.base.seed))
+        if news or jobs:
+            self._changed()
         return jobs
 
     def called_off(self) -> Iterable[str]:
@@ -160,14 +171,18 @@ class Trials:
         self._under_way[trial.number] = UnderWay(trial, proposal, student, reported)
         return plan.jobs
 
-    def _look(self) -> None:
-        reference = self.runs.validation(REFERENCE)
-        for number in list(self._under_way):
-            self._report(self._under_way[number], reference)
-            self._end(self._under_way[number])
-            state = self.study.get_trials(deepcopy=False)[number].state
-            if state.is_finished():
+    def _look(self) -> bool:
+        """Take up what there is to know of trials under way; returns whether there was anything."""
+        news, reference = False, self.runs.validation(REFERENCE)
+        for number, one in list(self._under_way.items()):
+            before = one.reported
+            self._report(one, reference)
+            self._end(one)
+            ended = self.study.get_trials(deepcopy=False)[number].state.is_finished()
+            news = news or ended or one.reported > before
+            if ended:
                 del self._under_way[number]
+        return news
 
     def _report(self, one: UnderWay, reference: Mapping[int, MetricValues]) -> None:
         """Tell Optuna of new epochs, until it says that the trial should not go on."""
