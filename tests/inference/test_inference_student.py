@@ -17,7 +17,7 @@ import distail
 from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ConfigError, DataError, ModelError
 from distail.evaluation.predictions import load_predictions
-from distail.models import create_model, save_weights
+from distail.models import create_model, read_metadata, save_weights
 from helpers.class_folders import NAMES, folder_run
 
 pytestmark = pytest.mark.integration
@@ -102,6 +102,17 @@ def test_other_shares_of_classes_follow_bayes_rule(finished, photos):
     torch.testing.assert_close(student.adjusted(0.0)(image)[0], plain.float())
     with pytest.raises(ConfigError, match=r"(?s)no share of class 'one'.*'on' is no class.*'one'"):
         student.adjusted(prior={"zero": 1, "on": 1, "two": 1, "three": 0.0})
+
+
+def test_a_run_of_an_earlier_version_can_be_adjusted_too(finished, tmp_path):
+    weights = finished.folder / "student.safetensors"
+    told = {key: value for key, value in read_metadata(weights).items() if key != "class_counts"}
+    save_weights(distail.load_student(weights).network, tmp_path / "student.safetensors", told)
+    with pytest.raises(ConfigError, match="class_counts"):
+        distail.load_student(tmp_path).adjusted()
+    (tmp_path / "result.json").write_bytes((finished.folder / "result.json").read_bytes())
+    expected = distail.load_student(finished.folder).adjusted().offset
+    assert torch.equal(distail.load_student(tmp_path).adjusted().offset, expected)
 
 
 def own_network(num_classes, in_channels):

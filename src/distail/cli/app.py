@@ -33,7 +33,10 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted (143 by SIGTERM)."""
+    """Run one command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted (143 by SIGTERM).
+
+    Beside these, `export` has 3: a file loses more than it may.
+    """
     # Read when torch is imported, which no verb has done yet. Idle OpenMP threads that spin make a step many times
     # slower as soon as another program wants the core; large tensors in small pages are slow to make anew.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -6,7 +6,7 @@ Shapes: B batch, C classes; H, W of the images given.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from distail.data.image_file import Pixels
 from distail.errors import CheckpointError, ConfigError, DistailError, ModelError
-from distail.evaluation.run_files import RunFiles
+from distail.evaluation.run_files import RunFiles, usable_counts
 from distail.inference.adjust import adjustment, read_prior
 from distail.inference.images import levels_of, pixels_of_file
 from distail.inference.preprocess import Preprocess
-from distail.json_values import as_number, read_json, value_at
+from distail.json_values import as_items, as_number, read_json, value_at
 from distail.models.catalogue import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
@@ -152,6 +152,8 @@ def load_student(source: str | Path, *, network: str | nn.Module | None = None) 
             f"{str(weights)!r} does not say what network it is of; expected a file that `distail run` wrote"
         )
     description = Description.read(metadata, weights)
+    if description.class_counts is None and Path(source).is_dir():
+        description = replace(description, class_counts=_counts_of_result(RunFiles(Path(source)), description))
     model = network if isinstance(network, nn.Module) else _built(network, description, weights, trusted)
     load_weights(model, weights, what="student")
     return Student(model, description)
@@ -195,6 +197,13 @@ def _weights_of(source: Path) -> tuple[Path, str | None]:
             "student.safetensors"
         )
     return source, None
+
+
+def _counts_of_result(run: RunFiles, description: Description) -> tuple[int, ...] | None:
+    """Training images of each class, which files of earlier versions do not say, but their runs' results do."""
+    counts = read_json(run.result).get("class_counts") if run.result.is_file() else None
+    known = usable_counts(counts) and len(as_items(counts)) == len(description.class_names)
+    return tuple(as_items(counts)) if known else None
 
 
 def _configured_network(run: RunFiles) -> str | None:
