@@ -52,7 +52,7 @@ def test_a_class_of_one_image_and_files_that_are_none(tree: Path, tmp_path: Path
         assert [odd in note for note in view.notes].count(True) == 1
         assert [odd in message for message in recorder.messages].count(True) == 1
     table = results_table(view.runs, ["tail", "medium_shot"]).to_markdown()
-    assert table.count("| no test image | no such class |") == 4  # the teacher, the student, it adjusted, its best epoch
+    assert table.count("| no test image | no such class |") == 4  # teacher, student, it adjusted, its best epoch
     lines = (tmp_path / "run" / "skipped_images.txt").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2
     assert lines[1] == r"cat/na\udcefve.png: the file is empty"
