@@ -1,0 +1,71 @@
+"""What a search may choose is always an experiment that can be run; this needs no Optuna."""
+
+import math
+import random
+
+import pytest
+
+from distail.config.schema import Experiment
+from distail.methods.presets import read_composition
+from distail.runner.checks import problems_of
+from distail.search.goal import Goal
+from distail.search.space import KD, STARTS, Space, proposal_of, space_of, with_recipe
+from helpers.search_cases import CONFIG, metrics
+
+
+class AtRandom:
+    """Answers every question by the dice."""
+
+    def __init__(self, seed):
+        self.dice, self.asked = random.Random(seed), {}
+
+    def suggest_categorical(self, name, choices):
+        return self.asked.setdefault(name, self.dice.choice(list(choices)))
+
+    def suggest_float(self, name, low, high, *, log=False):
+        drawn = math.exp(self.dice.uniform(math.log(low), math.log(high))) if log else self.dice.uniform(low, high)
+        return self.asked.setdefault(name, drawn)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
+    base = Experiment.from_mapping(CONFIG)
+    space, dice = space_of(base), AtRandom(seed)
+    proposal = space.propose(dice)
+    chosen = Experiment.from_mapping({**with_recipe(base, proposal.recipe), "method": proposal.method})
+    assert problems_of(chosen) == []
+    assert proposal_of(space, dice.asked) == proposal
+
+
+def test_the_first_start_is_the_preset_kd():
+    kd, preset = read_composition(proposal_of(Space({}), KD).method), read_composition("kd")
+    assert kd.entries == preset.entries
+    assert {**preset.options, "name": None} == {**kd.options, "name": None}
+
+
+def test_starts_leave_the_recipe_as_it_is():
+    space = space_of(Experiment.from_mapping(CONFIG))
+    assert [proposal_of(space, space.start(number)).recipe for number in range(len(STARTS))] == [{}] * len(STARTS)
+
+
+def test_what_the_experiment_has_already_is_no_choice_but_can_be_left_out():
+    training = {**CONFIG["training"], "mix": "cutmix", "ema_decay": 0.99}
+    data = {**CONFIG["data"], "augment": ["crop", "cutout"]}
+    switches = space_of(Experiment.from_mapping({**CONFIG, "training": training, "data": data})).switches
+    assert set(switches["mix"]) == {"mixup", "none"}
+    assert set(switches["ema_decay"]) == {"0.999", "none"}
+    assert set(switches["augment"]) == {"trivial_augment"}
+
+
+def test_an_option_is_the_configuration_with_its_keys_changed():
+    base = Experiment.from_mapping(CONFIG)
+    changed = Experiment.from_mapping(with_recipe(base, space_of(base).switches["augment"]["cutout"]))
+    assert [*changed.data.augment] == ["crop", "cutout"]
+    assert changed.training == base.training
+
+
+def test_whatever_keeps_the_bound_is_better_than_anything_that_does_not():
+    goal, kd = Goal("worst_third", 2.0), metrics(50.0, top1=80.0)
+    assert goal.value(metrics(60.0, top1=78.0), kd) == 50.0
+    assert goal.value(metrics(11.0, top1=79.0), kd) > goal.value(metrics(99.0, top1=77.9), kd)
+    assert goal.value(metrics(99.0, top1=70.0), kd) < goal.value(metrics(20.0, top1=75.0), kd) < 0
