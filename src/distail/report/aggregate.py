@@ -6,11 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import stdev
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.metrics import METRICS, metric_at
 from distail.evaluation.run_files import EpochRow
+from distail.json_values import as_mapping
 from distail.report.views import Adjusted, Role, RunView, Spread
 
 T = TypeVar("T")
@@ -63,14 +64,16 @@ def mean_tree(trees: Sequence[T | None]) -> T | None:
     return cast(T | None, _mean_tree(trees))
 
 
-def _mean_tree(trees: Sequence[Any]) -> Any:
+def _mean_tree(trees: Sequence[object]) -> object:
     known = [tree for tree in trees if tree is not None]
     if not known:
         return None
-    if all(isinstance(tree, Mapping) for tree in known):
-        return {key: _mean_tree([tree.get(key) for tree in known]) for key in known[0]}
-    if all(isinstance(tree, list | tuple) for tree in known):
-        return [_mean_tree(values) for values in zip(*known, strict=False)]
+    mappings = [tree for tree in known if isinstance(tree, Mapping)]
+    if len(mappings) == len(known):
+        return {key: _mean_tree([tree.get(key) for tree in mappings]) for key in mappings[0]}
+    lists = [tree for tree in known if isinstance(tree, list | tuple)]
+    if len(lists) == len(known):
+        return [_mean_tree(values) for values in zip(*lists, strict=False)]
     numbers = [tree for tree in known if isinstance(tree, int | float) and not isinstance(tree, bool)]
     return math.fsum(numbers) / len(numbers) if len(numbers) == len(known) else known[0]
 
@@ -81,7 +84,7 @@ def mean_history(histories: Sequence[Sequence[EpochRow]]) -> list[EpochRow]:
     for history in histories:
         for row in history:
             rows.setdefault(row["epoch"], []).append(row)
-    return [cast(EpochRow, {**_mean_tree(rows[epoch]), "epoch": epoch}) for epoch in sorted(rows)]
+    return [cast(EpochRow, {**as_mapping(_mean_tree(rows[epoch])), "epoch": epoch}) for epoch in sorted(rows)]
 
 
 def pooled_bins(reliabilities: Sequence[Sequence[ReliabilityBin]]) -> tuple[ReliabilityBin, ...]:

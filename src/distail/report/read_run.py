@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from distail.errors import CheckpointError, ConfigError, DistailError
 from distail.evaluation.adjustment import adjusted_name, holds_prior, tau_of
@@ -104,7 +103,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     )
 
 
-def _result(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
+def _result(path: Path, problems: list[str]) -> Mapping[str, object] | None:
     if not path.is_file():
         problems.append(f"This run is not finished: it has no {path.name}, so there are no test metrics yet.")
         return None
@@ -115,7 +114,7 @@ def _result(path: Path, problems: list[str]) -> Mapping[str, Any] | None:
         return None
 
 
-def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str], list[int]]:
+def _classes(result: Mapping[str, object], problems: list[str]) -> tuple[list[str], list[int]]:
     counts = result.get("class_counts")
     if not isinstance(counts, list) or not usable_counts(counts):
         problems.append("result.json names no usable class_counts: nothing can be shown by class.")
@@ -127,7 +126,7 @@ def _classes(result: Mapping[str, Any], problems: list[str]) -> tuple[list[str],
     return [str(name) for name in names], counts
 
 
-def _metrics(result: Mapping[str, Any], stage: str, classes: int, problems: list[str]) -> MetricValues | None:
+def _metrics(result: Mapping[str, object], stage: str, classes: int, problems: list[str]) -> MetricValues | None:
     metrics = value_at(result, f"{stage}.test")
     if metrics is None:
         return None
@@ -137,7 +136,7 @@ def _metrics(result: Mapping[str, Any], stage: str, classes: int, problems: list
     return clean
 
 
-def _adjusted(result: Mapping[str, Any], stage: str, counts: Sequence[int]) -> Adjusted | None:
+def _adjusted(result: Mapping[str, object], stage: str, counts: Sequence[int]) -> Adjusted | None:
     """The model with the prior taken off its logits, unless that was done in training or for its own metrics."""
     if not counts or tau_of(result, stage) or not holds_prior(value_at(result, f"posterior.{stage}"), counts):
         return None
@@ -145,7 +144,7 @@ def _adjusted(result: Mapping[str, Any], stage: str, counts: Sequence[int]) -> A
     return None if metrics is None else Adjusted(metrics)
 
 
-def _best(result: Mapping[str, Any], classes: int) -> BestEpoch | None:
+def _best(result: Mapping[str, object], classes: int) -> BestEpoch | None:
     best = as_mapping(value_at(result, "student.best_on_validation"))
     metrics = clean_metrics(best.get("test"), classes) if classes else None
     tau = as_number(value_at(best, "adjust.tau"))
@@ -202,7 +201,7 @@ def _from_predictions(path: Path, counts: Sequence[int], tau: float, problems: l
         return _Predictions()
 
 
-def _samples(path: Path, result: Mapping[str, Any], problems: list[str]) -> Samples | None:
+def _samples(path: Path, result: Mapping[str, object], problems: list[str]) -> Samples | None:
     if not result or not path.is_file():
         return None
     try:
@@ -212,7 +211,7 @@ def _samples(path: Path, result: Mapping[str, Any], problems: list[str]) -> Samp
         return None
 
 
-def _exported(folder: Path, problems: list[str]) -> Mapping[str, Any] | None:
+def _exported(folder: Path, problems: list[str]) -> Mapping[str, object] | None:
     try:
         return read_export(folder)
     except DistailError as error:
