@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
 from distail.cli import main
 from distail.inference import predict as module
+from distail.inference.student import Prediction
 from helpers.class_folders import folder_run
 
 pytestmark = pytest.mark.integration
@@ -47,6 +50,24 @@ def test_several_classes_in_both_formats(capsys, finished, photos, tmp_path):
         assert [(each["class"], each["probability"]) for each in line["top"]] == ranked
         assert (line["class"], line["probability"], line["path"]) == (*ranked[0], row["path"])
         assert sorted(ranked, key=lambda pair: -pair[1]) == ranked
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_names_steer_no_terminal_and_stay_as_they_are_in_a_file(monkeypatch, tmp_path, as_json):
+    name = "cat\x9b2J\x7f"
+    answer = module.Answer(Path("\x1b]0;x.png"), Prediction(name, 1.0, ((name, 1.0),)))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    module.write_answers([answer], None, as_json=as_json, top=1)
+    assert sys.stdout.getvalue().replace("\n", "").isprintable()
+    module.write_answers([answer], tmp_path / "out", as_json=as_json, top=1)
+    text = (tmp_path / "out").read_text(encoding="utf-8")
+    row = json.loads(text) if as_json else table(text)[0]
+    assert (row["path"], row["class"]) == ("\x1b]0;x.png", name)
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv"])

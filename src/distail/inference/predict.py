@@ -20,6 +20,7 @@ from distail.data.decode import load_decoders
 from distail.errors import ConfigError, IncompleteError, counted, first_of, listed
 from distail.files import naming
 from distail.inference.student import Prediction, Student
+from distail.terminal import printable, printable_json
 from distail.torch_utils import usable_cores
 from distail.training.predict import evaluation_batch_size
 
@@ -94,17 +95,19 @@ def _json_writer(file: TextIO) -> Write:
         line = {"path": str(path), "class": answer.name, "probability": round(answer.probability, 6)}
         if len(answer.top) > 1:
             line |= {"top": [{"class": name, "probability": round(p, 6)} for name, p in answer.top]}
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        file.write(printable_json(json.dumps(line, ensure_ascii=False)) + "\n")
 
     return write
 
 
 def _csv_writer(file: TextIO, top: int) -> Write:
     writer = csv.writer(file, lineterminator="\n")
+    shown = printable if file.isatty() else str  # a file has names as they are
     writer.writerow(["path", "class", "probability", *(f"{name}_{k + 1}" for k in range(1, top) for name in _RANKED)])
 
     def write(path: Path, answer: Prediction) -> None:
-        writer.writerow([path, *(value for name, p in answer.top for value in (name, f"{p:.6f}"))])
+        named = [text for name, p in answer.top for text in (shown(name), f"{p:.6f}")]
+        writer.writerow([shown(str(path)), *named])
 
     return write
 
