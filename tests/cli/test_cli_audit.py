@@ -66,7 +66,9 @@ def test_a_file_of_logits_ends_with_a_summary_in_words(place):
     tail = text[text.index("In words") :]
     assert "The teacher is wrong on" in tail
     assert "DR-KD would swap the targets of" in tail
-    assert tail.rstrip().endswith("clipped at 10.")
+    assert "Adjusting its logits after training" in tail
+    assert "clipped at 10." in tail
+    assert done.stdout.splitlines()[-1].startswith("distail run CONFIG "), "the command that tries what is recommended"
 
 
 def test_each_kind_of_file_gives_the_same_numbers(place, capsys):
@@ -91,6 +93,8 @@ def test_a_run_and_its_weights_give_the_same(place):
     assert "validation images of digits" in weights.stdout
     from_run, from_weights = json.loads(run.stdout), json.loads((place / "audit.json").read_text())
     assert from_run["audited"].pop("what") != from_weights["audited"].pop("what")
+    commands = from_run.pop("command"), from_weights.pop("command")
+    assert [command.split()[2] for command in commands] == ["runs/quick-seed0/config.yaml", "quick.yaml"]
     assert from_run == from_weights
     assert from_run["audited"]["split"] == "validation"
 
