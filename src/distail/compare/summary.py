@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent, PointRunContent, RunContent
+from distail.compare.headline import headline
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
@@ -64,6 +65,7 @@ def format_metric(value: float) -> str:
 def statements(content: ComparisonContent) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
     return [
+        *headline(content),
         *_conditions(content),
         *_grid(content),
         *_taus(content),

@@ -1,0 +1,67 @@
+"""The first sentences of a comparison: which student to ship, what it brings the rare classes and costs the others."""
+
+from __future__ import annotations
+
+from distail.compare.content import ComparisonContent, DifferenceContent
+from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.significance import OVER_IMAGES
+
+DECIDES = "balanced_accuracy"
+HEAD, TAIL = "groups.thirds.head", "groups.thirds.tail"
+
+
+def headline(content: ComparisonContent) -> list[str]:
+    """A recommendation in words for people who read no table; nothing where no student has been measured.
+
+    The student with the best mean balanced accuracy is recommended where its difference from the baseline is more than
+    the noise of test images, else nothing beyond the baseline is.
+    """
+    baseline = content["baseline"]
+    rows = [name for label in content["methods"] for name in (label, adjusted_name(label))]
+    seeds_of = {name: set(content["figures"][name][DECIDES]["values"]) for name in rows if name in content["figures"]}
+    # A mean over other seeds is another mean.
+    comparable = [name for name, seeds in seeds_of.items() if seeds == seeds_of.get(baseline)]
+    known = {name: mean for name in comparable if (mean := _mean(content, name, DECIDES)) is not None}
+    if baseline not in known or len(known) < 2:
+        return []
+    best = max(known, key=lambda name: known[name])
+    if best == baseline:
+        return [f"Ship {baseline}: no other student is better in an average class (balanced accuracy)."]
+    over_images = _difference_from(content, best, baseline)
+    if over_images is None or over_images["p_corrected"] is None:
+        certainty = "whether it is more than noise was not tested"
+    elif over_images["inside_noise"]:
+        return [
+            f"Keep {baseline}: {best} is the best in an average class ({known[best]:.1f} % against "
+            f"{known[baseline]:.1f} %), but by no more than the noise of test images."
+        ]
+    else:
+        certainty = "more than the noise of test images"
+    seeds = len(seeds_of[baseline])
+    drawn = "one seed cannot tell how it is with another" if seeds == 1 else f"on average over {seeds} seeds"
+    gains = " and ".join(
+        f"the {name} third {then:.1f} to {now:.1f} %"
+        for name, metric in (("rarest", TAIL), ("most frequent", HEAD))
+        if (then := _mean(content, baseline, metric)) is not None and (now := _mean(content, best, metric)) is not None
+    )
+    sentences = [
+        f"Ship {best}: it recognizes {known[best]:.1f} % of an average class, {baseline} {known[baseline]:.1f} %; "
+        f"{certainty}, {drawn}. It was picked by these very test images: expect a little less of it.",
+    ]
+    if gains:
+        sentences.append(f"In place of {baseline} it takes {gains}.")
+    return sentences
+
+
+def _mean(content: ComparisonContent, label: str, metric: str) -> float | None:
+    return content["figures"][label][metric]["mean"]
+
+
+def _difference_from(content: ComparisonContent, best: str, baseline: str) -> DifferenceContent | None:
+    """The difference in what decides, over test images, whichever way round it stands in the comparison."""
+    entries = [*content["differences"], *content["beyond_adjusting"]]
+    for one in entries:
+        pair = {one["method"], one.get("against", content["baseline"])}
+        if one["figure"] == DECIDES and one["over"] == OVER_IMAGES and pair == {best, baseline}:
+            return one
+    return None
