@@ -15,7 +15,7 @@ from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperim
 from distail.config.tau import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, MethodError, Problems, problems_in, unknown_name
+from distail.errors import CheckpointError, ConfigError, DataError, MethodError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
@@ -58,10 +58,13 @@ def check(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> None
 
     Raises:
         ConfigError: all problems with methods, networks and files, listed.
+        DataError: nothing is wrong but that there are no data.
     """
-    problems = [*problems_of(experiment, processes), *_missing_data(experiment)]
+    problems, missing = problems_of(experiment, processes), _missing_data(experiment)
     if problems:
-        raise ConfigError(problems_in(experiment.name, problems))
+        raise ConfigError(problems_in(experiment.name, [*problems, *missing]))
+    if missing:
+        raise DataError(problems_in(experiment.name, missing))
 
 
 def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> list[str]:
