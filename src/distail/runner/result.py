@@ -129,8 +129,9 @@ def _tested(
     data = run.data
 
     def logits_of(images: Images, split: str) -> Tensor:
-        logits_NC = predict(network, images, data.mean, data.std, run.runtime)
-        check_logits(logits_NC, f"{whose}: {split}")
+        what = f"{whose}: {split}"
+        logits_NC = predict(network, images, data.mean, data.std, run.runtime, tell=run.reporter.message, what=what)
+        check_logits(logits_NC, what)
         return logits_NC
 
     test_NC = logits_of(data.test, "test")

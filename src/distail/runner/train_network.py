@@ -126,7 +126,8 @@ def _fit(
 
     def validate(tap: FeatureTap) -> MetricValues:
         assert data.validation is not None
-        logits_NC = predict(tap, data.validation, data.mean, data.std, runtime)
+        what, tell = f"{name}: validation", run.reporter.message
+        logits_NC = predict(tap, data.validation, data.mean, data.std, runtime, tell=tell, what=what)
         check_logits(logits_NC, "validation")
         tau = 0.0
         if name == STUDENT and experiment.adjust is not None:

@@ -5,7 +5,8 @@ Shapes: N images, C classes; in NCHW, channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from distail.data.batches import Batch, evaluation_batches
 from distail.data.dataset import Images
 from distail.outputs import Outputs
+from distail.terminal import LONGEST_SILENCE
 from distail.training.device import RuntimeDevice
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
@@ -33,13 +35,25 @@ class Classifier(Protocol):
 
 
 def predict(
-    network: Classifier, data: Images, mean: Sequence[float], std: Sequence[float], runtime: RuntimeDevice
+    network: Classifier,
+    data: Images,
+    mean: Sequence[float],
+    std: Sequence[float],
+    runtime: RuntimeDevice,
+    *,
+    tell: Callable[[str], None] | None = None,
+    what: str = "prediction",
 ) -> Tensor:
     """Logits (N, C) in float32 on the CPU, without augmentation; processes share the work and all get the whole.
 
     Computed in float32, however the network was trained: of logits in bf16 several are often equally the highest, and
     the first of them, in a long tail the most frequent class, would win.
+
+    Args:
+        tell: told at least every half minute how far it is.
+        what: what it is told of, such as "student: test".
     """
+    said, seen = time.monotonic(), 0
     logits_NC = torch.zeros(len(data), network.num_classes, device=runtime.device)
     was_training = network.training
     network.eval()
@@ -47,6 +61,10 @@ def predict(
         for batch in in_order(data, mean, std, runtime):
             if len(batch.index):
                 logits_NC[batch.index] = network(batch.images).logits.float()
+            seen += len(batch.index) * runtime.processes.size
+            if tell is not None and time.monotonic() - said >= LONGEST_SILENCE and seen < len(data):
+                said = time.monotonic()
+                tell(f"{what}: {seen:,} of {len(data):,} images")
     network.train(was_training)
     return runtime.processes.sum(logits_NC).cpu()
 
