@@ -8,7 +8,7 @@ import yaml
 
 import distail
 from distail.config.reading import apply_overrides, load_plain_yaml, read_yaml
-from distail.config.schema import Experiment, Training
+from distail.config.schema import Experiment, Training, WrongExperiment
 from distail.errors import ConfigError
 
 MINIMAL = {"name": "quick", "data": {"name": "digits"}, "student": "resnet8", "method": "ce"}
@@ -306,3 +306,17 @@ def test_an_augmentation_with_parameters_twice_is_told():
     assert "cutout more than once" in refusal(
         data={"name": "digits", "augment": ["cutout", {"name": "cutout", "length": 8}]}
     )
+
+
+def test_a_wrong_name_in_an_optional_section_does_not_hide_what_is_wrong_elsewhere():
+    raw = {
+        "name": "m",
+        "data": "digits",
+        "student": "resnet8",
+        "method": {"targets": ["debiass"]},
+        "teacher": "resnet8",
+    }
+    with pytest.raises(WrongExperiment) as refused:
+        Experiment.from_mapping({**raw, "training": {"epochs": 2, "mix": {"name": "cutmixx"}}})
+    assert [each.key for each in refused.value.wrong] == [("training", "mix", "name")]
+    assert refused.value.rest is not None

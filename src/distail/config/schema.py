@@ -280,7 +280,11 @@ class Experiment(Section):
             raise ConfigError(f"{where} is {raw!r}; expected a mapping of keys to values, as in a configuration file")
         experiment, wrong = cls._read(raw)
         if experiment is None:
-            experiment, more = cls._read(without(expand_shorthand(raw), [each.key for each in wrong]))
+            keys = [each.key for each in wrong]
+            experiment, more = cls._read(without(expand_shorthand(raw), keys))
+            if experiment is None:  # what is left of a section may lack what it cannot be without
+                keys += [each.key[:-1] for each in more if len(each.key) > 1]
+                experiment, more = cls._read(without(expand_shorthand(raw), keys))
             wrong += more if experiment is not None else []
         if wrong or experiment is None:
             raise WrongExperiment(where, wrong, experiment)
