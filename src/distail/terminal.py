@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 
 LONGEST_SILENCE = 30
 """Seconds; a longer one looks like a hang in a log."""
+
+
+def every_half_minute(task: str, total: int, tell: Callable[[str], None], unit: str = "") -> Callable[[int], None]:
+    """What is called with how many more are done, and tells of the task as often as no log looks hung."""
+    done, said = 0, time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        done += count
+        if time.monotonic() - said >= LONGEST_SILENCE and done < total:
+            said = time.monotonic()
+            tell(f"{task}: {done:,} of {total:,}{unit}")
+
+    return advance
 
 
 def printable(text: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from distail import terminal
 from distail.data.dataset import LabelledImages
 from distail.models import FeatureTap
-from distail.training import predict as module
 from distail.training.device import select_device
 from distail.training.predict import predict
 
@@ -22,7 +22,7 @@ def test_a_long_prediction_says_how_far_it_is_and_gives_the_same(monkeypatch):
     quiet = predict(network, images, [0.5], [0.2], runtime, tell=told.append, what="student: test")
     assert told == []
 
-    monkeypatch.setattr(module, "LONGEST_SILENCE", 0)
+    monkeypatch.setattr(terminal, "LONGEST_SILENCE", 0)
     loud = predict(network, images, [0.5], [0.2], runtime, tell=told.append, what="student: test")
     assert torch.equal(quiet, loud)
     assert told == ["student: test: 512 of 1,200 images", "student: test: 1,024 of 1,200 images"]

@@ -13,7 +13,7 @@ import typer
 
 from distail import __version__
 from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
-from distail.cli.options import NoCode, make_console
+from distail.cli.options import Config, EngineName, NoCode, Overrides, Parallel, make_console
 from distail.cli.search import search
 from distail.cli.ship import export, predict
 from distail.cli.streams import settle_streams
@@ -163,12 +163,8 @@ def audit(
 
 @app.command()
 def compare(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")
-    ] = None,
+    config: Config,
+    overrides: Overrides = None,
     methods: Annotated[
         str,
         typer.Option(
@@ -185,10 +181,8 @@ def compare(
     grid: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="Choose on validation; repeat for a product.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")] = "local",
-    parallel: Annotated[
-        int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")
-    ] = None,
+    engine: EngineName = "local",
+    parallel: Parallel = None,
     output: Annotated[Path | None, typer.Option(help="Folder.  [default: comparisons/<name>]")] = None,
     no_code: NoCode = False,
 ) -> None:

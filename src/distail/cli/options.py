@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +22,13 @@ NoCode = Annotated[
     bool,
     typer.Option("--no-code", callback=_refuse_code, help="Refuse networks named package.module:function."),
 ]
+
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")]
+EngineName = Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")]
+Parallel = Annotated[int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")]
+"""Of the verbs that start many runs: compare and search."""
 
 
 def make_console() -> Console:

@@ -7,16 +7,12 @@ from typing import Annotated
 
 import typer
 
-from distail.cli.options import NoCode, make_console
+from distail.cli.options import Config, EngineName, NoCode, Overrides, Parallel, make_console
 
 
 def search(
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")
-    ] = None,
+    config: Config,
+    overrides: Overrides = None,
     metric: Annotated[
         str, typer.Option(help="What to choose by, on validation: balanced_accuracy or worst_third.")
     ] = "balanced_accuracy",
@@ -30,10 +26,8 @@ def search(
     seeds: Annotated[
         str | None, typer.Option(help="Of the comparison at the end.  [default: the next three after the search's]")
     ] = None,
-    engine: Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")] = "local",
-    parallel: Annotated[
-        int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")
-    ] = None,
+    engine: EngineName = "local",
+    parallel: Parallel = None,
     output: Annotated[Path | None, typer.Option(help="Folder.  [default: searches/<name>]")] = None,
     no_code: NoCode = False,
 ) -> None:

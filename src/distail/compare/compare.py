@@ -11,14 +11,14 @@ from typing import cast, get_args
 from distail import files
 from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.content import ComparisonContent, RunContent
-from distail.compare.engines import ENGINES, EngineConfig
+from distail.compare.engines import ENGINES, EngineConfig, option_problems
 from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
 from distail.compare.progress import ComparisonReporter, default_reporter
 from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
-from distail.config.schema import Data, Experiment, output_problem
+from distail.config.schema import Data, Experiment
 from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
 from distail.models.catalogue import MODELS
@@ -138,12 +138,7 @@ def compare(
     chosen_seeds = problems.attempt(lambda: read_seeds(seeds), "--seeds")
     if teachers not in get_args(Teachers):
         problems.add(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
-    if engine not in ENGINES:
-        problems.add(f"--engine: {unknown_name('engine', engine, ENGINES)}")
-    if output is not None and (problem := output_problem(output)):
-        problems.add(f"--output: {problem}")
-    if parallel is not None and parallel < 1:
-        problems.add(f"--parallel: {parallel} runs at once are too few; 1 is the least")
+    problems.add(*option_problems(engine, parallel, output))
     # Without these there are no runs to look at.
     if base is None or chosen_methods is None or chosen_seeds is None or teachers not in get_args(Teachers):
         raise _config_error(problems, str(config) if base is None else base.name)

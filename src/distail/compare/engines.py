@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import torch
 
 from distail.compare.worker import JobSpec, work
-from distail.errors import ConfigError
+from distail.config.schema import output_problem
+from distail.errors import ConfigError, unknown_name
 from distail.torch_utils import usable_cores
 from distail.training.distributed import runs_on_cpu
 from distail.training.signals import STARTED_BY_ANOTHER
@@ -225,3 +226,15 @@ def _run_job(spec: JobSpec) -> None:
 
 
 ENGINES: dict[str, Callable[[EngineConfig], Engine]] = {"local": LocalProcesses, "ray": RayCluster}
+
+
+def option_problems(engine: str, parallel: int | None, output: Path | None) -> list[str]:
+    """What is wrong with where a command's runs go and how many go at once."""
+    problems = []
+    if engine not in ENGINES:
+        problems.append(f"--engine: {unknown_name('engine', engine, ENGINES)}")
+    if parallel is not None and parallel < 1:
+        problems.append(f"--parallel: {parallel} runs at once are too few; 1 is the least")
+    if output is not None and (problem := output_problem(output)):
+        problems.append(f"--output: {problem}")
+    return problems

@@ -7,7 +7,6 @@ import hashlib
 import os
 import stat
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from torch import Tensor
 from distail.config.schema import Data
 from distail.data.image_file import Findings, Pixels, UnreadableImage, read_pixels
 from distail.errors import DataError, counted, first_of, listed
-from distail.terminal import LONGEST_SILENCE
+from distail.terminal import every_half_minute
 from distail.torch_utils import usable_cores
 
 _LARGEST_FILE = 1 << 28
@@ -201,7 +200,7 @@ def progress_bar(task: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: None
         return
     if not sys.stderr.isatty():
-        yield _lines(task, total)
+        yield every_half_minute(task, total, _print_error)
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -211,19 +210,9 @@ def progress_bar(task: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(number, count)
 
 
-def _lines(task: str, total: int) -> Callable[[int], None]:
-    """One line every half minute."""
-    done, said = 0, time.monotonic()
-
-    def advance(count: int) -> None:
-        nonlocal done, said
-        done += count
-        if time.monotonic() - said >= LONGEST_SILENCE and done < total:
-            said = time.monotonic()
-            with suppress(OSError):  # nobody has to read it
-                print(f"{task}: {done:,} of {total:,}", file=sys.stderr, flush=True)
-
-    return advance
+def _print_error(text: str) -> None:
+    with suppress(OSError):  # nobody has to read it
+        print(text, file=sys.stderr, flush=True)
 
 
 def _decoded_parts(encoded: Sequence[EncodedImage], options: Data) -> Iterator[list[DecodedImage | str]]:

@@ -234,15 +234,6 @@ def build_method(
     )
 
 
-def posterior_warning(experiment: Experiment) -> str | None:
-    """What to tell the user where the method's parts, or its teacher, aim at two posteriors."""
-    composition, teacher = read_composition(method_composition(experiment)), experiment.teacher
-    supervised = teacher.supervised if teacher else None
-    if supervised is None and (teacher is None or not teacher.files):
-        supervised = {"name": composition.teacher_supervised}
-    return composition.posterior_warning(supervised)
-
-
 def check_memory(experiment: Experiment, class_counts: Sequence[int]) -> None:
     """Refuse a method whose memory of every sample would be larger than `trainer.cache_limit_mb`.
 

@@ -23,9 +23,10 @@ from distail.data.prepare import PreparedData
 from distail.errors import ConfigError, counted
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
-from distail.runner.checks import check, check_memory, posterior_warning, read_experiment, teacher_model
+from distail.runner.checks import check, check_memory, read_experiment, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
+from distail.runner.posterior import posterior_notes
 from distail.runner.run import read_images, select_run_device
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
@@ -126,8 +127,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             require_folder=lambda: None,
             fit=timer.fit,
         )
-        if warning := posterior_warning(experiment):
-            context.note(warning)
+        context.note(*posterior_notes(experiment))
         student = untrained_student(context)
         train_student(context, student, prepare_teacher(context))
         weights = {path.name: path.stat().st_size / MEGABYTE for path in scratch.glob("*.safetensors")}

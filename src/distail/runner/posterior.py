@@ -8,7 +8,7 @@ from pathlib import Path
 from distail.config.schema import Experiment, Training
 from distail.methods.presets import read_composition
 from distail.models.weights import read_metadata
-from distail.runner.checks import classifier_composition
+from distail.runner.checks import classifier_composition, method_composition
 
 
 def student_posterior(experiment: Experiment) -> str | None:
@@ -35,6 +35,16 @@ def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | Non
     if described is not None and "posterior" in described:
         return described["posterior"]
     return read_composition({"name": "ce", "supervised": experiment.teacher.supervised or "ce"}).posterior
+
+
+def posterior_notes(experiment: Experiment) -> list[str]:
+    """What to tell the user where the method's parts, or its teacher, aim at two posteriors."""
+    composition, teacher = read_composition(method_composition(experiment)), experiment.teacher
+    supervised = teacher.supervised if teacher else None
+    if supervised is None and (teacher is None or not teacher.files):
+        supervised = {"name": composition.teacher_supervised}
+    warning = composition.posterior_warning(supervised)
+    return [] if warning is None else [warning]
 
 
 def posterior_of_files(files: Iterable[Path]) -> str | None:

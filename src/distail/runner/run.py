@@ -16,9 +16,10 @@ from distail.errors import counted
 from distail.evaluation.run_files import RunResult
 from distail.file_lock import FolderLock
 from distail.report.build import write_report
-from distail.runner.checks import check, check_memory, posterior_warning, read_experiment
+from distail.runner.checks import check, check_memory, read_experiment
 from distail.runner.context import RunContext
 from distail.runner.identity import changed_data, identity_of
+from distail.runner.posterior import posterior_notes
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
@@ -104,8 +105,7 @@ def _run_stages(
     identity = identity_of(settled, data, data_files)
     with closing(_open_history(experiment, folder, reporter, require_folder)) as history:
         context = RunContext(experiment, folder, data, runtime, history, reporter, identity, require_folder)
-        if warning := posterior_warning(experiment):
-            context.note(warning)
+        context.note(*posterior_notes(experiment))
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:

@@ -16,12 +16,12 @@ from distail.compare.compare import (
     try_waiting_students,
     without_free,
 )
-from distail.compare.engines import ENGINES, EngineConfig
+from distail.compare.engines import ENGINES, EngineConfig, option_problems
 from distail.compare.plan import Plan
 from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
-from distail.config.schema import Experiment, output_problem
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
 from distail.runner.run_folder import RunFolder, differences
@@ -102,12 +102,7 @@ def search(
         problems.add(f"--minutes: {minutes:g}; expected a number above 0, such as 60")
     if trials is not None and trials < 1:
         problems.add(f"--trials: {trials} are too few; 1 is the least, and 40 make a search")
-    if engine not in ENGINES:
-        problems.add(f"--engine: {unknown_name('engine', engine, ENGINES)}")
-    if parallel is not None and parallel < 1:
-        problems.add(f"--parallel: {parallel} runs at once are too few; 1 is the least")
-    if output is not None and (problem := output_problem(output)):
-        problems.add(f"--output: {problem}")
+    problems.add(*option_problems(engine, parallel, output))
     chosen_seeds = problems.attempt(lambda: read_seeds(seeds), "--seeds") if seeds is not None else ()
     if base is None or chosen_seeds is None:
         raise ConfigError(problems_in(f"the search {config}", problems.found), problems.found)

@@ -5,7 +5,6 @@ Shapes: N images, C classes; in NCHW, channels.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ from torch import Tensor
 from distail.data.batches import Batch, evaluation_batches
 from distail.data.dataset import Images
 from distail.outputs import Outputs
-from distail.terminal import LONGEST_SILENCE
+from distail.terminal import every_half_minute
 from distail.training.device import RuntimeDevice
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
@@ -53,7 +52,7 @@ def predict(
         tell: told at least every half minute how far it is.
         what: what it is told of, such as "student: test".
     """
-    said, seen = time.monotonic(), 0
+    advance = every_half_minute(what, len(data), tell, " images") if tell else None
     logits_NC = torch.zeros(len(data), network.num_classes, device=runtime.device)
     was_training = network.training
     network.eval()
@@ -61,10 +60,8 @@ def predict(
         for batch in in_order(data, mean, std, runtime):
             if len(batch.index):
                 logits_NC[batch.index] = network(batch.images).logits.float()
-            seen += len(batch.index) * runtime.processes.size
-            if tell is not None and time.monotonic() - said >= LONGEST_SILENCE and seen < len(data):
-                said = time.monotonic()
-                tell(f"{what}: {seen:,} of {len(data):,} images")
+            if advance is not None:
+                advance(len(batch.index) * runtime.processes.size)
     network.train(was_training)
     return runtime.processes.sum(logits_NC).cpu()
 
