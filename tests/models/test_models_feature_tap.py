@@ -379,6 +379,25 @@ def test_a_network_may_change_its_images_in_place(mode):
     assert torch.equal(first.logits, second.logits)
 
 
+class TakesKeywords(nn.Module):
+    """Changes what it is called with, in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Linear(4, CLASSES)
+
+    def forward(self, values: Tensor, *, mask: Tensor, scale: float = 1.0) -> dict[str, Tensor]:
+        return {"logits": self.score(values.mul_(mask.clamp_(0, 1)) * scale)}
+
+
+def test_keyword_inputs():
+    model, values, mask = TakesKeywords(), torch.randn(3, 4), torch.full((3, 4), 2.0)
+    outputs = FeatureTap(model, CLASSES)(values=values, mask=mask, scale=0.5)
+    assert torch.equal(outputs.features, values * 0.5)
+    assert torch.equal(outputs.logits, model.score(values * 0.5))
+    assert torch.equal(mask, torch.full((3, 4), 2.0))
+
+
 class Several(nn.Module):
     """Gives what `make` makes of its logits."""
 

@@ -25,8 +25,8 @@ class FeatureTap(nn.Module):
     with `num_classes` outputs. A map (B, D, H, W) that reaches a 1x1 convolution, or tokens (B, N, D) that reach a
     linear layer, are averaged over space or tokens [ours]; whatever reaches another module is flattened.
 
-    Of a network that gives more than logits, its `.logits` or the first of its tuple are taken. It gets a copy of the
-    images, which it may change in place.
+    Of a network that gives more than logits, its `.logits` or the first of its tuple are taken. It is called with what
+    the tap is called with, images or keyword inputs, of whose tensors it gets copies, which it may change in place.
 
     `tap.model` is the bare network; store `tap.model.state_dict()`. Its parameters are shared, not copied.
     `feature_dim` is read from the classifier; for a classifier of the user's own kind, give it. `features=False` taps
@@ -65,11 +65,11 @@ class FeatureTap(nn.Module):
             self.feature_dim = feature_dim if feature_dim is not None else _feature_dim(head, path)
             head.register_forward_pre_hook(self._capture)
 
-    def forward(self, images_NCHW: Tensor) -> Outputs:
+    def forward(self, *inputs: Any, **named: Any) -> Outputs:
         capture = self._capture
         capture.armed = True
         try:
-            output = self.model(images_NCHW.clone())
+            output = self.model(*map(_copy, inputs), **{name: _copy(value) for name, value in named.items()})
             seen = capture.seen
         finally:
             capture.armed = False
@@ -106,6 +106,10 @@ class _Capture:
     def __call__(self, module: nn.Module, arguments: tuple[Any, ...]) -> None:
         if self.armed:
             self.seen = arguments[0]
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value
 
 
 def _flat(seen: Tensor, head: nn.Module) -> Tensor:
