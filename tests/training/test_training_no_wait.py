@@ -16,11 +16,11 @@ from distail.methods.presets import create_method, list_methods
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.device import RuntimeDevice
+from distail.training.frozen_teacher import frozen_teacher
 from distail.training.history import History
 from distail.training.loop import fit
 from distail.training.progress import Silent
 from distail.training.stage import Stage
-from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 from helpers.view_batches import CLASSES, batches
 

@@ -12,8 +12,8 @@ from distail.errors import TrainingError
 from distail.models import FeatureTap, Outputs, create_model
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes
+from distail.training.frozen_teacher import frozen_teacher
 from distail.training.progress import Silent
-from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import STAGE, TeacherCache
 from helpers.view_batches import CLASSES, IMAGES, VIEWS, batches, runtime
 

@@ -28,9 +28,10 @@ from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.networks import seeded
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import check_logits
-from distail.training.predict import in_order, predict
+from distail.training.frozen_teacher import frozen_teacher
+from distail.training.loop import images_a_pass
+from distail.training.predict import evaluation_batch_size, in_order, predict
 from distail.training.stage import Fitted, Stage
-from distail.training.step import frozen_teacher
 from distail.training.teacher_cache import TeacherCache
 
 
@@ -111,7 +112,10 @@ def _fit(
         rank=runtime.processes.rank,
         world_size=runtime.processes.size,
     )
-    live_teacher = frozen_teacher(teacher, runtime) if teacher else None
+    live_teacher = None
+    if teacher:
+        size = evaluation_batch_size(batches.image_shape) if views else images_a_pass(training, runtime.processes)
+        live_teacher = frozen_teacher(teacher, runtime, size if experiment.trainer.compile else None)
     cache = None
     if live_teacher and views:
         cache = TeacherCache(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distail.config.schema import Training
 from distail.data.batches import FEWEST_A_RANK, Batch, batch_places, slice_of_rank, training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError, some_of
@@ -21,6 +22,7 @@ from distail.methods.method import Terms
 from distail.torch_utils import kept_random_state
 from distail.training.averaging import AveragedWeights
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.distributed import Processes
 from distail.training.finite import NEVER, NonFiniteDetector, not_finite_error
 from distail.training.history import History
 from distail.training.optim import build_optimizer, learning_rate_factor
@@ -72,7 +74,7 @@ class _Trainer:
             stage.student,
             stage.method,
             stage.runtime,
-            _compile_size(stage),
+            images_a_pass(stage.training, stage.runtime.processes) if stage.compile else None,
             distillation_only=mix is not None and mix.labels == "distillation_only",
         )
         self.average = None if decay is None else AveragedWeights(stage.student.model, decay)
@@ -166,7 +168,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step)
         self.optimizer.zero_grad(set_to_none=True)
-        parts = _parts(stage, len(batch.labels), self._batch_size(state.step))
+        parts = _parts(stage.training, self.processes, len(batch.labels), self._batch_size(state.step))
         for part in parts:
             with nullcontext() if part is parts[-1] else self._unsynced():
                 self._backward(batch if len(parts) == 1 else batch.part(part), len(batch.labels))
@@ -318,22 +320,22 @@ class _Trainer:
         self.clock = now
 
 
-def _parts(stage: Stage, mine: int, whole: int) -> list[slice]:
+def _parts(training: Training, processes: Processes, mine: int, whole: int) -> list[slice]:
     """This process's images of a batch in the parts that go through the network one after the other.
 
     All processes have as many, since some layers and methods talk in every forward pass, and none has fewer than two
     images, from which batch normalization can learn.
     """
-    fewest = min(mine, whole // stage.runtime.processes.size)
-    count = max(1, min(stage.training.accumulation_steps, fewest // FEWEST_A_RANK))
+    fewest = min(mine, whole // processes.size)
+    count = max(1, min(training.accumulation_steps, fewest // FEWEST_A_RANK))
     return [slice_of_rank(mine, place, count) for place in range(count)]
 
 
-def _compile_size(stage: Stage) -> int | None:
-    size = stage.training.batch_size
-    mine = training_slice(size, stage.runtime.processes.rank, stage.runtime.processes.size)
-    part = _parts(stage, int(mine.stop - mine.start), size)[-1]
-    return int(part.stop - part.start) if stage.compile else None
+def images_a_pass(training: Training, processes: Processes) -> int:
+    """How many images of a full batch go through this process's network at a time."""
+    mine = training_slice(training.batch_size, processes.rank, processes.size)
+    part = _parts(training, processes, int(mine.stop - mine.start), training.batch_size)[-1]
+    return int(part.stop - part.start)
 
 
 def _with_prefix(prefix: str, values: dict[str, float]) -> dict[str, float]:

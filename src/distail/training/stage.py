@@ -13,9 +13,9 @@ from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Method
 from distail.models.feature_tap import FeatureTap
 from distail.training.device import RuntimeDevice
+from distail.training.frozen_teacher import Teacher
 from distail.training.progress import Reporter
 from distail.training.state import Best
-from distail.training.step import Teacher
 
 Validate = Callable[[FeatureTap], MetricValues]
 

@@ -23,26 +23,10 @@ from distail.torch_utils import eval_mode, undisturbed
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes
 
-Teacher = Callable[[Batch], Outputs]
-"""What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
 # By so many steps on so few images is seen whether a student leaves out layers at random.
 _LOOKS, _FEW = 12, 4
 Step = Callable[[Tensor, Tensor, Tensor, Outputs | None, Mixed | None], tuple[Tensor, Terms]]
 """Images, labels and indices of a batch, the teacher's outputs and what is mixed, to the loss and its terms."""
-
-
-def frozen_teacher(network: nn.Module, runtime: RuntimeDevice) -> Teacher:
-    """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors."""
-    network.eval().requires_grad_(False)
-
-    def teacher(batch: Batch) -> Outputs:
-        with torch.inference_mode(), runtime.autocast():
-            outputs: Outputs = network(batch.images)
-        # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
-        features = None if outputs.features is None else outputs.features.clone()
-        return Outputs(outputs.logits.clone(), features)
-
-    return teacher
 
 
 class TrainingStep(nn.Module):

@@ -19,9 +19,9 @@ from distail.errors import TrainingError
 from distail.outputs import Outputs
 from distail.torch_utils import to_device
 from distail.training.device import RuntimeDevice
+from distail.training.frozen_teacher import Teacher
 from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
-from distail.training.step import Teacher
 
 STAGE = "teacher's views"
 MEGABYTE = 2**20

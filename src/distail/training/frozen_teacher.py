@@ -1,0 +1,74 @@
+"""A network that teaches: asked about each batch and never trained, which saves what only training needs.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from distail.data.batches import Batch
+from distail.models.folding import folded
+from distail.outputs import Outputs
+from distail.training.device import RuntimeDevice
+
+Teacher = Callable[[Batch], Outputs]
+"""What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
+# Images on which a faster copy must say what the network does.
+_FEW = 4
+
+
+def frozen_teacher(network: nn.Module, runtime: RuntimeDevice, compile_size: int | None = None) -> Teacher:
+    """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors.
+
+    What answers is a copy with its batch normalization folded into its convolutions and its weights in the number
+    format of use: the same answers but for that format's rounding.
+
+    Args:
+        compile_size: compile it for batches of this size, its weights as constants; None: do not compile.
+    """
+    network.eval().requires_grad_(False)
+    fast: nn.Module | None = None
+    compiled: Callable[[Tensor], Outputs] | None = None
+
+    def teacher(batch: Batch) -> Outputs:
+        nonlocal fast, compiled
+        if fast is None:
+            fast = _faster(network, batch.images[:_FEW], runtime)
+            compiled = None if compile_size is None else _compiled(fast, runtime)
+        if compiled is not None and len(batch.images) == compile_size:
+            with torch.no_grad(), runtime.autocast():
+                return compiled(batch.images)
+        with torch.inference_mode(), runtime.autocast():
+            outputs: Outputs = fast(batch.images)
+        # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
+        features = None if outputs.features is None else outputs.features.clone()
+        return Outputs(outputs.logits.clone(), features)
+
+    return teacher
+
+
+def _faster(network: nn.Module, images: Tensor, runtime: RuntimeDevice) -> nn.Module:
+    try:
+        fast = copy.deepcopy(network)
+    except Exception:  # what a user's network holds may refuse to be copied
+        return network
+    fast = folded(fast, images)
+    if runtime.precision == "fp32":
+        return fast
+    for module in fast.modules():
+        # Autocast rounds the weights of these, and of these alone, to bf16 whenever they are called.
+        if type(module) in (nn.Conv2d, nn.Linear):
+            module.to(torch.bfloat16)
+    return fast
+
+
+def _compiled(network: nn.Module, runtime: RuntimeDevice) -> Callable[[Tensor], Outputs]:
+    compiled: Callable[[Tensor], Outputs] = torch.compile(
+        network.forward, options={"freezing": runtime.device.type == "cpu"}
+    )
+    return compiled

@@ -1,0 +1,68 @@
+"""A frozen teacher: faster, with the answers of its network."""
+
+import threading
+
+import pytest
+import torch
+
+from distail.data.batches import Batch
+from distail.models import FeatureTap, create_model
+from distail.training.device import RuntimeDevice
+from distail.training.frozen_teacher import frozen_teacher
+
+
+def a_teacher(name: str = "resnet8") -> FeatureTap:
+    torch.manual_seed(1)
+    tap = FeatureTap(create_model(name, num_classes=6), 6)
+    with torch.no_grad():
+        for _ in range(3):
+            tap(torch.randn(16, 3, 32, 32))  # running statistics that are not those of the start
+    return tap.eval()
+
+
+def a_batch(size: int = 8) -> Batch:
+    images = torch.randn(size, 3, 32, 32)
+    return Batch(torch.arange(size), images, torch.zeros(size, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(("precision", "share"), [("fp32", 1e-4), ("bf16", 0.05)])
+def test_it_says_what_its_network_says(precision, share):
+    tap, batch = a_teacher(), a_batch()
+    with torch.no_grad():
+        expected = tap(batch.images)
+    said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), precision))(batch)
+    for one, other in ((said.logits, expected.logits), (said.features, expected.features)):
+        assert (one.float() - other).abs().max() <= share * other.std()
+
+
+def test_its_network_keeps_weights_and_number_format():
+    tap = a_teacher()
+    before = {name: value.clone() for name, value in tap.state_dict().items()}
+    frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "bf16"))(a_batch())
+    for name, value in tap.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])
+
+
+def test_a_network_that_refuses_to_be_copied_still_teaches():
+    tap, batch = a_teacher(), a_batch()
+    tap.model.lock = threading.Lock()
+    with torch.no_grad():
+        expected = tap(batch.images).logits
+    said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "fp32"))(batch).logits
+    torch.testing.assert_close(said, expected)
+
+
+@pytest.mark.integration
+def test_compiled_with_its_weights_as_constants():
+    tap = a_teacher()
+    runtime = RuntimeDevice(torch.device("cpu"), "fp32")
+    teacher = frozen_teacher(tap, runtime, compile_size=8)
+    for size in (8, 5, 8):
+        batch = a_batch(size)
+        with torch.no_grad():
+            expected = tap(batch.images)
+        said = teacher(batch)
+        assert (said.logits - expected.logits).abs().max() <= 1e-4 * expected.logits.std()
+        assert said.features is not None
+        (said.logits * torch.ones(6, requires_grad=True)).sum().backward()  # ordinary tensors
