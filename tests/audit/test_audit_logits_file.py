@@ -106,7 +106,7 @@ def text(content: str) -> Callable[[Path], object]:
         ("x.npz", truncated, "npz"),
         ("x.npz", lambda path: path.write_bytes(b""), "npz"),
         ("x.npz", lambda path: np.savez(path, scores=LOGITS), "scores; expected logits"),
-        ("x.npz", lambda path: np.savez(path, logits=LOGITS, labels=np.array(["a", "b"])), "labels .*<U1"),
+        ("x.npz", lambda path: np.savez(path, logits=LOGITS, labels=np.array(["a", "b"])), "labels .*text"),
         ("x.npz", lambda path: np.savez(path, logits=np.eye(2), labels=LABELS), "probabilities"),
         (
             "x.npz",
@@ -116,7 +116,7 @@ def text(content: str) -> Callable[[Path], object]:
         ("x.npz", lambda path: np.savez(path, logits=100 * np.eye(2), labels=LABELS), r"percentages.*numpy\.log"),
         ("x.safetensors", lambda path: path.write_bytes(b"12345678garbage"), "safetensors"),
         ("x.safetensors", lambda path: save_file({"logits": LOGITS}, path), "logits; expected logits .*target"),
-        ("x.pkl", lambda path: path.write_bytes(b""), r"'\.pkl'.*\.csv, \.npz, \.safetensors"),
+        ("x.pkl", lambda path: path.write_bytes(b""), r"'\.pkl'.*\.csv, \.npz, \.parquet, \.safetensors"),
         ("x", lambda path: path.write_bytes(b""), "'nothing'"),
         ("x.csv", huge, r"3\.0 GiB.*2 GiB.*npz"),
         ("x.csv", text(""), "expected a header: label,logit_0"),

@@ -105,7 +105,7 @@ def _odd_outputs(logits_NC: Tensor, target_N: Tensor, names: Sequence[str], *, f
 
 
 def load_file(path: Path, class_counts: str | None) -> AuditInput:
-    """Logits and labels of a safetensors, npz or csv file; see `distail.audit.logits_file.read_logits`.
+    """Logits and labels of a safetensors, npz, parquet or csv file; see `distail.audit.logits_file.read_logits`.
 
     Args:
         path: the file. The predictions.safetensors of a finished run brings that run's class counts and names.
@@ -135,7 +135,7 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     assert counts is not None
     return AuditInput(
         what=f"{table.source} in {path}",
-        images=f"{len(table.target):,} images of {len(counts):,} classes; the file does not say of which split",
+        images=f"{len(table.target):,} images of {len(counts):,} classes; {_of_which_split(table.split)}",
         split=None,
         counts_from="these labels" if class_counts is None else f"--class-counts {_short(class_counts)}",
         logits=table.logits,
@@ -144,6 +144,10 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
         class_names=table.class_names,
         cautions=(COUNTED,) if class_counts is None else (),
     )
+
+
+def _of_which_split(split: str | None) -> str:
+    return "the file does not say of which split" if split is None else f"its {split} rows"
 
 
 def load_run_predictions(run: RunFolder, result: RunResult) -> AuditInput:

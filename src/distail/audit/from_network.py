@@ -192,7 +192,7 @@ def _of_run(run: RunFolder, experiment: Experiment) -> StoredNetwork:
 
 def _of_checkpoint(weights: Path, experiment: Experiment) -> StoredNetwork:
     section = experiment.teacher
-    if section is None or section.is_previous_epoch:
+    if section is None or not section.has_network:
         configured = StoredNetwork(weights, experiment.student.model, experiment.student.classifier, str(weights))
     else:
         configured = StoredNetwork(weights, teacher_model(experiment), section.classifier, str(weights))

@@ -28,12 +28,16 @@ _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*")
 
 @dataclass(frozen=True)
 class LogitsTable:
-    """Logits (N, C), labels (N,), the classes' names where the file names them, and what it calls the logits."""
+    """Logits (N, C), labels (N,), the classes' names where the file names them, and what it calls the logits.
+
+    `split` is the one that the rows are of, where the file says.
+    """
 
     logits: Tensor
     target: Tensor
     class_names: tuple[str, ...] | None = None
     source: str = "logits"
+    split: str | None = None
 
 
 def read_csv(path: Path) -> LogitsTable:

@@ -1,23 +1,23 @@
-"""Logits and labels of any framework, from one safetensors, npz or csv file. Nothing is unpickled."""
+"""Logits and labels of any framework, from one safetensors, npz, parquet or csv file. Nothing is unpickled."""
 
 from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
 from distail.audit.logits_csv import LogitsTable, read_csv
-from distail.errors import DataError, did_you_mean, some_of
+from distail.errors import DataError, did_you_mean, problems_in, some_of
+from distail.evaluation.array_file import ArrayFile, open_arrays
 from distail.evaluation.probabilities import SIGNS, kind_of_probabilities
+from distail.evaluation.stored_logits import KINDS, stored_logits
 from distail.files import open_tensors
 
 # The teacher's, where a file holds those of its student as well.
@@ -30,8 +30,9 @@ _LARGEST_BYTES = 2**24
 def read_logits(path: str | Path) -> LogitsTable:
     """The logits (N, C) and labels (N,) in a file; their values are not checked, except that they are no probabilities.
 
-    - ``.safetensors`` and ``.npz``: arrays ``logits`` and ``target`` (or ``labels``). A run's predictions.safetensors
-      also has ``teacher_logits``: then those are taken.
+    - ``.safetensors``, ``.npz`` and ``.parquet``: arrays ``logits`` and ``target`` (or ``labels``). A run's
+      predictions.safetensors also has ``teacher_logits``: then those are taken. In place of logits ``probabilities``,
+      or the K largest: ``values`` and ``indices``, with ``class_names`` (`distail.evaluation.stored_logits`).
     - ``.csv``: a header, a column ``label``, and one column of logits a class: ``logit_0``, ``logit_1``, ..., or the
       names of the classes in their order; labels are then names or numbers.
 
@@ -49,7 +50,7 @@ def read_logits(path: str | Path) -> LogitsTable:
             f"{did_you_mean(kind, READERS)}"
         )
     table = READERS[kind](path)
-    found = kind_of_probabilities(table.logits)
+    found = kind_of_probabilities(table.logits) if table.source in LOGITS else None
     # That all lie between 0 and 1 could be true of logits, too: the audit tells it.
     if found in ("probabilities", "percentages"):
         raise DataError(
@@ -66,71 +67,52 @@ def holds_logits(path: Path) -> bool:
             names = set(file.keys())
     except (SafetensorError, OSError):
         return False
-    return bool(names & set(LOGITS)) and bool(names & set(LABELS))
+    return bool(names & {*LOGITS, *KINDS}) and bool(names & set(LABELS))
 
 
-def _read_safetensors(path: Path) -> LogitsTable:
-    try:
-        with open_tensors(path) as file:
-            return _named(file.keys(), file.get_tensor, path, "tensors")
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} cannot be read as safetensors, or is damaged: {error}") from None
-
-
-def _read_npz(path: Path) -> LogitsTable:
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataError(f"{path} holds a single array; expected an archive: numpy.savez(path, logits=, labels=).")
-        with archive:
-            return _named(archive.files, lambda name: _tensor(archive[name], name, path), path, "arrays")
-    except DataError:
-        raise
-    except ValueError as error:
-        if "pickle" in str(error):
-            raise DataError(
-                f"{path} holds pickled objects, which are never loaded because they could run code. Store plain "
-                "arrays: numpy.savez(path, logits=logits.astype('float32'), labels=labels.astype('int64'))."
-            ) from None
-        raise DataError(f"{path} cannot be read as npz, or is damaged: {error}") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError, MemoryError) as error:
-        raise DataError(f"{path} cannot be read as npz, or is damaged: {error or type(error).__name__}") from None
-
-
-def _named(names: Iterable[str], get: Callable[[str], Tensor], path: Path, kind: str) -> LogitsTable:
-    found = list(names)
-    logits = next((name for name in LOGITS if name in found), None)
-    labels = next((name for name in LABELS if name in found), None)
-    if logits is None or labels is None:
+def _read_arrays(path: Path) -> LogitsTable:
+    file = open_arrays(path)
+    source = next((name for name in (*LOGITS, *KINDS) if name in file.names), None)
+    labels = next((name for name in LABELS if name in file.names), None)
+    if source is None or labels is None:
         raise DataError(
-            f"{path} holds the {kind} {', '.join(sorted(found)) or 'none'}; expected logits (samples, classes) and "
-            "target or labels (samples,)."
+            f"{path} holds the {file.kind} {', '.join(sorted(file.names)) or 'none'}; expected logits (samples, "
+            "classes) and target or labels (samples,)."
         )
-    return LogitsTable(_signed(get(logits), logits, path), _signed(get(labels), labels, path), source=logits)
+    names, target_N = file.list_fact("class_names"), file.numbers(labels)
+    if source in LOGITS:
+        logits_NC = file.numbers(source)
+    else:
+        stored = stored_logits(file, None if names is None else len(names))
+        row_N = torch.arange(len(stored))
+        problems = stored.problems(row_N)
+        if problems:
+            raise DataError(problems_in(str(path), problems), problems)
+        logits_NC = stored.rows(row_N)
+    return _of_one_split(LogitsTable(logits_NC, target_N, names, source), file)
 
 
-def _signed(numbers: Tensor, name: str, path: Path) -> Tensor:
-    """Whole numbers without sign, with which torch cannot reckon, as int64."""
-    if numbers.dtype not in (torch.uint16, torch.uint32, torch.uint64):
-        return numbers
-    signed = numbers.view(torch.int64) if numbers.dtype == torch.uint64 else numbers.to(torch.int64)
-    if (signed < 0).any():
-        largest = max(numbers.flatten().tolist())
-        raise DataError(f"{path}: {name} hold {largest}; expected numbers below 2**63, labels from 0 on.")
-    return signed
+def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
+    """Of a file of several splits, as `distail teach` writes it, the validation rows; where there are none, another's.
 
-
-def _tensor(array: NDArray[np.generic], name: str, path: Path) -> Tensor:
-    if array.dtype.kind not in "iuf":
-        raise DataError(f"{path}: {name} are of type {array.dtype}; expected numbers.")
-    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
-        array = array.astype(np.float64)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
+    Of views of one image none is left: they are training images.
+    """
+    if "split" not in file.names or table.target.ndim != 1 or len(table.logits) != len(table.target):
+        return table
+    split_N = file.texts("split")
+    if len(split_N) != len(table.target):
+        return table
+    split = next((name for name in ("validation", "train", "test") if (split_N == name.encode()).any()), None)
+    if split is None:
+        return table
+    rows_N = torch.from_numpy(np.flatnonzero(split_N == split.encode()))
+    return replace(table, logits=table.logits[rows_N], target=table.target[rows_N], split=split)
 
 
 READERS: dict[str, Callable[[Path], LogitsTable]] = {
-    ".safetensors": _read_safetensors,
-    ".npz": _read_npz,
+    ".safetensors": _read_arrays,
+    ".npz": _read_arrays,
+    ".parquet": _read_arrays,
     ".csv": read_csv,
 }
 

@@ -12,7 +12,7 @@ from distail.config.tau import Tau
 from distail.errors import ConfigError
 from distail.evaluation.adjustment import TAU, adjusted_name
 from distail.evaluation.metrics import MetricValues
-from distail.evaluation.run_files import StageResult
+from distail.evaluation.run_files import StageResult, TeacherResult
 from distail.evaluation.teacher_bias import describe_bias
 from distail.methods.describe import describe_method
 from distail.methods.presets import list_methods
@@ -78,11 +78,12 @@ def _with_adjusted(runs: Sequence[RunView], found: Evaluation) -> list[RunView]:
     return rows
 
 
-def _holds(stored: StageResult | None, metrics: MetricValues | None) -> bool:
+def _holds(stored: StageResult | TeacherResult | None, metrics: MetricValues | None) -> bool:
     """Whether a result holds these metrics; those that a result of an earlier version lacks are no difference."""
-    if stored is None or metrics is None:
-        return stored is None and metrics is None
-    return {name: value for name, value in metrics.items() if name in stored["test"]} == stored["test"]
+    test = stored and stored["test"]
+    if test is None or metrics is None:
+        return test is None and metrics is None
+    return {name: value for name, value in metrics.items() if name in test} == test
 
 
 def write_pages(

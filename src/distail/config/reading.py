@@ -14,7 +14,7 @@ import yaml
 
 from distail.errors import ConfigError, did_you_mean, listed
 
-PREVIOUS_EPOCH, COMMITTEE = "previous_epoch", "committee"
+PREVIOUS_EPOCH, COMMITTEE, STORED = "previous_epoch", "committee", "stored"
 
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*")
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -120,6 +120,8 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
         filled["teacher"] = {"members": filled["teacher"]}
     if isinstance(filled.get("teacher"), dict) and "members" in filled["teacher"]:
         filled["teacher"] = _several_teachers(filled["teacher"])
+    if isinstance(filled.get("teacher"), dict) and filled["teacher"].get("logits") is not None:
+        filled["teacher"] = {"model": STORED, **filled["teacher"]}
     for part in ("teacher", "student"):
         if isinstance(filled.get(part), str):
             filled[part] = {"model": filled[part]}

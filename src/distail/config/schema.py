@@ -125,7 +125,8 @@ class Model(Section):
 class Teacher(Section):
     """The network to learn from: trained here, loaded from `checkpoint`, or the student of the previous epoch.
 
-    A list of networks with their checkpoints is one teacher that says the mean of what they say.
+    A list of networks with their checkpoints is one teacher that says the mean of what they say. With `logits` there is
+    no network, but a file of what any teacher said of the images.
     """
 
     model: Model
@@ -136,15 +137,24 @@ class Teacher(Section):
     views: CountFromZero = 0
     """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image."""
     training: dict[str, Any] = Field(default_factory=dict)
+    logits: Path | None = None
+    """A safetensors, npz or parquet file of stored answers (`distail teach` writes one) in place of a network."""
+    rest: Literal["uniform", "class_shares"] = "uniform"
+    """How what the K largest probabilities of a file leave of 1 is spread over the other classes."""
 
     @property
     def is_previous_epoch(self) -> bool:
         return self.model.name == PREVIOUS_EPOCH
 
     @property
+    def has_network(self) -> bool:
+        """Whether there is a network of its own: not the student itself, and not a file of answers."""
+        return not self.is_previous_epoch and self.logits is None
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """What it is loaded from; none where it is trained here."""
-        given = (self.checkpoint, *(member.weights for member in self.model.members))
+        given = (self.checkpoint, self.logits, *(member.weights for member in self.model.members))
         return tuple(path for path in given if path is not None)
 
 

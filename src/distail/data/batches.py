@@ -91,7 +91,8 @@ class Batch(NamedTuple):
     """`index` (B,) int64 rows of the data set, `images` (B, channels, H, W) normalized, `labels` (B,) int64.
 
     `row` (B,) int64, always on the CPU, says which of the rows of `every_view` each image is: `view * num_images +
-    index`; None where views are drawn afresh. `mixed` says what else mixed images hold; None where none are mixed.
+    index`, and `index` itself where views are drawn afresh; None for batches of no training. `mixed` says what else
+    mixed images hold; None where none are mixed.
     """
 
     index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
@@ -127,7 +128,8 @@ class ImageBatches:
     rank (`training_share` counts it once).
 
     With `views` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
-    whatever is known of every view (`every_view`) is then known of every image that training shows.
+    whatever is known of every view (`every_view`) is then known of every image that training shows. `view_seed` is what
+    these are drawn from where they were drawn before, by default `seed`.
 
     With `mix` a share of each global batch is mixed with other images of it, which a rank looks up as well where they
     are not its own.
@@ -158,6 +160,7 @@ class ImageBatches:
         num_classes: int,
         seed: int,
         views: int = 0,
+        view_seed: int | None = None,
         mix: Mix | None = None,
         device: torch.device | str = "cpu",
         channels_last: bool = False,
@@ -188,7 +191,7 @@ class ImageBatches:
         self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
         self._device = torch.device(device)
         self._rank, self._world_size = rank, world_size
-        self.views = views
+        self.views, self.view_seed = views, seed if view_seed is None else view_seed
         self.num_images = len(data)
         self.steps_per_epoch = steps_an_epoch(len(data), batch_size)
 
@@ -196,8 +199,10 @@ class ImageBatches:
         """The batches of one epoch from `first_step` on: the same as the last ones of the whole epoch."""
         return self._batches(self._epoch_plans(epoch, first_step))
 
-    def every_view(self, batch_size: int) -> Iterator[Batch]:
+    def every_view(self, batch_size: int, first_row: int = 0) -> Iterator[Batch]:
         """Every stored view of every image, `views * num_images` rows: view 0 of all images in order, then view 1.
+
+        From `first_row` on, which is a multiple of the batch size, they are the last of all batches.
 
         >>> from distail.data.dataset import LabelledImages
         >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
@@ -205,7 +210,7 @@ class ImageBatches:
         >>> [(batch.index.tolist(), batch.row.tolist()) for batch in batches.every_view(3)]
         [([0, 1, 0], [0, 1, 2]), ([1], [3])]
         """
-        return self._batches(self._view_plans(batch_size))
+        return self._batches(self._view_plans(batch_size, first_row))
 
     def close(self) -> None:
         """End the processes that decode, if there are any."""
@@ -241,21 +246,21 @@ class ImageBatches:
     def _mine(self, index_G: Tensor) -> slice:
         return training_slice(len(index_G), self._rank, self._world_size)
 
-    def _view_plans(self, batch_size: int) -> Iterator[_PlannedBatch]:
+    def _view_plans(self, batch_size: int, first_row: int) -> Iterator[_PlannedBatch]:
         rows = self.views * self.num_images
-        for first in range(0, rows, batch_size):
+        for first in range(first_row, rows, batch_size):
             mine = slice_of_rank(min(batch_size, rows - first), self._rank, self._world_size)
             row_B = torch.arange(first + mine.start, first + mine.stop)
             yield self._view_plan(row_B % self.num_images, row_B // self.num_images)
 
     def _view_plan(self, index_B: Tensor, view_B: Tensor) -> _PlannedBatch:
-        return _PlannedBatch(index_B, draw_views(self._augment, index_B, view_B, self._seed), view_B)
+        return _PlannedBatch(index_B, draw_views(self._augment, index_B, view_B, self.view_seed), view_B)
 
     def _batches(self, plans: Iterable[_PlannedBatch]) -> Iterator[Batch]:
         ahead, here = tee(plans)
         for plan, pixels in zip(here, self._source.iterate(plan.index for plan in ahead), strict=True):
             index_B, draws = to_device(plan.index, self._device), plan.draws
-            stored_B = None if plan.view is None else plan.view * self.num_images + plan.index
+            row_B = plan.index if plan.view is None else plan.view * self.num_images + plan.index
             rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
             images = as_images(self._windows(pixels, rows_B, draws))
             images = self._normalize(apply_drawn(images, draws, self._before))
@@ -263,8 +268,8 @@ class ImageBatches:
             labels, mixed = self._labels.index_select(0, index_B), None
             if plan.mix is not None:
                 images, mixed = mix_images(images, labels, plan.mix, plan.size)
-                index_B, labels = index_B[: plan.size], labels[: plan.size]
-            yield Batch(index_B, images, labels, stored_B, mixed)
+                index_B, labels, row_B = index_B[: plan.size], labels[: plan.size], row_B[: plan.size]
+            yield Batch(index_B, images, labels, row_B, mixed)
 
     def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
         if self._crops:

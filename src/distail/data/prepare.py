@@ -48,6 +48,9 @@ class PreparedData:
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    train_rows: Tensor | None = None
+    """(N,) int64: where the images of `train` stand in the data set's whole training part; `validation_rows` too."""
+    validation_rows: Tensor | None = None
 
 
 def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> PreparedData:
@@ -102,6 +105,8 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         std=std,
         skipped=source.skipped,
         notes=(*source.notes, *(warning for warning in warnings if warning)),
+        train_rows=rows[kept],
+        validation_rows=rows[held_out] if len(held_out) else None,
     )
 
 

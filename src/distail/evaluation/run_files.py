@@ -96,6 +96,29 @@ class StageResult(TypedDict):
     weights: NotRequired[Literal["last", "averaged"]]
 
 
+class StoredAnswers(TypedDict):
+    """The file that taught in place of a network, and its kind: `logits`, `probabilities` or `top-k`."""
+
+    file: str
+    sha256: str
+    kind: str
+    top_k: int | None
+    views: int
+
+
+class TeacherResult(TypedDict):
+    """The teacher, as `StageResult`.
+
+    Attributes:
+        test, test_adjusted: None where `stored`, a file of answers, has none for the test images.
+    """
+
+    test: MetricValues | None
+    test_adjusted: NotRequired[MetricValues | None]
+    weights: NotRequired[Literal["last", "averaged"]]
+    stored: NotRequired[StoredAnswers]
+
+
 class BestOnValidation(TypedDict):
     """The student after the epoch that did best on the validation split, counted from 0."""
 
@@ -148,7 +171,7 @@ class RunResult(TypedDict):
     subset_sha256: str
     notes: NotRequired[list[str]]
     identity: NotRequired[dict[str, Any]]
-    teacher: StageResult | None
+    teacher: TeacherResult | None
     student: StudentResult
     timing: ByStage[Timing]
     posterior: NotRequired[ByStage[str | None]]
@@ -188,9 +211,15 @@ def _unusable(content: dict[str, Any]) -> list[str]:
     counts = content.get("class_counts")
     if not usable_counts(counts):
         return ["class_counts"]
-    stages = ["student"] if "teacher" in content and content["teacher"] is None else ["student", "teacher"]
+    untested = "teacher" in content and (content["teacher"] is None or _has_no_test_answers(content["teacher"]))
+    stages = ["student"] if untested else ["student", "teacher"]
     classes = len(as_items(counts))
     return [f"{stage}.test" for stage in stages if clean_metrics(value_at(content, f"{stage}.test"), classes) is None]
+
+
+def _has_no_test_answers(teacher: object) -> bool:
+    found = as_mapping(teacher)
+    return bool(as_mapping(found.get("stored"))) and "test" in found and found["test"] is None
 
 
 def usable_counts(value: object) -> bool:

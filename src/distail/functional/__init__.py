@@ -21,6 +21,7 @@ from distail.functional.prototypes import (
 from distail.functional.sample_weights import inverse_propensity, loss_ratio, standardize
 from distail.functional.supervised import adjust_logits, cross_entropy, focal_loss, subtract_margin, weighted_by_label
 from distail.functional.targets import power_logits, remove_prior, reweigh_logits, reweigh_targets, swap_rectify
+from distail.functional.top_k import expand_top_k
 
 __all__ = [
     "adjust_logits",
@@ -33,6 +34,7 @@ __all__ = [
     "cross_entropy",
     "decoupled_divergence",
     "effective_number_weights",
+    "expand_top_k",
     "focal_loss",
     "grouped_divergence",
     "inverse_propensity",

@@ -89,6 +89,13 @@ class Composition:
         return needs | Requirements(teacher=needs.teacher_features)
 
     @property
+    def readers_of_teacher_features(self) -> tuple[str, ...]:
+        """The entries for which logits of a teacher are not enough."""
+        return tuple(
+            entry.name for entry in self._every if getattr(entry.builder, "needs", Requirements()).teacher_features
+        )
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """The names of the terms that the method returns."""
         has_auxiliary = any(getattr(entry.builder, "auxiliary", ()) for entry in self._every)

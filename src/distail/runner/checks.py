@@ -25,6 +25,7 @@ from distail.models.catalogue import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.weights import recognize_weights
 from distail.runner.run_folder import RunFolder
+from distail.runner.stored_teacher import stored_teacher_problems
 from distail.torch_utils import kept_random_state
 from distail.training.device import select_device
 from distail.training.distributed import SINGLE_PROCESS, Processes
@@ -117,6 +118,10 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
                 "stored; expected 0"
             )
         return
+    if teacher.logits is not None:
+        both = (method_composition, classifier_composition) if needs is not None else ()
+        problems.add(*stored_teacher_problems(experiment, [read_composition(each(experiment)) for each in both]))
+        return
     model = teacher_model(experiment)
     if model.members:
         _check_members(model, needs, teacher.classifier, problems)
@@ -151,7 +156,7 @@ def _check_members(model: Model, needs: Requirements | None, classifier: str, pr
 
 def _check_mix(experiment: Experiment, problems: Problems) -> None:
     mix, teacher = experiment.training.mix, experiment.teacher
-    if mix is None or not mix.share or teacher is None:
+    if mix is None or not mix.share or teacher is None or teacher.logits is not None:
         return
     if teacher.is_previous_epoch:
         problems.add(

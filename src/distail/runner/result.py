@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,15 @@ from distail.data.dataset import Images, image_names
 from distail.evaluation.adjustment import Adjustment, describe_adjustment, evaluate_adjusted, settle
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.predictions import Predictions, save_predictions, save_predictions_table
-from distail.evaluation.run_files import SCHEMA_VERSION, BestOnValidation, ByStage, RunResult, StageResult, Timing
+from distail.evaluation.run_files import (
+    SCHEMA_VERSION,
+    BestOnValidation,
+    ByStage,
+    RunResult,
+    StageResult,
+    TeacherResult,
+    Timing,
+)
 from distail.functional import remove_prior
 from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
@@ -30,6 +38,7 @@ from distail.report.samples import delta_order, sample_images, save_samples
 from distail.runner.context import RunContext
 from distail.runner.posterior import student_posterior, teacher_posterior
 from distail.runner.stages import Trained
+from distail.runner.stored_teacher import StoredTeacher
 from distail.runner.train_network import teacher_hash
 from distail.training.device import RuntimeDevice
 from distail.training.finite import check_logits
@@ -59,7 +68,7 @@ class Result:
         return None if teacher is None else teacher["test"]
 
 
-def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained) -> RunResult:
+def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, student: Trained) -> RunResult:
     """What becomes `result.json`: both networks as they ended, and the student at its best epoch on validation.
 
     Predictions and sample images are written beside it. The student is left with the weights of that epoch.
@@ -75,9 +84,7 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
             f"{said}; its weights are those of the network as it was "
             f"trained: distail predict --adjust {tau:g} answers alike"
         )
-    taught_by = None
-    if teacher is not None:
-        taught_by = _tested(run, teacher.network, _after("teacher", teacher.fitted), held_out)
+    taught_by = _tested_teacher(run, teacher)
     best = _best_on_validation(run, student)
 
     def write() -> RunResult:
@@ -89,7 +96,7 @@ def final_evaluation(run: RunContext, teacher: Trained | None, student: Trained)
             tested.logits,
             test.labels,
             taught_by.logits if taught_by else None,
-            _held_out(run, tested, taught_by),
+            _held_out(run, tested, taught_by or teacher),
         )
         names = image_names(test, "test")
         save_predictions_table(run.folder.predictions_table, names, answers_NC, test.labels, run.data.class_names)
@@ -135,12 +142,29 @@ def _tested(
         return logits_NC
 
     test_NC = logits_of(data.test, "test")
-    held_out = None if validation is None else (logits_of(validation, "validation"), validation.labels)
+    return _of_logits(run, test_NC, None if validation is None else logits_of(validation, "validation"), adjust)
+
+
+def _tested_teacher(run: RunContext, teacher: Trained | StoredTeacher | None) -> Tested | None:
+    """The teacher on the test images; None where there is none, or a file that says nothing of them."""
+    if isinstance(teacher, Trained):
+        return _tested(run, teacher.network, _after("teacher", teacher.fitted), run.data.validation)
+    test_NC = None if teacher is None else teacher.logits("test")
+    if teacher is None or test_NC is None:
+        return None
+    return _of_logits(run, test_NC, teacher.logits("validation"))
+
+
+def _of_logits(run: RunContext, test_NC: Tensor, validation_NC: Tensor | None, adjust: Tau | None = None) -> Tested:
+    data = run.data
+    held_out = None
+    if validation_NC is not None and data.validation is not None:
+        held_out = (validation_NC, data.validation.labels)
     chosen = None if adjust is None else settle(adjust, held_out, data.class_counts)
     test = (test_NC, data.test.labels, data.class_counts)
     return Tested(
         logits=test_NC,
-        validation=held_out[0] if held_out else None,
+        validation=validation_NC,
         adjust=chosen,
         test=evaluate_adjusted(*test, tau=chosen["tau"] if chosen else 0.0),
         test_adjusted=evaluate_adjusted(*test),
@@ -158,16 +182,19 @@ def _best_on_validation(run: RunContext, student: Trained) -> BestOnValidation |
     return found if tested.adjust is None else {**found, "adjust": tested.adjust}
 
 
-def _held_out(run: RunContext, student: Tested, teacher: Tested | None) -> Predictions | None:
+def _held_out(run: RunContext, student: Tested, teacher: Tested | Trained | StoredTeacher | None) -> Predictions | None:
     """What both networks give for the validation split."""
     if run.data.validation is None or student.validation is None:
         return None
-    return Predictions(student.validation, run.data.validation.labels, teacher.validation if teacher else None)
+    teacher_NC = teacher.validation if isinstance(teacher, Tested) else None
+    if isinstance(teacher, StoredTeacher):  # which has answers for validation, but none for the test
+        teacher_NC = teacher.logits("validation")
+    return Predictions(student.validation, run.data.validation.labels, teacher_NC)
 
 
 def _content(
     run: RunContext,
-    teacher: Trained | None,
+    teacher: Trained | StoredTeacher | None,
     student: Trained,
     taught_by: Tested | None,
     tested: Tested,
@@ -175,7 +202,12 @@ def _content(
 ) -> RunResult:
     assert student.fitted is not None
     data, images, shape = run.data, len(run.data.train), run.data.train.image_shape
-    taught = teacher_posterior(run.experiment, read_metadata(run.folder.weights("teacher"))) if teacher else None
+    network = teacher if isinstance(teacher, Trained) else None
+    taught = None
+    if teacher is not None:
+        described = read_metadata(run.folder.weights("teacher")) if isinstance(teacher, Trained) else teacher.facts
+        taught = teacher_posterior(run.experiment, described)
+    asked = teacher.network if isinstance(teacher, Trained) else teacher
     return {
         "schema_version": SCHEMA_VERSION,
         "name": run.experiment.name,
@@ -185,19 +217,28 @@ def _content(
         "class_counts": list(data.class_counts),
         "subset_sha256": data.subset_sha256,
         "notes": [*data.notes, *run.notes],
-        "teacher": None if teacher is None or taught_by is None else _of_stage(teacher, taught_by),
+        "teacher": _of_teacher(teacher, taught_by),
         "student": {**_of_stage(student, tested), "adjust": tested.adjust, "best_on_validation": best},
         "timing": {
-            "teacher": _timing(teacher.fitted, images) if teacher and teacher.fitted else None,
+            "teacher": _timing(network.fitted, images) if network and network.fitted else None,
             "student": _timing(student.fitted, images),
         },
         "posterior": {"teacher": taught, "student": student_posterior(run.experiment)},
-        "parameters": _by_stage(teacher, student, lambda stage: count_parameters(stage.network.model)),
-        "macs": _by_stage(teacher, student, lambda stage: count_macs(stage.network.model, shape)),
-        "identity": {**run.identity, "teacher": teacher_hash(teacher.network if teacher else None)},
+        "parameters": _by_stage(network, student, lambda stage: count_parameters(stage.network.model)),
+        "macs": _by_stage(network, student, lambda stage: count_macs(stage.network.model, shape)),
+        "identity": {**run.identity, "teacher": teacher_hash(asked)},
         "versions": versions(run.runtime),
         "config": run.experiment.model_dump(mode="json"),
     }
+
+
+def _of_teacher(teacher: Trained | StoredTeacher | None, tested: Tested | None) -> TeacherResult | None:
+    if isinstance(teacher, StoredTeacher):
+        test, adjusted = (tested.test, tested.test_adjusted) if tested else (None, None)
+        return {"test": test, "test_adjusted": adjusted, "stored": teacher.describe()}
+    if teacher is None or tested is None:
+        return None
+    return cast(TeacherResult, _of_stage(teacher, tested))
 
 
 def _of_stage(trained: Trained, tested: Tested) -> StageResult:

@@ -84,7 +84,7 @@ class RunFolder(RunFiles):
 
         result = attempt("result", self.stored_result)
         attempt("predictions", partial(load_predictions, self.predictions))
-        if result is not None and result["teacher"] is not None:
+        if result is not None and result["teacher"] is not None and "stored" not in result["teacher"]:
             attempt("teacher", partial(check_weights, self.weights("teacher")))
         attempt("student", partial(check_weights, self.weights("student")))
         return damage

@@ -35,8 +35,9 @@ from distail.runner.networks import (
 )
 from distail.runner.posterior import posterior_of_files, student_posterior, teacher_posterior
 from distail.runner.run_folder import RunFolder
-from distail.runner.train_network import initial_weights_missing, teacher_hash, train
-from distail.runner.trial import look_at_loaded, try_training
+from distail.runner.stored_teacher import StoredTeacher, open_stored_teacher, refuse_another_file
+from distail.runner.train_network import initial_weights_missing, teacher_hash, teacher_width, train
+from distail.runner.trial import look_at_answers, look_at_loaded, try_training
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Reporter
 from distail.training.stage import Fitted
@@ -51,11 +52,13 @@ class Trained:
     fitted: Fitted | None
 
 
-def prepare_teacher(run: RunContext) -> Trained | None:
+def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
     """The teacher, loaded or trained, its weights in the run's folder; None where the method listens to none."""
     options, broadcast = run.experiment.teacher, run.runtime.processes.broadcast_from_main
     if options is None or options.is_previous_epoch or not needs_teacher(run.experiment):
         return None
+    if options.logits is not None:
+        return _stored_teacher(run)
     model, stored = teacher_model(run.experiment), run.folder.weights(TEACHER)
     # A run begun with a teacher ends with it, whatever has become of its file since.
     kept = bool(options.files) and broadcast(lambda: _usable(stored, run.reporter))
@@ -104,9 +107,25 @@ def prepare_teacher(run: RunContext) -> Trained | None:
     return Trained(network, fitted)
 
 
-def _refuse_another(teacher: FeatureTap, files: Sequence[Path], run: RunContext) -> None:
+def _stored_teacher(run: RunContext) -> StoredTeacher:
+    """The file of answers, which every process reads for itself."""
+    processes = run.runtime.processes
+    stored = processes.gather_errors(lambda: open_stored_teacher(run.experiment, run.data), patient=True)
+    run.note(*stored.notes)
+    processes.broadcast_from_main(lambda: refuse_another_file(stored, _began_with(run)))
+    if processes.broadcast_from_main(lambda: stored.sha256) != stored.sha256:
+        raise CheckpointError(f"{str(stored.path)!r} is another file on another machine; expected the same on all")
+    run.note(*look_at_answers(*stored.some_of_training(run.data.train.labels), TEACHER, run.data.class_names))
+    return stored
+
+
+def _began_with(run: RunContext) -> object:
     student = CheckpointFolder(run.folder.checkpoints(STUDENT)).newest_values()
-    began_with = as_mapping(student.get("identity")).get("teacher")
+    return as_mapping(student.get("identity")).get("teacher")
+
+
+def _refuse_another(teacher: FeatureTap, files: Sequence[Path], run: RunContext) -> None:
+    began_with = _began_with(run)
     if began_with is not None and began_with != teacher_hash(teacher):
         raise CheckpointError(
             f"{' and '.join(repr(str(path)) for path in files)} is another teacher than this run began with; put that "
@@ -146,14 +165,13 @@ def untrained_student(run: RunContext) -> FeatureTap:
     return network
 
 
-def train_student(run: RunContext, network: FeatureTap, teacher: Trained | None) -> Trained:
+def train_student(run: RunContext, network: FeatureTap, teacher: Trained | StoredTeacher | None) -> Trained:
     """Train the student, in place, and store its weights in the run's folder."""
     options, data = run.experiment.student, run.data
-    teacher_network = teacher.network if teacher else None
+    asked = teacher.network if isinstance(teacher, Trained) else teacher
     with seeded(run.experiment.seed, "method"):
-        teacher_dim = teacher_network.feature_dim if teacher_network else None
-        method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_dim)
-    fitted = train(run, STUDENT, network, teacher_network, method, run.experiment.training)
+        method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_width(asked))
+    fitted = train(run, STUDENT, network, asked, method, run.experiment.training)
     description = describe_network(
         network.model,
         options.model,

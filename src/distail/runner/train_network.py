@@ -26,6 +26,7 @@ from distail.models.feature_tap import called_classifier
 from distail.runner.checks import classifier_composition, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.networks import seeded
+from distail.runner.stored_teacher import StoredTeacher
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import check_logits
 from distail.training.frozen_teacher import frozen_teacher
@@ -34,10 +35,25 @@ from distail.training.predict import evaluation_batch_size, in_order, predict
 from distail.training.stage import Fitted, Stage
 from distail.training.teacher_cache import TeacherCache
 
+Asked = FeatureTap | StoredTeacher
+"""What answers for the teacher: a network, or a file."""
 
-def teacher_hash(teacher: FeatureTap | None) -> str | None:
-    """The hash of a teacher's weights, wherever they came from."""
+
+def teacher_hash(teacher: Asked | None) -> str | None:
+    """The hash of a teacher's weights, wherever they came from, or of the file of its answers."""
+    if isinstance(teacher, StoredTeacher):
+        return teacher.sha256
     return None if teacher is None else tensors_hash(teacher.model.state_dict())
+
+
+def teacher_width(teacher: Asked | None) -> int | None:
+    """The width of a teacher's features; None where it has none."""
+    return teacher.feature_dim if isinstance(teacher, FeatureTap) else None
+
+
+def stage_seed(draws_as: str, seed: int) -> int:
+    """What order, crops and flips of a stage are drawn from."""
+    return int(stream_key(draws_as, seed)) >> 1
 
 
 def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
@@ -55,7 +71,7 @@ def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
 
 
 def train(
-    run: RunContext, name: str, network: FeatureTap, teacher: FeatureTap | None, method: Method, training: Training
+    run: RunContext, name: str, network: FeatureTap, teacher: Asked | None, method: Method, training: Training
 ) -> Fitted:
     """Train one network in place, to the last epoch; the last ones may be those of its classifier alone."""
     late = training.classifier_stage
@@ -71,7 +87,7 @@ def train(
             classifier_composition(run.experiment, of_teacher=name == TEACHER),
             class_counts=run.data.class_counts,
             student_dim=network.feature_dim,
-            teacher_dim=teacher.feature_dim if teacher else None,
+            teacher_dim=teacher_width(teacher),
         )
     return _fit(run, name, network, teacher, method, training.model_copy(update=changes), earlier=fitted)
 
@@ -80,7 +96,7 @@ def _fit(
     run: RunContext,
     name: str,
     network: FeatureTap,
-    teacher: FeatureTap | None,
+    teacher: Asked | None,
     method: Method,
     training: Training,
     earlier: Fitted | None = None,
@@ -88,9 +104,10 @@ def _fit(
     """This is where an experiment becomes a `Stage` of the loop; after an `earlier` one, of the classifier alone."""
     experiment, data, runtime = run.experiment, run.data, run.runtime
     late = training.classifier_stage if earlier else None
-    seed = int(stream_key(run.draws_as(name) + ("-classifier" if earlier else ""), experiment.seed)) >> 1
+    seed = stage_seed(run.draws_as(name) + ("-classifier" if earlier else ""), experiment.seed)
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
     teacher = teacher if method.needs.teacher else None
+    stored = teacher if isinstance(teacher, StoredTeacher) else None
     views = experiment.teacher.views if teacher and experiment.teacher else 0
     if training.mix and training.mix.labels == "distillation_only" and not teacher:
         training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
@@ -105,7 +122,8 @@ def _fit(
         sampler=(late.sampler if late else None) or experiment.data.sampler,
         num_classes=len(data.class_names),
         seed=seed,
-        views=views,
+        views=stored.views if stored else views,
+        view_seed=stored.matched.view_seed if stored else None,
         mix=training.mix,
         device=runtime.device,
         channels_last=runtime.channels_last,
@@ -113,7 +131,7 @@ def _fit(
         world_size=runtime.processes.size,
     )
     live_teacher = None
-    if teacher:
+    if isinstance(teacher, FeatureTap):
         size = evaluation_batch_size(batches.image_shape) if views else images_a_pass(training, runtime.processes)
         live_teacher = frozen_teacher(teacher, runtime, size if experiment.trainer.compile else None)
     cache = None
@@ -152,7 +170,7 @@ def _fit(
     stage = Stage(
         name=name,
         student=network,
-        teacher=cache or live_teacher,
+        teacher=stored.teacher(runtime.device) if stored else cache or live_teacher,
         method=method.to(runtime.device),
         batches=batches,
         validate=validate if data.validation else None,

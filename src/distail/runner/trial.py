@@ -5,7 +5,7 @@ Shapes: N images, B batch, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -110,11 +110,14 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
             "weights are finite; expected weights with which it has been used (a variance below 0 gives such logits)"
         )
     kind = kind_of_probabilities(logits_NC)
-    order = find_other_order(logits_NC, some.labels, data.class_names)
-    return [
-        *([probabilities_sentence(f"the {whose}", kind)] if kind else []),
-        *([order.sentence(f"the {whose}", data.class_names)] if order else _of_chance(logits_NC, some.labels, whose)),
-    ]
+    probabilities = [probabilities_sentence(f"the {whose}", kind)] if kind else []
+    return [*probabilities, *look_at_answers(logits_NC, some.labels, whose, data.class_names)]
+
+
+def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str]) -> list[str]:
+    """Sentences for the user on what is known of some training images: another order of classes, or mere chance."""
+    order = find_other_order(logits_NC, labels_N, class_names)
+    return [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose)
 
 
 def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str) -> list[str]:

@@ -1,0 +1,235 @@
+"""A file of answers as a run's teacher (`teacher: {logits: FILE}`): checked against the data, then looked up.
+
+Shapes: N images, B batch, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from distail.config.reading import STORED
+from distail.config.schema import Experiment
+from distail.data.batches import Batch
+from distail.data.dataset import Images
+from distail.data.prepare import PreparedData
+from distail.errors import CheckpointError, DataError, Problems, counted
+from distail.evaluation.array_file import ArrayFile, open_arrays
+from distail.evaluation.class_order import spread_over
+from distail.evaluation.run_files import StoredAnswers
+from distail.evaluation.stored_logits import (
+    PROBABILITIES,
+    StoredLogits,
+    columns_of_classes,
+    kind_of_answers,
+    stored_logits,
+)
+from distail.methods.composition import Composition
+from distail.outputs import Outputs
+from distail.runner.answer_rows import AnswerRows, match_rows
+from distail.torch_utils import to_device
+from distail.training.frozen_teacher import Teacher
+
+LABELS = ("target", "labels", "label")
+
+
+@dataclass(frozen=True)
+class StoredTeacher:
+    """What a file says of a run's images.
+
+    Attributes:
+        sha256: of the file.
+        facts: texts beside its arrays.
+        notes: sentences for the user.
+    """
+
+    path: Path
+    sha256: str
+    answers: StoredLogits
+    matched: AnswerRows
+    facts: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def views(self) -> int:
+        """How many augmented views of each training image it knows; 0 where it knows the image as it is."""
+        return self.matched.views
+
+    def teacher(self, device: torch.device) -> Teacher:
+        """What the loop asks: the rows of a batch, as new tensors on its device."""
+
+        def answer(batch: Batch) -> Outputs:
+            assert batch.row is not None, "batches that train say which rows they are"
+            # Looked up on the CPU, where the file and the rows' numbers are: the host waits for no GPU.
+            return Outputs(to_device(self.answers.rows(self.matched.train[batch.row]), device))
+
+        return answer
+
+    def logits(self, split: str) -> Tensor | None:
+        """(N, C) logits of a split's images as they are, in their order; None where the file has none."""
+        rows = {"train": self.matched.plain, "validation": self.matched.validation, "test": self.matched.test}[split]
+        return None if rows is None else self.answers.rows(rows)
+
+    def some_of_training(self, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and labels of a few training images, evenly spread."""
+        some = spread_over(len(labels_N))
+        return self.answers.rows(self.matched.train[some]), labels_N[some]
+
+    def describe(self) -> StoredAnswers:
+        """What `result.json` says of it."""
+        kind = "top-k" if self.answers.top_k else "probabilities" if self.answers.kind == PROBABILITIES else "logits"
+        return {
+            "file": str(self.path),
+            "sha256": self.sha256,
+            "kind": kind,
+            "top_k": self.answers.top_k,
+            "views": self.views,
+        }
+
+
+def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Composition]) -> list[str]:
+    """What can be known to be wrong with `teacher.logits` before images are read.
+
+    Args:
+        compositions: of the methods that it is to teach with.
+    """
+    teacher, problems = experiment.teacher, Problems()
+    assert teacher is not None
+    assert teacher.logits is not None
+    networks = {
+        "model": teacher.model.name != STORED,
+        "checkpoint": teacher.checkpoint is not None,
+        "supervised": teacher.supervised is not None,
+        "training": bool(teacher.training),
+        "classifier": teacher.classifier != "linear",
+    }
+    given = [name for name, is_given in networks.items() if is_given]
+    if given:
+        problems.add(
+            f"teacher: {' and '.join(given)} of a network beside teacher.logits, in whose place a file of answers "
+            f"teaches; expected teacher: {{logits: {teacher.logits}}} alone"
+        )
+    if teacher.views:
+        problems.add(f"teacher.views: {teacher.views}, but the file of teacher.logits has its own; leave it out")
+    readers = dict.fromkeys(reader for each in compositions for reader in each.readers_of_teacher_features)
+    if readers:
+        problems.add(
+            f"teacher.logits: {' and '.join(readers)} of method {experiment.method_name!r} reads the teacher's "
+            "features, and a file of answers has none; expected a teacher with a network, or "
+            "method.representation=null"
+        )
+    mix = experiment.training.mix
+    if mix is not None and mix.share:
+        problems.add(
+            f"training.mix: {mix.name}, but teacher.logits says what the teacher said of each image, and of a mixed "
+            "one nothing is known; leave training.mix out, or choose a teacher with a network"
+        )
+    file = problems.attempt(lambda: open_arrays(Path(str(teacher.logits))), "teacher.logits")
+    if file is not None:
+        problems.attempt(lambda: kind_of_answers(file), "teacher.logits")
+    return problems.found
+
+
+def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTeacher:
+    """The file of `teacher.logits`, matched to the images of a run, and every number of it that training will use read.
+
+    Raises:
+        DataError: whatever is wrong with it, all of it listed.
+    """
+    options = experiment.teacher
+    assert options is not None
+    assert options.logits is not None
+    path, problems = options.logits, Problems()
+    file = open_arrays(path)
+    columns = problems.attempt(lambda: columns_of_classes(file, data.class_names))
+    shares = data.class_counts if options.rest == "class_shares" else None
+    classes = len(data.class_names)
+    answers = problems.attempt(lambda: stored_logits(file, classes, columns=columns, rest_shares=shares))
+    matched = None
+    if answers is not None:
+        augment = experiment.model_dump(mode="json")["data"]["augment"]
+        matched = problems.attempt(lambda: match_rows(file, len(answers), data, augment))
+    if answers is not None and matched is not None:
+        given = (matched.train, matched.plain, matched.validation, matched.test)
+        used = torch.unique(torch.cat([rows for rows in given if rows is not None]))
+        problems.add(*answers.problems(used))
+        problems.add(*_labels_problems(file, columns, matched, data))
+    problems.stop(f"teacher.logits: {str(path)!r} cannot teach", DataError)
+    assert answers is not None
+    assert matched is not None
+    with path.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    notes = _notes(experiment, answers, matched, reordered=columns is not None)
+    return StoredTeacher(path, sha256, answers, matched, file.facts, notes)
+
+
+def refuse_another_file(teacher: StoredTeacher, began_with: object) -> None:
+    """Let pass the file that a run began with.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    if began_with is not None and began_with != teacher.sha256:
+        raise CheckpointError(
+            f"{str(teacher.path)!r} holds other answers than this run began with; put those back, or begin anew with "
+            "another output"
+        )
+
+
+def _labels_problems(file: ArrayFile, columns: list[int] | None, matched: AnswerRows, data: PreparedData) -> list[str]:
+    """Where the file's labels are not the data's: rows or classes are in another order than it says."""
+    name = next((name for name in LABELS if name in file.names), None)
+    labels_M = None if name is None else file.read(name)
+    if not isinstance(labels_M, Tensor) or labels_M.ndim != 1:
+        return []
+    problems = []
+    splits: list[tuple[str, Tensor | None, Images | None]] = [
+        ("training", matched.plain if matched.plain is not None else matched.train[: len(data.train)], data.train),
+        ("validation", matched.validation, data.validation),
+        ("test", matched.test, data.test),
+    ]
+    for split, rows_N, images in splits:
+        if rows_N is None or images is None:
+            continue
+        own_N = images.labels if columns is None else torch.tensor(columns)[images.labels]
+        if len(labels_M) <= int(rows_N.max()):
+            return [f"{name} has {len(labels_M):,} labels; expected one a row of answers"]
+        told_N = labels_M[rows_N].long()
+        wrong = torch.nonzero(told_N != own_N).flatten()
+        if len(wrong):
+            at = int(wrong[0])
+            problems.append(
+                f"its {name} differs from the labels of {len(wrong):,} of {len(own_N):,} {split} images, first in row "
+                f"{int(rows_N[at])}: {int(told_N[at])}, where the data has {int(own_N[at])}. Are rows or classes in "
+                "another order?"
+            )
+    return problems
+
+
+def _notes(experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool) -> tuple[str, ...]:
+    assert experiment.teacher is not None
+    path = experiment.teacher.logits
+    notes = []
+    if experiment.data.augment and not matched.views:
+        notes.append(
+            f"stored answers do not see augmentation: {path} says of each training image what the teacher said of it "
+            "as it is, whatever crop or flip the student sees; `distail teach --views K` stores K views"
+        )
+    if answers.top_k is not None and answers.top_k < answers.num_classes:
+        spread = "evenly" if experiment.teacher.rest == "uniform" else "by training images"
+        notes.append(
+            f"{path} holds the {answers.top_k} largest of {answers.num_classes} probabilities; the rest is spread "
+            f"{spread} over the other classes (teacher.rest: {experiment.teacher.rest})"
+        )
+    if reordered:
+        notes.append(f"{path} has the classes in another order than the data; they are matched by name")
+    if matched.surplus:
+        notes.append(f"{counted(matched.surplus, 'row')} of {path} are of no image of this run, and are not used")
+    if matched.test is None:
+        notes.append(f"{path} holds no answers for the test images: the teacher has no test figures")
+    return tuple(notes)
