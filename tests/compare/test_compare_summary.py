@@ -141,8 +141,9 @@ def test_what_the_seeds_can_tell_at_most_is_said_and_the_test_images_answer_come
     assert "135.0 times" in most
     assert "with 4 seeds" in most
     (top1,) = [one for one in sentences if one.startswith("m0 against kd, Top-1")]
-    assert top1.index("over test images") < top1.index("over seeds")
-    assert top1.endswith("more than the noise of test images; 2 seeds are too few to tell.")
+    assert "2 seeds cannot tell; the test images say -49.0 (-53.7 to -44.5), more than their noise" in top1
+    assert "over seeds" not in top1, "an interval as wide as the scale"
+    assert difference_table(content, ["top1"]).rows[0][-1].endswith("2 seeds are too few to tell")
     assert not any("inside the noise" in one for one in sentences)
     rows = {row[1]: row for row in difference_table(content, [*METRICS]).rows if row[0] == "m0"}
     assert rows["ECE"][-1] == "not tested"

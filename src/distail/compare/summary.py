@@ -227,17 +227,28 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
     found = differences_of(content, method, metric, against)
     if not found:
         return []
+    pairs, seeds = paired_seeds(content, method, metric, against), len(content["seeds"])
+    names = [f'"{label}"' if "," in label else label for label in (method, against)]
+    what = f"{' against '.join(names)}, {METRIC_TITLES[metric]}"
+    over_images = found[0] if found[0]["over"] == OVER_IMAGES else None
+    too_few = pairs > 1 and not seeds_can_tell(pairs, planned_tests(content, OVER_SEEDS, against))
+    too_few = too_few and all(one["inside_noise"] for one in found if one["over"] == OVER_SEEDS)
+    if too_few and over_images and over_images["interval"] and over_images["p_corrected"] is not None:
+        # The interval over so few seeds is as wide as the scale: here it would only hide what is known.
+        lower, upper = map(format_metric, over_images["interval"])
+        certain = "inside" if over_images["inside_noise"] else "more than"
+        which = f"{pairs} of {seeds} seeds" if pairs < seeds else f"{seeds} seeds"
+        said = format_signed(over_images["difference"])
+        return [f"{what}: {which} cannot tell; the test images say {said} ({lower} to {upper}), {certain} their noise."]
     intervals = []
     for one in found:
         if one["interval"] is not None:
             low, high = one["interval"]
             intervals.append(f"over {one['over']} {format_signed(low)} to {format_signed(high)}")
     known = f" ({', '.join(intervals)})" if intervals else ""
-    pairs, seeds = paired_seeds(content, method, metric, against), len(content["seeds"])
     fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
-    names = [f'"{label}"' if "," in label else label for label in (method, against)]
     return [
-        f"{' against '.join(names)}, {METRIC_TITLES[metric]}: {format_signed(found[0]['difference'])} "
+        f"{what}: {format_signed(found[0]['difference'])} "
         f"points{fewer}{known}: {verdict_on(content, method, metric, against)}."
     ]
 
