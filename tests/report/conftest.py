@@ -41,6 +41,11 @@ def samples(target: torch.Tensor) -> Samples:
     return Samples(index, target[index], pixels.to(torch.uint8).view(-1, 1, 8, 8))
 
 
+def deployment(size: int, milliseconds: float) -> dict[str, Any]:
+    times = {"batch": 1, "threads": 1, "median_ms": milliseconds, "p95_ms": milliseconds + 1, "calls": 30}
+    return {"bytes": size, "latency": times, "processor": "a processor"}
+
+
 def history(stage: str, epochs: int = 4, validation: bool = True) -> list[dict[str, Any]]:
     return [
         {
@@ -75,6 +80,9 @@ def view(counts: list[int]) -> ReportView:
                 seconds=1234.5 * (seed + 1),
                 parameters=464_154,
                 macs=69_000_000,
+                size=1_856_616,
+                latency=12.5 + seed,
+                processor=f"processor {HOSTILE}",
                 history=history(role),
                 reliability=reliability_bins(logits, target),
                 predicted=logits.argmax(1).tolist(),
@@ -164,6 +172,10 @@ def make_folder(tmp_path: Path, counts: list[int]) -> Callable[..., Path]:
             },
             "parameters": {"teacher": 1000 if teacher else None, "student": 500},
             "macs": {"teacher": 7000 if teacher else None, "student": 3000},
+            "deployment": {
+                "teacher": deployment(4_000_000, 3.5) if teacher else None,
+                "student": deployment(2_000_000, 1.5 + seed),
+            },
             "versions": {"torch": "2.13.0"},
             "config": {"method": {"name": method}},
         }

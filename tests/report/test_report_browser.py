@@ -28,7 +28,7 @@ ARGUMENTS = (
 )
 PHONE, DESK = (390, 844), (1280, 900)
 CHARTS = (
-    *("recall", "thirds", "shots", "flow", "cost-parameters", "cost-seconds"),
+    *("recall", "thirds", "shots", "flow", "cost-parameters", "cost-latency"),
     *("loss", "validation", "reliability"),
 )
 PATIENCE_MS = 120_000  # a busy machine may need a minute for what takes a second
@@ -311,7 +311,7 @@ def without_predictions(folder: Path) -> None:
         (killed, ["loss", "validation"], "This run is not finished"),
         (
             without_predictions,
-            ["recall", "thirds", "shots", "cost-parameters", "cost-seconds", "loss", "validation"],
+            ["recall", "thirds", "shots", "cost-parameters", "cost-latency", "loss", "validation"],
             "samples.safetensors cannot be used",
         ),
     ],

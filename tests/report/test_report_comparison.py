@@ -55,6 +55,8 @@ def test_cells_say_mean_and_deviation(make_comparison: MakeFolder) -> None:
     value, deviation = row.metrics["groups"]["thirds"]["tail"], row.spreads["groups.thirds.tail"].std
     assert cell(row, tail) == f"{value:.1f} ± {deviation:.1f}"
     assert cell(row, COLUMNS["seconds"]) == "10"
+    assert cell(row, COLUMNS["latency"]) == "23.00", "the median of two seeds"
+    assert cell(row, COLUMNS["size"]) == "1.91"
 
 
 def test_what_is_adjusted_has_rows_and_a_family_of_differences_of_its_own(make_comparison: MakeFolder) -> None:

@@ -85,3 +85,12 @@ def test_an_earlier_comparison_gives_a_page(make_comparison: Callable[..., Path]
     for row in table_rows(view.runs):
         assert cell(row, COLUMNS["gmean"]) == "not measured"
     render_page(view)
+
+
+def test_without_a_latency_the_size_of_the_file_is_shown_alone(make_folder: Callable[..., Path]) -> None:
+    folder = make_folder("untimed", change=lambda result: result.pop("deployment"))
+    RunFolder(folder).weights("student").write_bytes(bytes(3 * 2**19))
+    rows = {row.role: row for row in table_rows(report_view([folder]).runs)[:2]}
+    assert cell(rows["student"], COLUMNS["size"]) == "1.50"
+    assert cell(rows["student"], COLUMNS["latency"]) == cell(rows["teacher"], COLUMNS["size"]) == "not measured"
+    assert "latency: of one image" not in render_page(report_view([folder]))

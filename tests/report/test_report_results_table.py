@@ -24,7 +24,7 @@ def printed(table: Table, width: int = 400) -> str:
 def no_few() -> RunView:
     """All classes have more than 100 images: nobody is medium or few, and few is not zero."""
     figures = evaluate_predictions(torch.eye(3)[[0, 0, 2]], torch.tensor([0, 1, 2]), [500, 400, 300])
-    cost = {"seconds": 3812.4, "parameters": 464_154, "macs": 69_100_000}
+    cost = {"seconds": 3812.4, "parameters": 464_154, "macs": 69_100_000, "size": 3_145_728, "latency": 1.25}
     return RunView("kd", "student", figures, **cost, class_counts=[500, 400, 300])
 
 
@@ -49,6 +49,8 @@ def test_markdown_has_every_figure_in_its_column(no_few: RunView) -> None:
         "Few-shot": "no such class",
         "Worst class": "0.0",
         "ECE": f"{no_few.metrics['ece']:.1f}",  # type: ignore[index]
+        "Size, MiB": "3.00",
+        "Latency, ms": "1.25",
         "Seconds": "3,812",
         "Parameters, millions": "0.46",
         "MACs, millions": "69.1",

@@ -47,6 +47,11 @@ def test_the_result_has_every_key_of_the_contract(finished):
         assert result["timing"][stage]["images_per_second"] > 0
         assert result["parameters"][stage] == 77754
         assert result["macs"][stage] > 0
+        deployed = result["deployment"][stage]
+        assert deployed["bytes"] == (finished.folder / f"{stage}.safetensors").stat().st_size
+        assert (deployed["latency"]["batch"], deployed["latency"]["threads"]) == (1, 1)
+        assert 0 < deployed["latency"]["median_ms"] <= deployed["latency"]["p95_ms"]
+        assert deployed["processor"]
     assert set(result["student"]["best_on_validation"]) == {"epoch", "validation", "test"}
     assert len(result["class_counts"]) == 10
     assert min(result["class_counts"]) >= 1

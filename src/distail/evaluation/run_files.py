@@ -12,6 +12,7 @@ from distail.errors import CheckpointError
 from distail.evaluation.adjustment import Adjustment
 from distail.evaluation.metrics import METRICS, MetricValues, metric_values
 from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json, value_at
+from distail.latency import Latency
 
 SCHEMA_VERSION = 1
 RUNNING, FINISHED, FAILED, STOPPED, MISSING = "running", "finished", "failed", "stopped", "missing"
@@ -147,6 +148,20 @@ class Timing(TypedDict):
     images_per_second: float
 
 
+class Deployment(TypedDict):
+    """What a network costs where it is used.
+
+    Attributes:
+        bytes: of its file of weights.
+        latency: of one image, in PyTorch on one thread of `processor`, whatever device it was trained on; None where
+            it could not be measured.
+    """
+
+    bytes: int
+    latency: Latency | None
+    processor: str
+
+
 class ByStage(TypedDict, Generic[T]):
     """One value for each network; None where there is no teacher, or for a time where it was not trained here."""
 
@@ -160,6 +175,7 @@ class RunResult(TypedDict):
     Attributes:
         posterior: which class posterior the terms of each network aim at: `natural` (with the prior), `balanced`
             (without it), `mixed`, or None where none is known.
+        deployment: results of before lack it.
     """
 
     schema_version: int
@@ -177,6 +193,7 @@ class RunResult(TypedDict):
     posterior: NotRequired[ByStage[str | None]]
     parameters: ByStage[int]
     macs: ByStage[int]
+    deployment: NotRequired[ByStage[Deployment]]
     versions: dict[str, str]
     config: dict[str, Any]
 

@@ -25,10 +25,11 @@ from distail.export.calibration import balanced_rows, level_batches
 from distail.export.formats import FORMATS, check_installed, written
 from distail.export.graph import INPUTS, Input, Signature
 from distail.export.int8 import quantize
-from distail.export.measure import BATCHES, Latency, Task, measure
+from distail.export.measure import BATCHES, Task, measure
 from distail.export.parity import TAIL, Parity, given_as, logits_of, parity, tail_flips
 from distail.export.runtimes import RUNTIMES, open_onnx
 from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
+from distail.latency import Latency
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 

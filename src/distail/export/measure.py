@@ -9,8 +9,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -18,20 +17,10 @@ from typing import TypedDict
 import numpy as np
 
 from distail.export.runtimes import RUNTIMES, Run
+from distail.latency import Latency, measure_latency
 
 BATCHES = (1, 32)
-_FEWEST, _MOST = 5, 1000  # calls
 _PATIENCE = 600
-
-
-class Latency(TypedDict):
-    """Milliseconds of a call with so many images, on so many threads (0: all)."""
-
-    batch: int
-    threads: int
-    median_ms: float
-    p95_ms: float
-    calls: int
 
 
 @dataclass(frozen=True)
@@ -69,23 +58,11 @@ def measure(task: Task) -> Measured | str:
 
 
 def timed(run: Run, shape: Sequence[int], dtype: str, threads: int, seconds: float) -> Latency:
-    """The median call of a batch (B, ...) of random images, and the call that 95 of 100 do not exceed; warmed first."""
+    """How long a batch (B, ...) of random images takes."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, tuple(shape), dtype=np.uint8)
     given = images if dtype == "uint8" else (images / 255).astype(np.float32)
-    _calls(lambda: run(given), seconds / 5)
-    milliseconds = [1000 * taken for taken in _calls(lambda: run(given), seconds)]
-    median, p95 = (round(float(np.quantile(milliseconds, share)), 3) for share in (0.5, 0.95))
-    return {"batch": shape[0], "threads": threads, "median_ms": median, "p95_ms": p95, "calls": len(milliseconds)}
-
-
-def _calls(call: Callable[[], object], seconds: float) -> list[float]:
-    taken: list[float] = []
-    while len(taken) < _FEWEST or (sum(taken) < seconds and len(taken) < _MOST):
-        before = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - before)
-    return taken
+    return measure_latency(lambda: run(given), batch=shape[0], threads=threads, seconds=seconds)
 
 
 def _peak_megabytes() -> float | None:

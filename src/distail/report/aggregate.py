@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import stdev
+from statistics import median, stdev
 from typing import TypeVar, cast
 
 from distail.evaluation.calibration import ReliabilityBin
@@ -18,9 +18,10 @@ T = TypeVar("T")
 
 
 def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunView]) -> RunView:
-    """One view of several seeds of one model; metrics, times and curves are means, bins hold all seeds' images."""
+    """One view of several seeds of one model; metrics and curves are means, bins hold all seeds' images."""
     measured = [run for run in runs if run.metrics is not None]
     seconds = [run.seconds for run in measured if run.seconds is not None]
+    latencies = [run.latency for run in measured if run.latency is not None]
     first = measured[0] if measured else RunView(name, role)
     return RunView(
         name=name,
@@ -29,6 +30,9 @@ def pooled_run(name: str, role: Role, seeds: Sequence[int], runs: Sequence[RunVi
         seconds=math.fsum(seconds) / len(seconds) if seconds else None,
         parameters=first.parameters,
         macs=first.macs,
+        size=first.size,
+        latency=median(latencies) if latencies else None,
+        processor=" or ".join(dict.fromkeys(run.processor for run in measured if run.processor)) or None,
         history=mean_history([run.history for run in runs]),
         reliability=pooled_bins([run.reliability for run in measured if run.reliability]),
         seeds=tuple(seeds),

@@ -133,13 +133,13 @@ def describe_curves(runs: Sequence[RunView], curves: Sequence[Curve], what: str,
     return f"{what} by epoch: {'; '.join(parts)}."
 
 
-def describe_cost(runs: Sequence[RunView], points: Sequence[CostPoint | None], what: str, unit: float = 1) -> str:
+def describe_cost(runs: Sequence[RunView], points: Sequence[CostPoint | None], what: str) -> str:
     """Balanced accuracy against a cost in words."""
     parts = []
     for run, point in zip(runs, points, strict=True):
         if point is not None:
-            cost = point.cost / unit
-            parts.append(f"{run.name} {point.accuracy:.1f} % with {cost:,.{0 if cost >= 100 else 2}f} {what}")
+            cost = f"{point.cost:,.{0 if point.cost >= 100 else 2}f}"
+            parts.append(f"{run.name} {point.accuracy:.1f} % with {cost} {what}")
     return f"Balanced accuracy: {'; '.join(parts)}."
 
 

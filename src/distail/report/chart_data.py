@@ -77,7 +77,8 @@ class ChartData:
     """Where test images of tail classes end, in percent, in the order of `OUTCOMES`."""
     parameters: list[CostPoint | None]
     """Cost in millions of parameters."""
-    seconds: list[CostPoint | None]
+    latency: list[CostPoint | None]
+    """Cost in milliseconds of one image."""
     differences: list[DifferenceData]
 
 
@@ -103,7 +104,7 @@ def chart_data(view: ReportView) -> ChartData:
         validation=curves(runs, validation_value),
         flow=[_tail_shares(run) for run in runs],
         parameters=cost_points(runs, lambda run: None if run.parameters is None else run.parameters / 1e6),
-        seconds=cost_points(runs, lambda run: run.seconds),
+        latency=cost_points(runs, lambda run: run.latency),
         differences=difference_data(view),
     )
 

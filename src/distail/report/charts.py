@@ -45,10 +45,8 @@ def charts_of(view: ReportView, data: ChartData) -> dict[str, Chart]:
         charts["flow"] = flow_chart(runs, data.flow)
     if any(data.parameters):
         charts["cost-parameters"] = cost_chart(runs, data.parameters, "parameters, millions", "million parameters")
-    if any(data.seconds):
-        longest = max(point.cost for point in data.seconds if point is not None)
-        unit, size = ("hours", 3600) if longest >= 7200 else ("minutes", 60) if longest >= 240 else ("seconds", 1)
-        charts["cost-seconds"] = cost_chart(runs, data.seconds, f"{unit} of training", f"{unit} of training", size)
+    if any(data.latency):
+        charts["cost-latency"] = cost_chart(runs, data.latency, "milliseconds an image", "milliseconds an image")
     if any(data.loss):
         charts["loss"] = curve_chart(runs, data.loss, "Training loss", "loss")
     if any(data.validation):
@@ -89,12 +87,10 @@ def difference_chart(runs: Sequence[RunView], data: DifferenceData, baseline: st
     return Chart(layers, hover_bands(pointed, {"y": y}, IF_SHOWN), words, height=34 * len(rows))
 
 
-def cost_chart(
-    runs: Sequence[RunView], points: Sequence[CostPoint | None], title: str, what: str, unit: float = 1
-) -> Chart:
+def cost_chart(runs: Sequence[RunView], points: Sequence[CostPoint | None], title: str, what: str) -> Chart:
     """Balanced accuracy against a cost, with the standard deviation over seeds."""
     known = {i: point for i, point in enumerate(points) if point is not None}
-    costs = [point.cost / unit for point in known.values()]
+    costs = [point.cost for point in known.values()]
     floor = max(0, math.floor(min(point.accuracy - point.std for point in known.values()) - 0.5))
     ceiling = min(100, math.ceil(max(point.accuracy + point.std for point in known.values()) + 0.5))
     logarithmic = min(costs) > 0 and max(costs) > 20 * min(costs)
@@ -102,9 +98,9 @@ def cost_chart(
     pointed: list[Spec] = []
     for i, point in known.items():
         low, high = point.accuracy - point.std, point.accuracy + point.std
-        rows.append({"run": i, "cost": point.cost / unit, "accuracy": point.accuracy, "low": low, "high": high})
+        rows.append({"run": i, "cost": point.cost, "accuracy": point.accuracy, "low": low, "high": high})
         text = f"{point.accuracy:.1f}" + (f" ± {point.std:.1f} %" if point.std else " %")
-        pointed.append(told("Balanced accuracy", f"{point.cost / unit:,.2f} {what}", [(i, text)], **rows[-1]))
+        pointed.append(told("Balanced accuracy", f"{point.cost:,.2f} {what}", [(i, text)], **rows[-1]))
     scale: Spec = {"type": "log"} if logarithmic else {"domain": [0, 1.05 * max(costs)], "nice": False}
     axis: Spec = {"tickCount": 4, **SPARSE, "grid": False}
     x = quantity("cost", f"{title} (logarithmic)" if logarithmic else title, axis=axis, **scale)
@@ -131,7 +127,7 @@ def cost_chart(
         ),
     ]
     found = hover_nearest(pointed, {"type": "point", "size": 260, "color": SOFT}, {"x": x, "y": y("accuracy")})
-    return Chart(layers, found, captions.describe_cost(runs, points, what, unit), height=220)
+    return Chart(layers, found, captions.describe_cost(runs, points, what), height=220)
 
 
 def curve_chart(runs: Sequence[RunView], curves: Sequence[Curve], what: str, title: str, unit: str = "") -> Chart:

@@ -23,7 +23,7 @@ FIGURES: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "groups": (WIDTH, ("thirds",)),
     "error-flow": (WIDTH, ("flow",)),
     "reliability": (430, ("reliability",)),
-    "cost": (WIDTH, ("cost-parameters", "cost-seconds")),
+    "cost": (WIDTH, ("cost-parameters", "cost-latency")),
 }
 """The name of each file, its width, and the charts that stand in it side by side."""
 # vl-convert brings Liberation Sans, so that a file looks the same wherever it was made.
@@ -64,7 +64,7 @@ def write_figures(folder: str | Path, view: ReportView) -> list[Path]:
     """Every figure that the view has numbers for, as PNG and SVG; returns the files written.
 
     ``recall``, ``groups`` (head, medium and tail third, with the deviation over seeds), ``error-flow`` (where images of
-    tail classes end), ``reliability`` and ``cost`` (balanced accuracy against parameters and training time).
+    tail classes end), ``reliability`` and ``cost`` (balanced accuracy against parameters and latency).
     """
     charts = charts_of(view, chart_data(view))
     written = []

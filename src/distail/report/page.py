@@ -21,7 +21,7 @@ from distail.report.charts import charts_of
 from distail.report.differences import difference_tables, signed
 from distail.report.export_tables import cost_table, export_notes, parity_table
 from distail.report.gallery import STUDENTS_OPEN, galleries
-from distail.report.results_table import COLUMNS, caption, cell, table_rows
+from distail.report.results_table import COLUMNS, PAGE_COLUMNS, caption, cell, chosen_columns, table_rows
 from distail.report.style import PAGE_FONT, css_variables, styles_of
 from distail.report.views import (
     NO_IMAGE,
@@ -95,6 +95,7 @@ def render_page(view: ReportView) -> str:
     charts, classes, shown = charts_of(view, data), class_table(view), galleries(view)
     scripts = [_asset(name) for name in SCRIPTS]
     seeds = max((len(run.seeds) for run in runs), default=0)
+    columns = chosen_columns(PAGE_COLUMNS)
     return render(
         "page.html.jinja",
         view=view,
@@ -108,12 +109,9 @@ def render_page(view: ReportView) -> str:
         runs=runs,
         styles=styles_of(runs),
         colors=_colors(runs),
-        columns=[column.title for column in COLUMNS.values()],
-        results=[
-            (row, [Cell(column.value(row), cell(row, column)) for column in COLUMNS.values()])
-            for row in table_rows(runs)
-        ],
-        results_caption=caption(seeds=seeds, adjusted=any(run.adjusted for run in runs)),
+        columns=[column.title for column in columns],
+        results=[(row, [Cell(column.value(row), cell(row, column)) for column in columns]) for row in table_rows(runs)],
+        results_caption=caption(PAGE_COLUMNS, seeds, adjusted=any(run.adjusted for run in runs), runs=runs),
         differences=difference_tables(view),
         exported=[] if view.exported is None else [cost_table(view.exported), parity_table(view.exported)],
         export_notes=[] if view.exported is None else export_notes(view.exported),
@@ -233,7 +231,7 @@ def _contents(view: ReportView, charts: Collection[str], classes: bool, gallery:
         ("gallery", "Gained and lost", gallery),
         ("classes", "Every class", classes),
         ("exported", "Exported files", view.exported is not None),
-        ("cost", "Cost", "cost-parameters" in charts or "cost-seconds" in charts),
+        ("cost", "Cost", "cost-parameters" in charts or "cost-latency" in charts),
         ("training", "Training", "loss" in charts),
         ("reliability", "Calibration", "reliability" in charts),
         ("configuration", "Configuration", bool(view.config or view.versions)),

@@ -67,6 +67,9 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
             seconds=as_number(value_at(result, f"timing.{stage}.seconds")),
             parameters=as_whole(value_at(result, f"parameters.{stage}")),
             macs=as_whole(value_at(result, f"macs.{stage}")),
+            size=as_whole(value_at(result, f"deployment.{stage}.bytes")) or _size(files.weights(stage)),
+            latency=as_number(value_at(result, f"deployment.{stage}.latency.median_ms")),
+            processor=as_text(value_at(result, f"deployment.{stage}.processor")),
             history=[row for row in history if row["stage"] == stage],
             reliability=predictions.reliability.get(stage, ()),
             predicted=predictions.predicted.get(stage, ()),
@@ -149,6 +152,14 @@ def _best(result: Mapping[str, object], classes: int) -> BestEpoch | None:
     metrics = clean_metrics(best.get("test"), classes) if classes else None
     tau = as_number(value_at(best, "adjust.tau"))
     return None if metrics is None else BestEpoch(as_whole(best.get("epoch")), metrics, tau)
+
+
+def _size(weights: Path) -> int | None:
+    """Of results of before, which do not tell."""
+    try:
+        return weights.stat().st_size
+    except OSError:
+        return None
 
 
 def _history(path: Path, problems: list[str]) -> list[EpochRow]:

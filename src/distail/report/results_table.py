@@ -30,6 +30,8 @@ class Row:
     seconds: float | None = None
     parameters: int | None = None
     macs: int | None = None
+    size: int | None = None
+    latency: float | None = None
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     class_counts: Sequence[int] = ()
 
@@ -49,17 +51,21 @@ def _metric(metric: Metric) -> Column:
     return Column(metric.title, lambda row: metric_at(row.metrics, metric.path), rule=metric.rule, path=metric.path)
 
 
-def _millions(value: float | None) -> float | None:
-    return None if value is None else value / 1e6
+def _divided(value: float | None, by: float) -> float | None:
+    return None if value is None else value / by
 
 
 COLUMNS: dict[str, Column] = {
     **{metric.name: _metric(metric) for metric in METRICS.values()},
+    "size": Column("Size, MiB", lambda row: _divided(row.size, 2**20), digits=2),
+    "latency": Column("Latency, ms", lambda row: row.latency, digits=2),
     "seconds": Column("Seconds", lambda row: row.seconds, digits=0),
-    "parameters": Column("Parameters, millions", lambda row: _millions(row.parameters), digits=2),
-    "macs": Column("MACs, millions", lambda row: _millions(row.macs)),
+    "parameters": Column("Parameters, millions", lambda row: _divided(row.parameters, 1e6), digits=2),
+    "macs": Column("MACs, millions", lambda row: _divided(row.macs, 1e6)),
 }
 DEFAULT_COLUMNS = tuple(COLUMNS)
+PAGE_COLUMNS = tuple(name for name in COLUMNS if name != "seconds")
+"""Without the seconds of training, which tell above all how busy the machine was."""
 
 
 def chosen_columns(columns: Sequence[str]) -> list[Column]:
@@ -78,7 +84,7 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
     """A row for each run, followed by it adjusted, and by its best epoch on validation, where there are these."""
     rows: list[Row] = []
     for run in runs:
-        cost = (run.seconds, run.parameters, run.macs)
+        cost = (run.seconds, run.parameters, run.macs, run.size, run.latency)
         own = f" (tau {', '.join(f'{tau:g}' for tau in run.taus)})" if run.taus else ""
         rows.append(Row(run.name + own, run.role, run.metrics, *cost, run.spreads, run.class_counts))
         if run.adjusted is not None:
@@ -104,19 +110,31 @@ def cell(row: Row, column: Column) -> str:
     return f"{value:,.{column.digits}f}{std}"
 
 
-def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0, *, adjusted: bool = False) -> str:
+def caption(
+    columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0, *, adjusted: bool = False, runs: Sequence[RunView] = ()
+) -> str:
     """What the numbers are and by which rules classes were grouped.
 
     Args:
         columns: names in `COLUMNS`.
         seeds: how many seeds the numbers are means over, 0 for single runs.
         adjusted: whether a row is adjusted, so that the caption says what that is.
+        runs: whose latency is shown, so that the caption says how it was measured.
     """
     rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
     means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
         seeds, [f"mean ± sample deviation over {seeds} seeds"]
     )
-    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *rules]) + "."
+    timed = [_how_timed(runs)] if "latency" in columns and any(run.latency is not None for run in runs) else []
+    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *rules, *timed]) + "."
+
+
+def _how_timed(runs: Sequence[RunView]) -> str:
+    known = dict.fromkeys(run.processor or "a processor that is not known" for run in runs if run.latency is not None)
+    return (
+        f"latency: of one image in PyTorch on one thread of {' or '.join(known)}, the median of some calls when the "
+        "run ended, other work on the machine included: equal networks differ by noise alone"
+    )
 
 
 def results_table(
@@ -145,7 +163,7 @@ def results_table(
     Percent on the test set, last epoch unless a name says otherwise.
     """
     chosen, rows = chosen_columns(columns), table_rows(runs)
-    said = caption(columns, adjusted=any(run.adjusted for run in runs))
+    said = caption(columns, adjusted=any(run.adjusted for run in runs), runs=runs)
     if models_as_columns:
         models = [f"{row.name} ({row.role})" for row in rows]
         metrics = [[column.title, *(cell(row, column) for row in rows)] for column in chosen]

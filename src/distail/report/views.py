@@ -62,6 +62,11 @@ class RunView:
     seconds: float | None = None
     parameters: int | None = None
     macs: int | None = None
+    size: int | None = None
+    """Bytes of its file of weights."""
+    latency: float | None = None
+    """Milliseconds of one image on one thread of `processor`; over seeds the median."""
+    processor: str | None = None
     history: Sequence[EpochRow] = ()
     """The lines of `metrics.jsonl` of this model's stage."""
     reliability: Sequence[ReliabilityBin] = ()

@@ -35,7 +35,8 @@ from distail.models import FeatureTap
 from distail.models.summary import count_macs, count_parameters
 from distail.models.weights import read_metadata
 from distail.report.samples import delta_order, sample_images, save_samples
-from distail.runner.context import RunContext
+from distail.runner.context import STUDENT, TEACHER, RunContext
+from distail.runner.deployment import deployment_of
 from distail.runner.posterior import student_posterior, teacher_posterior
 from distail.runner.stages import Trained
 from distail.runner.stored_teacher import StoredTeacher
@@ -226,6 +227,10 @@ def _content(
         "posterior": {"teacher": taught, "student": student_posterior(run.experiment)},
         "parameters": _by_stage(network, student, lambda stage: count_parameters(stage.network.model)),
         "macs": _by_stage(network, student, lambda stage: count_macs(stage.network.model, shape)),
+        "deployment": {
+            "teacher": None if network is None else deployment_of(run, TEACHER, network.network.model),
+            "student": deployment_of(run, STUDENT, student.network.model),
+        },
         "identity": {**run.identity, "teacher": teacher_hash(asked)},
         "versions": versions(run.runtime),
         "config": run.experiment.model_dump(mode="json"),

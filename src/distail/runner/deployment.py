@@ -1,0 +1,53 @@
+"""What a finished network costs where it is used: the size of its file, and the time of one image."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distail.evaluation.run_files import Deployment
+from distail.latency import Latency, measure_latency
+from distail.runner.context import RunContext
+from distail.torch_utils import eval_mode
+
+_SECONDS, _MOST = 0.3, 30  # of a run's end, for each network
+
+
+def deployment_of(run: RunContext, stage: str, network: nn.Module) -> Deployment:
+    """Size of the stage's file of weights and time of its network, which is on its own device again afterwards."""
+    latency: Latency | None = None
+    try:
+        latency = _latency(network, run.data.train.image_shape)
+    except Exception as error:  # of a user's own network, as one that keeps tensors on a GPU: training must not be lost
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        run.reporter.message(f"{stage}: how long one image takes on the CPU could not be measured ({reason})")
+    return {"bytes": run.folder.weights(stage).stat().st_size, "latency": latency, "processor": _processor()}
+
+
+def _latency(network: nn.Module, image_shape: tuple[int, int, int]) -> Latency:
+    """Of one image (channels, height, width) on one thread of the CPU, where students are used in the end."""
+    example = next(network.parameters(), torch.zeros(()))
+    image_1CHW = torch.zeros((1, *image_shape), dtype=example.dtype)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        with torch.inference_mode(), eval_mode(network):
+            network.to("cpu")
+            return measure_latency(
+                lambda: network(image_1CHW.clone()), batch=1, threads=1, seconds=_SECONDS, fewest=1, most=_MOST
+            )
+    finally:
+        torch.set_num_threads(threads)
+        network.to(example.device)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), "") or platform.processor() or platform.machine()
