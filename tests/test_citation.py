@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from distail import __version__
-from distail.methods.presets import PRESETS
+from distail.methods.preset_table import PRESETS
 
 CITATION = yaml.safe_load((Path(__file__).parents[1] / "CITATION.cff").read_text(encoding="utf-8"))
 

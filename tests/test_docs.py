@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distail.config.schema import Experiment
-from distail.methods.presets import PRESETS
+from distail.methods.preset_table import PRESETS
 from distail.runner.checks import check
 
 ROOT = Path(__file__).resolve().parents[1]

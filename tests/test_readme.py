@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from distail.config.schema import Experiment
-from distail.methods.presets import PRESETS
+from distail.methods.preset_table import PRESETS
 from distail.methods.supervised import SUPERVISED
 
 README = Path(__file__).parents[1] / "README.md"

@@ -60,12 +60,13 @@ def repaired(name: str, z: Array, y: NDArray[np.int64], counts: list[int], t: fl
         "drkd": softmax(swapped(z, y) / t),
         "bkd": softmax(z / t) * weights,
         "dive": softmax(z / t) ** 0.5,
+        "distail": softmax((z - np.log(np.array(counts) / sum(counts))) / t),
         "krdistill": softmax((swapped(z, y) - np.log(np.array(counts) / sum(counts))) / t),
     }[name]
     return q / q.sum(1, keepdims=True)
 
 
-OWN_TEMPERATURE = {"drkd": 20.0, "bkd": 2.0, "dive": 3.0, "krdistill": 2.0}
+OWN_TEMPERATURE = {"drkd": 20.0, "bkd": 2.0, "dive": 3.0, "krdistill": 2.0, "distail": 2.0}
 examples = st.builds(example, st.integers(0, 10_000), st.integers(1, 80), st.integers(2, 12))
 
 

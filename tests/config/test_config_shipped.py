@@ -5,7 +5,7 @@ import yaml
 
 from distail.config.schema import Experiment
 from distail.config.shipped import list_configs
-from distail.methods.presets import PRESETS
+from distail.methods.preset_table import PRESETS
 from distail.runner.checks import check
 
 CONFIGS = list_configs()

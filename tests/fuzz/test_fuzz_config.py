@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from distail.config.reading import NotPlain, apply_overrides, dump_plain_yaml, load_plain_yaml, read_yaml
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, DistailError
-from distail.methods.presets import PRESETS
+from distail.methods.preset_table import PRESETS
 from distail.runner.checks import check
 from helpers.made_up import leaves, values
 

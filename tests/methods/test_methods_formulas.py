@@ -72,6 +72,10 @@ def expected_terms(name, batch, method, call):
         "krdistill": krdistill,
         "ltkd": ltkd,
         "dive": lambda: {"s": oracle.logit_adjusted(z_s, y, counts, 1.0), "d": kl(oracle.power(z_t, 0.5, 3), 3)},
+        "distail": lambda: {
+            "s": oracle.logit_adjusted(z_s, y, counts, 1.0),
+            "d": kl(softmax_rows(oracle.debias(z_t, counts, 1.0), 2), 2),
+        },
         "dkd": dkd,
         "wsld": lambda: {"s": ce, "d": oracle.loss_ratio(z_s, z_t, y) * kl(softmax_rows(z_t, 2), 2)},
     }
@@ -93,6 +97,7 @@ WEIGHTS = {
     "wsld": {"supervised": 1.0, "distillation": 2.25},
     "dist": {"supervised": 1.0, "distillation": 1.0},
     "ls": {"supervised": 0.1, "distillation": 9.0},
+    "distail": {"supervised": 0.5, "distillation": 1.0},
 }
 
 

@@ -24,6 +24,7 @@ EXPECTED = {
     "dkd": "natural",
     "wsld": "natural",
     "dist": "natural",
+    "distail": "balanced",
     "ls": "natural",
 }
 

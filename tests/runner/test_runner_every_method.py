@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distail.methods.presets import PRESETS
+from distail.methods.preset_table import PRESETS
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, experiment, run
 

@@ -6,7 +6,8 @@ from distail.methods.composition import SLOTS
 from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup, Terms
 from distail.methods.describe import Description, describe_method
 from distail.methods.method import Method
-from distail.methods.presets import PRESETS, Preset, create_method, list_methods
+from distail.methods.preset_table import PRESETS, Preset
+from distail.methods.presets import create_method, list_methods
 
 __all__ = [
     "PRESETS",

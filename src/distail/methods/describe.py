@@ -7,7 +7,7 @@ from typing import Any
 
 from distail.functional.checks import check_choice
 from distail.methods.composition import COMMON, DEFAULTS, Entry, parse
-from distail.methods.presets import PRESETS, RECONSTRUCTION, Preset
+from distail.methods.preset_table import PRESETS, RECONSTRUCTION, Preset
 from distail.methods.self_distillation import SelfDistillation
 
 
