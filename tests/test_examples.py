@@ -14,8 +14,9 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
 def test_an_example_runs(example, tmp_path, monkeypatch):
-    if "import lightning" in example.read_text(encoding="utf-8"):
-        pytest.importorskip("lightning")
+    for library in ("lightning", "transformers"):
+        if re.search(rf"^(import|from) {library}\b", example.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            pytest.importorskip(library)
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(example), run_name="__main__")
 
