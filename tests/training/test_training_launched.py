@@ -54,6 +54,11 @@ METHODS = {
         "training": {"optimizer": "adamw", "learning_rate": 0.003, "gradient_clip": 0.5},
     },
     "unused_parameters": {"method": "bkd", "student": "networks:WithUnused"},
+    "frozen_at_first": {
+        "method": "kd",
+        "student": "networks:WithUnused",
+        "training": {"freeze": {"name": "backbone", "epochs": 1}, "layer_decay": 0.7, "ema_decay": 0.9},
+    },
     "ipwd": {"method": "ipwd"},
     "one_stage": {"method": "ipwd", "teacher": "previous_epoch", "training": {"epochs": 3}},
     "krdistill": {"method": "krdistill"},

@@ -160,12 +160,16 @@ def _member(teacher: Any) -> Any:
 def expand_training(training: Any) -> Any:
     """The same for the section `training`, and for what `teacher.training` changes of it.
 
-    >>> expand_training({"mix": "cutmix", "classifier_stage": {"epochs": 5, "supervised": "balanced_softmax"}})
-    {'mix': {'name': 'cutmix'}, 'classifier_stage': {'epochs': 5, 'supervised': {'name': 'balanced_softmax'}}}
+    >>> expand_training({"mix": "cutmix", "freeze": "backbone"})
+    {'mix': {'name': 'cutmix'}, 'freeze': {'name': 'backbone'}}
+    >>> expand_training({"classifier_stage": {"epochs": 5, "supervised": "balanced_softmax"}})
+    {'classifier_stage': {'epochs': 5, 'supervised': {'name': 'balanced_softmax'}}}
     """
     if not isinstance(training, Mapping):
         return training
-    filled = _named(training, "schedule", "mix")
+    filled = _named(training, "schedule", "mix", "freeze")
+    if filled.get("freeze") == {"name": "none"}:
+        filled["freeze"] = None
     if isinstance(filled.get("classifier_stage"), Mapping):
         filled["classifier_stage"] = _named(filled["classifier_stage"], "schedule", "supervised", "method")
     return filled

@@ -41,6 +41,10 @@ __all__ = [
 ]
 
 SAME = "same"
+_NOT_INHERITED = {
+    name: Training.model_fields[name].default
+    for name in ("classifier_stage", "freeze", "backbone_learning_rate_factor", "layer_decay")
+}
 _NAME, _NOT_IN_NAMES = r"[A-Za-z0-9][A-Za-z0-9._+-]*", r"[^A-Za-z0-9._+-]+"
 
 
@@ -268,10 +272,11 @@ class Experiment(Section):
     def teacher_training(self) -> Training:
         """What the teacher is trained with: `training`, changed by `teacher.training`.
 
-        A classifier stage of its own must be named: the student's terms would rarely fit it.
+        A classifier stage of its own must be named: the student's terms would rarely fit it. So must what is for a
+        network that begins with weights, since the student alone may: `freeze` and the rates of layers.
         """
         changes = self.teacher.training if self.teacher else {}
-        return Training.model_validate(merged({**self.training.model_dump(), "classifier_stage": None}, changes))
+        return Training.model_validate(merged({**self.training.model_dump(), **_NOT_INHERITED}, changes))
 
     @classmethod
     def from_yaml(cls, path: str | Path, overrides: Iterable[str] = ()) -> Experiment:

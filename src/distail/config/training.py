@@ -49,6 +49,16 @@ class Mix(Section):
     labels: Literal["mixed", "distillation_only"] = "mixed"
 
 
+class Freeze(Section):
+    """The first `epochs` of training, or all of it, in which everything but the classifier stays as it is.
+
+    Batch statistics too; learning rate and schedule go on as if nothing were frozen.
+    """
+
+    name: Literal["backbone", "none"]
+    epochs: Count | None = None
+
+
 class ClassifierStage(Section):
     """The last `epochs` of training, in which the classifier alone is trained.
 
@@ -78,6 +88,8 @@ class Training(Section):
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
     nesterov: bool = False
     weight_decay: NonNegative = 2.0e-4
+    weight_decay_norm_and_bias: bool = True
+    """Whether parameters of one dimension decay, too: biases, and what normalizations scale and shift by."""
     gradient_clip: Positive | None = None
     """The largest norm of the network's gradient, and apart from it of that of the layers which a method brings."""
     schedule: Schedule = Schedule(name="cosine")
@@ -86,7 +98,11 @@ class Training(Section):
     """Of a moving average of the weights, bias-corrected at its start: what is validated, tested and stored."""
     accumulation_steps: Count = 1
     """Parts in which each batch goes through the network, one after the other, before its one optimizer step."""
-
+    freeze: Freeze | None = None
+    backbone_learning_rate_factor: Positive = 1.0
+    """What the learning rate is multiplied by for everything but the classifier."""
+    layer_decay: Annotated[Number, Field(gt=0, le=1)] = 1.0
+    """Each layer's learning rate is so many times that of the layer after it; the classifier's is the whole."""
     classifier_stage: ClassifierStage | None = None
 
     @model_validator(mode="after")
@@ -98,6 +114,18 @@ class Training(Section):
                 "of them"
             )
         return self
+
+    @property
+    def frozen_epochs(self) -> int:
+        """The first epochs in which the classifier alone is trained."""
+        if self.freeze is None or self.freeze.name == "none":
+            return 0
+        return min(self.epochs, self.freeze.epochs or self.epochs)
+
+    @property
+    def rates_by_layer(self) -> bool:
+        """Whether layers have learning rates of their own."""
+        return self.backbone_learning_rate_factor != 1 or self.layer_decay != 1
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Training:

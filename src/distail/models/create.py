@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +13,9 @@ from torch import nn
 from distail.errors import ModelError, listed, unknown_name
 from distail.models.catalogue import MODELS
 from distail.models.imported import check_imported_model, create_imported_model
+from distail.models.new_head import Tell, start_from
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import check_timm_model, create_timm_model
-from distail.models.weights import load_weights
 
 
 class Bridge(NamedTuple):
@@ -39,6 +40,7 @@ def create_model(
     weights: str | Path | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    tell: Tell = warnings.warn,
 ) -> nn.Module:
     """A network from normalized images (N, in_channels, H, W) to logits (N, num_classes).
 
@@ -51,13 +53,16 @@ def create_model(
     - `classifier`, of all our own networks: `linear` or `cosine`.
     - `image_size`: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
-    - `weights`: a file to start from (`load_weights`); for timm, its pretrained weights.
+    - `weights`: a file to start from, of any kind that `load_weights` reads; for timm, its pretrained weights. Where
+      it is of another number of classes, or holds no classifier, the classifier begins anew, near the uniform answer,
+      and `tell` gets a sentence that says so.
     - `mean`, `std`: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
       with a normalization of their own, convert from it. Others do not need them.
 
     Raises:
         ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.
-        CheckpointError: the weights are damaged.
+        ModelError: the weights do not fit; what is missing, surplus or of another shape is listed.
+        CheckpointError: the weights are missing or damaged.
 
     >>> model = create_model("resnet20", num_classes=10, in_channels=1)
     >>> sum(parameter.numel() for parameter in model.parameters())
@@ -70,12 +75,12 @@ def create_model(
         _refuse_options(name, options, ("image_size",))
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         if prefix in BRIDGES:
-            return BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std)
+            return BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std, tell=tell)
         model = create_imported_model(name, **sizes)
     else:
         model = _create_from_catalogue(name, options, num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
-        load_weights(model, weights, what=name)
+        start_from(model, weights, num_classes, what=name, tell=tell)
     return model
 
 

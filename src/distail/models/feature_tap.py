@@ -147,7 +147,7 @@ def called_classifier(model: nn.Module, num_classes: int, images_NCHW: Tensor) -
     >>> FeatureTap(two_heads, 5).classifier_path, called_classifier(two_heads, 5, torch.zeros(2, 3, 2, 2))
     ('1.unused', '1')
     """
-    found, fitting = _find_classifier(model, num_classes), _fitting(model, num_classes)
+    found, fitting = _find_classifier(model, num_classes), fitting_classifiers(model, num_classes)
     if len(fitting) == 1:
         return found
     called: list[str] = []
@@ -164,7 +164,7 @@ def called_classifier(model: nn.Module, num_classes: int, images_NCHW: Tensor) -
 
 
 def _find_classifier(model: nn.Module, num_classes: int) -> str:
-    fitting = _fitting(model, num_classes)
+    fitting = fitting_classifiers(model, num_classes)
     for wanted in _preferred(model):
         for path, module in fitting.items():
             if module is wanted:
@@ -180,7 +180,7 @@ def _find_classifier(model: nn.Module, num_classes: int) -> str:
     )
 
 
-def _fitting(model: nn.Module, num_classes: int) -> dict[str, nn.Module]:
+def fitting_classifiers(model: nn.Module, num_classes: int) -> dict[str, nn.Module]:
     """The modules that can be the classifier, by path, in the order of their definition."""
     modules = ((path, module, _widths(module)) for path, module in model.named_modules())
     return {path: module for path, module, widths in modules if widths is not None and widths[1] == num_classes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distail.errors import ModelError, some_of
+from distail.errors import ModelError
+from distail.models.feature_tap import fitting_classifiers
 from distail.models.imported import try_once
 from distail.models.input_normalization import InputNormalization
-from distail.models.weights import is_counter, read_state_dict, shared_prefixes
+from distail.models.new_head import Tell, nearly_uniform, new_head_sentence
+from distail.models.weights import check_fit, is_counter, read_state_dict, shared_prefixes
 
 
 class TimmModel(nn.Module):
@@ -69,46 +72,91 @@ def create_timm_model(
     weights: str | Path | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    tell: Tell = warnings.warn,
 ) -> nn.Module:
     """The timm model `name`, taking images that were normalized with `mean` and `std`.
 
     Without `mean` and `std` images reach the model as they are: then normalize them as timm does for this model.
     For another number of channels than timm's, its mean and deviation are averaged over channels [ours].
-    `weights` is a local file of pretrained weights, safetensors or of `torch.save`; for another class count the
-    classifier starts anew.
+    `weights` is a local file of pretrained weights, safetensors or of `torch.save`. A classifier that is not in it, or
+    of another number of classes, begins near the uniform answer [ours]; of one that is dropped `tell` hears.
 
     Raises:
         ModelError: as `check_timm_model`, and for models that do not take these images, which one forward pass shows.
         CheckpointError: weights are missing or damaged.
     """
     check_timm_model(name)
-    timm = _import_timm()
-    config = timm.get_pretrained_cfg(name)
+    config = _import_timm().get_pretrained_cfg(name)
     arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = image_size
-    stored: dict[str, Tensor] = {}
-    if weights is not None:
+    if weights is None:
+        model, stored_classes = _build(name, arguments), None
+    else:
         stored = _without_wrapper(read_state_dict(Path(weights), f"timm:{name}"))
-        # The tensors, not the file: timm would choose its reader by the file's name, and one of them unpickles.
-        overlay = {"state_dict": stored, "custom_load": False, "num_classes": _stored_classes(stored, config)}
-        arguments |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
-    try:
-        model = timm.create_model(name, **arguments)
-    except Exception as error:
-        source = "" if weights is None else f" from {weights}"
-        raise ModelError(
-            f"timm could not build {name!r}{source} for {num_classes} classes and {in_channels} channels "
-            f"at {image_size} pixels: {error}"
-        ) from error
-    if weights is not None:
-        del model.pretrained_cfg["state_dict"]
-        _check_filled(model, stored, weights)
+        stored_classes = _stored_classes(stored, config)
+        model = _build_filled(name, arguments, stored, stored_classes, Path(weights))
+    if stored_classes != num_classes:
+        if stored_classes is not None:
+            model.reset_classifier(num_classes)  # type: ignore[operator]
+        for head in _heads(model, num_classes):
+            nearly_uniform(head)
+        if weights is not None:
+            tensors = [name for name in model.state_dict() if name.startswith(_head_prefixes(model))]
+            tell(new_head_sentence(f"timm:{name}", weights, tensors, stored_classes, num_classes))
     try_once(model, f"timm:{name}", (2, in_channels, image_size, image_size), num_classes)
-    own = model.pretrained_cfg
+    own: Any = model.pretrained_cfg
     if mean is None or std is None or not own.get("mean"):
         return TimmModel(model)
     return TimmModel(model, mean, std, _per_channel(own["mean"], in_channels), _per_channel(own["std"], in_channels))
+
+
+def _build(name: str, arguments: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
+    try:
+        model: nn.Module = _import_timm().create_model(name, **arguments)
+    except Exception as error:
+        source = "" if weights is None else f" from {weights}"
+        size = f" at {arguments['img_size']} pixels" if "img_size" in arguments else ""
+        raise ModelError(
+            f"timm could not build {name!r}{source} for {arguments['num_classes']} classes and "
+            f"{arguments['in_chans']} channels{size}: {error}"
+        ) from error
+    return model
+
+
+def _build_filled(
+    name: str, arguments: Mapping[str, Any], stored: Mapping[str, Tensor], classes: int | None, weights: Path
+) -> nn.Module:
+    """A timm model with stored weights: of as many classes as they are, which timm then wants to fit exactly.
+
+    Without a stored classifier (`classes` is None) timm fills what it finds and says nothing of the rest.
+
+    Raises:
+        ModelError: anything but the classifier is missing, surplus or of another shape.
+    """
+    # The tensors, not the file: timm would choose its reader by the file's name, and one of them unpickles.
+    overlay = {"state_dict": {**stored}, "custom_load": False, "label_offset": 0, "num_classes": classes or 0}
+    wanted = {**arguments, "num_classes": classes or arguments["num_classes"]}
+    if classes is None:
+        bare = _build(name, wanted)
+        own = bare.state_dict()
+        # Of another shape may be what timm resizes.
+        resized = {key: own[key] for key in own if key in stored or key.startswith(_head_prefixes(bare))}
+        check_fit(bare, own, {**_counters(own), **stored, **resized}, weights, f"timm:{name}")
+    try:
+        model = _build(name, {**wanted, "pretrained": True, "pretrained_cfg_overlay": overlay}, weights)
+    except ModelError:
+        bare = _build(name, wanted)
+        own = bare.state_dict()
+        resized = {key: own[key] for key in own if key in stored and key.startswith(_prefixes_of(bare, "first_conv"))}
+        check_fit(bare, own, {**_counters(own), **stored, **resized}, weights, f"timm:{name}")
+        raise  # it has names of its own for what it reads
+    del model.pretrained_cfg["state_dict"]  # type: ignore[union-attr, operator]
+    return model
+
+
+def _counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in own.items() if is_counter(tensor)}
 
 
 def _import_timm() -> ModuleType:
@@ -155,21 +203,29 @@ def _without_wrapper(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
 
 
-def _stored_classes(stored: Mapping[str, Tensor], config: Any) -> int:
-    """Outputs of the stored classifier; 0, which timm takes for another class count, where none is stored."""
-    classifiers = config.classifier if config is not None else None
-    names = classifiers if isinstance(classifiers, tuple | list) else (classifiers,)
-    return next((len(stored[f"{name}.weight"]) for name in names if f"{name}.weight" in stored), 0)
+def _stored_classes(stored: Mapping[str, Tensor], config: Any) -> int | None:
+    """Outputs of the stored classifier; None where none is stored."""
+    names = _as_tuple(config.classifier if config is not None else None)
+    return next((len(stored[f"{name}.weight"]) for name in names if f"{name}.weight" in stored), None)
 
 
-def _check_filled(model: nn.Module, stored: Mapping[str, Tensor], weights: str | Path) -> None:
-    """timm fills what it finds and says nothing of the rest, which would leave another network's random weights."""
-    classifiers = model.pretrained_cfg.get("classifier")  # type: ignore[union-attr,operator]
-    names = tuple(f"{name}." for name in (classifiers if isinstance(classifiers, tuple | list) else (classifiers,)))
-    own = model.state_dict()
-    missing = [name for name in own if name not in stored and not name.startswith(names) and not is_counter(own[name])]
-    if missing:
-        raise ModelError(f"{weights} lacks {len(missing)} tensors of the model, such as {some_of(missing)}")
+def _heads(model: nn.Module, num_classes: int) -> list[nn.Module]:
+    prefixes = _head_prefixes(model)
+    fitting = fitting_classifiers(model, num_classes)
+    return [head for place, head in fitting.items() if f"{place}.".startswith(prefixes)]
+
+
+def _head_prefixes(model: nn.Module) -> tuple[str, ...]:
+    return _prefixes_of(model, "classifier")
+
+
+def _prefixes_of(model: nn.Module, part: str) -> tuple[str, ...]:
+    """How the names of what timm calls a model's `classifier` or `first_conv` begin."""
+    return tuple(f"{name}." for name in _as_tuple(model.pretrained_cfg.get(part)))  # type: ignore[union-attr, operator]
+
+
+def _as_tuple(names: Any) -> tuple[str, ...]:
+    return tuple(names) if isinstance(names, tuple | list) else (names,) if names else ()
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

@@ -44,13 +44,22 @@ def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -
         ModelError: it does not fit.
     """
     path, own = Path(path), model.state_dict()
+    stored = stored_for(own, path, what)
+    check_fit(model, own, stored, path, what)
+    check_numbers(own, stored, path, what)
+    model.load_state_dict(stored)
+
+
+def stored_for(own: Mapping[str, Tensor], path: Path, what: str) -> dict[str, Tensor]:
+    """The tensors of a file by the names of a model's `own`, counters that are surplus or missing made good.
+
+    Raises:
+        CheckpointError: the file is missing or cannot be read.
+    """
     found = named_as(own, read_state_dict(path, what))
     stored = {name: tensor for name, tensor in found.items() if name in own or not is_counter(tensor)}
     # Files of old releases lack the counters of batch normalization.
-    stored |= {name: tensor for name, tensor in own.items() if name not in stored and is_counter(tensor)}
-    _check_fit(model, own, stored, path, what)
-    _check_numbers(own, stored, path, what)
-    model.load_state_dict(stored)
+    return stored | {name: tensor for name, tensor in own.items() if name not in stored and is_counter(tensor)}
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -247,9 +256,12 @@ def is_counter(tensor: Tensor) -> bool:
     return tensor.ndim == 0 and not tensor.is_floating_point()
 
 
-def _check_fit(
-    model: nn.Module, own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path, what: str
-) -> None:
+def check_fit(model: nn.Module, own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path, what: str) -> None:
+    """Let pass stored tensors that are a model's own by names and shapes.
+
+    Raises:
+        ModelError: they are not; what is missing, surplus or of another shape is listed.
+    """
     missing = [name for name in own if name not in stored]
     unexpected = [name for name in stored if name not in own]
     shapes = {
@@ -289,7 +301,12 @@ def _origin(path: Path) -> str:
     return f"the file says that it is {told['model']!r}{' with ' if options else ''}{', '.join(options)}"
 
 
-def _check_numbers(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path, what: str) -> None:
+def check_numbers(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path: Path, what: str) -> None:
+    """Let pass plain, finite numbers.
+
+    Raises:
+        CheckpointError: there are others.
+    """
     floating = [name for name, tensor in own.items() if tensor.is_floating_point()]
     others = {name: kind for name in floating if (kind := _other_than_numbers(stored[name]))}
     if others:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,8 +35,19 @@ def seeded(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-def build_network(model: Model, classifier: str, data: PreparedData, *, features: bool = True) -> FeatureTap:
-    """A network that fits the data, tapped where its features are needed."""
+def build_network(
+    model: Model,
+    classifier: str,
+    data: PreparedData,
+    *,
+    features: bool = True,
+    tell: Callable[[str], None] = lambda sentence: None,
+) -> FeatureTap:
+    """A network that fits the data, tapped where its features are needed.
+
+    Args:
+        tell: told where its classifier begins anew, although its weights are in a file.
+    """
     channels, height, width = data.train.image_shape
     classes = len(data.class_names)
     if model.members:
@@ -51,12 +62,25 @@ def build_network(model: Model, classifier: str, data: PreparedData, *, features
         weights=model.weights,
         mean=data.mean,
         std=data.std,
+        tell=tell,
     )
     if not features:
         return FeatureTap(bare, classes, features=False)
     return FeatureTap(
         bare, classes, classifier=called_classifier(bare, classes, torch.zeros(2, channels, height, width))
     )
+
+
+def classifier_path(network: FeatureTap, data: PreparedData) -> str:
+    """The path of the classifier in the bare network.
+
+    Raises:
+        ModelError: there is none to be found.
+    """
+    if network.classifier_path is not None:
+        return network.classifier_path
+    some = torch.zeros(2, *data.train.image_shape, device=next(network.parameters()).device)
+    return called_classifier(network.model, network.num_classes, some)
 
 
 def without_weights(model: Model) -> Model:

@@ -200,7 +200,11 @@ class _StepTimer:
         self, stage: Stage, checkpoints: CheckpointFolder, history: History, reporter: Reporter, checkpoint_every: int
     ) -> Fitted:
         clock = _Clock(stage.runtime.device)
-        short = replace(stage, validate=None, fill=None, prepare=lambda: _made_up_class_means(stage))
+        # The longer steps are timed, unless there are none but of the classifier.
+        frozen = stage.frozen_epochs if stage.frozen_epochs == stage.training.epochs else 0
+        short = replace(
+            stage, validate=None, fill=None, prepare=lambda: _made_up_class_means(stage), frozen_epochs=frozen
+        )
         with suppress(_Enough):
             fit(short, checkpoints, history, clock, sys.maxsize)
         self.stages.append(self._planned(stage, clock.seconds_a_step()))

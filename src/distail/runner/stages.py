@@ -37,7 +37,7 @@ from distail.runner.posterior import posterior_of_files, student_posterior, teac
 from distail.runner.run_folder import RunFolder
 from distail.runner.stored_teacher import StoredTeacher, open_stored_teacher, refuse_another_file
 from distail.runner.train_network import initial_weights_missing, teacher_hash, teacher_width, train
-from distail.runner.trial import look_at_answers, look_at_loaded, try_training
+from distail.runner.trial import look_at_answers, look_at_loaded, try_fine_tuning, try_training
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Reporter
 from distail.training.stage import Fitted
@@ -83,6 +83,7 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
     else:
         training = run.experiment.teacher_training
         run.note(*try_training(network, TEACHER, run.data, training.batch_size, run.runtime))
+        run.note(*try_fine_tuning(network, TEACHER, model, training, run.data, None))
         method = teacher_method(run.experiment, run.data.class_counts)
         fitted = train(run, TEACHER, network, None, method, training)
     run.runtime.processes.broadcast_parameters(network.model)
@@ -162,6 +163,8 @@ def untrained_student(run: RunContext) -> FeatureTap:
         run.note(*unused_weights(options.checkpoint))
         load_checkpoint(network, options.checkpoint, run.data, STUDENT)
     run.note(*try_training(network, STUDENT, run.data, run.experiment.training.batch_size, run.runtime))
+    training = run.experiment.training
+    run.note(*try_fine_tuning(network, STUDENT, options.model, training, run.data, options.checkpoint))
     return network
 
 
@@ -194,7 +197,7 @@ def _untrained(run: RunContext, stage: str, model: Model, classifier: str, *, fe
     if model.weights in initial_weights_missing(run, stage):
         model = model.model_copy(update={"weights": None})
     with seeded(run.experiment.seed, f"{run.draws_as(stage)}-weights"):
-        tap = build_network(model, classifier, run.data, features=features)
+        tap = build_network(model, classifier, run.data, features=features, tell=run.note)
     if run.experiment.trainer.sync_batch_norm and runtime.processes.size > 1:
         tap.model = convert_sync_batch_norm(tap.model)
     layout = torch.channels_last if runtime.channels_last else torch.contiguous_format

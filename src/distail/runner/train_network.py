@@ -5,15 +5,10 @@ Shapes: N images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
-from distail.config.schema import Training
+from distail.config.training import Freeze, Training
 from distail.data.batches import ImageBatches
-from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.adjustment import evaluate_adjusted, settle
@@ -22,10 +17,9 @@ from distail.files import tensors_hash
 from distail.methods.method import Method
 from distail.methods.presets import create_method
 from distail.models import FeatureTap
-from distail.models.feature_tap import called_classifier
 from distail.runner.checks import classifier_composition, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
-from distail.runner.networks import seeded
+from distail.runner.networks import classifier_path, seeded
 from distail.runner.stored_teacher import StoredTeacher
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import check_logits
@@ -79,7 +73,8 @@ def train(
         return _fit(run, name, network, teacher, method, training)
     early = training.model_copy(update={"epochs": training.epochs - late.epochs})
     fitted = _fit(run, name, network, teacher, method, early)
-    changes = {"epochs": late.epochs, "schedule": late.schedule, "mix": None}
+    frozen = Freeze(name="backbone")
+    changes = {"epochs": late.epochs, "schedule": late.schedule, "mix": None, "freeze": frozen}
     if late.learning_rate is not None:
         changes["learning_rate"] = late.learning_rate
     with seeded(run.experiment.seed, f"{run.draws_as(name)}-classifier-method"):
@@ -182,33 +177,8 @@ def _fit(
         prepare=prepare,
         fill=cache.fill if cache else None,
         earlier=earlier,
-        only=_classifier_of(network, data) if earlier else None,
+        classifier=classifier_path(network, data) if training.frozen_epochs or training.rates_by_layer else None,
+        frozen_epochs=training.frozen_epochs,
     )
     checkpoints = CheckpointFolder(run.folder.checkpoints(stage.title), run.reporter.message, run.require_folder)
-    with frozen_but(network, stage.only):
-        return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
-
-
-def _classifier_of(network: FeatureTap, data: PreparedData) -> str:
-    """The path of the classifier in the bare network."""
-    if network.classifier_path is not None:
-        return network.classifier_path
-    some = torch.zeros(2, *data.train.image_shape, device=next(network.parameters()).device)
-    return called_classifier(network.model, network.num_classes, some)
-
-
-@contextmanager
-def frozen_but(network: FeatureTap, only: str | None) -> Iterator[None]:
-    """Within the block no parameter is trained but those of one module of the bare network; None: as they are."""
-    if only is None:
-        yield
-        return
-    kept = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    trained = {*network.model.get_submodule(only).parameters()}
-    try:
-        for parameter, required in kept:
-            parameter.requires_grad_(required and parameter in trained)
-        yield
-    finally:
-        for parameter, required in kept:
-            parameter.requires_grad_(required)
+    return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)

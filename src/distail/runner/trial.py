@@ -6,21 +6,23 @@ Shapes: N images, B batch, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from distail.config.schema import Experiment
+from distail.config.schema import Experiment, Model, Training
 from distail.data.batches import evaluation_batches
 from distail.data.prepare import PreparedData, prepare_data
-from distail.errors import DataError, DistailError, ModelError, TrainingError, some_of
+from distail.errors import DataError, DistailError, ModelError, TrainingError, counted, some_of
 from distail.evaluation.class_order import find_other_order, spread_over
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.import_path import where
 from distail.models import FeatureTap
+from distail.models.catalogue import MODELS
 from distail.outputs import logits_in
 from distail.runner.checks import needs_of
-from distail.runner.networks import build_network, seeded
+from distail.runner.networks import build_network, classifier_path, seeded
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.step import unused_parameters
@@ -71,6 +73,31 @@ def try_training(
         hook.remove()
     trained = sum(parameter.requires_grad for parameter in network.parameters())
     return [*_of_outputs(given[0], whose), *_of_unused(frozenset.intersection(*unused), trained, whose)]
+
+
+def try_fine_tuning(
+    network: FeatureTap, whose: str, model: Model, training: Training, data: PreparedData, checkpoint: Path | None
+) -> list[str]:
+    """Sentences for the user on a network whose classifier is trained otherwise than the rest.
+
+    Raises:
+        ModelError: its classifier cannot be found.
+    """
+    frozen = training.frozen_epochs
+    if not (frozen or training.rates_by_layer or training.classifier_stage):
+        return []
+    try:
+        classifier_path(network, data)
+    except ModelError as error:
+        raise ModelError(f"{whose}: {error}") from error
+    # What a function of the user's begins with is not known.
+    anew = model.weights is None and checkpoint is None and (model.name in MODELS or model.name.startswith("timm:"))
+    if not (frozen and anew):
+        return []
+    return [
+        f"training.freeze: the {whose} begins with random weights, and its backbone keeps them for "
+        f"{counted(frozen, 'epoch')}; expected {whose}.model.weights, a file of trained ones"
+    ]
 
 
 def try_students(experiments: Iterable[Experiment]) -> None:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,10 @@ from distail.training.averaging import AveragedWeights
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.distributed import Processes
 from distail.training.finite import NEVER, NonFiniteDetector, not_finite_error
+from distail.training.freezing import Freezing
 from distail.training.history import History
 from distail.training.optim import build_optimizer, learning_rate_factor
+from distail.training.parameter_groups import RATE
 from distail.training.progress import Reporter
 from distail.training.signals import Interrupted, StopRequest, stop_requests
 from distail.training.stage import Fitted, Stage
@@ -52,6 +53,7 @@ def fit(
         if trainer.average is not None:
             trainer.average.apply()
     finally:
+        trainer.freezing.lift()
         reporter.finish()
         stage.batches.close()
     return Fitted(trainer.state.seconds, trainer.state.history, trainer.state.best, trainer.average is not None)
@@ -81,11 +83,12 @@ class _Trainer:
         self.step: Step = self.step_module
         self.awaits_all = False  # whether other processes wait for the gradient of every parameter
         # Apart: the gradients of a method's own layers must not decide where the student's are clipped.
+        self.freezing = Freezing(stage.student, stage.classifier, stage.frozen_epochs)
         self.parameters = [
-            [parameter for parameter in module.parameters() if parameter.requires_grad]
-            for module in (stage.student, stage.method)
+            self.freezing.trained_until(stage.training.epochs),
+            [parameter for parameter in stage.method.parameters() if parameter.requires_grad],
         ]
-        self.optimizer = build_optimizer(chain(*self.parameters), stage.training)
+        self.optimizer = build_optimizer(stage.student.model, self.parameters, stage.training, stage.classifier)
         self.state = TrainingState()
         self.epochs_before = 0
         if stage.earlier is not None:
@@ -108,13 +111,15 @@ class _Trainer:
                 if stage.fill is not None:
                     stage.fill(self.reporter)
                     self._count_time(of_an_epoch=False)
+                self.freezing.begin(self.state.step // steps)
                 self._distribute_step()
         self.reporter.start(stage.title, stage.training.epochs, steps, self.state.step)
-        stage.training_mode()
         if len(self.state.history) - self.epochs_before < self.state.step // steps:  # stopped while it was validated
             self._end_epoch(request)
         while self.state.step < steps * stage.training.epochs:
             epoch, first_step = divmod(self.state.step, steps)
+            if self.freezing.begin(epoch):
+                self._distribute_step()
             stage.method.begin_epoch(epoch, stage.training.epochs)
             for batch in self._batches(epoch, first_step, request):
                 self._train_step(batch)
@@ -166,7 +171,7 @@ class _Trainer:
         own_stream = (self.processes.rank,) if self.processes.rank else ()
         torch.manual_seed(int(stream_key("step", stage.seed, state.step, *own_stream)) >> 1)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(state.step)
+            group["lr"] = self._learning_rate(state.step) * group[RATE]
         self.optimizer.zero_grad(set_to_none=True)
         parts = _parts(stage.training, self.processes, len(batch.labels), self._batch_size(state.step))
         for part in parts:
@@ -305,6 +310,8 @@ class _Trainer:
         self.changed = False
 
     def _sync_statistics(self) -> None:
+        if self.freezing.frozen:  # and the mean of equal numbers need not be the same number
+            return
         sync_batch_norm_statistics(self.stage.student, self.processes)
         if self.average is not None:
             self.average.sync_buffers(self.processes)

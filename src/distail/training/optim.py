@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
 from distail.config.schema import Schedule, Training
+from distail.training.parameter_groups import parameter_groups
 
 # The shape of torch.optim.lr_scheduler.OneCycleLR: start at a 25th, end at a 10,000th of the start.
 ONE_CYCLE_START = 1 / 25
 ONE_CYCLE_END = ONE_CYCLE_START / 1e4
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    """The optimizer that `training` names, over all `parameters` in one group."""
+def build_optimizer(
+    network: nn.Module, trained: Sequence[Iterable[nn.Parameter]], training: Training, classifier: str | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer that `training` names.
+
+    Args:
+        network: the bare network.
+        trained: of the network and of its method what is trained.
+        classifier: its path in the network, where layers have rates of their own.
+    """
+    of_network, of_method = trained
+    groups = parameter_groups(network, of_network, of_method, training, classifier)
     if training.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=training.weight_decay)
+        return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
     return torch.optim.SGD(
-        parameters,
+        groups,
         lr=training.learning_rate,
         momentum=training.momentum,
         weight_decay=training.weight_decay,

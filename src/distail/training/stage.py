@@ -55,17 +55,12 @@ class Stage:
     """What must be done before the first step of every start, resumed or not."""
     earlier: Fitted | None = None
     """What the stage before has left, if this one goes on with the same network: its epochs count on from there."""
-    only: str | None = None
-    """The module of the bare network that is trained; everything else is frozen, batch statistics too."""
+    classifier: str | None = None
+    """The path of the classifier in the bare network, where training treats it otherwise than the rest."""
+    frozen_epochs: int = 0
+    """So many of its first epochs train the classifier alone."""
 
     @property
     def title(self) -> str:
         """Its name among the checkpoints, and for the user."""
         return self.name if self.earlier is None else f"{self.name}-classifier"
-
-    def training_mode(self) -> None:
-        """Put the student, or the part of it that is trained, into training mode."""
-        self.student.train()
-        if self.only is not None:
-            self.student.eval()
-            self.student.model.get_submodule(self.only).train()
