@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from distail.errors import counted
 from distail.report.table import Table, one_line
 from distail.runner.plan import TIMED, RunPlan
 
@@ -68,10 +69,10 @@ def _training_time(plan: RunPlan) -> str:
     teacher = plan.experiment.teacher
     from_files = ", ".join(str(path) for path in teacher.files) if teacher else ""
     loaded = f" The teacher is loaded from {from_files}." if from_files else ""
-    return (
-        f"About {long} of training on {plan.runtime.device} in {plan.runtime.precision}: a guess from the median of "
-        f"{TIMED} steps.{loaded}"
-    )
+    where = f"{plan.runtime.device} in {plan.runtime.precision}"
+    if plan.runtime.device.type == "cpu":
+        where += f" with {counted(plan.threads, 'thread')}"
+    return f"About {long} of training on {where}: a guess from the median of {TIMED} steps.{loaded}"
 
 
 def _memory(plan: RunPlan) -> str:

@@ -71,15 +71,18 @@ def default_parallel(runs: int, places: int) -> int:
 def thread_settings(cores: int, parallel: int) -> dict[str, str]:
     """Cores are shared out evenly: threads of several runs that fight for one core slow all of them down.
 
-    >>> thread_settings(cores=16, parallel=5)
-    {'OMP_NUM_THREADS': '3', 'OMP_WAIT_POLICY': 'PASSIVE'}
+    A run by itself looks for itself which cores are free.
+
+    >>> thread_settings(cores=16, parallel=5), thread_settings(cores=16, parallel=1)
+    ({'OMP_NUM_THREADS': '3', 'OMP_WAIT_POLICY': 'PASSIVE'}, {'OMP_WAIT_POLICY': 'PASSIVE'})
     """
-    return {"OMP_NUM_THREADS": str(max(1, cores // parallel)), "OMP_WAIT_POLICY": "PASSIVE"}
+    shared = {"OMP_NUM_THREADS": str(max(1, cores // parallel))} if parallel > 1 else {}
+    return {**shared, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def set_by_user() -> dict[str, str]:
     """The settings of threads that stand in the environment already, which win over ours."""
-    return {name: os.environ[name] for name in thread_settings(1, 1) if name in os.environ}
+    return {name: os.environ[name] for name in thread_settings(1, 2) if name in os.environ}
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,9 @@ class Trainer(Section):
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is decided when a run begins, by hardware and image size, and kept when it goes on."""
+    threads: Count | Literal["auto"] = "auto"
+    """Of the CPU, for a run of one process. `auto` takes as many as there are cores that other programs leave free when
+    the run begins, and keeps their number when it goes on; where OMP_NUM_THREADS is set, that."""
     checkpoint_every_steps: Count = 200
     compile: bool = False
     trackers: tuple[str, ...] = ("tensorboard",)

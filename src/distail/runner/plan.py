@@ -27,7 +27,7 @@ from distail.runner.checks import check, check_memory, read_experiment, teacher_
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.posterior import posterior_notes
-from distail.runner.run import read_images, select_run_device
+from distail.runner.run import read_images, select_run_device, select_threads
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
 from distail.training.checkpoint import KEPT, CheckpointFolder
@@ -38,6 +38,7 @@ from distail.training.identity import Identity, changed_parts
 from distail.training.loop import fit
 from distail.training.progress import Reporter, Silent
 from distail.training.stage import Fitted, Stage
+from distail.training.threads import threads
 
 WARM_UP, TIMED = 2, 10
 MEGABYTE = 2**20
@@ -86,6 +87,7 @@ class RunPlan:
     class_counts: Mapping[str, Sequence[int]]
     image_megabytes: float | None
     runtime: RuntimeDevice
+    threads: int
     peak_megabytes: float | None
     stages: Sequence[PlannedStage]
     files: Mapping[Path, float | None]
@@ -128,8 +130,10 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             fit=timer.fit,
         )
         context.note(*posterior_notes(experiment))
-        student = untrained_student(context)
-        train_student(context, student, prepare_teacher(context))
+        count = select_threads(experiment, None, runtime, told)
+        with threads(count):
+            student = untrained_student(context)
+            train_student(context, student, prepare_teacher(context))
         weights = {path.name: path.stat().st_size / MEGABYTE for path in scratch.glob("*.safetensors")}
     images = (data.train, data.validation, data.test)
     in_memory = not any(isinstance(each, StreamedImages) for each in images)
@@ -140,6 +144,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         class_counts=_class_counts(data),
         image_megabytes=sum(sizes) / MEGABYTE if in_memory else None,
         runtime=runtime,
+        threads=count,
         peak_megabytes=_peak_megabytes(runtime),
         stages=timer.stages,
         files=_files(experiment, data, weights, timer.stages),

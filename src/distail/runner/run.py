@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distail import files
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData, prepare_data
@@ -28,6 +30,7 @@ from distail.training.distributed import Processes, process_group
 from distail.training.history import History
 from distail.training.progress import Reporter, Silent, default_reporter
 from distail.training.signals import stop_requests
+from distail.training.threads import thread_count, threads
 from distail.training.trackers import build_trackers
 
 
@@ -101,9 +104,10 @@ def _run_stages(
     data = processes.local_main_first(lambda: read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)
     runtime = select_run_device(experiment, stored, data, processes)
-    settled = _with_precision(experiment, runtime)
+    count = select_threads(experiment, stored, runtime, reporter)
+    settled = _as_begun(experiment, runtime, count)
     identity = identity_of(settled, data, data_files)
-    with closing(_open_history(experiment, folder, reporter, require_folder)) as history:
+    with threads(count), closing(_open_history(experiment, folder, reporter, require_folder)) as history:
         context = RunContext(experiment, folder, data, runtime, history, reporter, identity, require_folder)
         context.note(*posterior_notes(experiment))
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
@@ -162,8 +166,22 @@ def _open_history(
     return History(folder.path, trackers, before_write)
 
 
-def _with_precision(experiment: Experiment, runtime: RuntimeDevice) -> Experiment:
-    trainer = experiment.trainer.model_copy(update={"precision": runtime.precision})
+def select_threads(
+    experiment: Experiment, stored: Experiment | None, runtime: RuntimeDevice, reporter: Reporter
+) -> int:
+    """Threads to compute with; as many as when the run began, unless others are asked for."""
+    asked = experiment.trainer.threads
+    if runtime.device.type != "cpu" or runtime.processes.size > 1:
+        return torch.get_num_threads()
+    count, remark = thread_count(stored.trainer.threads if stored and asked == "auto" else asked)
+    if remark:
+        reporter.message(remark)
+    return count
+
+
+def _as_begun(experiment: Experiment, runtime: RuntimeDevice, count: int) -> Experiment:
+    """The experiment with what `auto` stood for, which decides the last digits of its numbers."""
+    trainer = experiment.trainer.model_copy(update={"precision": runtime.precision, "threads": count})
     return experiment.model_copy(update={"trainer": trainer})
 
 
