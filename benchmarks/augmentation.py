@@ -19,7 +19,7 @@ import torch
 from distail import create_method
 from distail.config.augment import Augment, ColorJitter
 from distail.config.training import Mix
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabelledImages
 from distail.models import FeatureTap, create_model
 from distail.training.device import configure_malloc, select_device
@@ -55,7 +55,7 @@ def microseconds(work: Callable[[], int], repeats: int) -> float:
 def batches(side: int, augment: tuple[Augment, ...], mix: Mix | None) -> Callable[[], int]:
     images = torch.randint(0, 256, (2 * BATCH, 3, side, side), dtype=torch.uint8)
     data = LabelledImages(images, torch.arange(2 * BATCH) % CLASSES)
-    made = ImageBatches(
+    made = TrainingBatches(
         data,
         batch_size=BATCH,
         mean=[0.5] * 3,

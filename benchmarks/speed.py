@@ -30,7 +30,7 @@ import reference_loop
 from distail import create_method
 from distail.config.schema import Schedule, Training
 from distail.config.training import Mix
-from distail.data.batches import Batch, ImageBatches
+from distail.data.batches import Batch, TrainingBatches
 from distail.data.dataset import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
@@ -167,7 +167,7 @@ class Bench:
         mix: Mix | None = None,
     ) -> float:
         mean, std = self._statistics
-        batches = ImageBatches(
+        batches = TrainingBatches(
             self.data,
             batch_size=BATCH,
             mean=mean,
@@ -194,7 +194,7 @@ class Bench:
                 student=self._network(self.pair.student, plain=False),
                 teacher=cache or listen,
                 method=create_method(method, class_counts=[10] * CLASSES).to(self.runtime.device),
-                batches=cast(ImageBatches, Unwaiting(batches)) if self.watched else batches,
+                batches=cast(TrainingBatches, Unwaiting(batches)) if self.watched else batches,
                 validate=None,
                 training=Training(
                     epochs=epochs, batch_size=BATCH, learning_rate=0.01, schedule=Schedule(name="constant"), mix=mix
@@ -213,7 +213,7 @@ class Bench:
 class Unwaiting:
     """Batches between whose first and last step nothing may make the host wait for the GPU: torch raises if it does."""
 
-    def __init__(self, batches: ImageBatches) -> None:
+    def __init__(self, batches: TrainingBatches) -> None:
         self._batches = batches
 
     def __getattr__(self, name: str) -> Any:

@@ -43,7 +43,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from distail.config.training import Mix
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.data.dataset import StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.streaming import ImageStream
@@ -177,8 +177,8 @@ class Ways:
 
 def image_batches(
     data: PreparedData, *, augment: tuple[str, ...] = ("crop", "flip"), mix: Mix | None = None
-) -> ImageBatches:
-    return ImageBatches(
+) -> TrainingBatches:
+    return TrainingBatches(
         data.train,
         batch_size=BATCH,
         mean=data.mean,

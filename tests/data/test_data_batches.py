@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from distail.config.augment import AUGMENTATIONS
 from distail.data import pixels
-from distail.data.batches import Batch, ImageBatches, evaluation_batches, slice_of_rank, training_share, training_slice
+from distail.data.batches import (
+    Batch,
+    TrainingBatches,
+    evaluation_batches,
+    slice_of_rank,
+    training_share,
+    training_slice,
+)
 from distail.data.dataset import LabelledImages
 from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
@@ -21,9 +28,9 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 MakeImages = Callable[..., LabelledImages]
 
 
-def batches_of(data: LabelledImages, **options: object) -> ImageBatches:
+def batches_of(data: LabelledImages, **options: object) -> TrainingBatches:
     settings = {"batch_size": 8, "mean": MEAN, "std": STD, "num_classes": 3, "seed": 0, **options}
-    return ImageBatches(data, **settings)  # type: ignore[arg-type]
+    return TrainingBatches(data, **settings)  # type: ignore[arg-type]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -59,9 +66,9 @@ def test_batches_are_order_then_draws_then_normalization(
         expected = normalized(augmented(data.images[rows], draws), MEAN, STD)
         assert torch.equal(batch.index, rows)
         assert torch.equal(batch.labels, data.labels[rows])
-        torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(batch.inputs, expected, rtol=0, atol=1e-6)
         if channels_last and "rotate" not in augment:
-            assert batch.images.is_contiguous(memory_format=torch.channels_last)
+            assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_an_epoch_shows_every_image_once_and_keeps_the_last_batch(random_images: MakeImages) -> None:
@@ -87,7 +94,7 @@ def test_a_single_image_left_over_joins_the_batch_before_it(
     ranks = [list(batches_of(data, augment=["crop"], rank=rank, world_size=2, **options).epoch(1)) for rank in (0, 1)]
     for step, whole in enumerate(epoch):
         if len(whole.labels) >= 4:
-            assert torch.equal(torch.cat([rank[step].images for rank in ranks]), whole.images)
+            assert torch.equal(torch.cat([rank[step].inputs for rank in ranks]), whole.inputs)
     assert same(next(batches.epoch(1, len(sizes) - 1)), epoch[-1])
 
 
@@ -166,7 +173,7 @@ def test_with_views_an_epoch_shows_the_stored_draws_of_each_sample(
         expected = normalized(augmented(data.images[order[part]], draws), MEAN, STD)
         assert torch.equal(batch.index, order[part])
         assert torch.equal(batch.row, views[part] * 21 + order[part])
-        torch.testing.assert_close(batch.images, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(batch.inputs, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -184,7 +191,7 @@ def test_every_view_holds_the_very_pixels_that_training_shows(
     assert torch.equal(stored.index, torch.arange(39) % 13)
     for epoch in range(4):
         for batch in batches_of(data, **options).epoch(epoch):
-            assert torch.equal(stored.images[batch.row], batch.images)
+            assert torch.equal(stored.inputs[batch.row], batch.inputs)
             assert torch.equal(stored.labels[batch.row], batch.labels)
             assert torch.equal(stored.index[batch.row], batch.index)
 
@@ -210,18 +217,18 @@ def test_evaluation_is_in_order(random_images: MakeImages, world_size: int, chan
     whole = joined(together)
     assert torch.equal(whole.index, torch.arange(11))
     assert torch.equal(whole.labels, data.labels)
-    assert torch.equal(whole.images, normalized(data.images, MEAN, STD))
-    assert ranks[0][0].images.is_contiguous(memory_format=torch.channels_last) == channels_last
+    assert torch.equal(whole.inputs, normalized(data.images, MEAN, STD))
+    assert ranks[0][0].inputs.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
 def test_yielded_batches_are_the_callers_own(random_images: MakeImages) -> None:
     data = random_images(8)
     for options in ({}, {"augment": ["crop"]}, {"channels_last": True}):
         batches = batches_of(data, **options)
-        before = next(batches.epoch(0)).images.clone()
-        next(batches.epoch(0)).images.zero_()
-        assert torch.equal(next(batches.epoch(0)).images, before)
-    next(evaluation_batches(data, batch_size=8, mean=MEAN, std=STD)).images.zero_()
+        before = next(batches.epoch(0)).inputs.clone()
+        next(batches.epoch(0)).inputs.zero_()
+        assert torch.equal(next(batches.epoch(0)).inputs, before)
+    next(evaluation_batches(data, batch_size=8, mean=MEAN, std=STD)).inputs.zero_()
     assert data.images.sum() > 0
 
 
@@ -272,7 +279,7 @@ def test_a_gpu_gives_the_same_and_the_host_never_waits(
         torch.cuda.set_sync_debug_mode("default")
     for one, other in zip(on_cpu, on_gpu, strict=True):
         assert torch.equal(one.index, other.index.cpu())
-        torch.testing.assert_close(one.images, other.images.cpu())
+        torch.testing.assert_close(one.inputs, other.inputs.cpu())
 
 
 WORLDS = st.integers(1, 9)
@@ -312,9 +319,9 @@ def test_what_is_erased_is_the_mean_color(random_images: MakeImages) -> None:
     [plain, _], [erased, _] = (
         list(batches_of(data, augment=augment).epoch(0)) for augment in (["flip"], ["flip", "cutout"])
     )
-    changed = plain.images != erased.images
+    changed = plain.inputs != erased.inputs
     assert 0.05 < changed.float().mean() < 0.3
-    assert (erased.images[changed] == 0).all()
+    assert (erased.inputs[changed] == 0).all()
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
@@ -323,6 +330,6 @@ def test_grey_images_take_every_augmentation(channels_last: bool) -> None:
     data = LabelledImages(images, torch.arange(12) % 3)
     settings = {"mean": [0.5], "std": [0.25], "channels_last": channels_last}
     for name in AUGMENTATIONS:
-        assert all(batch.images.isfinite().all() for batch in batches_of(data, augment=[name], **settings).epoch(0))
+        assert all(batch.inputs.isfinite().all() for batch in batches_of(data, augment=[name], **settings).epoch(0))
     [batch, _] = batches_of(data, augment=list(AUGMENTATIONS), **settings).epoch(0)
-    assert batch.images.shape == (8, 1, 8, 8)
+    assert batch.inputs.shape == (8, 1, 8, 8)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from distail.config.training import Mix
-from distail.data.batches import Batch, ImageBatches
+from distail.data.batches import Batch, TrainingBatches
 from distail.data.dataset import LabelledImages
 from distail.data.mixing import part_of, plan_mix
 from distail.errors import DataError
@@ -17,9 +17,9 @@ from distail.errors import DataError
 MakeImages = Callable[..., LabelledImages]
 
 
-def batches_of(data: LabelledImages, mix: Mix | None, **options: object) -> ImageBatches:
+def batches_of(data: LabelledImages, mix: Mix | None, **options: object) -> TrainingBatches:
     settings = {"batch_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "num_classes": 3, "seed": 0, **options}
-    return ImageBatches(data, mix=mix, **settings)  # type: ignore[arg-type]
+    return TrainingBatches(data, mix=mix, **settings)  # type: ignore[arg-type]
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -39,21 +39,21 @@ def test_images_and_labels_are_mixed_as_planned(
     for step, (before, after) in enumerate(zip(plain, mixed, strict=True)):
         assert after.mixed is not None
         plan = plan_mix(mix, 8, 12, 16, 0, 2, step)
-        images, labels, own = before.images.clone(), before.labels.clone(), torch.ones(8)
+        images, labels, own = before.inputs.clone(), before.labels.clone(), torch.ones(8)
         assert len(set(plan.rows.tolist())) == len(plan.rows) == round(8 * share)
         for row, partner in zip(plan.rows.tolist(), plan.partners.tolist(), strict=True):
             assert row != partner
             labels[row], own[row] = before.labels[partner], plan.own
             if plan.box is None:
-                images[row] = plan.own * before.images[row] + (1 - plan.own) * before.images[partner]
+                images[row] = plan.own * before.inputs[row] + (1 - plan.own) * before.inputs[partner]
             else:
                 top, left, bottom, right = plan.box
-                images[row, :, top:bottom, left:right] = before.images[partner, :, top:bottom, left:right]
-        torch.testing.assert_close(after.images, images, rtol=0, atol=1e-6)
+                images[row, :, top:bottom, left:right] = before.inputs[partner, :, top:bottom, left:right]
+        torch.testing.assert_close(after.inputs, images, rtol=0, atol=1e-6)
         assert torch.equal(after.labels, before.labels)
         assert torch.equal(after.mixed.labels, labels)
         torch.testing.assert_close(after.mixed.own, own)
-        assert after.images.is_contiguous(memory_format=torch.channels_last) == channels_last
+        assert after.inputs.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])

@@ -20,7 +20,7 @@ from PIL import Image
 
 from distail.config.schema import Data
 from distail.data import decode, streaming, workers
-from distail.data.batches import Batch, ImageBatches, evaluation_batches
+from distail.data.batches import Batch, TrainingBatches, evaluation_batches
 from distail.data.dataset import LabelledImages, StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.streaming import ImageStream
@@ -64,7 +64,7 @@ def same(one: Batch, other: Batch) -> bool:
     return (
         all(torch.equal(one[field], other[field]) for field in range(3))
         # The layout decides which arithmetic a network is computed with.
-        and (not len(one.images) or one.images.stride() == other.images.stride())
+        and (not len(one.inputs) or one.inputs.stride() == other.inputs.stride())
         and (one.row is None) == (other.row is None)
         and (one.row is None or torch.equal(one.row, other.row))  # type: ignore[arg-type]
     )
@@ -73,7 +73,7 @@ def same(one: Batch, other: Batch) -> bool:
 def same_batches(held: PreparedData, streamed: PreparedData, **options: object) -> list[Batch]:
     """The batches of the second epoch, checked to be the same."""
     settings = {"batch_size": 7, "mean": held.mean, "std": held.std, "num_classes": 3, "seed": 5, **options}
-    one, other = (list(ImageBatches(data.train, **settings).epoch(1)) for data in (held, streamed))  # type: ignore[arg-type]
+    one, other = (list(TrainingBatches(data.train, **settings).epoch(1)) for data in (held, streamed))  # type: ignore[arg-type]
     assert len(one) == len(other)
     assert all(same(*pair) for pair in zip(one, other, strict=True))
     return other
@@ -143,13 +143,13 @@ def test_stored_views_are_the_same(tree: Path) -> None:
     held, streamed = both_ways(tree)
     same_batches(held, streamed, augment=["crop", "flip", "trivial_augment"], views=2)
     options = {"batch_size": 7, "mean": held.mean, "std": held.std, "num_classes": 3, "seed": 5, "views": 2}
-    one, other = (ImageBatches(data.train, augment=["crop"], **options) for data in (held, streamed))  # type: ignore[arg-type]
+    one, other = (TrainingBatches(data.train, augment=["crop"], **options) for data in (held, streamed))  # type: ignore[arg-type]
     assert all(same(*pair) for pair in zip(one.every_view(5), other.every_view(5), strict=True))
 
 
 def test_an_epoch_entered_late_decodes_only_what_is_left(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, streamed = both_ways(tree)
-    batches = ImageBatches(
+    batches = TrainingBatches(
         streamed.train, batch_size=4, mean=streamed.mean, std=streamed.std, num_classes=3, seed=0, augment=["crop"]
     )
     whole = list(batches.epoch(2))
@@ -283,7 +283,7 @@ def test_files_that_change_later_are_named(tmp_path: Path, workers: int) -> None
 
 def test_a_worker_that_is_killed_ends_the_pass_with_clear_words(tree: Path) -> None:
     _, streamed = both_ways(tree, workers=2)
-    batches = ImageBatches(
+    batches = TrainingBatches(
         streamed.train, batch_size=2, mean=streamed.mean, std=streamed.std, num_classes=3, seed=0, augment=["crop"]
     )
     epoch = batches.epoch(0)
@@ -300,8 +300,8 @@ def test_crops_of_large_images_move_by_an_eighth(tmp_path: Path) -> None:
         photograph(tmp_path / "ab"[number % 2] / f"{number}.jpg", 300, 260, number)
     held, streamed = both_ways(tmp_path, image_size=224, validation=0.0)
     batch = same_batches(held, streamed, augment=["crop", "flip"], channels_last=True)[0]
-    assert batch.images.shape[1:] == (3, 224, 224)
-    black = (batch.images == -torch.tensor(held.mean)[:, None, None] / torch.tensor(held.std)[:, None, None]).all(1)
+    assert batch.inputs.shape[1:] == (3, 224, 224)
+    black = (batch.inputs == -torch.tensor(held.mean)[:, None, None] / torch.tensor(held.std)[:, None, None]).all(1)
     borders = [int(row.all(side).sum()) for row in black for side in (0, 1)]
     assert 5 < max(borders) <= 28
 

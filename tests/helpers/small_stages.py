@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distail.config.schema import Training
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabelledImages
 from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.presets import create_method
@@ -53,14 +53,14 @@ def stage(method="kd", *, teacher=True, validate=None, runtime=CPU, **training):
 
     def listen(batch):
         with torch.no_grad():
-            return teacher_network(batch.images)
+            return teacher_network(batch.inputs)
 
     return Stage(
         name="student",
         student=student,
         teacher=listen if teacher else None,
         method=create_method(method, class_counts=COUNTS),
-        batches=ImageBatches(
+        batches=TrainingBatches(
             data,
             batch_size=8,
             mean=[0.4],

@@ -2,7 +2,7 @@
 
 import torch
 
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabelledImages
 from distail.training.device import RuntimeDevice
 
@@ -26,6 +26,6 @@ def batches(*, views=VIEWS, images=IMAGES, on=None, **options):
         "num_classes": CLASSES,
         **options,
     }
-    return ImageBatches(
+    return TrainingBatches(
         data, **settings, seed=3, views=views, channels_last=True, rank=on.processes.rank, world_size=on.processes.size
     )

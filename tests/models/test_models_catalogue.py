@@ -61,7 +61,7 @@ def test_resnet18_has_the_size_of_kuangliu():
 
 
 def test_every_model_is_covered_above():
-    assert set(list_models()) == {*PUBLISHED, "resnet18"}
+    assert set(list_models()) == {*PUBLISHED, "resnet18", "mlp"}
     assert list(list_models()) == sorted(list_models())
 
 

@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_in_either_part_ends_bit_for_bit_alike(whole, tmp_p
 @integration
 def test_its_terms_and_its_sampler_are_its_own(tmp_path, monkeypatch):
     seen, samplers = [], []
-    real = train_network.ImageBatches
+    real = train_network.TrainingBatches
 
     def batches(*given, **options):
         samplers.append((options["sampler"], options["mix"] and options["mix"].name))
@@ -88,7 +88,7 @@ def test_its_terms_and_its_sampler_are_its_own(tmp_path, monkeypatch):
         def epoch(self, row, epochs):
             seen.append((row["stage"], sorted(row["terms"]), epochs))
 
-    monkeypatch.setattr(train_network, "ImageBatches", batches)
+    monkeypatch.setattr(train_network, "TrainingBatches", batches)
     late = {"epochs": 1, "method": {"name": "ce"}, "supervised": "focal", "sampler": "square_root"}
     teacher = {"model": "same", "training": {"epochs": 1, "mix": None}}
     run(config(tmp_path / "run", "kd", late=late, teacher=teacher, epochs=2, mix="mixup", ema_decay=0.9), Watch())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distail.config.schema import Training
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.errors import ModelError
 from distail.models import FeatureTap, create_model
 from distail.training.freezing import Freezing
@@ -94,7 +94,7 @@ def test_rates_of_layers_and_decay_are_those_of_plain_steps_by_hand(tmp_path):
 
 
 def all_at_once():
-    return ImageBatches(images(), batch_size=64, mean=[0.4], std=[0.2], augment=[], num_classes=3, seed=5)
+    return TrainingBatches(images(), batch_size=64, mean=[0.4], std=[0.2], augment=[], num_classes=3, seed=5)
 
 
 def test_by_default_there_is_one_group_and_everything_decays():

@@ -29,7 +29,7 @@ def a_batch(size: int = 8) -> Batch:
 def test_it_says_what_its_network_says(precision, share):
     tap, batch = a_teacher(), a_batch()
     with torch.no_grad():
-        expected = tap(batch.images)
+        expected = tap(batch.inputs)
     said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), precision))(batch)
     for one, other in ((said.logits, expected.logits), (said.features, expected.features)):
         assert (one.float() - other).abs().max() <= share * other.std()
@@ -48,7 +48,7 @@ def test_a_network_that_refuses_to_be_copied_still_teaches():
     tap, batch = a_teacher(), a_batch()
     tap.model.lock = threading.Lock()
     with torch.no_grad():
-        expected = tap(batch.images).logits
+        expected = tap(batch.inputs).logits
     said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "fp32"))(batch).logits
     torch.testing.assert_close(said, expected)
 
@@ -61,7 +61,7 @@ def test_compiled_with_its_weights_as_constants():
     for size in (8, 5, 8):
         batch = a_batch(size)
         with torch.no_grad():
-            expected = tap(batch.images)
+            expected = tap(batch.inputs)
         said = teacher(batch)
         assert (said.logits - expected.logits).abs().max() <= 1e-4 * expected.logits.std()
         assert said.features is not None

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.errors import CheckpointError, TrainingError
 from distail.methods.presets import create_method
 from distail.models import FeatureTap, Outputs
@@ -145,7 +145,7 @@ class OnePixel(nn.Module):
 def test_one_image_left_over_ends_no_training_and_weighs_as_much_as_any(tmp_path):
     def left_over():
         whole = stage("ce", teacher=False, epochs=2, batch_size=17, learning_rate=1e-30)
-        batches = ImageBatches(images(), batch_size=17, mean=[0.4], std=[0.2], num_classes=3, seed=5)
+        batches = TrainingBatches(images(), batch_size=17, mean=[0.4], std=[0.2], num_classes=3, seed=5)
         torch.manual_seed(2)
         return replace(whole, student=FeatureTap(OnePixel(), 3), batches=batches)
 
@@ -170,7 +170,7 @@ def test_one_image_left_over_ends_no_training_and_weighs_as_much_as_any(tmp_path
 
 def test_batches_of_one_image_that_batch_normalisation_cannot_learn_from_are_told(tmp_path):
     whole = stage("ce", teacher=False, batch_size=1)
-    batches = ImageBatches(images(), batch_size=1, mean=[0.4], std=[0.2], num_classes=3, seed=5)
+    batches = TrainingBatches(images(), batch_size=1, mean=[0.4], std=[0.2], num_classes=3, seed=5)
     one_pixel = replace(whole, student=FeatureTap(OnePixel(), 3), batches=batches)
     with pytest.raises(TrainingError, match=r"cannot learn from a single image, .* training\.batch_size of at least 2"):
         train(one_pixel, tmp_path / "one-pixel")

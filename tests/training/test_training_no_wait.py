@@ -11,7 +11,7 @@ from distail.config.augment import AUGMENTATIONS, ColorJitter
 from distail.config.schema import Training
 from distail.config.training import Mix
 from distail.data.augment import apply_drawn, draw_augmentation, in_order
-from distail.data.mixing import mix_images, plan_mix
+from distail.data.mixing import mix_inputs, plan_mix
 from distail.methods.presets import create_method, list_methods
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
@@ -153,7 +153,7 @@ def test_neither_jitter_nor_mixing_asks_a_tensor_for_its_values():
     with NoQuestions():
         apply_drawn(images, draws, jitter)
         for plan in plans:
-            mix_images(images.float(), torch.zeros(64, dtype=torch.int64), plan, 64)
+            mix_inputs(images.float(), torch.zeros(64, dtype=torch.int64), plan, 64)
 
 
 @pytest.mark.parametrize("views", [0, 2])

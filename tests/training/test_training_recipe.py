@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from distail.config.training import Mix
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.methods.presets import create_method
 from distail.models import FeatureTap
 from distail.outputs import Outputs
@@ -81,7 +81,7 @@ def test_they_do_something(tmp_path, options):
 
 def mixed_batch(labels="mixed"):
     mix = Mix(name="mixup", share=0.5, labels=labels)
-    batches = ImageBatches(images(), batch_size=8, mean=[0.4], std=[0.2], num_classes=3, seed=5, mix=mix)
+    batches = TrainingBatches(images(), batch_size=8, mean=[0.4], std=[0.2], num_classes=3, seed=5, mix=mix)
     return next(batches.epoch(0))
 
 
@@ -90,10 +90,10 @@ def losses(method, labels):
     student, teacher = FeatureTap(Network(), 3).eval(), FeatureTap(Network(), 3).eval()
     batch = mixed_batch(labels)
     with torch.no_grad():
-        said = teacher(batch.images)
+        said = teacher(batch.inputs)
     step = TrainingStep(student, method, CPU, distillation_only=labels == "distillation_only").eval()
-    _, terms = step(batch.images, batch.labels, batch.index, said, batch.mixed)
-    return batch, student(batch.images).logits, said.logits, terms
+    _, terms = step(batch.inputs, batch.labels, batch.index, said, batch.mixed)
+    return batch, student(batch.inputs).logits, said.logits, terms
 
 
 def test_cross_entropy_of_mixed_images_is_that_of_the_mixed_label():

@@ -62,7 +62,7 @@ class Pixels:
 
     def __call__(self, batch):
         self.asked.append(len(batch.labels))
-        flat = batch.images.flatten(1).to(self.dtype)
+        flat = batch.inputs.flatten(1).to(self.dtype)
         return Outputs(flat[:, :CLASSES] * 2, flat)
 
 
@@ -73,8 +73,8 @@ def test_every_lookup_of_every_epoch_is_the_answer_to_the_pixels_that_the_studen
     for epoch in range(5):
         for batch in shown.epoch(epoch):
             stored = cache(batch)
-            assert torch.equal(stored.features, batch.images.flatten(1))
-            assert torch.equal(stored.logits, batch.images.flatten(1)[:, :CLASSES] * 2)
+            assert torch.equal(stored.features, batch.inputs.flatten(1))
+            assert torch.equal(stored.logits, batch.inputs.flatten(1)[:, :CLASSES] * 2)
     assert sum(listen.asked) == VIEWS * IMAGES
 
 
@@ -214,14 +214,14 @@ def test_processes_share_the_asking_and_each_holds_everything(tmp_path, world_si
     assert max(asked) - min(asked) <= -(-VIEWS * IMAGES // FILL_BATCH)
     for batch in batches().epoch(4):
         for cache in caches:
-            assert torch.equal(cache(batch).features, batch.images.flatten(1))
+            assert torch.equal(cache(batch).features, batch.inputs.flatten(1))
 
 
 class Flattening(Pixels):
     """A teacher that refuses an empty batch, as many networks do."""
 
     def __call__(self, batch):
-        batch.images.reshape(len(batch.images), -1)
+        batch.inputs.reshape(len(batch.inputs), -1)
         return super().__call__(batch)
 
 
@@ -233,7 +233,7 @@ def test_a_share_without_images_is_none_the_teacher_is_asked_about(tmp_path, ima
     _, caches = filled_by(3, tmp_path, limit_mb=limit_mb, teacher=Flattening, **shown)
     for batch in batches(**shown).every_view(100):
         for cache in caches:
-            assert torch.equal(cache(batch).features, batch.images.flatten(1))
+            assert torch.equal(cache(batch).features, batch.inputs.flatten(1))
 
 
 def test_the_filling_is_shown(tmp_path):
@@ -265,4 +265,4 @@ def test_on_a_gpu_the_answers_lie_there(tmp_path, limit_mb):
     shown = batches(device="cuda")
     cache = filled(tmp_path, on=on, listen=Pixels(), shown=shown, limit_mb=limit_mb)
     for batch in shown.epoch(1):
-        assert torch.equal(cache(batch).features, batch.images.flatten(1))
+        assert torch.equal(cache(batch).features, batch.inputs.flatten(1))

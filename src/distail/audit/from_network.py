@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from distail.audit.from_file import TEST_CAUTION, AuditInput
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment, Model
-from distail.data.dataset import Images
+from distail.data.dataset import Examples, smallest_side
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
 from distail.evaluation.adjustment import corrects_twice
@@ -21,6 +22,7 @@ from distail.files import open_tensors
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.models.catalogue import MODELS
+from distail.models.description import stored_options
 from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import method_composition, needs_of, needs_teacher, teacher_model
 from distail.runner.networks import build_network, check_classes, match_normalization, seeded, without_weights
@@ -52,8 +54,8 @@ class _BothHeads(nn.Module):
         self.student, self.head = student, head.to(next(student.parameters()).device)
         self.num_classes = 2 * student.num_classes
 
-    def forward(self, images_NCHW: Tensor) -> Outputs:
-        outputs = self.student(images_NCHW)
+    def forward(self, *inputs: Any, **named: Any) -> Outputs:
+        outputs = self.student(*inputs, **named)
         second_BC = project(self.head, outputs.features)
         return Outputs(torch.cat((outputs.logits.to(second_BC.dtype), second_BC), dim=1))
 
@@ -130,9 +132,8 @@ class _SplitPredictor:
         self.data = prepare_data(experiment.data, seed=experiment.seed)
         self.split, self.images, self.reason = _split(self.data, split)
         trainer = experiment.trainer
-        self.runtime: RuntimeDevice = select_device(
-            trainer.device, trainer.precision, min(self.data.train.image_shape[-2:])
-        )
+        side = smallest_side(self.data.train)
+        self.runtime: RuntimeDevice = select_device(trainer.device, trainer.precision, side)
 
     def network(self, stored: StoredNetwork, *, features: bool = False) -> FeatureTap:
         model = without_weights(stored.model)
@@ -150,12 +151,12 @@ class _SplitPredictor:
 
     def audit_input(self, stored: StoredNetwork, student: StudentHeads | None) -> AuditInput:
         network = self.network(stored)
-        self.reporter.message(f"{stored.name}: {len(self.images):,} {self.split} images")
+        self.reporter.message(f"{stored.name}: {len(self.images):,} {self.split} {self.images.noun}s")
         return AuditInput(
             what=f"{stored.name}, a {stored.model.name}",
-            images=f"{len(self.images):,} {self.split} images of {self.experiment.data.name}{self.reason}",
+            images=f"{len(self.images):,} {self.split} {self.images.noun}s of {self.experiment.data.name}{self.reason}",
             split=self.split,
-            counts_from=f"the {len(self.data.train):,} training images",
+            counts_from=f"the {len(self.data.train):,} training {self.data.train.noun}s",
             logits=self.predict(network),
             target=self.images.labels,
             class_counts=self.data.class_counts,
@@ -201,11 +202,11 @@ def _of_checkpoint(weights: Path, experiment: Experiment) -> StoredNetwork:
     # A file may name a network of ours or timm's; code of the user's own is imported only if the CONFIG names it.
     if name not in MODELS and not name.startswith("timm:"):
         return configured
-    model = Model.model_validate({"name": name, "shortcut": described.get("shortcut")})
+    model = Model.model_validate({"name": name, "shortcut": described.get("shortcut"), **stored_options(described)})
     return StoredNetwork(weights, model, described.get("classifier", "linear"), str(weights))
 
 
-def _split(data: PreparedData, split: str | None) -> tuple[str, Images, str]:
+def _split(data: PreparedData, split: str | None) -> tuple[str, Examples, str]:
     """The split's name, its images, and why it was taken where none is named."""
     if split is None:
         if data.validation is not None:

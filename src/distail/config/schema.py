@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from distail.config.augment import Augment, augment_name
+from distail.config.data import Data
 from distail.config.problems import WrongKey, without, wrong_keys
 from distail.config.reading import (
     PREVIOUS_EPOCH,
@@ -73,57 +73,28 @@ def _checked_output(value: Any) -> Any:
     return value
 
 
-class Data(Section):
-    """Which images, how imbalanced, and how they are drawn."""
-
-    name: str
-    root: Path | None = None
-    class_order: str = "natural"
-    """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
-    imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
-    profile: Literal["exp", "step"] = "exp"
-    validation: Annotated[Number, Field(ge=0, lt=1)] = 0.1
-    augment: tuple[Augment, ...] = ()
-    """Names, or mappings of a name and its parameters (`distail.config.augment`)."""
-    sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
-    image_size: Annotated[Whole, Field(ge=1, le=4096)] | None = None
-    bit_depth: Annotated[Whole, Field(ge=9, le=16)] | None = None
-    """How many of their 16 bits grey images use, such as 12; by default all, or as many as a TIFF says."""
-    skip_unreadable: bool = False
-    allow_outside_root: bool = False
-    """Whether a manifest (`csv`) may name images outside its folder."""
-    stream: Literal["auto", "always", "never"] = "auto"
-    """Whether image files stay on disk and are decoded batch by batch: `auto` where they would take too much memory."""
-    memory_limit_mb: Count | None = None
-    """What `auto` lets them take decoded, in units of 2**20 bytes; by default a quarter of the free memory."""
-    workers: CountFromZero | None = None
-    """Processes that decode; by default one for each core, at most 16."""
-
-    @field_validator("augment")
-    @classmethod
-    def _each_once(cls, entries: tuple[Augment, ...]) -> tuple[Augment, ...]:
-        names = [augment_name(entry) for entry in entries]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{' and '.join(twice)} more than once; expected each at most once")
-        return entries
-
-    @field_validator("stream", mode="before")
-    @classmethod
-    def _stream_in_words(cls, value: Any) -> Any:
-        return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
-
-
 class Model(Section):
     """A network by name (`distail.models.list_models()`) or by import path (`package.module:function`)."""
 
     name: str
     shortcut: Literal["conv", "pad"] | None = None
+    hidden: Count | None = None
+    """Units of each hidden layer of `mlp`; by default 256."""
+    depth: CountFromZero | None = None
+    """Hidden layers of `mlp`; by default 2."""
+    dropout: Annotated[Number, Field(ge=0, lt=1)] | None = None
+    """Of `mlp`: the share of hidden units left out at each step; by default 0."""
     weights: Path | None = None
     members: tuple[Model, ...] = ()
     """Of several teachers (`teacher: [..]`): the networks, each with the weights that it was trained to."""
     average: Literal["logits", "probabilities"] = "logits"
     """What of several teachers' answers the mean is taken of."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What only some networks know, as far as it is given."""
+        options = {"hidden": self.hidden, "depth": self.depth, "dropout": self.dropout}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 class Teacher(Section):

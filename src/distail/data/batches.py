@@ -14,22 +14,13 @@ from torch import Tensor
 
 from distail.config.augment import Augment
 from distail.config.training import Mix
-from distail.data.augment import (
-    Draws,
-    apply_drawn,
-    as_images,
-    crop_pixels,
-    draw_augmentation,
-    draw_views,
-    in_order,
-)
-from distail.data.dataset import Images
-from distail.data.mixing import Mixed, MixPlan, mix_images, part_of, plan_mix
-from distail.data.normalize import Normalize
-from distail.data.pixels import images_in_order, pixel_source
+from distail.data.augment import Draws, draw_augmentation, draw_views
+from distail.data.dataset import Examples, is_images
+from distail.data.input_sources import input_source, inputs_in_order
+from distail.data.mixing import Mixed, MixPlan, check_mix, mix_inputs, part_of, plan_mix
 from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.errors import DataError, unknown_name
-from distail.torch_utils import to_device
+from distail.inputs import Inputs, each_tensor
 
 # Batch normalization cannot learn from one value a channel, and nothing can be learnt from none.
 FEWEST_A_RANK = 2
@@ -88,28 +79,31 @@ def training_share(length: int, rank: int, world_size: int) -> float:
 
 
 class Batch(NamedTuple):
-    """`index` (B,) int64 rows of the data set, `images` (B, channels, H, W) normalized, `labels` (B,) int64.
+    """`index` (B,) int64 rows of the data set, `inputs` what the network is given, `labels` (B,) int64.
 
-    `row` (B,) int64, always on the CPU, says which of the rows of `every_view` each image is: `view * num_images +
+    Inputs are images (B, channels, H, W) normalized, arrays (B, ...) standardized, or tensors (B, ...) by keyword.
+    `row` (B,) int64, always on the CPU, says which of the rows of `every_view` each example is: `view * num_images +
     index`, and `index` itself where views are drawn afresh; None for batches of no training. `mixed` says what else
     mixed images hold; None where none are mixed.
     """
 
     index: Tensor  # type: ignore[assignment]  # the field hides tuple.index, which no batch needs
-    images: Tensor
+    inputs: Inputs
     labels: Tensor
     row: Tensor | None = None
     mixed: Mixed | None = None
 
     def part(self, part: slice) -> Batch:
-        """Some of its images."""
+        """Some of its examples."""
         row = None if self.row is None else self.row[part]
         mixed = None if self.mixed is None else Mixed(self.mixed.labels[part], self.mixed.own[part])
-        return Batch(self.index[part], self.images[part], self.labels[part], row, mixed)
+        return Batch(
+            self.index[part], each_tensor(lambda tensor: tensor[part], self.inputs), self.labels[part], row, mixed
+        )
 
 
 class _PlannedBatch(NamedTuple):
-    """A batch before its images are looked up, on the CPU; with `mix`, its own images and then further partners."""
+    """A batch before its inputs are looked up, on the CPU; with `mix`, its own images and then further partners."""
 
     index: Tensor  # type: ignore[assignment]
     draws: Draws
@@ -119,7 +113,7 @@ class _PlannedBatch(NamedTuple):
     """Of its own images, where there is a `mix`."""
 
 
-class ImageBatches:
+class TrainingBatches:
     """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
 
     `batch_size` is that of all ranks together; the last, smaller batch of an epoch is kept, but a single image left
@@ -143,14 +137,14 @@ class ImageBatches:
 
     >>> from distail.data.dataset import LabelledImages
     >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
-    >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
+    >>> batches = TrainingBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
     >>> batches.steps_per_epoch, [len(batch.labels) for batch in batches.epoch(0)]
     (2, [2, 3])
     """
 
     def __init__(
         self,
-        data: Images,
+        data: Examples,
         *,
         batch_size: int,
         mean: Sequence[float],
@@ -175,21 +169,23 @@ class ImageBatches:
             raise DataError(f"views is {views}, but nothing that is stored of a view is known of a mixed image")
         if sampler not in SAMPLERS:
             raise DataError(unknown_name("sampler", sampler, SAMPLERS))
-        self._augment = in_order(augment)
-        self._crops = "crop" in self._augment
-        after_crop = {name: each for name, each in self._augment.items() if name != "crop"}
-        self._before = {name: each for name, each in after_crop.items() if not each.normalized}
-        self._after = {name: each for name, each in after_crop.items() if each.normalized}
-        self.image_shape = data.image_shape
-        _, self._height, self._width = data.image_shape
-        # A rank's share of a batch, rounded up: what a stream of images must have ready.
-        share = -(-batch_size // world_size)
-        self._source = pixel_source(data, share, device, channels_last=channels_last, border=self._crops)
+        if self._mix is not None:
+            check_mix(self._mix, data)
+        self._height, self._width = data.image_shape[1:] if is_images(data) else (1, 1)
+        self.data = data
+        self._source = input_source(
+            data,
+            -(-batch_size // world_size),  # a rank's share, rounded up: what a stream must have ready
+            mean=mean,
+            std=std,
+            augment=augment,
+            device=device,
+            channels_last=channels_last,
+        )
+        self._augment = self._source.augmentations
         self._labels = data.labels.to(device)
         self._labels_on_cpu = data.labels.cpu()
-        self._normalize = Normalize(mean, std, device)
         self._batch_size, self._sampler, self._num_classes, self._seed = batch_size, sampler, num_classes, seed
-        self._device = torch.device(device)
         self._rank, self._world_size = rank, world_size
         self.views, self.view_seed = views, seed if view_seed is None else view_seed
         self.num_images = len(data)
@@ -206,7 +202,7 @@ class ImageBatches:
 
         >>> from distail.data.dataset import LabelledImages
         >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
-        >>> batches = ImageBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
+        >>> batches = TrainingBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
         >>> [(batch.index.tolist(), batch.row.tolist()) for batch in batches.every_view(3)]
         [([0, 1, 0], [0, 1, 2]), ([1], [3])]
         """
@@ -258,28 +254,18 @@ class ImageBatches:
 
     def _batches(self, plans: Iterable[_PlannedBatch]) -> Iterator[Batch]:
         ahead, here = tee(plans)
-        for plan, pixels in zip(here, self._source.iterate(plan.index for plan in ahead), strict=True):
-            index_B, draws = to_device(plan.index, self._device), plan.draws
+        found = self._source.batches((plan.index, plan.draws) for plan in ahead)
+        for plan, (index_B, inputs) in zip(here, found, strict=True):
             row_B = plan.index if plan.view is None else plan.view * self.num_images + plan.index
-            rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
-            images = as_images(self._windows(pixels, rows_B, draws))
-            images = self._normalize(apply_drawn(images, draws, self._before))
-            images = apply_drawn(images, draws, self._after)
             labels, mixed = self._labels.index_select(0, index_B), None
             if plan.mix is not None:
-                images, mixed = mix_images(images, labels, plan.mix, plan.size)
+                inputs, mixed = mix_inputs(inputs, labels, plan.mix, plan.size)
                 index_B, labels, row_B = index_B[: plan.size], labels[: plan.size], row_B[: plan.size]
-            yield Batch(index_B, images, labels, row_B, mixed)
-
-    def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
-        if self._crops:
-            bits_B2 = to_device(draws.bits["crop"], self._device)
-            return crop_pixels(pixels, rows_B, bits_B2, self._height, self._width)
-        return pixels.index_select(0, rows_B)
+            yield Batch(index_B, inputs, labels, row_B, mixed)
 
 
 def evaluation_batches(
-    data: Images,
+    data: Examples,
     *,
     batch_size: int,
     mean: Sequence[float],
@@ -297,31 +283,18 @@ def evaluation_batches(
     [[0, 1], [2]]
     """
     _check_sizes(data, batch_size, rank, world_size)
-    return _in_order(data, batch_size, Normalize(mean, std, device), device, channels_last, rank, world_size)
-
-
-def _in_order(
-    data: Images,
-    batch_size: int,
-    normalize: Normalize,
-    device: torch.device | str,
-    channels_last: bool,
-    rank: int,
-    world_size: int,
-) -> Iterator[Batch]:
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    labels_N, order_N = data.labels.to(device), torch.arange(len(data), device=device)
     parts = []
     for first in range(0, len(data), batch_size):
         mine = slice_of_rank(min(batch_size, len(data) - first), rank, world_size)
         parts.append(slice(first + mine.start, first + mine.stop))
-    for part, images in zip(parts, images_in_order(data, parts, batch_size, device), strict=True):
-        yield Batch(order_N[part], normalize(images.contiguous(memory_format=memory_format)), labels_N[part])
+    found = inputs_in_order(data, parts, batch_size, mean, std, device, channels_last=channels_last)
+    labels_N, order_N = data.labels.to(device), torch.arange(len(data), device=device)
+    return (Batch(order_N[part], inputs, labels_N[part]) for part, inputs in zip(parts, found, strict=True))
 
 
-def _check_sizes(data: Images, batch_size: int, rank: int, world_size: int) -> None:
+def _check_sizes(data: Examples, batch_size: int, rank: int, world_size: int) -> None:
     if not len(data):
-        raise DataError("there are no images to make batches of")
+        raise DataError(f"there are no {data.noun}s to make batches of")
     if batch_size < 1:
         raise DataError(f"batch_size is {batch_size}; expected at least 1")
     if not 0 <= rank < world_size:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from distail.data.dataset import Images, Source
+from distail.data.dataset import Examples, Source
 from distail.errors import DataError, did_you_mean, some_of
 
 ORDERS = ("natural", "text")
@@ -26,10 +26,16 @@ def in_class_order(source: Source, class_order: str) -> Source:
     place = {name: label for label, name in enumerate(names)}
     label_C = torch.tensor([place[name] for name in source.class_names])
 
-    def relabelled(images: Images) -> Images:
+    def relabelled(images: Examples) -> Examples:
         return replace(images, labels=label_C[images.labels])
 
-    return replace(source, train=relabelled(source.train), test=relabelled(source.test), class_names=tuple(names))
+    return replace(
+        source,
+        train=relabelled(source.train),
+        validation=None if source.validation is None else relabelled(source.validation),
+        test=relabelled(source.test),
+        class_names=tuple(names),
+    )
 
 
 def check_class_order(class_order: str) -> None:

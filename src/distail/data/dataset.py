@@ -5,8 +5,10 @@ Shapes: N images, M rows of a subset, C channels, H height, W width.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distail.data.arrays import LabelledArrays
 from distail.data.workers import DecodeFiles
 from distail.errors import DataError
 
@@ -36,14 +39,24 @@ class StreamedImages:
     squares: Tensor
     decode: DecodeFiles
     workers: int
+    noun: ClassVar[str] = "image"
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return self.image_shape
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every decoded image."""
         return self.decode.image_shape
+
+    def contents(self) -> NDArray[np.uint8]:
+        """(N, 32): the SHA-256 of each image's file."""
+        return self.digests.numpy()
 
     def subset(self, index: Tensor) -> StreamedImages:
         """The rows named by `index` (M,) int64, in that order."""
@@ -80,6 +93,7 @@ class LabelledImages:
     labels: Tensor
     digests: Tensor | None = None
     names: NDArray[np.bytes_] | None = None
+    noun: ClassVar[str] = "image"
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -103,10 +117,22 @@ class LabelledImages:
         return len(self.labels)
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, height and width."""
+        return self.image_shape
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
+
+    def contents(self) -> NDArray[np.uint8]:
+        """(N, 32): the SHA-256 of each image's file, or of its pixels where it had no file of its own."""
+        if self.digests is not None:
+            return self.digests.numpy()
+        hashes = b"".join(hashlib.sha256(pixels.tobytes()).digest() for pixels in self.images.numpy())
+        return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
 
     def subset(self, index: Tensor) -> LabelledImages:
         """The rows named by `index` (M,) int64, in that order."""
@@ -125,23 +151,36 @@ class LabelledImages:
 
 
 Images = LabelledImages | StreamedImages
+Examples = Images | LabelledArrays
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which examples belong together, as those of one patient or device: (N,) int64 numbers for each part."""
+
+    train: Tensor
+    test: Tensor
+    validation: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Source:
     """A data set as found on disk: labels index `class_names`; `skipped` lists images that could not be read.
 
-    `notes` are sentences for the user: what is odd about the data, and how it is held.
+    `notes` are sentences for the user: what is odd about the data, and how it is held. `validation` is the data's own
+    validation set, which stands in place of one drawn from `train`; `groups` are not to be torn apart.
     """
 
-    train: Images
-    test: Images
+    train: Examples
+    test: Examples
     class_names: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    validation: Examples | None = None
+    groups: Groups | None = None
 
 
-def image_names(images: Images, split: str) -> list[str]:
+def image_names(images: Examples, split: str) -> list[str]:
     """What each image is called: its file, relative to the data's folder; without one, its place in the split.
 
     >>> image_names(LabelledImages(torch.zeros(2, 3, 4, 8, dtype=torch.uint8), torch.tensor([0, 1])), "test")
@@ -150,6 +189,16 @@ def image_names(images: Images, split: str) -> list[str]:
     if images.names is None:
         return [f"{split}[{row}]" for row in range(len(images))]
     return [os.fsdecode(name) for name in images.names.tolist()]
+
+
+def is_images(data: Examples) -> TypeGuard[Images]:
+    """Whether the examples are images."""
+    return isinstance(data, LabelledImages | StreamedImages)
+
+
+def smallest_side(data: Examples) -> int:
+    """Of an image, in pixels; 1 of what is no image."""
+    return min(data.image_shape[1:]) if is_images(data) else 1
 
 
 def resized(data: Images, side: int | None) -> Images:

@@ -5,22 +5,22 @@ Shapes: N images.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distail.data.dataset import Images, LabelledImages
+from distail.data.dataset import Examples
 from distail.errors import counted, some_of
 
 _NAMED_PAIRS = 3
 
 
-def leakage_warning(train: Images, other: Images, where: str = "test") -> str | None:
+def leakage_warning(train: Examples, other: Examples, where: str = "test") -> str | None:
     """How many images of another part (`where`) are training images too; None where none is.
 
     >>> import torch
+    >>> from distail.data.dataset import LabelledImages
     >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
     >>> three = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
     >>> leakage_warning(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
@@ -29,14 +29,16 @@ def leakage_warning(train: Images, other: Images, where: str = "test") -> str | 
     leaked = int(np.isin(_contents(other), _contents(train)).sum())
     if not leaked:
         return None
-    are = "is, byte for byte, a training image too" if leaked == 1 else "are, byte for byte, training images too"
-    return f"{leaked:,} of {len(other):,} {where} images {are}: figures on the {where} set are too good"
+    noun = train.noun
+    are = f"is, byte for byte, a training {noun} too" if leaked == 1 else f"are, byte for byte, training {noun}s too"
+    return f"{leaked:,} of {len(other):,} {where} {noun}s {are}: figures on the {where} set are too good"
 
 
-def contradiction_warning(parts: Iterable[Images], class_names: Sequence[str]) -> str | None:
+def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str]) -> str | None:
     """How many images lie in several classes, and which; None where none does.
 
     >>> import torch
+    >>> from distail.data.dataset import LabelledImages
     >>> same = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> contradiction_warning([same], ["cat", "dog"])
     "1 image lies, byte for byte, in several classes ('cat' and 'dog'): no network can be right on all of them"
@@ -53,17 +55,11 @@ def contradiction_warning(parts: Iterable[Images], class_names: Sequence[str]) -
     pairs = dict.fromkeys(f"{class_names[first[row]]!r} and {class_names[last[row]]!r}" for row in several)
     lie = "lies" if len(several) == 1 else "lie"
     return (
-        f"{counted(len(several), 'image')} {lie}, byte for byte, in several classes "
+        f"{counted(len(several), parts[0].noun)} {lie}, byte for byte, in several classes "
         f"({some_of(list(pairs), _NAMED_PAIRS)}): no network can be right on all of them"
     )
 
 
-def _contents(images: Images) -> NDArray[np.void]:
-    """(N,) 32 bytes an image: its file's SHA-256, or that of its pixels where it had no file of its own."""
-    if images.digests is not None:
-        digests = images.digests.numpy()
-    else:
-        assert isinstance(images, LabelledImages), "streamed images have files"
-        hashes = b"".join(hashlib.sha256(pixels.tobytes()).digest() for pixels in images.images.numpy())
-        digests = np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
-    return np.ascontiguousarray(digests).view("V32").ravel()
+def _contents(examples: Examples) -> NDArray[np.void]:
+    """(N,) 32 bytes an example."""
+    return np.ascontiguousarray(examples.contents()).view("V32").ravel()

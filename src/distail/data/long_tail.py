@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distail.data.dataset import Images, LabelledImages
+from distail.data.dataset import Examples, LabelledImages, is_images
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError, listed, some_of, unknown_name
 
@@ -122,11 +122,12 @@ def short_classes_warning(available_C: tuple[int, ...], imbalance_factor: float 
     )
 
 
-def subset_sha256(images: Images) -> str:
+def subset_sha256(images: Examples) -> str:
     """SHA-256 over what the images are, then the labels as little-endian int64, in order.
 
     Images that come from files of their own are the SHA-256 of each file, then the shape (channels, H, W) of one as
-    little-endian int64, whether they are in memory or streamed; all others are their pixels (N, channels, H, W).
+    little-endian int64, whether they are in memory or streamed; all others are their pixels (N, channels, H, W). Other
+    examples are the SHA-256 of each.
 
     >>> subset_sha256(LabelledImages(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0])))[:8]
     '3e7077fd'
@@ -134,8 +135,8 @@ def subset_sha256(images: Images) -> str:
     if isinstance(images, LabelledImages) and images.digests is None:
         digest = hashlib.sha256(images.images.cpu().numpy().data)
     else:
-        assert images.digests is not None
-        digest = hashlib.sha256(images.digests.numpy().data)
+        digest = hashlib.sha256(np.ascontiguousarray(images.contents()).data)
+    if is_images(images) and images.digests is not None:
         digest.update(np.array(images.image_shape, dtype="<i8").data)
     digest.update(images.labels.cpu().numpy().astype("<i8").data)
     return digest.hexdigest()

@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from distail.config.training import Mix
+from distail.data.arrays import LabelledArrays
+from distail.data.dataset import Examples, is_images
 from distail.data.seeding import random_permutation, random_units, stream_key
+from distail.errors import DataError
+from distail.inputs import Inputs
 from distail.torch_utils import to_device
 
 
@@ -77,8 +81,27 @@ def part_of(plan: MixPlan, size: int, mine: slice) -> tuple[MixPlan, Tensor]:
     return plan._replace(rows=place_of_G[rows], partners=place_of_G[partners]), places
 
 
-def mix_images(images_BCHW: Tensor, labels_B: Tensor, plan: MixPlan, size: int) -> tuple[Tensor, Mixed]:
-    """The first `size` of the images, mixed in place, and what they hold beside their own."""
+def check_mix(mix: Mix, data: Examples) -> None:
+    """Let pass what can be mixed: images, and by mixup arrays of numbers.
+
+    Raises:
+        DataError: boxes are to be pasted into what has no pixels, or what is no number is to be averaged.
+    """
+    if is_images(data):
+        return
+    if mix.name != "mixup":
+        raise DataError(f"training.mix: {mix.name} pastes a box of pixels, and these data are no images; try mixup")
+    if not isinstance(data, LabelledArrays) or not data.inputs.is_floating_point():
+        raise DataError(
+            "training.mix: mixup averages two examples, which means something for images and arrays of floats; leave "
+            "training.mix out"
+        )
+
+
+def mix_inputs(inputs: Inputs, labels_B: Tensor, plan: MixPlan, size: int) -> tuple[Tensor, Mixed]:
+    """The first `size` of the images or arrays, mixed in place, and what they hold beside their own."""
+    assert isinstance(inputs, Tensor), "check_mix has refused others"
+    images_BCHW = inputs
     device = images_BCHW.device
     rows_M, partners_M = to_device(plan.rows, device), to_device(plan.partners, device)
     if plan.box is None:

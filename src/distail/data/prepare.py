@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from distail.config.problems import wrong_keys
 from distail.config.schema import Data
+from distail.data.arrays import LabelledArrays
 from distail.data.class_names import lookalikes_warning
-from distail.data.dataset import Images
+from distail.data.dataset import Examples, Groups, Images, is_images
 from distail.data.duplicates import contradiction_warning, leakage_warning
 from distail.data.long_tail import class_counts, long_tail_subset, short_classes_warning, subset_sha256
 from distail.data.sources import load_source
 from distail.data.splits import stratified_split
-from distail.errors import DataError, problems_in, some_of
+from distail.errors import DataError, counted, problems_in, some_of
 
 _DARKEST_MEAN = 4 / 255
 _NAMED_CLASSES = 3
@@ -32,13 +34,14 @@ class PreparedData:
 
     Counts, `subset_sha256`, mean and deviation describe `train`: the long-tailed subset after the validation split;
     `validation_sha256` and `test_sha256` are the same hash of the other two. `mean` and
-    `std` are per channel, in units of 0 to 1. `skipped` are images that could not be read, each with the reason;
+    `std` are per channel of images, in units of 0 to 1; per column or channel of arrays, in their own units; empty for
+    what the network gets as it is. `skipped` are images that could not be read, each with the reason;
     `notes` are sentences for the user: what is odd about the data, and how it is held.
     """
 
-    train: Images
-    validation: Images | None
-    test: Images
+    train: Examples
+    validation: Examples | None
+    test: Examples
     class_names: tuple[str, ...]
     class_counts: tuple[int, ...]
     subset_sha256: str
@@ -49,7 +52,8 @@ class PreparedData:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     train_rows: Tensor | None = None
-    """(N,) int64: where the images of `train` stand in the data set's whole training part; `validation_rows` too."""
+    """(N,) int64: where the images of `train` stand in the data set's whole training part; `validation_rows` too, and
+    those of a validation set of the data's own after all of them."""
     validation_rows: Tensor | None = None
 
 
@@ -78,19 +82,26 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     num_classes = len(source.class_names)
     available = class_counts(source.train.labels, num_classes)
     rows = long_tail_subset(source.train.labels, num_classes, data.imbalance_factor, data.profile, seed)
-    subset = source.train.subset(rows)
-    kept, held_out = stratified_split(subset.labels, data.validation, seed)
-    train, validation = subset.subset(kept), subset.subset(held_out) if len(held_out) else None
-    mean, std = channel_statistics(train)
+    subset, groups = source.train.subset(rows), None if source.groups is None else source.groups.train[rows]
+    if source.validation is None:
+        kept, held_out = stratified_split(subset.labels, data.validation, seed, groups)
+        train, validation = subset.subset(kept), subset.subset(held_out) if len(held_out) else None
+    else:
+        train, validation = subset, source.validation if data.validation else None  # 0 asks for none
+        kept, held_out = torch.arange(len(rows)), len(source.train) + torch.arange(len(source.validation))
+    mean, std = input_statistics(train)
     warnings = [
         lookalikes_warning(source.class_names, available),
         short_classes_warning(available, data.imbalance_factor, data.profile),
-        untested_classes_warning(source.test.labels, source.class_names),
-        validation and untested_classes_warning(validation.labels, source.class_names, where="validation"),
+        untested_classes_warning(source.test.labels, source.class_names, noun=train.noun),
+        validation
+        and untested_classes_warning(validation.labels, source.class_names, where="validation", noun=train.noun),
         leakage_warning(train, source.test),
         validation and leakage_warning(train, validation, "validation"),
         contradiction_warning([part for part in (train, validation, source.test) if part], source.class_names),
-        dark_images_warning(mean),
+        shared_groups_warning(source.groups),
+        validation and source.validation and own_validation_note(validation),
+        dark_images_warning(mean) if is_images(train) else None,
     ]
     return PreparedData(
         train=train,
@@ -106,14 +117,24 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         skipped=source.skipped,
         notes=(*source.notes, *(warning for warning in warnings if warning)),
         train_rows=rows[kept],
-        validation_rows=rows[held_out] if len(held_out) else None,
+        validation_rows=None if validation is None else held_out if source.validation else rows[held_out],
     )
+
+
+def input_statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """What inputs are normalized or standardized with: mean and deviation of the training examples alone."""
+    if is_images(train):
+        return channel_statistics(train)
+    assert isinstance(train, LabelledArrays)
+    return train.statistics()
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and population deviation of each channel in units of 0 to 1, exact until the last rounding.
 
-    >>> mean, deviation = channel_statistics(load_source(Data(name="digits")).train)
+    >>> digits = load_source(Data(name="digits")).train
+    >>> assert is_images(digits)
+    >>> mean, deviation = channel_statistics(digits)
     >>> round(mean[0], 3), round(deviation[0], 3)
     (0.305, 0.376)
     """
@@ -141,7 +162,36 @@ def dark_images_warning(mean: Sequence[float]) -> str | None:
     )
 
 
-def untested_classes_warning(labels_N: Tensor, class_names: tuple[str, ...], *, where: str = "test") -> str | None:
+def shared_groups_warning(groups: Groups | None) -> str | None:
+    """How many groups of the test set lie in training too; None where none does.
+
+    >>> import torch
+    >>> shared_groups_warning(Groups(train=torch.tensor([0, 1, 1]), test=torch.tensor([1, 2])))
+    '1 of 2 groups of the test set is in the training set too: figures on the test set are too good for new groups'
+    """
+    if groups is None:
+        return None
+    tested = set(groups.test.tolist())
+    shared = len(tested & set(groups.train.tolist()))
+    if not shared:
+        return None
+    return (
+        f"{shared:,} of {counted(len(tested), 'group')} of the test set {'is' if shared == 1 else 'are'} in the "
+        "training set too: figures on the test set are too good for new groups"
+    )
+
+
+def own_validation_note(validation: Examples) -> str:
+    """That the data's own validation set stands in place of one drawn."""
+    return (
+        f"the data's own {counted(len(validation), f'validation {validation.noun}')} are used; none are drawn "
+        "(data.validation)"
+    )
+
+
+def untested_classes_warning(
+    labels_N: Tensor, class_names: tuple[str, ...], *, where: str = "test", noun: str = "image"
+) -> str | None:
     """How many classes have no image `where` they are tested, which, and what follows; None where all have one.
 
     >>> import torch
@@ -155,8 +205,9 @@ def untested_classes_warning(labels_N: Tensor, class_names: tuple[str, ...], *, 
     have, their, them = ("has", "its", "it") if len(untested) == 1 else ("have", "their", "them")
     there = "" if where == "test" else f"in {where} "
     return (
-        f"{len(untested)} of {len(class_names)} classes {have} no {where} image ({some_of(untested, _NAMED_CLASSES)}): "
-        f"{their} recall {there}is not known, and no mean over classes counts {them}"
+        f"{len(untested)} of {len(class_names)} classes {have} no {where} {noun} "
+        f"({some_of(untested, _NAMED_CLASSES)}): {their} recall {there}is not known, and no mean over classes counts "
+        f"{them}"
     )
 
 

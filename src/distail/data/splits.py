@@ -6,9 +6,11 @@ Shapes: N images.
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.data.seeding import random_permutation, stream_key
@@ -18,11 +20,14 @@ _TEST_FRACTION = 0.2
 _TEST_SEED = 20230101
 
 
-def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    labels_N: Tensor, fraction: float, seed: int, groups_N: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Sorted indices of (kept, held out): `fraction` of every class is held out, rounded half up.
 
     A class always keeps at least one image, so a class of one image holds none out. `fraction` lies in [0, 1); 0
-    holds nothing out.
+    holds nothing out. With `groups_N` (N,) int64 whole groups are held out, about as many images of each class
+    (scikit-learn's `StratifiedGroupKFold`), but none that a class is not left without.
 
     Raises:
         DataError: the fraction is another one, or a positive one that would hold nothing out.
@@ -33,7 +38,7 @@ def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tens
     """
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 <= fraction < 1:
         raise DataError(f"the fraction to hold out is {fraction!r}; expected a number from 0 to below 1, such as 0.1")
-    kept, held_out = _by_class(labels_N, fraction, seed)
+    kept, held_out = _split(labels_N, fraction, seed, groups_N)
     if fraction > 0 and not len(held_out):
         raise DataError(
             f"holding out {fraction:g} of every class leaves nothing held out: {_size(labels_N)} are too few. "
@@ -42,8 +47,10 @@ def stratified_split(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tens
     return kept, held_out
 
 
-def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
+def fixed_test_split(labels_N: Tensor, groups_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sorted indices of (training, test) for data without a test set: a stratified fifth, whatever the run's seed.
+
+    With `groups_N` (N,) int64 a group lies in one of the two.
 
     Raises:
         DataError: that would leave no image for the test.
@@ -51,13 +58,46 @@ def fixed_test_split(labels_N: Tensor) -> tuple[Tensor, Tensor]:
     >>> [len(part) for part in fixed_test_split(torch.tensor([0] * 10 + [1] * 10))]
     [16, 4]
     """
-    kept, held_out = _by_class(labels_N, _TEST_FRACTION, _TEST_SEED)
+    kept, held_out = _split(labels_N, _TEST_FRACTION, _TEST_SEED, groups_N)
     if not len(held_out):
         raise DataError(
             f"the data has no test images of its own, and {_size(labels_N)} are too few for the fifth of every class "
             "that would be the test set; expected a class of at least 3 images, or images named as the test set"
         )
     return kept, held_out
+
+
+def _split(labels_N: Tensor, fraction: float, seed: int, groups_N: Tensor | None) -> tuple[Tensor, Tensor]:
+    if groups_N is None:
+        return _by_class(labels_N, fraction, seed)
+    held_out = np.zeros(len(labels_N), dtype=bool)
+    if fraction:
+        held_out[_whole_groups(labels_N.cpu().numpy(), groups_N.cpu().numpy(), fraction, seed)] = True
+    return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
+
+
+def _whole_groups(
+    labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], fraction: float, seed: int
+) -> NDArray[np.int64]:
+    """The rows of the groups that are held out."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    # Of so many folds one is the fraction, or all but one are; it takes as many groups, and images of some class.
+    wanted = max(2, math.floor(1 / min(fraction, 1 - fraction) + 0.5))
+    folds = min(wanted, len(np.unique(groups_N)), int(np.unique(labels_N, return_counts=True)[1].max(initial=0)))
+    if folds < 2:
+        return np.empty(0, dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
+        state = int(stream_key("group-split", seed) % np.uint64(2**32))
+        folded = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
+        kept, fold = next(iter(folded.split(labels_N, labels_N, groups_N)))
+    held_out: NDArray[np.int64] = fold if fraction <= 0.5 else kept
+    left = np.setdiff1d(np.arange(len(labels_N)), held_out)
+    gone = np.setdiff1d(labels_N[held_out], labels_N[left])
+    # A class whose every image would be held out keeps them all, and with them the groups that they lie in.
+    needed = groups_N[held_out][np.isin(labels_N[held_out], gone)]
+    return np.setdiff1d(held_out, held_out[np.isin(groups_N[held_out], needed)])
 
 
 def _by_class(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.dataset import Images
+from distail.data.dataset import Examples, is_images
 from distail.data.pixels import images_in_order
 from distail.data.seeding import stream_key
 
@@ -40,8 +40,9 @@ def balanced_rows(labels_N: Tensor, num_classes: int, images: int = IMAGES) -> T
     return torch.cat(rows)
 
 
-def level_batches(images: Images, batch_size: int = _BATCH) -> Iterator[NDArray[np.uint8]]:
+def level_batches(images: Examples, batch_size: int = _BATCH) -> Iterator[NDArray[np.uint8]]:
     """Levels (B, H, W, channels) of a data set, in order."""
+    assert is_images(images), "load_student takes networks for images only"
     parts = [slice(first, min(first + batch_size, len(images))) for first in range(0, len(images), batch_size)]
     for levels_BCHW in images_in_order(images, parts, batch_size, "cpu"):
         yield np.ascontiguousarray(levels_BCHW.permute(0, 2, 3, 1).numpy())

@@ -16,7 +16,7 @@ from torch import Tensor
 from distail import files
 from distail._version import __version__
 from distail.config.schema import Experiment
-from distail.data.dataset import Images
+from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import CheckpointError, ConfigError, IncompleteError, Problems, counted, listed, unknown_name
 from distail.evaluation.groups import thirds
@@ -263,7 +263,7 @@ class _Judge:
         found = quantize(path, small, calibration, tail_loss, most, self._reporter.message)
         return found.float_layers
 
-    def _student_logits(self, images: Images) -> Tensor:
+    def _student_logits(self, images: Examples) -> Tensor:
         with torch.inference_mode():
             return torch.cat([self._student(torch.from_numpy(levels)) for levels in level_batches(images)])
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.dataset import Images
+from distail.data.dataset import Examples
 from distail.evaluation.bootstrap import bootstrap_metrics, image_facts, interval_and_p
 from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at
 from distail.export.calibration import level_batches
@@ -43,7 +43,7 @@ class Parity(TypedDict):
     differences: dict[str, DifferenceContent]
 
 
-def logits_of(run: Run, images: Images, signature: Signature) -> Tensor:
+def logits_of(run: Run, images: Examples, signature: Signature) -> Tensor:
     """Logits (N, C) of a data set through a file, which gets the images as it takes them."""
     size = signature.batch or 64
     logits = [_run_padded(run, levels, signature) for levels in level_batches(images, size)]

@@ -228,6 +228,8 @@ def _built(name: str | None, description: Description, weights: Path, trusted: s
                 shortcut=description.shortcut,
                 classifier=description.classifier,
                 image_size=description.image_size,
+                example=torch.zeros(2, description.in_channels, description.height, description.width),
+                **description.options,
             )
     except DistailError as error:
         raise type(error)(f"{weights}: {error}") from None

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from torch import nn
 
-from distail.models import densenet, googlenet, mobilenet, resnet, shufflenet, vgg, wide_resnet
+from distail.models import densenet, googlenet, mlp, mobilenet, resnet, shufflenet, vgg, wide_resnet
 
-# A builder takes num_classes, in_channels and classifier, and of shortcut and image_size what it knows, by keyword.
+# A builder takes num_classes, in_channels and classifier, and of `create_model`'s other options what it knows,
+# by keyword; one that takes input_shape is not for images alone.
 MODELS: dict[str, Callable[..., nn.Module]] = {
     **resnet.BUILDERS,
     **wide_resnet.BUILDERS,
@@ -17,6 +18,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     **shufflenet.BUILDERS,
     **googlenet.BUILDERS,
     **densenet.BUILDERS,
+    **mlp.BUILDERS,
 }
 
 

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from distail.models.input_normalization import InputNormalization
+from distail.models.input_normalization import InputNormalization, rescaled
 from distail.outputs import logits_in
 
 
 class Committee(nn.Module):
-    """Networks of the same classes; images to (B, C) logits.
+    """Networks of the same classes; images, or other inputs, to (B, C) logits.
 
     The weights of all, and how each wants its images normalized, are in one `state_dict`.
 
@@ -46,10 +46,11 @@ class Committee(nn.Module):
         self.register_buffer("scale", torch.stack([conversion.scale for conversion in conversions]))
         self.register_buffer("shift", torch.stack([conversion.shift for conversion in conversions]))
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
         said = []
         for member, scale, shift in zip(self.members, self.scale, self.shift, strict=True):
-            logits_BC = logits_in(member(images_BCHW * scale + shift))
+            rescaled_inputs = [rescaled(each, scale, shift) for each in inputs]
+            logits_BC = logits_in(member(*rescaled_inputs, **named))
             assert isinstance(logits_BC, Tensor)
             said.append(logits_BC)
         said_MBC = torch.stack(said)

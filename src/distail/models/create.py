@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from distail.errors import ModelError, listed, unknown_name
+from distail.inputs import Inputs, described
 from distail.models.catalogue import MODELS
 from distail.models.imported import check_imported_model, create_imported_model
 from distail.models.new_head import Tell, start_from
@@ -25,6 +26,7 @@ class Bridge(NamedTuple):
     create: Callable[..., nn.Module]
 
 
+_SIZES = ("image_size", "input_shape")
 # What stands before the colon in a name; anything else there is a module of the user's.
 BRIDGES = {"timm": Bridge(check_timm_model, create_timm_model)}
 
@@ -41,8 +43,12 @@ def create_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     tell: Tell = warnings.warn,
+    example: Inputs | None = None,
+    hidden: int | None = None,
+    depth: int | None = None,
+    dropout: float | None = None,
 ) -> nn.Module:
-    """A network from normalized images (N, in_channels, H, W) to logits (N, num_classes).
+    """A network from normalized images (N, in_channels, H, W), or inputs such as `example`, to logits (N, num_classes).
 
     `name` is one of `list_models` (case and `_` for `-` do not matter), `timm:NAME`, or
     `package.module:function` for a builder of your own, which is called with `num_classes=` and `in_channels=` as
@@ -58,6 +64,9 @@ def create_model(
       and `tell` gets a sentence that says so.
     - `mean`, `std`: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
       with a normalization of their own, convert from it. Others do not need them.
+    - `example`: inputs of a few examples, for data that is not images: one tensor (N, ...), or tensors by the names of
+      the network's parameters. `mlp` and networks of your own take them.
+    - `hidden`, `depth`, `dropout`, of `mlp`: width and number of its hidden layers, and the share left out.
 
     Raises:
         ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.
@@ -69,23 +78,30 @@ def create_model(
     272186
     """
     _check_sizes(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    options = {"shortcut": shortcut, "classifier": classifier, "image_size": image_size}
+    options: dict[str, Any] = {"shortcut": shortcut, "classifier": classifier, "image_size": image_size}
+    options |= _given(hidden=hidden, depth=depth, dropout=dropout)
     prefix, colon, rest = name.partition(":")
+    if prefix in BRIDGES or not colon:
+        _check_example(name, example)
     if colon:
         _refuse_options(name, options, ("image_size",))
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         if prefix in BRIDGES:
             return BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std, tell=tell)
-        model = create_imported_model(name, **sizes)
+        model = create_imported_model(name, **sizes, example=example)
     else:
+        if isinstance(example, Tensor):
+            options["input_shape"] = tuple(example.shape[1:])
         model = _create_from_catalogue(name, options, num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
         start_from(model, weights, num_classes, what=name, tell=tell)
     return model
 
 
-def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str = "linear") -> None:
+def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str = "linear", **others: Any) -> None:
     """Let pass what `create_model` can build for some data; for use before data are read.
+
+    `others` are `hidden`, `depth` and `dropout`.
 
     Raises:
         ModelError: as `create_model` does.
@@ -97,7 +113,7 @@ def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str 
     distail.errors.ModelError: model 'vgg8' does not have these parameters:
       - shortcut: 'pad' (leave it out, or write 'conv')
     """
-    options = {"shortcut": shortcut, "classifier": classifier}
+    options = {"shortcut": shortcut, "classifier": classifier, **_given(**others)}
     prefix, colon, rest = name.partition(":")
     if not colon:
         _create_from_catalogue(name, options, num_classes=1, in_channels=1)
@@ -110,7 +126,7 @@ def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str 
 
 
 def _create_from_catalogue(name: str, options: dict[str, Any], **sizes: int) -> nn.Module:
-    known = name.lower().replace("_", "-")
+    known = _catalogue_name(name)
     if known not in MODELS:
         message = unknown_name("model", name, MODELS)
         raise ModelError(f"{message} Also: timm:NAME for a model of timm, package.module:function for your own")
@@ -120,13 +136,48 @@ def _create_from_catalogue(name: str, options: dict[str, Any], **sizes: int) -> 
     return builder(**sizes, **{option: value for option, value in options.items() if option in taken})
 
 
+def takes_only_images(name: str) -> bool:
+    """Whether a network is one for images, as far as its name says.
+
+    >>> takes_only_images("resnet20"), takes_only_images("mlp"), takes_only_images("mine:net")
+    (True, False, False)
+    """
+    prefix, colon, _ = name.partition(":")
+    if colon:
+        return prefix in BRIDGES
+    builder = MODELS.get(_catalogue_name(name))
+    return builder is not None and "input_shape" not in inspect.signature(builder).parameters
+
+
+def _check_example(name: str, example: Inputs | None) -> None:
+    if isinstance(example, Tensor) and example.ndim == 4 and example.is_floating_point():
+        return
+    if example is None or (not takes_only_images(name) and isinstance(example, Tensor) and example.is_floating_point()):
+        return
+    kind = "floats (batch, channels, height, width)" if takes_only_images(name) else "floats (batch, ...)"
+    raise ModelError(
+        f"model {name!r} takes {kind}, and the data gives {described(example)}"
+        f"{' of whole numbers' if isinstance(example, Tensor) and not example.is_floating_point() else ''}; expected "
+        "'mlp' for tables and arrays of floats, or package.module:function for a network of your own"
+    )
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Without those that are left to the network's default."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _catalogue_name(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def _refuse_options(name: str, options: dict[str, Any], taken: Sequence[str]) -> None:
     defaults = inspect.signature(create_model).parameters
     problems = [
-        f"{option}: {value!r} (leave it out, or write {defaults[option].default!r})"
+        f"{option}: {value!r} (leave it out{f', or write {defaults[option].default!r}' if option in defaults else ''})"
         for option, value in options.items()
         # Every network copes with any image size, so that one is never refused.
-        if option not in (*taken, "image_size") and value != defaults[option].default
+        if option not in (*taken, *_SIZES) and (option not in defaults or value != defaults[option].default)
     ]
     if problems:
         raise ModelError(listed(problems, f"model {name!r} does not have these parameters:"))

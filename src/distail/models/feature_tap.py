@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import ModelError, did_you_mean
+from distail.inputs import Inputs, call, each_tensor
 from distail.models.layers import CosineClassifier
 from distail.outputs import Outputs, logits_in
 from distail.torch_utils import eval_mode
@@ -136,8 +137,8 @@ def _preferred(model: nn.Module) -> Iterator[object]:
         yield get_classifier()
 
 
-def called_classifier(model: nn.Module, num_classes: int, images_NCHW: Tensor) -> str:
-    """What a `FeatureTap` takes for the classifier; where these images never reach it, the last that they reach.
+def called_classifier(model: nn.Module, num_classes: int, inputs: Inputs) -> str:
+    """What a `FeatureTap` takes for the classifier; where these inputs never reach it, the last that they reach.
 
     Raises:
         ModelError: there is no classifier to be found.
@@ -156,7 +157,7 @@ def called_classifier(model: nn.Module, num_classes: int, images_NCHW: Tensor) -
     ]
     try:
         with torch.no_grad(), eval_mode(model):
-            model(images_NCHW)
+            call(model, each_tensor(Tensor.clone, inputs))
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,7 +1,4 @@
-"""Batch normalization folded into the convolutions before it: the same answers in evaluation mode, for less.
-
-Shapes: B batch; in `NCHW`, C channels.
-"""
+"""Batch normalization folded into the convolutions before it: the same answers in evaluation mode, for less."""
 
 from __future__ import annotations
 
@@ -13,20 +10,21 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from distail.inputs import Inputs, call
 from distail.outputs import Outputs
 
 # Of the spread of the answers: what folding may change by rounding (in TF32, on a GPU).
 _TOLERANCE = 1e-2
 
 
-def folded(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
+def folded(network: nn.Module, inputs: Inputs) -> nn.Module:
     """The network with fewer layers: a copy, or the network itself where nothing can be folded.
 
     What follows what is read from a trace (torch.fx); of a network that cannot be traced, of its parts that can.
 
     Args:
         network: gives logits or `Outputs`; in evaluation mode.
-        images_NCHW: a few, on which the copy must say what the network does.
+        inputs: a few, on which the copy must say what the network does.
 
     >>> network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 2)).eval()
     >>> folded(network, torch.randn(2, 3, 4, 4))[1]
@@ -40,7 +38,7 @@ def folded(network: nn.Module, images_NCHW: Tensor) -> nn.Module:
         assert isinstance(other, nn.BatchNorm2d)
         copied.set_submodule(convolution, fuse_conv_bn_eval(one, other))
         copied.set_submodule(normalization, nn.Identity())
-    return copied if pairs and _says_the_same(copied, network, images_NCHW) else network
+    return copied if pairs and _says_the_same(copied, network, inputs) else network
 
 
 def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -63,12 +61,12 @@ def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{before.target}", f"{prefix}{node.target}"
 
 
-def _says_the_same(copied: nn.Module, network: nn.Module, images_NCHW: Tensor) -> bool:
+def _says_the_same(copied: nn.Module, network: nn.Module, inputs: Inputs) -> bool:
     """What a trace cannot see, such as hooks or a layer that is read besides being called, shows in the answers."""
     with torch.no_grad():
-        expected = network(images_NCHW)
+        expected = call(network, inputs)
         try:
-            said = copied(images_NCHW)
+            said = call(copied, inputs)
         except Exception:
             return False
     for one, other in zip(_tensors(said), _tensors(expected), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,44 +11,49 @@ from torch import Tensor, nn
 
 from distail.errors import ModelError
 from distail.import_path import import_callable, where, working_directory_importable
+from distail.inputs import Inputs, call, described, each_tensor, first_tensor
 from distail.outputs import logits_in
 from distail.torch_utils import eval_mode
 
 
-def try_once(model: nn.Module, name: str, shape: tuple[int, int, int, int], num_classes: int) -> None:
-    """Let pass a network to which zeros of `shape` give logits (shape[0], `num_classes`) in eval mode.
+def try_once(model: nn.Module, name: str, inputs: Inputs, num_classes: int) -> None:
+    """Let pass a network that makes logits (B, `num_classes`) of inputs (B, ...) in eval mode.
 
     Modes and running statistics are as before afterwards. `name` is what messages call the network.
 
     Raises:
         ModelError: they do not.
 
-    >>> try_once(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), "mine", (2, 3, 2, 2), num_classes=4)
+    >>> try_once(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), "mine", torch.zeros(2, 3, 2, 2), num_classes=4)
     Traceback (most recent call last):
         ...
-    distail.errors.ModelError: 'mine': images (2, 3, 2, 2) must give logits (2, 4), got shape (2, 5)
+    distail.errors.ModelError: 'mine': inputs (2, 3, 2, 2) must give logits (2, 4), got shape (2, 5)
     """
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    given, size = described(inputs), len(first_tensor(inputs))
     try:
         with torch.no_grad(), eval_mode(model):
-            logits = logits_in(model(torch.zeros(shape, device=device)))
+            logits = logits_in(call(model, each_tensor(lambda tensor: tensor.to(device, copy=True), inputs)))
     except Exception as error:
-        raise ModelError(f"{name!r}: the network failed on images {shape} with {where(error)}") from error
-    if not isinstance(logits, Tensor) or logits.shape != (shape[0], num_classes):
+        raise ModelError(f"{name!r}: the network failed on {given} with {where(error)}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (size, num_classes):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"{name!r}: images {shape} must give logits ({shape[0]}, {num_classes}), got {got}")
+        raise ModelError(f"{name!r}: {given} must give logits ({size}, {num_classes}), got {got}")
 
 
-def create_imported_model(path: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
-    """Calls the function (or class) at `package.module:function` and tries the network on two images of zeros.
+def create_imported_model(
+    path: str, *, num_classes: int, in_channels: int, image_size: int, example: Inputs | None = None
+) -> nn.Module:
+    """Calls the function (or class) at `package.module:function` and tries the network on the example.
 
-    The function gets `num_classes` and `in_channels` as far as its signature takes them, and `image_size` where
-    it names it; what it swallows with `**` and then refuses it does not get. Modules in the current working directory
-    can be imported.
+    That is by default two images of zeros. The function gets `num_classes` and `in_channels` as far as its signature
+    takes them, and `image_size` and `input_shape` (that of one example, without the batch) where it names them; what it
+    swallows with `**` and then refuses it does not get. Of examples that are several tensors only `num_classes` is
+    known. Modules in the current working directory can be imported.
 
     Raises:
         ModelError: the module or function is not there or fails, what it returns is not an `nn.Module`, or the output
-            on the trial batch (2, in_channels, image_size, image_size) is not (2, num_classes).
+            on the trial batch, by default (2, in_channels, image_size, image_size), is not (2, num_classes).
 
     >>> create_imported_model("torch.nn:Bilinear", num_classes=10, in_channels=3, image_size=8)
     Traceback (most recent call last):
@@ -57,11 +62,16 @@ def create_imported_model(path: str, *, num_classes: int, in_channels: int, imag
     """
     with working_directory_importable():
         builder = find_builder(path)
-        arguments = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        if example is None:
+            example = torch.zeros(2, in_channels, image_size, image_size)
+        arguments: dict[str, Any] = {"num_classes": num_classes}
+        if isinstance(example, Tensor):
+            shape = tuple(example.shape[1:])
+            arguments |= {"in_channels": shape[0], "image_size": min(shape[1:], default=1), "input_shape": shape}
         model = _build(builder, arguments, path)
         if not isinstance(model, nn.Module):
             raise ModelError(f"{path!r} must return a torch.nn.Module, got {type(model).__name__}")
-        try_once(model, path, (2, in_channels, image_size, image_size), num_classes)
+        try_once(model, path, example, num_classes)
     return model
 
 
@@ -78,7 +88,7 @@ def find_builder(path: str) -> Callable[..., Any]:
     return import_callable(path, "a model of your own", "distail.models.list_models() or timm:NAME", ModelError)
 
 
-def _build(builder: Callable[..., Any], arguments: dict[str, int], path: str) -> Any:
+def _build(builder: Callable[..., Any], arguments: Mapping[str, Any], path: str) -> Any:
     """What the builder makes of the first arguments that it takes, tried only where it does not name what it takes."""
     refused: TypeError | None = None
     for names in _taken(builder):

@@ -1,4 +1,4 @@
-"""From one normalization of images to another."""
+"""From one normalization of inputs to another."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from distail.errors import ModelError
 
 
 class InputNormalization(nn.Module):
-    """Images (N, C, H, W) normalized with one mean and deviation, as they would be with another.
+    """Images (N, C, H, W), or arrays (N, C, ...), normalized with one mean and deviation, as they would be by others.
 
-    All four are per channel, in 0..1 units. The constants are not part of the `state_dict`: a network's weights stay
-    the same whatever its images were normalized with.
+    All four are per channel, in 0..1 units for images; without any, inputs stay as they are. The constants are not part
+    of the `state_dict`: a network's weights stay the same whatever its images were normalized with.
 
     Raises:
         ModelError: the four are not of one length, or a deviation is not positive.
@@ -48,4 +48,12 @@ class InputNormalization(nn.Module):
         self.register_buffer("shift", shift_C.float()[:, None, None], persistent=False)
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        return images_NCHW * self.scale + self.shift
+        return rescaled(images_NCHW, self.scale, self.shift)
+
+
+def rescaled(inputs: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`inputs * scale + shift` by channel, whatever the other dimensions; without channels they stay as they are."""
+    if not scale.numel():
+        return inputs
+    shape = (-1, *(1,) * (inputs.ndim - 2))
+    return inputs * scale.view(shape) + shift.view(shape)

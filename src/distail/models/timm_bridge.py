@@ -104,7 +104,7 @@ def create_timm_model(
         if weights is not None:
             tensors = [name for name in model.state_dict() if name.startswith(_head_prefixes(model))]
             tell(new_head_sentence(f"timm:{name}", weights, tensors, stored_classes, num_classes))
-    try_once(model, f"timm:{name}", (2, in_channels, image_size, image_size), num_classes)
+    try_once(model, f"timm:{name}", torch.zeros(2, in_channels, image_size, image_size), num_classes)
     own: Any = model.pretrained_cfg
     if mean is None or std is None or not own.get("mean"):
         return TimmModel(model)

@@ -16,6 +16,7 @@ from distail import files
 from distail.data.batches import evaluation_batches
 from distail.data.dataset import Images
 from distail.errors import CheckpointError
+from distail.inputs import first_tensor
 
 BUDGET_BYTES = 950_000
 # Largest side in pixels and images a class, best first; the last is used even where not every class fits.
@@ -106,6 +107,6 @@ def _shrunk(test: Images, index: Tensor, size: tuple[int, int]) -> Tensor:
         device=torch.device("cpu"),
     )
     # With mean 0 and deviation 1 a batch holds grey levels between 0 and 1.
-    shrunk = [interpolate(batch.images, size=size, mode="area") for batch in batches]
+    shrunk = [interpolate(first_tensor(batch.inputs), size=size, mode="area") for batch in batches]
     images = torch.cat(shrunk) if shrunk else torch.empty(0, channels, *size)
     return (255 * images).round().clamp(0, 255).to(torch.uint8).contiguous()

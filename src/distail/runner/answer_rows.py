@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.dataset import Images
+from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData
 from distail.errors import DataError, Problems, some_of
 from distail.evaluation.array_file import ArrayFile
@@ -177,7 +177,7 @@ class _Lookup:
         )
         return None
 
-    def _wanted(self, split: str, images: Images) -> NDArray[Any] | None:
+    def _wanted(self, split: str, images: Examples) -> NDArray[Any] | None:
         rows = {"train": self.data.train_rows, "validation": self.data.validation_rows}.get(split)
         row_N = np.arange(len(images)) if rows is None else rows.numpy()
         assert self.keys_M is not None
@@ -196,7 +196,7 @@ class _Lookup:
         found: NDArray[np.bool_] = self.split_M[row_M] == b"test"
         return found
 
-    def _in_order(self, split: str, images: Images, row_M: NDArray[Any], required: bool, what: str) -> Tensor | None:
+    def _in_order(self, split: str, images: Examples, row_M: NDArray[Any], required: bool, what: str) -> Tensor | None:
         if self.split_M is not None:
             row_M = row_M[self.split_M[row_M] == split.encode()]
         elif split != "train":

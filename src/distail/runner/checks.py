@@ -14,6 +14,8 @@ from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
 from distail.config.tau import AUTO
 from distail.data.class_order import check_class_order
+from distail.data.dataset import Examples
+from distail.data.mixing import check_mix
 from distail.data.sources import SOURCES, check_streams
 from distail.errors import CheckpointError, ConfigError, DataError, MethodError, Problems, problems_in, unknown_name
 from distail.methods.context import Requirements
@@ -257,6 +259,18 @@ def check_memory(experiment: Experiment, class_counts: Sequence[int]) -> None:
         )
 
 
+def check_data_mix(experiment: Experiment, data: Examples) -> None:
+    """Refuse to mix what cannot be mixed.
+
+    Raises:
+        DataError: boxes of what has no pixels, or means of what is no number.
+    """
+    trainings = [experiment.training, *([experiment.teacher_training] if experiment.teacher else [])]
+    for mix in (training.mix for training in trainings):
+        if mix is not None and mix.share:
+            check_mix(mix, data)
+
+
 def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Method:
     """What the teacher is trained with: `teacher.supervised`, by default what the method's own paper does."""
     return create_method(_teacher_composition(experiment), class_counts=class_counts)
@@ -313,4 +327,4 @@ def teacher_model(experiment: Experiment) -> Model:
 def _look_up(model: Model, classifier: str) -> None:
     # What is built only to be looked at draws its weights; the caller's random numbers stay as they were.
     with kept_random_state():
-        check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier)
+        check_model(model.name, shortcut=model.shortcut or DEFAULT_SHORTCUT, classifier=classifier, **model.options)

@@ -6,9 +6,11 @@ import platform
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from distail.data.input_sources import sample_inputs
 from distail.evaluation.run_files import Deployment
+from distail.inputs import Inputs, call, each_tensor
 from distail.latency import Latency, measure_latency
 from distail.runner.context import RunContext
 from distail.torch_utils import eval_mode
@@ -20,24 +22,35 @@ def deployment_of(run: RunContext, stage: str, network: nn.Module) -> Deployment
     """Size of the stage's file of weights and time of its network, which is on its own device again afterwards."""
     latency: Latency | None = None
     try:
-        latency = _latency(network, run.data.train.image_shape)
+        latency = _latency(network, sample_inputs(run.data.train, 1))
     except Exception as error:  # of a user's own network, as one that keeps tensors on a GPU: training must not be lost
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         run.reporter.message(f"{stage}: how long one image takes on the CPU could not be measured ({reason})")
     return {"bytes": run.folder.weights(stage).stat().st_size, "latency": latency, "processor": _processor()}
 
 
-def _latency(network: nn.Module, image_shape: tuple[int, int, int]) -> Latency:
-    """Of one image (channels, height, width) on one thread of the CPU, where students are used in the end."""
+def _latency(network: nn.Module, inputs: Inputs) -> Latency:
+    """Of one example on one thread of the CPU, where students are used in the end."""
     example = next(network.parameters(), torch.zeros(()))
-    image_1CHW = torch.zeros((1, *image_shape), dtype=example.dtype)
+
+    def as_its_own(tensor: Tensor) -> Tensor:
+        return tensor.to("cpu", example.dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+
+    def look() -> object:
+        return call(network, each_tensor(as_its_own, inputs))
+
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
         with torch.inference_mode(), eval_mode(network):
             network.to("cpu")
             return measure_latency(
-                lambda: network(image_1CHW.clone()), batch=1, threads=1, seconds=_SECONDS, fewest=1, most=_MOST
+                lambda: call(network, each_tensor(as_its_own, inputs)),
+                batch=1,
+                threads=1,
+                seconds=_SECONDS,
+                fewest=1,
+                most=_MOST,
             )
     finally:
         torch.set_num_threads(threads)

@@ -11,12 +11,15 @@ import torch
 from torch import nn
 
 from distail.config.schema import Model
+from distail.data.dataset import is_images
+from distail.data.input_sources import sample_inputs
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
+from distail.inputs import each_tensor
 from distail.models import FeatureTap, create_model
 from distail.models.committee import Committee
-from distail.models.description import Description
+from distail.models.description import Description, describe_arrays
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -48,27 +51,32 @@ def build_network(
     Args:
         tell: told where its classifier begins anew, although its weights are in a file.
     """
-    channels, height, width = data.train.image_shape
-    classes = len(data.class_names)
+    classes, example = len(data.class_names), sample_inputs(data.train, 2)
     if model.members:
         return FeatureTap(_committee(model, classifier, data), classes, features=False)
     bare = create_model(
         model.name,
         num_classes=classes,
-        in_channels=channels,
         shortcut=model.shortcut or DEFAULT_SHORTCUT,
         classifier=classifier,
-        image_size=min(height, width),
         weights=model.weights,
         mean=data.mean,
         std=data.std,
         tell=tell,
+        example=example,
+        **_image_sizes(data),
+        **model.options,
     )
     if not features:
         return FeatureTap(bare, classes, features=False)
-    return FeatureTap(
-        bare, classes, classifier=called_classifier(bare, classes, torch.zeros(2, channels, height, width))
-    )
+    return FeatureTap(bare, classes, classifier=called_classifier(bare, classes, example))
+
+
+def _image_sizes(data: PreparedData) -> dict[str, int]:
+    if not is_images(data.train):
+        return {}
+    channels, height, width = data.train.image_shape
+    return {"in_channels": channels, "image_size": min(height, width)}
 
 
 def classifier_path(network: FeatureTap, data: PreparedData) -> str:
@@ -79,7 +87,8 @@ def classifier_path(network: FeatureTap, data: PreparedData) -> str:
     """
     if network.classifier_path is not None:
         return network.classifier_path
-    some = torch.zeros(2, *data.train.image_shape, device=next(network.parameters()).device)
+    device = next(network.parameters()).device
+    some = each_tensor(lambda tensor: tensor.to(device), sample_inputs(data.train, 2))
     return called_classifier(network.model, network.num_classes, some)
 
 
@@ -134,22 +143,7 @@ def describe_network(
         trained_on: metadata of the file that the network was loaded from. It was trained on the data that these name,
             or on unknown ones where they name none.
     """
-    channels, height, width = data.train.image_shape
-    shortcut = model.shortcut or DEFAULT_SHORTCUT
-    told = Description(
-        model.name,
-        shortcut,
-        classifier,
-        data.class_names,
-        channels,
-        height,
-        width,
-        data.mean,
-        data.std,
-        data.class_counts,
-        bit_depth,
-    )
-    description = {**told.metadata(), "subset_sha256": data.subset_sha256}
+    description = {**_told(model, classifier, data, bit_depth), "subset_sha256": data.subset_sha256}
     if posterior is not None:
         description["posterior"] = posterior
     if trained_on is not None:
@@ -158,6 +152,34 @@ def describe_network(
     if isinstance(network, TimmModel) and network.mean is not None and network.std is not None:
         description |= {"mean": json.dumps(list(network.mean)), "std": json.dumps(list(network.std))}
     return description
+
+
+def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | None) -> dict[str, str]:
+    shortcut, train = model.shortcut or DEFAULT_SHORTCUT, data.train
+    if not is_images(train):
+        return describe_arrays(
+            model.name,
+            classifier,
+            data.class_names,
+            data.class_counts,
+            sample_inputs(train, 1),
+            data.mean,
+            data.std,
+            model.options,
+        )
+    told = Description(
+        model.name,
+        shortcut,
+        classifier,
+        data.class_names,
+        *train.image_shape,
+        data.mean,
+        data.std,
+        data.class_counts,
+        bit_depth,
+        model.options,
+    )
+    return told.metadata()
 
 
 def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -17,13 +18,15 @@ from typing import Any
 import torch
 
 from distail.config.schema import Experiment
-from distail.data.dataset import StreamedImages
+from distail.data.dataset import StreamedImages, is_images
+from distail.data.input_sources import sample_inputs
 from distail.data.long_tail import class_counts
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError, counted
+from distail.inputs import first_tensor
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
-from distail.runner.checks import check, check_memory, read_experiment, teacher_model
+from distail.runner.checks import check, check_data_mix, check_memory, read_experiment, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.posterior import posterior_notes
@@ -116,6 +119,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         told = _Told({str(scratch): str(experiment.output)})
         data = read_images(experiment, RunFolder(scratch), told, SINGLE_PROCESS)
         check_memory(experiment, data.class_counts)
+        check_data_mix(experiment, data.train)
         runtime = select_run_device(experiment, None, data, SINGLE_PROCESS)
         timer = _StepTimer(experiment, data)
         context = RunContext(
@@ -137,7 +141,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         weights = {path.name: path.stat().st_size / MEGABYTE for path in scratch.glob("*.safetensors")}
     images = (data.train, data.validation, data.test)
     in_memory = not any(isinstance(each, StreamedImages) for each in images)
-    sizes = [each.labels.numel() * _pixels(data) for each in images if each is not None]
+    sizes = [len(each) * _bytes_of_one(data) for each in images if each is not None]
     return RunPlan(
         experiment=experiment,
         data=data,
@@ -227,7 +231,7 @@ class _StepTimer:
             name=stage.title,
             model=model.name,
             parameters=parameters,
-            macs=count_macs(network, data.train.image_shape),
+            macs=count_macs(network, sample_inputs(data.train, 1)),
             epochs=training.epochs,
             steps=steps,
             batch_size=training.batch_size,
@@ -300,9 +304,11 @@ def _left_out(experiment: Experiment) -> list[str]:
     ]
 
 
-def _pixels(data: PreparedData) -> int:
-    channels, height, width = data.train.image_shape
-    return channels * height * width
+def _bytes_of_one(data: PreparedData) -> int:
+    """What an example takes in memory."""
+    if is_images(data.train):
+        return math.prod(data.train.image_shape)
+    return first_tensor(sample_inputs(data.train, 1)).nbytes
 
 
 def _class_counts(data: PreparedData) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from distail import files
 from distail.config.tau import AUTO, Tau
-from distail.data.dataset import Images, image_names
+from distail.data.dataset import Examples, image_names, is_images
+from distail.data.input_sources import sample_inputs
 from distail.evaluation.adjustment import Adjustment, describe_adjustment, evaluate_adjusted, settle
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.predictions import Predictions, save_predictions, save_predictions_table
@@ -101,8 +102,9 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
         )
         names = image_names(test, "test")
         save_predictions_table(run.folder.predictions_table, names, answers_NC, test.labels, run.data.class_names)
-        shown = sample_images(test, _by_change(tested.test, taught_by.test if taught_by else None))
-        save_samples(run.folder.samples, shown)
+        if is_images(test):
+            shown = sample_images(test, _by_change(tested.test, taught_by.test if taught_by else None))
+            save_samples(run.folder.samples, shown)
         files.write_json(run.folder.result, result)
         return result
 
@@ -131,12 +133,12 @@ def _tested(
     run: RunContext,
     network: FeatureTap,
     whose: str,
-    validation: Images | None,
+    validation: Examples | None,
     adjust: Tau | None = None,
 ) -> Tested:
     data = run.data
 
-    def logits_of(images: Images, split: str) -> Tensor:
+    def logits_of(images: Examples, split: str) -> Tensor:
         what = f"{whose}: {split}"
         logits_NC = predict(network, images, data.mean, data.std, run.runtime, tell=run.reporter.message, what=what)
         check_logits(logits_NC, what)
@@ -202,7 +204,7 @@ def _content(
     best: BestOnValidation | None,
 ) -> RunResult:
     assert student.fitted is not None
-    data, images, shape = run.data, len(run.data.train), run.data.train.image_shape
+    data, images, example = run.data, len(run.data.train), sample_inputs(run.data.train, 1)
     network = teacher if isinstance(teacher, Trained) else None
     taught = None
     if teacher is not None:
@@ -226,7 +228,7 @@ def _content(
         },
         "posterior": {"teacher": taught, "student": student_posterior(run.experiment)},
         "parameters": _by_stage(network, student, lambda stage: count_parameters(stage.network.model)),
-        "macs": _by_stage(network, student, lambda stage: count_macs(stage.network.model, shape)),
+        "macs": _by_stage(network, student, lambda stage: count_macs(stage.network.model, example)),
         "deployment": {
             "teacher": None if network is None else deployment_of(run, TEACHER, network.network.model),
             "student": deployment_of(run, STUDENT, student.network.model),

@@ -12,13 +12,14 @@ import torch
 
 from distail import files
 from distail.config.schema import Experiment
+from distail.data.dataset import smallest_side
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import counted
 from distail.evaluation.run_files import RunResult
 from distail.file_lock import FolderLock
 from distail.report.build import write_report
-from distail.runner.checks import check, check_memory, read_experiment
+from distail.runner.checks import check, check_data_mix, check_memory, read_experiment
 from distail.runner.context import RunContext
 from distail.runner.identity import changed_data, identity_of
 from distail.runner.posterior import posterior_notes
@@ -103,6 +104,7 @@ def _run_stages(
     data_files = files_state(experiment.data)
     data = processes.local_main_first(lambda: read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)
+    check_data_mix(experiment, data.train)
     runtime = select_run_device(experiment, stored, data, processes)
     count = select_threads(experiment, stored, runtime, reporter)
     settled = _as_begun(experiment, runtime, count)
@@ -124,7 +126,7 @@ def read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, p
     data = prepare_data(experiment.data, seed=experiment.seed)
     counts = data.class_counts
     reporter.message(
-        f"{experiment.data.name}: {len(data.train):,} training images of {len(counts)} classes "
+        f"{experiment.data.name}: {len(data.train):,} training {data.train.noun}s of {len(counts)} classes "
         f"({max(counts):,} in the largest, {min(counts):,} in the smallest), "
         f"{len(data.validation) if data.validation else 0:,} for validation, {len(data.test):,} for the test; "
         f"subset {data.subset_sha256[:12]}"
@@ -145,7 +147,7 @@ def select_run_device(
     experiment: Experiment, stored: Experiment | None, data: PreparedData, processes: Processes
 ) -> RuntimeDevice:
     """Device and number format; the format stays what it was when the run began."""
-    side = min(data.train.image_shape[1:])
+    side = smallest_side(data.train)
     precision = (stored or experiment).trainer.precision
     runtime = select_device(experiment.trainer.device, precision, side, processes)
     if runtime.device.type == "cpu":

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from distail.config.schema import Model
+from distail.data.dataset import is_images
 from distail.errors import CheckpointError
 from distail.json_values import as_mapping
 from distail.models import FeatureTap
@@ -200,5 +201,6 @@ def _untrained(run: RunContext, stage: str, model: Model, classifier: str, *, fe
         tap = build_network(model, classifier, run.data, features=features, tell=run.note)
     if run.experiment.trainer.sync_batch_norm and runtime.processes.size > 1:
         tap.model = convert_sync_batch_norm(tap.model)
-    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
+    images = is_images(run.data.train)
+    layout = torch.channels_last if images and runtime.channels_last else torch.contiguous_format
     return tap.to(runtime.device, memory_format=layout)  # type: ignore[call-overload, no-any-return]

@@ -16,7 +16,7 @@ from torch import Tensor
 from distail.config.reading import STORED
 from distail.config.schema import Experiment
 from distail.data.batches import Batch
-from distail.data.dataset import Images
+from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData
 from distail.errors import CheckpointError, DataError, Problems, counted
 from distail.evaluation.array_file import ArrayFile, open_arrays
@@ -188,7 +188,7 @@ def _labels_problems(file: ArrayFile, columns: list[int] | None, matched: Answer
     if not isinstance(labels_M, Tensor) or labels_M.ndim != 1:
         return []
     problems = []
-    splits: list[tuple[str, Tensor | None, Images | None]] = [
+    splits: list[tuple[str, Tensor | None, Examples | None]] = [
         ("training", matched.plain if matched.plain is not None else matched.train[: len(data.train)], data.train),
         ("validation", matched.validation, data.validation),
         ("test", matched.test, data.test),

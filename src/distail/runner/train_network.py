@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distail.config.training import Freeze, Training
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.adjustment import evaluate_adjusted, settle
@@ -108,7 +108,7 @@ def _fit(
         training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
     if training.ema_decay is not None:
         run.note(f"the {name}'s figures are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
-    batches = ImageBatches(
+    batches = TrainingBatches(
         data.train,
         batch_size=training.batch_size,
         mean=data.mean,
@@ -127,7 +127,7 @@ def _fit(
     )
     live_teacher = None
     if isinstance(teacher, FeatureTap):
-        size = evaluation_batch_size(batches.image_shape) if views else images_a_pass(training, runtime.processes)
+        size = evaluation_batch_size(data.train.input_shape) if views else images_a_pass(training, runtime.processes)
         live_teacher = frozen_teacher(teacher, runtime, size if experiment.trainer.compile else None)
     cache = None
     if live_teacher and views:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from distail.config.schema import Experiment, Model, Training
 from distail.data.batches import evaluation_batches
+from distail.data.input_sources import sample_inputs
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import DataError, DistailError, ModelError, TrainingError, counted, some_of
 from distail.evaluation.class_order import find_other_order, spread_over
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.import_path import where
+from distail.inputs import described
 from distail.models import FeatureTap
 from distail.models.catalogue import MODELS
 from distail.outputs import logits_in
@@ -65,10 +67,8 @@ def try_training(
     except (TrainingError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        shape = (size, *data.train.image_shape)
-        raise ModelError(
-            f"{whose}: the network failed in training mode on images {shape} with {where(error)}"
-        ) from error
+        inputs = described(sample_inputs(data.train, size))
+        raise ModelError(f"{whose}: the network failed in training mode on {inputs} with {where(error)}") from error
     finally:
         hook.remove()
     trained = sum(parameter.requires_grad for parameter in network.parameters())
@@ -133,8 +133,9 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
     bad = int((~torch.isfinite(logits_NC)).any(dim=1).sum())
     if bad:
         raise ModelError(
-            f"the {whose} gives logits that are not finite for {bad:,} of {len(some):,} training images, although its "
-            "weights are finite; expected weights with which it has been used (a variance below 0 gives such logits)"
+            f"the {whose} gives logits that are not finite for {bad:,} of {len(some):,} training {some.noun}s, "
+            "although its weights are finite; expected weights with which it has been used (a variance below 0 gives "
+            "such logits)"
         )
     kind = kind_of_probabilities(logits_NC)
     probabilities = [probabilities_sentence(f"the {whose}", kind)] if kind else []

@@ -9,9 +9,10 @@ import copy
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distail.data.batches import Batch
+from distail.inputs import Inputs, call
 from distail.models.folding import folded
 from distail.outputs import Outputs
 from distail.training.device import RuntimeDevice
@@ -33,18 +34,19 @@ def frozen_teacher(network: nn.Module, runtime: RuntimeDevice, compile_size: int
     """
     network.eval().requires_grad_(False)
     fast: nn.Module | None = None
-    compiled: Callable[[Tensor], Outputs] | None = None
+    compiled: Callable[..., Outputs] | None = None
 
     def teacher(batch: Batch) -> Outputs:
         nonlocal fast, compiled
         if fast is None:
-            fast = _faster(network, batch.images[:_FEW], runtime)
+            fast = _faster(network, batch.part(slice(_FEW)).inputs, runtime)
             compiled = None if compile_size is None else _compiled(fast, runtime)
-        if compiled is not None and len(batch.images) == compile_size:
+        if compiled is not None and len(batch.labels) == compile_size:
             with torch.no_grad(), runtime.autocast():
-                return compiled(batch.images)
+                answers: Outputs = call(compiled, batch.inputs)
+                return answers
         with torch.inference_mode(), runtime.autocast():
-            outputs: Outputs = fast(batch.images)
+            outputs: Outputs = call(fast, batch.inputs)
         # Tensors made under inference_mode cannot be saved for a backward pass; a copy of the logits can.
         features = None if outputs.features is None else outputs.features.clone()
         return Outputs(outputs.logits.clone(), features)
@@ -52,12 +54,12 @@ def frozen_teacher(network: nn.Module, runtime: RuntimeDevice, compile_size: int
     return teacher
 
 
-def _faster(network: nn.Module, images: Tensor, runtime: RuntimeDevice) -> nn.Module:
+def _faster(network: nn.Module, inputs: Inputs, runtime: RuntimeDevice) -> nn.Module:
     try:
         fast = copy.deepcopy(network)
     except Exception:  # what a user's network holds may refuse to be copied
         return network
-    fast = folded(fast, images)
+    fast = folded(fast, inputs)
     if runtime.precision == "fp32":
         return fast
     for module in fast.modules():
@@ -67,8 +69,8 @@ def _faster(network: nn.Module, images: Tensor, runtime: RuntimeDevice) -> nn.Mo
     return fast
 
 
-def _compiled(network: nn.Module, runtime: RuntimeDevice) -> Callable[[Tensor], Outputs]:
-    compiled: Callable[[Tensor], Outputs] = torch.compile(
+def _compiled(network: nn.Module, runtime: RuntimeDevice) -> Callable[..., Outputs]:
+    compiled: Callable[..., Outputs] = torch.compile(
         network.forward, options={"freezing": runtime.device.type == "cpu"}
     )
     return compiled

@@ -193,7 +193,7 @@ class _Trainer:
         """Add the gradient of a batch, or of a part of one `of` so many images."""
         stage, step = self.stage, self.state.step
         teacher = stage.teacher(batch) if stage.teacher is not None else None
-        loss, terms = self.step(batch.images, batch.labels, batch.index, teacher, batch.mixed)
+        loss, terms = self.step(batch.inputs, batch.labels, batch.index, teacher, batch.mixed)
         self.finite.update(step, loss, teacher)
         size = self._batch_size(step)
         share = training_share(size, self.processes.rank, self.processes.size) * len(batch.labels) / of

@@ -5,6 +5,7 @@ Shapes: N images, C classes; in NCHW, channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from distail.data.batches import Batch, evaluation_batches
-from distail.data.dataset import Images
+from distail.data.dataset import Examples
+from distail.inputs import call
 from distail.outputs import Outputs
 from distail.terminal import every_half_minute
 from distail.training.device import RuntimeDevice
@@ -23,19 +25,20 @@ _SIDE = 96
 
 
 class Classifier(Protocol):
-    """A module from images (B, channels, H, W) to `Outputs` with logits (B, num_classes), such as a `FeatureTap`."""
+    """A module from the inputs of a batch, such as images (B, channels, H, W), to `Outputs` with logits
+    (B, num_classes), such as a `FeatureTap`."""
 
     num_classes: int
     training: bool
 
-    def __call__(self, images_NCHW: Tensor) -> Outputs: ...
+    def __call__(self, *inputs: Any, **named: Any) -> Outputs: ...
     def eval(self) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
 
 
 def predict(
     network: Classifier,
-    data: Images,
+    data: Examples,
     mean: Sequence[float],
     std: Sequence[float],
     runtime: RuntimeDevice,
@@ -52,25 +55,25 @@ def predict(
         tell: told at least every half minute how far it is.
         what: what it is told of, such as "student: test".
     """
-    advance = every_half_minute(what, len(data), tell, " images") if tell else None
+    advance = every_half_minute(what, len(data), tell, f" {data.noun}s") if tell else None
     logits_NC = torch.zeros(len(data), network.num_classes, device=runtime.device)
     was_training = network.training
     network.eval()
     with torch.inference_mode():
         for batch in in_order(data, mean, std, runtime):
             if len(batch.index):
-                logits_NC[batch.index] = network(batch.images).logits.float()
+                logits_NC[batch.index] = call(network, batch.inputs).logits.float()
             if advance is not None:
                 advance(len(batch.index) * runtime.processes.size)
     network.train(was_training)
     return runtime.processes.sum(logits_NC).cpu()
 
 
-def in_order(data: Images, mean: Sequence[float], std: Sequence[float], runtime: RuntimeDevice) -> Iterator[Batch]:
+def in_order(data: Examples, mean: Sequence[float], std: Sequence[float], runtime: RuntimeDevice) -> Iterator[Batch]:
     """The whole data set without augmentation, on the machine's device, in this process's shares."""
     return evaluation_batches(
         data,
-        batch_size=evaluation_batch_size(data.image_shape),
+        batch_size=evaluation_batch_size(data.input_shape),
         mean=mean,
         std=std,
         device=runtime.device,
@@ -80,11 +83,10 @@ def in_order(data: Images, mean: Sequence[float], std: Sequence[float], runtime:
     )
 
 
-def evaluation_batch_size(image_shape: tuple[int, int, int]) -> int:
-    """Images (channels, H, W) that a network looks at together, where nothing is trained.
+def evaluation_batch_size(shape: Sequence[int]) -> int:
+    """Examples of a shape, such as (channels, height, width), that a network looks at together, untrained.
 
-    >>> evaluation_batch_size((3, 32, 32)), evaluation_batch_size((3, 224, 224))
-    (512, 94)
+    >>> evaluation_batch_size((3, 32, 32)), evaluation_batch_size((3, 224, 224)), evaluation_batch_size((64,))
+    (512, 94, 512)
     """
-    _, height, width = image_shape
-    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _LARGEST_BATCH * _SIDE**2 // (height * width)))
+    return max(_SMALLEST_BATCH, min(_LARGEST_BATCH, _LARGEST_BATCH * _SIDE**2 // math.prod(shape[1:])))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distail.config.schema import Training
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Method
@@ -41,7 +41,7 @@ class Stage:
     student: FeatureTap
     teacher: Teacher | None
     method: Method
-    batches: ImageBatches
+    batches: TrainingBatches
     validate: Validate | None
     training: Training
     runtime: RuntimeDevice

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from distail.data.batches import Batch
 from distail.data.mixing import Mixed
 from distail.errors import ModelError, TrainingError
+from distail.inputs import Inputs, call, first_tensor
 from distail.methods.method import Method, Terms
 from distail.outputs import Outputs
 from distail.torch_utils import eval_mode, undisturbed
@@ -25,8 +26,8 @@ from distail.training.distributed import Processes
 
 # By so many steps on so few images is seen whether a student leaves out layers at random.
 _LOOKS, _FEW = 12, 4
-Step = Callable[[Tensor, Tensor, Tensor, Outputs | None, Mixed | None], tuple[Tensor, Terms]]
-"""Images, labels and indices of a batch, the teacher's outputs and what is mixed, to the loss and its terms."""
+Step = Callable[[Inputs, Tensor, Tensor, Outputs | None, Mixed | None], tuple[Tensor, Terms]]
+"""Inputs, labels and indices of a batch, the teacher's outputs and what is mixed, to the loss and its terms."""
 
 
 class TrainingStep(nn.Module):
@@ -56,17 +57,17 @@ class TrainingStep(nn.Module):
         self._compiled = None if compile_size is None else torch.compile(student.forward)
 
     def forward(
-        self, images: Tensor, target: Tensor, index: Tensor, teacher: Outputs | None, mixed: Mixed | None = None
+        self, inputs: Inputs, target: Tensor, index: Tensor, teacher: Outputs | None, mixed: Mixed | None = None
     ) -> tuple[Tensor, Terms]:
         """The loss and the terms that it is made of; apart, because DDP looks for what to differentiate.
 
         Args:
-            images: (B, channels, H, W).
+            inputs: what the student is given, such as images (B, channels, H, W).
             target, index: (B,) int64 labels and rows of the data set.
             mixed: of mixed images, what else they hold.
         """
-        compiled = self._compiled if len(images) == self._compile_size else None
-        student = student_outputs(compiled or self.student, images, self.runtime)
+        compiled = self._compiled if len(target) == self._compile_size else None
+        student = student_outputs(compiled or self.student, inputs, self.runtime)
         terms: Terms = self.method(student, teacher, target, index=index)
         if mixed is not None:
             of_others: Terms = self.method(student, teacher, mixed.labels, index=index)
@@ -92,7 +93,7 @@ def mixed_terms(own: Terms, others: Terms, own_B: Tensor, *, distillation_only: 
     return Terms(losses_B, own.statistics)
 
 
-def student_outputs(student: Callable[[Tensor], Outputs], images: Tensor, runtime: RuntimeDevice) -> Outputs:
+def student_outputs(student: Callable[..., Outputs], inputs: Inputs, runtime: RuntimeDevice) -> Outputs:
     """The forward pass that training differentiates.
 
     Raises:
@@ -100,9 +101,10 @@ def student_outputs(student: Callable[[Tensor], Outputs], images: Tensor, runtim
     """
     try:
         with runtime.autocast():
-            return student(images)
+            outputs: Outputs = call(student, inputs)
+            return outputs
     except ValueError as error:
-        if len(images) > 1 or "more than 1 value per channel" not in str(error):
+        if len(first_tensor(inputs)) > 1 or "more than 1 value per channel" not in str(error):
             raise
         raise TrainingError(
             "batch normalization cannot learn from a single image, of which this network's last maps have one "
@@ -125,7 +127,7 @@ def unused_parameters(student: nn.Module, batch: Batch, runtime: RuntimeDevice, 
     with undisturbed(student):
         torch.manual_seed(seed)
         student.train()
-        outputs = student_outputs(student, batch.images, runtime)
+        outputs = student_outputs(student, batch.inputs, runtime)
         if not outputs.logits.requires_grad:
             raise ModelError(
                 "its outputs are cut off from its parameters in training mode (detach(), torch.no_grad() or numpy in "
@@ -147,7 +149,7 @@ def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) 
             those, and looking for them at every step would cost time.
     """
     with eval_mode(step), torch.compiler.set_stance("force_eager"):  # one look is not worth compiling for
-        loss, _ = step(batch.images, batch.labels, batch.index, teacher, batch.mixed)
+        loss, _ = step(batch.inputs, batch.labels, batch.index, teacher, batch.mixed)
     trained = [parameter for parameter in step.parameters() if parameter.requires_grad]
     some_unused = any(gradient is None for gradient in torch.autograd.grad(loss, trained, allow_unused=True))
     some_unused = bool(step.runtime.processes.lowest([-(some_unused or _leaves_out_layers(step, batch))])[0])
@@ -159,7 +161,7 @@ def distributed_step(step: TrainingStep, batch: Batch, teacher: Outputs | None) 
 
 def _leaves_out_layers(step: TrainingStep, batch: Batch) -> bool:
     """Whether the student drops layers at random (LayerDrop), which in evaluation mode are all there."""
-    few = Batch(batch.index[:_FEW], batch.images[:_FEW], batch.labels[:_FEW])
+    few = batch.part(slice(_FEW))
     rank, size = step.runtime.processes.rank, step.runtime.processes.size
     looks = [unused_parameters(step.student, few, step.runtime, look * size + rank) for look in range(_LOOKS)]
     return any(looks)

@@ -14,8 +14,9 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from distail.data.batches import Batch, ImageBatches
+from distail.data.batches import Batch, TrainingBatches
 from distail.errors import TrainingError
+from distail.inputs import each_tensor
 from distail.outputs import Outputs
 from distail.torch_utils import to_device
 from distail.training.device import RuntimeDevice
@@ -48,7 +49,7 @@ class TeacherCache:
     def __init__(
         self,
         teacher: Teacher,
-        batches: ImageBatches,
+        batches: TrainingBatches,
         runtime: RuntimeDevice,
         *,
         features: bool,
@@ -69,7 +70,7 @@ class TeacherCache:
         batches = self._batches
         count = batches.views * batches.num_images
         # Always the same, since it decides the last bits: a cache that is filled again holds the same ones.
-        size = evaluation_batch_size(batches.image_shape)
+        size = evaluation_batch_size(batches.data.input_shape)
         reporter.message(f"teacher: storing what it says of {batches.views} views of each training image")
         reporter.start(STAGE, 1, -(-count // size), 0)
         for step, batch in enumerate(batches.every_view(size)):
@@ -138,5 +139,5 @@ def _rows_of(batch: Batch) -> Tensor:
 
 def _one_black(empty: Batch) -> Batch:
     """In place of an empty share, which many networks refuse: their answer tells width and number format at least."""
-    images = empty.images.new_zeros((1, *empty.images.shape[1:]))
-    return Batch(empty.index.new_zeros(1), images, empty.labels.new_zeros(1))
+    inputs = each_tensor(lambda tensor: tensor.new_zeros((1, *tensor.shape[1:])), empty.inputs)
+    return Batch(empty.index.new_zeros(1), inputs, empty.labels.new_zeros(1))

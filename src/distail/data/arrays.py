@@ -1,0 +1,169 @@
+"""Data that is not images and lies in memory: rows of a table, or an array of any shape.
+
+Shapes: N examples, M rows of a subset, B batch, D entries of the first dimension of an example: a table's columns, or
+channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distail.data.augment import Augmentation, Draws
+from distail.errors import DataError
+from distail.torch_utils import to_device
+
+_DTYPES = (torch.float32, torch.int64)
+
+
+@dataclass(frozen=True)
+class LabelledArrays:
+    """`inputs` (N, ...) float32, in which nan is a missing value, or int64; `labels` (N,) int64, row by row.
+
+    `names` (N,) bytes is what each is called, None where they have no names. `plain` (D,) bool says which entries of
+    the first dimension are given to the network as they are; None: none of float32, all of int64.
+
+    Raises:
+        DataError: shapes, types or lengths do not fit.
+
+    >>> data = LabelledArrays(torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))
+    >>> len(data), data.input_shape, data.subset(torch.tensor([3, 1])).labels.tolist()
+    (4, (3,), [0, 1])
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    names: NDArray[np.bytes_] | None = None
+    plain: NDArray[np.bool_] | None = None
+    noun: ClassVar[str] = "example"
+
+    def __post_init__(self) -> None:
+        if self.inputs.ndim < 2 or self.inputs.dtype not in _DTYPES:
+            raise DataError(
+                f"inputs are {self.inputs.dtype} {tuple(self.inputs.shape)}; expected float32 or int64 (N, ...)"
+            )
+        if self.labels.shape != (len(self.inputs),) or self.labels.dtype != torch.int64:
+            raise DataError(
+                f"labels are {self.labels.dtype} {tuple(self.labels.shape)}; expected int64 ({len(self.inputs)},)"
+            )
+        if self.names is not None and len(self.names) != len(self):
+            raise DataError(f"{len(self.names)} names but {len(self)} examples")
+        object.__setattr__(self, "inputs", self.inputs.contiguous())
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of every example."""
+        return tuple(self.inputs.shape[1:])
+
+    def subset(self, index: Tensor) -> LabelledArrays:
+        """The rows named by `index` (M,) int64, in that order."""
+        names = None if self.names is None else self.names[index.numpy()]
+        return LabelledArrays(self.inputs[index], self.labels[index], names, self.plain)
+
+    def contents(self) -> NDArray[np.uint8]:
+        """(N, 32): the SHA-256 of each example."""
+        hashes = b"".join(hashlib.sha256(row.tobytes()).digest() for row in self.inputs.numpy())
+        return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
+
+    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and population deviation of each entry of the first dimension, over the values that are not missing.
+
+        Entries that are given as they are have mean 0 and deviation 1, and so have those without a value; of a
+        constant the deviation is 1. Nothing for int64.
+
+        >>> LabelledArrays(torch.tensor([[1.0, 5.0], [3.0, float("nan")]]), torch.tensor([0, 1])).statistics()
+        ((2.0, 5.0), (1.0, 1.0))
+        """
+        if not self.inputs.is_floating_point():
+            return (), ()
+        found = []
+        for entry in range(self.inputs.shape[1]):
+            values = self.inputs[:, entry].double()
+            values = values[~values.isnan()]
+            if not len(values) or (self.plain is not None and self.plain[entry]):
+                found.append((0.0, 1.0))
+                continue
+            constant = bool((values == values[0]).all())
+            found.append((float(values.mean()), 1.0 if constant else float(values.std(correction=0))))
+        means, deviations = zip(*found, strict=True)
+        return means, deviations
+
+
+class Standardize:
+    """`(inputs - mean) / std` by the first dimension of an example, and 0, the mean, where a value is missing.
+
+    Without means inputs stay as they are.
+
+    Raises:
+        DataError: their lengths differ from each other, or from that dimension.
+
+    >>> Standardize([1.0, 0.0], [2.0, 1.0])(torch.tensor([[5.0, float("nan")]]))
+    tensor([[2., 0.]])
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
+        if len(mean) != len(std):
+            raise DataError(f"{len(mean)} means but {len(std)} deviations; expected one of each a column or channel")
+        self._mean_D = torch.tensor(mean, dtype=torch.float32, device=device)
+        self._scale_D = torch.tensor([1 / value for value in std], dtype=torch.float32, device=device)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """New inputs (B, D, ...)."""
+        if not len(self._mean_D):
+            return inputs.clone()
+        if inputs.shape[1] != len(self._mean_D):
+            raise DataError(f"inputs of {inputs.shape[1]} columns, but means and deviations for {len(self._mean_D)}")
+        shape = (-1, *(1,) * (inputs.ndim - 2))
+        return ((inputs - self._mean_D.view(shape)) * self._scale_D.view(shape)).nan_to_num_(nan=0.0)
+
+
+class ArrayInputs:
+    """Inputs of one training batch after another, standardized, on the training device."""
+
+    augmentations: Mapping[str, Augmentation] = {}
+
+    def __init__(
+        self, data: LabelledArrays, mean: Sequence[float], std: Sequence[float], device: torch.device | str
+    ) -> None:
+        self._device = torch.device(device)
+        self._inputs = data.inputs.to(self._device) if _fits(data.inputs, self._device) else data.inputs
+        self._standardize = Standardize(mean, std, device)
+
+    def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
+        for index, _ in wanted:
+            index_B = to_device(index, self._device)
+            rows_B = index if self._inputs.device.type == "cpu" else index_B
+            yield index_B, self._standardize(to_device(self._inputs.index_select(0, rows_B), self._device))
+
+    def close(self) -> None: ...
+
+
+def arrays_in_order(
+    data: LabelledArrays,
+    parts: Sequence[slice],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str,
+) -> Iterator[Tensor]:
+    """The inputs of each part of the data, standardized, on the device."""
+    standardize = Standardize(mean, std, device)
+    for part in parts:
+        yield standardize(to_device(data.inputs[part], device))
+
+
+def _fits(inputs: Tensor, device: torch.device) -> bool:
+    """Whether a GPU can hold them with half of what it has left; what is in memory fits a CPU."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return inputs.nbytes <= free // 2

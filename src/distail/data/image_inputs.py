@@ -1,0 +1,83 @@
+"""Images of a batch as the network gets them: looked up or decoded, cropped, augmented and normalized.
+
+Shapes: B batch, C channels, H height, W width; pixels as in `distail.data.augment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import tee
+
+import torch
+from torch import Tensor
+
+from distail.config.augment import Augment
+from distail.data.augment import Augmentation, Draws, apply_drawn, as_images, crop_pixels, in_order
+from distail.data.dataset import Images
+from distail.data.normalize import Normalize
+from distail.data.pixels import images_in_order, pixel_source
+from distail.torch_utils import to_device
+
+
+class ImageInputs:
+    """Images (B, C, H, W) of one training batch after another, on the training device.
+
+    `batch_size` is the most that are wanted at once.
+    """
+
+    def __init__(
+        self,
+        data: Images,
+        batch_size: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Sequence[Augment],
+        device: torch.device | str,
+        channels_last: bool,
+    ) -> None:
+        self.augmentations: Mapping[str, Augmentation] = in_order(augment)
+        self._crops = "crop" in self.augmentations
+        after_crop = {name: each for name, each in self.augmentations.items() if name != "crop"}
+        self._before = {name: each for name, each in after_crop.items() if not each.normalized}
+        self._after = {name: each for name, each in after_crop.items() if each.normalized}
+        _, self._height, self._width = data.image_shape
+        self._source = pixel_source(data, batch_size, device, channels_last=channels_last, border=self._crops)
+        self._normalize = Normalize(mean, std, device)
+        self._device = torch.device(device)
+
+    def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
+        ahead, here = tee(wanted)
+        for (index, draws), pixels in zip(here, self._source.iterate(index for index, _ in ahead), strict=True):
+            index_B = to_device(index, self._device)
+            rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
+            images = as_images(self._windows(pixels, rows_B, draws))
+            images = self._normalize(apply_drawn(images, draws, self._before))
+            yield index_B, apply_drawn(images, draws, self._after)
+
+    def close(self) -> None:
+        """End the processes that decode, if there are any."""
+        self._source.close()
+
+    def _windows(self, pixels: Tensor, rows_B: Tensor, draws: Draws) -> Tensor:
+        if self._crops:
+            bits_B2 = to_device(draws.bits["crop"], self._device)
+            return crop_pixels(pixels, rows_B, bits_B2, self._height, self._width)
+        return pixels.index_select(0, rows_B)
+
+
+def normalized_in_order(
+    data: Images,
+    parts: Sequence[slice],
+    batch_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str,
+    *,
+    channels_last: bool,
+) -> Iterator[Tensor]:
+    """The images (B, C, H, W) of each part of the data, of at most `batch_size`, normalized, on the device."""
+    normalize = Normalize(mean, std, device)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    for images in images_in_order(data, parts, batch_size, device):
+        yield normalize(images.contiguous(memory_format=memory_format))

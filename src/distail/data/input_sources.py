@@ -1,0 +1,75 @@
+"""Where the inputs of a batch come from, whatever the data is: images, arrays, or items of the user's own data sets.
+
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from distail.config.augment import Augment
+from distail.data.arrays import ArrayInputs, LabelledArrays, arrays_in_order
+from distail.data.augment import Augmentation, Draws
+from distail.data.dataset import Examples
+from distail.data.image_inputs import ImageInputs, normalized_in_order
+from distail.inputs import Inputs
+
+
+class InputSource(Protocol):
+    """Inputs of one training batch after another."""
+
+    augmentations: Mapping[str, Augmentation]
+    """What each example draws."""
+
+    def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Inputs]]:
+        """For each `index_B` (B,) on the CPU, with its draws: the index and the inputs, on the training device."""
+        ...
+
+    def close(self) -> None:
+        """Let go of whatever is held."""
+        ...
+
+
+def input_source(
+    data: Examples,
+    batch_size: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Sequence[Augment],
+    device: torch.device | str,
+    channels_last: bool,
+) -> InputSource:
+    """The source for a data set; `batch_size` is the most that is wanted at once."""
+    if isinstance(data, LabelledArrays):
+        return ArrayInputs(data, mean, std, device)
+    return ImageInputs(
+        data, batch_size, mean=mean, std=std, augment=augment, device=device, channels_last=channels_last
+    )
+
+
+def inputs_in_order(
+    data: Examples,
+    parts: Sequence[slice],
+    batch_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str,
+    *,
+    channels_last: bool,
+) -> Iterator[Inputs]:
+    """The inputs of each part of the data, of at most `batch_size`, without augmentation, on the device."""
+    if isinstance(data, LabelledArrays):
+        return arrays_in_order(data, parts, mean, std, device)
+    return normalized_in_order(data, parts, batch_size, mean, std, device, channels_last=channels_last)
+
+
+def sample_inputs(data: Examples, count: int) -> Inputs:
+    """Inputs such as the data's, to see what a network makes of them: zeros."""
+    if isinstance(data, LabelledArrays):
+        return data.inputs.new_zeros((count, *data.input_shape))
+    return torch.zeros(count, *data.image_shape)

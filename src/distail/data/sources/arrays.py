@@ -1,0 +1,118 @@
+"""`arrays`: numpy arrays in one file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distail.config.schema import Data
+from distail.data.arrays import LabelledArrays
+from distail.data.class_names import natural_sorted
+from distail.data.dataset import Examples, LabelledImages, Source
+from distail.data.sources.rows import Rows, source_of_rows
+from distail.errors import DataError, Problems, did_you_mean
+
+_KNOWN = ("X", "y", "split", "group", "class_names")
+_MOST_CHANNELS = 4
+_EXPECTED = (
+    "expected a file of np.savez with X (N, ...), y (N,) and, as far as there are, split and group (N,) and class_names"
+)
+
+
+def load_arrays(options: Data) -> Source:
+    """`root` is a file of `np.savez` with `X` (N, ...) and `y` (N,).
+
+    Floats are standardized by the first dimension of an example (columns, or channels), nan is a missing value; whole
+    numbers reach the network as they are; uint8 (N, H, W), (N, channels, H, W) and (N, H, W, channels) are images. `y`
+    holds names of classes, or numbers, which `class_names` may name. `split` says `train`, `val` or `test`.
+
+    Raises:
+        DataError: listing what cannot be used.
+    """
+    root = options.root
+    if root is None or not root.is_file():
+        what = "needs data.root" if root is None else f"has data.root {root}, which is not a file"
+        raise DataError(f"data set 'arrays' {what}; {_EXPECTED}")
+    arrays = _read(root)
+    problems = Problems()
+    for name in arrays.keys() - {*_KNOWN}:
+        problems.add(f"{name!r} is none of its arrays. {did_you_mean(name, _KNOWN)}")
+    for name in ("X", "y"):
+        if name not in arrays:
+            problems.add(f"there is no array {name!r}")
+    problems.stop(f"{root}: {_EXPECTED}", DataError)
+    x, count = arrays["X"], len(arrays["X"]) if arrays["X"].ndim else 0
+    if x.ndim < 2 or not count:
+        problems.add(f"X is {x.dtype} {x.shape}; expected at least one example and two dimensions (N, ...)")
+    for name in ("y", "split", "group"):
+        if name in arrays and arrays[name].shape != (count,):
+            problems.add(f"{name} is {arrays[name].dtype} {arrays[name].shape}; expected ({count},), one for each of X")
+    problems.stop(f"{root}: {_EXPECTED}", DataError)
+    labels, names = _labels(arrays, root)
+    rows = Rows(
+        _examples(x, labels, root),
+        names,
+        split=arrays["split"].astype(str) if "split" in arrays else None,
+        group=arrays["group"].astype(str) if "group" in arrays else None,
+    )
+    return source_of_rows(rows, str(root))
+
+
+def _read(root: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(root, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise DataError(f"{root} holds a single array; {_EXPECTED}")
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        pickled = "pickle" in str(error)
+        why = "holds Python objects, which are not unpickled: save texts as y.astype(str)" if pickled else error
+        raise DataError(f"{root} cannot be read: {why}; {_EXPECTED}") from None
+
+
+def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Labels (N,) int64 and the names that they index."""
+    y = arrays["y"]
+    if y.dtype.kind == "f" and np.isfinite(y).all() and (y == np.rint(y)).all():
+        y = y.astype(np.int64)
+    if y.dtype.kind not in "iubUS":
+        raise DataError(f"{root}: y is {y.dtype}; expected whole numbers or texts, one class for each of X")
+    if "class_names" in arrays:
+        names = tuple(arrays["class_names"].astype(str).tolist())
+        if y.dtype.kind not in "iub" or y.min() < 0 or y.max() >= len(names):
+            raise DataError(
+                f"{root}: with {len(names)} class_names y must hold whole numbers from 0 to {len(names) - 1}; found "
+                f"{y.dtype}, {str(y.min())[:40]!r} to {str(y.max())[:40]!r}"
+            )
+        return torch.from_numpy(y.astype(np.int64)), names
+    values, label_N = np.unique(y.astype(str), return_inverse=True)
+    names = tuple(natural_sorted(values.tolist()))
+    place = np.array([names.index(value) for value in values.tolist()])
+    return torch.from_numpy(place[label_N].astype(np.int64)), names
+
+
+def _examples(x: NDArray[Any], labels: torch.Tensor, root: Path) -> Examples:
+    names = np.array([f"X[{row}]" for row in range(len(x))], dtype=np.bytes_)
+    if x.dtype == np.uint8 and x.ndim == 3:
+        x = x[:, None]
+    if x.dtype == np.uint8 and x.ndim == 4 and min(x.shape[1], x.shape[3]) <= _MOST_CHANNELS:
+        if x.shape[1] > _MOST_CHANNELS:
+            x = x.transpose(0, 3, 1, 2)
+        return LabelledImages(torch.from_numpy(np.ascontiguousarray(x)), labels, names=names)
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{root}: X is {x.dtype}; expected numbers. A table with texts is data.name: csv-table")
+    whole = x.dtype.kind in "iu"
+    with np.errstate(over="ignore"):
+        inputs = torch.from_numpy(np.ascontiguousarray(x.astype(np.int64 if whole else np.float32)))
+    if infinite := int(inputs.isinf().sum()):
+        raise DataError(
+            f"{root}: X holds {infinite:,} values that are infinite, or too large for float32; expected finite "
+            "numbers, and nan where a value is missing"
+        )
+    return LabelledArrays(inputs, labels, names)

@@ -1,0 +1,80 @@
+"""Labelled rows to a source: which are for training, validation and test, and which belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from distail.data.class_names import check_class_names
+from distail.data.dataset import Examples, Groups, Source
+from distail.data.splits import fixed_test_split
+from distail.errors import DataError, some_of
+
+PARTS = ("train", "validation", "test")
+SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
+"""What may stand in a column `split`, and the part that it means."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N labelled rows; `split`, `group` (texts) are (N,), or None where there is no such column."""
+
+    examples: Examples
+    class_names: tuple[str, ...]
+    split: NDArray[np.str_] | None = None
+    group: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def source_of_rows(rows: Rows, where: str) -> Source:
+    """The rows by part: as `split` says, else a stratified fifth, the same for every run's seed, is the test set.
+
+    Raises:
+        DataError: class names or splits cannot be used.
+    """
+    check_class_names(rows.class_names, where)
+    groups = None if rows.group is None else group_codes(rows.group)
+    part_of = parts_of(rows, groups, where)
+    named = {part: torch.from_numpy(np.flatnonzero(part_of == part)) for part in PARTS}
+    examples = {part: rows.examples.subset(index) for part, index in named.items() if len(index)}
+    codes = None if groups is None else {part: groups[index] for part, index in named.items() if len(index)}
+    return Source(
+        examples["train"],
+        examples["test"],
+        rows.class_names,
+        notes=rows.notes,
+        validation=examples.get("validation"),
+        groups=None if codes is None else Groups(codes["train"], codes["test"], codes.get("validation")),
+    )
+
+
+def group_codes(group_N: NDArray[np.str_]) -> Tensor:
+    """(N,) int64, the same number for the same group.
+
+    >>> group_codes(np.array(["b", "a", "b"])).tolist()
+    [1, 0, 1]
+    """
+    return torch.from_numpy(np.unique(group_N, return_inverse=True)[1].astype(np.int64))
+
+
+def parts_of(rows: Rows, groups: Tensor | None, where: str) -> NDArray[np.str_]:
+    """The part (N,) of each row."""
+    if rows.split is None:
+        _, test = fixed_test_split(rows.examples.labels, groups)
+        part_of = np.full(len(rows.examples), "train", dtype="<U10")
+        part_of[test.numpy()] = "test"
+        return part_of
+    given = [text.strip().lower() for text in np.unique(rows.split).tolist()]
+    unknown = [repr(text) for text in given if text not in SPLITS]
+    if unknown:
+        raise DataError(f"{where}: split is {some_of(unknown)}; expected {', '.join(SPLITS)}")
+    missing = [part for part in ("train", "test") if part not in given]
+    if missing:
+        raise DataError(
+            f"{where}: no row has the split {missing[0]!r}; without a column split a stratified fifth is the test set"
+        )
+    return np.array([SPLITS[text.strip().lower()] for text in rows.split.tolist()])
