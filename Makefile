@@ -5,7 +5,7 @@ TIMM := build/timm
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --no-compile --constraint constraints.txt
 
-.PHONY: help setup demo check test test-fast test-timm test-slow fuzz lint docs bench clean
+.PHONY: help setup demo check test test-fast test-timm test-slow fuzz lint docs bench gpu clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -75,6 +75,10 @@ docs: $(VENV)/documentation  ## the documentation as a site in build/site/
 
 bench: setup  ## speed, as ratios from one run
 	$(BIN)/python benchmarks/speed.py
+
+GPU_DATA = $(wildcard build/gpu/cifar100-lt.npz)
+gpu: setup  ## all that needs a GPU, in under ten minutes: build/gpu/gpu.json and gpu.md
+	$(BIN)/python benchmarks/gpu.py $(if $(GPU_DATA),--data $(GPU_DATA))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

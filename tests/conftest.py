@@ -24,6 +24,14 @@ settings.register_profile("distail", deadline=None, suppress_health_check=[Healt
 settings.load_profile("distail")
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session")
 def timm():
     """timm itself; where torchvision's operators do not fit this torch, stand-ins that are never called."""

@@ -261,7 +261,7 @@ def test_bad_arguments_of_evaluation_are_raised_at_once(random_images: MakeImage
         evaluation_batches(random_images(5).subset(torch.arange(0)), batch_size=2, mean=MEAN, std=STD)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("views", [0, 2])
 def test_a_gpu_gives_the_same_and_the_host_never_waits(

@@ -123,14 +123,14 @@ everywhere = pytest.mark.parametrize("method", [*sorted(list_methods()), ONE_STA
 stored = pytest.mark.parametrize(("views", "limit_mb"), [(0, 0), (2, 64), (2, 0)])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @stored
 @everywhere
 def test_no_step_of_an_epoch_waits_for_the_gpu(tmp_path, method, views, limit_mb):
     trained(tmp_path, method, views, limit_mb, RuntimeDevice(torch.device("cuda"), "bf16"), Unwaiting)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_no_augmentation_and_no_mixing_waits_for_the_gpu(tmp_path):
     every = [*AUGMENTATIONS.keys() - {"color_jitter"}, ColorJitter(hue=0.1)]
     trained(tmp_path, "kd", 0, 0, RuntimeDevice(torch.device("cuda"), "bf16"), Unwaiting, augment=every, **RECIPE)

@@ -258,7 +258,7 @@ def test_the_filling_is_shown(tmp_path):
     assert seen[1:] == [(STAGE, 1, steps, 0), *["step"] * steps, "finish"]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 @pytest.mark.parametrize("limit_mb", [0, 64])
 def test_on_a_gpu_the_answers_lie_there(tmp_path, limit_mb):
     on = RuntimeDevice(torch.device("cuda"), "fp32")

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-import psutil
 import torch
 
 from distail.torch_utils import usable_cores
@@ -64,6 +63,8 @@ def threads(count: int) -> Iterator[None]:
 
 
 def _busy_cores() -> float:
+    import psutil
+
     percent = psutil.cpu_percent(interval=_LOOK, percpu=True)
     if hasattr(os, "sched_getaffinity"):
         percent = [percent[core] for core in os.sched_getaffinity(0) if core < len(percent)]
