@@ -57,7 +57,12 @@ METHODS = {
     "frozen_at_first": {
         "method": "kd",
         "student": "networks:WithUnused",
-        "training": {"freeze": {"name": "backbone", "epochs": 1}, "layer_decay": 0.7, "ema_decay": 0.9},
+        "training": {
+            "freeze": {"name": "backbone", "epochs": 1},
+            "layer_decay": 0.7,
+            "ema_decay": 0.9,
+            "schedule": "constant",
+        },
     },
     "ipwd": {"method": "ipwd"},
     "one_stage": {"method": "ipwd", "teacher": "previous_epoch", "training": {"epochs": 3}},

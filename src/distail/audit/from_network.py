@@ -131,9 +131,8 @@ class _SplitPredictor:
         reporter.message(f"{experiment.data.name}: reading the images")
         self.data = prepare_data(experiment.data, seed=experiment.seed)
         self.split, self.images, self.reason = _split(self.data, split)
-        trainer = experiment.trainer
         side = smallest_side(self.data.train)
-        self.runtime: RuntimeDevice = select_device(trainer.device, trainer.precision, side)
+        self.runtime: RuntimeDevice = select_device(experiment.trainer.device, "fp32", side)
 
     def network(self, stored: StoredNetwork, *, features: bool = False) -> FeatureTap:
         model = without_weights(stored.model)

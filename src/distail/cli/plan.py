@@ -53,14 +53,14 @@ def _class_table(plan: RunPlan) -> Table:
 
 
 def _stage_table(plan: RunPlan) -> Table:
-    columns = ["Stage", "Network", "Parameters", "MACs", "Epochs", "Batch", "Steps", "ms a step", "Minutes"]
+    columns = ["Stage", "Network", "Parameters", "MACs", "Epochs", "Batch", "Steps", "Format", "ms a step", "Minutes"]
     rows = []
     for stage in plan.stages:
         parameters, macs = (f"{value / 1e6:,.2f} M" for value in (stage.parameters, stage.macs))
         work = [f"{value:,}" for value in (stage.epochs, stage.batch_size, stage.steps)]
         step, minutes = f"{1000 * stage.seconds_a_step:,.1f}", f"{stage.seconds / 60:,.1f}"
-        rows.append([stage.name, stage.model, parameters, macs, *work, step, minutes])
-    return Table(columns, rows, text_columns=frozenset({0, 1}))
+        rows.append([stage.name, stage.model, parameters, macs, *work, stage.precision, step, minutes])
+    return Table(columns, rows, text_columns=frozenset({0, 1, 7}))
 
 
 def _training_time(plan: RunPlan) -> str:

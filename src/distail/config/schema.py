@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from distail.config.data import Data
+from distail.config.precision import AUTO, Precision
 from distail.config.problems import WrongKey, without, wrong_keys
 from distail.config.reading import (
     PREVIOUS_EPOCH,
@@ -148,8 +149,9 @@ class Trainer(Section):
     """
 
     device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` is decided when a run begins, by hardware and image size, and kept when it goes on."""
+    precision: Precision = AUTO
+    """`auto` is decided when a run begins, by hardware, image size and each network's structure, and kept when it goes
+    on; a mapping of `student`, `teacher` (in training) and `listening` (the teacher's answers) decides for each."""
     threads: Count | Literal["auto"] = "auto"
     """Of the CPU, for a run of one process. `auto` takes as many as there are cores that other programs leave free when
     the run begins, and keeps their number when it goes on; where OMP_NUM_THREADS is set, that."""

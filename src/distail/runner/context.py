@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from distail.config.precision import AUTO, Precisions
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData
 from distail.runner.run_folder import RunFolder
@@ -18,6 +19,8 @@ from distail.training.stage import Fitted, Stage
 
 Fit = Callable[[Stage, CheckpointFolder, History, Reporter, int], Fitted]
 TEACHER, STUDENT = "teacher", "student"
+LISTENING = "listening"
+"""What a run does with a teacher, beside training it: a use with a number format of its own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class RunContext:
     """What trains a stage; a plan of a run only times a few steps."""
     notes: list[str] = field(default_factory=list)
     """What is odd about the networks; what is odd about the data is in `data.notes`."""
+    formats: Precisions = field(default_factory=Precisions)
 
     def note(self, *sentences: str) -> None:
         """Tell the user once, and keep it for the result."""
@@ -44,6 +48,11 @@ class RunContext:
             if sentence not in self.notes:
                 self.notes.append(sentence)
                 self.reporter.message(sentence)
+
+    def runtime_for(self, use: str) -> RuntimeDevice:
+        """The device, with the number format of a use: training the student or the teacher, or listening to it."""
+        chosen = str(getattr(self.formats, use))
+        return self.runtime if chosen == AUTO else replace(self.runtime, precision=chosen)
 
     def draws_as(self, stage: str) -> str:
         """The name by which a stage draws its first weights and its order."""

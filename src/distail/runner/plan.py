@@ -30,7 +30,8 @@ from distail.runner.checks import check, check_data_mix, check_memory, read_expe
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.posterior import posterior_notes
-from distail.runner.run import read_images, select_run_device, select_threads
+from distail.runner.precision import select_run_device
+from distail.runner.run import read_images, select_threads
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
 from distail.training.checkpoint import KEPT, CheckpointFolder
@@ -66,6 +67,7 @@ class PlannedStage:
     epochs: int
     steps: int
     batch_size: int
+    precision: str
     seconds_a_step: float
     seconds: float
     checkpoint_megabytes: float
@@ -120,7 +122,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         data = read_images(experiment, RunFolder(scratch), told, SINGLE_PROCESS)
         check_memory(experiment, data.class_counts)
         check_data_mix(experiment, data.train)
-        runtime = select_run_device(experiment, None, data, SINGLE_PROCESS)
+        runtime, formats, notes = select_run_device(experiment, None, data, SINGLE_PROCESS)
         timer = _StepTimer(experiment, data)
         context = RunContext(
             experiment=_without_views(experiment),
@@ -132,8 +134,9 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             identity=identity_of(experiment, data, None),
             require_folder=lambda: None,
             fit=timer.fit,
+            formats=formats,
         )
-        context.note(*posterior_notes(experiment))
+        context.note(*posterior_notes(experiment), *notes)
         count = select_threads(experiment, None, runtime, told)
         with threads(count):
             student = untrained_student(context)
@@ -235,6 +238,7 @@ class _StepTimer:
             epochs=training.epochs,
             steps=steps,
             batch_size=training.batch_size,
+            precision=stage.runtime.precision,
             seconds_a_step=seconds_a_step,
             seconds=seconds_a_step * (steps + looked_at / training.batch_size * _LOOKING),
             checkpoint_megabytes=4 * parameters * copies / MEGABYTE,

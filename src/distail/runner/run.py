@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from distail import files
+from distail.config.precision import Precisions, read_precision
 from distail.config.schema import Experiment
-from distail.data.dataset import smallest_side
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import counted
@@ -23,10 +23,11 @@ from distail.runner.checks import check, check_data_mix, check_memory, read_expe
 from distail.runner.context import RunContext
 from distail.runner.identity import changed_data, identity_of
 from distail.runner.posterior import posterior_notes
+from distail.runner.precision import select_run_device
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
-from distail.training.device import RuntimeDevice, configure_malloc, select_device
+from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes, process_group
 from distail.training.history import History
 from distail.training.progress import Reporter, Silent, default_reporter
@@ -105,13 +106,15 @@ def _run_stages(
     data = processes.local_main_first(lambda: read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)
     check_data_mix(experiment, data.train)
-    runtime = select_run_device(experiment, stored, data, processes)
+    runtime, formats, notes = select_run_device(experiment, stored, data, processes)
     count = select_threads(experiment, stored, runtime, reporter)
-    settled = _as_begun(experiment, runtime, count)
+    settled = _as_begun(experiment, formats, count)
     identity = identity_of(settled, data, data_files)
     with threads(count), closing(_open_history(experiment, folder, reporter, require_folder)) as history:
-        context = RunContext(experiment, folder, data, runtime, history, reporter, identity, require_folder)
-        context.note(*posterior_notes(experiment))
+        context = RunContext(
+            experiment, folder, data, runtime, history, reporter, identity, require_folder, formats=formats
+        )
+        context.note(*posterior_notes(experiment), *notes)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:
@@ -143,18 +146,6 @@ def read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, p
     return data
 
 
-def select_run_device(
-    experiment: Experiment, stored: Experiment | None, data: PreparedData, processes: Processes
-) -> RuntimeDevice:
-    """Device and number format; the format stays what it was when the run began."""
-    side = smallest_side(data.train)
-    precision = (stored or experiment).trainer.precision
-    runtime = select_device(experiment.trainer.device, precision, side, processes)
-    if runtime.device.type == "cpu":
-        configure_malloc(side)
-    return runtime
-
-
 def _open_history(
     experiment: Experiment, folder: RunFolder, reporter: Reporter, before_write: Callable[[], None]
 ) -> History:
@@ -181,9 +172,9 @@ def select_threads(
     return count
 
 
-def _as_begun(experiment: Experiment, runtime: RuntimeDevice, count: int) -> Experiment:
+def _as_begun(experiment: Experiment, formats: Precisions, count: int) -> Experiment:
     """The experiment with what `auto` stood for, which decides the last digits of its numbers."""
-    trainer = experiment.trainer.model_copy(update={"precision": runtime.precision, "threads": count})
+    trainer = experiment.trainer.model_copy(update={"precision": read_precision(formats), "threads": count})
     return experiment.model_copy(update={"trainer": trainer})
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from distail import files
+from distail.config.precision import Precisions, read_precision, written_precision
 from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, TrainingError, listed
 from distail.evaluation.predictions import load_predictions
@@ -176,8 +177,11 @@ class RunFolder(RunFiles):
 def _differing(stored: Experiment, asked: Experiment) -> list[str]:
     """What of the experiment asked for would change the run that was stored, one line a key."""
     was, given = _compared(stored), _compared(asked)
-    if asked.trainer.precision == "auto":  # whatever it was when the run began
-        given["trainer"]["precision"] = stored.trainer.precision
+    began = Precisions.of(stored.trainer.precision)
+    # Where it is `auto`, whatever it was when the run began.
+    now = Precisions.of(asked.trainer.precision).settled(lambda use: str(getattr(began, use)))
+    for compared, formats in ((was, began), (given, now)):
+        compared["trainer"]["precision"] = written_precision(read_precision(formats))
     return list(differences(was, given))
 
 

@@ -83,7 +83,7 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
         broadcast(lambda: load_weights(network.model, stored, what=TEACHER))
     else:
         training = run.experiment.teacher_training
-        run.note(*try_training(network, TEACHER, run.data, training.batch_size, run.runtime))
+        run.note(*try_training(network, TEACHER, run.data, training.batch_size, run.runtime_for(TEACHER)))
         run.note(*try_fine_tuning(network, TEACHER, model, training, run.data, None))
         method = teacher_method(run.experiment, run.data.class_counts)
         fitted = train(run, TEACHER, network, None, method, training)
