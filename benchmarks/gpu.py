@@ -33,7 +33,7 @@ import torch
 import speed
 from distail import create_method
 from distail.config.schema import Data, Schedule, Training
-from distail.data.batches import ImageBatches
+from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabelledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.evaluation.metrics import evaluate_predictions
@@ -212,7 +212,7 @@ def _train(
             student=network,
             teacher=frozen_teacher(teacher, runtime) if teacher else None,
             method=method.to(runtime.device),
-            batches=ImageBatches(
+            batches=TrainingBatches(
                 data,
                 batch_size=BATCH,
                 mean=mean,

@@ -13,6 +13,7 @@ from distail._version import __version__
 if TYPE_CHECKING:
     from distail import functional, models
     from distail.config import Experiment
+    from distail.data.datasets import Datasets
     from distail.data.long_tail import long_tail_counts
     from distail.inference.student import load_student
     from distail.methods.method import Method, Terms
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from distail.runner.run import run
 
 _HOME = {
+    "Datasets": "distail.data.datasets",
     "Experiment": "distail.config",
     "Method": "distail.methods.method",
     "Outputs": "distail.outputs",
@@ -36,6 +38,7 @@ _HOME = {
 _ROOMS = ("functional", "models")
 
 __all__ = [
+    "Datasets",
     "Experiment",
     "Method",
     "Outputs",

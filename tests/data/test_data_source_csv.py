@@ -58,6 +58,25 @@ def test_numbers_are_ordered_as_numbers(manifest: Callable[[str], Path]) -> None
     assert load("csv", manifest(text)).class_names == ("1", "2", "10")
 
 
+@pytest.mark.parametrize("stream", ["always", "never"])
+def test_a_validation_split_and_groups_of_ones_own(
+    manifest: Callable[[str], Path], write_image: WriteImage, tmp_path: Path, stream: str
+) -> None:
+    parts = ["train"] * 5 + ["valid"] * 2 + ["test"] * 3
+    rows = [f"images/i{number}.png,{'ab'[number % 2]},{part},p{number // 2}" for number, part in enumerate(parts)]
+    source = load("csv", manifest("path,label,split,group\n" + "\n".join(rows)), stream=stream)
+    found = [[name.decode() for name in part.names] for part in (source.train, source.validation, source.test)]
+    assert found == [[f"images/i{number}.png" for number in range(*ends)] for ends in ((0, 5), (5, 7), (7, 10))]
+    groups = source.groups
+    assert [part.tolist() for part in (groups.train, groups.validation, groups.test)] == [
+        [0, 0, 1, 1, 2],
+        [2, 3],
+        [3, 4, 4],
+    ]
+    with pytest.raises(DataError, match="'patient'"):
+        load("csv", manifest("path,label,split,group\n" + "\n".join(rows)), group="patient")
+
+
 def test_spaces_quotes_bom_and_further_columns(manifest: Callable[[str], Path]) -> None:
     rows = [f'"images/i{number}.png", "a, b" ,7' if number % 2 else f"images/i{number}.png,c,8" for number in range(10)]
     source = load("csv", manifest("\ufeffpath, label , weight\r\n" + "\r\n".join(rows) + "\r\n\r\n"))
@@ -74,8 +93,9 @@ def test_spaces_quotes_bom_and_further_columns(manifest: Callable[[str], Path]) 
         ("path,label\nimages/i0.png,\n", "line 2: there is no label"),
         ("path,label\nimages/i0.png\n", "line 2: there is no label"),
         ("path,label\n,a\n", "line 2: there is no path"),
-        ("path,label,split\nimages/i0.png,a,val\n", "line 2: .*'val'.*train or test"),
-        ("path,label,split\nimages/i0.png,a,\n", "line 2: .*''.*train or test"),
+        ("path,label,split\nimages/i0.png,a,vla\n", "line 2: .*'vla'.*train, test, val"),
+        ("path,label,split\nimages/i0.png,a,\n", "line 2: .*''.*train, test, val"),
+        ("path,label,group\nimages/i0.png,a,\n", "line 2: there is no group"),
         ("path,label,split\nimages/i0.png,a,train\n", "no row has the split 'test'"),
         ("path,label,split\nimages/i0.png,a,test\n", "no row has the split 'train'"),
         ("path,label\nimages/none.png,a\n", "line 2: 'images/none.png' does not exist"),

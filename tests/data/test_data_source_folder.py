@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from distail.config.schema import Data
 from distail.data.long_tail import class_counts
 from distail.data.prepare import prepare_data
 from distail.errors import DataError
@@ -73,8 +74,26 @@ def test_test_comes_before_val(tmp_path: Path, write_image: WriteImage) -> None:
         tmp_path, write_image, {f"{split}/{c}": n for split, n in (("train", 2), ("test", 3), ("val", 4)) for c in "ab"}
     )
     source = load("folder", tmp_path)
-    assert len(source.test) == 6
-    assert "val/ is not used" in source.notes[0]
+    assert (len(source.train), len(source.validation), len(source.test)) == (4, 8, 6)
+    assert source.validation.labels.tolist() == [0] * 4 + [1] * 4
+    assert {name.decode().split("/")[0] for name in source.validation.names} == {"val"}
+    data = prepare_data(Data(name="folder", root=tmp_path))
+    assert (len(data.train), len(data.validation)) == (4, 8)
+    assert any("8 validation images are used" in note for note in data.notes)
+    assert prepare_data(Data(name="folder", root=tmp_path, validation=0)).validation is None
+
+
+@pytest.mark.parametrize("stream", ["always", "never"])
+def test_a_validation_folder_may_lack_a_class_and_have_no_other(
+    tmp_path: Path, write_image: WriteImage, stream: str
+) -> None:
+    write_tree(tmp_path, write_image, {"train/a": 5, "train/b": 5, "test/a": 1, "test/b": 1, "valid/b": 2})
+    source = load("folder", tmp_path, stream=stream)
+    assert source.validation.labels.tolist() == [1, 1]
+    assert len(source.train) == 10
+    write_tree(tmp_path, write_image, {"valid/c": 1})
+    with pytest.raises(DataError, match="c: only in valid/"):
+        load("folder", tmp_path, stream=stream)
 
 
 @pytest.mark.parametrize("parts", [("Train", "Test"), ("training", "validation"), ("Train", "valid")])
@@ -374,7 +393,7 @@ def test_classes_may_hold_folders_of_their_own(tmp_path: Path, write_image: Writ
     assert load("folder", tmp_path).class_names == ("a", "b")
 
 
-@pytest.mark.parametrize("other", ["valid", "validation", "extra"])
+@pytest.mark.parametrize("other", ["extra", "dev"])
 def test_folders_that_are_not_used_are_told(tmp_path: Path, write_image: WriteImage, other: str) -> None:
     write_tree(tmp_path, write_image, {f"{part}/{name}": 2 for part in ("train", "test", other) for name in "ab"})
     source = load("folder", tmp_path)

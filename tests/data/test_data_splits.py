@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -74,3 +75,32 @@ def test_too_few_images_for_a_test_set_are_told_without_a_fraction_that_nobody_g
     with pytest.raises(DataError, match=said):
         fixed_test_split(torch.tensor([0, 0, 1, 1]))
     assert [len(part) for part in fixed_test_split(torch.tensor([0, 0, 0, 1]))] == [3, 1]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=60),
+    st.floats(0.05, 0.9),
+    st.integers(0, 99),
+)
+def test_groups_are_never_torn_apart_and_no_class_is_lost(rows, fraction, seed):
+    labels, groups = (torch.tensor(column) for column in zip(*rows, strict=True))
+    try:
+        kept, held_out = stratified_split(labels, fraction, seed, groups)
+    except DataError:
+        return  # nothing can be held out, which is told
+    assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(len(rows)))
+    assert not set(groups[kept].tolist()) & set(groups[held_out].tolist())
+    assert set(labels[kept].tolist()) == set(labels.tolist())
+    again = stratified_split(labels, fraction, seed, groups)
+    assert torch.equal(again[1], held_out)
+
+
+def test_groups_are_held_out_by_about_the_fraction_of_each_class():
+    random = np.random.default_rng(0)
+    groups = torch.from_numpy(random.integers(0, 200, 2000))
+    labels = torch.from_numpy(random.choice(3, p=[0.7, 0.25, 0.05], size=2000))
+    for split in (lambda: stratified_split(labels, 0.2, 0, groups), lambda: fixed_test_split(labels, groups)):
+        _, held_out = split()
+        shares = torch.bincount(labels[held_out]) / torch.bincount(labels)
+        assert ((shares - 0.2).abs() < 0.05).all(), shares

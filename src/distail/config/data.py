@@ -15,7 +15,14 @@ class Data(Section):
     """Which images, or other examples, how imbalanced, and how they are drawn."""
 
     name: str
+    """A data set that is known, or `package.module:function` for one of your own."""
     root: Path | None = None
+    label: str | None = None
+    """Of a table (`csv-table`, `parquet`): the column of the classes."""
+    features: tuple[str, ...] | None = None
+    """Of a table: the columns that the network is given; by default all but those of label, split and group."""
+    group: str = "group"
+    """The column (of a table, or of the manifest `csv`) whose equal values must not be torn apart by a split."""
     class_order: str = "natural"
     """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None

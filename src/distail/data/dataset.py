@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.data.arrays import LabelledArrays
+from distail.data.items import StreamedItems
 from distail.data.workers import DecodeFiles
 from distail.errors import DataError
 
@@ -151,7 +152,7 @@ class LabelledImages:
 
 
 Images = LabelledImages | StreamedImages
-Examples = Images | LabelledArrays
+Examples = Images | LabelledArrays | StreamedItems
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class Source:
 
     `notes` are sentences for the user: what is odd about the data, and how it is held. `validation` is the data's own
     validation set, which stands in place of one drawn from `train`; `groups` are not to be torn apart.
+    `encoding`, of a table, says in JSON how its columns became numbers (`distail.data.columns`).
     """
 
     train: Examples
@@ -178,6 +180,7 @@ class Source:
     notes: tuple[str, ...] = ()
     validation: Examples | None = None
     groups: Groups | None = None
+    encoding: str | None = None
 
 
 def image_names(images: Examples, split: str) -> list[str]:

@@ -16,6 +16,7 @@ from distail.data.arrays import ArrayInputs, LabelledArrays, arrays_in_order
 from distail.data.augment import Augmentation, Draws
 from distail.data.dataset import Examples
 from distail.data.image_inputs import ImageInputs, normalized_in_order
+from distail.data.items import ItemInputs, StreamedItems, items_in_order
 from distail.inputs import Inputs
 
 
@@ -47,6 +48,8 @@ def input_source(
     """The source for a data set; `batch_size` is the most that is wanted at once."""
     if isinstance(data, LabelledArrays):
         return ArrayInputs(data, mean, std, device)
+    if isinstance(data, StreamedItems):
+        return ItemInputs(data, device)
     return ImageInputs(
         data, batch_size, mean=mean, std=std, augment=augment, device=device, channels_last=channels_last
     )
@@ -65,11 +68,15 @@ def inputs_in_order(
     """The inputs of each part of the data, of at most `batch_size`, without augmentation, on the device."""
     if isinstance(data, LabelledArrays):
         return arrays_in_order(data, parts, mean, std, device)
+    if isinstance(data, StreamedItems):
+        return items_in_order(data, parts, device)
     return normalized_in_order(data, parts, batch_size, mean, std, device, channels_last=channels_last)
 
 
 def sample_inputs(data: Examples, count: int) -> Inputs:
-    """Inputs such as the data's, to see what a network makes of them: zeros."""
+    """Inputs such as the data's, to see what a network makes of them: zeros, or an item of the user's."""
+    if isinstance(data, StreamedItems):
+        return data.first(count)
     if isinstance(data, LabelledArrays):
         return data.inputs.new_zeros((count, *data.input_shape))
     return torch.zeros(count, *data.image_shape)

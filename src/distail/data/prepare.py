@@ -51,6 +51,8 @@ class PreparedData:
     std: tuple[float, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    encoding: str | None = None
+    """Of a table: how its columns became numbers, as `distail.data.columns` writes it."""
     train_rows: Tensor | None = None
     """(N,) int64: where the images of `train` stand in the data set's whole training part; `validation_rows` too, and
     those of a validation set of the data's own after all of them."""
@@ -116,6 +118,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         std=std,
         skipped=source.skipped,
         notes=(*source.notes, *(warning for warning in warnings if warning)),
+        encoding=source.encoding,
         train_rows=rows[kept],
         validation_rows=None if validation is None else held_out if source.validation else rows[held_out],
     )
@@ -125,8 +128,7 @@ def input_statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, .
     """What inputs are normalized or standardized with: mean and deviation of the training examples alone."""
     if is_images(train):
         return channel_statistics(train)
-    assert isinstance(train, LabelledArrays)
-    return train.statistics()
+    return train.statistics() if isinstance(train, LabelledArrays) else ((), ())
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -18,6 +18,8 @@ NORMALIZATION = "(levels of 0 to 255 / 255 - mean) / std, by channel"
 
 INPUT_SHAPES = "input_shapes"
 """The key that only files of networks without images have."""
+COLUMNS = "columns"
+"""The key under which the file of a network for tables says how columns become numbers (`distail.data.columns`)."""
 ARRAY_NORMALIZATION = "(values - mean) / std, by the first dimension of an example; 0 where a value is missing"
 
 _LARGEST = 2**53  # that float64 holds exactly

@@ -16,8 +16,8 @@ from distail.config.tau import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.dataset import Examples
 from distail.data.mixing import check_mix
-from distail.data.sources import SOURCES, check_streams
-from distail.errors import CheckpointError, ConfigError, DataError, MethodError, Problems, problems_in, unknown_name
+from distail.data.sources import check_name, check_streams
+from distail.errors import CheckpointError, ConfigError, DataError, MethodError, Problems, problems_in
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
@@ -73,8 +73,7 @@ def check(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> None
 def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -> list[str]:
     """What `check` raises, one string a problem, each beginning with the key it is about."""
     problems = Problems()
-    if experiment.data.name not in SOURCES:
-        problems.add(f"data.name: {unknown_name('data set', experiment.data.name, SOURCES)}")
+    problems.attempt(lambda: check_name(experiment.data.name), "data.name")
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
     problems.attempt(lambda: check_class_order(experiment.data.class_order), "data.class_order")
     _check_networks_and_methods(experiment, problems)

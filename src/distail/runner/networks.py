@@ -19,7 +19,7 @@ from distail.errors import CheckpointError, ModelError
 from distail.inputs import each_tensor
 from distail.models import FeatureTap, create_model
 from distail.models.committee import Committee
-from distail.models.description import Description, describe_arrays
+from distail.models.description import COLUMNS, Description, describe_arrays
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -157,7 +157,7 @@ def describe_network(
 def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | None) -> dict[str, str]:
     shortcut, train = model.shortcut or DEFAULT_SHORTCUT, data.train
     if not is_images(train):
-        return describe_arrays(
+        told = describe_arrays(
             model.name,
             classifier,
             data.class_names,
@@ -167,7 +167,8 @@ def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | No
             data.std,
             model.options,
         )
-    told = Description(
+        return told if data.encoding is None else {**told, COLUMNS: data.encoding}
+    description = Description(
         model.name,
         shortcut,
         classifier,
@@ -179,7 +180,7 @@ def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | No
         bit_depth,
         model.options,
     )
-    return told.metadata()
+    return description.metadata()
 
 
 def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:

@@ -20,6 +20,7 @@ import torch
 from distail.config.schema import Experiment
 from distail.data.dataset import StreamedImages, is_images
 from distail.data.input_sources import sample_inputs
+from distail.data.items import StreamedItems
 from distail.data.long_tail import class_counts
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError, counted
@@ -143,7 +144,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             train_student(context, student, prepare_teacher(context))
         weights = {path.name: path.stat().st_size / MEGABYTE for path in scratch.glob("*.safetensors")}
     images = (data.train, data.validation, data.test)
-    in_memory = not any(isinstance(each, StreamedImages) for each in images)
+    in_memory = not any(isinstance(each, StreamedImages | StreamedItems) for each in images)
     sizes = [len(each) * _bytes_of_one(data) for each in images if each is not None]
     return RunPlan(
         experiment=experiment,

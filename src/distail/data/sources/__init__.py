@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from distail.config.schema import Data
@@ -15,13 +15,17 @@ from distail.data.sources.cifar import load_cifar10, load_cifar100
 from distail.data.sources.digits import load_digits
 from distail.data.sources.fashion_mnist import load_fashion_mnist
 from distail.data.sources.folder import load_folder
+from distail.data.sources.function import find_function, load_function
 from distail.data.sources.locate import expand_home
 from distail.data.sources.manifest import load_manifest
+from distail.data.sources.table import load_table
 from distail.data.sources.tiny_imagenet import load_tiny_imagenet
 from distail.errors import DataError, unknown_name
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
     "arrays": load_arrays,
+    "csv-table": load_table,
+    "parquet": load_table,
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
     "csv": load_manifest,
@@ -32,6 +36,8 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
 }
 # Sources whose images are files of their own, which can stay on disk.
 STREAMED = frozenset({"csv", "folder", "tiny-imagenet"})
+TABLES = frozenset({"csv-table", "parquet"})
+_OF_TABLES = ("label", "features")
 _OF_IMAGES = ("augment", "image_size", "bit_depth", "skip_unreadable", "allow_outside_root")
 
 
@@ -44,13 +50,12 @@ def load_source(options: Data) -> Source:
     >>> len(load_source(Data(name="digits")).train)
     1438
     """
-    if options.name not in SOURCES:
-        raise DataError(unknown_name("data set", options.name, SOURCES))
+    check_name(options.name)
     check_streams(options)
     if options.root is not None:
         options = options.model_copy(update={"root": expand_home(options.root)})
     try:
-        source = SOURCES[options.name](options)
+        source = SOURCES.get(options.name, load_function)(options)
     except OSError as error:
         many = ". Raise the limit: ulimit -n 65536" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
         raise DataError(f"data set {options.name!r} cannot be read: {error}{many}") from error
@@ -61,23 +66,34 @@ def load_source(options: Data) -> Source:
             held_out = resized(held_out, options.image_size)
         source = replace(source, train=train, test=test, validation=held_out)
     else:
-        check_no_image_options(options)
+        _check_unused(options, _OF_IMAGES, "holds no images", "images")
+    if options.name not in TABLES:
+        _check_unused(options, _OF_TABLES, "is no table", "tables")
     return in_class_order(_checked(source), options.class_order)
 
 
-def check_no_image_options(options: Data) -> None:
-    """Let pass what is not only for images.
+def _check_unused(options: Data, keys: Sequence[str], is_not: str, others: str) -> None:
+    """Refuse options that are for other data only."""
+    default = Data(name=options.name)
+    given = [f"data.{key}" for key in keys if getattr(options, key) != getattr(default, key)]
+    if given:
+        are, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise DataError(
+            f"data set {options.name!r} {is_not}, and {', '.join(given)} {are} for {others} only; leave {them} out"
+        )
+
+
+def check_name(name: str) -> None:
+    """Let pass a data set of ours, or what can be imported.
 
     Raises:
-        DataError: there are such options; all of them are listed.
+        DataError: it is unknown, or its code may not be run.
     """
-    default = Data(name=options.name)
-    given = [key for key in _OF_IMAGES if getattr(options, key) != getattr(default, key)]
-    if given:
-        raise DataError(
-            f"data set {options.name!r} holds no images, and {', '.join(f'data.{key}' for key in given)} "
-            f"{'is' if len(given) == 1 else 'are'} for images only; leave {'it' if len(given) == 1 else 'them'} out"
-        )
+    if ":" in name:
+        find_function(name)
+    elif name not in SOURCES:
+        also = "Also: package.module:function for data of your own"
+        raise DataError(f"{unknown_name('data set', name, SOURCES)} {also}")
 
 
 def check_streams(options: Data) -> None:

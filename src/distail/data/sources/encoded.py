@@ -80,6 +80,19 @@ def load_files(
     return replace(source, notes=(*notes, *source.notes))
 
 
+def with_validation(source: Source, held_out: set[str]) -> Source:
+    """The training images that have these names as the data's own validation set."""
+    train = source.train
+    assert isinstance(train, LabelledImages | StreamedImages)
+    assert train.names is not None
+    is_own = torch.tensor([os.fsdecode(name) in held_out for name in train.names.tolist()])
+    return replace(
+        source,
+        train=train.subset((~is_own).nonzero().flatten()),
+        validation=train.subset(is_own.nonzero().flatten()) if is_own.any() else None,
+    )
+
+
 def decode_source(
     train: EncodedSplit,
     test: EncodedSplit,

@@ -13,7 +13,7 @@ import torch
 from distail.config.schema import Data
 from distail.data.class_names import natural_sorted
 from distail.data.dataset import Source
-from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.encoded import ImageFile, load_files, with_validation
 from distail.data.sources.locate import locate
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, listed, some_of
@@ -36,6 +36,8 @@ _LIKE_SPLITS = frozenset({"train", "training", "test", "testing", "val", "valid"
 
 def load_folder(options: Data) -> Source:
     """`root` holds `train/` and `test/` (or `val/`, `valid/`, `validation/`) of class folders, or class folders alone.
+
+    Beside `train/` and `test/` the folder `val/` (or `valid/`, `validation/`) is the validation set.
 
     Class folders alone (or `train/` alone) lend a stratified fifth, the same for every run's seed, as the test set.
     Class names are the folders' names in natural order.
@@ -65,11 +67,21 @@ def load_folder(options: Data) -> Source:
     labels = {name: label for label, name in enumerate(names)}
     train_files, notes = image_files(train, labels, place)
     test_files, test_notes = image_files(tests[0], labels, place)
+    own = [folder for folder in tests[1:] if tests[0].name == _TEST_NAMES[0] and class_folder_names(folder)][:1]
+    held_out: list[ImageFile] = []
+    for folder in own:
+        check_same_classes(train, folder, every=False)
+        there = {*class_folder_names(folder)}
+        held_out, own_notes = image_files(folder, {name: labels[name] for name in names if name in there}, place)
+        test_notes += own_notes
     if not test_files:
         raise DataError(f"{tests[0]} holds no image ({_suffixes()})")
     instead = [f"{place} holds no test/: {tests[0].name}/ is the test set"] * (tests[0].name != _TEST_NAMES[0])
-    notes = [*instead, *_unused(place, train, tests[0]), *notes, *test_notes]
-    return load_files("train and test", train_files, test_files, names, options, notes)
+    notes = [*instead, *_unused(place, train, tests[0], *own), *notes, *test_notes]
+    if not held_out:
+        return load_files("train and test", train_files, test_files, names, options, notes)
+    source = load_files("train, val and test", [*train_files, *held_out], test_files, names, options, notes)
+    return with_validation(source, {file.name for file in held_out})
 
 
 def class_folder_names(folder: Path) -> list[str]:
@@ -130,14 +142,14 @@ def _passed_over_note(folder: Path, passed_over: Mapping[str, Counter[str]]) -> 
     )
 
 
-def check_same_classes(train: Path, test: Path) -> list[str]:
-    """The class names of both folders.
+def check_same_classes(train: Path, test: Path, *, every: bool = True) -> list[str]:
+    """The class names of both folders; without `every` the second may lack some.
 
     Raises:
         DataError: they differ; every difference is listed.
     """
     in_train, in_test = class_folder_names(train), class_folder_names(test)
-    differences = [f"{name}: only in {train.name}/" for name in in_train if name not in set(in_test)]
+    differences = [f"{name}: only in {train.name}/" for name in in_train if every and name not in set(in_test)]
     differences += [f"{name}: only in {test.name}/" for name in in_test if name not in set(in_train)]
     if differences:
         raise DataError(
@@ -163,8 +175,8 @@ def _unused(place: Path, *used: Path) -> list[str]:
     are = "are" if len(others) > 1 else "is"
     sets = f"train/ and {used[1].name}/ are the training and the test set" if len(used) > 1 else "train/ is all data"
     return [
-        f"{place}: {sets}, and {some_of(others)} {are} not used; validation images are drawn from train/ "
-        "(data.validation)"
+        f"{place}: {sets}, and {some_of(others)} {are} not used"
+        + ("" if len(used) > 2 else "; validation images are drawn from train/ (data.validation)")
     ]
 
 

@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import csv
+import os
 import posixpath
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from unicodedata import normalize
 
+import numpy as np
 import torch
 
 from distail.config.schema import Data
 from distail.data.class_names import check_class_names, natural_sorted
-from distail.data.dataset import Source
-from distail.data.sources.encoded import ImageFile, load_files
-from distail.data.splits import fixed_test_split
-from distail.errors import DataError, counted, first_of, listed
+from distail.data.dataset import Examples, Groups, Source
+from distail.data.sources.encoded import ImageFile, load_files, with_validation
+from distail.data.sources.rows import PARTS, SPLITS, check_split, group_codes, parts_of
+from distail.errors import DataError, counted, did_you_mean, first_of, listed
 
 _DELIMITERS = (",", "\t", ";")
-_SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image: `line` is where it ends in the file; `split` is None where the manifest has no such column."""
+    """One image: `line` is where it ends in the file; `split`, `group`: None where the manifest has no such column."""
 
     line: int
     path: str
     label: str
     split: str | None
+    group: str | None = None
 
 
 def load_manifest(options: Data) -> Source:
-    """`root` is a CSV file with the columns `path`, `label` and optionally `split` (`train` or `test`).
+    """`root` is a CSV file with the columns `path`, `label` and optionally `split` (`train`, `val` or `test`).
+
+    Images that have the same in the column `data.group` (by default `group`, where there is one) are not torn apart.
 
     Tabs or semicolons may stand for its commas. Paths are relative to the manifest's folder and may not leave it, by ..
     or by symbolic links either, unless `allow_outside_root`. Labels may be any text: class names are the
@@ -49,22 +54,39 @@ def load_manifest(options: Data) -> Source:
         raise DataError("data set 'csv' needs data.root: the path of the manifest, a CSV file with columns path,label")
     if not root.is_file():
         raise DataError(f"data.root is {root}, which is not a file; expected a CSV file with columns path,label")
-    rows = read_rows(root)
+    rows = read_rows(root, options.group)
     rows = [replace(row, path=_as_on_disk(row.path, root.parent)) for row in rows]
     _check_rows(rows, root, allow_outside_root=options.allow_outside_root)
+    split = None if rows[0].split is None else np.array([row.split for row in rows])
+    if split is not None:
+        check_split(split, str(root))
     names = natural_sorted({row.label for row in rows})
     check_class_names(names, str(root))
     label_of = {name: label for label, name in enumerate(names)}
     files = [ImageFile(row.path, root.parent, label_of[row.label]) for row in rows]
-    if rows[0].split is None:
-        train, test = (part.tolist() for part in fixed_test_split(torch.tensor([file.label for file in files])))
-    else:
-        train, test = ([place for place, row in enumerate(rows) if row.split == split] for split in _SPLITS)
-    return load_files("csv", [files[row] for row in train], [files[row] for row in test], names, options)
+    codes = None if rows[0].group is None else group_codes(np.array([row.group for row in rows]))
+    part_of = parts_of(torch.tensor([file.label for file in files]), split, codes, str(root))
+    train, held_out, test = ([files[row] for row in np.flatnonzero(part_of == part)] for part in PARTS)
+    source = load_files("csv", [*train, *held_out], test, names, options)
+    if held_out:
+        source = with_validation(source, {file.name for file in held_out})
+    if codes is None:
+        return source
+    return replace(source, groups=_groups(source, dict(zip([row.path for row in rows], codes.tolist(), strict=True))))
 
 
-def read_rows(manifest: Path) -> list[Row]:
-    """All rows, stripped of surrounding spaces.
+def _groups(source: Source, group_of: Mapping[str, int]) -> Groups:
+    """The groups of the images that could be read."""
+
+    def of(images: Examples) -> torch.Tensor:
+        assert images.names is not None
+        return torch.tensor([group_of[os.fsdecode(name)] for name in images.names.tolist()])
+
+    return Groups(of(source.train), of(source.test), None if source.validation is None else of(source.validation))
+
+
+def read_rows(manifest: Path, group: str = "group") -> list[Row]:
+    """All rows, stripped of surrounding spaces; `group` names the column of groups, which need not be there.
 
     Raises:
         DataError: the file is no such table, or lists nothing.
@@ -90,16 +112,19 @@ def read_rows(manifest: Path) -> list[Row]:
     ]
     if too_long:
         raise DataError(listed(first_of(too_long), f"{counted(len(too_long), 'problem')} in {manifest}:"))
-    return [_row(line, dict(zip_longest(columns, fields, fillvalue=""))) for line, fields in table]
+    if group not in columns and group != Data.model_fields["group"].default:
+        raise DataError(f"data.group: {manifest} has no column {group!r}. {did_you_mean(group, columns)}")
+    return [_row(line, dict(zip_longest(columns, fields, fillvalue="")), group) for line, fields in table]
 
 
-def _row(line: int, field_of: dict[str, str]) -> Row:
-    split = field_of.get("split")
+def _row(line: int, field_of: dict[str, str], group: str) -> Row:
+    split, together = field_of.get("split"), field_of.get(group)
     return Row(
         line,
         field_of["path"].strip(),
         normalize("NFC", field_of["label"].strip()),
         None if split is None else split.strip(),
+        None if together is None else together.strip(),
     )
 
 
@@ -141,13 +166,6 @@ def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) ->
         for path, lines in lines_of.items()
         if path and len(lines) > 1
     ]
-    missing_splits = [
-        split for split in _SPLITS if rows[0].split is not None and all(row.split != split for row in rows)
-    ]
-    if missing_splits and not problems:
-        problems.append(
-            f"no row has the split {missing_splits[0]!r}; without a column split a stratified fifth is the test set"
-        )
     if problems:
         raise DataError(listed(first_of(problems), f"{counted(len(problems), 'problem')} in {manifest}:"))
 
@@ -156,8 +174,10 @@ def _problems(row: Row, folder: Path, inside: Path | None) -> list[str]:
     problems = []
     if not row.label:
         problems.append("there is no label")
-    if row.split is not None and row.split not in _SPLITS:
-        problems.append(f"split is {row.split!r}; expected train or test")
+    if row.group == "":
+        problems.append("there is no group")
+    if row.split is not None and row.split not in SPLITS:
+        problems.append(f"split is {row.split!r}; expected {', '.join(SPLITS)}")
     if problem := _path_problem(row.path, folder, inside):
         problems.append(problem)
     return problems

@@ -28,6 +28,7 @@ class Rows:
     split: NDArray[np.str_] | None = None
     group: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
+    encoding: str | None = None
 
 
 def source_of_rows(rows: Rows, where: str) -> Source:
@@ -38,7 +39,7 @@ def source_of_rows(rows: Rows, where: str) -> Source:
     """
     check_class_names(rows.class_names, where)
     groups = None if rows.group is None else group_codes(rows.group)
-    part_of = parts_of(rows, groups, where)
+    part_of = parts_of(rows.examples.labels, rows.split, groups, where)
     named = {part: torch.from_numpy(np.flatnonzero(part_of == part)) for part in PARTS}
     examples = {part: rows.examples.subset(index) for part, index in named.items() if len(index)}
     codes = None if groups is None else {part: groups[index] for part, index in named.items() if len(index)}
@@ -47,6 +48,7 @@ def source_of_rows(rows: Rows, where: str) -> Source:
         examples["test"],
         rows.class_names,
         notes=rows.notes,
+        encoding=rows.encoding,
         validation=examples.get("validation"),
         groups=None if codes is None else Groups(codes["train"], codes["test"], codes.get("validation")),
     )
@@ -61,20 +63,30 @@ def group_codes(group_N: NDArray[np.str_]) -> Tensor:
     return torch.from_numpy(np.unique(group_N, return_inverse=True)[1].astype(np.int64))
 
 
-def parts_of(rows: Rows, groups: Tensor | None, where: str) -> NDArray[np.str_]:
+def parts_of(labels_N: Tensor, split: NDArray[np.str_] | None, groups: Tensor | None, where: str) -> NDArray[np.str_]:
     """The part (N,) of each row."""
-    if rows.split is None:
-        _, test = fixed_test_split(rows.examples.labels, groups)
-        part_of = np.full(len(rows.examples), "train", dtype="<U10")
+    if split is None:
+        _, test = fixed_test_split(labels_N, groups)
+        part_of = np.full(len(labels_N), "train", dtype="<U10")
         part_of[test.numpy()] = "test"
         return part_of
-    given = [text.strip().lower() for text in np.unique(rows.split).tolist()]
+    check_split(split, where)
+    return np.array([SPLITS[text.strip().lower()] for text in split.tolist()])
+
+
+def check_split(split: NDArray[np.str_], where: str) -> None:
+    """Let pass a column `split` that names known parts, training and test among them.
+
+    Raises:
+        DataError: it does not.
+    """
+    given = [text.strip().lower() for text in np.unique(split).tolist()]
     unknown = [repr(text) for text in given if text not in SPLITS]
     if unknown:
         raise DataError(f"{where}: split is {some_of(unknown)}; expected {', '.join(SPLITS)}")
-    missing = [part for part in ("train", "test") if part not in given]
+    parts = {SPLITS[text] for text in given}
+    missing = [part for part in ("train", "test") if part not in parts]
     if missing:
         raise DataError(
             f"{where}: no row has the split {missing[0]!r}; without a column split a stratified fifth is the test set"
         )
-    return np.array([SPLITS[text.strip().lower()] for text in rows.split.tolist()])

@@ -1,0 +1,122 @@
+"""The columns of a table as numbers, and how they became them, so that other rows can be treated alike.
+
+Shapes: N rows, D numbers of a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_LEVELS = 64
+OTHER = "(other)"
+MISSING = "(missing)"
+
+Values = NDArray[np.float64] | NDArray[np.object_]
+"""Of a column of numbers, float64 with nan where one is missing; of categories, texts, and None."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        levels: of a category, each a number that is 1 or 0, in this order; None of a column of numbers, which stays
+            one number, nan where it is missing.
+        missing: whether a further number says that the value is missing.
+        other: whether a further number stands for every other level.
+    """
+
+    name: str
+    levels: tuple[str, ...] | None = None
+    missing: bool = False
+    other: bool = False
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """What each of its numbers is called."""
+        own = (self.name,) if self.levels is None else tuple(f"{self.name}={level}" for level in self.levels)
+        own += (f"{self.name}={OTHER}",) * self.other
+        return own + (f"{self.name}={MISSING}",) * self.missing
+
+
+@dataclass(frozen=True)
+class TableEncoding:
+    """How the columns of a table become D numbers a row; what it knows it learnt from training rows.
+
+    >>> table = {"age": np.array([4.0, np.nan]), "kind": np.array(["a", "b"], dtype=object)}
+    >>> encoding = TableEncoding.learnt(table, np.array([True, True]))
+    >>> encoding.entries
+    ('age', 'age=(missing)', 'kind=a', 'kind=b')
+    >>> encoding.encode({"age": np.array([7.0]), "kind": np.array(["c"], dtype=object)}).tolist()
+    [[7.0, 0.0, 0.0, 0.0]]
+    """
+
+    columns: tuple[Column, ...]
+
+    @classmethod
+    def learnt(cls, table: Mapping[str, Values], training_N: NDArray[np.bool_]) -> TableEncoding:
+        """From the rows of training alone: which levels there are, and where values are missing.
+
+        Of more than 64 levels the most frequent stay, and all others are one.
+        """
+        return cls(tuple(_column(name, values[training_N]) for name, values in table.items()))
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names (D,) of the numbers of a row."""
+        return tuple(entry for column in self.columns for entry in column.entries)
+
+    @property
+    def plain(self) -> NDArray[np.bool_]:
+        """(D,): which numbers are 1 or 0 and stay so; all others are standardized."""
+        return np.array([entry != column.name for column in self.columns for entry in column.entries], dtype=bool)
+
+    def encode(self, table: Mapping[str, Values]) -> NDArray[np.float32]:
+        """(N, D); a level that is not known is 0 everywhere, or another where there are others."""
+        return np.column_stack([part for column in self.columns for part in _encoded(column, table[column.name])])
+
+    def to_json(self) -> str:
+        """As text that `from_json` reads."""
+        return json.dumps([asdict(column) for column in self.columns])
+
+    @classmethod
+    def from_json(cls, text: str) -> TableEncoding:
+        """What `to_json` wrote."""
+        stored: Sequence[Mapping[str, Any]] = json.loads(text)
+        return cls(tuple(Column(**{**each, "levels": each["levels"] and tuple(each["levels"])}) for each in stored))
+
+
+def missing_in(values: Values) -> NDArray[np.bool_]:
+    """(N,): where a column has no value."""
+    if values.dtype != object:
+        return np.isnan(values.astype(np.float64))
+    return np.array([value is None for value in values.tolist()], dtype=bool)
+
+
+def _column(name: str, values: Values) -> Column:
+    missing = bool(missing_in(values).any())
+    if values.dtype != object:
+        return Column(name, missing=missing)
+    counts = Counter(value for value in values.tolist() if value is not None)
+    frequent = sorted(counts, key=lambda level: (-counts[level], level))[:MOST_LEVELS]
+    return Column(name, tuple(sorted(frequent)), missing=missing, other=len(counts) > MOST_LEVELS)
+
+
+def _encoded(column: Column, values: Values) -> list[NDArray[np.float32]]:
+    """(N,) for each of its numbers."""
+    if column.levels is None:
+        numbers = values.astype(np.float32)
+        return [numbers, *([np.isnan(numbers).astype(np.float32)] if column.missing else [])]
+    place = {level: number for number, level in enumerate(column.levels)}
+    if column.missing:
+        place[None] = len(place) + column.other  # type: ignore[index]
+    unknown = len(column.levels) if column.other else -1
+    where_N = np.array([place.get(value, unknown if value is not None else -1) for value in values.tolist()])
+    return [(where_N == number).astype(np.float32) for number in range(len(column.entries))]

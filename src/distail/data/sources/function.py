@@ -1,0 +1,123 @@
+"""`package.module:function`: data sets of the user's own."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from distail.config.schema import Data
+from distail.data.class_names import check_class_names
+from distail.data.dataset import Groups, Source
+from distail.data.datasets import Datasets
+from distail.data.decode import progress_bar
+from distail.data.items import FetchItems, StreamedItems, digest_of, kept_generators, labels_in
+from distail.data.seeding import random_bits, stream_key
+from distail.data.sources.rows import group_codes
+from distail.data.workers import Workers
+from distail.errors import DataError, first_of, listed
+from distail.import_path import import_callable, where, working_directory_importable
+
+_AT_ONCE = 64
+
+
+def find_function(name: str) -> Any:
+    """What stands at the import path.
+
+    Raises:
+        DataError: nothing that can be called, or `DISTAIL_NO_CODE` is set.
+    """
+    return import_callable(name, "data of your own", "a data set, such as arrays or csv-table", DataError)
+
+
+def load_function(options: Data) -> Source:
+    """Calls the function, with `root` where the configuration has one, and fetches every item of its `Datasets` once.
+
+    Raises:
+        DataError: the function or an item fails, or they are not what `Datasets` says.
+    """
+    with working_directory_importable():
+        function = find_function(options.name)
+        try:
+            given = function() if options.root is None else function(options.root)
+        except Exception as error:
+            raise DataError(f"{options.name!r} failed with {where(error)}") from error
+        if not isinstance(given, Datasets):
+            raise DataError(f"{options.name!r} must return distail.Datasets, got {type(given).__name__}")
+        names = tuple(given.class_names)
+        if not all(isinstance(name, str) for name in names):
+            raise DataError(f"{options.name!r}: class_names hold what is no text")
+        check_class_names(names, f"data set {options.name!r}")
+        fetched = [
+            None if dataset is None else _fetched(dataset, part, given, options)
+            for part, dataset in (("train", given.train), ("validation", given.validation), ("test", given.test))
+        ]
+    train, validation, test = fetched
+    if train is None or test is None:
+        raise DataError(f"{options.name!r}: train and test must be data sets, not None")
+    return Source(train, test, names, validation=validation, groups=_groups(given, len(train), options.name))
+
+
+def _groups(given: Datasets, items: int, name: str) -> Groups | None:
+    if given.groups is None:
+        return None
+    if len(given.groups) != items:
+        raise DataError(f"{name!r}: {len(given.groups)} groups for {items} items of train; expected one each")
+    codes = group_codes(np.array([str(group) for group in given.groups]))
+    return Groups(codes, torch.empty(0, dtype=torch.int64))
+
+
+def _fetched(dataset: Any, part: str, given: Datasets, options: Data) -> StreamedItems:
+    what = f"{options.name!r}, {part}"
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            f"{what}: {type(dataset).__name__} has no __len__ and __getitem__; expected a map-style data set"
+        )
+    count, workers = len(dataset), options.workers or 0
+    if not count:
+        raise DataError(f"{what} has no item")
+    fetch = FetchItems(dataset, given.collate)
+    parts = [range(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE)]
+    scan: Workers[range, _Facts] = Workers(_Scan(fetch), min(workers, len(parts)))
+    found: list[_Facts] = []
+    with progress_bar(f"Reading {part}", count) as advance:
+        for facts in scan.results(parts):
+            found.append(facts)
+            advance(_AT_ONCE)
+    scan.close()
+    problems = [problem for facts in found for problem in facts.problems]
+    if problems:
+        raise DataError(listed(first_of(problems), f"{what}: {len(problems)} of {count} items cannot be used:"))
+    labels = torch.tensor([label for facts in found for label in facts.labels], dtype=torch.int64)
+    digests = torch.from_numpy(np.frombuffer(b"".join(facts.digests for facts in found), dtype=np.uint8).copy())
+    return StreamedItems(fetch, part, torch.arange(count), labels, digests.view(-1, 32), workers)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """Of some items: their labels, their digests one after the other, and what is wrong with those that fail."""
+
+    labels: list[int]
+    digests: bytes
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class _Scan:
+    fetch: FetchItems
+
+    def __call__(self, rows: range) -> _Facts:
+        labels, digests, problems = [], [], []
+        seeds = random_bits(stream_key("item"), np.array(rows)) >> np.uint64(1)
+        with kept_generators():
+            for row, seed in zip(rows, seeds.tolist(), strict=True):
+                item = self.fetch.item(row, seed)
+                try:
+                    labels.append(operator.index(labels_in(item)))
+                    digests.append(digest_of(item))
+                except Exception as error:
+                    problems.append(getattr(item, "text", None) or f"item {row}: {error}")
+        return _Facts(labels, b"".join(digests), problems)

@@ -1,0 +1,224 @@
+"""`csv-table` and `parquet`: tables of numbers and categories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from distail.config.schema import Data
+from distail.data.arrays import LabelledArrays
+from distail.data.class_names import natural_sorted
+from distail.data.columns import TableEncoding, Values, missing_in
+from distail.data.dataset import Source
+from distail.data.sources.rows import Rows, group_codes, parts_of, source_of_rows
+from distail.errors import DataError, Problems, counted, did_you_mean, some_of
+
+_DELIMITERS = (",", "\t", ";")
+_SUFFIX = {"csv-table": ".csv", "parquet": ".parquet"}
+_SPLIT = "split"
+_NAMED = 6
+
+
+def load_table(options: Data) -> Source:
+    """`root` is a CSV or parquet file, or a folder of `train`, `test` and perhaps `val` as such files.
+
+    `label` names the column of the classes, `features` those that the network is given (by default all others but
+    `split` and `group`). Numbers are standardized by the training rows, categories are one number for each level
+    (`distail.data.columns`).
+
+    Raises:
+        DataError: listing what cannot be used.
+    """
+    import pyarrow as pa
+
+    suffix = _SUFFIX[options.name]
+    root = options.root
+    if root is None or not root.exists():
+        what = "needs data.root" if root is None else f"has data.root {root}, which does not exist"
+        raise DataError(f"data set {options.name!r} {what}; expected a {suffix} file, or a folder of train{suffix} and "
+                        f"test{suffix}")  # fmt: skip
+    if options.label is None:
+        raise DataError(f"data set {options.name!r} needs data.label: the name of the column that holds the classes")
+    files = _files(root, suffix)
+    texts = (options.label, options.group, _SPLIT)
+    parts = {part: _read(path, options.name, texts) for part, path in files.items()}
+    columns = next(iter(parts.values())).column_names
+    for part, table in parts.items():
+        if set(table.column_names) != set(columns):
+            other = {*table.column_names} ^ {*columns}
+            raise DataError(
+                f"{files[part]} has other columns than {files[next(iter(files))]}: {some_of(sorted(other))}"
+            )
+    try:
+        table = pa.concat_tables([each.select(columns) for each in parts.values()], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise DataError(f"{root}: the files' columns are of different types: {error}") from None
+    split = None
+    if len(files) > 1:
+        split = np.repeat(np.array(list(files), dtype=str), [len(each) for each in parts.values()])
+    elif _SPLIT in columns:
+        split = _texts(table, _SPLIT, root)
+    return _source(table, split, options, root)
+
+
+def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path) -> Source:
+    columns, label, group = table.column_names, options.label, options.group
+    assert label is not None
+    problems = Problems()
+    aside = {label, _SPLIT, group}
+    features = list(options.features or [name for name in columns if name not in aside])
+    for key, name in [("label", label), *(("features", name) for name in features)]:
+        if name not in columns:
+            problems.add(f"data.{key}: there is no column {name!r}. {did_you_mean(name, columns)}")
+    for name in aside & {*features}:
+        problems.add(f"data.features: {name!r} is the column of the {'label' if name == label else name}")
+    if not features:
+        problems.add("no column is left for the network")
+    if group not in columns and group != Data.model_fields["group"].default:
+        problems.add(f"data.group: there is no column {group!r}. {did_you_mean(group, columns)}")
+    problems.stop(str(root), DataError)
+    found: dict[str, Values] = {}
+    for name in features:
+        values = problems.attempt(lambda name=name: _values(table.column(name), name))  # type: ignore[misc]
+        if values is not None:
+            found[name] = values
+    problems.stop(str(root), DataError)
+    classes = _texts(table, label, root)
+    names, label_N = np.unique(classes, return_inverse=True)
+    class_names = tuple(natural_sorted(names.tolist()))
+    place = np.array([class_names.index(name) for name in names.tolist()])
+    labels = torch.from_numpy(place[label_N].astype(np.int64))
+    row_names = np.array([f"row {row}" for row in range(len(classes))], dtype=np.bytes_)
+    of_group = _texts(table, group, root) if group in columns else None
+    codes = None if of_group is None else group_codes(of_group)
+    training_N = parts_of(labels, split, codes, str(root)) == "train"
+    encoding = TableEncoding.learnt(found, training_N)
+    inputs = torch.from_numpy(np.ascontiguousarray(encoding.encode(found)))
+    if infinite := int(inputs.isinf().sum()):
+        raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
+    examples = LabelledArrays(inputs, labels, row_names, encoding.plain)
+    notes = _notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
+    return source_of_rows(Rows(examples, class_names, split, of_group, notes, encoding.to_json()), str(root))
+
+
+def _notes(
+    found: Mapping[str, Values], encoding: TableEncoding, training_N: NDArray[np.bool_], group: str | None, split: bool
+) -> tuple[str, ...]:
+    """What became of the columns, and what was missing."""
+    numbers = [column.name for column in encoding.columns if column.levels is None]
+    categories = [column.name for column in encoding.columns if column.levels is not None]
+    known = {column.name: {*(column.levels or ())} for column in encoding.columns}
+    notes = [
+        f"{counted(len(numbers), 'column')} of numbers, {counted(len(categories), 'column')} of categories: "
+        f"{len(encoding.entries)} numbers a row"
+        + ("; the column 'split' says which rows are for training" if split else "")
+        + (f"; rows of one {group!r} stay together" if group else "")
+    ]
+    missing, unseen, others = [], [], [column.name for column in encoding.columns if column.other]
+    for name, values in found.items():
+        if gone := int(missing_in(values).sum()):
+            missing.append(f"{name!r} ({gone:,})")
+        if name in categories and name not in others:
+            new = {value for value in values[~training_N].tolist() if value is not None} - known[name]
+            unseen += [f"{name}={value!r}" for value in sorted(new)]
+    if missing:
+        notes.append(
+            f"missing values in {some_of(missing, _NAMED)}: numbers become the mean of training, categories none, and "
+            "where training rows lack a value a number of its own says so"
+        )
+    if unseen:
+        notes.append(f"categories that no training row has, which are given as none: {some_of(unseen, _NAMED)}")
+    if others:
+        notes.append(f"of the levels of {some_of(others, _NAMED)} only the 64 most frequent are told apart")
+    return tuple(notes)
+
+
+def _files(root: Path, suffix: str) -> dict[str, Path]:
+    """Files by the name of their split; of a single file the name says nothing."""
+    if root.is_file():
+        return {"": root}
+    names = ("train", "test", "val", "valid", "validation")
+    found = {name: root / f"{name}{suffix}" for name in names if (root / f"{name}{suffix}").is_file()}
+    if not {"train", "test"} <= found.keys():
+        raise DataError(
+            f"{root} is a folder without train{suffix} and test{suffix}; expected these, and perhaps val{suffix}, or "
+            f"one {suffix} file"
+        )
+    return found
+
+
+def _read(path: Path, name: str, texts: tuple[str, ...]) -> Any:
+    """The table in a file; columns of labels and groups as they stand in it."""
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    try:
+        if name == "parquet":
+            table = parquet.read_table(path, partitioning=None)
+        else:
+            with path.open(encoding="utf-8-sig", errors="replace") as file:
+                header = file.readline()
+            table = csv.read_csv(
+                path,
+                parse_options=csv.ParseOptions(delimiter=max(_DELIMITERS, key=header.count)),
+                convert_options=csv.ConvertOptions(
+                    strings_can_be_null=True, column_types=dict.fromkeys(texts, pa.string())
+                ),
+            )
+    except Exception as error:  # of a damaged file pyarrow raises its own exceptions, and Python's
+        raise DataError(f"{path} cannot be read as {name}: {' '.join(str(error).split())}") from error
+    if not len(table):
+        raise DataError(f"{path} has no row")
+    twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
+    if twice:
+        raise DataError(f"{path} has the column {some_of([repr(column) for column in twice])} more than once")
+    return table
+
+
+def _texts(table: Any, name: str, root: Path) -> NDArray[np.str_]:
+    import pyarrow as pa
+
+    column = table.column(name)
+    if column.null_count:
+        raise DataError(f"{root}: {column.null_count:,} rows have no {name!r}; expected one in every row")
+    try:
+        texts = column.cast(pa.string()).to_pylist()
+    except pa.ArrowException:
+        raise DataError(f"{root}: the column {name!r} is {column.type}; expected texts or whole numbers") from None
+    return np.array([normalize("NFC", text.strip()) for text in texts], dtype=str)
+
+
+def _values(column: Any, name: str) -> Values:
+    """A column as numbers or as texts.
+
+    Raises:
+        DataError: it is neither, or has no value at all.
+    """
+    import pyarrow as pa
+
+    kind = column.type
+    if column.null_count == len(column):
+        raise DataError(f"the column {name!r} has no value; leave it out of data.features")
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    ):
+        wide = column.cast(pa.int8()) if pa.types.is_boolean(kind) else column
+        numbers: NDArray[np.float64] = wide.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return numbers
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array(column.to_pylist(), dtype=object)
+    raise DataError(
+        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Leave it out of data.features, or "
+        "make it numbers"
+    )
