@@ -1,0 +1,142 @@
+"""Every table of every page in headless Chromium: it fits its window, or a shadow on its right says that it scrolls."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageStat
+
+from distail.report.build import write_comparison_report
+from distail.report.mistakes import ConfusedPair, Mistake, Mistakes
+from distail.report.page import write_page
+from distail.report.views import ReportView
+from distail.search.page import write_search_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PHONE, DESK = (390, 844), (1280, 900)
+PATIENCE_MS = 120_000
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is a development dependency")
+    with api.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE_MS)
+        yield browser
+        browser.close()
+
+
+def exported(test: dict[str, Any]) -> dict[str, Any]:
+    times = [
+        {"batch": batch, "threads": threads, "median_ms": 12.5 * batch, "p95_ms": 1300.25 * batch, "calls": 20}
+        for batch in (1, 32)
+        for threads in (1, 0)
+    ]
+    shown = ("top1", "balanced_accuracy", *(f"groups.thirds.{name}" for name in ("head", "medium", "tail")))
+    differences = {path: {"difference": -0.25, "interval": [-1.5, 12.25], "p": 0.2} for path in shown}
+    parity = {"largest_logit_difference": 0.0125, "equal_answers": 98.76, "differences": differences}
+    file = {"bytes": 3_400_000, "test": test, "latency": times, "peak_mb": 123.4, "failed": None, "float_layers": None}
+    int8 = {**file, "file": "student-int8.onnx", "parity": parity, "float_layers": ["blocks.3.conv2", "classifier"]}
+    return {"images": 10_000, "adjusted": False, "files": [{**file, "file": "student.safetensors"}, int8]}
+
+
+@pytest.fixture
+def run_page(view: ReportView, tmp_path: Path) -> Path:
+    long = "a-folder-with-a-long-name/" * 3 + "image-{}.png"
+    pairs = [ConfusedPair("snow leopard", "domestic cat, short hair", 12, 34.5)]
+    sure = [Mistake(long.format(i), "snow leopard", "domestic cat, short hair", 0.99) for i in range(3)]
+    mistakes = Mistakes(240, 40, 30, pairs, sure)
+    whole = replace(view, exported=exported(dict(view.runs[1].metrics or {})), mistakes=mistakes)
+    return write_page(tmp_path / "run.html", whole)
+
+
+@pytest.fixture
+def comparison_page(make_comparison: Callable[..., Path]) -> Path:
+    return write_comparison_report(make_comparison())
+
+
+@pytest.fixture
+def search_page(tmp_path: Path) -> Path:
+    trial = {
+        "state": "finished",
+        "words": "balanced_softmax, targets: debias, power; divergence: kl; temperature 2.5; learning rate 0.05",
+        "parameters": {"supervised": "balanced_softmax"},
+        "method": {},
+        "recipe": {},
+        "epochs": 9,
+        "figure": 51.25,
+        "top1": 60.5,
+        "top1_loss": 0.5,
+        "within_bound": True,
+        "folder": "runs/trial-0",
+    }
+    content: Any = {
+        "schema_version": 1,
+        "name": "a search",
+        "seed": 0,
+        "metric": "balanced_accuracy",
+        "top1_loss": 2.0,
+        "rule": "balanced accuracy on the validation split",
+        "epochs": 9,
+        "seconds": 60.0,
+        "budget": {"minutes": None, "trials": 3, "used_up": True},
+        "trials": [{**trial, "number": number} for number in range(3)],
+        "finalists": [],
+        "best": 0,
+        "importances": {},
+        "comparison": None,
+        "statements": ["The best trial is 0."],
+    }
+    return write_search_page(tmp_path, content)
+
+
+def shade(place: Any) -> float:
+    """How light the darkest of the last columns of pixels is, by the median of its rows: text stands in few of them."""
+    with Image.open(io.BytesIO(place.screenshot())) as picture:
+        width, grey = picture.width, picture.convert("L")
+    columns = [ImageStat.Stat(grey.crop((x, 0, x + 1, grey.height))) for x in range(width - 12, width)]
+    return float(min(column.median[0] for column in columns))
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("kind", ["run_page", "comparison_page", "search_page"])
+def test_a_table_fits_or_shows_that_it_scrolls(
+    request: pytest.FixtureRequest, browser: Any, kind: str, size: tuple[int, int]
+) -> None:
+    path: Path = request.getfixturevalue(kind)
+    with browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme="light") as context:
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        page.goto(path.as_uri())
+        page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
+        assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+        tables = page.locator("table").count()
+        assert tables == page.locator(".scroll > table").count() >= 1
+        scrolling = 0
+        for place in page.locator(".scroll").all():
+            box = place.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= size[0]
+            before = shade(place)
+            if place.evaluate("place => place.scrollWidth <= place.clientWidth"):
+                assert before > 245, "a shadow where there is nothing to scroll to"
+                continue
+            scrolling += 1
+            assert place.evaluate("place => [getComputedStyle(place).overflowX, place.tabIndex]") == ["auto", 0]
+            place.evaluate("place => { place.scrollLeft = place.scrollWidth; }")
+            page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            assert before < 225 < 245 < shade(place)
+        assert scrolling or kind == "search_page" or size == DESK
