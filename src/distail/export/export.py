@@ -26,7 +26,7 @@ from distail.export.formats import FORMATS, check_installed, written
 from distail.export.graph import INPUTS, Input, Signature
 from distail.export.int8 import quantize
 from distail.export.measure import BATCHES, Task, measure
-from distail.export.parity import TAIL, Parity, given_as, logits_of, parity, tail_flips
+from distail.export.parity import BALANCED, TAIL, Parity, given_as, logits_of, parity, tail_flips
 from distail.export.runtimes import RUNTIMES, open_onnx
 from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
 from distail.latency import Latency
@@ -183,7 +183,8 @@ def raise_if_lost(content: ExportContent) -> None:
             continue
         lost = -found["differences"].get(TAIL, {"difference": 0.0})["difference"]
         if lost > content["max_tail_loss"]:
-            problems.append(f"{each['file']}: the tail third loses {lost:.2f} points; {_kept(each)}")
+            whole = f"balanced accuracy {found['differences'][BALANCED]['difference']:+.2f}"
+            problems.append(f"{each['file']}: the tail third loses {lost:.2f} points, {whole}; {_kept(each)}")
         elif each["float_layers"] is None and found["equal_answers"] < 100:
             problems.append(f"{each['file']}: {100 - found['equal_answers']:.2f} % of the answers differ beyond ties")
     if problems:

@@ -21,7 +21,7 @@ from distail.export.graph import Signature
 from distail.export.runtimes import Run
 from distail.report.export_tables import METRICS_SHOWN
 
-TAIL = "groups.thirds.tail"
+BALANCED, TAIL = "balanced_accuracy", "groups.thirds.tail"
 TIE = 1e-4
 """Logits closer to each other than this are a tie: either class may be the answer."""
 
