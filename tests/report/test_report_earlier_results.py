@@ -93,4 +93,4 @@ def test_without_a_latency_the_size_of_the_file_is_shown_alone(make_folder: Call
     rows = {row.role: row for row in table_rows(report_view([folder]).runs)[:2]}
     assert cell(rows["student"], COLUMNS["size"]) == "1.50"
     assert cell(rows["student"], COLUMNS["latency"]) == cell(rows["teacher"], COLUMNS["size"]) == "not measured"
-    assert "latency: of one image" not in render_page(report_view([folder]))
+    assert "latency: processor time" not in render_page(report_view([folder]))

@@ -153,8 +153,9 @@ class Deployment(TypedDict):
 
     Attributes:
         bytes: of its file of weights.
-        latency: of one image, in PyTorch on one thread of `processor`, whatever device it was trained on; None where
-            it could not be measured.
+        latency: of one image, in PyTorch on one thread of `processor`, whatever device it was trained on, in
+            milliseconds of processor time (of the wall clock where a system does not tell that); None where it could
+            not be measured.
     """
 
     bytes: int

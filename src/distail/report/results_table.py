@@ -132,8 +132,8 @@ def caption(
 def _how_timed(runs: Sequence[RunView]) -> str:
     known = dict.fromkeys(run.processor or "a processor that is not known" for run in runs if run.latency is not None)
     return (
-        f"latency: of one image in PyTorch on one thread of {' or '.join(known)}, the median of some calls when the "
-        "run ended, other work on the machine included: equal networks differ by noise alone"
+        f"latency: processor time of one image in PyTorch on one thread of {' or '.join(known)}, the median of some "
+        "calls when the run ended: equal networks differ by noise alone"
     )
 
 

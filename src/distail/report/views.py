@@ -65,7 +65,7 @@ class RunView:
     size: int | None = None
     """Bytes of its file of weights."""
     latency: float | None = None
-    """Milliseconds of one image on one thread of `processor`; over seeds the median."""
+    """Milliseconds of processor time of one image on one thread of `processor`; over seeds the median."""
     processor: str | None = None
     history: Sequence[EpochRow] = ()
     """The lines of `metrics.jsonl` of this model's stage."""
