@@ -179,7 +179,7 @@ def student(runtime: RuntimeDevice, file: Path, epochs: int, report: Report) -> 
         )
         mean, std = channel_statistics(train)
         found = evaluate_predictions(predict(network, test, mean, std, runtime), test.labels, counts)
-        rows.append((f"{name}, {epochs} epochs", f"{100 * found['top1']:.1f} % top-1 in {fitted.seconds:.0f} s"))
+        rows.append((f"{name}, {epochs} epochs", f"{found['top1']:.1f} % top-1 in {fitted.seconds:.0f} s"))
         if method == "ce" and report.seconds_left < 1.6 * fitted.seconds:
             return [*rows, ("student", f"left out: {report.seconds_left:.0f} s are left")]
         teacher = network
