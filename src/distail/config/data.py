@@ -23,6 +23,10 @@ class Data(Section):
     """Of a table: the columns that the network is given; by default all but those of label, split and group."""
     group: str = "group"
     """The column (of a table, or of the manifest `csv`) whose equal values must not be torn apart by a split."""
+    train: Path | None = None
+    """Of `list`: the file of the training images, a path and a label on each line."""
+    test: Path | None = None
+    """Of `list`: the file of the test images."""
     class_order: str = "natural"
     """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None

@@ -16,6 +16,8 @@ from distail.data.sources.digits import load_digits
 from distail.data.sources.fashion_mnist import load_fashion_mnist
 from distail.data.sources.folder import load_folder
 from distail.data.sources.function import find_function, load_function
+from distail.data.sources.huggingface import load_huggingface
+from distail.data.sources.image_list import load_list
 from distail.data.sources.locate import expand_home
 from distail.data.sources.manifest import load_manifest
 from distail.data.sources.table import load_table
@@ -32,12 +34,14 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
     "digits": load_digits,
     "fashion-mnist": load_fashion_mnist,
     "folder": load_folder,
+    "huggingface": load_huggingface,
+    "list": load_list,
     "tiny-imagenet": load_tiny_imagenet,
 }
 # Sources whose images are files of their own, which can stay on disk.
-STREAMED = frozenset({"csv", "folder", "tiny-imagenet"})
 TABLES = frozenset({"csv-table", "parquet"})
 _OF_TABLES = ("label", "features")
+STREAMED = frozenset({"csv", "folder", "huggingface", "list", "tiny-imagenet"})
 _OF_IMAGES = ("augment", "image_size", "bit_depth", "skip_unreadable", "allow_outside_root")
 
 

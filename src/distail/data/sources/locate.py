@@ -67,11 +67,13 @@ def files_state(options: Data) -> str | None:
         return None
     folder = place.parent if place.is_file() else place
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
+    lists = [expand_home(path) for path in (options.train, options.test) if path is not None]
+    for path in [*sorted(folder.rglob("*")), *lists]:
         with suppress(OSError):  # a link that leads nowhere, a folder that may not be looked into
             state = path.stat()
             if stat.S_ISREG(state.st_mode):
-                name = str(path.relative_to(folder)).encode("utf-8", "surrogateescape")
+                inside = path.is_relative_to(folder)
+                name = str(path.relative_to(folder) if inside else path.name).encode("utf-8", "surrogateescape")
                 digest.update(name + f"\0{state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

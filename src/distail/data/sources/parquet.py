@@ -121,16 +121,16 @@ def _read(paths: list[Path]) -> EncodedSplit:
         before = len(images)
         try:
             with pq.ParquetFile(path) as file:
-                image_column, label_column = _columns(path, file.schema_arrow)
-                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label_column]):
+                image_column, label = _columns(path, file.schema_arrow)
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label]):
                     rows = batch.column(image_column).to_pylist()
                     images += [
                         EncodedImage(f"{path.name}, row {row}", _reader(value))
                         for row, value in enumerate(rows, start=len(images) - before)
                     ]
-                    found = batch.column(label_column)
+                    found = batch.column(label)
                     if found.null_count:
-                        raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
+                        raise DataError(f"{path}: the column {label} must hold a whole number in every row")
                     labels += found.cast(pa.int64()).to_pylist()
         except DataError:
             raise
@@ -145,14 +145,23 @@ def _columns(path: Path, schema: Any) -> tuple[str, str]:
     import pyarrow as pa
 
     names = schema.names
-    image_column, label_column = (_column(path, names, wanted) for wanted in (_IMAGE_COLUMNS, _LABEL_COLUMNS))
-    if twice := [name for name in (image_column, label_column) if names.count(name) > 1]:
+    image_column, label = _column(path, names, _IMAGE_COLUMNS), label_column(path, names)
+    if twice := [name for name in (image_column, label) if names.count(name) > 1]:
         raise DataError(f"{path} has the column {' and '.join(twice)} more than once")
-    if not pa.types.is_integer(schema.field(label_column).type):
-        raise DataError(f"{path}: the column {label_column} must hold a whole number in every row")
+    if not pa.types.is_integer(schema.field(label).type):
+        raise DataError(f"{path}: the column {label} must hold a whole number in every row")
     if not _holds_bytes(schema.field(image_column).type):
         raise DataError(f"{path}: the column {image_column} must hold encoded images (bytes, or a struct with bytes)")
-    return image_column, label_column
+    return image_column, label
+
+
+def label_column(path: Path, found: list[str]) -> str:
+    """Which of the columns holds the labels.
+
+    Raises:
+        DataError: none does.
+    """
+    return _column(path, found, _LABEL_COLUMNS)
 
 
 def _column(path: Path, found: list[str], wanted: tuple[str, ...]) -> str:

@@ -1,0 +1,148 @@
+"""`list`: images listed as lines of path and label, as ImageNet-LT, Places-LT and iNaturalist come."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections import defaultdict
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+from distail.config.schema import Data
+from distail.data.class_names import natural_sorted
+from distail.data.dataset import Source
+from distail.data.sources.encoded import ImageFile, load_files
+from distail.errors import DataError, counted, first_of, listed, some_of
+
+_EXAMPLE = "data: {name: list, root: images, train: train.txt, test: test.txt}"
+
+
+class Line(NamedTuple):
+    """An image as a list names it."""
+
+    number: int
+    path: str
+    label: str
+
+
+def load_list(options: Data) -> Source:
+    """`train` and `test` are text files with a path and a label on each line; paths are relative to `root`.
+
+    Lists that are not found as they are given are looked for in `root`. The label is what follows the last space or
+    tab: a whole number, or a name. Numbers are the labels themselves, from 0 to the highest; where all images
+    of each lie in a folder of their own, that folder's name is the name of the class, else its number is.
+
+    Raises:
+        DataError: lists are missing, or listing the lines that cannot be used.
+    """
+    root = options.root
+    given = {"train": options.train, "test": options.test}
+    missing = [f"data.{key}" for key, value in {"root": root, **given}.items() if value is None]
+    problems = [f"needs {', '.join(missing)}; such as {_EXAMPLE}"] if missing else []
+    if root is not None and not root.is_dir():
+        problems.append(f"data.root is {root}, which is not a folder; expected the one that the lists' paths begin in")
+    if problems or root is None:
+        raise DataError(f"data set 'list': {'; '.join(problems)}")
+    files = {key: _find(value, root, key) for key, value in given.items() if value is not None}
+    lines = {key: read_lines(file) for key, file in files.items()}
+    _check(lines, files, root, allow_outside_root=options.allow_outside_root)
+    names, label_of = _classes(lines["train"], lines["test"], files)
+    parts = [[ImageFile(line.path, root, label_of[line.label]) for line in lines[key]] for key in ("train", "test")]
+    return load_files("list", parts[0], parts[1], names, options)
+
+
+def read_lines(file: Path) -> list[Line]:
+    """The lines that are not empty, each cut at its last space or tab.
+
+    Raises:
+        DataError: the file is no text, or lists nothing; or naming the lines without a label.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text in UTF-8: {error}") from error
+    found, problems = [], []
+    for number, line in enumerate(text.splitlines(), start=1):
+        parts = line.rsplit(maxsplit=1)
+        if len(parts) == 2:
+            found.append(Line(number, parts[0].strip(), parts[1]))
+        elif parts:
+            problems.append(f"line {number}: {line.strip()[:80]!r} has no label after its path")
+    if problems:
+        raise DataError(listed(first_of(problems), f"{counted(len(problems), 'problem')} in {file}:"))
+    if not found:
+        raise DataError(f"{file} lists no image")
+    return found
+
+
+def _find(file: Path, root: Path, key: str) -> Path:
+    places = [file] if file.is_absolute() else [file, root / file]
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(f"data.{key} is {file}, and there is no such file; looked at {' and '.join(map(str, places))}")
+
+
+def _check(lines: dict[str, list[Line]], files: dict[str, Path], root: Path, *, allow_outside_root: bool) -> None:
+    """Let pass lists whose images are there, each once."""
+    problems: list[str] = []
+    first_place: dict[str, str] = {}
+    there: dict[str, frozenset[str]] = {}  # by folder: asking for each file alone takes minutes for a million
+    for key, of_split in lines.items():
+        for line in of_split:
+            where, path = f"{files[key].name}, line {line.number}", posixpath.normpath(line.path)
+            if not allow_outside_root and (problem := _way_out(line.path)):
+                problems.append(f"{where}: {line.path!r} {problem}; data.allow_outside_root: true allows it")
+                continue
+            if path in first_place:
+                problems.append(f"{where}: {line.path!r} is listed before ({first_place[path]})")
+                continue
+            first_place[path] = where
+            folder, name = posixpath.split(path)
+            if folder not in there:
+                there[folder] = _names_in(root / folder)
+            if name not in there[folder]:
+                problems.append(f"{where}: {line.path!r} does not exist in {root}")
+    if problems:
+        raise DataError(listed(first_of(problems), f"{counted(len(problems), 'problem')} in the lists of images:"))
+
+
+def _way_out(path: str) -> str | None:
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
+        return "is absolute; paths are relative to data.root"
+    return "leaves data.root by .." if ".." in PurePosixPath(path).parts else None
+
+
+def _names_in(folder: Path) -> frozenset[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def _classes(train: list[Line], test: list[Line], files: dict[str, Path]) -> tuple[list[str], dict[str, int]]:
+    """The names of the classes, and the label that each word stands for."""
+    folders_of: dict[str, set[str]] = defaultdict(set)
+    for line in train:
+        folders_of[line.label].add(posixpath.dirname(line.path))
+    if extra := {line.label for line in test} - set(folders_of):
+        raise DataError(
+            f"{files['test']} has the labels {some_of(natural_sorted(extra))}, of which {files['train']} has no image"
+        )
+    if not all(word.isdecimal() for word in folders_of):
+        names = natural_sorted(folders_of)
+        return names, {name: label for label, name in enumerate(names)}
+    label_of = {word: int(word) for word in folders_of}
+    numbers = sorted(set(label_of.values()))
+    if numbers != list(range(len(numbers))):
+        absent = sorted(set(range(numbers[-1] + 1)) - set(numbers))
+        raise DataError(
+            f"{files['train']} has labels from {numbers[0]} to {numbers[-1]}, but no image of "
+            f"{some_of([str(number) for number in absent])}; expected every number from 0"
+        )
+    names = [str(number) for number in numbers]
+    last = {label_of[word]: {posixpath.basename(folder) for folder in found} for word, found in folders_of.items()}
+    folders = ["".join(last[number]) if len(last[number]) == 1 else "" for number in numbers]
+    own_folders = all(folders) and len(set(folders)) == len(folders)
+    return folders if own_folders else names, label_of

@@ -1,0 +1,119 @@
+"""The layouts of the Hugging Face hub, from local files."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from distail.config.schema import Data
+from distail.data.sources import load_source
+from distail.errors import DataError
+
+
+def png(seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "png")
+    return buffer.getvalue(), pixels
+
+
+def write_parquet(file, labels, names, first=0):
+    """As `datasets` writes it: a struct of bytes and path, names in the schema's metadata."""
+    images = [{"bytes": png(first + row)[0], "path": f"{row}.png"} for row in range(len(labels))]
+    table = pa.table({"image": images, "label": pa.array(labels, pa.int64())})
+    if names is not None:
+        features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+        told = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": told})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file)
+
+
+def of(root, **changes):
+    return Data(name="huggingface", root=root, **changes)
+
+
+@pytest.mark.parametrize("names", [["tabby", "lynx"], {"0": "tabby", "1": "lynx"}])
+def test_parquet_in_parts_with_names_from_the_schema(tmp_path, names):
+    write_parquet(tmp_path / "data" / "train-00000-of-00002.parquet", [0, 1, 0], names)
+    write_parquet(tmp_path / "data" / "train-00001-of-00002.parquet", [1], names, first=3)
+    write_parquet(tmp_path / "data" / "test-00000-of-00001.parquet", [1, 0], names, first=4)
+    source = load_source(of(tmp_path))
+    assert source.class_names == ("tabby", "lynx")
+    assert source.train.labels.tolist() == [0, 1, 0, 1]
+    for row in range(4):
+        assert np.array_equal(source.train.images[row].permute(1, 2, 0).numpy(), png(row)[1])
+
+
+def test_labels_without_names_are_refused(tmp_path):
+    for split in ("train", "test"):
+        write_parquet(tmp_path / f"{split}.parquet", [0, 1], None)
+    with pytest.raises(DataError, match=r"train.parquet does not say .*ClassLabel"):
+        load_source(of(tmp_path))
+
+
+def test_parquet_does_not_stream(tmp_path):
+    for split in ("train", "test"):
+        write_parquet(tmp_path / f"{split}.parquet", [0, 1], ["a", "b"])
+    with pytest.raises(DataError, match="stream"):
+        load_source(of(tmp_path, stream="always"))
+
+
+def write_folder(folder, labels, kind):
+    rows = []
+    for row, label in enumerate(labels):
+        (folder / "pictures").mkdir(parents=True, exist_ok=True)
+        (folder / "pictures" / f"{row}.png").write_bytes(png(row)[0])
+        rows.append({"file_name": f"pictures/{row}.png", "label": label, "caption": "a, b"})
+    if kind == "csv":
+        lines = ["file_name,label,caption", *(f'{row["file_name"]},{row["label"]},"a, b"' for row in rows)]
+    else:
+        lines = [json.dumps(row) for row in rows]
+    (folder / f"metadata.{kind}").write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("labels", [("dog", "cat"), (1, 0), (10, 9)])
+def test_imagefolder_with_metadata(tmp_path, kind, labels):
+    first, second = labels
+    write_folder(tmp_path / "train", [first, second, first], kind)
+    write_folder(tmp_path / "validation", [second, first], kind)
+    source = load_source(of(tmp_path))
+    assert source.class_names == (str(second), str(first))
+    assert source.train.labels.tolist() == [1, 0, 1]
+    assert source.test.labels.tolist() == [0, 1]
+    assert any("validation/ is the test set" in note for note in source.notes)
+
+
+def test_without_a_test_set_a_fifth_is_it(tmp_path):
+    write_folder(tmp_path, ["a"] * 10 + ["b"] * 10, "csv")
+    source = load_source(of(tmp_path))
+    assert source.test.labels.bincount().tolist() == [2, 2]
+
+
+def test_every_wrong_row_is_told(tmp_path):
+    write_folder(tmp_path / "train", ["a", "b"], "csv")
+    with (tmp_path / "train" / "metadata.csv").open("a") as file:
+        file.write("pictures/9.png,a,x\n,a,x\npictures/0.png,,x\n../../../../etc/passwd,a,x\n")
+    with pytest.raises(DataError) as caught:
+        load_source(of(tmp_path))
+    assert "4 problems" in str(caught.value)
+    for culprit in ("line 4: 'pictures/9.png' is not a file", "line 5: no file_name", "line 6: no label", "line 7"):
+        assert culprit in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"file_name": "x.png"}', ""])
+def test_damaged_metadata(tmp_path, text):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "metadata.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"metadata\.jsonl"):
+        load_source(of(tmp_path))
+
+
+def test_neither_layout(tmp_path):
+    with pytest.raises(DataError, match=r"metadata\.csv"):
+        load_source(of(tmp_path))

@@ -1,0 +1,112 @@
+"""Images listed as lines of path and label."""
+
+from pathlib import Path
+
+import pytest
+
+from distail.config.schema import Data
+from distail.data.prepare import prepare_data
+from distail.data.sources import load_source
+from distail.data.sources.locate import files_state
+from distail.errors import DataError
+
+
+@pytest.fixture
+def listed(tmp_path, write_image):
+    """Writes the images of `{folder: count}` and two lists of them; every fourth image is a test image."""
+
+    def write(folders, label=lambda number, folder: number, separator=" "):
+        lines = {"train": [], "test": []}
+        for number, (folder, count) in enumerate(folders.items()):
+            for image in range(count):
+                path = tmp_path / "images" / folder / f"a picture {image}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_image(path, seed=100 * number + image)
+                split = "test" if image % 4 == 3 else "train"
+                lines[split].append(f"{folder}/a picture {image}.png{separator}{label(number, folder)}")
+        for split, rows in lines.items():
+            (tmp_path / f"{split}.txt").write_text("\n".join(rows) + "\n\n")
+        return Data(name="list", root=tmp_path / "images", train=tmp_path / "train.txt", test=tmp_path / "test.txt")
+
+    return write
+
+
+def test_numbers_are_the_labels_and_folders_name_the_classes(listed):
+    source = load_source(listed({"n03": 8, "n01": 12, "n02": 4}))
+    assert source.class_names == ("n03", "n01", "n02")
+    assert source.train.labels.tolist() == [0] * 6 + [1] * 9 + [2] * 3
+    assert source.test.labels.tolist() == [0] * 2 + [1] * 3 + [2]
+    assert source.train.names[0] == b"n03/a picture 0.png"
+
+
+def test_numbers_name_classes_whose_images_lie_together(listed):
+    source = load_source(listed({"all/x": 8, "other/x": 8}, separator="\t"))
+    assert source.class_names == ("0", "1")
+
+
+def test_labels_may_be_names(listed):
+    source = load_source(listed({"a": 4, "b": 8}, label=lambda number, folder: f"class-{9 + number}"))
+    assert source.class_names == ("class-9", "class-10")
+    assert source.train.labels.tolist() == [0] * 3 + [1] * 6
+
+
+def test_lists_may_lie_in_the_root_and_streaming_gives_the_same(listed, tmp_path):
+    options = listed({"a": 8, "b": 8})
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.txt").rename(tmp_path / "images" / f"{split}.txt")
+    options = options.model_copy(update={"train": Path("train.txt"), "test": Path("test.txt"), "validation": 0.2})
+    held, streamed = (prepare_data(options.model_copy(update={"stream": how})) for how in ("never", "always"))
+    assert held.subset_sha256 == streamed.subset_sha256
+    assert held.class_counts == streamed.class_counts
+
+
+def test_a_list_that_changes_is_other_data(listed, tmp_path):
+    options = listed({"a": 8, "b": 8})
+    before = files_state(options)
+    file = tmp_path / "train.txt"
+    file.write_text("\n".join(file.read_text().splitlines()[1:]))
+    assert files_state(options) != before
+
+
+def test_every_wrong_line_is_told_at_once(listed, tmp_path):
+    options = listed({"a": 8, "b": 8})
+    file = tmp_path / "train.txt"
+    file.write_text(file.read_text() + "a/none.png 0\n/etc/passwd 0\n../x.png 0\na/a picture 0.png 0\n")
+    with pytest.raises(DataError) as caught:
+        load_source(options)
+    told = str(caught.value)
+    assert "4 problems" in told
+    for culprit in ("'a/none.png' does not exist", "'/etc/passwd' is absolute", "'../x.png' leaves", "listed before"):
+        assert culprit in told
+    assert "line 14" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "lists no image"),
+        ("alone.png\n", "line 1: 'alone.png' has no label"),
+        ("a/a picture 0.png 2\n", "no image of"),
+    ],
+)
+def test_lists_that_are_none(listed, tmp_path, text, told):
+    options = listed({"a": 8, "b": 8})
+    (tmp_path / "train.txt").write_text(text)
+    if text.endswith("2\n"):
+        (tmp_path / "test.txt").write_text("a/a picture 3.png 2\n")
+    with pytest.raises(DataError, match=told):
+        load_source(options)
+
+
+def test_labels_of_the_test_alone(listed, tmp_path):
+    options = listed({"a": 8, "b": 8})
+    (tmp_path / "test.txt").write_text("a/a picture 3.png 7\n")
+    with pytest.raises(DataError, match=r"labels 7, of which .*train.txt has no image"):
+        load_source(options)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"needs data\.root, data\.train, data\.test"):
+        load_source(Data(name="list"))
+    with pytest.raises(DataError, match=r"data.train is none.txt.*looked at none.txt and"):
+        load_source(Data(name="list", root=tmp_path, train=Path("none.txt"), test=Path("none.txt")))
