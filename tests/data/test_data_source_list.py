@@ -110,3 +110,8 @@ def test_what_is_missing_is_named(tmp_path):
         load_source(Data(name="list"))
     with pytest.raises(DataError, match=r"data.train is none.txt.*looked at none.txt and"):
         load_source(Data(name="list", root=tmp_path, train=Path("none.txt"), test=Path("none.txt")))
+
+
+def test_lists_of_another_data_set_are_refused():
+    with pytest.raises(DataError, match=r"data\.train, data\.test are for lists only"):
+        load_source(Data(name="digits", train=Path("a.txt"), test=Path("b.txt")))

@@ -38,9 +38,9 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
     "list": load_list,
     "tiny-imagenet": load_tiny_imagenet,
 }
-# Sources whose images are files of their own, which can stay on disk.
 TABLES = frozenset({"csv-table", "parquet"})
-_OF_TABLES = ("label", "features")
+_OF_TABLES, _OF_LISTS = ("label", "features"), ("train", "test")
+# Sources whose images are files of their own, which can stay on disk.
 STREAMED = frozenset({"csv", "folder", "huggingface", "list", "tiny-imagenet"})
 _OF_IMAGES = ("augment", "image_size", "bit_depth", "skip_unreadable", "allow_outside_root")
 
@@ -73,6 +73,8 @@ def load_source(options: Data) -> Source:
         _check_unused(options, _OF_IMAGES, "holds no images", "images")
     if options.name not in TABLES:
         _check_unused(options, _OF_TABLES, "is no table", "tables")
+    if options.name != "list":
+        _check_unused(options, _OF_LISTS, "is no list of images", "lists")
     return in_class_order(_checked(source), options.class_order)
 
 
