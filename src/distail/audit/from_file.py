@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distail.audit.audit import audit
 from distail.audit.content import AuditReport
+from distail.audit.logits_csv import LogitsTable
 from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
 from distail.audit.recommendation import KEEP_HEAD, command
 from distail.audit.sample_weights import StudentHeads
@@ -125,7 +126,7 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     if table is not None and table.logits.ndim == 2:
         classes = table.logits.shape[1]
         if class_counts is None and table.target.ndim == 1:
-            counts = problems.attempt(lambda: counted_labels(table.target, classes))
+            counts = table.class_counts or problems.attempt(lambda: counted_labels(table.target, classes))
         # Without usable counts the rest is checked all the same.
         problems.attempt(lambda: checked_predictions(table.logits, table.target, counts or [1] * classes))
     elif table is not None:
@@ -137,13 +138,19 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
         what=f"{table.source} in {path}",
         images=f"{len(table.target):,} images of {len(counts):,} classes; {_of_which_split(table.split)}",
         split=None,
-        counts_from="these labels" if class_counts is None else f"--class-counts {_short(class_counts)}",
+        counts_from=_counts_from(table, class_counts),
         logits=table.logits,
         target=table.target,
         class_counts=counts,
         class_names=table.class_names,
-        cautions=(COUNTED,) if class_counts is None else (),
+        cautions=(COUNTED,) if class_counts is None and table.class_counts is None else (),
     )
+
+
+def _counts_from(table: LogitsTable, class_counts: str | None) -> str:
+    if class_counts is not None:
+        return f"--class-counts {_short(class_counts)}"
+    return "these labels" if table.class_counts is None else "the file's training rows"
 
 
 def _of_which_split(split: str | None) -> str:

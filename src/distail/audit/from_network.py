@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from distail.audit.from_file import TEST_CAUTION, AuditInput
 from distail.audit.sample_weights import StudentHeads
-from distail.config.schema import Experiment, Model
+from distail.config.schema import Experiment
 from distail.data.dataset import Examples, smallest_side
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
@@ -21,12 +20,10 @@ from distail.evaluation.adjustment import corrects_twice
 from distail.files import open_tensors
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
-from distail.models.catalogue import MODELS
-from distail.models.description import stored_options
-from distail.models.weights import load_weights, read_metadata, unused_weights
-from distail.runner.checks import method_composition, needs_of, needs_teacher, teacher_model
-from distail.runner.networks import build_network, check_classes, match_normalization, seeded, without_weights
+from distail.runner.checks import method_composition, needs_of, needs_teacher
 from distail.runner.run_folder import RunFolder
+from distail.runner.stored_network import StoredNetwork, load_network, network_of_run, network_of_weights
+from distail.runner.stored_teacher import open_stored_teacher
 from distail.training.device import RuntimeDevice, select_device
 from distail.training.predict import Classifier, predict
 from distail.training.progress import Reporter
@@ -74,23 +71,10 @@ def _second_head(run: RunFolder) -> nn.Linear | None:
     return None
 
 
-@dataclass(frozen=True)
-class StoredNetwork:
-    """A file of weights, the network that they fill, and what to call it."""
-
-    weights: Path
-    model: Model
-    classifier: str
-    name: str
-
-    @property
-    def metadata(self) -> dict[str, str]:
-        """What the file says of its network; nothing where it was not written by distail."""
-        return read_metadata(self.weights)
-
-
 def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter: Reporter) -> AuditInput:
     """The teacher of a run's folder, or its student where it has no teacher, on images of the run's data.
+
+    A teacher that is a file of answers is audited by those.
 
     Args:
         run: the folder; its weights must be there, a finished run has them.
@@ -102,13 +86,17 @@ def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter
         ConfigError: the run has no weights yet, or there is no such split.
         DistailError: the data or the weights cannot be used.
     """
-    stored = _of_run(run, experiment)
+    answers_teach = experiment.teacher is not None and experiment.teacher.logits is not None
+    answers_teach = answers_teach and needs_teacher(experiment)
+    stored = None if answers_teach else network_of_run(run, experiment)
     predictor = _SplitPredictor(experiment, split, reporter)
-    student = None
-    if stored.weights != run.weights("student") and run.weights("student").is_file():
-        own = StoredNetwork(run.weights("student"), experiment.student.model, experiment.student.classifier, "student")
+    student, weights = None, run.weights("student")
+    if weights.is_file() and (stored is None or stored.weights != weights):
+        own = StoredNetwork(weights, experiment.student.model, experiment.student.classifier, "student")
         network = predictor.network(own, features=needs_of(experiment).student_features)
         student = student_heads(network, run, predictor.predict)
+    if stored is None:
+        return predictor.audit_answers(student)
     return predictor.audit_input(stored, student)
 
 
@@ -120,7 +108,7 @@ def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, re
     Raises:
         DistailError: the data, the network or the weights cannot be used, or there is no such split.
     """
-    return _SplitPredictor(experiment, split, reporter).audit_input(_of_checkpoint(weights, experiment), None)
+    return _SplitPredictor(experiment, split, reporter).audit_input(network_of_weights(weights, experiment), None)
 
 
 class _SplitPredictor:
@@ -135,15 +123,7 @@ class _SplitPredictor:
         self.runtime: RuntimeDevice = select_device(experiment.trainer.device, "fp32", side)
 
     def network(self, stored: StoredNetwork, *, features: bool = False) -> FeatureTap:
-        model = without_weights(stored.model)
-        with seeded(self.experiment.seed, "audit"):
-            tap = build_network(model, stored.classifier, self.data, features=features)
-        check_classes(stored.weights, self.data.class_names)
-        for sentence in unused_weights(stored.weights):
-            self.reporter.message(sentence)
-        load_weights(tap.model, stored.weights, what=stored.name)
-        match_normalization(tap.to(self.runtime.device), stored.weights, self.data)
-        return tap
+        return load_network(stored, self.experiment, self.data, self.runtime, self.reporter.message, features=features)
 
     def predict(self, network: Classifier) -> Tensor:
         return predict(network, self.images, self.data.mean, self.data.std, self.runtime)
@@ -151,58 +131,50 @@ class _SplitPredictor:
     def audit_input(self, stored: StoredNetwork, student: StudentHeads | None) -> AuditInput:
         network = self.network(stored)
         self.reporter.message(f"{stored.name}: {len(self.images):,} {self.split} {self.images.noun}s")
+        cautions = (
+            *_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
+            *corrects_twice("It", stored.metadata.get("posterior")),
+        )
+        return self._input(f"{stored.name}, a {stored.model.name}", self.predict(network), student, cautions)
+
+    def audit_answers(self, student: StudentHeads | None) -> AuditInput:
+        """The file of answers that teaches."""
+        teacher = open_stored_teacher(self.experiment, self.data)
+        logits_NC = teacher.logits(self.split)
+        if logits_NC is None:
+            raise ConfigError(
+                f"{str(teacher.path)!r} holds no answers for the {self.split} images as they are; expected another "
+                "--split, or answers for these"
+            )
+        cautions = corrects_twice("It", teacher.facts.get("posterior"))
+        # Of a teacher that nobody knows it may have been trained on any of them.
+        return self._input(
+            f"the answers in {teacher.path}", logits_NC, student, (*_cautions_of_answers(self.split), *cautions)
+        )
+
+    def _input(self, what: str, logits_NC: Tensor, student: StudentHeads | None, cautions: Sequence[str]) -> AuditInput:
         return AuditInput(
-            what=f"{stored.name}, a {stored.model.name}",
+            what=what,
             images=f"{len(self.images):,} {self.split} {self.images.noun}s of {self.experiment.data.name}{self.reason}",
             split=self.split,
             counts_from=f"the {len(self.data.train):,} training {self.data.train.noun}s",
-            logits=self.predict(network),
+            logits=logits_NC,
             target=self.images.labels,
             class_counts=self.data.class_counts,
             class_names=self.data.class_names,
             method=method_composition(self.experiment),
             student=student,
-            cautions=(
-                *_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
-                *corrects_twice("It", stored.metadata.get("posterior")),
-            ),
+            cautions=tuple(cautions),
         )
 
 
-def _of_run(run: RunFolder, experiment: Experiment) -> StoredNetwork:
-    teacher, student = run.weights("teacher"), run.weights("student")
-    options = experiment.teacher
-    if options is not None and needs_teacher(experiment):
-        if teacher.is_file():
-            return StoredNetwork(teacher, teacher_model(experiment), options.classifier, f"the teacher of {run.path}")
-        if student.is_file():
-            raise ConfigError(
-                f"{str(run.path)!r} had a teacher, but its teacher.safetensors is missing. The command that made the "
-                "run gives it back where its checkpoints are left; "
-                f"`distail audit {student} {run.config}` audits the student."
-            )
-    elif student.is_file():
-        name = f"the student of {run.path} (it had no teacher)"
-        return StoredNetwork(student, experiment.student.model, experiment.student.classifier, name)
-    raise ConfigError(
-        f"{str(run.path)!r} has neither teacher.safetensors nor student.safetensors yet; finish the run with "
-        "`distail run`, or audit a file of weights with a CONFIG."
+def _cautions_of_answers(split: str) -> tuple[str, ...]:
+    if split == "test":
+        return (TEST_CAUTION,)
+    return (
+        f"Nobody knows on which images the teacher was trained: if these {split} images were among them, it looks "
+        "better here than it is.",
     )
-
-
-def _of_checkpoint(weights: Path, experiment: Experiment) -> StoredNetwork:
-    section = experiment.teacher
-    if section is None or not section.has_network:
-        configured = StoredNetwork(weights, experiment.student.model, experiment.student.classifier, str(weights))
-    else:
-        configured = StoredNetwork(weights, teacher_model(experiment), section.classifier, str(weights))
-    described = configured.metadata
-    name = described.get("model", "")
-    # A file may name a network of ours or timm's; code of the user's own is imported only if the CONFIG names it.
-    if name not in MODELS and not name.startswith("timm:"):
-        return configured
-    model = Model.model_validate({"name": name, "shortcut": described.get("shortcut"), **stored_options(described)})
-    return StoredNetwork(weights, model, described.get("classifier", "linear"), str(weights))
 
 
 def _split(data: PreparedData, split: str | None) -> tuple[str, Examples, str]:

@@ -30,7 +30,8 @@ _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*")
 class LogitsTable:
     """Logits (N, C), labels (N,), the classes' names where the file names them, and what it calls the logits.
 
-    `split` is the one that the rows are of, where the file says.
+    `split` is the one that the rows are of, where the file says, and `class_counts` are then those of its training
+    rows.
     """
 
     logits: Tensor
@@ -38,6 +39,7 @@ class LogitsTable:
     class_names: tuple[str, ...] | None = None
     source: str = "logits"
     split: str | None = None
+    class_counts: tuple[int, ...] | None = None
 
 
 def read_csv(path: Path) -> LogitsTable:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -106,7 +107,19 @@ def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
     if split is None:
         return table
     rows_N = torch.from_numpy(np.flatnonzero(split_N == split.encode()))
-    return replace(table, logits=table.logits[rows_N], target=table.target[rows_N], split=split)
+    counts = _of_training(table, split_N == b"train", file)
+    return replace(table, logits=table.logits[rows_N], target=table.target[rows_N], split=split, class_counts=counts)
+
+
+def _of_training(table: LogitsTable, is_training_N: NDArray[np.bool_], file: ArrayFile) -> tuple[int, ...] | None:
+    """Training images of each class, each once however many views there are; None where a class has none."""
+    if "view" in file.names:
+        view_N = file.numbers("view").numpy()
+        is_training_N = is_training_N & (view_N == view_N[is_training_N].min(initial=0))
+    try:
+        return counted_labels(table.target[torch.from_numpy(is_training_N)], table.logits.shape[1])
+    except DataError:
+        return None
 
 
 READERS: dict[str, Callable[[Path], LogitsTable]] = {

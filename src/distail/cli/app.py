@@ -17,6 +17,7 @@ from distail.cli.options import Config, EngineName, NoCode, Overrides, Parallel,
 from distail.cli.search import search
 from distail.cli.ship import export, predict
 from distail.cli.streams import settle_streams
+from distail.cli.teach import teach
 
 if TYPE_CHECKING:
     pass
@@ -142,7 +143,7 @@ def audit(
 ) -> None:
     """How biased a teacher is, and what repairs would do.
 
-    Before any training. Logits and labels of any framework: .safetensors or .npz with arrays logits and labels, or
+    Before any training. Logits and labels of any framework: .safetensors, .npz or .parquet with logits and labels, or
     .csv with columns label, logit_0, logit_1, ... (or named after the classes).
     """
     from distail.audit.show import run_audit
@@ -215,6 +216,7 @@ def compare(
 
 
 app.command()(search)
+app.command()(teach)
 
 
 @app.command()

@@ -27,7 +27,8 @@ def expand_top_k(log_values_BK: Tensor, indices_BK: Tensor, rest_shares_C: Tenso
     """
     values_BK = log_values_BK.double()
     rest_B1 = (1 - values_BK.exp().sum(1, keepdim=True)).clamp_min(SMALLEST)
-    shares_BC = rest_shares_C.double().repeat(len(values_BK), 1).scatter_(1, indices_BK, 0.0)
-    left_B1 = shares_BC.sum(1, keepdim=True).clamp_min(SMALLEST)
-    spread_BC = (rest_B1 * shares_BC / left_B1).clamp_min(SMALLEST).log()
-    return spread_BC.scatter_(1, indices_BK, values_BK).float()
+    shares_C = rest_shares_C.double()
+    left_B1 = (shares_C.sum() - shares_C[indices_BK].sum(1, keepdim=True)).clamp_min(SMALLEST)
+    # One logarithm a row and one a class, not one for each of the B times C numbers.
+    spread_BC = (rest_B1 / left_B1).log().float() + shares_C.log().float()
+    return spread_BC.scatter_(1, indices_BK, values_BK.float())

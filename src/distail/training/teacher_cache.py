@@ -5,17 +5,16 @@ Shapes: B batch, D feature width, R rows (views x images), F rows of a block, W 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import Tensor
 
 from distail.data.batches import Batch, TrainingBatches
 from distail.errors import TrainingError
+from distail.files import take_room
 from distail.inputs import each_tensor
 from distail.outputs import Outputs
 from distail.torch_utils import to_device
@@ -112,7 +111,7 @@ class TeacherCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".teacher-views.", suffix=".tmp") as file:
                 # A mapped page that the disk has no room for would kill the process: all of them are taken at once.
-                _take_room(file, size)
+                take_room(file, size)
                 return torch.from_file(file.name, shared=True, size=shape[0] * shape[1], dtype=dtype).view(shape)
         except OSError as error:
             raise TrainingError(
@@ -121,15 +120,6 @@ class TeacherCache:
                 f"hold them: {error.strerror or error}. Make room or raise trainer.cache_limit_mb, "
                 "and the same command goes on; fewer teacher.views need another output"
             ) from None
-
-
-def _take_room(file: IO[bytes], size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-        return
-    for start in range(0, size, MEGABYTE):  # macOS
-        file.write(bytes(min(MEGABYTE, size - start)))
-    file.flush()
 
 
 def _rows_of(batch: Batch) -> Tensor:

@@ -1,0 +1,42 @@
+"""The verb for stored answers: teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distail.cli.exit_codes import is_main_process
+from distail.cli.options import NoCode, make_console
+
+
+def teach(
+    target: Annotated[
+        Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run's folder (its teacher), or a file of weights.")
+    ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG] [key=value ...]", help="Which data; of a RUN by default its own."),
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .safetensors.")] = Path("answers.safetensors"),
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", metavar="K", help="Keep the K largest probabilities.  [default: all]")
+    ] = None,
+    views: Annotated[
+        int, typer.Option(metavar="K", help="K crops and flips of each training image.  [default: the image as it is]")
+    ] = 0,
+    no_code: NoCode = False,
+) -> None:
+    """Write what a network says of every image: a file that teaches in its place.
+
+    As teacher: {logits: FILE}. The same command again goes on where it stopped; torchrun shares the work.
+    """
+    from distail.runner.answers_writer import taught_sentence
+    from distail.runner.teach import teach as write_answers
+    from distail.training.distributed import destroy_process_group
+
+    taught = write_answers(target, words or [], output=output, top_k=top_k, views=views)
+    if is_main_process():
+        make_console().print(taught_sentence(taught), highlight=False, soft_wrap=True, markup=False)
+    destroy_process_group()
