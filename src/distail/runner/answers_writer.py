@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.schema import Experiment
-from distail.data.batches import Batch, ImageBatches
+from distail.data.batches import Batch, ImageBatches, evaluation_batches
 from distail.data.dataset import Images
 from distail.data.prepare import PreparedData
 from distail.errors import DataError, counted
@@ -33,7 +33,7 @@ from distail.runner.train_network import stage_seed
 from distail.torch_utils import to_device
 from distail.training.device import RuntimeDevice
 from distail.training.frozen_teacher import frozen_teacher
-from distail.training.predict import evaluation_batch_size, in_order
+from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
 
 STAGE = "teacher's answers"
@@ -213,7 +213,7 @@ class AnswersWriter:
         """Where a block begins in its part, which of its rows each image of this process is, and the images."""
         data, runtime = self.data, self.runtime
         if split == "train" and self.views:
-            batches = ImageBatches(
+            views = ImageBatches(
                 images,
                 batch_size=self.size,
                 mean=data.mean,
@@ -227,14 +227,24 @@ class AnswersWriter:
                 rank=runtime.processes.rank,
                 world_size=runtime.processes.size,
             )
-            with closing(batches):
-                for step, batch in enumerate(batches.every_view(self.size, skip)):
+            with closing(views):
+                for step, batch in enumerate(views.every_view(self.size, skip)):
                     at = skip + step * self.size
                     assert batch.row is not None
                     yield at, batch.row - at, batch
             return
         left = images.subset(torch.arange(skip, len(images))) if skip else images
-        for step, batch in enumerate(in_order(left, data.mean, data.std, runtime)):
+        batches = evaluation_batches(
+            left,
+            batch_size=self.size,
+            mean=data.mean,
+            std=data.std,
+            device=runtime.device,
+            channels_last=runtime.channels_last,
+            rank=runtime.processes.rank,
+            world_size=runtime.processes.size,
+        )
+        for step, batch in enumerate(batches):
             yield skip + step * self.size, batch.index.cpu() - step * self.size, batch
 
     def _together(self, batch: Batch, rows_B: Tensor, size: int) -> Tensor:
