@@ -5,30 +5,30 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_predict
 
 import distail
+from distail.data.dataset import LabelledImages
 from distail.data.prepare import prepare_data
 
 options = {"imbalance_factor": 20, "validation": 0.1}
 data = prepare_data("digits", seed=0, **options)
+parts = {"train": data.train, "validation": data.validation, "test": data.test}
+splits = {split: images for split, images in parts.items() if isinstance(images, LabelledImages)}
+pixels = {split: images.images.flatten(1).numpy() for split, images in splits.items()}
+labels = {split: images.labels.numpy() for split, images in splits.items()}
+# Which image each row is of: its row in the data set's training or test part.
+rows = {"train": data.train_rows, "validation": data.validation_rows, "test": np.arange(len(data.test))}
+
 boosting = HistGradientBoostingClassifier(max_iter=30, random_state=0)
-
-
-def pixels(images):
-    return images.images.flatten(1).numpy()
-
-
 # What a teacher says of images that it was trained on is too sure: each is asked about by one trained without it.
-held_out = cross_val_predict(boosting, pixels(data.train), data.train.labels, cv=3, method="predict_proba")
-boosting.fit(pixels(data.train), data.train.labels)
-others = [boosting.predict_proba(pixels(images)) for images in (data.validation, data.test)]
+answers = {"train": cross_val_predict(boosting, pixels["train"], labels["train"], cv=3, method="predict_proba")}
+boosting.fit(pixels["train"], labels["train"])
+answers |= {split: boosting.predict_proba(pixels[split]) for split in ("validation", "test")}
 
-splits = {"train": data.train, "validation": data.validation, "test": data.test}
 np.savez(
     "boosting.npz",
-    probabilities=np.concatenate([held_out, *others]).astype(np.float32),
-    # Which image each row is of: its row in the data set's training or test part.
-    id=np.concatenate([data.train_rows, data.validation_rows, np.arange(len(data.test))]),
+    probabilities=np.concatenate([answers[split] for split in splits]).astype(np.float32),
+    id=np.concatenate([rows[split] for split in splits]),
     split=np.repeat(list(splits), [len(images) for images in splits.values()]),
-    target=np.concatenate([images.labels for images in splits.values()]),
+    target=np.concatenate([labels[split] for split in splits]),
     class_names=np.array(data.class_names),
 )
 
@@ -42,4 +42,6 @@ result = distail.run(
         "training": {"epochs": 2, "batch_size": 64, "learning_rate": 0.1, "schedule": "one-cycle"},
     }
 )
-print(f"teacher {result.teacher['top1']:.1f} %, student {result.student['top1']:.1f} %")
+taught_by = result.teacher
+assert taught_by is not None, "the file has answers for the test images"
+print(f"teacher {taught_by['top1']:.1f} %, student {result.student['top1']:.1f} %")

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.schema import Experiment
-from distail.data.batches import Batch, ImageBatches, evaluation_batches
-from distail.data.dataset import Images
+from distail.data.batches import Batch, TrainingBatches, evaluation_batches
+from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData
 from distail.errors import DataError, counted
 from distail.evaluation.array_file import open_arrays
@@ -73,8 +73,8 @@ class AnswersWriter:
         self.experiment, self.data, self.runtime, self.top_k, self.views = experiment, data, runtime, top_k, views
         self.teacher = frozen_teacher(network, runtime)
         self.classes = len(data.class_names)
-        self.size = evaluation_batch_size(data.train.image_shape)
-        self.parts: list[tuple[str, Images]] = [("train", data.train)]
+        self.size = evaluation_batch_size(data.train.input_shape)
+        self.parts: list[tuple[str, Examples]] = [("train", data.train)]
         if data.validation is not None:
             self.parts.append(("validation", data.validation))
         self.parts.append(("test", data.test))
@@ -185,7 +185,7 @@ class AnswersWriter:
                     file.write("path", first, torch.from_numpy(names.view(np.uint8).reshape(len(images), -1)))
                 first += len(images)
 
-    def _rows_of(self, split: str, images: Images) -> Tensor:
+    def _rows_of(self, split: str, images: Examples) -> Tensor:
         rows = {"train": self.data.train_rows, "validation": self.data.validation_rows}.get(split)
         return torch.arange(len(images)) if rows is None else rows
 
@@ -209,11 +209,11 @@ class AnswersWriter:
                     yield start + at, self._together(batch, rows_B, size)
             start += count
 
-    def _batches(self, split: str, images: Images, skip: int) -> Iterator[tuple[int, Tensor, Batch]]:
+    def _batches(self, split: str, images: Examples, skip: int) -> Iterator[tuple[int, Tensor, Batch]]:
         """Where a block begins in its part, which of its rows each image of this process is, and the images."""
         data, runtime = self.data, self.runtime
         if split == "train" and self.views:
-            views = ImageBatches(
+            views = TrainingBatches(
                 images,
                 batch_size=self.size,
                 mean=data.mean,
@@ -255,7 +255,7 @@ class AnswersWriter:
         return self.runtime.processes.sum(block_FC).cpu()
 
 
-def _names(images: Images) -> NDArray[np.bytes_]:
+def _names(images: Examples) -> NDArray[np.bytes_]:
     assert images.names is not None, "both splits come from files, or none"
     return images.names
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distail.config.schema import Experiment
+from distail.data.dataset import smallest_side
 from distail.data.prepare import prepare_data
 from distail.errors import DataError, Problems
 from distail.models.weights import recognize_weights
@@ -67,7 +68,7 @@ def teach(
         tell: Reporter = (reporter or default_reporter(name=experiment.name)) if processes.is_main else Silent()
         data = processes.local_main_first(lambda: prepare_data(experiment.data, seed=experiment.seed))
         tell.message(f"{experiment.data.name}: the answers of {network.name}, a {network.model.name}")
-        selected = select_device(trainer.device, "fp32", min(data.train.image_shape[-2:]), processes)
+        selected = select_device(trainer.device, "fp32", smallest_side(data.train), processes)
         tap = load_network(network, experiment, data, selected, tell.message)
         if top_k is not None and top_k > len(data.class_names):
             raise DataError(f"--top-k: {top_k}, but there are {len(data.class_names)} classes; expected at most these")
