@@ -16,7 +16,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What a launcher starts, in several processes; and files of fixtures, which share a name and hold no doctests.
-collect_ignore = ["helpers/launched_worker.py"]
+collect_ignore = ["helpers/launched_worker.py", "helpers/other_loops_worker.py"]
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 # A busy machine is not a fault of the code.

@@ -27,7 +27,8 @@ for name in FUNCTIONS.split():
 IMPORT_EVERYTHING = """
 import distail
 for module in pkgutil.walk_packages(distail.__path__, "distail."):
-    if module.name != "distail.__main__":
+    # The others are other people's loops: transformers and lightning have their own ways of doing without.
+    if module.name not in ("distail.__main__", "distail.integrations.transformers", "distail.integrations.lightning"):
         importlib.import_module(module.name)
 """
 COMMAND = """

@@ -43,6 +43,9 @@ def sentences(seed=0, size=SIZE):
     ]
 
 
+ITEMS = sentences()
+
+
 def batch_of(items, names=("input_ids", "attention_mask")):
     inputs = {name: torch.stack([item[name] for item in items]) for name in names}
     return inputs, torch.tensor([item["labels"] for item in items])

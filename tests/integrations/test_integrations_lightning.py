@@ -8,13 +8,13 @@ from torch.utils.data import DataLoader
 from distail.errors import CheckpointError, DataError, MethodError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.integrations.data import IndexedDataset, count_classes
+from helpers.lightning_loop import group_metrics, keeping, loader_of, module_of, trainer_of
 from helpers.other_loops import (
     BATCH,
     COUNTS,
-    EPOCHS,
+    ITEMS,
     METHODS,
     ONE_STAGE,
-    RATE,
     batch_of,
     logits_of,
     plain_losses,
@@ -22,54 +22,18 @@ from helpers.other_loops import (
     sentences,
 )
 
-lightning = pytest.importorskip("lightning")
-from distail.integrations.lightning import DistillationModule, GroupMetrics  # noqa: E402
-
 pytestmark = pytest.mark.integration
 
-ITEMS = sentences()
 
-
-class Losses(lightning.Callback):
-    """What was logged at each step."""
-
-    def __init__(self):
-        self.rows = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        self.rows.append({name: value.item() for name, value in trainer.callback_metrics.items()})
-
-
-def module_of(method="bkd", **options):
-    given = {"class_counts": COUNTS, "teacher": reader(12, 2), **options}
-    return DistillationModule(
-        reader(8, 1), method=method, optimizer=lambda parameters: torch.optim.SGD(parameters, RATE), **given
-    )
-
-
-def trainer_of(*callbacks, **options):
-    return lightning.Trainer(
-        **{
-            "accelerator": "cpu",
-            "max_epochs": EPOCHS,
-            "logger": False,
-            "enable_checkpointing": False,
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "callbacks": [*callbacks],
-            **options,
-        }
-    )
-
-
-def loader_of(items=ITEMS, batch=BATCH, **options):
-    return DataLoader(IndexedDataset(items), batch_size=batch, **options)
+@pytest.fixture(autouse=True, scope="module")
+def _library():
+    pytest.importorskip("lightning")  # here and not above: it takes seconds, wherever tests are collected
 
 
 def rows_of(module, loader=None, **options):
-    losses = Losses()
-    trainer_of(losses, **options).fit(module, loader or loader_of())
-    return losses.rows
+    rows = []
+    trainer_of(keeping(rows), **options).fit(module, loader or loader_of())
+    return rows
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -113,15 +77,17 @@ def test_stored_logits_in_place_of_the_network():
 
 @pytest.mark.parametrize("method", ["krdistill", ONE_STAGE], ids=["krdistill", "one-stage"])
 def test_a_training_that_was_stopped_goes_on_as_if_it_was_not(method, tmp_path):
-    kept = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    kept = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     torch.manual_seed(7)
-    whole, losses = module_of(method), Losses()
-    trainer_of(losses, kept, enable_checkpointing=True).fit(whole, loader_of())
-    again, later = module_of(method), Losses()
+    whole, rows = module_of(method), []
+    trainer_of(keeping(rows), kept, enable_checkpointing=True).fit(whole, loader_of())
+    again, later = module_of(method), []
     for parameter in [*again.student.parameters(), *again.method.parameters()]:
         nn.init.ones_(parameter)
-    trainer_of(later).fit(again, loader_of(), ckpt_path=tmp_path / "epoch=1.ckpt")
-    assert [row["loss"] for row in later.rows] == [row["loss"] for row in losses.rows[10:]]
+    trainer_of(keeping(later)).fit(again, loader_of(), ckpt_path=tmp_path / "epoch=1.ckpt")
+    assert [row["loss"] for row in later] == [row["loss"] for row in rows[10:]]
     stored = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
     assert not [name for name in stored["state_dict"] if name.startswith("teacher.")]
     if method == ONE_STAGE:
@@ -142,7 +108,7 @@ def test_the_teacher_stays_frozen():
 
 def test_the_callback_reports_by_group():
     module, held_out = module_of(), sentences(3, 15)
-    trainer = trainer_of(GroupMetrics(), max_epochs=1)
+    trainer = trainer_of(group_metrics(), max_epochs=1)
     trainer.fit(module, loader_of(), [loader_of(held_out, 4), loader_of(ITEMS, 4)])
     expected = evaluate_predictions(logits_of(module.student, held_out), batch_of(held_out)[1], COUNTS)
     found = {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -156,7 +122,9 @@ def test_the_callback_reports_by_group():
 
 
 def test_the_callback_with_a_module_of_ones_own():
-    class Own(lightning.LightningModule):
+    from lightning import LightningModule
+
+    class Own(LightningModule):
         def __init__(self):
             super().__init__()
             self.reader = reader(8, 1)
@@ -164,12 +132,12 @@ def test_the_callback_with_a_module_of_ones_own():
         def validation_step(self, batch, batch_idx):
             return {"logits": self.reader(batch["input_ids"], batch["attention_mask"])["logits"], **batch}
 
-    trainer = trainer_of(GroupMetrics(COUNTS))
+    trainer = trainer_of(group_metrics(COUNTS))
     trainer.validate(Own(), loader_of(), verbose=False)
     expected = evaluate_predictions(logits_of(reader(8, 1), ITEMS), batch_of(ITEMS)[1], COUNTS)
     assert trainer.callback_metrics["val_tail"].item() == pytest.approx(expected["groups"]["thirds"]["tail"], abs=1e-4)
     with pytest.raises(MethodError, match="class_counts"):
-        trainer_of(GroupMetrics()).validate(Own(), loader_of(), verbose=False)
+        trainer_of(group_metrics()).validate(Own(), loader_of(), verbose=False)
 
 
 def test_what_is_told():

@@ -13,7 +13,7 @@ from distail.evaluation.metrics import evaluate_predictions
 from helpers.other_loops import (
     BATCH,
     COUNTS,
-    EPOCHS,
+    ITEMS,
     METHODS,
     ONE_STAGE,
     RATE,
@@ -23,52 +23,16 @@ from helpers.other_loops import (
     reader,
     sentences,
 )
-
-transformers = pytest.importorskip("transformers")
-from distail.integrations.transformers import METHOD_FILE, DistillationTrainer  # noqa: E402
+from helpers.transformers_loop import bert, logged, trainer_of
 
 pytestmark = pytest.mark.integration
 
-ITEMS = sentences()
+METHOD_FILE = "distail_method.safetensors"
 
 
-def bert(width=16, seed=1):
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": width, "intermediate_size": width, "num_hidden_layers": 1, "num_attention_heads": 2}
-    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3}
-    config = transformers.BertConfig(vocab_size=30, num_labels=3, **sizes, **still)
-    return transformers.BertForSequenceClassification(config)
-
-
-def arguments(folder, **changes):
-    return transformers.TrainingArguments(
-        str(folder),
-        **{
-            "per_device_train_batch_size": BATCH,
-            "num_train_epochs": EPOCHS,
-            "learning_rate": RATE,
-            "lr_scheduler_type": "constant",
-            "optim": "sgd",
-            "max_grad_norm": 0.0,
-            "train_sampling_strategy": "sequential",
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
-            "disable_tqdm": True,
-            "use_cpu": True,
-            **changes,
-        },
-    )
-
-
-def trainer_of(folder, method="bkd", student=None, arguments_=None, **options):
-    given = {"teacher": None} if "teacher_logits" in options else {"teacher": bert(24, seed=2)}
-    given |= {"train_dataset": ITEMS, "eval_dataset": sentences(3, 15), **options}
-    return DistillationTrainer(student or bert(), arguments(folder, **(arguments_ or {})), method=method, **given)
-
-
-def logged(trainer):
-    return [row for row in trainer.state.log_history if "loss" in row]
+@pytest.fixture(autouse=True, scope="module")
+def _library():
+    pytest.importorskip("transformers")  # here and not above: it takes seconds, wherever tests are collected
 
 
 def losses_of(trainer):
@@ -132,7 +96,7 @@ def test_what_is_saved_is_the_student_alone(tmp_path):
     trainer.save_model(str(tmp_path / "student"))
     assert (tmp_path / "checkpoint-5" / METHOD_FILE).is_file()
     assert not (tmp_path / "student" / METHOD_FILE).exists()
-    read = transformers.BertForSequenceClassification.from_pretrained(tmp_path / "student").eval()
+    read = type(trainer.model).from_pretrained(tmp_path / "student").eval()
     assert torch.equal(logits_of(read, ITEMS), logits_of(trainer.model.eval(), ITEMS))
     moved = [name for name, value in trainer.method.state_dict().items() if not torch.equal(value, before[name])]
     assert {"representation.projector.weight", "representation.projector.bias"} <= {*moved}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from distail.report.table import Table, escape_latex, escape_markdown
+from distail.report.table import Table, escape_latex, escape_markdown, one_line
 
 NAMES = ["kd", "a rather long name of a method", "=HYPERLINK(1)"]
 TABLE = Table(
@@ -116,3 +117,26 @@ def test_brackets_in_a_cell_are_no_markup(terminal: bool) -> None:
 
 def test_what_markdown_strikes_out_or_sets_as_mathematics_stays_text() -> None:
     assert escape_markdown("~~$x$~~") == r"\~\~\$x\$\~\~"
+
+
+class _Cells(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+@given(st.text(), st.text())
+def test_html_shows_any_text_as_it_is(cell: str, caption: str) -> None:
+    parsed = _Cells()
+    parsed.feed(Table(["a", "b"], [[cell, "1"]], caption=caption).to_html())
+    parsed.close()
+    shown = [text for text in (one_line(caption), "a", "b", one_line(cell), "1") if text]
+    assert parsed.texts == shown
+    assert {*parsed.tags} <= {"table", "caption", "thead", "tbody", "tr", "th", "td"}

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from distail.training.progress import Bar, Lines, Named, default_reporter
+from distail.training.progress import Bar, Lines, Named, NotebookBar, default_reporter
 
 ROW = {
     "stage": "student",
@@ -111,3 +111,32 @@ def test_a_run_goes_on_when_nobody_can_be_told(terminal, monkeypatch):
     reporter.start("student", 2, 3, 0)
     reporter.step()
     reporter.finish()
+
+
+def test_a_notebook_gets_a_bar_that_is_drawn_again_in_its_place(capsys):
+    shown, now = [], iter(range(100))
+
+    class Place:
+        def update(self, drawn):
+            shown.append(drawn._repr_html_())
+
+    def display(drawn, display_id):
+        shown.append(drawn._repr_html_())
+        return Place()
+
+    reporter = NotebookBar(display, clock=lambda: next(now) / 100)
+    reporter.message("hello \x1b[2J")
+    reporter.start("<student>", epochs=8, steps_per_epoch=4, done_steps=24)
+    for _ in range(4):
+        reporter.step()
+    drawn_while_it_went = len(shown)
+    reporter.epoch(ROW, 8)
+    reporter.finish()
+    reporter.step()
+    assert capsys.readouterr().out == "hello \\x1b[2J\n"
+    assert '<progress value="24" max="32"' in shown[0]
+    assert "&lt;student&gt;" in shown[0]
+    assert drawn_while_it_went < 3  # steps of a hundredth of a second are not drawn each
+    assert '<progress value="28" max="32"' in shown[-1]
+    assert "epoch 7/8" in shown[-1]
+    assert "balanced 41.2" in shown[-1]

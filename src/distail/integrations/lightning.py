@@ -46,12 +46,6 @@ class DistillationModule(LightningModule):
 
     Raises:
         MethodError: the method does not fit; at the first batch, what it needs is not there.
-
-    >>> from torch.nn import Flatten, Linear, Sequential
-    >>> student, teacher = (Sequential(Flatten(), Linear(12, 3)) for _ in range(2))
-    >>> module = DistillationModule(student, method="bkd", class_counts=[9, 3, 1], teacher=teacher)
-    >>> module(torch.zeros(2, 3, 2, 2)).shape
-    torch.Size([2, 3])
     """
 
     def __init__(
@@ -70,6 +64,9 @@ class DistillationModule(LightningModule):
         if self.teacher is not None:
             self.teacher.requires_grad_(False)
         self._make_optimizer = optimizer
+        # DDP would overwrite every process's memory of its own samples by the first one's, at every step.
+        buffers = [f"method.{name}" for name, _ in self.method.named_buffers()]
+        self._ddp_params_and_buffers_to_ignore = buffers
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The student's logits (B, C)."""

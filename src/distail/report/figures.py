@@ -14,7 +14,7 @@ from distail.report.chart_data import chart_data, recall_data
 from distail.report.charts import charts_of
 from distail.report.class_charts import recall_chart
 from distail.report.style import css_variables
-from distail.report.vega import CONFIG, PAPER, WIDTH, Spec
+from distail.report.vega import CONFIG, PAPER, WIDTH, Chart, Spec
 from distail.report.views import ReportView, RunView
 
 FORMATS = ("png", "svg", "pdf")
@@ -66,14 +66,28 @@ def write_figures(folder: str | Path, view: ReportView) -> list[Path]:
     ``recall``, ``groups`` (head, medium and tail third, with the deviation over seeds), ``error-flow`` (where images of
     tail classes end), ``reliability`` and ``cost`` (balanced accuracy against parameters and latency).
     """
-    charts = charts_of(view, chart_data(view))
     written = []
-    for name, (width, parts) in FIGURES.items():
-        specs = [charts[part].spec(view.runs, width) for part in parts if part in charts]
-        if specs:
-            svg = _svg(_side_by_side(specs), view.runs)
+    charts = charts_of(view, chart_data(view))
+    for name in FIGURES:
+        svg = figure_svg(name, view, charts)
+        if svg is not None:
             written += [_save(Path(folder) / f"{name}.{ending}", svg) for ending in ("png", "svg")]
     return written
+
+
+def figure_svg(name: str, view: ReportView, charts: Mapping[str, Chart] | None = None) -> str | None:
+    """One of `FIGURES` as SVG; None where the view has no numbers for it.
+
+    Args:
+        name: of the figure.
+        view: what to draw.
+        charts: those of the view, where they are known.
+    """
+    width, parts = FIGURES[name]
+    if charts is None:
+        charts = charts_of(view, chart_data(view))
+    specs = [charts[part].spec(view.runs, width) for part in parts if part in charts]
+    return _svg(_side_by_side(specs), view.runs) if specs else None
 
 
 def _side_by_side(specs: Sequence[Spec]) -> Spec:

@@ -173,7 +173,12 @@ def results_table(
     return Table(titles, lines, title, said, text_columns=frozenset({0, 1}))
 
 
-def print_results(runs: Sequence[RunView], title: str, console: Console) -> None:
-    """The results on the terminal: up to five rows beside each other, more below each other."""
+def fitting_table(runs: Sequence[RunView], title: str = "") -> Table:
+    """The results as people read them: up to five rows beside each other, more below each other."""
     few = len(table_rows(runs)) <= MODELS_AS_COLUMNS_UP_TO
-    results_table(runs, title=title, models_as_columns=few).print(console)
+    return results_table(runs, title=title, models_as_columns=few)
+
+
+def print_results(runs: Sequence[RunView], title: str, console: Console) -> None:
+    """The results on the terminal."""
+    fitting_table(runs, title).print(console)

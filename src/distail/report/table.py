@@ -1,8 +1,9 @@
-"""A table of text that writes itself: on a terminal, as Markdown, as LaTeX and as CSV."""
+"""A table of text that writes itself: on a terminal, as Markdown, as LaTeX, as HTML and as CSV."""
 
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 from collections.abc import Sequence
@@ -58,6 +59,8 @@ class Table:
     Model,Top-1
     kd_2,41.5
     '=1+1,-3
+    >>> Table(["A"], [["1"]]).to_html().partition("<tbody>")[2]
+    '<tr><td style="text-align: left">1</td></tr></tbody></table>'
     """
 
     columns: Sequence[str]
@@ -115,6 +118,18 @@ class Table:
             ]
         )
 
+    def to_html(self) -> str:
+        """A `table` of HTML with its caption, which needs no style sheet."""
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            sides = ("left" if position in self.text_columns else "right" for position in range(len(self.columns)))
+            each = zip(cells, sides, strict=True)
+            return "".join(f'<{tag} style="text-align: {side}">{escape_html(cell)}</{tag}>' for cell, side in each)
+
+        caption = f'<caption style="caption-side: bottom">{escape_html(self.caption)}</caption>' if self.caption else ""
+        body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
+        return f"<table>{caption}<thead><tr>{line(self.columns, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+
     def to_csv(self) -> str:
         """Titles and rows; what a spreadsheet would take for a formula is quoted by an apostrophe."""
         text = io.StringIO()
@@ -165,6 +180,15 @@ def escape_markdown(text: str) -> str:
     kd\\_2 \\| &lt;b>
     """
     return "".join(_MARKDOWN.get(sign, sign) for sign in one_line(text))
+
+
+def escape_html(text: str) -> str:
+    """One line of HTML that shows the text as it is.
+
+    >>> escape_html('a < "b"')
+    'a &lt; &quot;b&quot;'
+    """
+    return html.escape(one_line(text))
 
 
 def escape_latex(text: str) -> str:

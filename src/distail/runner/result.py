@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder and everything in its `result.json`."""
+    """A finished run: its folder and everything in its `result.json`. A notebook shows it as a table and a picture."""
 
     folder: Path
     figures: RunResult
@@ -68,6 +68,15 @@ class Result:
         """The teacher's metrics on the test set, or None where there was no teacher."""
         teacher = self.figures["teacher"]
         return None if teacher is None else teacher["test"]
+
+    def __repr__(self) -> str:
+        return f"Result({str(self.folder)!r}, balanced accuracy {self.student['balanced_accuracy']:.1f})"
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the table and the picture of the run's page, while its folder is there."""
+        from distail.report.notebook import run_html
+
+        return run_html(self.folder) if self.folder.is_dir() else None
 
 
 def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, student: Trained) -> RunResult:

@@ -1,7 +1,8 @@
-"""What a person sees while it runs: a live bar on a terminal, plain lines anywhere else."""
+"""What a person sees while it runs: a live bar on a terminal or in a notebook, plain lines anywhere else."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column
 
 from distail.evaluation.run_files import EpochRow
-from distail.terminal import LONGEST_SILENCE, PrintableConsole
+from distail.terminal import LONGEST_SILENCE, PrintableConsole, printable
+
+_DRAWN_EVERY = 0.25  # seconds: each drawing of a notebook's bar is a message to a browser
 
 
 class Reporter(Protocol):
@@ -166,6 +169,62 @@ class Bar:
             self._progress = None
 
 
+class NotebookBar:
+    """A progress bar in a notebook: HTML that is drawn again in its place, for which no widgets are needed.
+
+    Args:
+        display: of `IPython.display`: shows an object, and returns what shows another in its place.
+        clock: seconds that only rise.
+    """
+
+    def __init__(self, display: Callable[..., Any], clock: Callable[[], float] = time.monotonic) -> None:
+        self._display, self._clock = display, clock
+        self._stage: StageUnderWay | None = None
+        self._place: Any = None
+        self._numbers, self._drawn = "", 0.0
+
+    def message(self, text: str) -> None:
+        print(printable(text))
+
+    def start(self, stage: str, epochs: int, steps_per_epoch: int, done_steps: int) -> None:
+        self._stage = StageUnderWay(stage, epochs, steps_per_epoch, done_steps, self._clock())
+        self._numbers = ""
+        self._place = self._display(_Html(self._bar(self._stage)), display_id=True)
+
+    def step(self) -> None:
+        if self._stage is not None:
+            self._stage.done += 1
+            if self._clock() - self._drawn >= _DRAWN_EVERY:
+                self._draw()
+
+    def epoch(self, row: EpochRow, epochs: int) -> None:
+        self._numbers = f"epoch {row['epoch'] + 1}/{epochs}  {_short_numbers(row)}"
+        self._draw()
+
+    def finish(self) -> None:
+        self._draw()
+        self._stage = None
+
+    def _draw(self) -> None:
+        if self._stage is not None:
+            self._drawn = self._clock()
+            self._place.update(_Html(self._bar(self._stage)))
+
+    def _bar(self, stage: StageUnderWay) -> str:
+        steps, name = stage.epochs * stage.steps_per_epoch, html.escape(printable(stage.name))
+        said = html.escape(f"{stage.done}/{steps} steps  {self._numbers}{stage.left(self._clock())}")
+        bar = f'<progress value="{stage.done}" max="{steps}" aria-label="{name}"></progress>'
+        return f'<div style="white-space: pre-wrap"><b>{name}</b> {bar} {said}</div>'
+
+
+@dataclass(frozen=True)
+class _Html:
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
 def live_progress(console: Console) -> Progress:
     """Bars that tell how far each task is, the time left, and in what room is left its field ``numbers``."""
     return Progress(
@@ -203,12 +262,16 @@ def unstoppable_console(**options: Any) -> Console:
 
 
 def default_reporter(console: Console | None = None, *, name: str = "", **options: Any) -> Reporter:
-    """A bar on a terminal, lines elsewhere; both on standard error.
+    """A bar on a terminal or in a notebook, lines elsewhere; those that are no HTML on standard error.
 
     Args:
         name: of the run, before every line: a log may be that of several.
     """
     console = console or unstoppable_console(**options)
+    if console.is_jupyter:
+        from IPython.display import display
+
+        return NotebookBar(display)
     if console.is_terminal:
         return Bar(console)
     return Named(Lines(console), name) if name else Lines(console)
