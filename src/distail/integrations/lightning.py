@@ -140,7 +140,7 @@ class GroupMetrics(Callback):
 
     In percent: `val_top1`, `val_balanced_accuracy`, `val_head`, `val_medium` and `val_tail` (thirds of the classes by
     their training samples; a group without classes is left out), and the same with `test_`. For a second data set
-    `/dataloader_idx_1` follows.
+    `_1` follows.
 
     It reads what `validation_step` and `test_step` return: a mapping with `logits` (B, C) and `labels` (B,), as those
     of `DistillationModule` are.
@@ -204,7 +204,7 @@ class GroupMetrics(Callback):
         for dataloader, batches in self._seen.items():
             logits_NC, labels_N = (_gathered(torch.cat(parts)).cpu() for parts in zip(*batches, strict=True))
             found = reported_metrics(logits_NC, labels_N, counts, prefix)
-            later = f"/dataloader_idx_{dataloader}" if dataloader else ""
+            later = f"_{dataloader}" if dataloader else ""
             told = {f"{name}{later}": value for name, value in found.items()}
             module.log_dict(told, sync_dist=True, add_dataloader_idx=False)
 
