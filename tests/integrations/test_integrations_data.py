@@ -1,5 +1,8 @@
 """Counting the classes of data sets of others, and items that say which sample they are."""
 
+import importlib
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -116,3 +119,12 @@ def test_the_processes_see_every_sample_once():
     loader = DataLoader(TensorDataset(torch.arange(7)), batch_size=2, shuffle=True, drop_last=True)
     seen = [torch.cat([values for (values,) in in_order(loader, rank, 2)]).tolist() for rank in range(2)]
     assert seen == [[0, 2, 4, 6], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("library", ["transformers", "lightning"])
+def test_a_library_that_is_missing_is_named_with_its_extra(library, monkeypatch):
+    module = f"distail.integrations.{library}"
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(ImportError, match=rf"pip install 'distail\[{library}\]'"):
+        importlib.import_module(module)

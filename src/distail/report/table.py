@@ -126,7 +126,8 @@ class Table:
             each = zip(cells, sides, strict=True)
             return "".join(f'<{tag} style="text-align: {side}">{escape_html(cell)}</{tag}>' for cell, side in each)
 
-        caption = f'<caption style="caption-side: bottom">{escape_html(self.caption)}</caption>' if self.caption else ""
+        style = "caption-side: bottom; text-align: left"
+        caption = f'<caption style="{style}">{escape_html(self.caption)}</caption>' if self.caption else ""
         body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in self.rows)
         return f"<table>{caption}<thead><tr>{line(self.columns, 'th')}</tr></thead><tbody>{body}</tbody></table>"
 
