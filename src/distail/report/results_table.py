@@ -64,8 +64,9 @@ COLUMNS: dict[str, Column] = {
     "macs": Column("MACs, millions", lambda row: _divided(row.macs, 1e6)),
 }
 DEFAULT_COLUMNS = tuple(COLUMNS)
-PAGE_COLUMNS = tuple(name for name in COLUMNS if name != "seconds")
-"""Without the seconds of training, which tell above all how busy the machine was."""
+_FIRST = ("top1", "balanced_accuracy", "head", "medium", "tail", "size", "latency")
+PAGE_COLUMNS = (*_FIRST, *(name for name in COLUMNS if name not in (*_FIRST, "seconds")))
+"""Cost beside accuracy; without the seconds of training, which tell above all how busy the machine was."""
 
 
 def chosen_columns(columns: Sequence[str]) -> list[Column]:
