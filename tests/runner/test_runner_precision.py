@@ -61,7 +61,7 @@ def test_each_network_has_its_own_and_a_resumed_run_those_that_it_began_with(fas
     recorder = Recorder()
     config = tiny(tmp_path / "run", trainer={"device": "cpu"})
     folder = run(config, recorder).folder
-    stored = {"student": "fp32", "teacher": "bf16", "listening": "bf16"}
+    stored = {"student": "fp32", "teacher": "bf16", "teacher_inference": "bf16"}
     assert yaml.safe_load((folder / "config.yaml").read_text())["trainer"]["precision"] == stored
     result = json.loads((folder / "result.json").read_text())
     assert result["versions"]["precision"] == "fp32"
@@ -82,7 +82,7 @@ def test_each_network_has_its_own_and_a_resumed_run_those_that_it_began_with(fas
     [
         ("bf16", "bf16"),
         ({"student": "bf16"}, "bf16"),
-        ({"listening": "fp32"}, {"student": "fp32", "teacher": "bf16", "listening": "fp32"}),
+        ({"teacher_inference": "fp32"}, {"student": "fp32", "teacher": "bf16", "teacher_inference": "fp32"}),
     ],
 )
 def test_what_a_user_says_wins(fast_bf16, tmp_path, given, expected):
@@ -105,9 +105,9 @@ def test_without_a_teacher_there_is_one_format(fast_bf16, tmp_path):
     [
         ("bf16", "auto", True),
         ("bf16", "fp32", False),
-        ({"student": "fp32", "teacher": "bf16", "listening": "bf16"}, "auto", True),
-        ({"student": "fp32", "teacher": "bf16", "listening": "bf16"}, {"student": "fp32"}, True),
-        ({"student": "fp32", "teacher": "bf16", "listening": "bf16"}, {"student": "bf16"}, False),
+        ({"student": "fp32", "teacher": "bf16", "teacher_inference": "bf16"}, "auto", True),
+        ({"student": "fp32", "teacher": "bf16", "teacher_inference": "bf16"}, {"student": "fp32"}, True),
+        ({"student": "fp32", "teacher": "bf16", "teacher_inference": "bf16"}, {"student": "bf16"}, False),
     ],
 )
 def test_another_format_is_another_run(tmp_path, began, asked, same):

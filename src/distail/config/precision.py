@@ -20,14 +20,14 @@ class Precisions(Section):
     """The number formats of a run, where they are not all the same.
 
     >>> Precisions(student="fp32").settled(lambda use: "bf16")
-    Precisions(student='fp32', teacher='bf16', listening='bf16')
+    Precisions(student='fp32', teacher='bf16', teacher_inference='bf16')
     """
 
     student: Format = AUTO
     """In which the student is trained."""
     teacher: Format = AUTO
     """In which the teacher is trained, where it is trained here."""
-    listening: Format = AUTO
+    teacher_inference: Format = AUTO
     """In which the teacher answers."""
 
     def settled(self, choose: Callable[[str], str]) -> Precisions:
@@ -49,8 +49,10 @@ def read_precision(value: Any) -> str | Precisions:
     Raises:
         ValueError: it is neither.
 
-    >>> read_precision({"student": "fp32"}), read_precision(dict.fromkeys(["student", "teacher", "listening"], "fp32"))
-    (Precisions(student='fp32', teacher='auto', listening='auto'), 'fp32')
+    >>> read_precision({"student": "fp32"})
+    Precisions(student='fp32', teacher='auto', teacher_inference='auto')
+    >>> read_precision(dict.fromkeys(["student", "teacher", "teacher_inference"], "fp32"))
+    'fp32'
     """
     if isinstance(value, Mapping):
         try:

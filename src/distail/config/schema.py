@@ -151,7 +151,7 @@ class Trainer(Section):
     device: str = "auto"
     precision: Precision = AUTO
     """`auto` is decided when a run begins, by hardware, image size and each network's structure, and kept when it goes
-    on; a mapping of `student`, `teacher` (in training) and `listening` (the teacher's answers) decides for each."""
+    on; a mapping of `student`, `teacher` (both in training) and `teacher_inference` decides for each."""
     threads: Count | Literal["auto"] = "auto"
     """Of the CPU, for a run of one process. `auto` takes as many as there are cores that other programs leave free when
     the run begins, and keeps their number when it goes on; where OMP_NUM_THREADS is set, that."""

@@ -19,7 +19,7 @@ from distail.training.stage import Fitted, Stage
 
 Fit = Callable[[Stage, CheckpointFolder, History, Reporter, int], Fitted]
 TEACHER, STUDENT = "teacher", "student"
-LISTENING = "listening"
+TEACHER_INFERENCE = "teacher_inference"
 """What a run does with a teacher, beside training it: a use with a number format of its own."""
 
 
@@ -50,7 +50,7 @@ class RunContext:
                 self.reporter.message(sentence)
 
     def runtime_for(self, use: str) -> RuntimeDevice:
-        """The device, with the number format of a use: training the student or the teacher, or listening to it."""
+        """The device, with the number format of a use: training the student or the teacher, or asking the teacher."""
         chosen = str(getattr(self.formats, use))
         return self.runtime if chosen == AUTO else replace(self.runtime, precision=chosen)
 

@@ -10,7 +10,7 @@ from distail.data.dataset import smallest_side
 from distail.data.prepare import PreparedData
 from distail.models import FeatureTap
 from distail.runner.checks import needs_teacher, teacher_model
-from distail.runner.context import LISTENING, STUDENT, TEACHER
+from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE
 from distail.runner.networks import build_network, seeded, without_weights
 from distail.training.device import RuntimeDevice, configure_malloc, select_device
 from distail.training.distributed import Processes
@@ -57,7 +57,7 @@ def _trained(experiment: Experiment, use: str) -> Model | None:
     if use == STUDENT:
         return experiment.student.model
     teacher = experiment.teacher
-    if use == LISTENING or teacher is None or not teacher.has_network or teacher.files:
+    if use == TEACHER_INFERENCE or teacher is None or not teacher.has_network or teacher.files:
         return None
     return teacher_model(experiment)
 

@@ -18,7 +18,7 @@ from distail.methods.method import Method
 from distail.methods.presets import create_method
 from distail.models import FeatureTap
 from distail.runner.checks import classifier_composition, teacher_model
-from distail.runner.context import LISTENING, STUDENT, TEACHER, RunContext
+from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE, RunContext
 from distail.runner.networks import classifier_path, seeded
 from distail.runner.stored_teacher import StoredTeacher
 from distail.training.checkpoint import CheckpointFolder
@@ -97,7 +97,8 @@ def _fit(
     earlier: Fitted | None = None,
 ) -> Fitted:
     """This is where an experiment becomes a `Stage` of the loop; after an `earlier` one, of the classifier alone."""
-    experiment, data, runtime, listening = run.experiment, run.data, run.runtime_for(name), run.runtime_for(LISTENING)
+    experiment, data, runtime = run.experiment, run.data, run.runtime_for(name)
+    of_teacher = run.runtime_for(TEACHER_INFERENCE)
     late = training.classifier_stage if earlier else None
     seed = stage_seed(run.draws_as(name) + ("-classifier" if earlier else ""), experiment.seed)
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
@@ -128,13 +129,13 @@ def _fit(
     live_teacher = None
     if isinstance(teacher, FeatureTap):
         size = evaluation_batch_size(data.train.input_shape) if views else images_a_pass(training, runtime.processes)
-        live_teacher = frozen_teacher(teacher, listening, size if experiment.trainer.compile else None)
+        live_teacher = frozen_teacher(teacher, of_teacher, size if experiment.trainer.compile else None)
     cache = None
     if live_teacher and views:
         cache = TeacherCache(
             live_teacher,
             batches,
-            listening,
+            of_teacher,
             features=method.needs.teacher_features,
             limit_mb=experiment.trainer.cache_limit_mb,
             folder=run.folder.path,
