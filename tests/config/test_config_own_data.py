@@ -53,7 +53,7 @@ def keys_of(section, prefix=""):
         inner = {each for each in sections_of(field.annotation) if each is not section}
         if not inner:
             yield prefix + name, field.default
-        for each in inner:
+        for each in sorted(inner, key=lambda one: one.__name__):
             yield from keys_of(each, f"{prefix}{name}.")
 
 
