@@ -18,7 +18,7 @@ from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
-from distail.config.schema import Data, Experiment
+from distail.config.schema import Experiment
 from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
 from distail.models.catalogue import MODELS
@@ -74,10 +74,12 @@ def without_free(experiment: object) -> object:
     """An experiment's mapping without the settings that a run may change between starts, nor those of one run."""
     if not isinstance(experiment, Mapping):
         return experiment
+    with suppress(ConfigError):  # settings of another version are compared as they are
+        # What was stored before a key came into being was made with its default.
+        whole = Experiment.from_mapping({"name": "any", "method": "ce", **experiment})
+        experiment = whole.model_dump(mode="json")
     settings = {key: value for key, value in experiment.items() if key not in _FREE}
     if isinstance(data := settings.get("data"), Mapping):
-        # What was stored before a key came into being was made with its default.
-        data = {**Data(name="").model_dump(mode="json"), **data}
         settings["data"] = {key: value for key, value in data.items() if key not in CHANGEABLE_DATA_SETTINGS}
     return settings
 
