@@ -210,7 +210,7 @@ def _train(
         stage = Stage(
             name="student",
             student=network,
-            teacher=frozen_teacher(teacher, runtime) if teacher else None,
+            teacher=frozen_teacher(teacher, runtime, image_shape=data.image_shape) if teacher else None,
             method=method.to(runtime.device),
             batches=TrainingBatches(
                 data,

@@ -184,7 +184,8 @@ class Bench:
         if teacher:
             size = evaluation_batch_size(self.data.image_shape) if views else BATCH
             network = self._network(self.pair.teacher, plain=False)
-            listen = frozen_teacher(network, self.runtime, size if self.compile else None)
+            shape = self.data.image_shape
+            listen = frozen_teacher(network, self.runtime, size if self.compile else None, image_shape=shape)
         with tempfile.TemporaryDirectory() as folder:
             cache = None
             if listen and views:

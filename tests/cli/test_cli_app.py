@@ -46,6 +46,7 @@ def test_help_shows_the_verbs_in_the_order_of_the_work_and_loads_no_torch(tmp_pa
         "audit",
         "compare",
         "search",
+        "teach",
         "evaluate",
         "report",
         "predict",

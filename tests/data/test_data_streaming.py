@@ -388,7 +388,7 @@ def test_processes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_files_can_be_streamed() -> None:
-    with pytest.raises(DataError, match=r"'digits' cannot be streamed .*csv, folder, tiny-imagenet"):
+    with pytest.raises(DataError, match=r"'digits' cannot be streamed .*csv, folder, huggingface, list, tiny-imagenet"):
         load("digits", stream="always")
     assert load("digits", stream="auto", memory_limit_mb=1).notes == ()
 

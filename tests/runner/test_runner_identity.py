@@ -195,11 +195,7 @@ def test_another_number_of_threads_is_told(tmp_path):
     with pytest.raises(Interrupted):
         run(config, Killed("student", 5))
     recorder = Recorder()
-    try:
-        torch.set_num_threads(threads + 1)
-        run(config, recorder)
-    finally:
-        torch.set_num_threads(threads)
+    run({**config, "trainer": {**config["trainer"], "threads": threads + 1}}, recorder)
     assert any(f"threads {threads} (now {threads + 1})" in text for text in recorder.messages)
     versions = json.loads((tmp_path / "run" / "result.json").read_text())["versions"]
     assert versions["threads"] == str(threads + 1)

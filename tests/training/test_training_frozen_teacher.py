@@ -30,7 +30,7 @@ def test_it_says_what_its_network_says(precision, share):
     tap, batch = a_teacher(), a_batch()
     with torch.no_grad():
         expected = tap(batch.inputs)
-    said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), precision))(batch)
+    said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), precision), image_shape=(3, 32, 32))(batch)
     for one, other in ((said.logits, expected.logits), (said.features, expected.features)):
         assert (one.float() - other).abs().max() <= share * other.std()
 
@@ -38,7 +38,7 @@ def test_it_says_what_its_network_says(precision, share):
 def test_its_network_keeps_weights_and_number_format():
     tap = a_teacher()
     before = {name: value.clone() for name, value in tap.state_dict().items()}
-    frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "bf16"))(a_batch())
+    frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "bf16"), image_shape=(3, 32, 32))(a_batch())
     for name, value in tap.state_dict().items():
         assert value.dtype == before[name].dtype
         assert torch.equal(value, before[name])
@@ -49,7 +49,7 @@ def test_a_network_that_refuses_to_be_copied_still_teaches():
     tap.model.lock = threading.Lock()
     with torch.no_grad():
         expected = tap(batch.inputs).logits
-    said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "fp32"))(batch).logits
+    said = frozen_teacher(tap, RuntimeDevice(torch.device("cpu"), "fp32"), image_shape=(3, 32, 32))(batch).logits
     torch.testing.assert_close(said, expected)
 
 
@@ -57,7 +57,7 @@ def test_a_network_that_refuses_to_be_copied_still_teaches():
 def test_compiled_with_its_weights_as_constants():
     tap = a_teacher()
     runtime = RuntimeDevice(torch.device("cpu"), "fp32")
-    teacher = frozen_teacher(tap, runtime, compile_size=8)
+    teacher = frozen_teacher(tap, runtime, compile_size=8, image_shape=(3, 32, 32))
     for size in (8, 5, 8):
         batch = a_batch(size)
         with torch.no_grad():

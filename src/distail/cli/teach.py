@@ -28,7 +28,7 @@ def teach(
     ] = 0,
     no_code: NoCode = False,
 ) -> None:
-    """Write what a network says of every image: a file that teaches in its place.
+    """Store what a network says of every image, as a teacher.
 
     As teacher: {logits: FILE}. The same command again goes on where it stopped; torchrun shares the work.
     """

@@ -121,7 +121,7 @@ def _run_stages(
             processes.broadcast_from_main(lambda: files.write_text(folder.config, settled.to_yaml()))
         teacher = prepare_teacher(context)
         trained = train_student(context, student, teacher)
-    return final_evaluation(context, teacher, trained)
+        return final_evaluation(context, teacher, trained)
 
 
 def read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, processes: Processes) -> PreparedData:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from distail.data.batches import Batch
-from distail.inputs import Inputs, call
+from distail.inputs import call
 from distail.models.folding import folded
 from distail.outputs import Outputs
 from distail.training.device import RuntimeDevice
@@ -23,7 +23,13 @@ Teacher = Callable[[Batch], Outputs]
 _FEW = 4
 
 
-def frozen_teacher(network: nn.Module, runtime: RuntimeDevice, compile_size: int | None = None) -> Teacher:
+def frozen_teacher(
+    network: nn.Module,
+    runtime: RuntimeDevice,
+    compile_size: int | None = None,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+) -> Teacher:
     """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors.
 
     What answers is a copy with its batch normalization folded into its convolutions and its weights in the number
@@ -31,16 +37,13 @@ def frozen_teacher(network: nn.Module, runtime: RuntimeDevice, compile_size: int
 
     Args:
         compile_size: compile it for batches of this size, its weights as constants; None: do not compile.
+        image_shape: channels, height and width, where it looks at images; None: nothing is folded.
     """
     network.eval().requires_grad_(False)
-    fast: nn.Module | None = None
-    compiled: Callable[..., Outputs] | None = None
+    fast = _faster(network, image_shape, runtime)
+    compiled = None if compile_size is None else _compiled(fast, runtime)
 
     def teacher(batch: Batch) -> Outputs:
-        nonlocal fast, compiled
-        if fast is None:
-            fast = _faster(network, batch.part(slice(_FEW)).inputs, runtime)
-            compiled = None if compile_size is None else _compiled(fast, runtime)
         if compiled is not None and len(batch.labels) == compile_size:
             with torch.no_grad(), runtime.autocast():
                 answers: Outputs = call(compiled, batch.inputs)
@@ -54,12 +57,14 @@ def frozen_teacher(network: nn.Module, runtime: RuntimeDevice, compile_size: int
     return teacher
 
 
-def _faster(network: nn.Module, inputs: Inputs, runtime: RuntimeDevice) -> nn.Module:
+def _faster(network: nn.Module, image_shape: tuple[int, int, int] | None, runtime: RuntimeDevice) -> nn.Module:
     try:
         fast = copy.deepcopy(network)
     except Exception:  # what a user's network holds may refuse to be copied
         return network
-    fast = folded(fast, inputs)
+    if image_shape is not None:
+        images = torch.randn(_FEW, *image_shape, generator=torch.Generator().manual_seed(0))
+        fast = folded(fast, images.to(runtime.device))
     if runtime.precision == "fp32":
         return fast
     for module in fast.modules():
