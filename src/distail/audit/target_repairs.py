@@ -85,7 +85,7 @@ def published_repairs(class_counts: Sequence[int] | Tensor, temperature: float |
         MethodError: fewer than two classes, a count below 1, or a temperature that is not above 0.
 
     >>> {name: " + ".join(repair.entries) for name, repair in published_repairs([30, 5]).items()}
-    {'bkd': 'reweigh', 'drkd': 'swap', 'krdistill': 'swap + debias', 'dive': 'power'}
+    {'bkd': 'reweigh', 'drkd': 'swap', 'krdistill': 'swap + debias', 'dive': 'power', 'distail': 'debias'}
     """
     found = {name: repair_of({"name": name}, class_counts, temperature) for name in list_methods()}
     return {name: repair for name, repair in found.items() if repair is not None}
