@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 _TEMPORARY = re.compile(r"\..+\.\w+\.tmp")
 # Some network and user-space file systems have no such operation; it is a rename's safety net, not its condition.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError, MemoryError)
+"""What reading an archive of arrays raises where it is damaged, beside ValueError. NotImplementedError is zipfile's, of
+a compression that this Python lacks."""
 CONTENT_HASH = "content_sha256"
 """The key of a safetensors file's metadata that holds the hash of its tensors and of the rest of its metadata."""
 

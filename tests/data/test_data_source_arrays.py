@@ -168,3 +168,14 @@ def test_mixup_is_of_floats_and_cutmix_of_images():
     for data, name, said in ((floats, "cutmix", "pixels"), (whole, "mixup", "floats")):
         with pytest.raises(DataError, match=said):
             TrainingBatches(data, **options, mix=Mix(name=name))
+
+
+def test_damaged_compressed_arrays_are_told_and_not_raised_as_they_come(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez_compressed(path, X=np.random.default_rng(0).normal(size=(400, 5)), y=np.arange(400) % 2)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 3  # inside the compressed values of X
+    content[middle : middle + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"data\.npz cannot be read"):
+        load_source(Data(name="arrays", root=path))

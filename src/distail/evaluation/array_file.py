@@ -9,7 +9,6 @@ import json
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from distail.errors import DataError, did_you_mean
-from distail.files import open_tensors
+from distail.files import DAMAGED_ARCHIVE, open_tensors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,7 +128,7 @@ def _open_npz(path: Path) -> ArrayFile:
                     "arrays: numpy.savez(path, logits=logits.astype('float32'), labels=labels.astype('int64'))."
                 ) from None
             raise DataError(f"{path} cannot be read as npz, or is damaged: {error}") from None
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError, MemoryError) as error:
+        except DAMAGED_ARCHIVE as error:
             raise DataError(f"{path} cannot be read as npz, or is damaged: {error or type(error).__name__}") from None
 
     def load(name: str | None = None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
-from distail.data.class_names import natural_sorted
 from distail.data.dataset import Examples, LabelledImages, Source
-from distail.data.sources.rows import Rows, source_of_rows
+from distail.data.sources.rows import Rows, classes_of, source_of_rows
 from distail.errors import DataError, Problems, did_you_mean
+from distail.files import DAMAGED_ARCHIVE
 
 _KNOWN = ("X", "y", "split", "group", "class_names")
 _MOST_CHANNELS = 4
@@ -70,7 +69,7 @@ def _read(root: Path) -> dict[str, NDArray[Any]]:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{root} holds a single array; {_EXPECTED}")
             return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except (ValueError, *DAMAGED_ARCHIVE) as error:
         pickled = "pickle" in str(error)
         why = "holds Python objects, which are not unpickled: save texts as y.astype(str)" if pickled else error
         raise DataError(f"{root} cannot be read: {why}; {_EXPECTED}") from None
@@ -91,10 +90,7 @@ def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tenso
                 f"{y.dtype}, {str(y.min())[:40]!r} to {str(y.max())[:40]!r}"
             )
         return torch.from_numpy(y.astype(np.int64)), names
-    values, label_N = np.unique(y.astype(str), return_inverse=True)
-    names = tuple(natural_sorted(values.tolist()))
-    place = np.array([names.index(value) for value in values.tolist()])
-    return torch.from_numpy(place[label_N].astype(np.int64)), names
+    return classes_of(y.astype(str))
 
 
 def _examples(x: NDArray[Any], labels: torch.Tensor, root: Path) -> Examples:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.class_names import check_class_names
+from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Examples, Groups, Source
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, some_of
@@ -52,6 +52,20 @@ def source_of_rows(rows: Rows, where: str) -> Source:
         validation=examples.get("validation"),
         groups=None if codes is None else Groups(codes["train"], codes["test"], codes.get("validation")),
     )
+
+
+def classes_of(text_N: NDArray[np.str_]) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels (N,) int64, and the class names that they index, in natural order.
+
+    >>> labels, names = classes_of(np.array(["10", "9", "10"]))
+    >>> labels.tolist(), names
+    ([1, 0, 1], ('9', '10'))
+    """
+    found, place_N = np.unique(text_N, return_inverse=True)
+    names = tuple(natural_sorted(found.tolist()))
+    label_of = {name: label for label, name in enumerate(names)}
+    labels = np.array([label_of[name] for name in found.tolist()], dtype=np.int64)
+    return torch.from_numpy(labels[place_N]), names
 
 
 def group_codes(group_N: NDArray[np.str_]) -> Tensor:

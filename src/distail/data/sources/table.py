@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
-from distail.data.class_names import natural_sorted
 from distail.data.columns import TableEncoding, Values, missing_in
 from distail.data.dataset import Source
-from distail.data.sources.rows import Rows, group_codes, parts_of, source_of_rows
+from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
 from distail.errors import DataError, Problems, counted, did_you_mean, some_of
 
 _DELIMITERS = (",", "\t", ";")
@@ -90,10 +89,7 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
             found[name] = values
     problems.stop(str(root), DataError)
     classes = _texts(table, label, root)
-    names, label_N = np.unique(classes, return_inverse=True)
-    class_names = tuple(natural_sorted(names.tolist()))
-    place = np.array([class_names.index(name) for name in names.tolist()])
-    labels = torch.from_numpy(place[label_N].astype(np.int64))
+    labels, class_names = classes_of(classes)
     row_names = np.array([f"row {row}" for row in range(len(classes))], dtype=np.bytes_)
     of_group = _texts(table, group, root) if group in columns else None
     codes = None if of_group is None else group_codes(of_group)
