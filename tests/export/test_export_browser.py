@@ -12,16 +12,13 @@ from threading import Thread
 import pytest
 
 import distail
+from helpers.browser import MARKS, PATIENCE_MS, launched
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "browser"
-PATIENCE_MS = 120_000
 
 pytestmark = [
-    pytest.mark.integration,
+    *MARKS,
     pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on this machine"),
 ]
 pytest.importorskip("onnx")
@@ -51,10 +48,8 @@ def address(tmp_path, exported):
 
 @pytest.mark.timeout(900)
 def test_a_browser_gives_the_answers_of_the_student(address, finished, photos):
-    api = pytest.importorskip("playwright.sync_api")
     paths = sorted((photos / "test").glob("*/1*.png"))
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with launched() as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE_MS)
         complaints = []
@@ -64,7 +59,6 @@ def test_a_browser_gives_the_answers_of_the_student(address, finished, photos):
         page.set_input_files("#images", [str(path) for path in paths])
         page.wait_for_selector(f"#answers[data-done='{len(paths)}']", state="attached")
         rows = [row.split("\t") for row in page.locator("#answers tr").all_inner_texts()]
-        browser.close()
     expected = distail.load_student(finished.folder).predict(paths)
     assert complaints == []
     assert [name for _, name, _ in rows] == [answer.name for answer in expected]

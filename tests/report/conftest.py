@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,15 @@ from distail.evaluation.predictions import save_predictions
 from distail.evaluation.teacher_bias import error_flow, tail_errors, teacher_bias
 from distail.report.samples import Samples, save_samples
 from distail.report.views import BestEpoch, ReportView, RunView
+from helpers.browser import launched
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\'"&amp;\u2028 {{ 7*7 }}'
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,38 +14,14 @@ from PIL import Image
 from distail.report.build import write_comparison_report, write_report
 from distail.report.page import write_page
 from distail.report.views import ReportView
+from helpers.browser import DESK, MARKS, PATIENCE_MS, PHONE
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-PHONE, DESK = (390, 844), (1280, 900)
 CHARTS = (
     *("recall", "thirds", "shots", "flow", "cost-parameters", "cost-latency"),
     *("loss", "validation", "reliability"),
 )
-PATIENCE_MS = 120_000  # a busy machine may need a minute for what takes a second
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is a development dependency")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS), timeout=PATIENCE_MS)
-        yield browser
-        browser.close()
+pytestmark = MARKS
 
 
 class Opened:

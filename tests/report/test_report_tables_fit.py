@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,26 +16,9 @@ from distail.report.mistakes import ConfusedPair, Mistake, Mistakes
 from distail.report.page import write_page
 from distail.report.views import ReportView
 from distail.search.page import write_search_page
+from helpers.browser import DESK, MARKS, PATIENCE_MS, PHONE
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PHONE, DESK = (390, 844), (1280, 900)
-PATIENCE_MS = 120_000
-
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is a development dependency")
-    with api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE_MS)
-        yield browser
-        browser.close()
+pytestmark = MARKS
 
 
 def exported(test: dict[str, Any]) -> dict[str, Any]:
