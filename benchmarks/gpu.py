@@ -132,17 +132,9 @@ def compiled(runtime: RuntimeDevice, steps: int) -> list[tuple[str, str]]:
         modes["CUDA graphs"] = lambda forward: torch.compile(forward, mode="reduce-overhead")
     seconds, rows = {}, []
     for name, wrap in modes.items():
-        step = _bare_step(runtime, wrap)
-        start = time.perf_counter()
-        for _ in range(3):
-            step()
-        _wait(runtime)
-        first = time.perf_counter() - start
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        _wait(runtime)
-        seconds[name] = (time.perf_counter() - start) / steps
+        step = speed.bare_step(_network("resnet32", runtime), runtime, wrap)
+        first = speed.timed(step, 3, runtime)
+        seconds[name] = speed.timed(step, steps, runtime) / steps
         faster = f", {seconds['eager'] / seconds[name]:.2f} times as fast, first steps {first:.0f} s"
         rows.append((f"resnet32, {name}", f"{1000 * seconds[name]:.2f} ms a step{faster if name != 'eager' else ''}"))
     return rows
@@ -197,9 +189,7 @@ def _train(
     every: int,
 ) -> tuple[FeatureTap, Fitted]:
     mean, std = channel_statistics(data)
-    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
-    torch.manual_seed(0)
-    network = FeatureTap(create_model(name, num_classes=CLASSES), CLASSES).to(runtime.device, memory_format=layout)
+    network = _network(name, runtime)
     training = Training(
         epochs=epochs,
         batch_size=BATCH,
@@ -234,27 +224,10 @@ def _train(
     return network, fitted
 
 
-def _bare_step(runtime: RuntimeDevice, wrap: Callable[[Any], Any]) -> Callable[[], None]:
+def _network(name: str, runtime: RuntimeDevice) -> FeatureTap:
     layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
-    network = create_model("resnet32", num_classes=CLASSES).to(runtime.device, memory_format=layout).train()
-    forward = wrap(network.forward)
-    images = torch.randn(BATCH, 3, 32, 32, device=runtime.device).to(memory_format=layout)
-    labels = torch.randint(CLASSES, (BATCH,), device=runtime.device)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, fused=True)
-
-    def step() -> None:
-        with runtime.autocast():
-            loss = torch.nn.functional.cross_entropy(forward(images).float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    return step
-
-
-def _wait(runtime: RuntimeDevice) -> None:
-    if runtime.device.type == "cuda":
-        torch.cuda.synchronize()
+    torch.manual_seed(0)
+    return FeatureTap(create_model(name, num_classes=CLASSES), CLASSES).to(runtime.device, memory_format=layout)
 
 
 def _read(file: Path) -> tuple[LabelledImages, LabelledImages, list[int]]:

@@ -88,24 +88,10 @@ class Bench:
 
     def bare(self) -> float:
         """The student alone over one random batch: no data, no augmentation, no statistics, a fused optimizer."""
-        student = self._network(self.pair.student, plain=False).train()
-        forward = torch.compile(student.forward) if self.compile else student.forward
-        device = self.runtime.device
-        layout = torch.channels_last if self.runtime.channels_last else torch.contiguous_format
-        images = torch.randn(BATCH, *self.data.image_shape, device=device).to(memory_format=layout)
-        labels = torch.randint(CLASSES, (BATCH,), device=device)
-        optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
+        student = self._network(self.pair.student, plain=False)
+        step = bare_step(student, self.runtime, torch.compile if self.compile else None)
         steps = self.epochs * -(-len(self.data) // BATCH)
-        start = time.perf_counter()
-        for _ in range(steps):
-            with self.runtime.autocast():
-                logits = forward(images).logits
-            optimizer.zero_grad(set_to_none=True)
-            torch.nn.functional.cross_entropy(logits.float(), labels).backward()
-            optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return steps * BATCH / (time.perf_counter() - start)
+        return steps * BATCH / timed(step, steps, self.runtime)
 
     def alone(self) -> float:
         """Our own cross-entropy, no teacher."""
@@ -209,6 +195,36 @@ class Bench:
             fitted = fit(stage, CheckpointFolder(Path(folder) / "checkpoints"), history, Silent(), 10**9)
             history.close()
         return len(self.data) * epochs / fitted.seconds
+
+
+def bare_step(
+    student: torch.nn.Module, runtime: RuntimeDevice, wrap: Callable[[Any], Any] | None = None
+) -> Callable[[], None]:
+    """One training step of a tapped student over one random batch; `wrap` compiles its forward pass."""
+    forward = (wrap or (lambda plain: plain))(student.train().forward)
+    layout = torch.channels_last if runtime.channels_last else torch.contiguous_format
+    images = torch.randn(BATCH, 3, 32, 32, device=runtime.device).to(memory_format=layout)
+    labels = torch.randint(CLASSES, (BATCH,), device=runtime.device)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4, fused=True)
+
+    def step() -> None:
+        with runtime.autocast():
+            logits = forward(images).logits
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def timed(step: Callable[[], None], steps: int, runtime: RuntimeDevice) -> float:
+    """The seconds of so many steps."""
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    if runtime.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 class Unwaiting:
