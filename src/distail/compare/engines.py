@@ -24,6 +24,7 @@ from distail.training.distributed import runs_on_cpu
 from distail.training.signals import STARTED_BY_ANOTHER
 
 ON_A_GPU = ("auto", "cuda")
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def thread_settings(cores: int, parallel: int) -> dict[str, str]:
 
 def set_by_user() -> dict[str, str]:
     """The settings of threads that stand in the environment already, which win over ours."""
-    return {name: os.environ[name] for name in thread_settings(1, 2) if name in os.environ}
+    return {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from distail.inputs import Inputs, call, each_tensor
 from distail.latency import Latency, measure_latency, processor_clock
 from distail.runner.context import RunContext
 from distail.torch_utils import eval_mode
+from distail.training.threads import threads
 
 _SECONDS, _MOST = 0.3, 30  # of a run's end, for each network
 
@@ -39,17 +40,14 @@ def _latency(network: nn.Module, inputs: Inputs) -> Latency:
     def look() -> object:
         return call(network, each_tensor(as_its_own, inputs))
 
-    threads = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)
-        with torch.inference_mode(), eval_mode(network):
+        with threads(1), torch.inference_mode(), eval_mode(network):
             network.to("cpu")
             # On one thread the processor's time is what a call takes where nothing else runs, as runs beside it do.
             return measure_latency(
                 look, batch=1, threads=1, seconds=_SECONDS, fewest=1, most=_MOST, clock=processor_clock()
             )
     finally:
-        torch.set_num_threads(threads)
         network.to(example.device)
 
 

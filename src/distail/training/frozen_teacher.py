@@ -58,15 +58,16 @@ def frozen_teacher(
 
 
 def _faster(network: nn.Module, image_shape: tuple[int, int, int] | None, runtime: RuntimeDevice) -> nn.Module:
+    fast = network
     try:
-        fast = copy.deepcopy(network)
+        if image_shape is not None:
+            images = torch.randn(_FEW, *image_shape, generator=torch.Generator().manual_seed(0))
+            fast = folded(network, images.to(runtime.device))
+        if runtime.precision == "fp32":
+            return fast
+        fast = copy.deepcopy(network) if fast is network else fast
     except Exception:  # what a user's network holds may refuse to be copied
         return network
-    if image_shape is not None:
-        images = torch.randn(_FEW, *image_shape, generator=torch.Generator().manual_seed(0))
-        fast = folded(fast, images.to(runtime.device))
-    if runtime.precision == "fp32":
-        return fast
     for module in fast.modules():
         # Autocast rounds the weights of these, and of these alone, to bf16 whenever they are called.
         if type(module) in (nn.Conv2d, nn.Linear):

@@ -16,12 +16,11 @@ from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Source
 from distail.data.sources.encoded import ImageFile, load_files
 from distail.data.sources.locate import locate
-from distail.data.sources.parquet import find_parquet, label_column, load_parquet
+from distail.data.sources.parquet import TEST_NAMES, find_parquet, label_column, load_parquet
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, first_of, listed
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
-_TEST_NAMES = ("test", "validation", "valid", "val")
 _LAYOUTS = (
     "Layouts: train-00000-of-00002.parquet, ... and test-*.parquet (or validation), in data/ or not; or "
     "train/metadata.csv (or metadata.jsonl) with file_name and label, and test/ likewise. Class folders without "
@@ -48,7 +47,7 @@ def load_huggingface(options: Data) -> Source:
     if not folders:
         raise DataError(f"{place} holds no parquet files and no {' or '.join(_METADATA)}. {_LAYOUTS}")
     train = _rows(folders[0], place)
-    tests = [place / name for name in _TEST_NAMES if _metadata(place / name) is not None]
+    tests = [place / name for name in TEST_NAMES if _metadata(place / name) is not None]
     test = _rows(tests[0], place) if tests else []
     names = _names([label for _, label in train])
     label_of = {name: label for label, name in enumerate(names)}
@@ -59,7 +58,7 @@ def load_huggingface(options: Data) -> Source:
     if not tests:
         kept, held_out = fixed_test_split(torch.tensor([file.label for file in parts[0]]))
         parts = [[parts[0][row] for row in rows.tolist()] for rows in (kept, held_out)]
-    elif tests[0].name != _TEST_NAMES[0]:
+    elif tests[0].name != TEST_NAMES[0]:
         notes.append(f"{place} holds no test/: {tests[0].name}/ is the test set")
     return load_files("huggingface", parts[0], parts[1], names, options, notes)
 

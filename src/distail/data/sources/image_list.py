@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import defaultdict
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 from distail.config.schema import Data
 from distail.data.class_names import natural_sorted
 from distail.data.dataset import Source
 from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.locate import way_out
 from distail.errors import DataError, counted, first_of, listed, some_of
 
 _EXAMPLE = "data: {name: list, root: images, train: train.txt, test: test.txt}"
@@ -91,7 +92,7 @@ def _check(lines: dict[str, list[Line]], files: dict[str, Path], root: Path, *, 
     for key, of_split in lines.items():
         for line in of_split:
             where, path = f"{files[key].name}, line {line.number}", posixpath.normpath(line.path)
-            if not allow_outside_root and (problem := _way_out(line.path)):
+            if not allow_outside_root and (problem := way_out(line.path, "data.root")):
                 problems.append(f"{where}: {line.path!r} {problem}; data.allow_outside_root: true allows it")
                 continue
             if path in first_place:
@@ -105,12 +106,6 @@ def _check(lines: dict[str, list[Line]], files: dict[str, Path], root: Path, *, 
                 problems.append(f"{where}: {line.path!r} does not exist in {root}")
     if problems:
         raise DataError(listed(first_of(problems), f"{counted(len(problems), 'problem')} in the lists of images:"))
-
-
-def _way_out(path: str) -> str | None:
-    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
-        return "is absolute; paths are relative to data.root"
-    return "leaves data.root by .." if ".." in PurePosixPath(path).parts else None
 
 
 def _names_in(folder: Path) -> frozenset[str]:

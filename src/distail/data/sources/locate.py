@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TypeVar
 
 from distail.config.schema import Data
@@ -58,6 +58,17 @@ def not_found(options: Data, places: Sequence[Path], hint: str) -> DataError:
         looked_at.insert(0, f"$DISTAIL_DATA/{options.name} (the variable DISTAIL_DATA is not set)")
     advice = "Set data.root to where it is." if options.root is None else "Check data.root."
     return DataError(f"{listed(looked_at, f'data set {options.name!r} was not found. Looked at:')}\n{advice} {hint}")
+
+
+def way_out(path: str, folder: str) -> str | None:
+    """How a path that should lie in a folder leaves it, by its words alone; None where it does not.
+
+    >>> way_out("a/../../b.png", "data.root"), way_out("a/b.png", "data.root")
+    ('leaves data.root by ..', None)
+    """
+    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
+        return f"is absolute; paths are relative to {folder}"
+    return f"leaves {folder} by .." if ".." in PurePosixPath(path).parts else None
 
 
 def files_state(options: Data) -> str | None:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
@@ -19,6 +19,7 @@ from distail.config.schema import Data
 from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Examples, Groups, Source
 from distail.data.sources.encoded import ImageFile, load_files, with_validation
+from distail.data.sources.locate import way_out
 from distail.data.sources.rows import PARTS, SPLITS, check_split, group_codes, parts_of
 from distail.errors import DataError, counted, did_you_mean, first_of, listed
 
@@ -199,10 +200,8 @@ def _path_problem(path: str, folder: Path, inside: Path | None) -> str | None:
 
 
 def _way_out(path: str, folder: Path, inside: Path) -> str | None:
-    if PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive:
-        return "is absolute; paths are relative to the manifest's folder"
-    if ".." in PurePosixPath(path).parts:
-        return "leaves the manifest's folder by .."
+    if told := way_out(path, "the manifest's folder"):
+        return told
     try:
         resolved = (folder / path).resolve()
     except (OSError, RuntimeError, ValueError):  # a link to itself, or no path at all: it does not exist

@@ -19,7 +19,8 @@ from distail.errors import DataError, first_of, listed, some_of
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("fine_label", "label")
 _ROWS_AT_ONCE = 256
-_TEST_NAMES = ("test", "validation", "valid", "val")
+TEST_NAMES = ("test", "validation", "valid", "val")
+"""What a test set is called, the preferred name first."""
 # train-00000-of-00002.parquet, and as older exports have it, train-00000-of-00002-1a2b3c4d.parquet.
 _NUMBERED = re.compile(r"-([0-9]{1,6})-of-([0-9]{1,6})(-[0-9a-f]+)?\.parquet")
 
@@ -51,7 +52,7 @@ def find_parquet(place: Path) -> ParquetFiles | None:
             f"{some_of([f'{folder.name}/' for folder in found])}; set data.root to the one that is meant"
         )
     folder = found[0]
-    tests = [name for name in _TEST_NAMES if _files(folder, name)]
+    tests = [name for name in TEST_NAMES if _files(folder, name)]
     problems = [problem for split in ("train", *tests[:1]) for problem in _problems(_files(folder, split), split)]
     if problems:
         raise DataError(listed(first_of(problems), f"the parquet files in {folder} are not one whole data set:"))
