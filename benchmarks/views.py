@@ -1,7 +1,8 @@
-"""What `teacher.views: K` costs in accuracy and buys in time: K = 1, 2, 4, 8 and a live teacher, one shared teacher.
+"""What `teacher.views: K` costs in accuracy and buys in time: some K and a live teacher, one shared teacher.
 
     python benchmarks/views.py                       # 30 epochs of CIFAR-100-LT at factor 100, two cores: hours
     python benchmarks/views.py --seeds 0,1           # more than one seed: mean and spread
+    python benchmarks/views.py --epochs 100 --views 0,20,10 --output benchmarks/views/100-epochs
     python benchmarks/views.py --quick               # digits, 2 epochs: says whether it runs
 
 Every run is a run folder under --runs: the same command again goes on where it was stopped. The table is written anew
@@ -29,7 +30,6 @@ from distail.runner.run_folder import RunFolder
 
 ROOT = Path(__file__).parent
 CONFIG = ROOT.parent / "configs" / "cifar100-lt-100-30epochs.yaml"
-VIEWS = (0, 1, 2, 4, 8)
 LIVE = 0
 
 
@@ -45,15 +45,16 @@ class Plan:
 
     def teacher_run(self, seed: int) -> dict[str, Any]:
         """The shared teacher, trained alone: with the loop, the data and the protocol of the students."""
-        return self._run(f"views-teacher-{self.teacher}", seed, self.teacher, method={"name": "ce"}, teacher=None)
+        return self._run(f"teacher-{self.teacher}", seed, self.teacher, method={"name": "ce"}, teacher=None)
 
     def student_run(self, seed: int, views: int) -> dict[str, Any]:
         weights = Path(self.teacher_run(seed)["output"]) / "student.safetensors"
         teacher = {"model": self._model(self.teacher), "checkpoint": str(weights), "views": views}
-        name = f"views-{self.method}-{self.student}-{'live' if views == LIVE else views}"
+        name = f"{self.method}-{self.student}-{'live' if views == LIVE else views}"
         return self._run(name, seed, self.student, method={"name": self.method}, teacher=teacher)
 
     def _run(self, name: str, seed: int, student: str, **changes: Any) -> dict[str, Any]:
+        name = f"views-{self.base.training.epochs}-{name}"
         return {
             **self.base.model_dump(mode="json"),
             "name": name,
@@ -74,24 +75,27 @@ def main() -> None:
     parser.add_argument("--student", default="resnet8")
     parser.add_argument("--method", default="bkd")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--views", default="0,1,2,4,8", help="0 is a live teacher")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--output", type=Path, default=ROOT / "views")
     given = parser.parse_args()
 
-    overrides = ["data.name=digits", "data.augment=[crop]", "training.epochs=2"] if given.quick else []
+    overrides = ["data.name=digits", "data.augment=[crop]"] if given.quick else []
+    overrides.append(f"training.epochs={2 if given.quick else given.epochs}")
     plan = Plan(Experiment.from_yaml(CONFIG, overrides), given.teacher, given.student, given.method, given.runs)
-    seeds = [int(seed) for seed in given.seeds.split(",")]
+    seeds, numbers = ([int(number) for number in listed.split(",")] for listed in (given.seeds, given.views))
     for seed in seeds:
         distail.run(plan.teacher_run(seed))
-        for views in VIEWS:
+        for views in numbers:
             distail.run(plan.student_run(seed, views))
-            write(given.output, plan, seeds)
+            write(given.output, plan, seeds, numbers)
     print((given.output / "table.md").read_text())
 
 
-def write(output: Path, plan: Plan, seeds: list[int]) -> None:
+def write(output: Path, plan: Plan, seeds: list[int], numbers: list[int]) -> None:
     """The table of what is finished by now, and the figures that it is made of."""
-    rows = list(table_rows(plan, seeds))
+    rows = list(table_rows(plan, seeds, numbers))
     head = "| teacher asked | top-1 | balanced | head | medium | tail | seconds | seconds / live | seeds |"
     lines = [head, "|---" * 9 + "|", *(row for row, _ in rows)]
     base = plan.base
@@ -102,13 +106,13 @@ def write(output: Path, plan: Plan, seeds: list[int]) -> None:
     )
     output.mkdir(parents=True, exist_ok=True)
     (output / "table.md").write_text("\n".join([title, "", *lines]) + "\n")
-    kept = {views: figures for (_, figures), views in zip(rows, VIEWS, strict=True)}
+    kept = {views: figures for (_, figures), views in zip(rows, numbers, strict=True)}
     (output / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
-def table_rows(plan: Plan, seeds: list[int]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def table_rows(plan: Plan, seeds: list[int], numbers: list[int]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     live = _finished(plan, seeds, LIVE)
-    for views in VIEWS:
+    for views in numbers:
         asked = "at every step (0)" if views == LIVE else f"once about {views} view{'s' * (views > 1)}"
         found = _finished(plan, seeds, views)
         if not found:

@@ -113,7 +113,7 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     if teacher is None:
         return
     if teacher.is_previous_epoch:
-        if teacher.views:
+        if teacher.views not in (0, AUTO):
             problems.add(
                 f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
                 "stored; expected 0"
@@ -164,7 +164,7 @@ def _check_mix(experiment: Experiment, problems: Problems) -> None:
             f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} remembers what the student says of each image, "
             "and a mixed one is not that image; leave training.mix out, or choose a teacher"
         )
-    elif teacher.views:
+    elif teacher.views not in (0, AUTO):
         problems.add(
             f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher is asked about the images "
             "before they are mixed; expected teacher.views: 0"

@@ -23,7 +23,7 @@ from distail.data.input_sources import sample_inputs
 from distail.data.items import StreamedItems
 from distail.data.long_tail import class_counts
 from distail.data.prepare import PreparedData
-from distail.errors import ConfigError, counted
+from distail.errors import ConfigError
 from distail.inputs import first_tensor
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
@@ -35,6 +35,7 @@ from distail.runner.precision import select_run_device
 from distail.runner.run import read_images, select_threads
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
+from distail.runner.views import asked_at_every_step, with_settled_views
 from distail.training.checkpoint import KEPT, CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import SINGLE_PROCESS
@@ -124,9 +125,10 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         check_memory(experiment, data.class_counts)
         check_data_mix(experiment, data.train)
         runtime, formats, notes = select_run_device(experiment, None, data, SINGLE_PROCESS)
+        experiment, views_notes = with_settled_views(experiment, None, data, formats)
         timer = _StepTimer(experiment, data)
         context = RunContext(
-            experiment=_without_views(experiment),
+            experiment=asked_at_every_step(experiment),
             folder=RunFolder(scratch),
             data=data,
             runtime=runtime,
@@ -137,7 +139,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             fit=timer.fit,
             formats=formats,
         )
-        context.note(*posterior_notes(experiment), *notes)
+        context.note(*posterior_notes(experiment), *notes, *views_notes)
         count = select_threads(experiment, None, runtime, told)
         with threads(count):
             student = untrained_student(context)
@@ -293,19 +295,12 @@ def _steps(folder: RunFolder, stage: str) -> list[int]:
     return CheckpointFolder(folder.checkpoints(stage)).steps()
 
 
-def _without_views(experiment: Experiment) -> Experiment:
-    """A few steps are no reason to ask the teacher about every image."""
-    if experiment.teacher is None or not experiment.teacher.views:
-        return experiment
-    return experiment.model_copy(update={"teacher": experiment.teacher.model_copy(update={"views": 0})})
-
-
 def _left_out(experiment: Experiment) -> list[str]:
     if experiment.teacher is None or not experiment.teacher.views:
         return []
     return [
-        f"the guess asks the teacher at every step; with teacher.views: {experiment.teacher.views} it is asked about "
-        f"{counted(experiment.teacher.views, 'view')} of each image once, before the first step"
+        f"the guess asks the teacher at every step; with teacher.views: {experiment.teacher.views} it is asked once "
+        "about each view of each image, before the first step"
     ]
 
 

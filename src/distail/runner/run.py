@@ -27,6 +27,7 @@ from distail.runner.precision import select_run_device
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
+from distail.runner.views import with_settled_views
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes, process_group
 from distail.training.history import History
@@ -107,6 +108,7 @@ def _run_stages(
     check_memory(experiment, data.class_counts)
     check_data_mix(experiment, data.train)
     runtime, formats, notes = select_run_device(experiment, stored, data, processes)
+    experiment, views_notes = with_settled_views(experiment, stored, data, formats)
     count = select_threads(experiment, stored, runtime, reporter)
     settled = _as_begun(experiment, formats, count)
     identity = identity_of(settled, data, data_files)
@@ -114,7 +116,7 @@ def _run_stages(
         context = RunContext(
             experiment, folder, data, runtime, history, reporter, identity, require_folder, formats=formats
         )
-        context.note(*posterior_notes(experiment), *notes)
+        context.note(*posterior_notes(experiment), *notes, *views_notes)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from distail import files
-from distail.config.precision import Precisions, read_precision, written_precision
+from distail.config.precision import AUTO, Precisions, read_precision, written_precision
 from distail.config.schema import Experiment, Trainer
 from distail.errors import CheckpointError, ConfigError, TrainingError, listed
 from distail.evaluation.predictions import load_predictions
@@ -182,6 +182,9 @@ def _differing(stored: Experiment, asked: Experiment) -> list[str]:
     now = Precisions.of(asked.trainer.precision).settled(lambda use: str(getattr(began, use)))
     for compared, formats in ((was, began), (given, now)):
         compared["trainer"]["precision"] = written_precision(read_precision(formats))
+    for compared, other in ((was, given), (given, was)):
+        if stored.teacher and asked.teacher and compared["teacher"]["views"] == AUTO:
+            compared["teacher"]["views"] = other["teacher"]["views"]
     return list(differences(was, given))
 
 

@@ -105,7 +105,7 @@ def _fit(
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
     teacher = teacher if method.needs.teacher else None
     stored = teacher if isinstance(teacher, StoredTeacher) else None
-    views = experiment.teacher.views if teacher and experiment.teacher else 0
+    views = int(experiment.teacher.views) if teacher and experiment.teacher else 0  # `auto` is settled by now
     if training.mix and training.mix.labels == "distillation_only" and not teacher:
         training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
     if training.ema_decay is not None:
