@@ -27,7 +27,7 @@ from distail.files import DAMAGED_ARCHIVE, open_tensors
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROWS_AT_ONCE = 1 << 16
+_ROWS_AT_ONCE, _BYTES_AT_ONCE = 1 << 16, 1 << 20
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _LOCAL_HEADER = 30  # bytes before the name of a zip's member
 Array = Tensor | NDArray[np.bytes_]
@@ -224,7 +224,7 @@ def _column(path: Path, name: str) -> Array:
             if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                 blocks.append(np.asarray(column.cast(pa.binary()).to_pylist(), dtype=np.bytes_))
             elif pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-                blocks.append(column.to_numpy(zero_copy_only=False))
+                blocks.append(column.to_numpy(zero_copy_only=False).copy())
             elif pa.types.is_list(column.type) or pa.types.is_large_list(column.type) or _is_fixed(column.type):
                 block_RW = _lists(column, path, name, first, kind)
                 kind = (block_RW.dtype, block_RW.shape[1])
@@ -239,10 +239,12 @@ def _column(path: Path, name: str) -> Array:
 
 
 def _blocks(path: Path, name: str) -> Iterator[tuple[int, pa.Array]]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        # With a buffer a column comes piece by piece; without, all of it, as it lies in the file, is in memory at once.
+        with pq.ParquetFile(path, buffer_size=_BYTES_AT_ONCE) as file:
             first = 0
             for batch in file.iter_batches(_ROWS_AT_ONCE // 16, columns=[name], use_threads=False):
                 yield first, batch.column(0)
@@ -251,6 +253,8 @@ def _blocks(path: Path, name: str) -> Iterator[tuple[int, pa.Array]]:
         raise
     except Exception as error:
         raise DataError(f"{path} cannot be read as parquet: {' '.join(str(error).split())}") from error
+    finally:
+        pa.default_memory_pool().release_unused()
 
 
 def _is_fixed(kind: pa.DataType) -> bool:

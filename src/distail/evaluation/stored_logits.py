@@ -20,7 +20,7 @@ from distail.functional.top_k import SMALLEST, expand_top_k
 LOGITS, PROBABILITIES, TOP_K = "logits", "probabilities", "values"
 KINDS = (LOGITS, PROBABILITIES, TOP_K)
 _TOLERANCE = 0.05  # of rounded probabilities, as in `kind_of_probabilities`
-_NUMBERS_AT_ONCE = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 17
 _SMALLEST_LOG = math.log(SMALLEST)
 _LOOKED_AT = 1024  # rows that say whether values are logarithms
 

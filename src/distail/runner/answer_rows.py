@@ -6,8 +6,8 @@ Shapes: N images, M rows of the file or of some of them, V views.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from distail.evaluation.array_file import ArrayFile
 KEYS = ("path", "id")
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
 _HASHES = {"train": "subset_sha256", "validation": "validation_sha256", "test": "test_sha256"}
+_ROWS_AT_ONCE = 1 << 16
 UNAUGMENTED = -1
 """What stands in `view` where an image was shown as it is."""
 
@@ -47,6 +48,14 @@ class AnswerRows:
     validation: Tensor | None
     test: Tensor | None
     surplus: int
+
+    def used(self, count: int) -> Tensor:
+        """The rows of a file of `count` rows that are of any of these images, each once, in the file's order."""
+        is_used_M = torch.zeros(count, dtype=torch.bool)
+        for rows in (self.train, self.plain, self.validation, self.test):
+            if rows is not None:
+                is_used_M[rows] = True
+        return torch.nonzero(is_used_M).flatten()
 
 
 def match_rows(file: ArrayFile, count: int, data: PreparedData, augment: Sequence[Any]) -> AnswerRows:
@@ -82,9 +91,8 @@ def match_rows(file: ArrayFile, count: int, data: PreparedData, augment: Sequenc
     problems.stop("it is not of these images", DataError)
     train = torch.cat([rows for rows in by_view if rows is not None]) if views else plain
     assert train is not None
-    used = torch.cat([rows for rows in (train, plain if views else None, validation, test) if rows is not None])
-    surplus = count - len(torch.unique(used))
-    return AnswerRows(train, views, view_seed, plain, validation, test, surplus)
+    matched = AnswerRows(train, views, view_seed, plain, validation, test, surplus=0)
+    return replace(matched, surplus=count - len(matched.used(count)))
 
 
 def _column(file: ArrayFile, name: str, count: int) -> NDArray[Any]:
@@ -153,16 +161,17 @@ class _Lookup:
             return None
         if self.keys_M.dtype.kind != "S":  # paths are of one data set, rows are of a part of it
             row_M = row_M[self._is_test(row_M) == (split == "test")]
-        keys_M = self.keys_M[row_M]
+        # Keys of all rows stay where the file is mapped, and are compared block by block: paths take many bytes each.
+        keys_M = self.keys_M if len(row_M) == len(self.keys_M) else self.keys_M[row_M]
         order_M = np.argsort(keys_M, kind="stable")
-        twice_M = np.flatnonzero(keys_M[order_M[1:]] == keys_M[order_M[:-1]])
+        twice_M = _where(lambda block: keys_M[order_M[1:][block]] == keys_M[order_M[:-1][block]], len(keys_M) - 1)
         if len(twice_M):
             shown = _shown(keys_M[order_M[twice_M[0]]])
             self.problems.add(f"{len(twice_M)} rows have a {self.key} that another row has as well, such as {shown}")
         if len(keys_M):
             at_N = np.searchsorted(keys_M, wanted_N, sorter=order_M).clip(max=len(keys_M) - 1)
             found_N = order_M[at_N]
-            missing_N = np.flatnonzero(keys_M[found_N] != wanted_N)
+            missing_N = _where(lambda block: keys_M[found_N[block]] != wanted_N[block], len(wanted_N))
         else:
             found_N, missing_N = np.zeros(0, np.int64), np.arange(len(wanted_N))
         if not len(missing_N):
@@ -220,6 +229,13 @@ class _Lookup:
         elif told != own:
             self.problems.add(f"its {what} are others: {fact} is {_short(told)}, that of this run's is {_short(own)}")
         return torch.from_numpy(row_M) if len(row_M) == len(images) else None
+
+
+def _where(holds: Callable[[slice], NDArray[np.bool_]], count: int) -> NDArray[np.int64]:
+    """Which of `count` places a condition holds for, that is asked about a block of them at once."""
+    starts = range(0, count, _ROWS_AT_ONCE)
+    found = [at + np.flatnonzero(holds(slice(at, min(at + _ROWS_AT_ONCE, count)))) for at in starts]
+    return np.concatenate([np.zeros(0, np.int64), *found])
 
 
 def _short(digest: str | None) -> str:

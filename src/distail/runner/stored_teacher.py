@@ -156,9 +156,7 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
         augment = experiment.model_dump(mode="json")["data"]["augment"]
         matched = problems.attempt(lambda: match_rows(file, len(answers), data, augment))
     if answers is not None and matched is not None:
-        given = (matched.train, matched.plain, matched.validation, matched.test)
-        used = torch.unique(torch.cat([rows for rows in given if rows is not None]))
-        problems.add(*answers.problems(used))
+        problems.add(*answers.problems(matched.used(len(answers))))
         problems.add(*_labels_problems(file, columns, matched, data))
     problems.stop(f"teacher.logits: {str(path)!r} cannot teach", DataError)
     assert answers is not None
