@@ -209,3 +209,8 @@ def test_the_benchmarks_own_list_of_methods_is_a_comparison():
     assert problems == []
     assert len(plan.runs) == len(methods) == 13
     assert len(plan.teachers) == 1
+
+
+def test_a_student_that_teaches_itself_stands_beside_methods_without_a_teacher():
+    plan = plan_of("ce, ipwd", "0", teacher="previous_epoch")
+    assert [job.name for job in plan.jobs] == ["ce-seed0", "ipwd-seed0"]

@@ -176,7 +176,8 @@ def parse(composition: Mapping[str, Any]) -> dict[str, list[Entry]]:
         raise MethodError("supervised is empty; expected an entry (supervised_weight=0 switches it off)")
     readers = [slot for slot in ("targets", "weights", "teacher") if entries[slot]]
     if readers and not entries["divergence"]:
-        raise MethodError(f"{' and '.join(readers)} are given without a divergence; expected one, such as kl")
+        verb = "is" if len(readers) == 1 else "are"
+        raise MethodError(f"{' and '.join(readers)} {verb} given without a divergence; expected one, such as kl")
     if entries["teacher"] and entries["representation"]:
         raise MethodError(
             f"representation {entries['representation'][0].name!r} needs a teacher's features; "

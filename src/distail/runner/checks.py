@@ -224,9 +224,13 @@ def _other_classifier(section: str, needs: Requirements, model: Model, classifie
 
 
 def method_composition(experiment: Experiment) -> dict[str, Any]:
-    """What `create_method` takes: without `adjust`; `teacher: previous_epoch` makes the method its own teacher."""
+    """What `create_method` takes: without `adjust`; `teacher: previous_epoch` makes the method its own teacher.
+
+    A method that asks no teacher, such as `ce` in a comparison with one that does, stays as it is.
+    """
     composition = {key: value for key, value in experiment.method.items() if key != "adjust"}
-    if experiment.teacher is not None and experiment.teacher.is_previous_epoch:
+    itself = experiment.teacher is not None and experiment.teacher.is_previous_epoch
+    if itself and read_composition(composition).needs.teacher:
         composition["teacher"] = PREVIOUS_EPOCH
     return composition
 
