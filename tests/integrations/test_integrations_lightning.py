@@ -1,5 +1,7 @@
 """`DistillationModule` and `GroupMetrics` with the real library."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -47,6 +49,14 @@ def test_the_losses_of_the_plain_loop(name):
         for term, value in terms.items():
             assert row[term] == pytest.approx(value, abs=1e-6), term
     assert abs(expected[0]["loss"] - expected[15]["loss"]) > 0.001  # the same sentences, three epochs later
+
+
+def test_two_posteriors_are_told_once():
+    with pytest.warns(UserWarning, match="equal shares"):
+        module_of("bkd")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module_of("distail")
 
 
 def test_gradients_that_accumulate():

@@ -6,6 +6,7 @@ Shapes: B batch, C classes.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ class Distillation:
         class_counts: training samples of each class, (C,); left out, those of a `Method`.
         stored: whether the teacher's logits are known to come with the batches; None: it is not known.
 
+    A composition whose parts aim at two posteriors warns.
+
     Raises:
         MethodError: the method does not fit what it is given, or is none.
         ModelError: features are needed, and a network has no classifier to be found.
@@ -53,7 +56,13 @@ class Distillation:
         stored: bool | None = None,
     ) -> None:
         self.class_counts = _class_counts(method, class_counts)
-        needs = method.needs if isinstance(method, Method) else read_composition(method).needs
+        if isinstance(method, Method):
+            needs = method.needs
+        else:
+            composition = read_composition(method)
+            needs, mixed = composition.needs, composition.posterior_warning(None)
+            if mixed:
+                warnings.warn(mixed, stacklevel=3)
         name = _name(method)
         problems = Problems()
         if teacher is not None and stored:
