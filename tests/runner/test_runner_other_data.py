@@ -14,7 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 import distail
 from distail.audit.from_network import load_run
 from distail.config.schema import Experiment
-from distail.errors import ConfigError, DistailError
+from distail.errors import CheckpointError, ConfigError, DistailError
 from distail.evaluation.predictions import load_predictions
 from distail.models import FeatureTap, create_model, load_weights, read_metadata
 from distail.runner.plan import plan_run
@@ -140,8 +140,9 @@ def test_arrays_learn_are_stored_audited_and_planned(tmp_path):
     predictions = load_predictions(tmp_path / "run" / "predictions.safetensors")
     torch.testing.assert_close(given.logits, predictions.validation.teacher_logits)
     assert given.images.startswith(f"{len(given.target)} validation examples of arrays")
-    with pytest.raises(DistailError, match="takes no images"):
-        distail.load_student(tmp_path / "run")
+    with torch.no_grad():
+        again = distail.load_student(tmp_path / "run")(load_digits().data[places])
+    torch.testing.assert_close(again, predictions.logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("stage", "step"), [("teacher", 5), ("student", 4), ("student", 20)])
@@ -208,6 +209,8 @@ def test_items_with_keywords_and_a_network_with_logits_resume_bit_for_bit(tmp_pa
         "input_ids": [6],
         "attention_mask": [6],
     }
+    with pytest.raises(CheckpointError, match="'input_ids'"):
+        distail.load_student(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,11 @@ def predict(
     student: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run's folder, or its student.safetensors.")],
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE|FOLDER|LIST...", help="Any number; a list is .txt, or .csv with a column path."),
+        typer.Argument(
+            metavar="IMAGE|FOLDER|LIST|TABLE...",
+            help="Any number. Of images a list is .txt, or .csv with a column path; a table is .csv or .parquet; "
+            "arrays are .npz.",
+        ),
     ],
     top: Annotated[int, typer.Option(metavar="K", min=1, help="How many classes for each image.")] = 1,
     adjust: Annotated[
@@ -23,6 +27,9 @@ def predict(
     ] = None,
     prior: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Expected shares: JSON, or CSV with columns class,share.")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option("--id", metavar="COLUMN", help="Of tables: this column beside each row's number.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line instead of CSV.")] = False,
     output: Annotated[
@@ -33,20 +40,29 @@ def predict(
     ] = None,
     no_code: NoCode = False,
 ) -> None:
-    """A student's answers for image files: path, class, probability.
+    """A student's answers for image files, or the rows of tables and arrays: path, row, class, probability.
 
-    Files that cannot be read are listed at the end, and the exit code is then 1.
+    Images that cannot be read are listed at the end, and the exit code is then 1.
     """
+    from distail.errors import ConfigError
     from distail.inference.paths import image_paths
     from distail.inference.predict import predict_files, write_answers
+    from distail.inference.row_files import places_of, predict_rows
     from distail.inference.student import adjusted_student, load_student, unadjusted_note
+    from distail.models.description import Description
     from distail.training.progress import default_reporter
 
-    files = image_paths(images)
-    loaded = adjusted_student(load_student(student, network=network), adjust, prior)
+    loaded, tell = adjusted_student(load_student(student, network=network), adjust, prior), default_reporter().message
+    places: tuple[str, ...] = ()
+    if not isinstance(loaded.description, Description):
+        answers, places = predict_rows(loaded, images, top, identity, tell), places_of(identity)
+    elif identity is not None:
+        raise ConfigError(f"--id {identity}: the student is for images, whose answers name their files; leave it out")
+    else:
+        answers = predict_files(loaded, image_paths(images), top)
     if note := unadjusted_note(student, adjust, prior):
-        default_reporter().message(note)
-    write_answers(predict_files(loaded, files, top), output, as_json=as_json, top=top)
+        tell(note)
+    write_answers(answers, output, as_json=as_json, top=top, places=places)
 
 
 def export(

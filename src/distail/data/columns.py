@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from distail.errors import DataError
 
 MOST_LEVELS = 64
 OTHER = "(other)"
@@ -88,9 +90,19 @@ class TableEncoding:
 
     @classmethod
     def from_json(cls, text: str) -> TableEncoding:
-        """What `to_json` wrote."""
-        stored: Sequence[Mapping[str, Any]] = json.loads(text)
-        return cls(tuple(Column(**{**each, "levels": each["levels"] and tuple(each["levels"])}) for each in stored))
+        """What `to_json` wrote.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        try:
+            stored = json.loads(text)
+        except (ValueError, RecursionError):
+            stored = None
+        if not isinstance(stored, list) or not stored or not all(map(_is_column, stored)):
+            raise DataError(f"columns: {text[:80]!r}; expected what TableEncoding.to_json writes")
+        levels = (None if each["levels"] is None else tuple(each["levels"]) for each in stored)
+        return cls(tuple(Column(**{**each, "levels": known}) for each, known in zip(stored, levels, strict=True)))
 
 
 def missing_in(values: Values) -> NDArray[np.bool_]:
@@ -98,6 +110,44 @@ def missing_in(values: Values) -> NDArray[np.bool_]:
     if values.dtype != object:
         return np.isnan(values.astype(np.float64))
     return np.array([value is None for value in values.tolist()], dtype=bool)
+
+
+def column_values(column: Any, name: str) -> Values:
+    """A column of a pyarrow table as numbers or as texts.
+
+    Raises:
+        DataError: it is neither, or has no value at all.
+    """
+    import pyarrow as pa
+
+    kind = column.type
+    if column.null_count == len(column):
+        raise DataError(f"the column {name!r} has no value; leave it out of data.features")
+    if (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
+    ):
+        wide = column.cast(pa.int8()) if pa.types.is_boolean(kind) else column
+        numbers: NDArray[np.float64] = wide.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return numbers
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.array(column.to_pylist(), dtype=object)
+    raise DataError(
+        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Leave it out of data.features, or "
+        "make it numbers"
+    )
+
+
+def _is_column(stored: Any) -> bool:
+    kinds = {"name": str, "levels": list | None, "missing": bool, "other": bool}
+    if not isinstance(stored, dict) or stored.keys() != kinds.keys():
+        return False
+    fits = all(isinstance(stored[key], kind) for key, kind in kinds.items())
+    return fits and all(isinstance(level, str) for level in stored["levels"] or ())
 
 
 def _column(name: str, values: Values) -> Column:

@@ -6,6 +6,7 @@ Shapes: N images, C classes, K images chosen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.data.dataset import Examples, is_images
+from distail.data.input_sources import inputs_in_order
 from distail.data.pixels import images_in_order
 from distail.data.seeding import stream_key
 
@@ -40,9 +42,13 @@ def balanced_rows(labels_N: Tensor, num_classes: int, images: int = IMAGES) -> T
     return torch.cat(rows)
 
 
-def level_batches(images: Examples, batch_size: int = _BATCH) -> Iterator[NDArray[np.uint8]]:
-    """Levels (B, H, W, channels) of a data set, in order."""
-    assert is_images(images), "load_student takes networks for images only"
-    parts = [slice(first, min(first + batch_size, len(images))) for first in range(0, len(images), batch_size)]
-    for levels_BCHW in images_in_order(images, parts, batch_size, "cpu"):
+def raw_batches(data: Examples, batch_size: int = _BATCH) -> Iterator[NDArray[Any]]:
+    """A data set in order, not normalized: levels (B, H, W, channels) uint8, or arrays (B, ...) as they are."""
+    parts = [slice(first, min(first + batch_size, len(data))) for first in range(0, len(data), batch_size)]
+    if not is_images(data):
+        for inputs in inputs_in_order(data, parts, batch_size, (), (), "cpu", channels_last=False):
+            assert isinstance(inputs, Tensor), "load_student takes networks of one tensor only"
+            yield inputs.numpy()
+        return
+    for levels_BCHW in images_in_order(data, parts, batch_size, "cpu"):
         yield np.ascontiguousarray(levels_BCHW.permute(0, 2, 3, 1).numpy())

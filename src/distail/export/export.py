@@ -21,7 +21,7 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import CheckpointError, ConfigError, IncompleteError, Problems, counted, listed, unknown_name
 from distail.evaluation.groups import thirds
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
-from distail.export.calibration import balanced_rows, level_batches
+from distail.export.calibration import balanced_rows, raw_batches
 from distail.export.formats import FORMATS, check_installed, written
 from distail.export.graph import INPUTS, Input, Signature
 from distail.export.int8 import quantize
@@ -30,6 +30,8 @@ from distail.export.parity import BALANCED, TAIL, Parity, given_as, logits_of, p
 from distail.export.runtimes import RUNTIMES, open_onnx
 from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
 from distail.latency import Latency
+from distail.models.array_description import ArrayDescription
+from distail.models.description import Description
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 
@@ -73,13 +75,17 @@ class FileContent(Cost):
 
 
 class ExportContent(TypedDict):
-    """`export.json`: the classes in the order of the outputs; the student as PyTorch runs it, then each file."""
+    """`export.json`: the classes in the order of the outputs; the student as PyTorch runs it, then each file.
+
+    `images` counts the test images, or what else the data holds, which `noun` names.
+    """
 
     schema_version: int
     run: str
     version: str
     class_names: list[str]
     images: int
+    noun: str
     adjusted: bool
     max_tail_loss: float
     files: list[FileContent]
@@ -138,16 +144,18 @@ def export(
     student = adjusted_student(load_student(run), options.adjust, options.prior)
     if note := unadjusted_note(run, options.adjust, options.prior):
         reporter.message(note)
-    reporter.message(f"{experiment.data.name}: reading the images")
+    reporter.message(f"{experiment.data.name}: reading the data")
     data = prepare_data(experiment.data, seed=experiment.seed)
     if data.class_names != student.class_names:
         raise CheckpointError(f"{run}: the data has other classes than the student, or in another order")
+    if isinstance(student.description, ArrayDescription) and data.encoding != student.description.columns:
+        raise CheckpointError(f"{run}: the columns of the table become other numbers than those of the student's file")
     judge = _Judge(student, data, reporter, options.seconds)
     found = [judge.student(run)]
     folder.mkdir(parents=True, exist_ok=True)
     for name in options.formats:
         form = FORMATS[name]
-        signature = Signature(options.input, options.batch or (None if form.any_size else 1), form.any_size)
+        signature = _signature(student, options, form.any_size)
         path = folder / f"student{form.suffix}"
         reporter.message(f"writing {path}")
         written(name, student, signature, path)
@@ -162,6 +170,7 @@ def export(
         "version": __version__,
         "class_names": list(student.class_names),
         "images": len(data.test),
+        "noun": data.test.noun,
         "adjusted": bool(student.offset.any()),
         "max_tail_loss": options.max_tail_loss,
         "files": found,
@@ -208,6 +217,22 @@ def _experiment(run: RunFolder, overrides: Sequence[str]) -> Experiment:
     return Experiment.from_yaml(run.config, overrides)
 
 
+def _signature(student: Student, options: Options, any_size: bool) -> Signature:
+    batch = options.batch or (None if any_size else 1)
+    if isinstance(student.description, ArrayDescription):
+        return Signature("array", batch, False)
+    return Signature(options.input, batch, any_size)
+
+
+def _one_input(told: Description | ArrayDescription, signature: Signature) -> tuple[tuple[int, ...], str]:
+    """Shape and type of one example as a file takes it."""
+    if isinstance(told, ArrayDescription):
+        return told.input_shape, told.input_type
+    if signature.input == "uint8":
+        return (told.height, told.width, told.in_channels), "uint8"
+    return (told.in_channels, told.height, told.width), "float32"
+
+
 class _Judge:
     """The float student's answers on the test images, beside which each file is put."""
 
@@ -217,7 +242,7 @@ class _Judge:
 
     def student(self, run: Path) -> FileContent:
         weights = RunFolder(run).weights("student")
-        signature = Signature("uint8", None, True)
+        signature = _signature(self._student, Options(), True)
         return {
             "format": "pytorch",
             "file": weights.name,
@@ -229,7 +254,9 @@ class _Judge:
         }
 
     def file(self, name: str, runtime: str, path: Path, signature: Signature) -> FileContent:
-        self._reporter.message(f"{path.name}: {len(self._data.test):,} test images, then its time and memory")
+        self._reporter.message(
+            f"{path.name}: {len(self._data.test):,} test {self._data.test.noun}s, then its time and memory"
+        )
         logits_NC = logits_of(RUNTIMES[runtime](path, 0), self._data.test, signature)
         found = parity(logits_NC, self._logits_NC, self._data.test.labels, self._data.class_counts)
         return {
@@ -246,7 +273,7 @@ class _Judge:
         """Write a file in int8; which layers stayed in float."""
         data, classes = self._data, len(self._data.class_names)
         chosen = data.train.subset(balanced_rows(data.train.labels, classes))
-        calibration = [given_as(levels, signature) for levels in level_batches(chosen, signature.batch or 64)]
+        calibration = [given_as(levels, signature) for levels in raw_batches(chosen, signature.batch or 64)]
         if signature.batch and len(calibration[-1]) < signature.batch:
             calibration.pop()
         judged = [data.train.subset(balanced_rows(data.train.labels, classes, _SEARCH_IMAGES))]
@@ -260,20 +287,19 @@ class _Judge:
             logits_NC = torch.cat([logits_of(run, images, signature) for images in judged])
             return tail_flips(logits_NC, exact_NC, targets, tail)
 
-        self._reporter.message(f"{small.name}: int8, calibrated with {counted(len(chosen), 'training image')}")
+        self._reporter.message(f"{small.name}: int8, calibrated with {counted(len(chosen), f'training {chosen.noun}')}")
         found = quantize(path, small, calibration, tail_loss, most, self._reporter.message)
         return found.float_layers
 
     def _student_logits(self, images: Examples) -> Tensor:
         with torch.inference_mode():
-            return torch.cat([self._student(torch.from_numpy(levels)) for levels in level_batches(images)])
+            return torch.cat([self._student(torch.from_numpy(levels)) for levels in raw_batches(images)])
 
     def _measured(self, runtime: str, path: Path, signature: Signature) -> Cost:
         told = self._student.description
-        shape = (told.height, told.width, told.in_channels)
-        shape = shape if signature.input == "uint8" else (told.in_channels, told.height, told.width)
+        shape, dtype = _one_input(told, signature)
         batches = BATCHES if signature.batch is None else (signature.batch,)
-        task = Task(runtime, str(path), shape, signature.input, batches, seconds=self._seconds)
+        task = Task(runtime, str(path), shape, dtype, batches, seconds=self._seconds)
         found = measure(task)
         if isinstance(found, str):
             return {"latency": [], "peak_mb": None, "failed": found}

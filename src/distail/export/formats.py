@@ -22,6 +22,7 @@ from distail import files
 from distail.errors import ConfigError, ModelError
 from distail.export.graph import Deployed, Signature
 from distail.inference.student import Student
+from distail.models.array_description import ArrayDescription
 
 METADATA_FILE = "distail.json"
 """What the metadata of a `torch.export` file are called in it."""
@@ -39,15 +40,26 @@ class Format:
 
 def metadata_of(deployed: Deployed, student: Student) -> dict[str, str]:
     """What every exported file says of itself."""
-    signature = deployed.signature
-    order, most = ("height, width, channels", 255) if signature.input == "uint8" else ("channels, height, width", 1)
-    size = "any height and width" if signature.any_size else "height and width as said"
+    entries = {} if student.encoding is None else {"entries": json.dumps(student.encoding.entries)}
     return {
         **student.description.metadata(),
-        "input": f"image: {signature.input} (batch, {order}) of 0 to {most}, {size}",
+        **entries,
+        "input": _input_in_words(deployed.signature, student),
         "outputs": "logits, probabilities: float32 (batch, classes), in the order of class_names",
         "adjusted": json.dumps(student.offset.tolist()) if student.offset.any() else "",
     }
+
+
+def _input_in_words(signature: Signature, student: Student) -> str:
+    told = student.description
+    if isinstance(told, ArrayDescription):
+        sizes = ", ".join(map(str, told.input_shape))
+        of = "the numbers of a row: entries names them, encoding says how columns become them" if told.columns else ""
+        missing = "not standardized, nan where a value is missing" if told.mean else "as the network takes them"
+        return f"inputs: {told.input_type} (batch, {sizes}), {missing}{'; ' * bool(of)}{of}"
+    order, most = ("height, width, channels", 255) if signature.input == "uint8" else ("channels, height, width", 1)
+    size = "any height and width" if signature.any_size else "height and width as said"
+    return f"image: {signature.input} (batch, {order}) of 0 to {most}, {size}"
 
 
 def write_onnx(deployed: Deployed, student: Student, path: Path) -> None:
@@ -59,7 +71,7 @@ def write_onnx(deployed: Deployed, student: Student, path: Path) -> None:
         program = torch.onnx.export(
             deployed.eval(),
             (example,),
-            input_names=["image"],
+            input_names=[deployed.signature.name],
             output_names=["logits", "probabilities"],
             dynamic_shapes=(dict.fromkeys(deployed.signature.open_dimensions(), torch.export.Dim.DYNAMIC),),
             dynamo=True,
@@ -74,7 +86,7 @@ def write_onnx(deployed: Deployed, student: Student, path: Path) -> None:
 
 
 def _name_open_dimensions(proto: Any, signature: Signature) -> None:
-    of_all = ("batch", "height", "width") if signature.batch is None else ("height", "width")
+    of_all = ("batch", "height", "width") if signature.batch is None else ("height", "width")  # arrays have the first
     names = dict(zip(signature.open_dimensions(), of_all, strict=False))
     shape = proto.graph.input[0].type.tensor_type.shape
     was = {place: shape.dim[place].dim_param for place in names}

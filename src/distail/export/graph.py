@@ -1,4 +1,4 @@
-"""What is exported: from an image as a device has it to logits and probabilities, in one graph.
+"""What is exported: from an image, or a row of numbers, as a device has it to logits and probabilities, in one graph.
 
 Shapes: B batch, C classes; H, W of the images given.
 """
@@ -12,12 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from distail.inference.rows import Standardized
 from distail.inference.student import Student
+from distail.models.array_description import ArrayDescription
 from distail.models.feature_tap import called_classifier
 from distail.outputs import logits_in
 
-Input = Literal["uint8", "float"]
+Input = Literal["uint8", "float", "array"]
 INPUTS: tuple[Input, ...] = ("uint8", "float")
+"""What a file can take of images; that of a student for arrays takes these as they are."""
 _SAME = 1e-4
 
 
@@ -26,7 +29,8 @@ class Signature:
     """What a file takes.
 
     Attributes:
-        input: `uint8`, levels (B, H, W, channels); or `float`, (B, channels, H, W) of 0 to 1.
+        input: `uint8`, levels (B, H, W, channels); `float`, (B, channels, H, W) of 0 to 1; or `array`, (B, ...) in the
+            data's own units, nan where a value is missing.
         batch: how many images at once; None leaves it open.
         any_size: whether height and width are open, so that images are resized in the graph.
     """
@@ -35,9 +39,16 @@ class Signature:
     batch: int | None
     any_size: bool
 
+    @property
+    def name(self) -> str:
+        """What the file calls its input."""
+        return "inputs" if self.input == "array" else "image"
+
     def example(self, student: Student, batch: int = 2) -> Tensor:
-        """Images as the file takes them; open sizes are others than the network's, so that none is taken for fixed."""
+        """Inputs as the file takes them; open sizes are others than the network's, so that none is taken for fixed."""
         told = student.description
+        if isinstance(told, ArrayDescription):
+            return told.example(self.batch or batch)
         height, width = (told.height + 3, told.width + 5) if self.any_size else (told.height, told.width)
         count = self.batch or batch
         if self.input == "float":
@@ -46,12 +57,12 @@ class Signature:
 
     def open_dimensions(self) -> list[int]:
         """The dimensions of the input whose size is left open."""
-        sizes = [1, 2] if self.input == "uint8" else [2, 3]
+        sizes = {"uint8": [1, 2], "float": [2, 3], "array": []}[self.input]
         return [*([0] if self.batch is None else []), *(sizes if self.any_size else [])]
 
 
 class Deployed(nn.Module):
-    """A student without Python around it: images (see `Signature`) to logits (B, C) and probabilities (B, C)."""
+    """A student without Python around it: inputs (see `Signature`) to logits (B, C) and probabilities (B, C)."""
 
     offset: Tensor
 
@@ -64,21 +75,27 @@ class Deployed(nn.Module):
         self.register_buffer("offset", offset_C, persistent=False)
         self.adds = bool(offset_C.any())
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        if self.signature.input == "uint8":
-            levels, rounded = image.permute(0, 3, 1, 2).to(torch.float32), True
-        else:
-            levels, rounded = image * 255, False
-        if self.signature.any_size:
-            levels = self.preprocess.resized(levels, rounded)
-        logits_BC = _logits(self.network, self.preprocess.normalized(levels))
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logits_BC = _logits(self.network, self._normalized(inputs))
         if self.adds:
             logits_BC = logits_BC + self.offset
         return logits_BC, logits_BC.softmax(1)
 
+    def _normalized(self, inputs: Tensor) -> Tensor:
+        if isinstance(self.preprocess, Standardized):
+            standardized: Tensor = self.preprocess(inputs)
+            return standardized
+        if self.signature.input == "uint8":
+            levels, rounded = inputs.permute(0, 3, 1, 2).to(torch.float32), True
+        else:
+            levels, rounded = inputs * 255, False
+        if self.signature.any_size:
+            levels = self.preprocess.resized(levels, rounded)
+        return self.preprocess.normalized(levels)
 
-def _logits(network: nn.Module, images_NCHW: Tensor) -> Tensor:
-    logits_BC = logits_in(network(images_NCHW))
+
+def _logits(network: nn.Module, normalized: Tensor) -> Tensor:
+    logits_BC = logits_in(network(normalized))
     assert isinstance(logits_BC, Tensor)
     return logits_BC
 
@@ -91,14 +108,14 @@ def _with_offset(student: Student) -> tuple[nn.Module, bool]:
     if not student.offset.any():
         return student.network, True
     network, told = copy.deepcopy(student.network), student.description
-    images = torch.rand(2, told.in_channels, told.height, told.width)
+    inputs = told.example(2)
     with torch.no_grad():
-        expected = _logits(network, images) + student.offset
-        classifier = network.get_submodule(called_classifier(network, len(told.class_names), images))
+        expected = _logits(network, inputs) + student.offset
+        classifier = network.get_submodule(called_classifier(network, len(told.class_names), inputs))
         bias = getattr(classifier, "bias", None)
         if not isinstance(bias, Tensor) or bias.shape != student.offset.shape:
             return student.network, False
         bias += student.offset
         # Of a network that does more behind its classifier this is not the same.
-        same = torch.allclose(_logits(network, images), expected, atol=_SAME, rtol=_SAME)
+        same = torch.allclose(_logits(network, inputs), expected, atol=_SAME, rtol=_SAME)
     return (network, True) if same else (student.network, False)

@@ -61,6 +61,7 @@ class Quantizer:
 
         self.model, self.calibration, self.folder = model, calibration, folder
         nodes = onnx.load(model).graph
+        self._input = nodes.input[0].name
         weights = {each.name for each in nodes.initializer}
         inside = [node for node in nodes.node if _scope(node).startswith("network")]
         self._outside = [node.name for node in nodes.node if not _scope(node).startswith("network")]
@@ -79,7 +80,7 @@ class Quantizer:
             quantize_static(
                 self.model,
                 path,
-                _Reader(self.calibration),
+                _Reader(self._input, self.calibration),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(_LAYERS) if only else _OPERATORS,
                 per_channel=True,
@@ -134,12 +135,12 @@ def quantize(
 class _Reader:
     """What onnxruntime asks for its calibration batches."""
 
-    def __init__(self, batches: Sequence[Images]) -> None:
-        self._rest = iter(batches)
+    def __init__(self, name: str, batches: Sequence[Images]) -> None:
+        self._name, self._rest = name, iter(batches)
 
     def get_next(self) -> dict[str, Images] | None:
         batch = next(self._rest, None)
-        return None if batch is None else {"image": batch}
+        return None if batch is None else {self._name: batch}
 
 
 def _layer_name(node: NodeProto) -> str:

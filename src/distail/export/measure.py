@@ -12,9 +12,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distail.export.runtimes import RUNTIMES, Run
 from distail.latency import Latency, measure_latency
@@ -25,11 +26,11 @@ _PATIENCE = 600
 
 @dataclass(frozen=True)
 class Task:
-    """What to measure: a file (or a run), its runtime, and images of this shape without the batch."""
+    """What to measure: a file (or a run), its runtime, and inputs of this shape without the batch."""
 
     runtime: str
     path: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     dtype: str
     batches: tuple[int, ...]
     threads: tuple[int, ...] = (1, 0)
@@ -58,10 +59,12 @@ def measure(task: Task) -> Measured | str:
 
 
 def timed(run: Run, shape: Sequence[int], dtype: str, threads: int, seconds: float) -> Latency:
-    """How long a batch (B, ...) of random images takes."""
+    """How long a batch (B, ...) takes: of random levels, or floats of 0 to 1, or zeros of another type."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, tuple(shape), dtype=np.uint8)
-    given = images if dtype == "uint8" else (images / 255).astype(np.float32)
+    given: NDArray[Any] = random.integers(0, 256, tuple(shape), dtype=np.uint8)
+    if dtype != "uint8":
+        floats = dtype.startswith("float")
+        given = (given / 255).astype(np.float32) if floats else np.zeros(tuple(shape), dtype=dtype)
     return measure_latency(lambda: run(given), batch=shape[0], threads=threads, seconds=seconds)
 
 

@@ -6,7 +6,7 @@ Shapes: N images, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from distail.data.dataset import Examples
 from distail.evaluation.bootstrap import bootstrap_metrics, image_facts, interval_and_p
 from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at
-from distail.export.calibration import level_batches
+from distail.export.calibration import raw_batches
 from distail.export.graph import Signature
 from distail.export.runtimes import Run
 from distail.report.export_tables import METRICS_SHOWN
@@ -46,19 +46,19 @@ class Parity(TypedDict):
 def logits_of(run: Run, images: Examples, signature: Signature) -> Tensor:
     """Logits (N, C) of a data set through a file, which gets the images as it takes them."""
     size = signature.batch or 64
-    logits = [_run_padded(run, levels, signature) for levels in level_batches(images, size)]
+    logits = [_run_padded(run, levels, signature) for levels in raw_batches(images, size)]
     return torch.from_numpy(np.concatenate(logits)).float()
 
 
-def given_as(levels_BHWC: NDArray[np.uint8], signature: Signature) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Levels as a file takes them."""
-    if signature.input == "uint8":
-        return levels_BHWC
-    return np.ascontiguousarray((levels_BHWC.transpose(0, 3, 1, 2) / 255).astype(np.float32))
+def given_as(raw: NDArray[Any], signature: Signature) -> NDArray[Any]:
+    """Levels (B, H, W, channels) uint8, or arrays, as a file takes them."""
+    if signature.input != "float":
+        return raw
+    return np.ascontiguousarray((raw.transpose(0, 3, 1, 2) / 255).astype(np.float32))
 
 
-def _run_padded(run: Run, levels_BHWC: NDArray[np.uint8], signature: Signature) -> NDArray[np.float32]:
-    images = given_as(levels_BHWC, signature)
+def _run_padded(run: Run, raw: NDArray[Any], signature: Signature) -> NDArray[np.float32]:
+    images = given_as(raw, signature)
     short = (signature.batch or len(images)) - len(images)
     padded = np.concatenate([images, np.repeat(images[-1:], short, axis=0)]) if short else images
     return run(padded)[: len(images)]

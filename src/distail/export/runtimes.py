@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Run = Callable[[NDArray[Any]], NDArray[np.float32]]
-"""Images as the file takes them to logits (B, C)."""
+"""Inputs as the file takes them to logits (B, C)."""
 
 
 def open_onnx(path: Path, threads: int) -> Run:
@@ -24,7 +24,8 @@ def open_onnx(path: Path, threads: int) -> Run:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda images: np.asarray(session.run(["logits"], {"image": images})[0])
+    name = session.get_inputs()[0].name
+    return lambda inputs: np.asarray(session.run(["logits"], {name: inputs})[0])
 
 
 def open_torch(path: Path, threads: int) -> Run:
@@ -53,7 +54,7 @@ def open_executorch(path: Path, threads: int) -> Run:
 
 
 def open_student(path: Path, threads: int) -> Run:
-    """The student itself in PyTorch, from its run or its file; takes levels (B, H, W, channels) alone."""
+    """The student itself in PyTorch, from its run or its file; takes levels (B, H, W, channels), or arrays."""
     import torch
 
     from distail.inference.student import load_student

@@ -16,10 +16,13 @@ from torch import Tensor
 from distail.errors import ConfigError, Problems, did_you_mean
 from distail.functional import remove_prior
 from distail.json_values import as_number, read_json
+from distail.models.array_description import ArrayDescription
 from distail.models.description import Description
 
 
-def adjustment(description: Description, tau: float = 1.0, prior: Mapping[str, float] | None = None) -> Tensor:
+def adjustment(
+    description: Description | ArrayDescription, tau: float = 1.0, prior: Mapping[str, float] | None = None
+) -> Tensor:
     """What makes logits of a network those for other shares of classes: (C,) float32.
 
     `tau * (log expected - log trained)`, by classes: Bayes' rule at `tau` 1, post-hoc logit adjustment (Menon et al.

@@ -1,11 +1,11 @@
-"""`distail predict`: any number of image files, answered as they are read."""
+"""`distail predict`: any number of image files, or files of rows, answered as they are read."""
 
 from __future__ import annotations
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from distail.data.decode import load_decoders
 from distail.errors import ConfigError, IncompleteError, counted, first_of, listed
 from distail.files import naming
 from distail.inference.student import Prediction, Student
+from distail.models.description import Description
 from distail.terminal import printable, printable_json
 from distail.torch_utils import usable_cores
 from distail.training.predict import evaluation_batch_size
@@ -27,22 +28,29 @@ from distail.training.predict import evaluation_batch_size
 Item = TypeVar("Item")
 _LARGEST_BATCH = 64
 _RANKED = ("class", "probability")
-Write = Callable[[Path, Prediction], None]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One file: what the student sees on it, or the problem with reading it."""
+    """One file, or a row of one: what the student sees on it, or the problem with reading it.
+
+    `place` says which row, in the columns that `write_answers` is told of.
+    """
 
     path: Path
     prediction: Prediction | None
     problem: str = ""
+    place: tuple[int | str, ...] = ()
+
+
+Write = Callable[[Answer, Prediction], None]
 
 
 def predict_files(student: Student, paths: Iterable[Path], top: int = 1) -> Iterator[Answer]:
     """An answer for each file, in order; threads decode one batch ahead of the network, and never more."""
     load_decoders()
     told = student.description
+    assert isinstance(told, Description)
     size = min(_LARGEST_BATCH, evaluation_batch_size((told.in_channels, told.height, told.width)))
     with ThreadPoolExecutor(usable_cores()) as threads:
         # `map` begins at once; what it gives is waited for one batch later.
@@ -55,11 +63,13 @@ def predict_files(student: Student, paths: Iterable[Path], top: int = 1) -> Iter
                 yield Answer(path, None, each) if isinstance(each, str) else Answer(path, next(named))
 
 
-def write_answers(answers: Iterable[Answer], output: Path | None, *, as_json: bool, top: int) -> None:
-    """One line for each file that could be read, to `output` or standard output: CSV, or JSON.
+def write_answers(
+    answers: Iterable[Answer], output: Path | None, *, as_json: bool, top: int, places: Sequence[str] = ()
+) -> None:
+    """One line for each file or row that could be read, to `output` or standard output: CSV, or JSON.
 
-    CSV has the columns path, class and probability, then class_2, probability_2, ... up to `top`; JSON the keys path,
-    class, probability and, above 1, top.
+    CSV has the columns path, those of `places`, class and probability, then class_2, probability_2, ... up to `top`;
+    JSON the keys path, `places`, class, probability and, above 1, top.
 
     Raises:
         IncompleteError: some files could not be read; those that could are written.
@@ -67,12 +77,12 @@ def write_answers(answers: Iterable[Answer], output: Path | None, *, as_json: bo
     """
     problems, done = [], 0
     with _opened(output) as file:
-        write = _json_writer(file) if as_json else _csv_writer(file, top)
+        write = _json_writer(file, places) if as_json else _csv_writer(file, top, places)
         for answer in answers:
             if answer.prediction is None:
                 problems.append(f"{answer.path}: {answer.problem}")
             else:
-                write(answer.path, answer.prediction)
+                write(answer, answer.prediction)
                 done += 1
         file.flush()
     if problems:
@@ -90,24 +100,26 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _json_writer(file: TextIO) -> Write:
-    def write(path: Path, answer: Prediction) -> None:
-        line = {"path": str(path), "class": answer.name, "probability": round(answer.probability, 6)}
-        if len(answer.top) > 1:
-            line |= {"top": [{"class": name, "probability": round(p, 6)} for name, p in answer.top]}
+def _json_writer(file: TextIO, places: Sequence[str]) -> Write:
+    def write(answer: Answer, found: Prediction) -> None:
+        where = {"path": str(answer.path), **dict(zip(places, answer.place, strict=True))}
+        line: dict[str, object] = {**where, "class": found.name, "probability": round(found.probability, 6)}
+        if len(found.top) > 1:
+            line |= {"top": [{"class": name, "probability": round(p, 6)} for name, p in found.top]}
         file.write(printable_json(json.dumps(line, ensure_ascii=False)) + "\n")
 
     return write
 
 
-def _csv_writer(file: TextIO, top: int) -> Write:
+def _csv_writer(file: TextIO, top: int, places: Sequence[str]) -> Write:
     writer = csv.writer(file, lineterminator="\n")
     shown = printable if file.isatty() else str  # a file has names as they are
-    writer.writerow(["path", "class", "probability", *(f"{name}_{k + 1}" for k in range(1, top) for name in _RANKED)])
+    others = [f"{name}_{k + 1}" for k in range(1, top) for name in _RANKED]
+    writer.writerow(["path", *places, "class", "probability", *others])
 
-    def write(path: Path, answer: Prediction) -> None:
-        named = [text for name, p in answer.top for text in (shown(name), f"{p:.6f}")]
-        writer.writerow([shown(str(path)), *named])
+    def write(answer: Answer, found: Prediction) -> None:
+        named = [text for name, p in found.top for text in (shown(name), f"{p:.6f}")]
+        writer.writerow([shown(str(answer.path)), *(shown(str(each)) for each in answer.place), *named])
 
     return write
 

@@ -18,8 +18,8 @@ class Preprocess(nn.Module):
     the factor (Pillow's bilinear filter), first across, then down, as two products with matrices, so that it can be
     exported with height and width left open. Images of the right size go through unchanged, bit for bit.
 
-    `rounded`: levels are rounded after each of the two, as Pillow does it. Of larger images most levels are then those
-    of Pillow, and none differs by more than one.
+    `rounded`, by default where levels are not floats: they are rounded after each of the two, as Pillow does it. Of
+    larger images most levels are then those of Pillow, and none differs by more than one.
 
     >>> told = Description("resnet8", "conv", "linear", ("cat", "dog"), 1, 2, 2, (0.0,), (1.0,))
     >>> Preprocess(told)(torch.tensor([[[[0.0, 51.0], [102.0, 255.0]]]]), rounded=True)
@@ -38,8 +38,9 @@ class Preprocess(nn.Module):
         self.register_buffer("shift", shift_C[:, None, None], persistent=False)
         self.register_buffer("scale", scale_C[:, None, None], persistent=False)
 
-    def forward(self, levels_BCHW: Tensor, rounded: bool) -> Tensor:
-        return self.normalized(self.resized(levels_BCHW, rounded))
+    def forward(self, levels_BCHW: Tensor, rounded: bool | None = None) -> Tensor:
+        rounded = not levels_BCHW.is_floating_point() if rounded is None else rounded
+        return self.normalized(self.resized(levels_BCHW.float(), rounded))
 
     def normalized(self, levels_BCHW: Tensor) -> Tensor:
         """Levels of the network's size as numbers that it takes."""

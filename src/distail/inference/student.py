@@ -1,4 +1,4 @@
-"""`distail.load_student`: a student that takes images as they come and names what it sees.
+"""`distail.load_student`: a student that takes images, or rows, as they come and names what it sees.
 
 Shapes: B batch, C classes; H, W of the images given.
 """
@@ -20,7 +20,9 @@ from distail.evaluation.run_files import RunFiles, usable_counts
 from distail.inference.adjust import adjustment, read_prior
 from distail.inference.images import levels_of, pixels_of_file
 from distail.inference.preprocess import Preprocess
+from distail.inference.rows import Standardized, encoding_of, inputs_of
 from distail.json_values import as_items, as_number, read_json, value_at
+from distail.models.array_description import INPUT_SHAPES, ArrayDescription
 from distail.models.catalogue import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
@@ -42,18 +44,25 @@ class Student(nn.Module):
     """A network with what its file says of it.
 
     Attributes:
-        network: from normalized images to logits, as it was trained.
+        network: from normalized images, or standardized arrays, to logits, as it was trained.
         description: classes, sizes and normalization.
-        preprocess: levels of any size to what the network takes.
+        preprocess: levels of any size, or arrays, to what the network takes.
+        encoding: of a student for tables, how their columns become numbers.
         offset: (C,), added to the logits; zeros unless the student was adjusted.
     """
 
     offset: Tensor
 
-    def __init__(self, network: nn.Module, description: Description, offset_C: Tensor | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, description: Description | ArrayDescription, offset_C: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.network, self.description = network.eval(), description
-        self.preprocess = Preprocess(description)
+        if isinstance(description, Description):
+            self.preprocess: Preprocess | Standardized = Preprocess(description)
+        else:
+            self.preprocess = Standardized(description)
+        self.encoding = None if isinstance(description, Description) else encoding_of(description)
         offset_C = torch.zeros(len(description.class_names)) if offset_C is None else offset_C
         self.register_buffer("offset", offset_C, persistent=False)
 
@@ -62,24 +71,29 @@ class Student(nn.Module):
         """The classes in the order of the logits."""
         return self.description.class_names
 
-    def forward(self, images: Any) -> Tensor:
-        """Logits (B, C) float32 of images as they come, see `predict`.
+    def forward(self, examples: Any) -> Tensor:
+        """Logits (B, C) float32 of images or rows as they come, see `predict`.
 
         Raises:
-            DataError: images that cannot be used.
+            DataError: examples that cannot be used.
         """
-        return torch.cat([self.logits(levels) for levels in levels_of(images, self.description)])
+        if isinstance(self.description, ArrayDescription):
+            return self.logits(inputs_of(examples, self.description, self.encoding))
+        return torch.cat([self.logits(levels) for levels in levels_of(examples, self.description)])
 
-    def logits(self, levels_BCHW: Tensor) -> Tensor:
-        """Logits (B, C) of levels of 0 to 255: uint8, or floats, which are not rounded where they are resized."""
-        levels = levels_BCHW.to(self.offset.device)
-        normalized = self.preprocess(levels.float(), rounded=not levels.is_floating_point())
-        logits_BC = logits_in(self.network(normalized))
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Logits (B, C) of levels of 0 to 255 or of arrays, not normalized; floats are not rounded when resized.
+
+        Levels (B, channels, H, W) are uint8 or floats; arrays (B, ...) are as the data has them, a table's encoded.
+        """
+        logits_BC = logits_in(self.network(self.preprocess(inputs.to(self.offset.device))))
         assert isinstance(logits_BC, Tensor)
         return logits_BC.float() + self.offset
 
     def pixels(self, path: Path) -> Pixels | str:
         """An image file as levels (height, width, channels) uint8 of the network's size; or why it cannot be read."""
+        assert isinstance(self.description, Description)
+        assert isinstance(self.preprocess, Preprocess)
         pixels = pixels_of_file(path, self.description)
         if isinstance(pixels, str) or pixels.shape[:2] == (self.description.height, self.description.width):
             return pixels
@@ -88,18 +102,20 @@ class Student(nn.Module):
         return resized.transpose(1, 2, 0)
 
     @torch.inference_mode()
-    def predict(self, images: Any, top: int = 1) -> list[Prediction]:
-        """An answer for each image.
+    def predict(self, examples: Any, top: int = 1) -> list[Prediction]:
+        """An answer for each image or row.
 
         Args:
-            images: one image or a list of them: a path, a PIL image, uint8 (H, W, channels) or float (channels, H, W)
-                of 0 to 1; or several in one tensor, (B, H, W, channels) or (B, channels, H, W). Of any size.
+            examples: one image or a list of them: a path, a PIL image, uint8 (H, W, channels) or float
+                (channels, H, W) of 0 to 1; or several in one tensor, (B, H, W, channels) or (B, channels, H, W). Of
+                any size. For a student of tables columns by name (a mapping of lists or arrays, a pandas, polars or
+                pyarrow table), or the numbers (B, D) that they become; of arrays a tensor (B, ...), or one example.
             top: how many of the most probable classes each answer lists.
 
         Raises:
-            DataError: images that cannot be used.
+            DataError: examples that cannot be used.
         """
-        return self.named(self(images), top)
+        return self.named(self(examples), top)
 
     def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
         """What `predict` makes of logits (B, C)."""
@@ -151,7 +167,8 @@ def load_student(source: str | Path, *, network: str | nn.Module | None = None) 
         raise CheckpointError(
             f"{str(weights)!r} does not say what network it is of; expected a file that `distail run` wrote"
         )
-    description = Description.read(metadata, weights)
+    kind = ArrayDescription if INPUT_SHAPES in metadata else Description
+    description = kind.read(metadata, weights)
     if description.class_counts is None and Path(source).is_dir():
         description = replace(description, class_counts=_counts_of_result(RunFiles(Path(source)), description))
     model = network if isinstance(network, nn.Module) else _built(network, description, weights, trusted)
@@ -199,7 +216,7 @@ def _weights_of(source: Path) -> tuple[Path, str | None]:
     return source, None
 
 
-def _counts_of_result(run: RunFiles, description: Description) -> tuple[int, ...] | None:
+def _counts_of_result(run: RunFiles, description: Description | ArrayDescription) -> tuple[int, ...] | None:
     """Training images of each class, which files of earlier versions do not say, but their runs' results do."""
     counts = read_json(run.result).get("class_counts") if run.result.is_file() else None
     known = usable_counts(counts) and len(as_items(counts)) == len(description.class_names)
@@ -212,7 +229,9 @@ def _configured_network(run: RunFiles) -> str | None:
     return Experiment.from_yaml(run.config).student.model.name if run.config.is_file() else None
 
 
-def _built(name: str | None, description: Description, weights: Path, trusted: str | None) -> nn.Module:
+def _built(
+    name: str | None, description: Description | ArrayDescription, weights: Path, trusted: str | None
+) -> nn.Module:
     told = name or description.model
     if name is None and told not in MODELS and not told.startswith("timm:") and told != trusted:
         raise ModelError(
@@ -224,12 +243,18 @@ def _built(name: str | None, description: Description, weights: Path, trusted: s
             return create_model(
                 told,
                 num_classes=len(description.class_names),
-                in_channels=description.in_channels,
-                shortcut=description.shortcut,
                 classifier=description.classifier,
-                image_size=description.image_size,
-                example=torch.zeros(2, description.in_channels, description.height, description.width),
+                example=description.example(2),
+                **(_of_images(description) if isinstance(description, Description) else {}),
                 **description.options,
             )
     except DistailError as error:
         raise type(error)(f"{weights}: {error}") from None
+
+
+def _of_images(description: Description) -> dict[str, Any]:
+    return {
+        "in_channels": description.in_channels,
+        "image_size": description.image_size,
+        "shortcut": description.shortcut,
+    }

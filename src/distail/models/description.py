@@ -1,29 +1,23 @@
-"""What a file of weights says of its network: enough to build it again, to feed it and to name its answers."""
+"""What the file of a network for images says of it: enough to build it again, to feed it and to name its answers."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from distail.errors import CheckpointError, Problems
-from distail.inputs import Inputs
+from distail.models.metadata import Metadata, Value, stored_options
 
 RESIZE = (
     "both sides by one factor until the image covers height x width, bilinear with antialiasing; the center is kept"
 )
 NORMALIZATION = "(levels of 0 to 255 / 255 - mean) / std, by channel"
-
-INPUT_SHAPES = "input_shapes"
-"""The key that only files of networks without images have."""
-COLUMNS = "columns"
-"""The key under which the file of a network for tables says how columns become numbers (`distail.data.columns`)."""
-ARRAY_NORMALIZATION = "(values - mean) / std, by the first dimension of an example; 0 where a value is missing"
-
-_LARGEST = 2**53  # that float64 holds exactly
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -65,6 +59,10 @@ class Description:
         """The shorter side, with which `create_model` builds the network."""
         return min(self.height, self.width)
 
+    def example(self, count: int) -> Tensor:
+        """Images (count, channels, height, width) such as the network takes, normalized."""
+        return torch.randn(count, self.in_channels, self.height, self.width)
+
     def metadata(self) -> dict[str, str]:
         """The description as texts, which is what a file of weights can hold."""
         told = {
@@ -94,14 +92,7 @@ class Description:
         Raises:
             CheckpointError: they lack something, or it is damaged; all problems are told.
         """
-        if INPUT_SHAPES in metadata:
-            raise CheckpointError(
-                f"{str(file)!r}: its network takes no images, but examples of {metadata[INPUT_SHAPES][:80]}; `distail "
-                "predict`, `export` and load_student are for images. Build the network "
-                f"({metadata.get('model', '')[:80]!r}), load the file with distail.models.load_weights and standardize "
-                "inputs by its mean and std"
-            )
-        told, problems = _Metadata(metadata), Problems()
+        told, problems = Metadata(metadata), Problems()
 
         def take(read: Callable[[], Value]) -> Value | None:
             return problems.attempt(read)
@@ -136,112 +127,3 @@ class Description:
             depth,
             options or {},
         )
-
-
-def stored_options(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What only some networks know, as far as a file says it: `hidden`, `depth` and `dropout` of `mlp`.
-
-    Raises:
-        CheckpointError: it is damaged.
-
-    >>> stored_options({"model": "mlp", "hidden": "64", "dropout": "0.1"})
-    {'hidden': 64, 'dropout': 0.1}
-    """
-    told = _Metadata(metadata)
-    read = {"hidden": told.whole, "depth": told.whole_from_zero, "dropout": told.share}
-    return {key: read[key](key) for key in read if key in metadata}
-
-
-def describe_arrays(
-    model: str,
-    classifier: str,
-    class_names: Sequence[str],
-    class_counts: Sequence[int],
-    inputs: Inputs,
-    mean: Sequence[float],
-    std: Sequence[float],
-    options: Mapping[str, float],
-) -> dict[str, str]:
-    """What a file of weights says of a network that takes no images, as texts.
-
-    `input_shapes` are those of one example, by keyword where a network takes keywords (else ""); `mean` and `std` are
-    there where inputs are standardized.
-
-    >>> import torch
-    >>> told = describe_arrays("mlp", "linear", ["a", "b"], [9, 3], torch.zeros(1, 2), [0.0, 1.0], [1.0, 2.0], {})
-    >>> told["input_shapes"], told["std"]
-    ('{"": [2]}', '[1.0, 2.0]')
-    """
-    named = inputs if isinstance(inputs, dict) else {"": inputs}
-    told = {
-        "model": model,
-        "classifier": classifier,
-        "class_names": json.dumps(list(class_names)),
-        "class_counts": json.dumps(list(class_counts)),
-        INPUT_SHAPES: json.dumps({name: list(tensor.shape[1:]) for name, tensor in named.items()}),
-    }
-    if mean:
-        told |= {"mean": json.dumps(list(mean)), "std": json.dumps(list(std))}
-        told["normalization"] = ARRAY_NORMALIZATION
-    return told | {key: str(value) for key, value in options.items()}
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """Texts of a file, read as what they stand for; a `CheckpointError` names the key."""
-
-    texts: Mapping[str, str]
-
-    def text(self, key: str) -> str:
-        if not self.texts.get(key):
-            raise CheckpointError(f"{key}: it says none; files that `distail run` writes do")
-        return self.texts[key]
-
-    def optional(self, key: str, read: Callable[[str], Value]) -> Value | None:
-        return read(key) if key in self.texts else None
-
-    def whole(self, key: str) -> int:
-        value: int = self._json(key)
-        return value if _is_count(value) else self._refuse(key, "a whole number of at least 1")
-
-    def whole_from_zero(self, key: str) -> int:
-        value: int = self._json(key)
-        return value if value == 0 or _is_count(value) else self._refuse(key, "a whole number of at least 0")
-
-    def share(self, key: str) -> float:
-        value = self._json(key)
-        usable = type(value) in (int, float) and 0 <= value < 1
-        return float(value) if usable else self._refuse(key, "a number from 0 to below 1")
-
-    def wholes(self, key: str) -> tuple[int, ...]:
-        values = self._list(key)
-        return tuple(values) if all(map(_is_count, values)) else self._refuse(key, "whole numbers of at least 1")
-
-    def numbers(self, key: str) -> tuple[float, ...]:
-        values = self._list(key)
-        usable = all(type(value) in (int, float) and abs(value) < _LARGEST for value in values)
-        return tuple(map(float, values)) if usable else self._refuse(key, "finite numbers")
-
-    def names(self, key: str) -> tuple[str, ...]:
-        values = self._list(key)
-        if not all(isinstance(value, str) for value in values):
-            self._refuse(key, "texts")
-        return tuple(values)
-
-    def _list(self, key: str) -> Sequence[Any]:
-        value = self._json(key)
-        return value if isinstance(value, list) and value else self._refuse(key, "a JSON list")
-
-    def _json(self, key: str) -> Any:
-        text = self.text(key)
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return self._refuse(key, "JSON")
-
-    def _refuse(self, key: str, expected: str) -> Any:
-        raise CheckpointError(f"{key}: it says {self.texts[key][:80]!r}; expected {expected}")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _LARGEST

@@ -61,11 +61,11 @@ def parity_table(content: Mapping[str, Any]) -> Table:
         metrics = [_metric(file, path) for path in METRICS_SHOWN]
         rows.append([_name(file), *metrics, _fixed(equal, 2), _UNKNOWN if largest is None else f"{largest:.1e}"])
     titles = [METRICS[path].title for path in METRICS_SHOWN]
-    images = as_number(content.get("images"))
-    whole = "" if images is None else f" ({images:,.0f} images)"
+    images, noun = as_number(content.get("images")), as_text(content.get("noun")) or "image"
+    whole = "" if images is None else f" ({images:,.0f} {noun}s)"
     caption = (
         f"Percent on the test set{whole}; then points beside the student as it was trained and their 95 % "
-        "interval, over the same images drawn again. Equal answers in percent, ties counted. "
+        f"interval, over the same {noun}s drawn again. Equal answers in percent, ties counted. "
         f"{THIRDS_RULE.capitalize()}."
     )
     return Table(["File", *titles, "Equal\nanswers", "Logits\nat most"], rows, caption=caption)

@@ -18,8 +18,9 @@ from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
 from distail.inputs import each_tensor
 from distail.models import FeatureTap, create_model
+from distail.models.array_description import describe_arrays
 from distail.models.committee import Committee
-from distail.models.description import COLUMNS, Description, describe_arrays
+from distail.models.description import Description
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -157,7 +158,7 @@ def describe_network(
 def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | None) -> dict[str, str]:
     shortcut, train = model.shortcut or DEFAULT_SHORTCUT, data.train
     if not is_images(train):
-        told = describe_arrays(
+        return describe_arrays(
             model.name,
             classifier,
             data.class_names,
@@ -166,8 +167,8 @@ def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | No
             data.mean,
             data.std,
             model.options,
+            columns=data.encoding,
         )
-        return told if data.encoding is None else {**told, COLUMNS: data.encoding}
     description = Description(
         model.name,
         shortcut,

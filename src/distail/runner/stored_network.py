@@ -11,7 +11,7 @@ from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
 from distail.models import FeatureTap
 from distail.models.catalogue import MODELS
-from distail.models.description import stored_options
+from distail.models.metadata import stored_options
 from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import needs_teacher, teacher_model
 from distail.runner.networks import build_network, check_classes, match_normalization, seeded, without_weights

@@ -38,7 +38,7 @@ def load_arrays(options: Data) -> Source:
     if root is None or not root.is_file():
         what = "needs data.root" if root is None else f"has data.root {root}, which is not a file"
         raise DataError(f"data set 'arrays' {what}; {_EXPECTED}")
-    arrays = _read(root)
+    arrays = read_npz(root, _EXPECTED)
     problems = Problems()
     for name in arrays.keys() - {*_KNOWN}:
         problems.add(f"{name!r} is none of its arrays. {did_you_mean(name, _KNOWN)}")
@@ -63,16 +63,21 @@ def load_arrays(options: Data) -> Source:
     return source_of_rows(rows, str(root))
 
 
-def _read(root: Path) -> dict[str, NDArray[Any]]:
+def read_npz(root: Path, expected: str) -> dict[str, NDArray[Any]]:
+    """The arrays in a file of `np.savez`.
+
+    Raises:
+        DataError: it is no such file, is damaged, or holds Python objects.
+    """
     try:
         with np.load(root, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(f"{root} holds a single array; {_EXPECTED}")
+                raise DataError(f"{root} holds a single array; {expected}")
             return {name: file[name] for name in file.files}
     except (ValueError, *DAMAGED_ARCHIVE) as error:
         pickled = "pickle" in str(error)
         why = "holds Python objects, which are not unpickled: save texts as y.astype(str)" if pickled else error
-        raise DataError(f"{root} cannot be read: {why}; {_EXPECTED}") from None
+        raise DataError(f"{root} cannot be read: {why}; {expected}") from None
 
 
 def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
-from distail.data.columns import TableEncoding, Values, missing_in
+from distail.data.columns import TableEncoding, Values, column_values, missing_in
 from distail.data.dataset import Source
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
 from distail.errors import DataError, Problems, counted, did_you_mean, some_of
@@ -46,7 +47,7 @@ def load_table(options: Data) -> Source:
         raise DataError(f"data set {options.name!r} needs data.label: the name of the column that holds the classes")
     files = _files(root, suffix)
     texts = (options.label, options.group, _SPLIT)
-    parts = {part: _read(path, options.name, texts) for part, path in files.items()}
+    parts = {part: read_table(path, options.name, texts) for part, path in files.items()}
     columns = next(iter(parts.values())).column_names
     for part, table in parts.items():
         if set(table.column_names) != set(columns):
@@ -84,7 +85,7 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
     problems.stop(str(root), DataError)
     found: dict[str, Values] = {}
     for name in features:
-        values = problems.attempt(lambda name=name: _values(table.column(name), name))  # type: ignore[misc]
+        values = problems.attempt(lambda name=name: column_values(table.column(name), name))  # type: ignore[misc]
         if values is not None:
             found[name] = values
     problems.stop(str(root), DataError)
@@ -149,21 +150,24 @@ def _files(root: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, name: str, texts: tuple[str, ...]) -> Any:
-    """The table in a file; columns of labels and groups as they stand in it."""
+def read_table(path: Path, name: str, texts: Iterable[str]) -> Any:
+    """The table in a file of `csv-table` or `parquet`; the columns `texts` as they stand in it.
+
+    Raises:
+        DataError: it is damaged, has no row, or a column twice.
+    """
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import csv as arrow_csv
+    from pyarrow import parquet
 
     try:
         if name == "parquet":
             table = parquet.read_table(path, partitioning=None)
         else:
-            with path.open(encoding="utf-8-sig", errors="replace") as file:
-                header = file.readline()
-            table = csv.read_csv(
+            table = arrow_csv.read_csv(
                 path,
-                parse_options=csv.ParseOptions(delimiter=max(_DELIMITERS, key=header.count)),
-                convert_options=csv.ConvertOptions(
+                parse_options=arrow_csv.ParseOptions(delimiter=_header(path)[0]),
+                convert_options=arrow_csv.ConvertOptions(
                     strings_can_be_null=True, column_types=dict.fromkeys(texts, pa.string())
                 ),
             )
@@ -177,6 +181,29 @@ def _read(path: Path, name: str, texts: tuple[str, ...]) -> Any:
     return table
 
 
+def column_names(path: Path, name: str) -> list[str]:
+    """What the columns of a file of `csv-table` or `parquet` are called, without its rows.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    from pyarrow import parquet
+
+    try:
+        return parquet.read_schema(path).names if name == "parquet" else _header(path)[1]
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as {name}: {' '.join(str(error).split())}") from error
+
+
+def _header(path: Path) -> tuple[str, list[str]]:
+    """What separates the columns of a CSV file, and their names."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        line = file.readline()
+        delimiter = max(_DELIMITERS, key=line.count)
+        file.seek(0)
+        return delimiter, next(csv.reader(file, delimiter=delimiter), [])
+
+
 def _texts(table: Any, name: str, root: Path) -> NDArray[np.str_]:
     import pyarrow as pa
 
@@ -188,33 +215,3 @@ def _texts(table: Any, name: str, root: Path) -> NDArray[np.str_]:
     except pa.ArrowException:
         raise DataError(f"{root}: the column {name!r} is {column.type}; expected texts or whole numbers") from None
     return np.array([normalize("NFC", text.strip()) for text in texts], dtype=str)
-
-
-def _values(column: Any, name: str) -> Values:
-    """A column as numbers or as texts.
-
-    Raises:
-        DataError: it is neither, or has no value at all.
-    """
-    import pyarrow as pa
-
-    kind = column.type
-    if column.null_count == len(column):
-        raise DataError(f"the column {name!r} has no value; leave it out of data.features")
-    if (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_boolean(kind)
-    ):
-        wide = column.cast(pa.int8()) if pa.types.is_boolean(kind) else column
-        numbers: NDArray[np.float64] = wide.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return numbers
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.array(column.to_pylist(), dtype=object)
-    raise DataError(
-        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Leave it out of data.features, or "
-        "make it numbers"
-    )

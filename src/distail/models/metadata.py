@@ -1,0 +1,92 @@
+"""The texts that a file of weights holds beside them, read as what they stand for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from distail.errors import CheckpointError
+
+_LARGEST = 2**53  # that float64 holds exactly
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Texts of a file, read as what they stand for; a `CheckpointError` names the key."""
+
+    texts: Mapping[str, str]
+
+    def text(self, key: str) -> str:
+        if not self.texts.get(key):
+            raise CheckpointError(f"{key}: it says none; files that `distail run` writes do")
+        return self.texts[key]
+
+    def optional(self, key: str, read: Callable[[str], Value]) -> Value | None:
+        return read(key) if key in self.texts else None
+
+    def whole(self, key: str) -> int:
+        value: int = self._json(key)
+        return value if _is_count(value) else self.refuse(key, "a whole number of at least 1")
+
+    def whole_from_zero(self, key: str) -> int:
+        value: int = self._json(key)
+        return value if value == 0 or _is_count(value) else self.refuse(key, "a whole number of at least 0")
+
+    def share(self, key: str) -> float:
+        value = self._json(key)
+        usable = type(value) in (int, float) and 0 <= value < 1
+        return float(value) if usable else self.refuse(key, "a number from 0 to below 1")
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        values = self._list(key)
+        return tuple(values) if all(map(_is_count, values)) else self.refuse(key, "whole numbers of at least 1")
+
+    def numbers(self, key: str) -> tuple[float, ...]:
+        values = self._list(key)
+        usable = all(type(value) in (int, float) and abs(value) < _LARGEST for value in values)
+        return tuple(map(float, values)) if usable else self.refuse(key, "finite numbers")
+
+    def names(self, key: str) -> tuple[str, ...]:
+        values = self._list(key)
+        if not all(isinstance(value, str) for value in values):
+            self.refuse(key, "texts")
+        return tuple(values)
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        value = self._json(key)
+        return value if isinstance(value, dict) and value else self.refuse(key, "a JSON mapping")
+
+    def _list(self, key: str) -> Sequence[Any]:
+        value = self._json(key)
+        return value if isinstance(value, list) and value else self.refuse(key, "a JSON list")
+
+    def _json(self, key: str) -> Any:
+        text = self.text(key)
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return self.refuse(key, "JSON")
+
+    def refuse(self, key: str, expected: str) -> Any:
+        raise CheckpointError(f"{key}: it says {self.texts[key][:80]!r}; expected {expected}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _LARGEST
+
+
+def stored_options(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What only some networks know, as far as a file says it: `hidden`, `depth` and `dropout` of `mlp`.
+
+    Raises:
+        CheckpointError: it is damaged.
+
+    >>> stored_options({"model": "mlp", "hidden": "64", "dropout": "0.1"})
+    {'hidden': 64, 'dropout': 0.1}
+    """
+    told = Metadata(metadata)
+    read = {"hidden": told.whole, "depth": told.whole_from_zero, "dropout": told.share}
+    return {key: read[key](key) for key in read if key in metadata}
