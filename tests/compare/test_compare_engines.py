@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from distail.compare.engines import EngineConfig, LocalProcesses
+from distail.compare.engine_config import EngineConfig
+from distail.compare.engines import LocalProcesses
 from distail.runner.run_folder import RunFolder
 
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from helpers.class_folders import NAMES, write_folders
 from helpers.launched_runs import NETWORKS, alone, experiment, launched_environment
 
 ADDRESSES = {"first": "10.219.7.1", "second": "10.219.7.2"}
@@ -92,12 +94,18 @@ def hosts(tmp_path):
             subprocess.run(["ip", "netns", "del", host.namespace], check=False)
 
 
-def begin(hosts, **changes):
-    """The same command on both: two processes on the first machine, one on the second."""
+def begin(hosts, processes=(2, 1), **changes):
+    """The same command on both, with two processes on the first machine, and one on the second."""
     for host in hosts:
         config = experiment("run", **changes)
         (host.folder / "config.yaml").write_text(json.dumps(config))
-    return [host.start(count, "config.yaml") for host, count in zip(hosts, (2, 1), strict=True)]
+    return [host.start(count, "config.yaml") for host, count in zip(hosts, processes, strict=True)]
+
+
+def write_answers(photos, path):
+    """What some teacher said of each image, by its path."""
+    names = sorted(str(image.relative_to(photos)) for image in photos.rglob("*.png"))
+    np.savez(path, probabilities=np.random.default_rng(0).dirichlet(np.ones(len(NAMES)), len(names)), path=names)
 
 
 def last_row(folder):
@@ -116,6 +124,31 @@ def test_two_machines_train_what_one_process_trains(hosts, tmp_path, monkeypatch
     assert there["loss"] == pytest.approx(here["loss"], rel=1e-5)
     recalls = [row["validation"]["per_class_recall"] for row in (there, here)]
     assert recalls[0] == pytest.approx(recalls[1])
+
+
+def test_streamed_images_and_stored_answers_on_two_machines_give_the_bits_of_two_processes(hosts):
+    """Each machine has files of its own; its process decodes its own slices of each batch, and no others."""
+    data = {"name": "folder", "root": "photos", "image_size": 8, "validation": 0.1, "augment": ["crop"]}
+    data |= {"stream": "always", "workers": 1}
+    changes = {"data": data, "teacher": {"logits": "answers.npz"}, "method": "bkd"}
+    for host in hosts:
+        write_answers(write_folders(host.folder / "photos"), host.folder / "answers.npz")
+    first, second = hosts
+    ends = [machine.wait(TIMEOUT) for machine in begin(hosts, (1, 1), **changes)]
+    assert ends == [0, 0], first.log + second.log
+    (first.folder / "alone.yaml").write_text(json.dumps(experiment("alone", **changes)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    alone = subprocess.run(
+        [*launcher, "-m", "distail", "run", "alone.yaml"],
+        cwd=first.folder,
+        env={**launched_environment(first.folder), "DISTAIL_CACHE": str(first.folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert alone.returncode == 0, alone.stderr
+    for name in ("student.safetensors", "predictions.safetensors"):
+        assert (first.folder / "run" / name).read_bytes() == (first.folder / "alone" / name).read_bytes()
 
 
 @pytest.mark.parametrize("how", ["off", "unplugged"])

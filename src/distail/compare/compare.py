@@ -11,7 +11,8 @@ from typing import cast, get_args
 from distail import files
 from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.content import ComparisonContent, RunContent
-from distail.compare.engines import ENGINES, EngineConfig, option_problems
+from distail.compare.engine_config import EngineConfig
+from distail.compare.engines import ENGINES, option_problems
 from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
 from distail.compare.progress import ComparisonReporter, default_reporter
 from distail.compare.result import comparison_content

@@ -4,42 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
-from distail.compare.worker import JobSpec, work
+from distail.compare.engine_config import ON_A_GPU, EngineConfig, default_parallel, set_by_user, thread_settings
+from distail.compare.ray_cluster import RayCluster
+from distail.compare.worker import JobSpec
 from distail.config.schema import output_problem
-from distail.errors import ConfigError, unknown_name
+from distail.errors import unknown_name
 from distail.torch_utils import usable_cores
 from distail.training.distributed import runs_on_cpu
 from distail.training.signals import STARTED_BY_ANOTHER
-
-ON_A_GPU = ("auto", "cuda")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """What an engine is built for.
-
-    Attributes:
-        runs: how many runs there are to do.
-        parallel: how many at once; None leaves it to the engine.
-        device: `trainer.device` of the configuration.
-    """
-
-    runs: int
-    parallel: int | None
-    device: str
 
 
 class Engine(Protocol):
@@ -58,32 +40,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End whatever is left at once."""
-
-
-def default_parallel(runs: int, places: int) -> int:
-    """As many at once as there are runs and places, one at least.
-
-    >>> default_parallel(6, 16), default_parallel(6, 2), default_parallel(0, 4)
-    (6, 2, 1)
-    """
-    return max(1, min(runs, places))
-
-
-def thread_settings(cores: int, parallel: int) -> dict[str, str]:
-    """Cores are shared out evenly: threads of several runs that fight for one core slow all of them down.
-
-    A run by itself looks for itself which cores are free.
-
-    >>> thread_settings(cores=16, parallel=5), thread_settings(cores=16, parallel=1)
-    ({'OMP_NUM_THREADS': '3', 'OMP_WAIT_POLICY': 'PASSIVE'}, {'OMP_WAIT_POLICY': 'PASSIVE'})
-    """
-    shared = {"OMP_NUM_THREADS": str(max(1, cores // parallel))} if parallel > 1 else {}
-    return {**shared, "OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def set_by_user() -> dict[str, str]:
-    """The settings of threads that stand in the environment already, which win over ours."""
-    return {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ}
 
 
 @dataclass(frozen=True)
@@ -161,72 +117,6 @@ def _cause(code: int) -> str | None:
         return f"its process ended with exit code {code}"
     name = signal.Signals(-code).name
     return f"its process was ended by {name}" + (", as systems do where memory runs out" if name == "SIGKILL" else "")
-
-
-class RayCluster:
-    """One task a run: on the cluster that `RAY_ADDRESS` names or that runs here, else on one of this machine alone."""
-
-    def __init__(self, config: EngineConfig) -> None:
-        try:
-            ray: Any = import_module("ray")
-        except ImportError:
-            raise ConfigError(
-                "--engine ray needs Ray, which is not installed: pip install 'distail[ray]'; "
-                "--engine local needs nothing further"
-            ) from None
-        self._ray = ray
-        self._started_here = not ray.is_initialized()
-        if self._started_here:
-            ray.init(logging_level="error", log_to_driver=False, include_dashboard=False, configure_logging=False)
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        cores, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
-        on_gpu = bool(gpus) and config.device in ON_A_GPU
-        self.parallel = config.parallel or default_parallel(config.runs, gpus if on_gpu else cores)
-        largest = int(max(node.get("CPU", 1) for node in nodes))
-        share = max(1, min(cores // self.parallel, largest))
-        environment = {**thread_settings(share, 1), **set_by_user(), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-        options: dict[str, Any] = {
-            "num_cpus": min(share, cores / self.parallel),
-            "num_gpus": min(1.0, gpus / self.parallel) if on_gpu else 0,
-            "max_retries": 0,
-            "runtime_env": {"env_vars": environment},
-        }
-        self._task = ray.remote(**options)(_run_job)
-        self._running: dict[str, Any] = {}
-
-    def start(self, spec: JobSpec) -> None:
-        self._running[spec["name"]] = self._task.remote(dict(spec))
-
-    def ended(self) -> dict[str, str | None]:
-        if not self._running:
-            return {}
-        names = {task: name for name, task in self._running.items()}
-        done, _ = self._ray.wait(list(names), num_returns=len(names), timeout=0)
-        return {names[task]: self._cause(names[task]) for task in done}
-
-    def _cause(self, name: str) -> str | None:
-        try:
-            self._ray.get(self._running.pop(name))
-        except self._ray.exceptions.RayError as error:
-            return f"its Ray task ended with {type(error).__name__}: {str(error).strip().splitlines()[-1]}"
-        return None
-
-    def stop(self, name: str | None = None) -> None:
-        for task in self._running.values() if name is None else [self._running[name]]:
-            self._ray.cancel(task)
-
-    def close(self) -> None:
-        for task in self._running.values():
-            self._ray.cancel(task, force=True)
-        self._running = {}
-        if self._started_here:
-            self._ray.shutdown()
-
-
-def _run_job(spec: JobSpec) -> None:
-    if not os.path.isdir(spec["directory"]):
-        raise ConfigError(f"{spec['directory']!r} does not exist on {platform.node()}: a cluster must share it")
-    work(spec)
 
 
 ENGINES: dict[str, Callable[[EngineConfig], Engine]] = {"local": LocalProcesses, "ray": RayCluster}

@@ -16,7 +16,8 @@ from distail.compare.compare import (
     try_waiting_students,
     without_free,
 )
-from distail.compare.engines import ENGINES, EngineConfig, option_problems
+from distail.compare.engine_config import EngineConfig
+from distail.compare.engines import ENGINES, option_problems
 from distail.compare.plan import Plan
 from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
