@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from distail.runner.result import Result
     from distail.runner.run import run
 
-_HOME = {
+_DEFINED_IN = {
     "Datasets": "distail.data.datasets",
     "Experiment": "distail.config",
     "Method": "distail.methods.method",
@@ -35,7 +35,7 @@ _HOME = {
     "long_tail_counts": "distail.data.long_tail",
     "run": "distail.runner.run",
 }
-_ROOMS = ("functional", "models")
+_SUBPACKAGES = ("functional", "models")
 
 __all__ = [
     "Datasets",
@@ -56,10 +56,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _SUBPACKAGES:
         return import_module(f"distail.{name}")
-    if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
+    if name in _DEFINED_IN:
+        value = getattr(import_module(_DEFINED_IN[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'distail' has no attribute {name!r}")

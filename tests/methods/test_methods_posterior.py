@@ -66,6 +66,24 @@ def test_a_mixture_is_told_with_both_entries_and_depends_on_the_teacher():
     assert read_composition("dive").posterior_warning(None) is None  # a teacher of whom nobody knows
 
 
+@pytest.mark.parametrize(
+    ("composition", "teacher", "told"),
+    [
+        ("distail", "balanced", True),
+        ("bkd", "balanced", True),
+        ("distail", "natural", False),
+        ("distail", None, False),
+        ("dive", "balanced", False),
+        ({"name": "distail", "targets": [{"name": "debias", "tau": 0.0}]}, "balanced", False),
+        ({"name": "distail", "teacher": "previous_epoch"}, None, True),
+        ({"name": "kd", "teacher": "previous_epoch", "supervised": "balanced_softmax"}, None, False),
+        ({"name": "kd", "teacher": "previous_epoch", "targets": ["debias"]}, None, False),
+    ],
+)
+def test_class_shares_that_are_taken_off_twice_are_told(composition, teacher, told):
+    assert bool(read_composition(composition).correction_warning(teacher)) == told
+
+
 @pytest.mark.parametrize("side", ["teacher", "student"])
 def test_balanced_softmax_and_debias_have_their_minimum_at_the_balanced_posterior(side):
     """Labels drawn from the natural posterior, a teacher that knows it: the expected loss is least at one place."""

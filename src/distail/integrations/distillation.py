@@ -60,9 +60,10 @@ class Distillation:
             needs = method.needs
         else:
             composition = read_composition(method)
-            needs, mixed = composition.needs, composition.posterior_warning(None)
-            if mixed:
-                warnings.warn(mixed, stacklevel=3)
+            needs = composition.needs
+            for warning in (composition.posterior_warning(None), composition.correction_warning(None)):
+                if warning:
+                    warnings.warn(warning, stacklevel=3)
         name = _name(method)
         problems = Problems()
         if teacher is not None and stored:

@@ -152,6 +152,28 @@ class Composition:
             "and targets: debias"
         )
 
+    def correction_warning(self, teacher_posterior: str | None) -> str | None:
+        """What to tell a user whose teacher aims at equal shares already when a repair takes class shares off.
+
+        Args:
+            teacher_posterior: what the teacher learned; a student that teaches itself is known to the composition.
+        """
+        itself = bool(self.entries["teacher"])
+        learned = self._aim(self.entries["supervised"][0], NATURAL) if itself else teacher_posterior
+        repairs = [
+            entry
+            for entry in (*self.entries["targets"], *self.entries["divergence"])
+            if self._changes_posterior(entry) and entry.builder.posterior == BALANCED  # type: ignore[attr-defined]
+        ]
+        if learned != BALANCED or not repairs:
+            return None
+        again = "once more in every epoch" if itself else "twice"
+        return (
+            f"the teacher{', the student itself,' if itself else ''} aims at equal class shares, and "
+            f"{repairs[0].slot}: {repairs[0].name} takes the shares off its answers all the same: they are taken off "
+            f"{again}, in favor of rare classes. Leave {repairs[0].name} out"
+        )
+
     def _aim(self, entry: Entry, before: str | None) -> str | None:
         aim: str | None = entry.builder.posterior if self._changes_posterior(entry) else before  # type: ignore[attr-defined]
         return aim

@@ -38,13 +38,17 @@ def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | Non
 
 
 def posterior_notes(experiment: Experiment) -> list[str]:
-    """What to tell the user where the method's parts, or its teacher, aim at two posteriors."""
+    """What to tell the user where the method's parts, or its teacher, aim at two posteriors, or one is taken twice."""
     composition, teacher = read_composition(method_composition(experiment)), experiment.teacher
     supervised = teacher.supervised if teacher else None
     if supervised is None and (teacher is None or not teacher.files):
         supervised = {"name": composition.teacher_supervised}
-    warning = composition.posterior_warning(supervised)
-    return [] if warning is None else [warning]
+    learned = None
+    if teacher is not None and teacher.has_network and composition.needs.teacher:
+        files = [path for path in teacher.files if path.is_file()]  # of a run that goes on, they may be gone
+        learned = posterior_of_files(files) if teacher.files else teacher_posterior(experiment)
+    warnings = (composition.posterior_warning(supervised), composition.correction_warning(learned))
+    return [warning for warning in warnings if warning is not None]
 
 
 def posterior_of_files(files: Iterable[Path]) -> str | None:
