@@ -6,6 +6,7 @@ import pytest
 from safetensors.torch import save_file
 
 from distail.compare.arguments import read_grid, read_methods, read_seeds
+from distail.compare.draws import Draw
 from distail.compare.plan import ComparisonConfig, make_plan
 from distail.config.schema import Experiment
 from distail.files import write_json, write_text
@@ -41,7 +42,8 @@ def test_one_teacher_a_seed_for_all_that_listen_to_one():
         "bkd-seed1",
     ]
     assert plan.baseline == "kd"
-    for (label, seed), job in plan.runs.items():
+    for (label, (seed, fold)), job in plan.runs.items():
+        assert fold is None
         assert job.experiment.output == Path(f"comparisons/quick/runs/{label}-seed{seed}")
         assert job.experiment.seed == seed
         if label == "ce":
@@ -64,22 +66,22 @@ def test_a_teacher_is_an_ordinary_run_on_the_teachers_network_with_its_training(
     assert (experiment.training.epochs, experiment.training.batch_size) == (7, 256)
     assert (experiment.seed, experiment.teacher) == (3, None)
     assert experiment.data == plan.config.base.data
-    assert plan.runs["kd", 3].experiment.training.epochs == 1
+    assert plan.runs["kd", Draw(3)].experiment.training.epochs == 1
 
 
 def test_own_teachers_are_those_of_the_papers_and_stand_in_a_folder_of_their_own():
     shared, own = plan_of("kd,bkd,dive", "0"), plan_of("kd,bkd,dive", "0", teachers="own")
     assert [teacher.supervised for teacher in shared.teachers] == ["ce"]
     assert [teacher.supervised for teacher in own.teachers] == ["ce", "balanced_softmax"]
-    assert own.runs["dive", 0].after == "teacher-balanced_softmax-seed0"
-    assert own.runs["bkd", 0].after == own.runs["kd", 0].after == "teacher-ce-seed0"
+    assert own.runs["dive", Draw(0)].after == "teacher-balanced_softmax-seed0"
+    assert own.runs["bkd", Draw(0)].after == own.runs["kd", Draw(0)].after == "teacher-ce-seed0"
     assert (shared.folder, own.folder) == (Path("comparisons/quick"), Path("comparisons/quick-own-teachers"))
 
 
 def test_a_method_that_is_its_own_teacher_waits_for_none():
     plan = plan_of("ipwd-one-stage: {name: ipwd, teacher: previous_epoch}", "0")
     assert plan.teachers == []
-    assert plan.runs["ipwd-one-stage", 0].experiment.teacher is None
+    assert plan.runs["ipwd-one-stage", Draw(0)].experiment.teacher is None
     assert plan.baseline == "ipwd-one-stage"
 
 
@@ -88,14 +90,14 @@ def test_a_teacher_that_is_given_is_not_trained(tmp_path):
     save_file(create_model("resnet8", num_classes=10).state_dict(), weights)
     plan = plan_of("ce,kd", "0", teacher={"model": "resnet8", "checkpoint": str(weights)})
     assert plan.teachers == []
-    assert plan.runs["kd", 0].experiment.teacher.checkpoint == weights
+    assert plan.runs["kd", Draw(0)].experiment.teacher.checkpoint == weights
     found = problems_of("kd", teachers="own", teacher={"model": "resnet8", "checkpoint": str(weights)})
     assert "--teachers own" in found[0]
 
 
 def test_a_teacher_like_the_student_stays_what_it_is_when_the_grid_varies_the_student():
     plan = plan_of("kd", "0", grid=["student.model=resnet8,resnet20"], teacher="same")
-    models = {point.label: plan.runs[point.label, 0].experiment for point in plan.points["kd"]}
+    models = {point.label: plan.runs[point.label, Draw(0)].experiment for point in plan.points["kd"]}
     assert [one.student.model.name for one in models.values()] == ["resnet8", "resnet20"]
     assert [one.teacher.model.name for one in models.values()] == ["resnet8", "resnet8"]
     assert len(plan.teachers) == 1
@@ -108,7 +110,7 @@ def test_a_grid_is_a_product_over_the_axes_that_each_method_takes():
         "kd": ["kd temperature=1", "kd temperature=2"],
         "bkd": [f"bkd temperature={t} beta={b}" for t in (1, 2) for b in (0.9, 0.99)],
     }
-    run = plan.runs["bkd temperature=2 beta=0.99", 0]
+    run = plan.runs["bkd temperature=2 beta=0.99", Draw(0)]
     assert run.experiment.method == {"name": "bkd", "temperature": 2, "beta": 0.99}
     assert run.experiment.output.name == "bkd+temperature-2+beta-0.99-seed0"
     assert len(plan.teachers) == 1
@@ -181,9 +183,9 @@ def test_a_method_that_needs_a_teacher_says_so_before_any_work():
 
 def test_folders_that_hold_something_else_are_refused(tmp_path):
     plan = plan_of("kd", "0,1", output=tmp_path)
-    other = plan.runs["kd", 0]
+    other = plan.runs["kd", Draw(0)]
     write_text(other.folder.config, other.experiment.model_copy(update={"method": {"name": "bkd"}}).to_yaml())
-    write_json(plan.runs["kd", 1].folder.result, {"schema_version": 0})
+    write_json(plan.runs["kd", Draw(1)].folder.result, {"schema_version": 0})
     found = problems_of("kd", "0,1", output=tmp_path)
     assert any("kd-seed0" in problem and "'bkd'" in problem for problem in found)
     assert any("kd-seed1" in problem for problem in found)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distail.data.long_tail import class_counts
-from distail.data.splits import fixed_test_split, stratified_split
+from distail.data.splits import fixed_test_split, stratified_folds, stratified_split
 from distail.errors import DataError
 
 LABELS = st.lists(st.integers(0, 5), min_size=12, max_size=120).map(lambda labels: torch.tensor([*labels, *[0] * 20]))
@@ -104,3 +104,45 @@ def test_groups_are_held_out_by_about_the_fraction_of_each_class():
         _, held_out = split()
         shares = torch.bincount(labels[held_out]) / torch.bincount(labels)
         assert ((shares - 0.2).abs() < 0.05).all(), shares
+
+
+@given(LABELS, st.integers(2, 8), st.integers(0, 99))
+@settings(deadline=None)
+def test_each_example_is_held_out_by_one_fold_and_classes_are_spread_evenly(labels, folds, seed):
+    fold_N = stratified_folds(labels, folds, seed)
+    assert torch.equal(stratified_folds(labels, folds, seed), fold_N)
+    counts = torch.bincount(labels)
+    assert torch.equal(fold_N < 0, counts[labels] == 1), "only what is alone in its class stays in training"
+    sizes = torch.bincount(fold_N[fold_N >= 0], minlength=folds)
+    assert sizes.max() - sizes.min() <= 1
+    for label in labels.unique():
+        own = torch.bincount(fold_N[labels == label].clamp_min(0), minlength=folds)
+        assert own.max() - own.min() <= 1
+        assert all((fold_N[labels == label] != fold).any() for fold in range(folds)), "no fold takes the whole class"
+    assert not torch.equal(stratified_folds(labels, folds, seed + 1), fold_N) or len(labels) < 25
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=60),
+    st.integers(2, 5),
+    st.integers(0, 99),
+)
+def test_folds_keep_groups_whole_and_leave_every_class_something(rows, folds, seed):
+    labels, groups = (torch.tensor(column) for column in zip(*rows, strict=True))
+    try:
+        fold_N = stratified_folds(labels, folds, seed, groups)
+    except DataError:
+        return  # too few groups or examples, which is told
+    assert torch.equal(stratified_folds(labels, folds, seed, groups), fold_N)
+    assert all(len(fold_N[groups == group].unique()) == 1 for group in groups.unique())
+    assert set(fold_N.tolist()) >= set(range(folds))
+    for fold in range(folds):
+        assert set(labels[fold_N != fold].tolist()) == set(labels.tolist())
+
+
+def test_more_folds_than_there_is_to_hold_out_are_told():
+    with pytest.raises(DataError, match="9 folds"):
+        stratified_folds(torch.tensor([0, 0, 0, 1]), 9, seed=0)
+    with pytest.raises(DataError, match="groups"):
+        stratified_folds(torch.tensor([0, 0, 0, 1]), 3, 0, torch.tensor([0, 0, 1, 1]))

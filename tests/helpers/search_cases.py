@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import torch
+
 from distail.compare.scheduler import Schedule
+from distail.config.data import Folds
 from distail.config.schema import Experiment
+from distail.evaluation.predictions import Predictions, save_predictions
 from distail.files import write_json
 from distail.search.budget import Budget
 from distail.search.goal import Goal
@@ -27,7 +31,12 @@ CONFIG = {
 
 def metrics(balanced, top1=80.0):
     thirds = {"head": balanced + 10, "medium": balanced, "tail": balanced - 10}
-    return {"top1": top1, "balanced_accuracy": balanced, "per_class_recall": [balanced], "groups": {"thirds": thirds}}
+    return {
+        "top1": top1,
+        "balanced_accuracy": balanced,
+        "per_class_recall": [balanced, balanced],
+        "groups": {"thirds": thirds},
+    }
 
 
 class MadeUp:
@@ -53,6 +62,17 @@ class MadeUp:
             return
         folder = experiment.output
         folder.mkdir(parents=True, exist_ok=True)
+        folds = experiment.data.validation
+        if isinstance(folds, Folds):
+            assert folds.fold is not None
+            score = (score[0] + 10 * folds.fold, score[1])
+            # More examples in later folds, so that all of them together are not the mean of folds.
+            targets = torch.zeros(100 * (folds.fold + 1), dtype=torch.int64)
+            right = torch.arange(len(targets)) < round(score[0]) * (folds.fold + 1)
+            logits = torch.stack([right.float(), 1 - right.float()], dim=1)
+            save_predictions(
+                folder / "predictions.safetensors", logits, targets, validation=Predictions(logits, targets, None)
+            )
         rows = []
         for epoch in range(experiment.training.epochs):
             row = {"stage": "student", "epoch": epoch, "loss": 1.0, "validation": metrics(*score)}
@@ -61,7 +81,7 @@ class MadeUp:
         (folder / "config.yaml").write_text(experiment.to_yaml())
         test = {"test": metrics(*score)}
         timing = {"student": {"seconds": 1.0}}
-        result = {"schema_version": 1, "class_counts": [9], "teacher": None, "student": test, "timing": timing}
+        result = {"schema_version": 1, "class_counts": [9, 3], "teacher": None, "student": test, "timing": timing}
         write_json(folder / "result.json", result)
 
     def ended(self):

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from distail.cli.show import print_evaluation
+from distail.compare.draws import Draw
 from distail.compare.plan import Job
 from distail.compare.rows import Row
 from distail.config.schema import Experiment
@@ -64,7 +65,7 @@ def test_a_page_says_that_it_was_not_measured(earlier: Path) -> None:
 def test_a_comparison_has_no_values_of_it(earlier: Path) -> None:
     result = RunFolder(earlier).stored_result()
     assert result is not None
-    method = Row("kd", "student", {0: (Job("kd-seed0", Experiment.from_mapping(QUICK)), result)})
+    method = Row("kd", "student", {Draw(0): (Job("kd-seed0", Experiment.from_mapping(QUICK)), result)}, [Draw(0)])
     assert method.values("gmean") == {}
     assert method.values("top1") == {0: result["student"]["test"]["top1"]}
 

@@ -115,3 +115,32 @@ def test_an_experiment_without_switches_is_searched_for_its_repair(tmp_path):
     found = made_up_search(tmp_path, MadeUp(by_temperature), trials=2, config={"teacher": teacher}).content()
     assert "mix" not in found[0]["parameters"]
     assert "augment" in found[0]["parameters"]
+
+
+def folded(folds):
+    return {"data": {**CONFIG["data"], "validation": {"folds": folds}}}
+
+
+def test_a_trial_has_a_run_for_each_fold_and_is_judged_on_all_examples_together(tmp_path):
+    engine = MadeUp(lambda experiment: (50.0, 80.0), parallel=2)
+    (kd,) = made_up_search(tmp_path, engine, trials=1, config=folded(3)).content()
+    assert engine.started == [
+        *(f"teacher-ce-seed0-fold{fold}" for fold in range(3)),
+        *(f"trial-000-seed0-fold{fold}" for fold in range(3)),
+    ]
+    assert (kd["state"], kd["epochs"]) == (FINISHED, 9)
+    assert kd["figure"] == pytest.approx((100 * 50 + 200 * 60 + 300 * 70) / 600), "not 60, the mean over folds"
+
+
+def test_a_fold_that_fails_ends_its_trial_and_a_search_of_folds_goes_on_after_a_kill(tmp_path):
+    def score(experiment):
+        broken = experiment.data.validation.fold == 1 and "trial-002" in str(experiment.output)
+        return None if broken else by_temperature(experiment)
+
+    whole = made_up_search(tmp_path / "whole", MadeUp(score), trials=5, config=folded(2)).content()
+    assert [one["state"] for one in whole] == [FINISHED, FINISHED, FAILED, FINISHED, FINISHED]
+    with pytest.raises(KeyboardInterrupt):
+        made_up_search(tmp_path / "killed", MadeUp(score, killed=5), trials=5, config=folded(2))
+    engine = MadeUp(score)
+    assert made_up_search(tmp_path / "killed", engine, trials=5, config=folded(2)).content() == whole
+    assert "trial-000-seed0-fold0" not in engine.started

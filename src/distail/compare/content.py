@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from distail.evaluation.significance import Difference, Summary
 
@@ -10,12 +10,16 @@ SCHEMA_VERSION = 1
 
 
 class RunContent(TypedDict):
-    """How a run stands: `finished`, `failed` or `missing`, why, and how long its student trained."""
+    """How a run stands: `finished`, `failed` or `missing`, why, and how long its student trained.
+
+    `fold` is the part of the training data that it holds out, where validation goes by folds.
+    """
 
     folder: str
     state: str
     problem: str | None
     seconds: float | None
+    fold: NotRequired[int]
 
 
 class MethodRunContent(RunContent):
@@ -86,7 +90,20 @@ class GridContent(TypedDict):
     points: list[PointContent]
 
 
-class ComparisonContent(TypedDict):
+class FoldsContent(TypedDict):
+    """What `comparison.json` has more where validation goes by folds.
+
+    Attributes:
+        folds: into how many the training data goes; every figure is then of a seed the mean over them.
+        out_of_fold: as `figures`, of the methods alone and of the training examples: each judged by the student that
+            held it out.
+    """
+
+    folds: NotRequired[int]
+    out_of_fold: NotRequired[dict[str, dict[str, MetricContent]]]
+
+
+class ComparisonContent(FoldsContent):
     """The whole file.
 
     Attributes:

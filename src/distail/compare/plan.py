@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from distail.compare.arguments import folder_name
+from distail.compare.draws import Draw, draws_of, with_draw
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
@@ -124,6 +125,11 @@ class ComparisonConfig:
     """Label of a method to what its runs change beside it, such as `{"training.ema_decay": 0.99}`."""
 
     @property
+    def draws(self) -> tuple[Draw, ...]:
+        """What each method is trained on."""
+        return draws_of(self.base, self.seeds)
+
+    @property
     def folder(self) -> Path:
         """By default one folder for shared teachers and one for own ones: the two are reported separately."""
         suffix = "" if self.teachers == "shared" else "-own-teachers"
@@ -145,10 +151,10 @@ class Job:
 
 @dataclass(frozen=True)
 class TeacherRun:
-    """A teacher of one seed."""
+    """A teacher of one draw."""
 
     supervised: str
-    seed: int
+    draw: Draw
     job: Job
 
 
@@ -159,14 +165,14 @@ class Plan:
     Attributes:
         points: label of a method to its grid points; one without a grid.
         teachers: each trained once; empty where a checkpoint is given or no method listens to a teacher.
-        runs: (point's label, seed) to the student's run.
+        runs: (point's label, draw) to the student's run.
     """
 
     config: ComparisonConfig
     baseline: str
     points: Mapping[str, Sequence[Point]]
     teachers: Sequence[TeacherRun]
-    runs: Mapping[tuple[str, int], Job]
+    runs: Mapping[tuple[str, Draw], Job]
 
     @property
     def folder(self) -> Path:
@@ -184,14 +190,14 @@ def make_plan(config: ComparisonConfig) -> tuple[Plan, list[str]]:
     default = DEFAULT_BASELINE if DEFAULT_BASELINE in config.methods else next(iter(points))
     baseline = config.baseline or default
     problems += _option_problems(config, baseline)
-    teachers: dict[tuple[str, int], TeacherRun] = {}
-    runs: dict[tuple[str, int], Job] = {}
+    teachers: dict[tuple[str, Draw], TeacherRun] = {}
+    runs: dict[tuple[str, Draw], Job] = {}
     labels_of_problem: dict[str, list[str]] = {}
     all_points = list(itertools.chain(*points.values()))
     for point in all_points:
         try:
-            students = [_Student(config, point, seed) for seed in config.seeds]
-            # Seeds differ in nothing that could be wrong.
+            students = [_Student(config, point, draw) for draw in config.draws]
+            # Draws differ in nothing that could be wrong.
             found = problems_of(students[0].experiment)
         except DistailError as error:
             students, found = [], list(error.problems)
@@ -202,8 +208,8 @@ def make_plan(config: ComparisonConfig) -> tuple[Plan, list[str]]:
         for student in students:
             teacher = student.teacher_run()
             if teacher is not None:
-                teacher = teachers.setdefault((teacher.supervised, student.seed), teacher)
-            runs[point.label, student.seed] = student.job(teacher)
+                teacher = teachers.setdefault((teacher.supervised, student.draw), teacher)
+            runs[point.label, student.draw] = student.job(teacher)
     for problem, labels in labels_of_problem.items():
         problems.append(problem if len(labels) == len(all_points) else f"{', '.join(labels)}: {problem}")
     plan = Plan(config, baseline, points, list(teachers.values()), runs)
@@ -227,15 +233,14 @@ def _option_problems(config: ComparisonConfig, baseline: str) -> list[str]:
 class _Student:
     """One student: its experiment as if it trained its teacher itself, its teacher's run, its own."""
 
-    def __init__(self, config: ComparisonConfig, point: Point, seed: int) -> None:
-        self.config, self.seed = config, seed
-        self.name = f"{folder_name(point.label)}-seed{seed}"
+    def __init__(self, config: ComparisonConfig, point: Point, draw: Draw) -> None:
+        self.config, self.draw = config, draw
+        self.name = f"{folder_name(point.label)}-{draw.name}"
         changes: dict[str, object] = {
             "name": f"{config.base.name}-{folder_name(point.label)}",
-            "seed": seed,
             "output": str(config.folder / "runs" / self.name),
         }
-        experiment = Experiment.from_mapping({**point.raw, **changes}, where=point.label)
+        experiment = Experiment.from_mapping({**with_draw(point.raw, draw), **changes}, where=point.label)
         teacher = experiment.teacher
         if teacher is not None and not teacher.is_previous_epoch and not _listens(experiment):
             experiment = experiment.model_copy(update={"teacher": None})
@@ -255,16 +260,16 @@ class _Student:
         base = self.config.base
         changes = {
             "name": f"{base.name}-teacher-{short}",
-            "seed": self.seed,
-            "output": str(self.config.folder / "teachers" / f"{short}-seed{self.seed}"),
+            "output": str(self.config.folder / "teachers" / f"{short}-{self.draw.name}"),
             "role": "teacher",
             "teacher": None,
             "student": {"model": teacher_model(base).model_dump(mode="json"), "classifier": teacher.classifier},
             "method": {"name": "ce", **({} if plain else {"supervised": supervised})},
             "training": base.teacher_training.model_dump(mode="json"),
         }
-        experiment = Experiment.from_mapping({**base.model_dump(mode="json"), **changes}, where="the teacher")
-        return TeacherRun(short, self.seed, Job(f"teacher-{short}-seed{self.seed}", experiment))
+        raw = with_draw(base.model_dump(mode="json"), self.draw)
+        experiment = Experiment.from_mapping({**raw, **changes}, where="the teacher")
+        return TeacherRun(short, self.draw, Job(f"teacher-{short}-{self.draw.name}", experiment))
 
     def job(self, teacher: TeacherRun | None) -> Job:
         if teacher is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from distail.compare.content import (
     SCHEMA_VERSION,
     ComparisonContent,
+    FoldsContent,
     GridContent,
     MethodRunContent,
     MetricContent,
@@ -20,12 +21,13 @@ from distail.compare.content import (
     difference_content,
     metric_content,
 )
+from distail.compare.draws import Draw, by_seed, folds_of, out_of_fold
 from distail.compare.plan import Job, Plan, Point
 from distail.compare.rows import Resampled, Row, method_rows, resample, teacher_rows
 from distail.compare.scheduler import State
-from distail.compare.selection import RULE, ScoredPoint, best, score_points, undecided_methods
+from distail.compare.selection import ScoredPoint, best, rule_of, score_points, undecided_methods
 from distail.compare.summary import MAIN_METRICS, statements
-from distail.evaluation.metrics import METRICS
+from distail.evaluation.metrics import METRICS, metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
 from distail.json_values import as_mapping
@@ -40,15 +42,15 @@ class ComparedMethod:
 
     Attributes:
         label: the method's own, followed by the chosen point's settings where there is a grid.
-        jobs: by seed; while a grid is under way, those of its first point.
+        jobs: by draw; while a grid is under way, those of its first point.
         undecided: whether points of its grid are still to be run, so that none is chosen yet.
-        results: the content of `result.json` of the finished runs by seed; empty while it is undecided.
+        results: the content of `result.json` of the finished runs by draw; empty while it is undecided.
     """
 
     label: str
-    jobs: Mapping[int, Job]
+    jobs: Mapping[Draw, Job]
     undecided: bool
-    results: Mapping[int, RunResult]
+    results: Mapping[Draw, RunResult]
 
     @property
     def is_ce(self) -> bool:
@@ -92,7 +94,7 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         "runs": _method_runs(plan, states, compared),
         "teacher_runs": _teacher_runs(plan, states),
         "figures": {row.label: _figures(row) for row in (*teachers, *students)},
-        "taus": {row.label: taus for row in (*teachers, *students) if (taus := _taus(row))},
+        "taus": {row.label: taus for row in (*teachers, *students) if (taus := _nonzero(row.taus()))},
         "differences": [
             difference_content(difference)
             for difference in _differences(plain, by_method[baseline.label][0], resampled, bootstrap)
@@ -103,6 +105,7 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
             for difference in _differences(students, row, resampled, bootstrap)
         ],
         "grid": _grid(plan, states, scored, chosen) if plan.config.axes else None,
+        **_of_folds(plan, compared),
         "statements": [],
     }
     notes += _warnings(compared, content["subset_sha256"])
@@ -115,12 +118,12 @@ def _compared_method(
     plan: Plan, states: Mapping[str, State], method: str, chosen: Point | None, undecided: bool
 ) -> ComparedMethod:
     point = chosen or plan.points[method][0]
-    jobs = {seed: plan.runs[point.label, seed] for seed in plan.config.seeds}
-    results: dict[int, RunResult] = {}
-    for seed, job in jobs.items():
+    jobs = {draw: plan.runs[point.label, draw] for draw in plan.config.draws}
+    results: dict[Draw, RunResult] = {}
+    for draw, job in jobs.items():
         result = job.folder.stored_result() if not undecided and states[job.name].state == FINISHED else None
         if result is not None:
-            results[seed] = result
+            results[draw] = result
     return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
 
 
@@ -132,24 +135,42 @@ def _figures(row: Row) -> dict[str, MetricContent]:
     return {path: metric_content(summarize(own)) for path, own in values.items()}
 
 
-def _taus(row: Row) -> dict[int, float]:
-    return {seed: tau for seed in row.runs if (tau := row.tau(seed))}
+def _nonzero(taus: Mapping[int, float]) -> dict[int, float]:
+    return {seed: tau for seed, tau in taus.items() if tau}
+
+
+def _of_folds(plan: Plan, compared: Sequence[ComparedMethod]) -> FoldsContent:
+    """What there is to say of folds, if the training data goes into some."""
+    folds = folds_of(plan.config.base)
+    if folds is None:
+        return {}
+    found: dict[str, dict[str, MetricContent]] = {}
+    for method in compared:
+        folders = by_seed({draw: method.jobs[draw].folder for draw in method.results}, plan.config.draws)
+        judged = {seed: out_of_fold(own) for seed, own in folders.items()}
+        found[method.label] = {
+            path: metric_content(
+                summarize({seed: value for seed, own in judged.items() if (value := metric_at(own, path)) is not None})
+            )
+            for path in METRICS
+        }
+    return {"folds": folds, "out_of_fold": found}
 
 
 def _subset_hashes(compared: Sequence[ComparedMethod]) -> dict[str, str]:
     hashes: dict[str, str] = {}
     for method in compared:
-        for seed, result in method.results.items():
-            hashes[str(seed)] = result["subset_sha256"]
+        for draw, result in method.results.items():
+            hashes[draw.key] = result["subset_sha256"]
     return hashes
 
 
 def _method_runs(plan: Plan, states: Mapping[str, State], compared: Sequence[ComparedMethod]) -> list[MethodRunContent]:
     runs: list[MethodRunContent] = []
     for method in compared:
-        for seed, job in method.jobs.items():
+        for draw, job in method.jobs.items():
             state = GRID_UNDER_WAY if method.undecided else states[job.name]
-            runs.append({"method": method.label, "seed": seed, **_run_content(plan, job, state)})
+            runs.append({"method": method.label, **draw.content, **_run_content(plan, job, state)})
     return runs
 
 
@@ -157,7 +178,7 @@ def _teacher_runs(plan: Plan, states: Mapping[str, State]) -> list[TeacherRunCon
     runs: list[TeacherRunContent] = []
     for teacher in plan.teachers:
         run = _run_content(plan, teacher.job, states[teacher.job.name])
-        runs.append({"seed": teacher.seed, "supervised": teacher.supervised, **run})
+        runs.append({**teacher.draw.content, "supervised": teacher.supervised, **run})
     return runs
 
 
@@ -182,9 +203,9 @@ def _grid(
         for scored_point in scored_points:
             point = scored_point.point
             runs: list[PointRunContent] = []
-            for seed in plan.config.seeds:
-                job = plan.runs[point.label, seed]
-                runs.append({"seed": seed, **_run_content(plan, job, states[job.name])})
+            for draw in plan.config.draws:
+                job = plan.runs[point.label, draw]
+                runs.append({**draw.content, **_run_content(plan, job, states[job.name])})
             points.append(
                 {
                     "method": method,
@@ -197,7 +218,7 @@ def _grid(
                 }
             )
     axes = {key: list(values) for key, values in plan.config.axes.items()}
-    return {"axes": axes, "rule": RULE, "points": points}
+    return {"axes": axes, "rule": rule_of(plan), "points": points}
 
 
 def _differences(rows: Sequence[Row], other: Row, resampled: Resampled, bootstrap: bool) -> list[Difference]:
@@ -221,10 +242,10 @@ def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, st
     warnings = []
     versions: dict[str, set[str]] = {"precision": set(), "torch": set()}
     for method in compared:
-        for seed, result in method.results.items():
-            if result["subset_sha256"] != subset_sha256[str(seed)]:
+        for draw, result in method.results.items():
+            if result["subset_sha256"] != subset_sha256[draw.key]:
                 warnings.append(
-                    f"{method.label}, seed {seed}, was trained on other images than other runs of that seed: "
+                    f"{method.label}, {draw.words}, was trained on other images than other runs of that seed: "
                     "what sets them apart is partly the data."
                 )
             for name, found in versions.items():

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
+from distail.compare.draws import Draw, by_seed
 from distail.compare.plan import Job, Plan
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.adjustment import TAU, adjusted_name, holds_prior, tau_of
@@ -26,7 +29,7 @@ from distail.runner.posterior import student_posterior, teacher_posterior
 Stage = Literal["teacher", "student"]
 FinishedRun = tuple[Job, RunResult]
 Resampled = Mapping[str, Mapping[str, Mapping[int, Array]]]
-"""Metric to label to seed to its values (B,) on B resampled test sets."""
+"""Metric to label to seed to its values (B,) on B resampled test sets, the mean over folds where there are some."""
 
 
 @dataclass(frozen=True)
@@ -35,37 +38,46 @@ class Row:
 
     Attributes:
         label: the method's, `teacher`, or one of these adjusted.
-        runs: by seed the finished runs that tested it.
+        runs: by draw the finished runs that tested it.
+        draws: all that there are to be.
         adjusted: whether `TAU` of the prior is removed from its logits.
     """
 
     label: str
     stage: Stage
-    runs: Mapping[int, FinishedRun]
+    runs: Mapping[Draw, FinishedRun]
+    draws: Sequence[Draw]
     adjusted: bool = False
 
     def values(self, metric: str) -> dict[int, float]:
-        """A metric by seed, where it was measured."""
-        measured = {seed: metric_at(test, metric) for seed, test in self._tests.items()}
-        return {seed: value for seed, value in measured.items() if value is not None}
+        """A metric by seed, where it was measured: the mean over its folds."""
+        measured = {draw: metric_at(test, metric) for draw, test in self._tests.items()}
+        known = {draw: value for draw, value in measured.items() if value is not None}
+        return {seed: fmean(own) for seed, own in by_seed(known, self.draws).items()}
 
-    def tau(self, seed: int) -> float:
+    def taus(self) -> dict[int, float]:
+        """How far it is adjusted, by seed: the mean over its folds."""
+        return {
+            seed: fmean(own) for seed, own in by_seed({draw: self.tau(draw) for draw in self.runs}, self.draws).items()
+        }
+
+    def tau(self, draw: Draw) -> float:
         """How much of the prior is removed from its logits."""
-        return TAU if self.adjusted else tau_of(self.runs[seed][1], self.stage)
+        return TAU if self.adjusted else tau_of(self.runs[draw][1], self.stage)
 
-    def logits(self, seed: int, stored: Predictions) -> Tensor | None:
+    def logits(self, draw: Draw, stored: Predictions) -> Tensor | None:
         """The logits (N, C) that its metrics are of; None where they were not stored."""
         logits_NC = stored.logits if self.stage == "student" else stored.teacher_logits
-        tau = self.tau(seed)
+        tau = self.tau(draw)
         if logits_NC is None or not tau:
             return logits_NC
-        return remove_prior(logits_NC, self.runs[seed][1]["class_counts"], tau)
+        return remove_prior(logits_NC, self.runs[draw][1]["class_counts"], tau)
 
     @cached_property
-    def _tests(self) -> dict[int, MetricValues | None]:
-        return {seed: self._test(seed, *run) for seed, run in self.runs.items()}
+    def _tests(self) -> dict[Draw, MetricValues | None]:
+        return {draw: self._test(draw, *run) for draw, run in self.runs.items()}
 
-    def _test(self, seed: int, job: Job, result: RunResult) -> MetricValues | None:
+    def _test(self, draw: Draw, job: Job, result: RunResult) -> MetricValues | None:
         network = result[self.stage]
         if network is None or not self.adjusted:
             return network and network["test"]
@@ -73,20 +85,20 @@ class Row:
             return network["test_adjusted"]
         try:  # of a run of an earlier version, which stored the logits alone
             stored = load_predictions(job.folder.predictions)
-            logits_NC, counts = self.logits(seed, stored), result["class_counts"]
+            logits_NC, counts = self.logits(draw, stored), result["class_counts"]
             return None if logits_NC is None else evaluate_predictions(logits_NC, stored.target, counts)
         except DistailError:
             return None  # what is wrong with the file is told where the test images are drawn again
 
 
-def method_rows(label: str, jobs: Mapping[int, Job], results: Mapping[int, RunResult]) -> list[Row]:
+def method_rows(label: str, jobs: Mapping[Draw, Job], results: Mapping[Draw, RunResult]) -> list[Row]:
     """A method, and where its student learned the natural posterior, and was not adjusted already, it adjusted.
 
     Args:
-        jobs: its runs by seed, at least one.
+        jobs: its runs by draw, at least one.
         results: of those that are finished.
     """
-    plain = Row(label, "student", {seed: (jobs[seed], result) for seed, result in results.items()})
+    plain = Row(label, "student", {draw: (jobs[draw], result) for draw, result in results.items()}, tuple(jobs))
     experiment = next(iter(jobs.values())).experiment
     return _with_adjusted(plain, None if experiment.adjust is not None else student_posterior(experiment))
 
@@ -94,21 +106,21 @@ def method_rows(label: str, jobs: Mapping[int, Job], results: Mapping[int, RunRe
 def teacher_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
     """Each kind of teacher as the students' runs measured it, and adjusted where it learned the natural posterior."""
     trained = {teacher.job.name: teacher for teacher in plan.teachers}
-    kinds: dict[str, dict[int, FinishedRun]] = {}
+    kinds: dict[str, dict[Draw, FinishedRun]] = {}
     posteriors: dict[str, str | None] = {}
     for row in rows:
-        for seed, (job, result) in row.runs.items():
+        for draw, (job, result) in row.runs.items():
             if result["teacher"] is None:
                 continue
             own = trained.get(job.after or "")
             kind = own.supervised if own else ""
-            kinds.setdefault(kind, {}).setdefault(seed, (job, result))
+            kinds.setdefault(kind, {}).setdefault(draw, (job, result))
             known = as_text(value_at(result, "posterior.teacher")) or teacher_posterior(job.experiment)
             posteriors.setdefault(kind, student_posterior(own.job.experiment) if own else known)
     found: list[Row] = []
     for kind, runs in kinds.items():
         label = "teacher" if len(kinds) == 1 else f"teacher ({kind})"
-        found += _with_adjusted(Row(label, "teacher", runs), posteriors[kind])
+        found += _with_adjusted(Row(label, "teacher", runs, plan.config.draws), posteriors[kind])
     return found
 
 
@@ -116,37 +128,47 @@ def _with_adjusted(plain: Row, posterior: str | None) -> list[Row]:
     counts = next((result["class_counts"] for _, result in plain.runs.values()), None)
     if not holds_prior(posterior, counts or (2, 1)):  # without a result nobody knows that they are all equal
         return [plain]
-    return [plain, Row(adjusted_name(plain.label), plain.stage, plain.runs, adjusted=True)]
+    return [plain, Row(adjusted_name(plain.label), plain.stage, plain.runs, plain.draws, adjusted=True)]
 
 
 def resample(rows: Sequence[Row], notes: list[str]) -> Resampled:
     """Every row's metrics on resampled test sets; why a run has none is noted."""
-    by_run: dict[str, list[tuple[Row, int]]] = {}  # of which one file at a time is in memory
+    by_run: dict[str, list[tuple[Row, Draw]]] = {}  # of which one file at a time is in memory
     for row in rows:
-        for seed, (job, _) in row.runs.items():
-            by_run.setdefault(job.name, []).append((row, seed))
-    facts: dict[tuple[str, int], ImageFacts] = {}
+        for draw, (job, _) in row.runs.items():
+            by_run.setdefault(job.name, []).append((row, draw))
+    facts: dict[tuple[str, Draw], ImageFacts] = {}
     target = class_counts = None
     for of_run in by_run.values():
-        first, seed = of_run[0]
-        job, result = first.runs[seed]
+        first, draw = of_run[0]
+        job, result = first.runs[draw]
         class_counts = class_counts or result["class_counts"]
         try:
             stored = load_predictions(job.folder.predictions)
             if target is not None and not stored.target.equal(target):
                 raise CheckpointError("the labels of its test images are not those of the other runs.")
             for row, _ in of_run:
-                if (logits_NC := row.logits(seed, stored)) is not None:
-                    facts[row.label, seed] = image_facts(logits_NC, stored.target, class_counts)
+                if (logits_NC := row.logits(draw, stored)) is not None:
+                    facts[row.label, draw] = image_facts(logits_NC, stored.target, class_counts)
             target = stored.target
         except DistailError as error:
-            notes.append(f"{first.label}, seed {seed}, is left out of what other test images would say: {error}")
+            notes.append(f"{first.label}, {draw.words}, is left out of what other test images would say: {error}")
     if target is None or class_counts is None:
         return {}
+    draws = {row.label: row.draws for row in rows}
     values = bootstrap_metrics(target.numpy(), class_counts, list(facts.values()))
     resampled: dict[str, dict[str, dict[int, Array]]] = {}
     for path, values_BR in values.items():
-        by_label = resampled.setdefault(path, {})
-        for (label, seed), values_B in zip(facts, values_BR.T, strict=True):
-            by_label.setdefault(label, {})[seed] = values_B
+        by_label: dict[str, dict[Draw, Array]] = {}
+        for (label, draw), values_B in zip(facts, values_BR.T, strict=True):
+            by_label.setdefault(label, {})[draw] = values_B
+        resampled[path] = {
+            label: {seed: _mean_draws(own) for seed, own in by_seed(of_label, draws[label]).items()}
+            for label, of_label in by_label.items()
+        }
     return resampled
+
+
+def _mean_draws(values: Sequence[Array]) -> Array:
+    """Of folds; without them what there is, bit for bit."""
+    return values[0] if len(values) == 1 else np.mean(values, axis=0)

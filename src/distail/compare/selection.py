@@ -6,14 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distail.compare.plan import Plan, Point
+from distail.compare.draws import by_seed, folds_of, out_of_fold
+from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import State
 from distail.errors import CheckpointError
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, last_epoch, read_epochs
 
 METRIC = "balanced_accuracy"
-RULE = "balanced accuracy on the validation split after the last epoch, mean over seeds"
+_RULE = "balanced accuracy on the validation split after the last epoch, mean over seeds"
+_RULE_OF_FOLDS = "balanced accuracy of the training data, each example judged out of its fold, mean over seeds"
+
+
+def rule_of(plan: Plan) -> str:
+    """By what a point is chosen."""
+    return _RULE if folds_of(plan.config.base) is None else _RULE_OF_FOLDS
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,10 @@ def score_points(plan: Plan, states: Mapping[str, State]) -> dict[str, list[Scor
     for method, points in plan.points.items():
         scored[method] = []
         for point in points:
-            validation = {}
-            for seed in plan.config.seeds if plan.config.axes else ():
-                if states[plan.runs[point.label, seed].name].state == FINISHED:
-                    validation[seed] = _last_validation(plan, point.label, seed)
-            scored[method].append(ScoredPoint(point, validation))
+            jobs = {draw: plan.runs[point.label, draw] for draw in plan.config.draws if plan.config.axes}
+            finished = {draw: job for draw, job in jobs.items() if states[job.name].state == FINISHED}
+            of_seeds = by_seed(finished, plan.config.draws)
+            scored[method].append(ScoredPoint(point, {seed: _validation(own) for seed, own in of_seeds.items()}))
     return scored
 
 
@@ -46,7 +52,7 @@ def undecided_methods(plan: Plan, states: Mapping[str, State]) -> set[str]:
     """Methods of whose grid points some are still to be run: any of them could win."""
     undecided = set()
     for method, points in plan.points.items():
-        jobs = [plan.runs[point.label, seed] for point in points for seed in plan.config.seeds]
+        jobs = [plan.runs[point.label, draw] for point in points for draw in plan.config.draws]
         if len(points) > 1 and any(states[job.name].state == MISSING for job in jobs):
             undecided.add(method)
     return undecided
@@ -65,8 +71,16 @@ def best(points: Sequence[ScoredPoint]) -> Point | None:
     return max(known, key=lambda entry: entry[:2])[2] if known else None
 
 
-def _last_validation(plan: Plan, label: str, seed: int) -> float:
-    job = plan.runs[label, seed]
+def _validation(jobs: Sequence[Job]) -> float:
+    """Of one seed: after the last epoch, or of all its folds together."""
+    if len(jobs) == 1:
+        return _last_validation(jobs[0])
+    value = metric_at(out_of_fold([job.folder for job in jobs]), METRIC)
+    assert value is not None, "every fold holds something out"
+    return value
+
+
+def _last_validation(job: Job) -> float:
     last = last_epoch(read_epochs(job.folder.metrics)[0], "student")
     ended = last is not None and last["epoch"] == job.experiment.training.epochs - 1
     value = metric_at(last["validation"], METRIC) if last is not None and ended else None

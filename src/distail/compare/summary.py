@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distail.compare.content import ComparisonContent, DifferenceContent, PointContent, PointRunContent, RunContent
+from distail.compare.content import (
+    ComparisonContent,
+    DifferenceContent,
+    MethodRunContent,
+    PointContent,
+    PointRunContent,
+)
+from distail.compare.draws import Draw
 from distail.compare.headline import headline
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
@@ -123,16 +130,36 @@ def planned_tests(content: ComparisonContent, over: str, against: str | None = N
 
 def _conditions(content: ComparisonContent) -> list[str]:
     """What holds for every difference: what is paired, who taught, how p values are corrected."""
-    sentences = [_pairing(content)]
+    sentences, drawn = [_pairing(content)], "seed" if content.get("folds") is None else "seed and fold"
     if content["teacher_runs"]:
         sentences.append(
-            "All methods learn from the same teacher, one for each seed."
+            f"All methods learn from the same teacher, one for each {drawn}."
             if content["teachers"] == "shared"
-            else "Each method learns from a teacher that was trained as its own paper does, one for each seed."
+            else f"Each method learns from a teacher that was trained as its own paper does, one for each {drawn}."
         )
+    sentences += _folds(content)
     if len(content["seeds"]) == 1:
         sentences.append("One seed is one draw: how far figures move from seed to seed is not known here.")
     return [*sentences, *_corrections(content), *_what_seeds_can_tell(content)]
+
+
+def _folds(content: ComparisonContent) -> list[str]:
+    """That figures are means over folds, and what the methods are worth out of fold."""
+    folds = content.get("folds")
+    if folds is None:
+        return []
+    sentences = [
+        f"Every figure of the test set is the mean over {folds} folds in each seed: students that were trained on all "
+        "training data but one fold."
+    ]
+    for method, figures in content.get("out_of_fold", {}).items():
+        means = {metric: figures[metric]["mean"] for metric in MAIN_METRICS if metric in figures}
+        known = [f"{METRIC_TITLES[metric]} {format_metric(mean)}" for metric, mean in means.items() if mean is not None]
+        if known:
+            sentences.append(
+                f"{method} on training data, each example judged by the student that held it out: {', '.join(known)}."
+            )
+    return sentences
 
 
 def _corrections(content: ComparisonContent) -> list[str]:
@@ -273,9 +300,9 @@ def _not_finished(content: ComparisonContent) -> list[str]:
     sentences = []
     for run in content["runs"]:
         if run["state"] != FINISHED and not (run["state"] == FAILED and run["folder"] in among_points):
-            sentences.append(_unfinished(run["method"], run["seed"], run))
-    return sentences + [_unfinished(label, run["seed"], run) for label, run in failed_points]
+            sentences.append(_unfinished(run["method"], run))
+    return sentences + [_unfinished(label, run) for label, run in failed_points]
 
 
-def _unfinished(label: str, seed: int, run: RunContent) -> str:
-    return f"{label}, seed {seed}, is {run['state']}: {run['problem']}"
+def _unfinished(label: str, run: MethodRunContent | PointRunContent) -> str:
+    return f"{label}, {Draw(run['seed'], run.get('fold')).words}, is {run['state']}: {run['problem']}"

@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from distail.config.augment import Augment, augment_name
-from distail.config.section import Count, CountFromZero, Number, Section, Whole
+from distail.config.problems import wrong_keys
+from distail.config.section import Count, CountFromZero, Number, Section, Whole, number
+
+
+class Folds(Section):
+    """Validation by folds: the training examples in so many parts, each held out by one run."""
+
+    folds: Annotated[Whole, Field(ge=2, le=100)]
+    fold: CountFromZero | None = None
+    """Which part a run holds out, from 0; `distail compare` and `distail search` train one run for each."""
+
+    @model_validator(mode="after")
+    def _there_is_such_a_fold(self) -> Folds:
+        if self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold}; expected one of 0 to {self.folds - 1}")
+        return self
+
+
+def _share_or_folds(value: Any) -> Any:
+    if isinstance(value, Folds):
+        return value
+    if isinstance(value, Mapping):
+        try:
+            return Folds.model_validate(value)
+        except ValidationError as error:
+            raise ValueError("; ".join(wrong.problem for wrong in wrong_keys(Folds, error))) from None
+    expected, given = "a number from 0 to below 1, or {folds: 5}", number(value)
+    try:
+        share = float(given)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 <= share < 1:
+        raise ValueError(f"expected {expected}, not {value!r}")
+    return share
 
 
 class Data(Section):
@@ -31,7 +66,8 @@ class Data(Section):
     """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
     profile: Literal["exp", "step"] = "exp"
-    validation: Annotated[Number, Field(ge=0, lt=1)] = 0.1
+    validation: Annotated[float | Folds, BeforeValidator(_share_or_folds)] = 0.1
+    """Which share of every class is held out of training, or in how many folds: `{folds: 5}`."""
     augment: tuple[Augment, ...] = ()
     """Names, or mappings of a name and its parameters (`distail.config.augment`)."""
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"

@@ -7,7 +7,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """Let pass what is no switch.
+
+    Raises:
+        ValueError: it is one.
+    """
     if isinstance(value, bool):  # which Python counts among the numbers
         raise ValueError(f"expected a number, not {str(value).lower()}")
     return value
@@ -15,10 +20,10 @@ def _number(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     # As an int the bounds can tell what is wrong with 1e30, which pydantic would not read at all.
-    return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else number(value)
 
 
-Number = Annotated[float, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]

@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from distail.config.data import Folds
 from distail.config.problems import wrong_keys
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
@@ -19,7 +20,7 @@ from distail.data.dataset import Examples, Groups, Images, is_images
 from distail.data.duplicates import contradiction_warning, leakage_warning
 from distail.data.long_tail import class_counts, long_tail_subset, short_classes_warning, subset_sha256
 from distail.data.sources import load_source
-from distail.data.splits import stratified_split
+from distail.data.splits import stratified_folds, validation_split
 from distail.errors import DataError, counted, problems_in, some_of
 
 _DARKEST_MEAN = 4 / 255
@@ -86,8 +87,13 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     rows = long_tail_subset(source.train.labels, num_classes, data.imbalance_factor, data.profile, seed)
     subset, groups = source.train.subset(rows), None if source.groups is None else source.groups.train[rows]
     if source.validation is None:
-        kept, held_out = stratified_split(subset.labels, data.validation, seed, groups)
+        kept, held_out = validation_split(subset.labels, data.validation, seed, groups)
         train, validation = subset.subset(kept), subset.subset(held_out) if len(held_out) else None
+    elif isinstance(data.validation, Folds):
+        raise DataError(
+            f"the data has a validation set of its own ({counted(len(source.validation), source.validation.noun)}), so "
+            f"that data.validation: {{folds: {data.validation.folds}}} has nothing to do; leave it out"
+        )
     else:
         train, validation = subset, source.validation if data.validation else None  # 0 asks for none
         kept, held_out = torch.arange(len(rows)), len(source.train) + torch.arange(len(source.validation))
@@ -103,6 +109,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         contradiction_warning([part for part in (train, validation, source.test) if part], source.class_names),
         shared_groups_warning(source.groups),
         validation and source.validation and own_validation_note(validation),
+        unjudged_note(subset, data.validation, seed, groups),
         dark_images_warning(mean) if is_images(train) else None,
     ]
     return PreparedData(
@@ -189,6 +196,19 @@ def own_validation_note(validation: Examples) -> str:
         f"the data's own {counted(len(validation), f'validation {validation.noun}')} are used; none are drawn "
         "(data.validation)"
     )
+
+
+def unjudged_note(subset: Examples, validation: float | Folds, seed: int, groups: Tensor | None) -> str | None:
+    """How many training examples no fold holds out; None where each is held out by one."""
+    if not isinstance(validation, Folds):
+        return None
+    kept = int((stratified_folds(subset.labels, validation.folds, seed, groups) < 0).sum())
+    if not kept:
+        return None
+    alone = (
+        "are the only one of their class" if groups is None else "lie in groups without which a class would have none"
+    )
+    return f"{counted(kept, f'training {subset.noun}')} {alone}: no fold holds them out, nothing judges them"
 
 
 def untested_classes_warning(

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from distail.config.data import Folds
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError
 
@@ -45,6 +46,90 @@ def stratified_split(
             "Hold out more, or 0 for none"
         )
     return kept, held_out
+
+
+def validation_split(
+    labels_N: Tensor, validation: float | Folds, seed: int, groups_N: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Sorted indices of (kept, held out), as `data.validation` says.
+
+    Raises:
+        DataError: there are too few examples, or a fold is not named.
+    """
+    if not isinstance(validation, Folds):
+        return stratified_split(labels_N, validation, seed, groups_N)
+    if validation.fold is None:
+        raise DataError(
+            f"data.validation: {{folds: {validation.folds}}} is for `distail compare` and `distail search`, which "
+            "train a run for each; one run holds out one of them, such as data.validation.fold=0"
+        )
+    fold_N = stratified_folds(labels_N, validation.folds, seed, groups_N)
+    held_out_N = fold_N == validation.fold
+    return (~held_out_N).nonzero().flatten(), held_out_N.nonzero().flatten()
+
+
+def stratified_folds(labels_N: Tensor, folds: int, seed: int, groups_N: Tensor | None = None) -> Tensor:
+    """The fold (N,) int64, from 0, that holds each example out; -1 of those that every run needs.
+
+    Each class is spread evenly. A class of one example holds none out; with `groups_N` (N,) int64 groups are whole
+    (scikit-learn's `StratifiedGroupKFold`), and those without which a class would have no example left stay.
+
+    Raises:
+        DataError: a fold would hold nothing out.
+
+    >>> folds = stratified_folds(torch.tensor([0] * 10 + [1] * 5 + [2]), 5, seed=0)
+    >>> torch.bincount(folds + 1).tolist(), folds[10:15].sort().values.tolist()
+    ([1, 3, 3, 3, 3, 3], [0, 1, 2, 3, 4])
+    """
+    labels = labels_N.cpu().numpy()
+    found = (
+        _folds_by_class(labels, folds, seed)
+        if groups_N is None
+        else _folds_of_groups(labels, groups_N.cpu().numpy(), folds, seed)
+    )
+    empty = np.setdiff1d(np.arange(folds), found)
+    if len(empty):
+        kind = "examples" if groups_N is None else "groups"
+        raise DataError(
+            f"{folds} folds are too many: {_size(labels_N)} have too few {kind} that can be held out; expected fewer "
+            "folds (data.validation)"
+        )
+    return torch.from_numpy(found)
+
+
+def _folds_by_class(labels: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    found, first = np.full(len(labels), -1, dtype=np.int64), 0
+    for c in np.unique(labels):
+        rows = np.flatnonzero(labels == c)
+        if len(rows) > 1:
+            shuffled = rows[random_permutation(stream_key("folds", seed, int(c)), len(rows))]
+            # Each class goes on where the one before ended, so that small ones do not all fill the first folds.
+            found[shuffled] = (first + np.arange(len(rows))) % folds
+            first += len(rows)
+    return found
+
+
+def _folds_of_groups(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    found = np.full(len(labels), -1, dtype=np.int64)
+    if folds > min(len(np.unique(groups)), int(np.unique(labels, return_counts=True)[1].max(initial=0))):
+        return found
+    for number, (_, fold) in enumerate(_group_folds(labels, groups, folds, "folds", seed)):
+        found[fold] = number
+    for c in np.unique(labels):
+        if len(np.unique(found[labels == c])) == 1:
+            found[np.isin(groups, groups[labels == c])] = -1
+    return found
+
+
+def _group_folds(
+    labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, purpose: str, seed: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
+        state = int(stream_key(purpose, seed) % np.uint64(2**32))
+        return list(StratifiedGroupKFold(folds, shuffle=True, random_state=state).split(labels, labels, groups))
 
 
 def fixed_test_split(labels_N: Tensor, groups_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -80,18 +165,12 @@ def _whole_groups(
     labels_N: NDArray[np.int64], groups_N: NDArray[np.int64], fraction: float, seed: int
 ) -> NDArray[np.int64]:
     """The rows of the groups that are held out."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
     # Of so many folds one is the fraction, or all but one are; it takes as many groups, and images of some class.
     wanted = max(2, math.floor(1 / min(fraction, 1 - fraction) + 0.5))
     folds = min(wanted, len(np.unique(groups_N)), int(np.unique(labels_N, return_counts=True)[1].max(initial=0)))
     if folds < 2:
         return np.empty(0, dtype=np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of classes with fewer images than folds
-        state = int(stream_key("group-split", seed) % np.uint64(2**32))
-        folded = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
-        kept, fold = next(iter(folded.split(labels_N, labels_N, groups_N)))
+    kept, fold = _group_folds(labels_N, groups_N, folds, "group-split", seed)[0]
     held_out: NDArray[np.int64] = fold if fraction <= 0.5 else kept
     left = np.setdiff1d(np.arange(len(labels_N)), held_out)
     gone = np.setdiff1d(labels_N[held_out], labels_N[left])

@@ -27,6 +27,7 @@ class SeedRun:
     method: str
     seed: int
     view: ReportView
+    fold: int = 0
 
 
 def is_comparison(folder: Path) -> bool:
@@ -108,7 +109,7 @@ def _read_runs(folder: Path, content: Mapping[str, object], classes: int, proble
         method, seed = as_text(entry.get("method")), as_whole(entry.get("seed")) or 0
         if method is None or entry.get("state") != FINISHED:
             continue
-        name, where = f"{method}, seed {seed}", as_text(entry.get("folder")) or ""
+        name, where = f"{method}, {_draw(entry)}", as_text(entry.get("folder")) or ""
         if not where or not (folder / where).is_dir():
             problems.append(
                 f"{name}: its folder {where!r} is not there; its metrics come from {COMPARISON}, and "
@@ -124,8 +125,8 @@ def _read_runs(folder: Path, content: Mapping[str, object], classes: int, proble
                 "class."
             )
         elif view.class_counts:
-            runs.append(SeedRun(method, seed, view))
-    return sorted(runs, key=lambda run: run.seed)
+            runs.append(SeedRun(method, seed, view, as_whole(entry.get("fold")) or 0))
+    return sorted(runs, key=lambda run: (run.seed, run.fold))
 
 
 def _read_method(label: str, runs: Sequence[SeedRun], content: Mapping[str, object]) -> RunView:
@@ -173,26 +174,30 @@ def _compared_metrics(
 
 def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[SeedRun]) -> list[RunView]:
     """Each kind of teacher once: from its own run where it was trained, else as the students' runs measured it."""
-    by_kind: dict[str, dict[int, RunView]] = {}
+    by_kind: dict[str, dict[tuple[int, int], RunView]] = {}
     for entry in as_mappings(content.get("teacher_runs")):
-        where, seed = as_text(entry.get("folder")), as_whole(entry.get("seed")) or 0
+        where, draw = as_text(entry.get("folder")), (as_whole(entry.get("seed")) or 0, as_whole(entry.get("fold")) or 0)
         if where and (folder / where).is_dir():
             for run in run_view_from_folder(folder / where).runs:
                 if run.role == "student" and run.metrics is not None:
-                    by_kind.setdefault(str(entry.get("supervised")), {})[seed] = run
+                    by_kind.setdefault(str(entry.get("supervised")), {})[draw] = run
     if not by_kind:
         for seed_run in runs:
             for run in seed_run.view.runs:
                 if run.role == "teacher" and run.metrics is not None:
-                    by_kind.setdefault("", {}).setdefault(seed_run.seed, run)
+                    by_kind.setdefault("", {}).setdefault((seed_run.seed, seed_run.fold), run)
     teachers = []
-    for kind, by_seed in by_kind.items():
-        seeds, views = list(by_seed), list(by_seed.values())
+    for kind, by_draw in by_kind.items():
+        seeds, views = [seed for seed, _ in by_draw], list(by_draw.values())
         # One loaded teacher serves every seed: shown once, without a deviation that it cannot have.
         if all(view.metrics == views[0].metrics for view in views):
             seeds, views = seeds[:1], views[:1]
         name = "teacher" if len(by_kind) == 1 else f"teacher ({kind})"
-        teachers.append(_with_adjusted(pooled_with_spreads(name, "teacher", seeds, views), content))
+        pooled = pooled_with_spreads(name, "teacher", seeds, views)
+        if as_whole(content.get("folds")):  # a figure is of a seed, not of each of its folds
+            metrics, spreads = _compared_metrics(content, name, pooled.metrics)
+            pooled = replace(pooled, metrics=metrics, spreads=spreads, seeds=tuple(sorted(set(seeds))))
+        teachers.append(_with_adjusted(pooled, content))
     return teachers
 
 
@@ -209,7 +214,7 @@ def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
             continue
         failed = f"failed ({entry.get('problem') or 'no reason was kept'})"
         state = failed if entry.get("state") == FAILED else "not run"
-        missing.append(f"{entry['method']}, seed {entry.get('seed')}: {state}")
+        missing.append(f"{entry['method']}, {_draw(entry)}: {state}")
     return ComparisonView(
         baseline=as_text(content.get("baseline")) or "",
         seeds=tuple(seed for seed in as_items(content.get("seeds")) if as_whole(seed) is not None),
@@ -219,6 +224,11 @@ def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
         statements=[line for line in as_items(content.get("statements")) if isinstance(line, str)],
         missing=missing,
     )
+
+
+def _draw(entry: Mapping[str, object]) -> str:
+    fold = as_whole(entry.get("fold"))
+    return f"seed {entry.get('seed')}" + ("" if fold is None else f", fold {fold}")
 
 
 def _read_difference(entry: Mapping[str, object]) -> Difference | None:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from distail.config.data import Folds
 from distail.config.problems import overlaps
 from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
@@ -84,6 +85,13 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
         problems.add(
             "method.adjust: auto chooses on a validation split, but data.validation is 0, and the test set must not "
             "choose; give one, such as data.validation=0.1, or a number, such as method.adjust=1"
+        )
+    validation = experiment.data.validation
+    if isinstance(validation, Folds) and validation.fold is None:
+        problems.add(
+            f"data.validation: {{folds: {validation.folds}}} is for `distail compare` and `distail search`, which "
+            "train a run for each fold; one run holds out one of them, such as data.validation.fold=0, or a share, "
+            "such as data.validation=0.1"
         )
     return problems.found
 

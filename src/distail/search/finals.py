@@ -7,13 +7,17 @@ from math import fsum
 from pathlib import Path
 
 from distail.compare.plan import ComparisonConfig
+from distail.config.data import Folds
 from distail.config.reading import dump_plain_yaml
 from distail.config.schema import Experiment
+from distail.config.tau import AUTO
 from distail.evaluation.metrics import MetricValues
+from distail.json_values import as_mapping
 from distail.search.content import FinalistContent, SearchContent, TrialContent, ranked
 from distail.search.goal import Goal
 from distail.search.space import with_recipe
-from distail.search.trials import REFERENCE, TrialRuns, validation_by_epoch
+from distail.search.trials import REFERENCE, TrialRuns
+from distail.search.validation import students_of, validation_by_epoch
 
 FINALISTS = 3
 """How many trials are trained again: a validation split has few images of rare classes, and the best of many trials is
@@ -51,7 +55,7 @@ def choose(
     last = runs.base.training.epochs
     by_label: dict[str, list[MetricValues | None]] = {}
     for number, label in candidates:
-        again = [validation_by_epoch(folder / "runs" / f"{label}-seed{seed}").get(last) for seed in seeds]
+        again = [validation_by_epoch(students_of(runs.base, folder, label, seed), last).get(last) for seed in seeds]
         by_label[label] = [runs.validation(number).get(last), *again]
     found: list[FinalistContent] = []
     for number, label in candidates:
@@ -67,8 +71,11 @@ def choose(
 
 
 def best_yaml(base: Experiment, best: TrialContent) -> str:
-    """The experiment that `distail run` takes, in a folder of its own."""
+    """The experiment that `distail run` takes, in a folder of its own; what folds have chosen needs no validation."""
     raw = with_recipe(base, best["recipe"])
+    if isinstance(base.data.validation, Folds):
+        chosen = base.data.validation.model_copy(update={"fold": 0}).model_dump()
+        raw["data"] = {**as_mapping(raw["data"]), "validation": chosen if best["method"].get("adjust") == AUTO else 0}
     rest = {key: value for key, value in raw.items() if key not in ("name", "output", "method")}
     whole = {"name": f"{base.name}-best", **rest, "method": best["method"]}
     return f"# trial {best['number']}: {best['words']}\n" + dump_plain_yaml(whole)

@@ -14,7 +14,6 @@ from distail.config.schema import Experiment
 from distail.errors import ConfigError, TrainingError, problems_in
 from distail.evaluation import run_files
 from distail.evaluation.metrics import MetricValues
-from distail.evaluation.run_files import read_epochs
 from distail.runner.run_folder import RunFolder
 from distail.search import content
 from distail.search.budget import Budget, Cost
@@ -22,6 +21,7 @@ from distail.search.content import TrialContent
 from distail.search.goal import Goal
 from distail.search.space import STARTS, Proposal, Recipe, Space, proposal_of
 from distail.search.study import next_trial, sampler
+from distail.search.validation import students_of, validation_by_epoch
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -32,7 +32,7 @@ REFERENCE = 0  # the trial that is kd
 
 @dataclass(frozen=True)
 class TrialRuns:
-    """From proposals to runs: all from one teacher, all of one seed.
+    """From proposals to runs: all from one teacher, all of one seed, one for each fold where there are folds.
 
     Attributes:
         base: the experiment that is searched for.
@@ -43,7 +43,7 @@ class TrialRuns:
     folder: Path
 
     def plan(self, number: int, proposal: Proposal) -> Plan:
-        """The runs of one trial: its student's, and that of the teacher, which is the same for all.
+        """The runs of one trial: its students', and those of the teachers, which are the same for all.
 
         Raises:
             ConfigError: it cannot be run.
@@ -60,29 +60,20 @@ class TrialRuns:
 
     def validation(self, number: int) -> dict[int, MetricValues]:
         """Epochs done to the metrics of the validation split, as far as a trial has come."""
-        return validation_by_epoch(self.run(number).path)
+        return validation_by_epoch(self.students(number), self.base.training.epochs)
 
-    def run(self, number: int) -> RunFolder:
-        """Where a trial's student is."""
-        return RunFolder(self.folder / "runs" / f"trial-{number:03d}-seed{self.base.seed}")
-
-
-def validation_by_epoch(folder: Path) -> dict[int, MetricValues]:
-    """Epochs done to the metrics of the validation split, as far as a run's student has come."""
-    found = {}
-    for row in read_epochs(RunFolder(folder).metrics)[0]:
-        if row["stage"] == "student" and row["validation"] is not None:
-            found[row["epoch"] + 1] = row["validation"]
-    return found
+    def students(self, number: int) -> list[RunFolder]:
+        """Where a trial's students are, one for each fold."""
+        return students_of(self.base, self.folder, f"trial-{number:03d}", self.base.seed)
 
 
 @dataclass
 class UnderWay:
-    """A trial whose run is not finished, and up to which epoch Optuna knows it."""
+    """A trial whose runs are not finished, and up to which epoch Optuna knows it."""
 
     trial: Trial
     proposal: Proposal
-    job: Job
+    jobs: list[Job]
     reported: int
 
 
@@ -135,9 +126,10 @@ class Trials:
     @property
     def cost(self) -> Cost | None:
         """What runs take, by the first trial; None before it is finished."""
-        if self._cost is None and self.runs.run(REFERENCE).result.is_file():
-            *teachers, student = self.runs.plan(REFERENCE, proposal_of(self.space, self.space.start(REFERENCE))).jobs
-            self._cost = Cost(sum(map(self._seconds, teachers)), self._seconds(student))
+        if self._cost is None and all(folder.result.is_file() for folder in self.runs.students(REFERENCE)):
+            plan = self.runs.plan(REFERENCE, proposal_of(self.space, self.space.start(REFERENCE)))
+            teachers = sum(self._seconds(teacher.job) for teacher in plan.teachers)
+            self._cost = Cost(teachers, sum(map(self._seconds, plan.runs.values())))
         return self._cost
 
     def _seconds(self, job: Job) -> float:
@@ -167,8 +159,7 @@ class Trials:
     def _begin(self, trial: Trial, reported: int = 0) -> list[Job]:
         proposal = self.space.propose(trial)
         plan = self.runs.plan(trial.number, proposal)
-        student = next(iter(plan.runs.values()))
-        self._under_way[trial.number] = UnderWay(trial, proposal, student, reported)
+        self._under_way[trial.number] = UnderWay(trial, proposal, list(plan.runs.values()), reported)
         return plan.jobs
 
     def _look(self) -> bool:
@@ -188,7 +179,7 @@ class Trials:
         """Tell Optuna of new epochs, until it says that the trial should not go on."""
         import optuna
 
-        last = one.job.experiment.training.epochs
+        last = self.runs.base.training.epochs
         for epoch, validation in sorted(self.runs.validation(one.trial.number).items()):
             if epoch <= one.reported:
                 continue
@@ -200,25 +191,29 @@ class Trials:
             worse = one.trial.should_prune() if epoch < last else False
             if worse and one.trial.number >= len(STARTS):
                 self.study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
-                self._to_stop.append(one.job.name)
+                self._to_stop += [job.name for job in one.jobs]
                 return
 
     def _end(self, one: UnderWay) -> None:
-        """Tell Optuna of a run that ended."""
+        """Tell Optuna of a trial whose runs ended."""
         import optuna
 
         frozen = self.study.get_trials(deepcopy=False)[one.trial.number]
-        state = self._schedule.states.get(one.job.name)
-        if frozen.state.is_finished() or state is None:
+        states = [self._schedule.states.get(job.name) for job in one.jobs]
+        if frozen.state.is_finished():
             return
-        if state.state == run_files.FINISHED and one.reported == one.job.experiment.training.epochs:
-            self.study.tell(one.trial, frozen.intermediate_values[one.reported])
-        elif state.state == run_files.FAILED:
+        failed = next((state for state in states if state and state.state == run_files.FAILED), None)
+        if failed is not None:
             if one.trial.number == REFERENCE:
                 raise TrainingError(
-                    f"kd, against which every trial is held, failed: {state.problem}; the same command tries it again"
+                    f"kd, against which every trial is held, failed: {failed.problem}; the same command tries it again"
                 )
             self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
+            self._to_stop += [job.name for job in one.jobs]  # its other folds
+        elif one.reported == self.runs.base.training.epochs and all(
+            state and state.state == run_files.FINISHED for state in states
+        ):
+            self.study.tell(one.trial, frozen.intermediate_values[one.reported])
 
     def content(self) -> list[TrialContent]:
         """Every trial that has begun, as it stands in `search.json`."""
@@ -251,7 +246,7 @@ class Trials:
                     "top1": validation["top1"] if validation else None,
                     "top1_loss": loss,
                     "within_bound": loss is not None and loss <= self.goal.top1_loss,
-                    "folder": f"runs/{self.runs.run(frozen.number).path.name}",
+                    "folder": f"runs/{self.runs.students(frozen.number)[0].path.name}",
                 }
             )
         return found

@@ -1,0 +1,51 @@
+"""What the validation split says of a trial, epoch by epoch: of one run, or of one for each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distail.compare.draws import draws_of, out_of_fold
+from distail.config.schema import Experiment
+from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
+from distail.evaluation.run_files import read_epochs
+from distail.runner.run_folder import RunFolder
+
+
+def students_of(base: Experiment, folder: Path, label: str, seed: int) -> list[RunFolder]:
+    """Where the students of a trial and a seed are, one for each fold."""
+    return [RunFolder(folder / "runs" / f"{label}-{draw.name}") for draw in draws_of(base, [seed])]
+
+
+def validation_by_epoch(students: Sequence[RunFolder], epochs: int) -> dict[int, MetricValues]:
+    """Epochs done to the metrics of the validation split, as far as the students of a seed have come.
+
+    Of folds: while they train the mean over them, since only their metrics are kept by epoch; after the last epoch,
+    once all are finished, the metrics of all examples together, each judged by the student that held it out.
+    """
+    found = [_of_run(student) for student in students]
+    if len(found) == 1:
+        return found[0]
+    known = {
+        epoch: _mean([each[epoch] for each in found]) for epoch in set.intersection(*map(set, found)) if epoch < epochs
+    }
+    if all(student.result.is_file() for student in students):
+        known[epochs] = out_of_fold(students)
+    return dict(sorted(known.items()))
+
+
+def _of_run(student: RunFolder) -> dict[int, MetricValues]:
+    found = {}
+    for row in read_epochs(student.metrics)[0]:
+        if row["stage"] == "student" and row["validation"] is not None:
+            found[row["epoch"] + 1] = row["validation"]
+    return found
+
+
+def _mean(folds: Sequence[MetricValues]) -> MetricValues:
+    """Metric by metric, over the folds that have it."""
+    means = {}
+    for path in METRICS:
+        values = [value for value in (metric_at(one, path) for one in folds) if value is not None]
+        means[path] = sum(values) / len(values) if values else None
+    return metric_values(means, None)
