@@ -158,7 +158,7 @@ def test_one_run_takes_one_fold_and_says_so(workplace):
         ({"folds": 3, "flod": 1}, "'fold'"),
         (1.0, "1.0"),
         (True, "true"),
-        ("many", "many"),
+        ([3], "[3]"),
     ):
         with pytest.raises(DistailError) as caught:
             Experiment.from_mapping({**raw, "data": {**raw["data"], "validation": wrong}})

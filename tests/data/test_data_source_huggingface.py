@@ -117,3 +117,32 @@ def test_damaged_metadata(tmp_path, text):
 def test_neither_layout(tmp_path):
     with pytest.raises(DataError, match=r"metadata\.csv"):
         load_source(of(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["validation", "valid", "val"])
+def test_a_validation_split_beside_the_test_set_is_used(tmp_path, name):
+    for split, labels in (("train", [0, 1, 0, 1]), (name, [1, 0, 1]), ("test", [0, 1])):
+        write_parquet(tmp_path / "parquet" / f"{split}.parquet", labels, ["a", "b"], first=10 * len(split))
+        write_folder(tmp_path / "folder" / split, labels, "csv")
+    for root in (tmp_path / "parquet", tmp_path / "folder"):
+        source = load_source(of(root))
+        parts = (source.train, source.validation, source.test)
+        assert [part.labels.tolist() for part in parts] == [[0, 1, 0, 1], [1, 0, 1], [0, 1]]
+        assert not any("not used" in note for note in source.notes)
+
+
+def test_groups_of_the_metadata_stay_whole(tmp_path):
+    write_folder(tmp_path, [0, 1] * 20, "jsonl")
+    file = tmp_path / "metadata.jsonl"
+    rows = [{**json.loads(line), "patient": row // 4} for row, line in enumerate(file.read_text().splitlines())]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    source = load_source(of(tmp_path, group="patient"))
+    patient_of = {row["file_name"]: row["patient"] for row in rows}
+    patients = [{patient_of[name.decode()] for name in part.names.tolist()} for part in (source.train, source.test)]
+    assert not patients[0] & patients[1]
+    assert [len(each) for each in (source.groups.train, source.groups.test)] == [len(source.train), len(source.test)]
+    with pytest.raises(DataError, match="'pateint'"):
+        load_source(of(tmp_path, group="pateint"))
+    file.write_text("\n".join(map(json.dumps, [{**rows[0], "patient": None}, *rows[1:]])))
+    with pytest.raises(DataError, match=r"1 image of .* without 'patient'"):
+        load_source(of(tmp_path, group="patient"))

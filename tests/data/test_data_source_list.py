@@ -115,3 +115,45 @@ def test_what_is_missing_is_named(tmp_path):
 def test_lists_of_another_data_set_are_refused():
     with pytest.raises(DataError, match=r"data\.train, data\.test are for lists only"):
         load_source(Data(name="digits", train=Path("a.txt"), test=Path("b.txt")))
+
+
+def test_a_list_of_validation_images_is_used_and_none_are_drawn(listed, tmp_path):
+    options = listed({"a": 12, "b": 8})
+    lines = [line for line in (tmp_path / "train.txt").read_text().splitlines() if line]
+    (tmp_path / "val.txt").write_text("\n".join(lines[::4]))
+    (tmp_path / "train.txt").write_text("\n".join(line for line in lines if line not in lines[::4]))
+    before = files_state(options)
+    for stream in ("never", "always"):
+        data = prepare_data(options.model_copy(update={"validation": tmp_path / "val.txt", "stream": stream}))
+        names = [name.decode() for name in data.validation.names.tolist()]
+        assert names == [line.rpartition(" ")[0] for line in lines[::4]]
+        assert len(data.train) == len(lines) - len(names)
+    assert Data.model_validate({"name": "list", "validation": "val.txt"}).validation == Path("val.txt")
+    assert files_state(options.model_copy(update={"validation": tmp_path / "val.txt"})) != before
+    (tmp_path / "val.txt").write_text(lines[1])
+    with pytest.raises(DataError, match=r"val.txt, line 1: .*is listed before"):
+        load_source(options.model_copy(update={"validation": tmp_path / "val.txt"}))
+    with pytest.raises(DataError, match=r"data.validation is .*no such file"):
+        load_source(options.model_copy(update={"validation": Path("nowhere.txt")}))
+    with pytest.raises(DataError, match=r"data.validation is 'val.txt': only data set 'list'"):
+        load_source(Data(name="digits", validation=Path("val.txt")))
+
+
+def test_a_third_column_is_the_group_and_no_split_tears_it_apart(listed, tmp_path):
+    options = listed({"a": 40, "b": 40}, separator="\t")
+    for split in ("train", "test"):
+        lines = [line for line in (tmp_path / f"{split}.txt").read_text().splitlines() if line]
+        (tmp_path / f"{split}.txt").write_text("\n".join(f"{line}\tp{row // 3}" for row, line in enumerate(lines)))
+    patient_of = {}
+    for line in (tmp_path / "train.txt").read_text().splitlines():
+        path, _, patient_of[path] = line.split("\t")
+    data = prepare_data(options.model_copy(update={"validation": 0.3}))
+    patients = [{patient_of[name.decode()] for name in part.names.tolist()} for part in (data.train, data.validation)]
+    assert patients[1]
+    assert not patients[0] & patients[1]
+    assert any("of the test set are in the training set too" in note for note in data.notes)
+    with (tmp_path / "train.txt").open("a") as file:
+        (tmp_path / "images" / "a" / "one more.png").write_bytes((tmp_path / "images/a/a picture 0.png").read_bytes())
+        file.write("\na/one more.png\t0")
+    with pytest.raises(DataError, match=r"1 line without a group"):
+        load_source(options)

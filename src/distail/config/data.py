@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,22 +27,28 @@ class Folds(Section):
         return self
 
 
-def _share_or_folds(value: Any) -> Any:
-    if isinstance(value, Folds):
+def _share_folds_or_file(value: Any) -> Any:
+    if isinstance(value, Folds | Path):
         return value
+    if isinstance(value, str) and not _is_number(value):
+        return Path(value)
     if isinstance(value, Mapping):
         try:
             return Folds.model_validate(value)
         except ValidationError as error:
             raise ValueError("; ".join(wrong.problem for wrong in wrong_keys(Folds, error))) from None
-    expected, given = "a number from 0 to below 1, or {folds: 5}", number(value)
+    given = number(value)
+    if not _is_number(given) or not 0 <= float(given) < 1:
+        raise ValueError(f"expected a number from 0 to below 1, or {{folds: 5}}, not {value!r}")
+    return float(given)
+
+
+def _is_number(value: Any) -> bool:
     try:
-        share = float(given)
+        float(value)
     except (TypeError, ValueError):
-        share = math.nan
-    if not 0 <= share < 1:
-        raise ValueError(f"expected {expected}, not {value!r}")
-    return share
+        return False
+    return True
 
 
 class Data(Section):
@@ -57,7 +62,8 @@ class Data(Section):
     features: tuple[str, ...] | None = None
     """Of a table: the columns that the network is given; by default all but those of label, split and group."""
     group: str = "group"
-    """The column (of a table, or of the manifest `csv`) whose equal values must not be torn apart by a split."""
+    """The column (of a table, of the manifest `csv`, or of the metadata of `huggingface`) whose equal values must not
+    be torn apart by a split."""
     train: Path | None = None
     """Of `list`: the file of the training images, a path and a label on each line."""
     test: Path | None = None
@@ -66,8 +72,9 @@ class Data(Section):
     """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
     profile: Literal["exp", "step"] = "exp"
-    validation: Annotated[float | Folds, BeforeValidator(_share_or_folds)] = 0.1
-    """Which share of every class is held out of training, or in how many folds: `{folds: 5}`."""
+    validation: Annotated[float | Folds | Path, BeforeValidator(_share_folds_or_file)] = 0.1
+    """Which share of every class is held out of training, or in how many folds: `{folds: 5}`; of `list` also the file
+    of the validation images, which are then none of the training's."""
     augment: tuple[Augment, ...] = ()
     """Names, or mappings of a name and its parameters (`distail.config.augment`)."""
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"

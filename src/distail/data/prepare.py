@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -198,7 +199,7 @@ def own_validation_note(validation: Examples) -> str:
     )
 
 
-def unjudged_note(subset: Examples, validation: float | Folds, seed: int, groups: Tensor | None) -> str | None:
+def unjudged_note(subset: Examples, validation: float | Folds | Path, seed: int, groups: Tensor | None) -> str | None:
     """How many training examples no fold holds out; None where each is held out by one."""
     if not isinstance(validation, Folds):
         return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -49,13 +50,15 @@ def stratified_split(
 
 
 def validation_split(
-    labels_N: Tensor, validation: float | Folds, seed: int, groups_N: Tensor | None = None
+    labels_N: Tensor, validation: float | Folds | Path, seed: int, groups_N: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Sorted indices of (kept, held out), as `data.validation` says.
 
     Raises:
         DataError: there are too few examples, or a fold is not named.
     """
+    if isinstance(validation, Path):
+        raise DataError(f"data.validation: {validation} names no validation images; expected a number, or {{folds: 5}}")
     if not isinstance(validation, Folds):
         return stratified_split(labels_N, validation, seed, groups_N)
     if validation.fold is None:

@@ -17,7 +17,7 @@ from distail.config.tau import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.dataset import Examples
 from distail.data.mixing import check_mix
-from distail.data.sources import check_name, check_streams
+from distail.data.sources import check_name, check_streams, check_validation
 from distail.errors import CheckpointError, ConfigError, DataError, MethodError, Problems, problems_in
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
@@ -76,6 +76,7 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     problems = Problems()
     problems.attempt(lambda: check_name(experiment.data.name), "data.name")
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
+    problems.attempt(lambda: check_validation(experiment.data))
     problems.attempt(lambda: check_class_order(experiment.data.class_order), "data.class_order")
     _check_networks_and_methods(experiment, problems)
     _check_mix(experiment, problems)

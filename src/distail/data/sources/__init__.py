@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from distail.config.schema import Data
 from distail.data.class_order import in_class_order
@@ -56,6 +57,7 @@ def load_source(options: Data) -> Source:
     """
     check_name(options.name)
     check_streams(options)
+    check_validation(options)
     if options.root is not None:
         options = options.model_copy(update={"root": expand_home(options.root)})
     try:
@@ -112,6 +114,19 @@ def check_streams(options: Data) -> None:
         raise DataError(
             f"data set {options.name!r} cannot be streamed (data.stream: always); only image files can: "
             f"{', '.join(sorted(STREAMED))}"
+        )
+
+
+def check_validation(options: Data) -> None:
+    """Let pass a validation set that the data can have.
+
+    Raises:
+        DataError: a file of validation images is named, and the data is no list.
+    """
+    if isinstance(options.validation, Path) and options.name != "list":
+        raise DataError(
+            f"data.validation is {str(options.validation)!r}: only data set 'list' has a file of validation images; "
+            "expected a number from 0 to below 1, such as 0.1, or {folds: 5}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,10 @@ import torch
 from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint, remembered
 from distail.data.class_names import check_class_names
-from distail.data.dataset import LabelledImages, Source, StreamedImages
+from distail.data.dataset import Examples, Groups, LabelledImages, Source, StreamedImages
 from distail.data.decode import EncodedImage, decode_all, decoding_options, read_image_file
 from distail.data.long_tail import class_counts, require_every_class
+from distail.data.sources.rows import group_codes
 from distail.data.streaming import decoding_processes, pack, scan_images, streaming_reason, unpack
 from distail.data.workers import DecodeFiles
 
@@ -91,6 +92,21 @@ def with_validation(source: Source, held_out: set[str]) -> Source:
         train=train.subset((~is_own).nonzero().flatten()),
         validation=train.subset(is_own.nonzero().flatten()) if is_own.any() else None,
     )
+
+
+def with_groups(source: Source, group_of: Mapping[str, str] | None) -> Source:
+    """The groups of the images that could be read, by their names; None where there are none."""
+    if group_of is None:
+        return source
+    texts = np.array(list(group_of.values()), dtype=str)
+    code_of = dict(zip(group_of, group_codes(texts).tolist(), strict=True))
+
+    def of(images: Examples) -> torch.Tensor:
+        assert images.names is not None
+        return torch.tensor([code_of[os.fsdecode(name)] for name in images.names.tolist()])
+
+    held_out = source.validation
+    return replace(source, groups=Groups(of(source.train), of(source.test), None if held_out is None else of(held_out)))
 
 
 def decode_source(

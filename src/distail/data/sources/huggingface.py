@@ -7,16 +7,18 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from distail.config.schema import Data
 from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Source
-from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import locate
 from distail.data.sources.parquet import TEST_NAMES, find_parquet, label_column, load_parquet
+from distail.data.sources.rows import group_codes
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, first_of, listed
 
@@ -28,12 +30,21 @@ _LAYOUTS = (
 )
 
 
+class Row(NamedTuple):
+    """An image as the metadata name it; `group` is None where they have no such column."""
+
+    path: str
+    label: str
+    group: str | None
+
+
 def load_huggingface(options: Data) -> Source:
     """`root` is a data set as `huggingface-cli download` leaves it: parquet files, or `imagefolder` with metadata.
 
     Parquet: columns `image` and `label`, class names from the ClassLabel in the schema's metadata. Metadata: a table of
-    `file_name` and `label` beside the images; labels are names, or whole numbers. Without a test set a stratified
-    fifth, the same for every run's seed, is it.
+    `file_name` and `label` beside the images; labels are names, or whole numbers; images that have the same in the
+    column `data.group` (by default `group`, where there is one) are not torn apart. Without a test set a stratified
+    fifth, the same for every run's seed, is it; beside `test` a split `validation`, `valid` or `val` is used as such.
 
     Raises:
         DataError: neither is there, or naming the rows that cannot be used.
@@ -46,21 +57,44 @@ def load_huggingface(options: Data) -> Source:
     folders = [folder for folder in (place / "train", place) if _metadata(folder) is not None]
     if not folders:
         raise DataError(f"{place} holds no parquet files and no {' or '.join(_METADATA)}. {_LAYOUTS}")
-    train = _rows(folders[0], place)
     tests = [place / name for name in TEST_NAMES if _metadata(place / name) is not None]
-    test = _rows(tests[0], place) if tests else []
-    names = _names([label for _, label in train])
+    own = tests[1:2] if tests and tests[0].name == TEST_NAMES[0] else []
+    folder_of = {"train": folders[0]} | dict(zip(("test", "validation"), [*tests[:1], *own], strict=False))
+    splits = {split: _rows(folder, place, options.group) for split, folder in folder_of.items()}
+    names = _names([row.label for row in splits["train"]])
     label_of = {name: label for label, name in enumerate(names)}
-    if unknown := sorted({label for _, label in test} - set(names)):
-        raise DataError(f"{tests[0]} has the labels {', '.join(unknown[:8])}, of which {folders[0]} has no image")
-    parts = [[ImageFile(path, place, label_of[label]) for path, label in rows] for rows in (train, test)]
+    for split, rows in splits.items():
+        if unknown := sorted({row.label for row in rows} - set(names)):
+            raise DataError(
+                f"{folder_of[split]} has the labels {', '.join(unknown[:8])}, of which {folders[0]} has no image"
+            )
+    group_of = _groups_of([row for rows in splits.values() for row in rows], options.group, place)
+    parts = {split: [ImageFile(row.path, place, label_of[row.label]) for row in rows] for split, rows in splits.items()}
     notes = []
     if not tests:
-        kept, held_out = fixed_test_split(torch.tensor([file.label for file in parts[0]]))
-        parts = [[parts[0][row] for row in rows.tolist()] for rows in (kept, held_out)]
+        codes = group_codes(np.array([group_of[file.name] for file in parts["train"]])) if group_of else None
+        kept, held_out = fixed_test_split(torch.tensor([file.label for file in parts["train"]]), codes)
+        whole = parts["train"]
+        parts = {"train": [whole[row] for row in kept.tolist()], "test": [whole[row] for row in held_out.tolist()]}
     elif tests[0].name != TEST_NAMES[0]:
         notes.append(f"{place} holds no test/: {tests[0].name}/ is the test set")
-    return load_files("huggingface", parts[0], parts[1], names, options, notes)
+    validation = parts.get("validation", [])
+    source = load_files("huggingface", [*parts["train"], *validation], parts["test"], names, options, notes)
+    if validation:
+        source = with_validation(source, {file.name for file in validation})
+    return with_groups(source, group_of)
+
+
+def _groups_of(rows: Sequence[Row], column: str, place: Path) -> dict[str, str] | None:
+    """The group of each image's path; None where no table has such a column."""
+    if all(row.group is None for row in rows):
+        if column != Data.model_fields["group"].default:
+            raise DataError(f"data.group: no metadata in {place} has a column {column!r}")
+        return None
+    without = [row.path for row in rows if not row.group]
+    if without:
+        raise DataError(listed(first_of(without), f"{counted(len(without), 'image')} of {place} without {column!r}:"))
+    return {row.path: row.group or "" for row in rows}
 
 
 def _class_label_names(file: Path) -> tuple[str, ...]:
@@ -92,8 +126,8 @@ def _metadata(folder: Path) -> Path | None:
     return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
 
 
-def _rows(folder: Path, place: Path) -> list[tuple[str, str]]:
-    """Path relative to `place`, and label, of each image of a split."""
+def _rows(folder: Path, place: Path, group: str) -> list[Row]:
+    """The images of a split, their paths relative to `place`."""
     file = _metadata(folder)
     assert file is not None
     table = _read_csv(file) if file.suffix == ".csv" else _read_json_lines(file)
@@ -108,7 +142,8 @@ def _rows(folder: Path, place: Path) -> list[tuple[str, str]]:
         elif not os.path.isfile(where):
             problems.append(f"line {line}: {path!r} is not a file in {folder}")
         else:
-            rows.append((os.path.relpath(where, place).replace(os.sep, "/"), label))
+            together = None if row.get(group) is None else str(row[group]).strip()
+            rows.append(Row(os.path.relpath(where, place).replace(os.sep, "/"), label, together))
     if problems or not rows:
         problems = first_of(problems) or ["it lists no image"]
         raise DataError(listed(problems, f"{counted(len(problems), 'problem')} in {file}:"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from distail.config.schema import Data
 from distail.data.class_names import natural_sorted
 from distail.data.dataset import Source
-from distail.data.sources.encoded import ImageFile, load_files
+from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import way_out
 from distail.errors import DataError, counted, first_of, listed, some_of
 
@@ -19,15 +20,19 @@ _EXAMPLE = "data: {name: list, root: images, train: train.txt, test: test.txt}"
 
 
 class Line(NamedTuple):
-    """An image as a list names it."""
+    """An image as a list names it; `group` is None where there is no third column."""
 
     number: int
     path: str
     label: str
+    group: str | None = None
 
 
 def load_list(options: Data) -> Source:
     """`train` and `test` are text files with a path and a label on each line; paths are relative to `root`.
+
+    `validation` may be such a file too. Where columns are separated by tabs, a third one is the group of an image: what
+    belongs together, as images of one patient, and is not torn apart.
 
     Lists that are not found as they are given are looked for in `root`. The label is what follows the last space or
     tab: a whole number, or a name. Numbers are the labels themselves, from 0 to the highest; where all images
@@ -44,16 +49,34 @@ def load_list(options: Data) -> Source:
         problems.append(f"data.root is {root}, which is not a folder; expected the one that the lists' paths begin in")
     if problems or root is None:
         raise DataError(f"data set 'list': {'; '.join(problems)}")
+    given["validation"] = options.validation if isinstance(options.validation, Path) else None
     files = {key: _find(value, root, key) for key, value in given.items() if value is not None}
     lines = {key: read_lines(file) for key, file in files.items()}
     _check(lines, files, root, allow_outside_root=options.allow_outside_root)
-    names, label_of = _classes(lines["train"], lines["test"], files)
-    parts = [[ImageFile(line.path, root, label_of[line.label]) for line in lines[key]] for key in ("train", "test")]
-    return load_files("list", parts[0], parts[1], names, options)
+    names, label_of = _classes(lines, files)
+    parts = {key: [ImageFile(line.path, root, label_of[line.label]) for line in own] for key, own in lines.items()}
+    held_out = parts.get("validation", [])
+    source = load_files("list", [*parts["train"], *held_out], parts["test"], names, options)
+    if held_out:
+        source = with_validation(source, {file.name for file in held_out})
+    return with_groups(source, _groups(lines, files))
+
+
+def _groups(lines: Mapping[str, list[Line]], files: Mapping[str, Path]) -> dict[str, str] | None:
+    """The group of each path, if the lists have a column of them; then every line has one."""
+    every = [(key, line) for key, own in lines.items() for line in own]
+    if all(line.group is None for _, line in every):
+        return None
+    without = [f"{files[key].name}, line {line.number}" for key, line in every if not line.group]
+    if without:
+        raise DataError(
+            listed(first_of(without), f"{counted(len(without), 'line')} without a group, which others have:")
+        )
+    return {line.path: line.group or "" for _, line in every}
 
 
 def read_lines(file: Path) -> list[Line]:
-    """The lines that are not empty, each cut at its last space or tab.
+    """The lines that are not empty, each cut at its last space or tab, or at two tabs.
 
     Raises:
         DataError: the file is no text, or lists nothing; or naming the lines without a label.
@@ -64,8 +87,11 @@ def read_lines(file: Path) -> list[Line]:
         raise DataError(f"{file} is no text in UTF-8: {error}") from error
     found, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
+        columns = [column.strip() for column in line.split("\t")]
         parts = line.rsplit(maxsplit=1)
-        if len(parts) == 2:
+        if len(columns) == 3 and columns[0] and columns[1]:
+            found.append(Line(number, *columns))
+        elif len(parts) == 2:
             found.append(Line(number, parts[0].strip(), parts[1]))
         elif parts:
             problems.append(f"line {number}: {line.strip()[:80]!r} has no label after its path")
@@ -116,15 +142,16 @@ def _names_in(folder: Path) -> frozenset[str]:
         return frozenset()
 
 
-def _classes(train: list[Line], test: list[Line], files: dict[str, Path]) -> tuple[list[str], dict[str, int]]:
+def _classes(lines: Mapping[str, list[Line]], files: Mapping[str, Path]) -> tuple[list[str], dict[str, int]]:
     """The names of the classes, and the label that each word stands for."""
     folders_of: dict[str, set[str]] = defaultdict(set)
-    for line in train:
+    for line in lines["train"]:
         folders_of[line.label].add(posixpath.dirname(line.path))
-    if extra := {line.label for line in test} - set(folders_of):
-        raise DataError(
-            f"{files['test']} has the labels {some_of(natural_sorted(extra))}, of which {files['train']} has no image"
-        )
+    for key, own in lines.items():
+        if extra := {line.label for line in own} - set(folders_of):
+            raise DataError(
+                f"{files[key]} has the labels {some_of(natural_sorted(extra))}, of which {files['train']} has no image"
+            )
     if not all(word.isdecimal() for word in folders_of):
         names = natural_sorted(folders_of)
         return names, {name: label for label, name in enumerate(names)}

@@ -78,7 +78,8 @@ def files_state(options: Data) -> str | None:
         return None
     folder = place.parent if place.is_file() else place
     digest = hashlib.sha256()
-    lists = [expand_home(path) for path in (options.train, options.test) if path is not None]
+    given = (options.train, options.test, options.validation)
+    lists = [expand_home(path) for path in given if isinstance(path, Path)]
     for path in [*sorted(folder.rglob("*")), *lists]:
         with suppress(OSError):  # a link that leads nowhere, a folder that may not be looked into
             state = path.stat()

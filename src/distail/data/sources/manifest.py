@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -17,8 +15,8 @@ import torch
 
 from distail.config.schema import Data
 from distail.data.class_names import check_class_names, natural_sorted
-from distail.data.dataset import Examples, Groups, Source
-from distail.data.sources.encoded import ImageFile, load_files, with_validation
+from distail.data.dataset import Source
+from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import way_out
 from distail.data.sources.rows import PARTS, SPLITS, check_split, group_codes, parts_of
 from distail.errors import DataError, counted, did_you_mean, first_of, listed
@@ -73,17 +71,7 @@ def load_manifest(options: Data) -> Source:
         source = with_validation(source, {file.name for file in held_out})
     if codes is None:
         return source
-    return replace(source, groups=_groups(source, dict(zip([row.path for row in rows], codes.tolist(), strict=True))))
-
-
-def _groups(source: Source, group_of: Mapping[str, int]) -> Groups:
-    """The groups of the images that could be read."""
-
-    def of(images: Examples) -> torch.Tensor:
-        assert images.names is not None
-        return torch.tensor([group_of[os.fsdecode(name)] for name in images.names.tolist()])
-
-    return Groups(of(source.train), of(source.test), None if source.validation is None else of(source.validation))
+    return with_groups(source, {row.path: row.group or "" for row in rows})
 
 
 def read_rows(manifest: Path, group: str = "group") -> list[Row]:

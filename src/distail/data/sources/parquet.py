@@ -11,14 +11,15 @@ from typing import Any
 
 from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint
-from distail.data.dataset import Source
+from distail.data.dataset import Source, image_names
 from distail.data.decode import EncodedImage, decoding_options
-from distail.data.sources.encoded import EncodedSplit, decode_source
+from distail.data.sources.encoded import EncodedSplit, decode_source, with_validation
 from distail.errors import DataError, first_of, listed, some_of
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("fine_label", "label")
 _ROWS_AT_ONCE = 256
+_ROW = ", row "  # between the name of a file and the place in it: what an image is called
 TEST_NAMES = ("test", "validation", "valid", "val")
 """What a test set is called, the preferred name first."""
 # train-00000-of-00002.parquet, and as older exports have it, train-00000-of-00002-1a2b3c4d.parquet.
@@ -27,15 +28,18 @@ _NUMBERED = re.compile(r"-([0-9]{1,6})-of-([0-9]{1,6})(-[0-9a-f]+)?\.parquet")
 
 @dataclass(frozen=True)
 class ParquetFiles:
-    """The files of both splits in their order, and what is odd about them."""
+    """The files of the splits in their order, and what is odd about them."""
 
     train: list[Path]
     test: list[Path]
     notes: tuple[str, ...]
+    validation: Sequence[Path] = ()
 
 
 def find_parquet(place: Path) -> ParquetFiles | None:
     """`train.parquet`, or all of `train-*.parquet`, and `test` or `validation` likewise; in `place` or a folder in it.
+
+    Beside `test` the first of `validation`, `valid` and `val` is the data's own validation set.
 
     Raises:
         DataError: several folders hold such files, parts are missing or double, or there is no test set.
@@ -53,7 +57,10 @@ def find_parquet(place: Path) -> ParquetFiles | None:
         )
     folder = found[0]
     tests = [name for name in TEST_NAMES if _files(folder, name)]
-    problems = [problem for split in ("train", *tests[:1]) for problem in _problems(_files(folder, split), split)]
+    held_out = tests[1:2] if tests[:1] == [TEST_NAMES[0]] else []
+    problems = [
+        problem for split in ("train", *tests[:1], *held_out) for problem in _problems(_files(folder, split), split)
+    ]
     if problems:
         raise DataError(listed(first_of(problems), f"the parquet files in {folder} are not one whole data set:"))
     train = _files(folder, "train")
@@ -62,8 +69,11 @@ def find_parquet(place: Path) -> ParquetFiles | None:
             f"{folder} holds {train[0].name} but no test.parquet or test-*.parquet (or validation) beside it"
         )
     notes = [f"{folder} holds no test.parquet or test-*.parquet: {tests[0]} is the test set"] * (tests[0] != "test")
-    notes += [f"{folder}: {tests[0]} is the test set, and {other} is not used" for other in tests[1:]]
-    return ParquetFiles(train, _files(folder, tests[0]), tuple(notes))
+    notes += [
+        f"{folder}: {tests[0]} is the test set, and {other} is not used" for other in tests[1:] if other not in held_out
+    ]
+    validation = [file for name in held_out for file in _files(folder, name)]
+    return ParquetFiles(train, _files(folder, tests[0]), tuple(notes), validation)
 
 
 def _files(folder: Path, split: str) -> list[Path]:
@@ -97,18 +107,21 @@ def _problems(files: Sequence[Path], split: str) -> list[str]:
 
 
 def load_parquet(files: ParquetFiles, class_names: tuple[str, ...], options: Data) -> Source:
-    """Both splits, or from the cache.
+    """The splits, or from the cache.
 
     Raises:
         DataError: columns are missing, or files are damaged.
     """
+    train = [*files.train, *files.validation]
     key = fingerprint(
-        ["parquet", *decoding_options(options), len(files.train)],
-        [(path.name, path) for path in (*files.train, *files.test)],
+        ["parquet", *decoding_options(options), len(train)],
+        [(path.name, path) for path in (*train, *files.test)],
     )
-    source = cached(
-        options.name, key, lambda: decode_source(_read(files.train), _read(files.test), class_names, options)
-    )
+    source = cached(options.name, key, lambda: decode_source(_read(train), _read(files.test), class_names, options))
+    if files.validation:
+        of_validation = {path.name for path in files.validation}
+        names = image_names(source.train, "train")
+        source = with_validation(source, {name for name in names if name.rpartition(_ROW)[0] in of_validation})
     return replace(source, notes=(*files.notes, *source.notes))
 
 
@@ -126,7 +139,7 @@ def _read(paths: list[Path]) -> EncodedSplit:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[image_column, label]):
                     rows = batch.column(image_column).to_pylist()
                     images += [
-                        EncodedImage(f"{path.name}, row {row}", _reader(value))
+                        EncodedImage(f"{path.name}{_ROW}{row}", _reader(value))
                         for row, value in enumerate(rows, start=len(images) - before)
                     ]
                     found = batch.column(label)
