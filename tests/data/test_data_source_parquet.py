@@ -92,7 +92,10 @@ def test_validation_is_the_test_set_where_there_is_no_other(tmp_path: Path) -> N
     assert len(source.test) == 10
     assert "validation is the test set" in source.notes[0]
     write_parts(tmp_path, [TEST])
-    assert "validation is not used" in load("cifar10", tmp_path).notes[0]
+    source = load("cifar10", tmp_path)
+    assert (len(source.validation), len(source.test), source.notes) == (10, 10, ())
+    write_parts(tmp_path, ["val.parquet"])
+    assert "val is not used" in load("cifar10", tmp_path).notes[0]
 
 
 def test_the_same_data_in_two_folders(tmp_path: Path) -> None:
