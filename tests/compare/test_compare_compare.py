@@ -15,14 +15,18 @@ from rich.console import Console
 
 from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
-from distail.compare.summary import MAIN_METRICS
+from distail.compare.metrics import main_metrics, metrics_of
 from distail.compare.tables import CSV_COLUMNS, print_tables
 from distail.errors import ConfigError, ModelError, TrainingError
-from distail.evaluation.metrics import METRICS, metric_at
+from distail.evaluation.metrics import metric_at
 from distail.report.table import escape_markdown
 from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
+
+METRICS = metrics_of(several=False)
+
+MAIN_METRICS = main_metrics(several=False)
 
 pytestmark = pytest.mark.integration
 

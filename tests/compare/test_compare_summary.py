@@ -5,10 +5,14 @@ import re
 import pytest
 
 from distail.compare.content import difference_content, metric_content
-from distail.compare.summary import MAIN_METRICS, statements
+from distail.compare.metrics import main_metrics, metrics_of
+from distail.compare.summary import statements
 from distail.compare.tables import csv_table, difference_table, to_markdown
-from distail.evaluation.metrics import METRICS
 from distail.evaluation.significance import corrected, over_seeds, summarize
+
+METRICS = metrics_of(several=False)
+
+MAIN_METRICS = main_metrics(several=False)
 
 
 def made(baseline="kd", grid=None, runs=(), **values):

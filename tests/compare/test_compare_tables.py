@@ -5,9 +5,11 @@ import io
 
 import pytest
 
+from distail.compare.metrics import metrics_of
 from distail.compare.summary import format_metric, format_signed, verdict
 from distail.compare.tables import csv_table, metric_table, to_latex, to_markdown
-from distail.evaluation.metrics import METRICS
+
+METRICS = metrics_of(several=False)
 
 
 def figure(mean=None, deviation=None, interval=None, values=None):

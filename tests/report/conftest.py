@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from distail.compare.metrics import metrics_of
 from distail.evaluation.calibration import reliability_bins
-from distail.evaluation.metrics import METRICS, evaluate_predictions
+from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import save_predictions
 from distail.evaluation.teacher_bias import error_flow, tail_errors, teacher_bias
 from distail.report.samples import Samples, save_samples
 from distail.report.views import BestEpoch, ReportView, RunView
 from helpers.browser import launched
+
+METRICS = metrics_of(several=False)
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\'"&amp;\u2028 {{ 7*7 }}'
 

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import distail
+from distail.compare.metrics import metrics_of
 from distail.config.schema import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ConfigError, ModelError, TrainingError
-from distail.evaluation.metrics import METRICS, evaluate_predictions, metric_at
+from distail.evaluation.metrics import evaluate_predictions, metric_at
 from distail.evaluation.predictions import load_predictions
 from distail.models.weights import load_weights, read_metadata
 from distail.runner.checks import check
@@ -21,6 +22,8 @@ from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
+
+METRICS = metrics_of(several=False)
 
 pytestmark = pytest.mark.integration
 

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from distail.compare.content import ComparisonContent, DifferenceContent
+from distail.compare.metrics import TAIL, decides, of_several
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.significance import OVER_IMAGES
 
-DECIDES = "balanced_accuracy"
-HEAD, TAIL = "groups.thirds.head", "groups.thirds.tail"
+HEAD = "groups.thirds.head"
 
 
 def headline(content: ComparisonContent) -> list[str]:
     """A recommendation in words for people who read no table; nothing where no student has been measured.
 
-    The student with the best mean balanced accuracy is recommended where its difference from the baseline is more than
-    the noise of test images, else nothing beyond the baseline is.
+    The student with the best mean balanced accuracy, or mean average precision, is recommended where its difference
+    from the baseline is more than the noise of test images, else nothing beyond the baseline is.
     """
-    baseline = content["baseline"]
+    baseline, decisive, several = content["baseline"], decides(content), of_several(content)
     rows = [name for label in content["methods"] for name in (label, adjusted_name(label))]
-    seeds_of = {name: set(content["figures"][name][DECIDES]["values"]) for name in rows if name in content["figures"]}
+    seeds_of = {name: set(content["figures"][name][decisive]["values"]) for name in rows if name in content["figures"]}
     # A mean over other seeds is another mean.
     comparable = [name for name, seeds in seeds_of.items() if seeds == seeds_of.get(baseline)]
-    known = {name: mean for name in comparable if (mean := _mean(content, name, DECIDES)) is not None}
+    known = {name: mean for name in comparable if (mean := _mean(content, name, decisive)) is not None}
     if baseline not in known or len(known) < 2:
         return []
     best = max(known, key=lambda name: known[name])
     if best == baseline:
-        return [f"Ship {baseline}: no other student is better in an average class (balanced accuracy)."]
+        title = "mean average precision" if several else "balanced accuracy"
+        return [f"Ship {baseline}: no other student is better in an average class ({title})."]
     over_images = _difference_from(content, best, baseline)
     if over_images is None or over_images["p_corrected"] is None:
         certainty = "whether it is more than noise was not tested"
@@ -44,8 +45,11 @@ def headline(content: ComparisonContent) -> list[str]:
         for name, metric in (("rarest", TAIL), ("most frequent", HEAD))
         if (then := _mean(content, baseline, metric)) is not None and (now := _mean(content, best, metric)) is not None
     )
+    reached, of_a_class = ("it recognizes", " of an average class")
+    if several:
+        reached, of_a_class = ("its mean average precision is", "")
     sentences = [
-        f"Ship {best}: it recognizes {known[best]:.1f} % of an average class, {baseline} {known[baseline]:.1f} %; "
+        f"Ship {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "
         f"{certainty}, {drawn}. It was picked by these very test images: expect a little less of it.",
     ]
     if gains:
@@ -62,6 +66,6 @@ def _difference_from(content: ComparisonContent, best: str, baseline: str) -> Di
     entries = [*content["differences"], *content["beyond_adjusting"]]
     for one in entries:
         pair = {one["method"], one.get("against", content["baseline"])}
-        if one["figure"] == DECIDES and one["over"] == OVER_IMAGES and pair == {best, baseline}:
+        if one["figure"] == decides(content) and one["over"] == OVER_IMAGES and pair == {best, baseline}:
             return one
     return None

@@ -17,6 +17,7 @@ from distail.errors import DistailError
 from distail.methods.composition import TERM_WEIGHTS
 from distail.methods.presets import check_method, read_composition
 from distail.runner.checks import method_composition, needs_teacher, problems_of, teacher_model
+from distail.runner.posterior import as_entry
 from distail.runner.run_folder import RunFolder
 
 # Every method takes these settings; without the term that each is for, it does not use them.
@@ -253,8 +254,8 @@ class _Student:
             return None
         supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
         if self.config.teachers == "own":
-            supervised = {"name": read_composition(method_composition(self.experiment)).teacher_supervised}
-        plain = supervised == {"name": "ce"}
+            supervised = {**as_entry(read_composition(method_composition(self.experiment)).teacher_supervised)}
+        plain = supervised in ({"name": "ce"}, {"name": "bce"})
         parameters = [f"{key}={value}" for key, value in supervised.items() if key != "name"]
         short = folder_name(" ".join([str(supervised["name"]), *parameters]))
         base = self.config.base

@@ -22,12 +22,14 @@ from distail.compare.content import (
     metric_content,
 )
 from distail.compare.draws import Draw, by_seed, folds_of, out_of_fold
+from distail.compare.metrics import main_metrics, metrics_of
 from distail.compare.plan import Job, Plan, Point
 from distail.compare.rows import Resampled, Row, method_rows, resample, teacher_rows
 from distail.compare.scheduler import State
 from distail.compare.selection import ScoredPoint, best, rule_of, score_points, undecided_methods
-from distail.compare.summary import MAIN_METRICS, statements
-from distail.evaluation.metrics import METRICS, metric_at
+from distail.compare.summary import statements
+from distail.data.labels import MULTI_LABEL
+from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
 from distail.json_values import as_mapping
@@ -79,7 +81,8 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
     teachers = teacher_rows(plan, students)
     free = [row for method in compared if method.is_ce for row in by_method[method.label] if row.adjusted]
     free += [row for row in teachers if row.adjusted]
-    resampled = resample([*students, *teachers], notes) if bootstrap else {}
+    resampled = resample([*students, *teachers], notes) if bootstrap else None
+    several = plan.config.base.data.targets == MULTI_LABEL
     plain = [rows[0] for rows in by_method.values()]
     content: ComparisonContent = {
         "schema_version": SCHEMA_VERSION,
@@ -93,16 +96,16 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         "teachers": plan.config.teachers,
         "runs": _method_runs(plan, states, compared),
         "teacher_runs": _teacher_runs(plan, states),
-        "figures": {row.label: _figures(row) for row in (*teachers, *students)},
+        "figures": {row.label: _figures(row, several) for row in (*teachers, *students)},
         "taus": {row.label: taus for row in (*teachers, *students) if (taus := _nonzero(row.taus()))},
         "differences": [
             difference_content(difference)
-            for difference in _differences(plain, by_method[baseline.label][0], resampled, bootstrap)
+            for difference in _differences(plain, by_method[baseline.label][0], several, resampled)
         ],
         "beyond_adjusting": [
             {**difference_content(difference), "against": row.label}
             for row in free
-            for difference in _differences(students, row, resampled, bootstrap)
+            for difference in _differences(students, row, several, resampled)
         ],
         "grid": _grid(plan, states, scored, chosen) if plan.config.axes else None,
         **_of_folds(plan, compared),
@@ -127,8 +130,8 @@ def _compared_method(
     return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
 
 
-def _figures(row: Row) -> dict[str, MetricContent]:
-    values = {path: row.values(path) for path in METRICS}
+def _figures(row: Row, several: bool) -> dict[str, MetricContent]:
+    values = {path: row.values(path) for path in metrics_of(several)}
     if row.stage == "teacher" and all(len(set(own.values())) < 2 for own in values.values()):
         # One loaded teacher serves every seed: it has no deviation.
         values = {path: dict(list(own.items())[:1]) for path, own in values.items()}
@@ -152,7 +155,7 @@ def _of_folds(plan: Plan, compared: Sequence[ComparedMethod]) -> FoldsContent:
             path: metric_content(
                 summarize({seed: value for seed, own in judged.items() if (value := metric_at(own, path)) is not None})
             )
-            for path in METRICS
+            for path in metrics_of(plan.config.base.data.targets == MULTI_LABEL)
         }
     return {"folds": folds, "out_of_fold": found}
 
@@ -221,20 +224,20 @@ def _grid(
     return {"axes": axes, "rule": rule_of(plan), "points": points}
 
 
-def _differences(rows: Sequence[Row], other: Row, resampled: Resampled, bootstrap: bool) -> list[Difference]:
+def _differences(rows: Sequence[Row], other: Row, several: bool, resampled: Resampled | None) -> list[Difference]:
     """Each of the rows against another one; what is corrected is corrected for all of them together."""
     found: list[Difference | None] = []
     for row in rows:
         if row.label == other.label:
             continue
-        for path in METRICS:
+        for path in metrics_of(several):
             values, others = row.values(path), other.values(path)
             found.append(over_seeds(row.label, path, values, others))
-            if bootstrap:
+            if resampled is not None:
                 draws = resampled.get(path, {})
                 own_draws, other_draws = draws.get(row.label, {}), draws.get(other.label, {})
                 found.append(over_images(row.label, path, values, others, own_draws, other_draws))
-    return corrected([difference for difference in found if difference is not None], MAIN_METRICS)
+    return corrected([difference for difference in found if difference is not None], main_metrics(several))
 
 
 def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distail.compare.draws import Draw, by_seed
 from distail.compare.plan import Job, Plan
+from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.adjustment import TAU, adjusted_name, holds_prior, tau_of
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
@@ -100,7 +101,8 @@ def method_rows(label: str, jobs: Mapping[Draw, Job], results: Mapping[Draw, Run
     """
     plain = Row(label, "student", {draw: (jobs[draw], result) for draw, result in results.items()}, tuple(jobs))
     experiment = next(iter(jobs.values())).experiment
-    return _with_adjusted(plain, None if experiment.adjust is not None else student_posterior(experiment))
+    settled = experiment.adjust is not None or experiment.data.targets == MULTI_LABEL
+    return _with_adjusted(plain, None if settled else student_posterior(experiment))
 
 
 def teacher_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
@@ -116,7 +118,9 @@ def teacher_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
             kind = own.supervised if own else ""
             kinds.setdefault(kind, {}).setdefault(draw, (job, result))
             known = as_text(value_at(result, "posterior.teacher")) or teacher_posterior(job.experiment)
-            posteriors.setdefault(kind, student_posterior(own.job.experiment) if own else known)
+            learned = student_posterior(own.job.experiment) if own else known
+            # Of several classes adjusting changes no average precision.
+            posteriors.setdefault(kind, None if job.experiment.data.targets == MULTI_LABEL else learned)
     found: list[Row] = []
     for kind, runs in kinds.items():
         label = "teacher" if len(kinds) == 1 else f"teacher ({kind})"

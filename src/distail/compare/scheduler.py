@@ -15,6 +15,7 @@ from distail.compare.progress import ComparisonReporter
 from distail.compare.status import read_status
 from distail.compare.worker import JobSpec
 from distail.errors import DataError
+from distail.evaluation.headline import headline, several_classes
 from distail.evaluation.run_files import FAILED, FINISHED, MISSING, STOPPED
 from distail.training.signals import Interrupted, StopRequest
 
@@ -165,10 +166,10 @@ class Schedule:
             self.seconds[name] = time.monotonic() - self._began[name]
             test = result["student"]["test"]
             seconds = result["timing"]["student"]["seconds"]
-            reporter.ended(
-                name,
-                f"top-1 {test['top1']:.1f}, balanced {test['balanced_accuracy']:.1f}, {seconds:,.0f} s of training",
-            )
+            said = f"mAP {headline(test):.1f}"
+            if not several_classes(test):
+                said = f"top-1 {test['top1']:.1f}, balanced {headline(test):.1f}"
+            reporter.ended(name, f"{said}, {seconds:,.0f} s of training")
         elif status.get("state") == FAILED:
             self.states[name] = State(FAILED, status["problem"])
             reporter.ended(name, f"failed: {status['problem']} ({self._log(name)})")

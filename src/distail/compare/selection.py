@@ -9,18 +9,19 @@ from dataclasses import dataclass
 from distail.compare.draws import by_seed, folds_of, out_of_fold
 from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import State
+from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError
+from distail.evaluation.headline import headline_path
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, last_epoch, read_epochs
-
-METRIC = "balanced_accuracy"
-_RULE = "balanced accuracy on the validation split after the last epoch, mean over seeds"
-_RULE_OF_FOLDS = "balanced accuracy of the training data, each example judged out of its fold, mean over seeds"
 
 
 def rule_of(plan: Plan) -> str:
     """By what a point is chosen."""
-    return _RULE if folds_of(plan.config.base) is None else _RULE_OF_FOLDS
+    name = "mean average precision" if plan.config.base.data.targets == MULTI_LABEL else "balanced accuracy"
+    if folds_of(plan.config.base) is None:
+        return f"{name} on the validation split after the last epoch, mean over seeds"
+    return f"{name} of the training data, each example judged out of its fold, mean over seeds"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def _validation(jobs: Sequence[Job]) -> float:
     """Of one seed: after the last epoch, or of all its folds together."""
     if len(jobs) == 1:
         return _last_validation(jobs[0])
-    value = metric_at(out_of_fold([job.folder for job in jobs]), METRIC)
+    judged = out_of_fold([job.folder for job in jobs])
+    value = metric_at(judged, headline_path(judged))
     assert value is not None, "every fold holds something out"
     return value
 
@@ -83,7 +85,8 @@ def _validation(jobs: Sequence[Job]) -> float:
 def _last_validation(job: Job) -> float:
     last = last_epoch(read_epochs(job.folder.metrics)[0], "student")
     ended = last is not None and last["epoch"] == job.experiment.training.epochs - 1
-    value = metric_at(last["validation"], METRIC) if last is not None and ended else None
+    validation = last["validation"] if last is not None and ended else None
+    value = None if validation is None else metric_at(validation, headline_path(validation))
     if value is None:
         raise CheckpointError(
             f"{job.folder.metrics} lacks the last epoch; remove {job.folder.result.name} beside it, and "

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
+from distail.evaluation.headline import headline, several_classes
 from distail.evaluation.run_files import RUNNING, EpochRow
 from distail.training.progress import Reporter
 
@@ -22,6 +23,7 @@ class Status(TypedDict, total=False):
         state: `running`, `finished`, `failed` or `stopped`.
         stage, steps, done: the stage under way, its optimizer steps, and how many of them are done.
         loss, balanced: of the last epoch; the balanced accuracy on the validation split, None without one.
+        several: true where the latter is mean average precision, of images that may have several classes.
         kind, problem: the class of the error that ended the run, and what it says.
     """
 
@@ -31,6 +33,7 @@ class Status(TypedDict, total=False):
     done: int
     loss: float
     balanced: float | None
+    several: bool
     kind: str
     problem: str
 
@@ -85,7 +88,9 @@ class StatusReporter:
         self._log.epoch(row, epochs)
         validation = row["validation"]
         self._content["loss"] = row["loss"]
-        self._content["balanced"] = None if validation is None else validation["balanced_accuracy"]
+        self._content["balanced"] = None if validation is None else headline(validation)
+        if validation is not None and several_classes(validation):
+            self._content["several"] = True
 
     def finish(self) -> None:
         self._log.finish()

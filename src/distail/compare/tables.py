@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distail import files
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent
+from distail.compare.metrics import decides, metrics_of, of_several
 from distail.compare.summary import (
     METRIC_TITLES,
     RULES,
@@ -30,7 +31,14 @@ from distail.report.views import NOT_MEASURED, missing_reason
 if TYPE_CHECKING:
     from rich.console import Console
 
-ON_A_TERMINAL = ("top1", "balanced_accuracy", "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
+ON_A_TERMINAL = (
+    "top1",
+    "balanced_accuracy",
+    "mean_average_precision",
+    "groups.thirds.head",
+    "groups.thirds.medium",
+    "groups.thirds.tail",
+)
 CAPTION = (
     f"{PROTOCOL}; mean ± deviation over seeds; intervals are 95 %, over seeds by Student's t, over test images by "
     "paired bootstrap, each for itself: only p and verdicts are corrected for the number of differences"
@@ -57,6 +65,11 @@ CSV_COLUMNS = (
 )
 
 
+def paths_of(content: ComparisonContent) -> tuple[str, ...]:
+    """The metrics of a comparison, in the order in which they are shown."""
+    return metrics_of(of_several(content))
+
+
 def write_tables(folder: Path, content: ComparisonContent) -> list[Path]:
     """Write `comparison.md`, `.csv` and `.tex`, and where there is something to say `beyond-adjusting.csv`."""
     texts = {
@@ -73,7 +86,7 @@ def write_tables(folder: Path, content: ComparisonContent) -> list[Path]:
 
 def print_tables(content: ComparisonContent, console: Console) -> None:
     """The main metrics and the sentences; the files have the rest."""
-    table = metric_table(content, ON_A_TERMINAL)
+    table = metric_table(content, [path for path in ON_A_TERMINAL if path in paths_of(content)])
     replace(table, title=content["name"], caption=_caption(content, RULES[:1])).print(console)
     for sentence in content["statements"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
@@ -94,9 +107,9 @@ def to_latex(content: ComparisonContent) -> str:
 
 def all_tables(content: ComparisonContent) -> list[Table]:
     """The tables that have something to say, the first with the caption of all."""
-    metrics = metric_table(content, tuple(METRIC_TITLES))
-    beyond = [difference_table(content, tuple(METRIC_TITLES), row) for row in adjusted_references(content)]
-    others = (difference_table(content, tuple(METRIC_TITLES)), *beyond, interval_table(content), grid_table(content))
+    metrics = metric_table(content, paths_of(content))
+    beyond = [difference_table(content, paths_of(content), row) for row in adjusted_references(content)]
+    others = (difference_table(content, paths_of(content)), *beyond, interval_table(content), grid_table(content))
     return [replace(metrics, caption=_caption(content, RULES)), *(table for table in others if table.rows)]
 
 
@@ -148,7 +161,7 @@ def interval_table(content: ComparisonContent) -> Table:
     """A row for each method and metric: mean, deviation, interval."""
     rows = []
     for method, metrics in content["figures"].items():
-        for path, title in METRIC_TITLES.items():
+        for path in paths_of(content):
             metric = metrics[path]
             if metric["mean"] is None:
                 continue
@@ -156,7 +169,7 @@ def interval_table(content: ComparisonContent) -> Table:
             rows.append(
                 [
                     method,
-                    title,
+                    METRIC_TITLES[path],
                     str(len(metric["values"])),
                     format_metric(metric["mean"]),
                     "" if deviation is None else format_metric(deviation),
@@ -172,7 +185,8 @@ def grid_table(content: ComparisonContent) -> Table:
     rows = []
     for point in content["grid"]["points"] if content["grid"] else []:
         rows.append([point["label"], _seeds_behind(point), _validation(point), "yes" if point["chosen"] else ""])
-    columns = ["Point", "Seeds", "Validation, balanced accuracy", "Chosen"]
+    of_validation = METRIC_TITLES[decides(content)] if of_several(content) else "balanced accuracy"
+    columns = ["Point", "Seeds", f"Validation, {of_validation}", "Chosen"]
     return Table(columns, rows, text_columns=frozenset({0, 3}))
 
 

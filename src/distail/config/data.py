@@ -57,6 +57,8 @@ class Data(Section):
     name: str
     """A data set that is known, or `package.module:function` for one of your own."""
     root: Path | None = None
+    targets: Literal["single_label", "multi_label"] = "single_label"
+    """Whether an example has one class, or any number of them (`arrays`, tables, `csv`, and data of your own)."""
     label: str | None = None
     """Of a table (`csv-table`, `parquet`): the column of the classes."""
     features: tuple[str, ...] | None = None

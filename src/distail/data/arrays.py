@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.data.augment import Augmentation, Draws
+from distail.data.labels import check_labels
 from distail.errors import DataError
 from distail.torch_utils import to_device
 
@@ -25,7 +26,7 @@ _DTYPES = (torch.float32, torch.int64)
 
 @dataclass(frozen=True)
 class LabelledArrays:
-    """`inputs` (N, ...) float32, in which nan is a missing value, or int64; `labels` (N,) int64, row by row.
+    """`inputs` (N, ...) float32, in which nan is a missing value, or int64; `labels` (N,) int64 or (N, C) bool.
 
     `names` (N,) bytes is what each is called, None where they have no names. `plain` (D,) bool says which entries of
     the first dimension are given to the network as they are; None: none of float32, all of int64.
@@ -49,10 +50,7 @@ class LabelledArrays:
             raise DataError(
                 f"inputs are {self.inputs.dtype} {tuple(self.inputs.shape)}; expected float32 or int64 (N, ...)"
             )
-        if self.labels.shape != (len(self.inputs),) or self.labels.dtype != torch.int64:
-            raise DataError(
-                f"labels are {self.labels.dtype} {tuple(self.labels.shape)}; expected int64 ({len(self.inputs)},)"
-            )
+        check_labels(self.labels, len(self.inputs))
         if self.names is not None and len(self.names) != len(self):
             raise DataError(f"{len(self.names)} names but {len(self)} examples")
         object.__setattr__(self, "inputs", self.inputs.contiguous())

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from distail.data.dataset import Examples, Source
+from distail.data.labels import is_multi_label
 from distail.errors import DataError, did_you_mean, some_of
 
 ORDERS = ("natural", "text")
@@ -27,7 +28,8 @@ def in_class_order(source: Source, class_order: str) -> Source:
     label_C = torch.tensor([place[name] for name in source.class_names])
 
     def relabelled(images: Examples) -> Examples:
-        return replace(images, labels=label_C[images.labels])
+        several = is_multi_label(images.labels)
+        return replace(images, labels=images.labels[:, label_C.argsort()] if several else label_C[images.labels])
 
     return replace(
         source,

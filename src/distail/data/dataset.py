@@ -18,6 +18,7 @@ from torch import Tensor
 
 from distail.data.arrays import LabelledArrays
 from distail.data.items import StreamedItems
+from distail.data.labels import check_labels
 from distail.data.workers import DecodeFiles
 from distail.errors import DataError
 
@@ -28,9 +29,9 @@ _CHUNK = 4096
 class StreamedImages:
     """N image files that have all been decoded once and are decoded again, batch by batch, by worker processes.
 
-    `names` (N,) bytes, relative to the folder of `decode`; `labels` (N,) int64; `digests` (N, 32) uint8, the
-    SHA-256 of each file; `sums` and `squares` (N, channels) int64, of each image's grey levels and of their
-    squares. About 200 bytes an image, whatever its size. `workers` processes decode; 0: none but this one.
+    `names` (N,) bytes, relative to the folder of `decode`; `labels` (N,) int64 or (N, C) bool; `digests`
+    (N, 32) uint8, the SHA-256 of each file; `sums` and `squares` (N, channels) int64, of each image's grey levels and
+    of their squares. About 200 bytes an image, whatever its size. `workers` processes decode; 0: none but this one.
     """
 
     names: NDArray[np.bytes_]
@@ -77,7 +78,7 @@ class StreamedImages:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """`images` (N, channels, H, W) uint8 and `labels` (N,) int64, row by row.
+    """`images` (N, channels, H, W) uint8 and `labels` (N,) int64 or (N, C) bool, row by row.
 
     `digests` (N, 32) uint8 is the SHA-256 of each image's file, None where images did not come from files of their
     own. `names` (N,) bytes is what each is called on disk, None where they have no names.
@@ -101,10 +102,9 @@ class LabelledImages:
             raise DataError(
                 f"images are {self.images.dtype} {tuple(self.images.shape)}; expected uint8 (N, channels, H, W)"
             )
-        if self.labels.ndim != 1 or self.labels.dtype != torch.int64:
-            raise DataError(f"labels are {self.labels.dtype} {tuple(self.labels.shape)}; expected int64 (N,)")
-        if len(self.images) != len(self.labels):
+        if self.labels.ndim and len(self.images) != len(self.labels):
             raise DataError(f"{len(self.images)} images but {len(self.labels)} labels")
+        check_labels(self.labels, len(self.images))
         if self.digests is not None and (self.digests.dtype, *self.digests.shape) != (torch.uint8, len(self), 32):
             raise DataError(
                 f"digests are {self.digests.dtype} {tuple(self.digests.shape)}; expected uint8 ({len(self)}, 32)"

@@ -12,8 +12,9 @@ class Datasets:
     """Map-style torch data sets, whose items are (input, label) or mappings of tensors with `label`.
 
     The tensors of a mapping, but for its label, reach the network as keywords. Labels are whole numbers that index
-    `class_names`. What items draw at random, as augmentation does, is seeded anew for each item and epoch, through the
-    generators of torch, numpy and `random`.
+    `class_names`; with `data.targets: multi_label` rows of 0 and 1, one number for each class. What items draw at
+    random, as augmentation does, is seeded anew for each item and epoch, through the generators of torch, numpy and
+    `random`.
 
     Attributes:
         train, test: with `__len__` and `__getitem__`.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distail.data.dataset import Examples
+from distail.data.labels import is_multi_label
 from distail.errors import counted, some_of
 
 _NAMED_PAIRS = 3
@@ -44,6 +45,8 @@ def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str])
     "1 image lies, byte for byte, in several classes ('cat' and 'dog'): no network can be right on all of them"
     """
     parts = list(parts)
+    if any(is_multi_label(images.labels) for images in parts):
+        return None  # several classes contradict nothing there
     labels_N = np.concatenate([images.labels.numpy() for images in parts])
     contents, content_of_N = np.unique(np.concatenate([_contents(images) for images in parts]), return_inverse=True)
     first, last = np.full(len(contents), len(class_names)), np.full(len(contents), -1)

@@ -89,8 +89,8 @@ def kept_generators() -> Iterator[None]:
 class StreamedItems:
     """Items of a data set that have all been fetched once and are fetched again, batch by batch.
 
-    `rows` (N,) int64 are those of the data set, which `part` names; `labels` (N,) int64; `digests` (N, 32) uint8, the
-    SHA-256 of each item. `workers` processes fetch; 0: none but this one.
+    `rows` (N,) int64 are those of the data set, which `part` names; `labels` (N,) int64 or (N, C) bool;
+    `digests` (N, 32) uint8, the SHA-256 of each item. `workers` processes fetch; 0: none but this one.
     """
 
     fetch: FetchItems

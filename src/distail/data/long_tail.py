@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from distail.data.dataset import Examples, LabelledImages, is_images
+from distail.data.labels import is_multi_label
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError, listed, some_of, unknown_name
 
@@ -143,7 +144,7 @@ def subset_sha256(images: Examples) -> str:
 
 
 def class_counts(labels_N: Tensor, num_classes: int) -> tuple[int, ...]:
-    """Images per class.
+    """Images per class; of labels (N, C) bool how many have each class.
 
     Raises:
         DataError: labels lie outside 0 to `num_classes - 1`.
@@ -151,6 +152,8 @@ def class_counts(labels_N: Tensor, num_classes: int) -> tuple[int, ...]:
     >>> class_counts(torch.tensor([0, 2, 2]), 3)
     (1, 0, 2)
     """
+    if is_multi_label(labels_N):
+        return tuple(labels_N.sum(0).tolist())
     outside = labels_N[(labels_N < 0) | (labels_N >= num_classes)]
     if len(outside):
         values, counts = torch.unique(outside, return_counts=True)

@@ -19,7 +19,14 @@ from distail.data.arrays import LabelledArrays
 from distail.data.class_names import lookalikes_warning
 from distail.data.dataset import Examples, Groups, Images, is_images
 from distail.data.duplicates import contradiction_warning, leakage_warning
-from distail.data.long_tail import class_counts, long_tail_subset, short_classes_warning, subset_sha256
+from distail.data.labels import is_multi_label, never_absent
+from distail.data.long_tail import (
+    class_counts,
+    long_tail_subset,
+    require_every_class,
+    short_classes_warning,
+    subset_sha256,
+)
 from distail.data.sources import load_source
 from distail.data.splits import stratified_folds, validation_split
 from distail.errors import DataError, counted, problems_in, some_of
@@ -60,6 +67,11 @@ class PreparedData:
     those of a validation set of the data's own after all of them."""
     validation_rows: Tensor | None = None
 
+    @property
+    def samples(self) -> int | None:
+        """Training examples, where one may have several classes; None where the class counts say how many."""
+        return len(self.train) if is_multi_label(self.train.labels) else None
+
 
 def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> PreparedData:
     """Load a source, thin its training set to a long tail, then hold out a stratified validation set.
@@ -98,6 +110,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     else:
         train, validation = subset, source.validation if data.validation else None  # 0 asks for none
         kept, held_out = torch.arange(len(rows)), len(source.train) + torch.arange(len(source.validation))
+    check_learnable(train.labels, source.class_names)
     mean, std = input_statistics(train)
     warnings = [
         lookalikes_warning(source.class_names, available),
@@ -130,6 +143,20 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         train_rows=rows[kept],
         validation_rows=None if validation is None else held_out if source.validation else rows[held_out],
     )
+
+
+def check_learnable(labels: Tensor, class_names: tuple[str, ...]) -> None:
+    """Let pass training labels of which each class is there, and of several classes a sample none always.
+
+    Raises:
+        DataError: listing the others.
+    """
+    require_every_class(class_counts(labels, len(class_names)), class_names)
+    if always := never_absent(labels, class_names):
+        raise DataError(
+            f"every training example has {some_of(always, _NAMED_CLASSES)}: of a class that is never absent there is "
+            "nothing to learn; leave it out"
+        )
 
 
 def input_statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:

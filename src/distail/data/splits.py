@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.data import Folds
+from distail.data.labels import strata
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError
 
@@ -29,7 +30,8 @@ def stratified_split(
 
     A class always keeps at least one image, so a class of one image holds none out. `fraction` lies in [0, 1); 0
     holds nothing out. With `groups_N` (N,) int64 whole groups are held out, about as many images of each class
-    (scikit-learn's `StratifiedGroupKFold`), but none that a class is not left without.
+    (scikit-learn's `StratifiedGroupKFold`), but none that a class is not left without. Of several classes a sample
+    (labels (N, C) bool) the rarest counts.
 
     Raises:
         DataError: the fraction is another one, or a positive one that would hold nothing out.
@@ -84,7 +86,7 @@ def stratified_folds(labels_N: Tensor, folds: int, seed: int, groups_N: Tensor |
     >>> torch.bincount(folds + 1).tolist(), folds[10:15].sort().values.tolist()
     ([1, 3, 3, 3, 3, 3], [0, 1, 2, 3, 4])
     """
-    labels = labels_N.cpu().numpy()
+    labels = strata(labels_N).cpu().numpy()
     found = (
         _folds_by_class(labels, folds, seed)
         if groups_N is None
@@ -156,6 +158,7 @@ def fixed_test_split(labels_N: Tensor, groups_N: Tensor | None = None) -> tuple[
 
 
 def _split(labels_N: Tensor, fraction: float, seed: int, groups_N: Tensor | None) -> tuple[Tensor, Tensor]:
+    labels_N = strata(labels_N)
     if groups_N is None:
         return _by_class(labels_N, fraction, seed)
     held_out = np.zeros(len(labels_N), dtype=bool)
@@ -193,4 +196,4 @@ def _by_class(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Ten
 
 
 def _size(labels_N: Tensor) -> str:
-    return f"{len(labels_N)} images in {len(np.unique(labels_N.cpu().numpy()))} classes"
+    return f"{len(labels_N)} images in {len(np.unique(strata(labels_N).cpu().numpy()))} classes"

@@ -80,6 +80,11 @@ def evaluate_adjusted(
     Raises:
         DistailError: as `evaluate_predictions`.
     """
+    if target_N.ndim == 2 and tau:
+        raise DataError(
+            "adjusting shifts all scores of a class alike, which changes no average precision; expected labels of one "
+            "class a sample"
+        )
     adjusted_NC = remove_prior(logits_NC, class_counts, tau) if tau else logits_NC
     return evaluate_predictions(adjusted_NC, target_N, class_counts)
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.errors import DataError
+from distail.evaluation.bootstrap_several import RESAMPLES as RANKED
+from distail.evaluation.bootstrap_several import bootstrap_average_precision
 from distail.evaluation.calibration import BINS, top_confidence
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import classes_by_group
@@ -32,10 +34,14 @@ BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """All that the metrics need of one run's logits: the predicted class (N,) and the top confidence (N,)."""
+    """All that the metrics need of one run's logits: the predicted class (N,) and the top confidence (N,).
+
+    Where an image may have several classes, also all its scores (N, C).
+    """
 
     predicted: NDArray[np.int64]
     confidence: Array
+    scores: NDArray[np.float32] | None = None
 
 
 def image_facts(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int]) -> ImageFacts:
@@ -44,8 +50,10 @@ def image_facts(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int]
     Raises:
         DataError: as `distail.evaluation.metrics.evaluate_predictions`.
     """
-    logits, _, _ = checked_predictions(logits_NC, target_N, class_counts)
-    return ImageFacts(logits.argmax(1).numpy(), top_confidence(logits).numpy())
+    several = target_N.ndim == 2
+    logits, _, _ = checked_predictions(logits_NC, target_N, class_counts, several=several)
+    scores = logits.float().numpy() if several else None
+    return ImageFacts(logits.argmax(1).numpy(), top_confidence(logits).numpy(), scores)
 
 
 def bootstrap_metrics(
@@ -66,7 +74,8 @@ def bootstrap_metrics(
     on what was observed.
 
     Args:
-        target_N: (N,) labels that all runs were tested on.
+        target_N: (N,) labels that all runs were tested on; (N, C) bool where an image may have several classes, whose
+            means of average precisions `bootstrap_average_precision` draws.
         class_counts: (C,) training images of each class: they decide the groups.
         runs: R runs.
         resamples: how many test sets are drawn.
@@ -90,6 +99,9 @@ def bootstrap_metrics(
             f"got runs with {[len(run.predicted) for run in runs]} predictions; expected one or more runs with a "
             f"prediction for each of the {len(target_N)} test images."
         )
+    if target_N.ndim == 2:
+        scores = [run.scores for run in runs if run.scores is not None]
+        return bootstrap_average_precision(target_N.astype(bool), class_counts, scores, min(resamples, RANKED), seed)
     resampler = Resampler(target_N, class_counts, runs)
     anywhere, within = (np.random.default_rng(source) for source in np.random.SeedSequence(seed).spawn(2))
     values: dict[str, list[Array]] = {}
@@ -151,6 +163,8 @@ class Resampler:
         groups = classes_by_group(class_counts)
         known: dict[str, list[int]] = {}
         for path, metric in METRICS.items():
+            if metric.several:
+                continue
             over_all = isinstance(metric.source, OfImages) and not metric.source.averages_classes
             classes = [c for c in groups.get(path, self.present.tolist()) if sizes_C[c]]
             if over_all or (classes and sizes_C[classes].min() > 1):

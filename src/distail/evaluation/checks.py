@@ -34,9 +34,11 @@ def by_rows(work: Callable[..., Tensor], first_NC: Tensor, *others: Tensor, dtyp
 
 
 def checked_predictions(
-    logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor
+    logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor, *, several: bool = False
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """The three as CPU tensors (floating, int64) and a tuple of ints, or an error that says all that does not fit.
+
+    With `several` labels are (N, C) bool: which classes each sample has.
 
     Raises:
         DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range,
@@ -44,7 +46,9 @@ def checked_predictions(
     """
     logits = torch.as_tensor(logits_NC).detach().cpu()
     target = torch.as_tensor(target_N).detach().cpu()
-    problems = _shape_problems(logits, target) or [*_logit_problems(logits), *_label_problems(target, logits.shape[1])]
+    problems = (_matrix_problems if several else _shape_problems)(logits, target)
+    if not problems:
+        problems = [*_logit_problems(logits), *([] if several else _label_problems(target, logits.shape[1]))]
     counts: tuple[int, ...] = ()
     try:
         counts = checked_counts(class_counts)
@@ -54,7 +58,16 @@ def checked_predictions(
         problems.append(f"the logits have {logits.shape[1]} classes, but class_counts names {len(counts)}.")
     if problems:
         raise DataError(problems[0] if len(problems) == 1 else listed(problems, f"{len(problems)} problems:"))
-    return logits, target.long(), counts
+    return logits, target if several else target.long(), counts
+
+
+def _matrix_problems(logits: Tensor, target: Tensor) -> list[str]:
+    if logits.ndim != 2 or logits.shape != target.shape or target.dtype != torch.bool or not len(target):
+        return [
+            f"got logits of shape {tuple(logits.shape)} and {target.dtype} labels of shape {tuple(target.shape)}; "
+            "expected (samples, classes) of both, labels as bool, and at least one test image."
+        ]
+    return []
 
 
 def _shape_problems(logits: Tensor, target: Tensor) -> list[str]:

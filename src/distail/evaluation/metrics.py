@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from distail.errors import DataError
+from distail.evaluation.average_precision import average_precisions
 from distail.evaluation.calibration import expected_calibration_error
 from distail.evaluation.checks import checked_predictions, rows_at_once
 from distail.evaluation.groups import RULES, classes_by_group
+from distail.evaluation.headline import BY_CLASS, MEAN_AVERAGE_PRECISION
 from distail.json_values import value_at
 
 QUARTERS = ("most", "second", "third", "least")
@@ -79,6 +81,8 @@ class Metric:
         title: what people read.
         source: what it is computed from, how, and how it is drawn again.
         unit, higher_is_better: what its numbers are, and which are good.
+        several: whether it is for samples of several classes, where the mean of a group is that of average precisions;
+            None: for both.
     """
 
     name: str
@@ -86,6 +90,7 @@ class Metric:
     source: OfImages | OfRecalls
     unit: str = "percent"
     higher_is_better: bool = True
+    several: bool | None = False
 
     @property
     def group(self) -> tuple[str, str] | None:
@@ -133,13 +138,14 @@ def _geometric_mean(recall: Tensor) -> Tensor:
 
 
 def _of_group(name: str, title: str, grouping: str, group: str) -> Metric:
-    return Metric(name, title, OfRecalls(_group_mean, (grouping, group), widened=True))
+    return Metric(name, title, OfRecalls(_group_mean, (grouping, group), widened=True), several=None)
 
 
 METRICS: dict[str, Metric] = {
     metric.path: metric
     for metric in (
         Metric("top1", "Top-1", OfImages(_accuracy)),
+        Metric("mean_average_precision", "mAP", OfRecalls(_group_mean), several=True),
         Metric("balanced_accuracy", "Balanced accuracy", OfRecalls(_mean, widened=True)),
         Metric("macro_f1", "Macro F1", OfImages(_macro_f1, averages_classes=True)),
         Metric("gmean", "G-mean", OfRecalls(_geometric_mean)),
@@ -157,7 +163,11 @@ METRICS: dict[str, Metric] = {
 
 
 class MetricValues(TypedDict):
-    """What `evaluate_predictions` returns; the metrics of `METRICS` that are not named here stand beside `top1`."""
+    """What `evaluate_predictions` returns; the metrics of `METRICS` that are not named here stand beside `top1`.
+
+    Where a sample has several classes, `mean_average_precision` and `per_class_average_precision` stand in place of all
+    but the groups.
+    """
 
     top1: float
     balanced_accuracy: float
@@ -175,16 +185,25 @@ def metric_at(values: Mapping[str, object] | None, path: str) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def metric_values(by_path: Mapping[str, float | None], per_class_recall: list[float | None] | None) -> MetricValues:
-    """Metrics by path as they stand in a result: every one of `METRICS`, None where it is not given."""
+def metric_values(
+    by_path: Mapping[str, float | None], per_class: list[float | None] | None, *, several: bool = False
+) -> MetricValues:
+    """Metrics by path as they stand in a result: every one of `METRICS`, None where it is not given.
+
+    Args:
+        per_class: recalls, or average precisions.
+        several: whether they are of samples that have several classes: other metrics.
+    """
     values: dict[str, Any] = {}
-    for path in METRICS:
+    for path, metric in METRICS.items():
+        if metric.several not in (None, several):
+            continue
         *above, last = path.split(".")
         place = values
         for name in above:
             place = place.setdefault(name, {})
         place[last] = by_path.get(path)
-    return cast(MetricValues, {**values, "per_class_recall": per_class_recall})
+    return cast(MetricValues, {**values, BY_CLASS[several]: per_class})
 
 
 @dataclass(frozen=True)
@@ -225,14 +244,15 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
 
     Args:
         logits_NC: (N, C) floating and finite.
-        target_N: (N,) integer labels, 0 to C - 1.
+        target_N: (N,) integer labels, 0 to C - 1; (N, C) bool where a sample has several classes.
         class_counts: (C,) training images of each class, at least 1; they decide the groups.
 
     Returns:
         ``top1``; ``balanced_accuracy`` (mean recall), ``gmean`` (geometric mean of the recalls), ``macro_f1`` and
         ``worst_class`` (lowest recall), all four over the classes that have test images; ``ece`` (15 equal-width bins);
         ``per_class_recall`` (a list, None for a class without test images); ``groups.shots`` and ``groups.thirds``
-        (mean recall, None where a group has no class to measure). Plain floats, ready for JSON.
+        (mean recall, None where a group has no class to measure). Plain floats, ready for JSON. Of several classes a
+        sample ``mean_average_precision``, ``per_class_average_precision`` and the groups, means of the latter.
 
     Raises:
         DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range.
@@ -243,6 +263,8 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     >>> metrics["groups"]["shots"]
     {'many': 100.0, 'medium': 50.0, 'few': None}
     """
+    if target_N.ndim == 2:
+        return _evaluate_several(logits_NC, target_N, class_counts)
     logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
     found = ClassCounts.of(logits_NC.argmax(1), target_N, len(counts))
     present_C = found.images > 0
@@ -253,12 +275,24 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     members = classes_by_group(counts)
     by_path: dict[str, float | None] = {}
     for path, metric in METRICS.items():
+        if metric.several:
+            continue
         if isinstance(metric.source, OfImages):
             by_path[path] = float(metric.source.compute(sums))
             continue
         classes = [c for c in members.get(path, range(len(counts))) if present_C[c]]
         by_path[path] = float(metric.source.compute(recall_C[classes])) if classes else None
     return metric_values(by_path, recalls)
+
+
+def _evaluate_several(logits_NC: Tensor, target_NC: Tensor, class_counts: Sequence[int] | Tensor) -> MetricValues:
+    logits_NC, target_NC, counts = checked_predictions(logits_NC, target_NC, class_counts, several=True)
+    precisions = average_precisions(logits_NC, target_NC)
+    if all(precision is None for precision in precisions):
+        raise DataError("no test image has any class; expected positives, of which average precision is a mean")
+    everything = {MEAN_AVERAGE_PRECISION: range(len(counts)), **classes_by_group(counts)}
+    by_path = {path: group_means(precisions, {"": classes})[""] for path, classes in everything.items()}
+    return metric_values(by_path, precisions, several=True)
 
 
 def group_means(values: Sequence[float | None], groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ Shapes: C classes, N samples.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -17,6 +17,8 @@ from torch import Tensor
 from distail import files
 from distail.errors import CheckpointError, DataError
 
+THRESHOLD = 0.5
+"""From which probability on a class is an answer, where an image may have several."""
 VALIDATION = "validation_"  # before the names of what belongs to the validation split
 
 
@@ -26,7 +28,7 @@ class Predictions:
 
     Attributes:
         logits: the student's, (N, C) float32, as the network gives them, whatever `method.adjust` makes of them.
-        target: labels, (N,) int64.
+        target: labels, (N,) int64; (N, C) bool where a sample has several classes.
         teacher_logits: (N, C) float32 in the same order; None where none were stored.
         validation: the same of the validation split; None where there is none, or an earlier version stored none.
     """
@@ -60,7 +62,8 @@ def save_predictions(
 
 
 def _checked_for_writing(logits_NC: Tensor, target_N: Tensor, teacher_logits_NC: Tensor | None) -> dict[str, Tensor]:
-    if logits_NC.ndim != 2 or target_N.ndim != 1 or len(logits_NC) != len(target_N):
+    several = target_N.ndim == 2 and target_N.shape == logits_NC.shape
+    if logits_NC.ndim != 2 or not (target_N.ndim == 1 or several) or len(logits_NC) != len(target_N):
         raise DataError(
             f"got logits of shape {tuple(logits_NC.shape)} and labels of shape {tuple(target_N.shape)}; "
             "expected (samples, classes) and (samples,)."
@@ -70,7 +73,7 @@ def _checked_for_writing(logits_NC: Tensor, target_N: Tensor, teacher_logits_NC:
             f"got teacher logits of shape {tuple(teacher_logits_NC.shape)}; expected ({len(logits_NC)}, classes), "
             "a row for each of the student's."
         )
-    tensors = {"logits": logits_NC.float(), "target": target_N.long()}
+    tensors = {"logits": logits_NC.float(), "target": target_N if several else target_N.long()}
     if teacher_logits_NC is not None:
         tensors["teacher_logits"] = teacher_logits_NC.float()
     return tensors
@@ -79,14 +82,31 @@ def _checked_for_writing(logits_NC: Tensor, target_N: Tensor, teacher_logits_NC:
 def save_predictions_table(
     path: Path, image_names: Sequence[str], logits_NC: Tensor, target_N: Tensor, class_names: Sequence[str]
 ) -> None:
-    """Write CSV with the columns path, label, answer and probability, a line for each of N images."""
+    """Write CSV with the columns path, label, answer and probability, a line for each of N images.
+
+    Where an image has several classes, labels (N, C) bool, all stand in its line with `|` between them: those that it
+    has, those whose probability is at least a half, and the probabilities of these.
+    """
     table = StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", "answer", "probability"])
+    if target_N.ndim == 2:
+        writer.writerows(_rows_of_several(image_names, logits_NC.double().sigmoid(), target_N, class_names))
+        files.write_text(path, table.getvalue())
+        return
     probability_N, answer_N = logits_NC.double().softmax(1).max(1)
     rows = zip(image_names, target_N.tolist(), answer_N.tolist(), probability_N.tolist(), strict=True)
     writer.writerows([name, class_names[label], class_names[answer], f"{p:.6f}"] for name, label, answer, p in rows)
     files.write_text(path, table.getvalue())
+
+
+def _rows_of_several(
+    image_names: Sequence[str], probability_NC: Tensor, target_NC: Tensor, class_names: Sequence[str]
+) -> Iterator[list[str]]:
+    for name, probabilities, has in zip(image_names, probability_NC.tolist(), target_NC.tolist(), strict=True):
+        labels = [class_name for class_name, yes in zip(class_names, has, strict=True) if yes]
+        answers = [(c, p) for c, p in zip(class_names, probabilities, strict=True) if p >= THRESHOLD]
+        yield [name, "|".join(labels), "|".join(c for c, _ in answers), "|".join(f"{p:.6f}" for _, p in answers)]
 
 
 def load_predictions(path: str | Path) -> Predictions:
@@ -121,7 +141,7 @@ def _predictions(path: Path, tensors: Mapping[str, Tensor]) -> Predictions:
     samples = shapes["logits"][:1]
     if (
         len(shapes["logits"]) != 2
-        or shapes["target"] != samples
+        or shapes["target"] not in (samples, shapes["logits"])
         or shapes.get("teacher_logits", samples)[:1] != samples
     ):
         raise CheckpointError(
@@ -129,6 +149,9 @@ def _predictions(path: Path, tensors: Mapping[str, Tensor]) -> Predictions:
             "expected logits (samples, classes) and target (samples,)."
         )
     teacher_NC = tensors.get("teacher_logits")
+    target = tensors["target"]
     return Predictions(
-        tensors["logits"].float(), tensors["target"].long(), None if teacher_NC is None else teacher_NC.float()
+        tensors["logits"].float(),
+        target.bool() if target.ndim == 2 else target.long(),
+        None if teacher_NC is None else teacher_NC.float(),
     )

@@ -17,6 +17,7 @@ from distail import files
 from distail._version import __version__
 from distail.config.schema import Experiment
 from distail.data.dataset import Examples
+from distail.data.labels import refuse_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import CheckpointError, ConfigError, IncompleteError, Problems, counted, listed, unknown_name
 from distail.evaluation.groups import thirds
@@ -214,7 +215,9 @@ def _experiment(run: RunFolder, overrides: Sequence[str]) -> Experiment:
             f"{str(run.path)!r} is not the folder of a finished run: it has no config.yaml or no result.json. "
             "`distail run CONFIG` makes or finishes one."
         )
-    return Experiment.from_yaml(run.config, overrides)
+    experiment = Experiment.from_yaml(run.config, overrides)
+    refuse_multi_label(experiment.data.targets, "export")
+    return experiment
 
 
 def _signature(student: Student, options: Options, any_size: bool) -> Signature:

@@ -26,6 +26,7 @@ from distail.models.array_description import INPUT_SHAPES, ArrayDescription
 from distail.models.catalogue import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
+from distail.models.metadata import SINGLE_LABEL
 from distail.models.weights import load_weights, read_metadata
 from distail.outputs import logits_in
 from distail.torch_utils import kept_random_state
@@ -33,7 +34,10 @@ from distail.torch_utils import kept_random_state
 
 @dataclass(frozen=True)
 class Prediction:
-    """An answer: the class, its probability, and the most probable classes, best first, as (name, probability)."""
+    """An answer: the class, its probability, and the most probable classes, best first, as (name, probability).
+
+    Where an image may have several classes each probability is that of having the class, and they do not sum to 1.
+    """
 
     name: str
     probability: float
@@ -119,7 +123,9 @@ class Student(nn.Module):
 
     def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
         """What `predict` makes of logits (B, C)."""
-        probability_BK, class_BK = logits_BC.double().softmax(1).topk(min(top, logits_BC.shape[1]), dim=1)
+        several = self.description.targets != SINGLE_LABEL
+        probability_BC = logits_BC.double().sigmoid() if several else logits_BC.double().softmax(1)
+        probability_BK, class_BK = probability_BC.topk(min(top, logits_BC.shape[1]), dim=1)
         answers = []
         for probabilities, classes in zip(probability_BK.tolist(), class_BK.tolist(), strict=True):
             ranked = tuple((self.class_names[c], p) for c, p in zip(classes, probabilities, strict=True))
@@ -136,6 +142,11 @@ class Student(nn.Module):
         Raises:
             ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
         """
+        if self.description.targets != SINGLE_LABEL:
+            raise ConfigError(
+                "images may have several classes here, each with odds of its own: shares of classes (--adjust, "
+                "--prior) are for images of one class"
+            )
         offset_C = adjustment(self.description, tau, prior).to(self.offset)
         return Student(self.network, self.description, offset_C)
 

@@ -74,6 +74,11 @@ class Distillation:
             )
         if needs.teacher_features and teacher is None:
             problems.add(f"{name} reads the teacher's features, which no stored logits hold; expected teacher=")
+        if isinstance(method, Method) and method.setup.multi_label:
+            problems.add(
+                f"{name} was made for samples of several classes (samples=), whose metrics these loops do not log; "
+                "expected one for one class, or a loop of your own that calls the method"
+            )
         problems.stop(name, MethodError)
         classes = len(self.class_counts)
         self.student = FeatureTap(student, classes, features=needs.student_features)

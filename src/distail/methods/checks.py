@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distail.errors import MethodError
 from distail.functional.checks import check_logits, check_same_shape, check_target, check_tensor
+from distail.functional.multi_label import check_labels
 from distail.methods.context import SlotOutput
 from distail.outputs import Outputs
 
@@ -23,14 +24,17 @@ def logits_of(outputs: Outputs, whose: str) -> Tensor:
     return outputs.logits
 
 
-def check_batch(logits_BC: Tensor, target: Tensor, num_classes: int) -> None:
+def check_batch(logits_BC: Tensor, target: Tensor, num_classes: int, *, multi_label: bool = False) -> None:
     if logits_BC.shape[1] != num_classes:
         raise MethodError(
             f"student logits have {logits_BC.shape[1]} classes and class_counts {num_classes}; expected the same"
         )
     if len(logits_BC) == 0:
         raise MethodError("the batch is empty; expected at least one sample")
-    check_target(target, logits_BC)
+    if multi_label:
+        check_labels(target, logits_BC)
+    else:
+        check_target(target, logits_BC)
 
 
 def check_teacher(teacher: Outputs | None, student_logits_BC: Tensor, reader: str) -> Outputs:

@@ -14,6 +14,7 @@ from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
 from distail.methods.context import BALANCED, NATURAL, Requirements, SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
+from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL, for_labels, kinds_of, wrong_entry
 from distail.methods.method import Method, Slots
 from distail.methods.own_entries import own_entry
 from distail.methods.representations import REPRESENTATIONS
@@ -74,11 +75,13 @@ class Composition:
     Attributes:
         options: temperature, weights of terms, and parameters outside of slots.
         teacher_supervised: the supervised entry that the method's paper trains its teacher with.
+        labels: `single_label` or `multi_label`.
     """
 
     entries: Mapping[str, Sequence[Entry]]
     options: Mapping[str, Any] = field(default_factory=dict)
-    teacher_supervised: str = "ce"
+    teacher_supervised: str | Mapping[str, Any] = "ce"
+    labels: str = SINGLE_LABEL
 
     @property
     def needs(self) -> Requirements:
@@ -146,9 +149,10 @@ class Composition:
         parts = {aim: part for part, aim in self.aims(teacher_supervised).items()}
         if not {NATURAL, BALANCED} <= parts.keys():
             return None
+        balanced = "{name: bce, tau: 1}" if self.labels == MULTI_LABEL else "balanced_softmax"
         return (
             f"{parts[NATURAL]} aims at the class shares of the training data and {parts[BALANCED]} at equal shares: "
-            "the student learns something between the two. Both aim at equal shares with supervised: balanced_softmax "
+            f"the student learns something between the two. Both aim at equal shares with supervised: {balanced} "
             "and targets: debias"
         )
 
@@ -189,10 +193,15 @@ class Composition:
         return [entry for slot in self.entries.values() for entry in slot]
 
 
-def parse(composition: Mapping[str, Any]) -> dict[str, list[Entry]]:
-    """Every slot's entries. A slot holds nothing, a name, or a mapping with `name`; `targets` also a list of these."""
+def parse(composition: Mapping[str, Any], labels: str = SINGLE_LABEL) -> dict[str, list[Entry]]:
+    """Every slot's entries. A slot holds nothing, a name, or a mapping with `name`; `targets` also a list of these.
+
+    Raises:
+        MethodError: what is in the slots is none of it, does not go together, or does not take such `labels`.
+    """
     problems = Problems()
     entries = {slot: _parse_slot(slot, composition.get(slot), problems) for slot in SLOTS}
+    problems.add(*_of_other_labels(entries, labels))
     problems.stop("the method's slots", MethodError)
     if not entries["supervised"]:
         raise MethodError("supervised is empty; expected an entry (supervised_weight=0 switches it off)")
@@ -208,6 +217,19 @@ def parse(composition: Mapping[str, Any]) -> dict[str, list[Entry]]:
     return entries
 
 
+def _of_other_labels(entries: Mapping[str, Sequence[Entry]], labels: str) -> list[str]:
+    """What is told of the entries that do not take such labels."""
+    found = []
+    for slot, of_slot in entries.items():
+        valid = [name for name, builder in SLOTS[slot].items() if labels in kinds_of(builder, own=False)]
+        found += [
+            wrong_entry(slot, entry.name, labels, valid)
+            for entry in of_slot
+            if labels not in kinds_of(entry.builder, own=":" in entry.name)
+        ]
+    return found
+
+
 def build(
     name: str,
     preset: Mapping[str, Any],
@@ -216,14 +238,15 @@ def build(
     class_counts: Sequence[int] | Tensor,
     student_dim: int | None = None,
     teacher_dim: int | None = None,
-    teacher_supervised: str = "ce",
+    teacher_supervised: str | Mapping[str, Any] = "ce",
+    samples: int | None = None,
 ) -> Method:
     """A method from what a preset says and a user gave: slots, term weights, temperature, and parameters of entries.
 
     A parameter outside a slot reaches every entry that owns one of that name.
     """
-    problems = Problems()
-    entries = problems.attempt(lambda: parse({**DEFAULTS, **preset, **given})) or {}
+    problems, labels = Problems(), SINGLE_LABEL if samples is None else MULTI_LABEL
+    entries = problems.attempt(lambda: parse({**for_labels(DEFAULTS, labels), **preset, **given}, labels)) or {}
     all_entries = [entry for slot_entries in entries.values() for entry in slot_entries]
     options = {**DEFAULTS, **preset, **_composition_defaults(all_entries), **given}
     shared = {key: value for key, value in options.items() if key not in SLOTS and key not in COMMON}
@@ -246,6 +269,7 @@ def build(
             temperature=temperature,
             student_dim=None if student_dim is None else check_whole("student_dim", student_dim, least=1),
             teacher_dim=None if teacher_dim is None else check_whole("teacher_dim", teacher_dim, least=1),
+            samples=samples,
         )
     )
     modules: dict[str, list[Any]] = {}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import MethodError
+from distail.functional import class_log_odds, class_log_share
 from distail.functional.checks import log_probabilities
 from distail.outputs import Outputs
 
@@ -24,12 +25,29 @@ NATURAL, BALANCED = "natural", "balanced"
 
 @dataclass(frozen=True)
 class SlotSetup:
-    """What is known before training."""
+    """What is known before training.
+
+    Attributes:
+        class_counts: training samples of each class.
+        samples: where a sample has several classes, how many samples there are; else None.
+    """
 
     class_counts: tuple[int, ...]
     temperature: float = 4.0
     student_dim: int | None = None
     teacher_dim: int | None = None
+    samples: int | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a sample has several classes: labels are (B, C) bool, and each logit the log odds of one class."""
+        return self.samples is not None
+
+    def log_prior(self) -> Tensor:
+        """What the logits of a network hold of the classes' frequencies: log shares, or log odds; (C,) float64."""
+        if self.samples is None:
+            return class_log_share(self.class_counts)
+        return class_log_odds(self.class_counts, self.samples)
 
     @property
     def num_classes(self) -> int:
@@ -143,7 +161,7 @@ class BatchContext:
 
     Attributes:
         student, teacher: `Outputs`; the teacher is None for a method without one.
-        target: (B,) int64.
+        target: (B,) int64; (B, C) bool where a sample has several classes.
         index: (B,) int64 sample indices, or None.
         temperature: the method's.
         progress: how far training is. Reading its numbers in `forward` makes `torch.compile` compile once an epoch:

@@ -19,6 +19,7 @@ from distail.functional.checks import check_number, log_probabilities
 from distail.functional.divergences import order_by_group
 from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
 from distail.methods.modules import FixedDtypeBuffer
+from distail.methods.multi_label import Sigmoid
 
 
 class KL(nn.Module):
@@ -148,4 +149,5 @@ DIVERGENCES: dict[str, type[nn.Module]] = {
     "decoupled_kl": DecoupledKL,
     "grouped_kl": GroupedKL,
     "kl": KL,
+    "sigmoid": Sigmoid,
 }

@@ -62,7 +62,12 @@ class Method(nn.Module):
     """
 
     def __init__(
-        self, name: str, setup: SlotSetup, weights: TermWeights, slots: Slots, teacher_supervised: str = "ce"
+        self,
+        name: str,
+        setup: SlotSetup,
+        weights: TermWeights,
+        slots: Slots,
+        teacher_supervised: str | Mapping[str, Any] = "ce",
     ) -> None:
         super().__init__()
         self.name = name
@@ -88,7 +93,7 @@ class Method(nn.Module):
             student: `Outputs`: logits (B, C), and features (B, D) where `needs.student_features`. Half and bfloat16 are
                 promoted to float32, also inside autocast.
             teacher: the same of the teacher, never written to and never given a gradient; None where there is none.
-            target: (B,) int64 labels.
+            target: (B,) int64 labels; (B, C) bool where a sample has several classes.
             index: (B,) int64 sample indices, where `needs.index`.
 
         Raises:
@@ -136,7 +141,7 @@ class Method(nn.Module):
             outputs.append(checked_output(entry(seen, *logits_BC), entry, shape))
             return outputs[-1]
 
-        each_sample = context.target.shape
+        each_sample = context.target.shape[:1]
         context.supervised_losses = call(self.supervised, context, shape=each_sample).values
         losses_B = {"supervised": context.supervised_losses}
         if self.divergence is not None:
@@ -244,7 +249,7 @@ class Method(nn.Module):
     def _check(self, student: Outputs, teacher: Outputs | None, target: Tensor, index: Tensor | None) -> None:
         setup, needs = self.setup, self.needs
         logits_BC = logits_of(student, "student")
-        check_batch(logits_BC, target, setup.num_classes)
+        check_batch(logits_BC, target, setup.num_classes, multi_label=setup.multi_label)
         if needs.student_features:
             check_features(student, "student", self.name, setup.student_dim)
         if needs.teacher:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from distail.errors import MethodError
-from distail.functional.checks import check_choice
+from distail.functional.checks import check_choice, check_whole
 from distail.methods.composition import DEFAULTS, SLOTS, Composition, build, parse
+from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL, check_kind, for_labels
 from distail.methods.method import Method
 from distail.methods.preset_table import PRESETS, Preset
 from distail.torch_utils import kept_random_state
@@ -21,6 +22,7 @@ def create_method(
     class_counts: Sequence[int] | Tensor,
     student_dim: int | None = None,
     teacher_dim: int | None = None,
+    samples: int | None = None,
     **parameters: Any,
 ) -> Method:
     """A method by its name, or composed of slots: a loss that any training loop can call.
@@ -33,6 +35,9 @@ def create_method(
             without a teacher.
         class_counts: training images per class, (C,), at least 1 each: a sequence or tensor of ints.
         student_dim, teacher_dim: widths of the features, where a method reads them.
+        samples: of multi-label data, how many training samples there are, of which `class_counts` counts those of each
+            class. Labels are then (B, C) bool, and the entries of a method their counterparts: `bce` for `ce`,
+            `sigmoid` for `kl`.
         **parameters: `temperature`, `supervised_weight`, `distillation_weight`, `representation_weight`,
             `auxiliary_weight`; a slot, to exchange its entry; or a parameter of an entry, which reaches every entry
             that owns one of that name. With `teacher="previous_epoch"` temperature and weights are 1 unless given.
@@ -51,15 +56,20 @@ def create_method(
     >>> create_method(mixed, class_counts=[100, 10, 1]).needs.teacher
     True
     """
-    name, preset, given = _preset_and_rest({**_as_mapping(name_or_composition), **parameters})
+    name, preset, given, labels = _preset_and_rest({**_as_mapping(name_or_composition), **parameters})
+    if samples is not None:
+        labels = MULTI_LABEL
+    elif labels == MULTI_LABEL:
+        raise MethodError("labels: multi_label, without samples=; expected how many training samples there are")
     return build(
         name,
-        preset.composition if preset else {},
+        for_labels(preset.composition, labels) if preset else {},
         given,
         class_counts=class_counts,
         student_dim=student_dim,
         teacher_dim=teacher_dim,
-        teacher_supervised=preset.teacher_supervised if preset else "ce",
+        teacher_supervised=_supervised_of_teacher(preset, labels),
+        samples=None if samples is None else check_whole("samples", samples, least=2),
     )
 
 
@@ -88,10 +98,10 @@ def read_composition(name_or_composition: str | Mapping[str, Any]) -> Compositio
     >>> read_composition("kd").posterior, read_composition("bkd").posterior
     ('natural', 'mixed')
     """
-    _, preset, given = _preset_and_rest(_as_mapping(name_or_composition))
-    whole = {**DEFAULTS, **(preset.composition if preset else {}), **given}
+    _, preset, given, labels = _preset_and_rest(_as_mapping(name_or_composition))
+    whole = {**for_labels({**DEFAULTS, **(preset.composition if preset else {})}, labels), **given}
     options = {key: value for key, value in whole.items() if key not in SLOTS}
-    return Composition(parse(whole), options, preset.teacher_supervised if preset else "ce")
+    return Composition(parse(whole, labels), options, _supervised_of_teacher(preset, labels), labels)
 
 
 def check_method(name_or_composition: str | Mapping[str, Any]) -> None:
@@ -100,8 +110,9 @@ def check_method(name_or_composition: str | Mapping[str, Any]) -> None:
     Raises:
         MethodError: as `create_method`.
     """
+    samples = 2 if _preset_and_rest(_as_mapping(name_or_composition))[3] == MULTI_LABEL else None
     with kept_random_state():
-        create_method(name_or_composition, class_counts=(1, 1), student_dim=1, teacher_dim=1)
+        create_method(name_or_composition, class_counts=(1, 1), student_dim=1, teacher_dim=1, samples=samples)
 
 
 def _as_mapping(name_or_composition: object) -> Mapping[str, Any]:
@@ -112,10 +123,16 @@ def _as_mapping(name_or_composition: object) -> Mapping[str, Any]:
     return name_or_composition
 
 
-def _preset_and_rest(composition: Mapping[str, Any]) -> tuple[str, Preset | None, dict[str, Any]]:
-    """The preset that a composition names, if it does, and whatever else it holds."""
+def _preset_and_rest(composition: Mapping[str, Any]) -> tuple[str, Preset | None, dict[str, Any], str]:
+    """The preset that a composition names, if it does, whatever else it holds, and of which labels it is."""
     given = dict(composition)
+    labels = check_kind(given.pop("labels", SINGLE_LABEL))
     name = given.pop("name", None)
     if name is None:
-        return "composition", None, given
-    return name, PRESETS[check_choice("method", name, PRESETS)], given
+        return "composition", None, given, labels
+    return name, PRESETS[check_choice("method", name, PRESETS)], given, labels
+
+
+def _supervised_of_teacher(preset: Preset | None, labels: str) -> str | Mapping[str, Any]:
+    name = preset.teacher_supervised if preset else "ce"
+    return cast("str | Mapping[str, Any]", for_labels({"supervised": name}, labels)["supervised"])

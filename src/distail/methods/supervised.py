@@ -22,6 +22,7 @@ from distail.functional import (
 from distail.functional.checks import check_number
 from distail.methods.context import BALANCED, BatchContext, Progress, Requirements, SlotOutput, SlotSetup
 from distail.methods.modules import FixedDtypeBuffer
+from distail.methods.multi_label import Asymmetric, BinaryCrossEntropy, DistributionBalanced
 
 
 class CrossEntropy(nn.Module):
@@ -177,9 +178,12 @@ def label_losses(context: BatchContext, label_smoothing: float = 0.0) -> Tensor:
 
 
 SUPERVISED: dict[str, type[nn.Module]] = {
+    "asymmetric": Asymmetric,
     "balanced_softmax": BalancedSoftmax,
+    "bce": BinaryCrossEntropy,
     "ce": CrossEntropy,
     "class_balanced": ClassBalanced,
+    "distribution_balanced": DistributionBalanced,
     "focal": Focal,
     "ldam": LDAM,
     "logit_adjusted": LogitAdjusted,

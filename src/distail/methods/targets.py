@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from distail.functional import (
     adjust_logits,
-    class_log_share,
     effective_number_weights,
     power_logits,
     reweigh_logits,
@@ -22,6 +21,7 @@ from distail.functional import (
 )
 from distail.functional.checks import check_choice, check_number, of_target
 from distail.methods.context import BALANCED, BatchContext, Progress, SlotOutput, SlotSetup
+from distail.methods.label_kinds import KINDS
 from distail.methods.modules import FixedDtypeBuffer
 
 
@@ -43,12 +43,15 @@ class Swap(nn.Module):
 class Reweigh(nn.Module):
     """Multiply every class of the target by its effective-number weight: adds ``T * log w`` [code: BKD].
 
+    Where a sample has several classes that multiplies the odds of each [ours].
+
     Args:
         beta: of the effective number; 0 is all weights 1.
         defer_until: the share of training before which every weight is 1: active from
             ``epoch / epochs >= defer_until``, epochs from 0; 1 is never.
     """
 
+    label_kinds = KINDS
     posterior = BALANCED
     neutral: ClassVar[dict[str, float]] = {"beta": 0.0, "defer_until": 1.0}
 
@@ -74,6 +77,8 @@ class Power(nn.Module):
         exponent: 1 changes nothing, 0 makes the target uniform.
     """
 
+    label_kinds = KINDS
+
     def __init__(self, setup: SlotSetup, *, exponent: float = 0.5) -> None:
         super().__init__()
         self.exponent = check_number("exponent", exponent, least=0.0)
@@ -86,7 +91,8 @@ class Debias(nn.Module):
     """Take the class shares of the training data out of the teacher's logits: ``z_t - tau * log share`` [ours].
 
     A teacher trained with plain cross-entropy has learnt ``p ~ share * p_balanced``; logit adjustment (Menon et al.
-    2021) takes the share out, once, whatever the temperature is.
+    2021) takes the share out, once, whatever the temperature is. Where a sample has several classes the log odds of
+    each class, ``log(n / (N - n))``, stand in place of the log share.
 
     Args:
         tau: how much of it; 0 changes nothing.
@@ -94,20 +100,21 @@ class Debias(nn.Module):
             ``KL(softmax(z_t / T) || softmax((z_s + tau * log share) / T))``: the same optimum, another gradient.
     """
 
+    label_kinds = KINDS
     posterior = BALANCED
     neutral: ClassVar[dict[str, float]] = {"tau": 0.0}
 
     def __init__(self, setup: SlotSetup, *, tau: float = 1.0, side: str = "teacher") -> None:
         super().__init__()
-        self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
+        self.log_share = FixedDtypeBuffer(setup.log_prior())
         self.tau = check_number("tau", tau, least=0.0)
         self.side = check_choice("side", side, ("teacher", "student"))
 
     def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:
-        log_share_C = self.log_share(logits_BC)
+        log_prior_C = self.log_share(logits_BC)
         if self.side == "student":
-            return SlotOutput(logits_BC, student=adjust_logits(context.student.logits, log_share_C, self.tau))
-        return SlotOutput(adjust_logits(logits_BC, log_share_C, -self.tau))
+            return SlotOutput(logits_BC, student=adjust_logits(context.student.logits, log_prior_C, self.tau))
+        return SlotOutput(adjust_logits(logits_BC, log_prior_C, -self.tau))
 
 
 class Standardize(nn.Module):

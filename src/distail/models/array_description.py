@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distail.errors import CheckpointError, Problems
 from distail.inputs import Inputs
-from distail.models.metadata import Metadata, stored_options
+from distail.models.metadata import SINGLE_LABEL, TARGETS, Metadata, stored_options, told_targets
 
 INPUT_SHAPES = "input_shapes"
 """The key that only files of networks without images have."""
@@ -43,6 +43,7 @@ class ArrayDescription:
         class_counts: training examples of each class; None where the file does not say.
         columns: of a table, how they become numbers, as `distail.data.columns` writes it.
         options: what only some networks know, such as `hidden` of `mlp`.
+        targets: `single_label`, or `multi_label` where each logit is the log odds of one class.
 
     >>> told = ArrayDescription("mlp", "linear", ("a", "b"), (2,), "float32", (0.0, 1.0), (1.0, 2.0), (9, 3))
     >>> told.metadata()["std"], ArrayDescription.read(told.metadata(), "student.safetensors") == told
@@ -59,6 +60,7 @@ class ArrayDescription:
     class_counts: tuple[int, ...] | None = None
     columns: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    targets: str = SINGLE_LABEL
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,6 +86,7 @@ class ArrayDescription:
             self.std,
             self.options,
             columns=self.columns,
+            targets=self.targets,
         )
 
     @staticmethod
@@ -122,6 +125,7 @@ class ArrayDescription:
             counts,
             metadata.get(COLUMNS),
             options or {},
+            metadata.get(TARGETS, SINGLE_LABEL),
         )
 
 
@@ -136,6 +140,7 @@ def describe_arrays(
     options: Mapping[str, float],
     *,
     columns: str | None = None,
+    targets: str = SINGLE_LABEL,
 ) -> dict[str, str]:
     """What a file of weights says of a network that takes no images, as texts.
 
@@ -160,7 +165,7 @@ def describe_arrays(
         told |= {"mean": json.dumps(list(mean)), "std": json.dumps(list(std)), "normalization": _NORMALIZATION}
     if columns is not None:
         told |= {COLUMNS: columns, "encoding": _ENCODING}
-    return told | {key: str(value) for key, value in options.items()}
+    return told | told_targets(targets) | {key: str(value) for key, value in options.items()}
 
 
 def _shape(told: Metadata) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import CheckpointError, Problems
-from distail.models.metadata import Metadata, Value, stored_options
+from distail.models.metadata import SINGLE_LABEL, TARGETS, Metadata, Value, stored_options, told_targets
 
 RESIZE = (
     "both sides by one factor until the image covers height x width, bilinear with antialiasing; the center is kept"
@@ -33,6 +33,7 @@ class Description:
         class_counts: training images of each class; None where the file does not say.
         bit_depth: how many of their 16 bits grey images use, as `data.bit_depth`.
         options: what only some networks know, such as `hidden` of `mlp`.
+        targets: `single_label`, or `multi_label` where each logit is the log odds of one class.
 
     >>> told = Description("resnet8", "conv", "linear", ("cat", "dog"), 1, 8, 8, (0.5,), (0.25,), (9, 3)).metadata()
     >>> told["class_names"], told["image_size"]
@@ -53,6 +54,7 @@ class Description:
     class_counts: tuple[int, ...] | None = None
     bit_depth: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    targets: str = SINGLE_LABEL
 
     @property
     def image_size(self) -> int:
@@ -83,6 +85,7 @@ class Description:
             told["class_counts"] = json.dumps(list(self.class_counts))
         if self.bit_depth is not None:
             told["bit_depth"] = str(self.bit_depth)
+        told |= told_targets(self.targets)
         return told | {key: str(value) for key, value in self.options.items()}
 
     @staticmethod
@@ -126,4 +129,5 @@ class Description:
             counts,
             depth,
             options or {},
+            metadata.get(TARGETS, SINGLE_LABEL),
         )

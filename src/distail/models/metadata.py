@@ -12,6 +12,9 @@ from distail.errors import CheckpointError
 _LARGEST = 2**53  # that float64 holds exactly
 Value = TypeVar("Value")
 
+TARGETS, SINGLE_LABEL = "targets", "single_label"
+"""The key of files whose logits are not a softmax's, and what others are."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -76,6 +79,11 @@ class Metadata:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < _LARGEST
+
+
+def told_targets(targets: str) -> dict[str, str]:
+    """What a file says of its labels: nothing where an example has one class, as files of before."""
+    return {} if targets == SINGLE_LABEL else {TARGETS: targets}
 
 
 def stored_options(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from distail.errors import counted
 from distail.evaluation.metrics import metric_at
 from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, CostPoint, Curve, GroupsData, RecallData, Values
 from distail.report.differences import DifferenceData, signed
-from distail.report.views import ComparisonView, ReportView, RunView, students, teachers
+from distail.report.views import ComparisonView, ReportView, RunView, capital, students, teachers, words_of
 
 
 def summary_sentence(view: ReportView) -> str:
@@ -17,26 +17,27 @@ def summary_sentence(view: ReportView) -> str:
     >>> summary_sentence(ReportView("begun"))
     'There are no test figures yet.'
     """
-    taught, teaching = students(view.runs), teachers(view.runs)
+    taught, teaching, words = students(view.runs), teachers(view.runs), words_of(view.runs)
     if not taught:
         return "There are no test figures yet."
     if view.comparison is not None:
         return _compared(view.comparison, len(taught), sum(run.role == "student" for run in view.runs))
     against = teaching[0] if len(teaching) == 1 else None
     if len(taught) == 1:
-        parts = [_reaches(taught[0], name, against) for name in ("top1", "balanced_accuracy", "tail")]
+        names = ("top1", "balanced_accuracy", "tail") if not words.several else (words.headline_path, "tail")
+        parts = [_reaches(taught[0], name, against, first=name == names[0]) for name in names]
         known = [part for part in parts if part]
-        return f"{taught[0].name} reaches {', '.join(known[:-1])} and {known[-1]}."
-    best = max(taught, key=lambda run: _value(run, "balanced_accuracy") or 0.0)
-    balanced = _value(best, "balanced_accuracy")
-    sentence = f"Of {len(taught)} students {best.name} has the highest balanced accuracy, {balanced:.1f} %"
+        return f"{taught[0].name} reaches {' and '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}."
+    best = max(taught, key=lambda run: _value(run, words.headline_path) or 0.0)
+    balanced = _value(best, words.headline_path)
+    sentence = f"Of {len(taught)} students {best.name} has the highest {words.headline}, {balanced:.1f} %"
     with_tail = [run for run in taught if _value(run, "tail") is not None]
     if with_tail:
         tail = max(with_tail, key=lambda run: _value(run, "tail") or 0.0)
         who = "" if tail is best else f"{tail.name} "
-        sentence += f", and {who}the highest recall on the tail third, {_value(tail, 'tail'):.1f} %"
+        sentence += f", and {who}the highest {words.by_class} on the tail third, {_value(tail, 'tail'):.1f} %"
     if against is not None:
-        own = [part for part in (_plain(against, name) for name in ("balanced_accuracy", "tail")) if part]
+        own = [part for part in (_plain(against, name) for name in (words.headline_path, "tail")) if part]
         sentence += f"; their teacher has {' and '.join(own)}"
     return f"{sentence}."
 
@@ -59,7 +60,8 @@ def noise_note(view: ReportView) -> str | None:
     if not taught or any(len(run.seeds) > 1 for run in taught):
         return None
     note = "One run each: half a point is ordinary noise between seeds"
-    sizes = [(sum(item.count for item in run.reliability), run.metrics["top1"] / 100) for run in taught if run.metrics]
+    known = [(run, share) for run in taught if (share := metric_at(run.metrics, "top1")) is not None]
+    sizes = [(sum(item.count for item in run.reliability), share / 100) for run, share in known]
     # A file written by hand may hold anything: there is no interval around a share that is none.
     widths = [(100 * _reach(share, images), images) for images, share in sizes if images and 0 <= share <= 1]
     if widths:
@@ -85,7 +87,8 @@ def describe_recall(runs: Sequence[RunView], data: RecallData) -> str:
             parts.append(f"{run.name} from {ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest")
     how = f"Mean over {data.window} neighboring classes: " if data.window > 1 else ""
     return (
-        f"Recall of {len(data.counts)} classes, from {data.counts[0]:,} down to {data.counts[-1]:,} training images. "
+        f"{capital(words_of(runs).by_class)} of {len(data.counts)} classes, from {data.counts[0]:,} down to "
+        f"{data.counts[-1]:,} training images. "
         f"{how}{'; '.join(parts)}."
     )
 
@@ -98,7 +101,7 @@ def describe_groups(runs: Sequence[RunView], data: GroupsData) -> str:
             groups = zip(data.names, values, data.missing, strict=True)
             told = [f"{name} {missing if value is None else f'{value:.1f} %'}" for name, value, missing in groups]
             parts.append(f"{run.name}: {', '.join(told)}")
-    return f"Mean recall by group. {'; '.join(parts)}."
+    return f"Mean {words_of(runs).by_class} by group. {'; '.join(parts)}."
 
 
 def describe_flow(runs: Sequence[RunView], flows: Sequence[Values | None]) -> str:
@@ -134,13 +137,13 @@ def describe_curves(runs: Sequence[RunView], curves: Sequence[Curve], what: str,
 
 
 def describe_cost(runs: Sequence[RunView], points: Sequence[CostPoint | None], what: str) -> str:
-    """Balanced accuracy against a cost in words."""
+    """The headline metric against a cost in words."""
     parts = []
     for run, point in zip(runs, points, strict=True):
         if point is not None:
             cost = f"{point.cost:,.{0 if point.cost >= 100 else 2}f}"
             parts.append(f"{run.name} {point.accuracy:.1f} % with {cost} {what}")
-    return f"Balanced accuracy: {'; '.join(parts)}."
+    return f"{capital(words_of(runs).headline)}: {'; '.join(parts)}."
 
 
 def describe_reliability(runs: Sequence[RunView]) -> str:
@@ -156,7 +159,12 @@ def describe_reliability(runs: Sequence[RunView]) -> str:
     return f"Accuracy against confidence in 15 bins: {'; '.join(parts)}."
 
 
-_NAMES = {"top1": "top-1", "balanced_accuracy": "balanced accuracy", "tail": "on the tail third"}
+_NAMES = {
+    "top1": "top-1",
+    "balanced_accuracy": "balanced accuracy",
+    "tail": "on the tail third",
+    "mean_average_precision": "mAP",
+}
 
 
 def _value(run: RunView, name: str) -> float | None:
@@ -168,7 +176,7 @@ def _plain(run: RunView, name: str) -> str:
     return "" if value is None else f"{value:.1f} % {_NAMES[name]}"
 
 
-def _reaches(run: RunView, name: str, against: RunView | None) -> str:
+def _reaches(run: RunView, name: str, against: RunView | None, *, first: bool) -> str:
     own, other = _plain(run, name), None if against is None else _value(against, name)
-    whose = "its teacher " if name == "top1" else ""
+    whose = "its teacher " if first else ""
     return own if not own or other is None else f"{own} ({whose}{other:.1f} %)"

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from distail.evaluation.groups import SHOTS, THIRDS, shots, thirds
+from distail.evaluation.headline import headline_path
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import EpochRow
 from distail.json_values import as_number, as_whole
 from distail.report.differences import DifferenceData, difference_data
-from distail.report.views import ReportView, RunView, Spread, missing_reason, recall_by_class
+from distail.report.views import ReportView, RunView, Spread, missing_reason, recall_by_class, words_of
 
 OUTCOMES = ("correct", "tail", "medium", "head")
 OUTCOME_TITLES = {
@@ -187,11 +188,11 @@ def curves(runs: Sequence[RunView], value: Callable[[EpochRow], float | None]) -
 
 
 def validation_value(row: EpochRow) -> float | None:
-    """Balanced accuracy on the validation split, else top-1."""
+    """Balanced accuracy, or mean average precision, on the validation split; else top-1."""
     validation = row.get("validation")
     if not isinstance(validation, dict):
         return None
-    balanced = validation.get("balanced_accuracy")
+    balanced = validation.get(headline_path(validation))
     return as_number(validation.get("top1") if balanced is None else balanced)
 
 
@@ -199,11 +200,12 @@ def cost_points(runs: Sequence[RunView], cost: Callable[[RunView], float | None]
     """Balanced accuracy of every run beside what it cost."""
     points: list[CostPoint | None] = []
     for run in runs:
-        spent, accuracy = cost(run), metric_at(run.metrics, "balanced_accuracy")
+        path = words_of([run]).headline_path
+        spent, accuracy = cost(run), metric_at(run.metrics, path)
         if spent is None or accuracy is None:
             points.append(None)
         else:
-            std = run.spreads.get("balanced_accuracy", Spread()).std or 0.0
+            std = run.spreads.get(path, Spread()).std or 0.0
             points.append(CostPoint(round(spent, 4), round(accuracy, 4), round(std, 4)))
     return points
 

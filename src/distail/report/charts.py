@@ -28,7 +28,7 @@ from distail.report.vega import (
     told,
     whiskers,
 )
-from distail.report.views import ReportView, RunView
+from distail.report.views import ReportView, RunView, capital, words_of
 
 
 def charts_of(view: ReportView, data: ChartData) -> dict[str, Chart]:
@@ -50,8 +50,9 @@ def charts_of(view: ReportView, data: ChartData) -> dict[str, Chart]:
     if any(data.loss):
         charts["loss"] = curve_chart(runs, data.loss, "Training loss", "loss")
     if any(data.validation):
-        what = "Balanced accuracy on the validation split"
-        charts["validation"] = curve_chart(runs, data.validation, what, "balanced accuracy", " %")
+        name = words_of(runs).headline
+        what = f"{capital(name)} on the validation split"
+        charts["validation"] = curve_chart(runs, data.validation, what, name, " %")
     if any(item.count for run in runs for item in run.reliability):
         charts["reliability"] = reliability_chart(runs)
     return charts
@@ -89,6 +90,7 @@ def difference_chart(runs: Sequence[RunView], data: DifferenceData, baseline: st
 
 def cost_chart(runs: Sequence[RunView], points: Sequence[CostPoint | None], title: str, what: str) -> Chart:
     """Balanced accuracy against a cost, with the standard deviation over seeds."""
+    name_of_all = words_of(runs).headline
     known = {i: point for i, point in enumerate(points) if point is not None}
     costs = [point.cost for point in known.values()]
     floor = max(0, math.floor(min(point.accuracy - point.std for point in known.values()) - 0.5))
@@ -100,14 +102,14 @@ def cost_chart(runs: Sequence[RunView], points: Sequence[CostPoint | None], titl
         low, high = point.accuracy - point.std, point.accuracy + point.std
         rows.append({"run": i, "cost": point.cost, "accuracy": point.accuracy, "low": low, "high": high})
         text = f"{point.accuracy:.1f}" + (f" ± {point.std:.1f} %" if point.std else " %")
-        pointed.append(told("Balanced accuracy", f"{point.cost:,.2f} {what}", [(i, text)], **rows[-1]))
+        pointed.append(told(capital(name_of_all), f"{point.cost:,.2f} {what}", [(i, text)], **rows[-1]))
     scale: Spec = {"type": "log"} if logarithmic else {"domain": [0, 1.05 * max(costs)], "nice": False}
     axis: Spec = {"tickCount": 4, **SPARSE, "grid": False}
     x = quantity("cost", f"{title} (logarithmic)" if logarithmic else title, axis=axis, **scale)
 
     def y(name: str) -> Spec:
         axis: Spec = {"tickCount": 4, "labelExpr": "datum.label + ' %'"}
-        return quantity(name, "balanced accuracy", axis=axis, domain=[floor, ceiling], nice=False)
+        return quantity(name, name_of_all, axis=axis, domain=[floor, ceiling], nice=False)
 
     marks = marks_of(runs, list(known))
     shares = [math.log(cost / min(costs)) if logarithmic else cost for cost in costs]

@@ -28,11 +28,12 @@ from distail.report.vega import (
     told,
     whiskers,
 )
-from distail.report.views import NO_CLASS, NO_IMAGE, RunView
+from distail.report.views import NO_CLASS, NO_IMAGE, RunView, words_of
 
 
 def recall_chart(runs: Sequence[RunView], data: RecallData) -> Chart:
     """Recall by class, classes from most to fewest training images: a mark a class, a line the neighborhood mean."""
+    measure = words_of(runs).by_class
     drawn = [i for i, recalls in enumerate(data.recalls) if recalls is not None]
     ranks = list(range(len(data.counts)))
     rows: list[Spec] = [{"run": i, "rank": ranks, "recall": data.recalls[i], "mean": data.means[i]} for i in drawn]
@@ -63,9 +64,9 @@ def recall_chart(runs: Sequence[RunView], data: RecallData) -> Chart:
     ]
     if data.points and data.window > 1:
         faint = {"type": "point", "opacity": 0.5, "size": 28}
-        place = {"x": x("rank"), "y": percent("recall", "recall")}
+        place = {"x": x("rank"), "y": percent("recall", measure)}
         layers.append(layer(faint, {**place, **marks_of(runs, drawn)}, rows, *each))
-    place = {"x": x("rank"), "y": percent("mean", "recall")}
+    place = {"x": x("rank"), "y": percent("mean", measure)}
     layers += lines(runs, drawn, place, rows, each, longest=len(ranks))
     pointed = [
         told(
@@ -112,7 +113,7 @@ def group_chart(runs: Sequence[RunView], data: GroupsData) -> Chart:
 
     def x(name: str) -> Spec:
         scale: Spec = {"domainMin": 0, "domainMax": {"expr": f"100 * (room - 70) / {plot}"}, "nice": False}
-        return {**percent(name, "mean recall"), "scale": scale}
+        return {**percent(name, f"mean {words_of(runs).by_class}"), "scale": scale}
 
     named = f"datum.text + '  ' + {SHORT_NAME}"
     fits = f"room > 480 && datum.high / 100 * {plot} + 7 * length({named}) < room - 75"

@@ -11,7 +11,7 @@ from distail.report.views import ReportView
 
 NOISE, TOO_FEW_SEEDS = "inside the noise", "too few seeds to tell"
 NOT_KNOWN, NOT_TESTED = "not known", "not tested"
-DRAWN = ("balanced_accuracy", "groups.thirds.tail")
+DRAWN = ("balanced_accuracy", "mean_average_precision", "groups.thirds.tail")
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,19 @@ from distail.report.views import (
     NO_IMAGE,
     ReportView,
     RunView,
+    capital,
     deltas,
     recall_by_class,
     reference,
     students,
     teachers,
+    words_of,
 )
 
 _HIGHLIGHTS = (
     ("Top-1", "top1"),
     ("Balanced accuracy", "balanced_accuracy"),
+    ("mAP", "mean_average_precision"),
     ("Tail third", "tail"),
     ("Worst class", "worst_class"),
     ("Calibration error", "ece"),
@@ -95,7 +98,7 @@ def render_page(view: ReportView) -> str:
     charts, classes, shown = charts_of(view, data), class_table(view), galleries(view)
     scripts = [_asset(name) for name in SCRIPTS]
     seeds = max((len(run.seeds) for run in runs), default=0)
-    columns = chosen_columns(PAGE_COLUMNS)
+    columns = chosen_columns(PAGE_COLUMNS, runs)
     return render(
         "page.html.jinja",
         view=view,
@@ -107,6 +110,7 @@ def render_page(view: ReportView) -> str:
         notes=[*view.notes, *filter(None, [captions.noise_note(view)])],
         missing=[*(view.comparison.missing if view.comparison else ()), *view.problems],
         runs=runs,
+        words=words_of(runs),
         styles=styles_of(runs),
         colors=_colors(runs),
         columns=[column.title for column in columns],
@@ -153,6 +157,7 @@ def render(template: str, *, colors: Mapping[str, Mapping[str, str]] | None = No
     )
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
     environment.filters["signed"] = signed
+    environment.filters["capital"] = capital
     return environment.get_template(template).render(
         css=_asset("page.css"), font=PAGE_FONT, version=__version__, colors=colors or _colors([]), **content
     )
@@ -167,7 +172,10 @@ def class_table(view: ReportView) -> ClassTable | None:
     measured = [(run, recalls) for run in view.runs if (recalls := recall_by_class(run)) is not None]
     if not view.class_counts or not measured:
         return None
-    columns = [(f"{run.name}, recall", [Cell(value, _plain(value)) for value in recalls]) for run, recalls in measured]
+    columns = [
+        (f"{run.name}, {words_of(view.runs).by_class}", [Cell(value, _plain(value)) for value in recalls])
+        for run, recalls in measured
+    ]
     against = reference(view)
     taught = [(run, recalls) for run, recalls in measured if run.role == "student" and run is not against]
     base = None if against is None or len(taught) > _DELTAS_UP_TO else recall_by_class(against)
@@ -205,12 +213,12 @@ def _safe_json(data: dict[str, object]) -> str:
 
 def _facts(view: ReportView) -> list[tuple[str, str]]:
     facts = []
-    counts = view.class_counts
+    counts, words = view.class_counts, words_of(view.runs)
     if view.comparison is not None and view.comparison.seeds:
         facts += [("Seeds", ", ".join(map(str, view.comparison.seeds))), ("Baseline", view.comparison.baseline)]
     if counts:
         facts += [
-            ("Training images", f"{sum(counts):,}"),
+            ("Positive labels" if words.several else "Training images", f"{sum(counts):,}"),
             ("Classes", f"{len(counts):,}"),
             ("Largest to smallest class", f"{max(counts):,} to {min(counts):,}"),
         ]
@@ -224,7 +232,7 @@ def _contents(view: ReportView, charts: Collection[str], classes: bool, gallery:
     sections = [
         ("results", "Results", bool(view.runs)),
         ("differences", "Differences", bool(difference_tables(view))),
-        ("recall", "Recall against class size", "recall" in charts),
+        ("recall", f"{capital(words_of(view.runs).by_class)} against class size", "recall" in charts),
         ("groups", "Head, medium and tail", "thirds" in charts),
         ("flow", "Where tail predictions go", "flow" in charts),
         ("mistakes", "Mistakes", bool(view.mistakes and view.mistakes.wrong)),
@@ -249,6 +257,7 @@ def _highlights(runs: Sequence[RunView]) -> list[tuple[str, str, str | None]]:
     return [
         (title, cell(student, COLUMNS[name]), cell(teacher, COLUMNS[name]) if teacher else None)
         for title, name in _HIGHLIGHTS
+        if chosen_columns([name], taught)
     ]
 
 

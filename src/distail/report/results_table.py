@@ -10,7 +10,7 @@ from distail.errors import ConfigError, unknown_name
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.table import Table
-from distail.report.views import NOT_MEASURED, RunView, Spread, missing_reason
+from distail.report.views import NOT_MEASURED, RunView, Spread, missing_reason, words_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -64,13 +64,13 @@ COLUMNS: dict[str, Column] = {
     "macs": Column("MACs, millions", lambda row: _divided(row.macs, 1e6)),
 }
 DEFAULT_COLUMNS = tuple(COLUMNS)
-_FIRST = ("top1", "balanced_accuracy", "head", "medium", "tail", "size", "latency")
+_FIRST = ("top1", "mean_average_precision", "balanced_accuracy", "head", "medium", "tail", "size", "latency")
 PAGE_COLUMNS = (*_FIRST, *(name for name in COLUMNS if name not in (*_FIRST, "seconds")))
 """Cost beside accuracy; without the seconds of training, which tell above all how busy the machine was."""
 
 
-def chosen_columns(columns: Sequence[str]) -> list[Column]:
-    """The columns of these names.
+def chosen_columns(columns: Sequence[str], runs: Sequence[RunView] = ()) -> list[Column]:
+    """The columns of these names, without metrics of other labels than those of the runs.
 
     Raises:
         ConfigError: a name that is no column.
@@ -78,7 +78,9 @@ def chosen_columns(columns: Sequence[str]) -> list[Column]:
     for name in columns:
         if name not in COLUMNS:
             raise ConfigError(unknown_name("column", name, COLUMNS))
-    return [COLUMNS[name] for name in columns]
+    several = words_of(runs).several
+    chosen = [COLUMNS[name] for name in columns]
+    return [one for one in chosen if one.path is None or METRICS[one.path].several in (None, several)]
 
 
 def table_rows(runs: Sequence[RunView]) -> list[Row]:
@@ -122,7 +124,7 @@ def caption(
         adjusted: whether a row is adjusted, so that the caption says what that is.
         runs: whose latency is shown, so that the caption says how it was measured.
     """
-    rules = dict.fromkeys(column.rule for column in chosen_columns(columns) if column.rule)
+    rules = dict.fromkeys(column.rule for column in chosen_columns(columns, runs) if column.rule)
     means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
         seeds, [f"mean ± sample deviation over {seeds} seeds"]
     )
@@ -163,7 +165,7 @@ def results_table(
     <BLANKLINE>
     Percent on the test set, last epoch unless a name says otherwise.
     """
-    chosen, rows = chosen_columns(columns), table_rows(runs)
+    chosen, rows = chosen_columns(columns, runs), table_rows(runs)
     said = caption(columns, adjusted=any(run.adjusted for run in runs), runs=runs)
     if models_as_columns:
         models = [f"{row.name} ({row.role})" for row in rows]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from distail.evaluation.adjustment import TAU
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
+from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, by_class, several_classes
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.evaluation.significance import Difference
@@ -129,9 +130,52 @@ class ReportView:
     """Of one run's student, by the names of images."""
 
 
+@dataclass(frozen=True)
+class Words:
+    """What the measures are called: of a class, and of all of them.
+
+    Attributes:
+        headline_path: of the latter, its path in `distail.evaluation.metrics.METRICS`.
+    """
+
+    by_class: str = "recall"
+    headline: str = "balanced accuracy"
+    headline_path: str = BALANCED_ACCURACY
+
+    @property
+    def several(self) -> bool:
+        """Whether they are those of images that may have several classes."""
+        return self.headline_path == MEAN_AVERAGE_PRECISION
+
+
+_OF_SEVERAL = Words("average precision", "mAP", MEAN_AVERAGE_PRECISION)
+
+
+def words_of(runs: Sequence[RunView]) -> Words:
+    """By what the runs are measured: by other measures where an image may have several classes.
+
+    >>> words_of([]).by_class
+    'recall'
+    """
+    several = any(run.metrics is not None and several_classes(run.metrics) for run in runs)
+    return _OF_SEVERAL if several else Words()
+
+
+def capital(words: str) -> str:
+    """A sentence's beginning.
+
+    >>> capital("average precision"), capital("mAP")
+    ('Average precision', 'mAP')
+    """
+    return words if words[1:].lower() != words[1:] else words[:1].upper() + words[1:]
+
+
 def recall_by_class(run: RunView) -> Sequence[float | None] | None:
-    """(C,) recalls in percent, None for a class without test images; None where nothing was measured by class."""
-    recalls: Sequence[float | None] | None = None if run.metrics is None else run.metrics.get("per_class_recall")
+    """(C,) recalls in percent, or average precisions where an image may have several classes.
+
+    None for a class without test images; None where nothing was measured by class.
+    """
+    recalls: Sequence[float | None] | None = by_class(run.metrics) if run.metrics is not None else None
     return recalls
 
 

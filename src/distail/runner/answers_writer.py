@@ -151,7 +151,7 @@ class AnswersWriter:
             yield split, len(images) * (self.views if split == "train" and self.views else 1)
 
     def _columns(self) -> dict[str, Column]:
-        columns = {"target": Column(torch.int32), "split": Column(torch.uint8, (_SPLIT_WIDTH,))}
+        columns = {"target": self._target_column(), "split": Column(torch.uint8, (_SPLIT_WIDTH,))}
         if self.data.train.names is None:
             columns["id"] = Column(torch.int32)
         else:
@@ -166,6 +166,10 @@ class AnswersWriter:
             "values": Column(torch.float32, (self.top_k,)),
             "indices": Column(small, (self.top_k,)),
         }
+
+    def _target_column(self) -> Column:
+        """A number; or, of each class, whether an image has it."""
+        return Column(torch.int32) if self.data.samples is None else Column(torch.uint8, (self.classes,))
 
     def _write_keys(self, file: GrowingFile) -> None:
         """What says of which image each row is, for all rows at once."""

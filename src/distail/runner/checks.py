@@ -17,17 +17,19 @@ from distail.config.tau import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.dataset import Examples
 from distail.data.mixing import check_mix
-from distail.data.sources import check_name, check_streams, check_validation
-from distail.errors import CheckpointError, ConfigError, DataError, MethodError, Problems, problems_in
+from distail.data.prepare import PreparedData
+from distail.data.sources import check_name, check_streams, check_targets, check_validation
+from distail.errors import ConfigError, DataError, MethodError, Problems, problems_in
 from distail.methods.context import Requirements
+from distail.methods.label_kinds import MULTI_LABEL
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
 from distail.methods.presets import check_method, create_method, read_composition
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
-from distail.models.weights import recognize_weights
-from distail.runner.run_folder import RunFolder
+from distail.runner.file_checks import check_weight_files
+from distail.runner.label_checks import label_problems
 from distail.runner.stored_teacher import stored_teacher_problems
 from distail.torch_utils import kept_random_state
 from distail.training.device import select_device
@@ -77,11 +79,13 @@ def problems_of(experiment: Experiment, processes: Processes = SINGLE_PROCESS) -
     problems.attempt(lambda: check_name(experiment.data.name), "data.name")
     problems.attempt(lambda: check_streams(experiment.data), "data.stream")
     problems.attempt(lambda: check_validation(experiment.data))
+    problems.attempt(lambda: check_targets(experiment.data))
+    problems.add(*label_problems(experiment))
     problems.attempt(lambda: check_class_order(experiment.data.class_order), "data.class_order")
     _check_networks_and_methods(experiment, problems)
     _check_mix(experiment, problems)
     _check_trainer(experiment.trainer, processes, problems)
-    _check_weights(experiment, problems)
+    check_weight_files(experiment, problems)
     if experiment.adjust == AUTO and not experiment.data.validation:
         problems.add(
             "method.adjust: auto chooses on a validation split, but data.validation is 0, and the test set must not "
@@ -198,28 +202,6 @@ def _check_trainer(trainer: Trainer, processes: Processes, problems: Problems) -
         )
 
 
-def _check_weights(experiment: Experiment, problems: Problems) -> None:
-    """The files that a stage begins with must be there until it has begun."""
-    folder = RunFolder(experiment.output)
-    for name, section in (("teacher", experiment.teacher), ("student", experiment.student)):
-        if section is None or folder.has_stage(name):
-            continue
-        own = {"checkpoint": section.checkpoint, "model.weights": section.model.weights}
-        own |= {f"members.{place}": member.weights for place, member in enumerate(section.model.members, start=1)}
-        for key, path in own.items():
-            if path is not None:
-                problems.attempt(partial(_check_file, path), f"{name}.{key}")
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        problem = (
-            f"{str(path)!r} is a folder; expected a file of weights" if path.is_dir() else f"no file {str(path)!r}"
-        )
-        raise CheckpointError(problem)
-    recognize_weights(path)
-
-
 def _checked_needs(composition: Mapping[str, Any]) -> Requirements:
     check_method(composition)
     return read_composition(composition).needs
@@ -237,19 +219,29 @@ def method_composition(experiment: Experiment) -> dict[str, Any]:
 
     A method that asks no teacher, such as `ce` in a comparison with one that does, stays as it is.
     """
-    composition = {key: value for key, value in experiment.method.items() if key != "adjust"}
+    composition = {key: value for key, value in experiment.method.items() if key not in ("adjust", "labels")}
+    composition |= _labels(experiment)
     itself = experiment.teacher is not None and experiment.teacher.is_previous_epoch
     if itself and read_composition(composition).needs.teacher:
         composition["teacher"] = PREVIOUS_EPOCH
     return composition
 
 
+def _labels(experiment: Experiment) -> dict[str, str]:
+    """What a composition says of the labels, where an example may have several classes."""
+    return {"labels": MULTI_LABEL} if experiment.data.targets == MULTI_LABEL else {}
+
+
 def build_method(
-    experiment: Experiment, class_counts: Sequence[int], student_dim: int | None, teacher_dim: int | None
+    experiment: Experiment, data: PreparedData, student_dim: int | None, teacher_dim: int | None
 ) -> Method:
     """The experiment's method."""
     return create_method(
-        method_composition(experiment), class_counts=class_counts, student_dim=student_dim, teacher_dim=teacher_dim
+        method_composition(experiment),
+        class_counts=data.class_counts,
+        student_dim=student_dim,
+        teacher_dim=teacher_dim,
+        samples=data.samples,
     )
 
 
@@ -283,15 +275,16 @@ def check_data_mix(experiment: Experiment, data: Examples) -> None:
             check_mix(mix, data)
 
 
-def teacher_method(experiment: Experiment, class_counts: Sequence[int]) -> Method:
+def teacher_method(experiment: Experiment, data: PreparedData) -> Method:
     """What the teacher is trained with: `teacher.supervised`, by default what the method's own paper does."""
-    return create_method(_teacher_composition(experiment), class_counts=class_counts)
+    return create_method(_teacher_composition(experiment), class_counts=data.class_counts, samples=data.samples)
 
 
 def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
     assert experiment.teacher is not None
-    of_method = read_composition(method_composition(experiment))
-    return {"name": "ce", "supervised": experiment.teacher.supervised or of_method.teacher_supervised}
+    chosen = experiment.teacher.supervised
+    supervised = chosen or read_composition(method_composition(experiment)).teacher_supervised
+    return {"name": "ce", "supervised": supervised, **_labels(experiment)}
 
 
 def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) -> dict[str, Any]:
@@ -302,7 +295,7 @@ def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) 
     if late is None:
         return base
     own = {**late.method, **({} if late.supervised is None else {"supervised": late.supervised})}
-    return own if "name" in own else {**base, **own}
+    return {**own, **_labels(experiment)} if "name" in own else {**base, **own}
 
 
 def needs_of(experiment: Experiment) -> Requirements:

@@ -43,7 +43,8 @@ class Evaluation:
 
     Attributes:
         metrics: what `result.json` should hold as `test`.
-        adjusted: of logits that were adjusted as asked, whatever `method.adjust` says.
+        adjusted: of logits that were adjusted as asked, whatever `method.adjust` says; None where an image may have
+            several classes, whose average precisions adjusting would not change.
         notes: how they were adjusted, and whether that corrects twice.
     """
 
@@ -71,7 +72,7 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
             "`distail run CONFIG` makes or finishes one."
         )
     stored, counts = load_predictions(run.predictions), result["class_counts"]
-    if adjust == AUTO and stored.validation is None:
+    if adjust == AUTO and stored.validation is None and stored.target.ndim == 1:
         raise ConfigError(_no_validation(result))
     metrics: dict[str, MetricValues | None] = {}
     adjusted: dict[str, AdjustedTest | None] = {}
@@ -85,8 +86,11 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
         held_out = None
         if stored.validation is not None and (validation_NC := _logits(stored.validation, stage)) is not None:
             held_out = (validation_NC, stored.validation.target)
-        found = settle(adjust, held_out, counts)
         metrics[stage] = evaluate_adjusted(*test, tau=tau_of(result, stage))
+        if stored.target.ndim == 2:
+            notes = ["adjusting shifts all scores of a class alike, which changes no average precision: no such row"]
+            continue
+        found = settle(adjust, held_out, counts)
         adjusted[stage] = {**found, "test": evaluate_adjusted(*test, tau=found["tau"])}
         posterior = as_text(value_at(result, f"posterior.{stage}")) or _posterior(run, stage)
         notes += [describe_adjustment(f"the {stage}", found), *corrects_twice(f"the {stage}", posterior)]

@@ -13,6 +13,7 @@ from torch import nn
 from distail.config.schema import Model
 from distail.data.dataset import is_images
 from distail.data.input_sources import sample_inputs
+from distail.data.labels import MULTI_LABEL
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
@@ -23,6 +24,7 @@ from distail.models.committee import Committee
 from distail.models.description import Description
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
+from distail.models.metadata import SINGLE_LABEL, TARGETS
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import load_weights, read_metadata
@@ -116,10 +118,17 @@ def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: st
     """Fill a network with weights that were trained on the data's classes.
 
     Raises:
-        ModelError: they are of other classes.
+        ModelError: they are of other classes, or of another number of classes an example.
         CheckpointError: the file cannot be read, or does not fit.
     """
     check_classes(weights, data.class_names, what=what)
+    told = read_metadata(weights)
+    trained, wanted = told.get(TARGETS, SINGLE_LABEL), SINGLE_LABEL if data.samples is None else MULTI_LABEL
+    if "class_names" in told and trained != wanted:  # of files of others nobody knows
+        raise ModelError(
+            f"the {what} {str(weights)!r} was trained with data.targets: {trained}, and here they are {wanted}; "
+            "expected one that was trained with the same"
+        )
     load_weights(tap.model, weights, what=what)
 
 
@@ -157,6 +166,7 @@ def describe_network(
 
 def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | None) -> dict[str, str]:
     shortcut, train = model.shortcut or DEFAULT_SHORTCUT, data.train
+    targets = SINGLE_LABEL if data.samples is None else MULTI_LABEL
     if not is_images(train):
         return describe_arrays(
             model.name,
@@ -168,6 +178,7 @@ def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | No
             data.std,
             model.options,
             columns=data.encoding,
+            targets=targets,
         )
     description = Description(
         model.name,
@@ -180,6 +191,7 @@ def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | No
         data.class_counts,
         bit_depth,
         model.options,
+        targets,
     )
     return description.metadata()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from distail.config.schema import Experiment, Training
 from distail.methods.presets import read_composition
@@ -34,7 +35,9 @@ def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | Non
         return _as_drawn(posterior, experiment, experiment.teacher_training)
     if described is not None and "posterior" in described:
         return described["posterior"]
-    return read_composition({"name": "ce", "supervised": experiment.teacher.supervised or "ce"}).posterior
+    assumed = {key: own for key, own in method_composition(experiment).items() if key == "labels"}
+    supervised = experiment.teacher.supervised
+    return read_composition({"name": "ce", **({"supervised": supervised} if supervised else {}), **assumed}).posterior
 
 
 def posterior_notes(experiment: Experiment) -> list[str]:
@@ -42,13 +45,22 @@ def posterior_notes(experiment: Experiment) -> list[str]:
     composition, teacher = read_composition(method_composition(experiment)), experiment.teacher
     supervised = teacher.supervised if teacher else None
     if supervised is None and (teacher is None or not teacher.files):
-        supervised = {"name": composition.teacher_supervised}
+        supervised = as_entry(composition.teacher_supervised)
     learned = None
     if teacher is not None and teacher.has_network and composition.needs.teacher:
         files = [path for path in teacher.files if path.is_file()]  # of a run that goes on, they may be gone
         learned = posterior_of_files(files) if teacher.files else teacher_posterior(experiment)
     warnings = (composition.posterior_warning(supervised), composition.correction_warning(learned))
     return [warning for warning in warnings if warning is not None]
+
+
+def as_entry(supervised: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A supervised entry as a mapping, as `teacher.supervised` has it.
+
+    >>> as_entry("ce"), as_entry({"name": "bce", "tau": 1.0})
+    ({'name': 'ce'}, {'name': 'bce', 'tau': 1.0})
+    """
+    return {"name": supervised} if isinstance(supervised, str) else dict(supervised)
 
 
 def posterior_of_files(files: Iterable[Path]) -> str | None:

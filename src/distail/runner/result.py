@@ -19,8 +19,10 @@ from distail import files
 from distail.config.tau import AUTO, Tau
 from distail.data.dataset import Examples, image_names, is_images
 from distail.data.input_sources import sample_inputs
+from distail.data.labels import is_multi_label
 from distail.evaluation.adjustment import Adjustment, describe_adjustment, evaluate_adjusted, settle
-from distail.evaluation.metrics import MetricValues
+from distail.evaluation.headline import headline, headline_path
+from distail.evaluation.metrics import METRICS, MetricValues
 from distail.evaluation.predictions import Predictions, save_predictions, save_predictions_table
 from distail.evaluation.run_files import (
     SCHEMA_VERSION,
@@ -70,7 +72,8 @@ class Result:
         return None if teacher is None else teacher["test"]
 
     def __repr__(self) -> str:
-        return f"Result({str(self.folder)!r}, balanced accuracy {self.student['balanced_accuracy']:.1f})"
+        title = METRICS[headline_path(self.student)].title
+        return f"Result({str(self.folder)!r}, {title[0].lower()}{title[1:]} {headline(self.student):.1f})"
 
     def _repr_html_(self) -> str | None:
         """What a notebook shows: the table and the picture of the run's page, while its folder is there."""
@@ -111,7 +114,7 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
         )
         names = image_names(test, "test")
         save_predictions_table(run.folder.predictions_table, names, answers_NC, test.labels, run.data.class_names)
-        if is_images(test):
+        if is_images(test) and not is_multi_label(test.labels):
             shown = sample_images(test, _by_change(tested.test, taught_by.test if taught_by else None))
             save_samples(run.folder.samples, shown)
         files.write_json(run.folder.result, result)
@@ -128,14 +131,15 @@ class Tested:
         logits: for the test images, (N, C).
         validation: for the validation split; None without one, or where nobody needs them.
         adjust: how the logits were adjusted for `test`; None where they were not.
-        test_adjusted: metrics of logits adjusted with tau 1, whatever `adjust` says.
+        test_adjusted: metrics of logits adjusted with tau 1, whatever `adjust` says; None where an image may have
+            several classes, whose average precisions it would not change.
     """
 
     logits: Tensor
     validation: Tensor | None
     adjust: Adjustment | None
     test: MetricValues
-    test_adjusted: MetricValues
+    test_adjusted: MetricValues | None
 
 
 def _tested(
@@ -179,7 +183,7 @@ def _of_logits(run: RunContext, test_NC: Tensor, validation_NC: Tensor | None, a
         validation=validation_NC,
         adjust=chosen,
         test=evaluate_adjusted(*test, tau=chosen["tau"] if chosen else 0.0),
-        test_adjusted=evaluate_adjusted(*test),
+        test_adjusted=None if is_multi_label(data.test.labels) else evaluate_adjusted(*test),
     )
 
 
@@ -258,7 +262,9 @@ def _of_teacher(teacher: Trained | StoredTeacher | None, tested: Tested | None) 
 
 
 def _of_stage(trained: Trained, tested: Tested) -> StageResult:
-    found: StageResult = {"test": tested.test, "test_adjusted": tested.test_adjusted}
+    found: StageResult = {"test": tested.test}
+    if tested.test_adjusted is not None:
+        found["test_adjusted"] = tested.test_adjusted
     if trained.fitted is None:
         return found
     return {**found, "weights": "averaged" if trained.fitted.averaged else "last"}
@@ -293,5 +299,4 @@ def _after(stage: str, fitted: Fitted | None) -> str:
 def _by_change(student: MetricValues, teacher: MetricValues | None) -> list[int]:
     """Classes from most to least changed by distillation; without a teacher, by distance from the mean recall."""
     recalls = student["per_class_recall"]
-    mean = [student["balanced_accuracy"]] * len(recalls)
-    return delta_order(recalls, teacher["per_class_recall"] if teacher else mean)
+    return delta_order(recalls, teacher["per_class_recall"] if teacher else [headline(student)] * len(recalls))

@@ -87,7 +87,7 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
         training = run.experiment.teacher_training
         run.note(*try_training(network, TEACHER, run.data, training.batch_size, run.runtime_for(TEACHER)))
         run.note(*try_fine_tuning(network, TEACHER, model, training, run.data, None))
-        method = teacher_method(run.experiment, run.data.class_counts)
+        method = teacher_method(run.experiment, run.data)
         fitted = train(run, TEACHER, network, None, method, training)
     run.runtime.processes.broadcast_parameters(network.model)
 
@@ -177,7 +177,7 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | Store
     options, data = run.experiment.student, run.data
     asked = teacher.network if isinstance(teacher, Trained) else teacher
     with seeded(run.experiment.seed, "method"):
-        method = build_method(run.experiment, data.class_counts, network.feature_dim, teacher_width(asked))
+        method = build_method(run.experiment, data, network.feature_dim, teacher_width(asked))
     fitted = train(run, STUDENT, network, asked, method, run.experiment.training)
     description = describe_network(
         network.model,

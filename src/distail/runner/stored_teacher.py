@@ -158,6 +158,11 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
     if answers is not None and matched is not None:
         problems.add(*answers.problems(matched.used(len(answers))))
         problems.add(*_labels_problems(file, columns, matched, data))
+    if answers is not None and data.samples is not None and (answers.top_k or answers.kind == PROBABILITIES):
+        problems.add(
+            "it holds probabilities of one class an image, and here an image may have several; expected logits, the "
+            "log odds of each class"
+        )
     problems.stop(f"teacher.logits: {str(path)!r} cannot teach", DataError)
     assert answers is not None
     assert matched is not None

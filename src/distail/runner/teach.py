@@ -72,6 +72,10 @@ def teach(
         tap = load_network(network, experiment, data, selected, tell.message)
         if top_k is not None and top_k > len(data.class_names):
             raise DataError(f"--top-k: {top_k}, but there are {len(data.class_names)} classes; expected at most these")
+        if top_k is not None and data.samples is not None:
+            raise DataError(
+                "--top-k keeps the answer of a softmax, and here an image may have several classes; leave it out"
+            )
         return AnswersWriter(experiment, data, selected, tap, network, top_k, views).write(output, tell)
 
 

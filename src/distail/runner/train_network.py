@@ -82,6 +82,7 @@ def train(
         method = create_method(
             classifier_composition(run.experiment, of_teacher=name == TEACHER),
             class_counts=run.data.class_counts,
+            samples=run.data.samples,
             student_dim=network.feature_dim,
             teacher_dim=teacher_width(teacher),
         )

@@ -14,6 +14,7 @@ from torch import Tensor
 from distail.config.schema import Experiment, Model, Training
 from distail.data.batches import evaluation_batches
 from distail.data.input_sources import sample_inputs
+from distail.data.labels import is_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import DataError, DistailError, ModelError, TrainingError, counted, some_of
 from distail.evaluation.class_order import find_other_order, spread_over
@@ -144,6 +145,8 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
 
 def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str]) -> list[str]:
     """Sentences for the user on what is known of some training images: another order of classes, or mere chance."""
+    if is_multi_label(labels_N):
+        return []  # no class is the answer, by which another order would be seen
     order = find_other_order(logits_NC, labels_N, class_names)
     return [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose)
 

@@ -23,6 +23,7 @@ from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
+from distail.data.labels import refuse_multi_label
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
 from distail.runner.run_folder import RunFolder, differences
@@ -152,15 +153,16 @@ def _finish(
 
 
 def _experiment_problems(base: Experiment) -> list[str]:
-    problems = []
+    problems = Problems()
+    problems.attempt(lambda: refuse_multi_label(base.data.targets, "search"))
     if not base.data.validation:
-        problems.append(
+        problems.add(
             "a search chooses on a validation split, but data.validation is 0, and the test set must not choose; "
             "give one, such as data.validation=0.2"
         )
     if base.teacher is None or base.teacher.is_previous_epoch:
-        problems.append("a search distils from one teacher, and none is given; expected one, such as teacher: resnet56")
-    return problems
+        problems.add("a search distils from one teacher, and none is given; expected one, such as teacher: resnet56")
+    return problems.found
 
 
 def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, reporter: SearchReporter) -> SearchContent:

@@ -15,6 +15,7 @@ from distail.config.schema import Training
 from distail.data.batches import FEWEST_A_RANK, Batch, batch_places, slice_of_rank, training_share, training_slice
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError, some_of
+from distail.evaluation.headline import headline
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.methods.method import Terms
@@ -275,9 +276,7 @@ class _Trainer:
         state.history.append(row)
         self.changed = True
         state.sums, state.epoch_seconds = {}, 0.0
-        if validation is not None and (
-            state.best is None or validation["balanced_accuracy"] > state.best.validation["balanced_accuracy"]
-        ):
+        if validation is not None and (state.best is None or headline(validation) > headline(state.best.validation)):
             averaged = {} if self.average is None else self.average.tensors
             weights = {**stage.student.model.state_dict(), **averaged}
             state.best = Best(epoch, validation, {name: value.detach().clone() for name, value in weights.items()})

@@ -23,7 +23,7 @@ FORMAT = 2
 
 @dataclass
 class Best:
-    """The weights of the epoch with the highest balanced accuracy on the validation split."""
+    """The weights of the epoch with the highest headline metric on the validation split."""
 
     epoch: int
     validation: MetricValues

@@ -63,7 +63,8 @@ class TrainingStep(nn.Module):
 
         Args:
             inputs: what the student is given, such as images (B, channels, H, W).
-            target, index: (B,) int64 labels and rows of the data set.
+            target: labels, (B,) int64 or (B, C) bool.
+            index: (B,) int64 rows of the data set.
             mixed: of mixed images, what else they hold.
         """
         compiled = self._compiled if len(target) == self._compile_size else None
@@ -133,7 +134,8 @@ def unused_parameters(student: nn.Module, batch: Batch, runtime: RuntimeDevice, 
                 "its outputs are cut off from its parameters in training mode (detach(), torch.no_grad() or numpy in "
                 "its forward pass), so that nothing could be learnt"
             )
-        loss = functional.cross_entropy(outputs.logits.float(), batch.labels)
+        labels = batch.labels if batch.labels.ndim == 1 else batch.labels.float()
+        loss = functional.cross_entropy(outputs.logits.float(), labels)
         if outputs.features is not None:
             loss = loss + outputs.features.float().mean()
         gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)

@@ -130,4 +130,4 @@ def _rows_of(batch: Batch) -> Tensor:
 def _one_black(empty: Batch) -> Batch:
     """In place of an empty share, which many networks refuse: their answer tells width and number format at least."""
     inputs = each_tensor(lambda tensor: tensor.new_zeros((1, *tensor.shape[1:])), empty.inputs)
-    return Batch(empty.index.new_zeros(1), inputs, empty.labels.new_zeros(1))
+    return Batch(empty.index.new_zeros(1), inputs, empty.labels.new_zeros((1, *empty.labels.shape[1:])))

@@ -10,6 +10,7 @@ from pathlib import Path
 from distail.config.schema import Data
 from distail.data.class_order import in_class_order
 from distail.data.dataset import Source, is_images, resized
+from distail.data.labels import MULTI_LABEL
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.sources.arrays import load_arrays
 from distail.data.sources.cifar import load_cifar10, load_cifar100
@@ -23,7 +24,7 @@ from distail.data.sources.locate import expand_home
 from distail.data.sources.manifest import load_manifest
 from distail.data.sources.table import load_table
 from distail.data.sources.tiny_imagenet import load_tiny_imagenet
-from distail.errors import DataError, unknown_name
+from distail.errors import DataError, Problems, unknown_name
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
     "arrays": load_arrays,
@@ -39,6 +40,7 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
     "list": load_list,
     "tiny-imagenet": load_tiny_imagenet,
 }
+MULTI_LABEL_SOURCES = frozenset({"arrays", "csv", "csv-table", "parquet"})
 TABLES = frozenset({"csv-table", "parquet"})
 _OF_TABLES, _OF_LISTS = ("label", "features"), ("train", "test")
 # Sources whose images are files of their own, which can stay on disk.
@@ -58,6 +60,7 @@ def load_source(options: Data) -> Source:
     check_name(options.name)
     check_streams(options)
     check_validation(options)
+    check_targets(options)
     if options.root is not None:
         options = options.model_copy(update={"root": expand_home(options.root)})
     try:
@@ -102,6 +105,28 @@ def check_name(name: str) -> None:
     elif name not in SOURCES:
         also = "Also: package.module:function for data of your own"
         raise DataError(f"{unknown_name('data set', name, SOURCES)} {also}")
+
+
+def check_targets(options: Data) -> None:
+    """Let pass what can be done with several classes an example, where they have several.
+
+    Raises:
+        DataError: listing what cannot.
+    """
+    if options.targets != MULTI_LABEL:
+        return
+    problems = Problems()
+    if ":" not in options.name and options.name not in MULTI_LABEL_SOURCES:
+        problems.add(
+            f"data set {options.name!r} has one class an example; several have "
+            f"{', '.join(sorted(MULTI_LABEL_SOURCES))} and package.module:function"
+        )
+    if options.imbalance_factor not in (None, 1):
+        problems.add("data.imbalance_factor thins one class at a time, and here an example has several; leave it out")
+    if options.sampler != "instance":
+        problems.add(f"data.sampler: {options.sampler} draws by one class, and here an example has several; expected "
+                     "instance (supervised: distribution_balanced weighs as drawing by class would)")  # fmt: skip
+    problems.stop("data.targets: multi_label", DataError)
 
 
 def check_streams(options: Data) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
 from distail.data.dataset import Examples, LabelledImages, Source
+from distail.data.labels import MULTI_LABEL, matrix_of
 from distail.data.sources.rows import Rows, classes_of, source_of_rows
 from distail.errors import DataError, Problems, did_you_mean
 from distail.files import DAMAGED_ARCHIVE
@@ -29,7 +30,8 @@ def load_arrays(options: Data) -> Source:
 
     Floats are standardized by the first dimension of an example (columns, or channels), nan is a missing value; whole
     numbers reach the network as they are; uint8 (N, H, W), (N, channels, H, W) and (N, H, W, channels) are images. `y`
-    holds names of classes, or numbers, which `class_names` may name. `split` says `train`, `val` or `test`.
+    holds names of classes, or numbers, which `class_names` may name; with `targets: multi_label` it is a matrix
+    (N, C) of 0 and 1. `split` says `train`, `val` or `test`.
 
     Raises:
         DataError: listing what cannot be used.
@@ -49,11 +51,14 @@ def load_arrays(options: Data) -> Source:
     x, count = arrays["X"], len(arrays["X"]) if arrays["X"].ndim else 0
     if x.ndim < 2 or not count:
         problems.add(f"X is {x.dtype} {x.shape}; expected at least one example and two dimensions (N, ...)")
-    for name in ("y", "split", "group"):
+    several = options.targets == MULTI_LABEL
+    if several and "y" in arrays and len(arrays["y"].shape[:1]) and len(arrays["y"]) != count:
+        problems.add(f"y is {arrays['y'].dtype} {arrays['y'].shape}; expected ({count}, classes), a row for each of X")
+    for name in ("split", "group") if several else ("y", "split", "group"):
         if name in arrays and arrays[name].shape != (count,):
             problems.add(f"{name} is {arrays[name].dtype} {arrays[name].shape}; expected ({count},), one for each of X")
     problems.stop(f"{root}: {_EXPECTED}", DataError)
-    labels, names = _labels(arrays, root)
+    labels, names = _several(arrays, root) if several else _labels(arrays, root)
     rows = Rows(
         _examples(x, labels, root),
         names,
@@ -78,6 +83,12 @@ def read_npz(root: Path, expected: str) -> dict[str, NDArray[Any]]:
         pickled = "pickle" in str(error)
         why = "holds Python objects, which are not unpickled: save texts as y.astype(str)" if pickled else error
         raise DataError(f"{root} cannot be read: {why}; {expected}") from None
+
+
+def _several(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """Labels (N, C) bool and the names of their columns."""
+    names = arrays["class_names"].astype(str).tolist() if "class_names" in arrays else None
+    return matrix_of(arrays["y"], names, str(root))
 
 
 def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:

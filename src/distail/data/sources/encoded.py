@@ -16,6 +16,7 @@ from distail.data.cache import cached, fingerprint, remembered
 from distail.data.class_names import check_class_names
 from distail.data.dataset import Examples, Groups, LabelledImages, Source, StreamedImages
 from distail.data.decode import EncodedImage, decode_all, decoding_options, read_image_file
+from distail.data.labels import labels_of
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.sources.rows import group_codes
 from distail.data.streaming import decoding_processes, pack, scan_images, streaming_reason, unpack
@@ -28,7 +29,7 @@ class ImageFile:
 
     name: str
     folder: Path
-    label: int
+    label: int | tuple[bool, ...]
 
     @property
     def path(self) -> Path:
@@ -40,7 +41,7 @@ class EncodedSplit:
     """Encoded images with their labels."""
 
     images: Sequence[EncodedImage]
-    labels: Sequence[int]
+    labels: Sequence[int | tuple[bool, ...]]
 
 
 def load_files(
@@ -61,7 +62,7 @@ def load_files(
     """
     check_class_names(class_names, f"data set {options.name!r}")
     require_every_class(
-        class_counts(torch.tensor([file.label for file in train], dtype=torch.int64), len(class_names)),
+        class_counts(labels_of([file.label for file in train]), len(class_names)),
         tuple(class_names),
     )
     files = [*train, *test]
@@ -122,7 +123,7 @@ def decode_source(
     `digests`: the images are files of their own, and are known by the SHA-256 of each from now on.
     """
     decoded = decode_all([*train.images, *test.images], options)
-    labels = torch.tensor([*train.labels, *test.labels], dtype=torch.int64)[decoded.rows]
+    labels = labels_of([*train.labels, *test.labels])[decoded.rows]
     known = decoded.digests if digests else None
     encoded = [*train.images, *test.images]
     names = np.array([os.fsencode(encoded[row].name) for row in decoded.rows.tolist()], dtype=np.bytes_)
@@ -144,7 +145,7 @@ def _streamed(
     )
     everything = StreamedImages(
         names=names[found.rows.numpy()],
-        labels=torch.tensor([file.label for file in files], dtype=torch.int64)[found.rows],
+        labels=labels_of([file.label for file in files])[found.rows],
         digests=found.digests,
         sums=found.sums,
         squares=found.squares,

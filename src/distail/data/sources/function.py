@@ -15,6 +15,7 @@ from distail.data.dataset import Groups, Source
 from distail.data.datasets import Datasets
 from distail.data.decode import progress_bar
 from distail.data.items import FetchItems, StreamedItems, digest_of, kept_generators, labels_in
+from distail.data.labels import MULTI_LABEL, matrix_of
 from distail.data.seeding import random_bits, stream_key
 from distail.data.sources.rows import group_codes
 from distail.data.workers import Workers
@@ -91,16 +92,43 @@ def _fetched(dataset: Any, part: str, given: Datasets, options: Data) -> Streame
     problems = [problem for facts in found for problem in facts.problems]
     if problems:
         raise DataError(listed(first_of(problems), f"{what}: {len(problems)} of {count} items cannot be used:"))
-    labels = torch.tensor([label for facts in found for label in facts.labels], dtype=torch.int64)
+    labels = _labels([label for facts in found for label in facts.labels], given, what, options)
     digests = torch.from_numpy(np.frombuffer(b"".join(facts.digests for facts in found), dtype=np.uint8).copy())
     return StreamedItems(fetch, part, torch.arange(count), labels, digests.view(-1, 32), workers)
 
 
+def _label(given: Any) -> int | list[float]:
+    """A number of a class; or a row of as many numbers as there are classes."""
+    row = np.asarray(given)
+    return operator.index(given) if row.ndim == 0 else row.astype(float).tolist()
+
+
+def _labels(found: list[int | list[float]], given: Datasets, what: str, options: Data) -> torch.Tensor:
+    """Labels as `data.targets` has them."""
+    rows = sum(isinstance(label, list) for label in found)
+    if options.targets != MULTI_LABEL:
+        if rows:
+            raise DataError(
+                f"{what}: {rows} of {len(found)} labels are rows of numbers; expected the number of one class each, or "
+                "data.targets: multi_label"
+            )
+        return torch.tensor(found, dtype=torch.int64)
+    classes = len(given.class_names)
+    wrong = [row for row, label in enumerate(found) if not isinstance(label, list) or len(label) != classes]
+    if wrong:
+        raise DataError(
+            f"{what}: {len(wrong)} of {len(found)} labels, the first of item {wrong[0]}, are no rows of {classes} "
+            "numbers; data.targets: multi_label expects of each class whether an item has it (0 or 1)"
+        )
+    return matrix_of(np.array(found), given.class_names, what)[0]
+
+
 @dataclass(frozen=True)
 class _Facts:
-    """Of some items: their labels, their digests one after the other, and what is wrong with those that fail."""
+    """Of some items: their labels (numbers, or rows of them), their digests one after the other, and what is wrong
+    with those that fail."""
 
-    labels: list[int]
+    labels: list[int | list[float]]
     digests: bytes
     problems: list[str]
 
@@ -116,7 +144,7 @@ class _Scan:
             for row, seed in zip(rows, seeds.tolist(), strict=True):
                 item = self.fetch.item(row, seed)
                 try:
-                    labels.append(operator.index(labels_in(item)))
+                    labels.append(_label(labels_in(item)))
                     digests.append(digest_of(item))
                 except Exception as error:
                     problems.append(getattr(item, "text", None) or f"item {row}: {error}")

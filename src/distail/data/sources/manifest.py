@@ -11,17 +11,18 @@ from pathlib import Path
 from unicodedata import normalize
 
 import numpy as np
-import torch
 
 from distail.config.schema import Data
-from distail.data.class_names import check_class_names, natural_sorted
+from distail.data.class_names import check_class_names
 from distail.data.dataset import Source
+from distail.data.labels import MULTI_LABEL, is_multi_label, separated
 from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import way_out
-from distail.data.sources.rows import PARTS, SPLITS, check_split, group_codes, parts_of
+from distail.data.sources.rows import PARTS, SPLITS, check_split, classes_of, group_codes, parts_of
 from distail.errors import DataError, counted, did_you_mean, first_of, listed
 
 _DELIMITERS = (",", "\t", ";")
+_NO_LABEL = "there is no label"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def load_manifest(options: Data) -> Source:
 
     Images that have the same in the column `data.group` (by default `group`, where there is one) are not torn apart.
 
+    With `targets: multi_label` a label is any number of classes with `|` between them, none of them where it is empty.
+
     Tabs or semicolons may stand for its commas. Paths are relative to the manifest's folder and may not leave it, by ..
     or by symbolic links either, unless `allow_outside_root`. Labels may be any text: class names are the
     distinct labels in natural order. Without `split` a stratified fifth, the same for every run's seed, is the test
@@ -55,16 +58,17 @@ def load_manifest(options: Data) -> Source:
         raise DataError(f"data.root is {root}, which is not a file; expected a CSV file with columns path,label")
     rows = read_rows(root, options.group)
     rows = [replace(row, path=_as_on_disk(row.path, root.parent)) for row in rows]
-    _check_rows(rows, root, allow_outside_root=options.allow_outside_root)
+    _check_rows(rows, root, options)
     split = None if rows[0].split is None else np.array([row.split for row in rows])
     if split is not None:
         check_split(split, str(root))
-    names = natural_sorted({row.label for row in rows})
+    texts = np.array([row.label for row in rows])
+    labels, names = separated(texts) if options.targets == MULTI_LABEL else classes_of(texts)
     check_class_names(names, str(root))
-    label_of = {name: label for label, name in enumerate(names)}
-    files = [ImageFile(row.path, root.parent, label_of[row.label]) for row in rows]
+    found = map(tuple, labels.tolist()) if is_multi_label(labels) else labels.tolist()
+    files = [ImageFile(row.path, root.parent, label) for row, label in zip(rows, found, strict=True)]
     codes = None if rows[0].group is None else group_codes(np.array([row.group for row in rows]))
-    part_of = parts_of(torch.tensor([file.label for file in files]), split, codes, str(root))
+    part_of = parts_of(labels, split, codes, str(root))
     train, held_out, test = ([files[row] for row in np.flatnonzero(part_of == part)] for part in PARTS)
     source = load_files("csv", [*train, *held_out], test, names, options)
     if held_out:
@@ -144,9 +148,14 @@ def _as_on_disk(path: str, folder: Path) -> str:
         return path
 
 
-def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) -> None:
-    inside = None if allow_outside_root else manifest.parent.resolve()
-    problems = [f"line {row.line}: {problem}" for row in rows for problem in _problems(row, manifest.parent, inside)]
+def _check_rows(rows: list[Row], manifest: Path, options: Data) -> None:
+    inside = None if options.allow_outside_root else manifest.parent.resolve()
+    problems = [
+        f"line {row.line}: {problem}"
+        for row in rows
+        for problem in _problems(row, manifest.parent, inside)
+        if problem != _NO_LABEL or options.targets != MULTI_LABEL
+    ]
     lines_of = defaultdict(list)
     for row in rows:
         lines_of[posixpath.normpath(row.path) if row.path else ""].append(row.line)
@@ -162,7 +171,7 @@ def _check_rows(rows: list[Row], manifest: Path, *, allow_outside_root: bool) ->
 def _problems(row: Row, folder: Path, inside: Path | None) -> list[str]:
     problems = []
     if not row.label:
-        problems.append("there is no label")
+        problems.append(_NO_LABEL)
     if row.group == "":
         problems.append("there is no group")
     if row.split is not None and row.split not in SPLITS:

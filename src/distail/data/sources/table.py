@@ -16,6 +16,7 @@ from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
 from distail.data.columns import TableEncoding, Values, column_values, missing_in
 from distail.data.dataset import Source
+from distail.data.labels import MULTI_LABEL, separated
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
 from distail.errors import DataError, Problems, counted, did_you_mean, some_of
 
@@ -29,8 +30,8 @@ def load_table(options: Data) -> Source:
     """`root` is a CSV or parquet file, or a folder of `train`, `test` and perhaps `val` as such files.
 
     `label` names the column of the classes, `features` those that the network is given (by default all others but
-    `split` and `group`). Numbers are standardized by the training rows, categories are one number for each level
-    (`distail.data.columns`).
+    `split` and `group`). With `targets: multi_label` a label is any number of classes with `|` between them. Numbers
+    are standardized by the training rows, categories are one number for each level (`distail.data.columns`).
 
     Raises:
         DataError: listing what cannot be used.
@@ -89,8 +90,9 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
         if values is not None:
             found[name] = values
     problems.stop(str(root), DataError)
-    classes = _texts(table, label, root)
-    labels, class_names = classes_of(classes)
+    several = options.targets == MULTI_LABEL
+    classes = _texts(table, label, root, empty=several)
+    labels, class_names = separated(classes) if several else classes_of(classes)
     row_names = np.array([f"row {row}" for row in range(len(classes))], dtype=np.bytes_)
     of_group = _texts(table, group, root) if group in columns else None
     codes = None if of_group is None else group_codes(of_group)
@@ -204,10 +206,13 @@ def _header(path: Path) -> tuple[str, list[str]]:
         return delimiter, next(csv.reader(file, delimiter=delimiter), [])
 
 
-def _texts(table: Any, name: str, root: Path) -> NDArray[np.str_]:
+def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray[np.str_]:
+    """A column of texts; with `empty` what is missing is an empty one."""
     import pyarrow as pa
 
     column = table.column(name)
+    if empty and pa.types.is_string(column.type):
+        column = column.fill_null("")
     if column.null_count:
         raise DataError(f"{root}: {column.null_count:,} rows have no {name!r}; expected one in every row")
     try:

@@ -1,0 +1,29 @@
+"""Which metrics a comparison is of: those of images with one class, or of images that may have several."""
+
+from __future__ import annotations
+
+from distail.compare.content import ComparisonContent
+from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION
+from distail.evaluation.metrics import METRICS
+
+TAIL = "groups.thirds.tail"
+
+
+def metrics_of(several: bool) -> tuple[str, ...]:
+    """Their paths, in the order in which they are shown."""
+    return tuple(path for path, metric in METRICS.items() if metric.several in (None, several))
+
+
+def main_metrics(several: bool) -> tuple[str, ...]:
+    """What is tested, and what sentences are made of; the tables have all."""
+    return (MEAN_AVERAGE_PRECISION, TAIL) if several else ("top1", BALANCED_ACCURACY, TAIL)
+
+
+def of_several(content: ComparisonContent) -> bool:
+    """Whether the images of a comparison may have several classes."""
+    return any(MEAN_AVERAGE_PRECISION in figures for figures in content["figures"].values())
+
+
+def decides(content: ComparisonContent) -> str:
+    """The metric that says which student is the best."""
+    return MEAN_AVERAGE_PRECISION if of_several(content) else BALANCED_ACCURACY

@@ -1,0 +1,80 @@
+"""What labels are, one class a sample or several, and which entries of the slots are for which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from torch import nn
+
+from distail.errors import MethodError, unknown_name
+
+SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
+"""Labels (B,) int64, of which the logits are a softmax's; or (B, C) bool, each logit the log odds of one class."""
+KINDS = (SINGLE_LABEL, MULTI_LABEL)
+COUNTERPARTS: dict[str, dict[str, str | dict[str, Any]]] = {
+    "supervised": {
+        "ce": "bce",
+        "balanced_softmax": {"name": "bce", "tau": 1.0},
+        "logit_adjusted": {"name": "bce", "tau": 1.0},
+    },
+    "divergence": {"kl": "sigmoid"},
+}
+"""What an entry for one class a sample is where a sample has several: the same, for each class by itself."""
+
+
+def kinds_of(builder: Callable[..., nn.Module], own: bool) -> tuple[str, ...]:
+    """The labels that an entry takes; a user's own entry that says nothing takes what it is given."""
+    kinds: tuple[str, ...] = getattr(builder, "label_kinds", KINDS if own else (SINGLE_LABEL,))
+    return kinds
+
+
+def check_kind(labels: object) -> str:
+    """Let pass `single_label` and `multi_label`.
+
+    Raises:
+        MethodError: it is neither.
+    """
+    if labels not in KINDS:
+        raise MethodError(unknown_name("kind of labels", labels, KINDS))
+    return str(labels)
+
+
+def for_labels(composition: Mapping[str, Any], labels: str) -> dict[str, Any]:
+    """A published composition, with the counterparts of its entries where a sample has several classes.
+
+    >>> for_labels({"supervised": "ce", "targets": ["debias"], "divergence": "kl"}, MULTI_LABEL)
+    {'supervised': 'bce', 'targets': ['debias'], 'divergence': 'sigmoid'}
+    """
+    if labels == SINGLE_LABEL:
+        return dict(composition)
+    return {slot: counterpart(slot, content) for slot, content in composition.items()}
+
+
+def counterpart(slot: str, content: Any) -> Any:
+    """Of an entry that is a mere name; whatever has parameters was somebody's choice.
+
+    >>> counterpart("divergence", "kl"), counterpart("divergence", None), counterpart("targets", ["swap"])
+    ('sigmoid', None, ['swap'])
+    """
+    return COUNTERPARTS.get(slot, {}).get(content, content) if isinstance(content, str) else content
+
+
+def wrong_entry(slot: str, name: str, labels: str, valid: Iterable[str]) -> str:
+    """What to tell of an entry that does not take such labels; `valid` are those of its slot that do.
+
+    >>> print(wrong_entry("supervised", "ce", MULTI_LABEL, ["bce"]))
+    supervised entry 'ce' takes one class a sample, and here a sample has several. Expected 'bce'; valid: bce
+    >>> print(wrong_entry("targets", "swap", MULTI_LABEL, ["power"]))
+    targets entry 'swap' takes one class a sample, and here a sample has several. Valid: power
+    """
+    takes, here = ("one class a sample", "several") if labels == MULTI_LABEL else ("several classes a sample", "one")
+    back = {_name(new): old for old, new in reversed(COUNTERPARTS.get(slot, {}).items())}
+    nearest = _name(counterpart(slot, name)) if labels == MULTI_LABEL else back.get(name, name)
+    names = ", ".join(sorted(valid)) or "none, leave it out"
+    expected = f"Expected {nearest!r}; valid" if nearest != name else "Valid"
+    return f"{slot} entry {name!r} takes {takes}, and here a sample has {here}. {expected}: {names}"
+
+
+def _name(entry: Any) -> str:
+    return str(entry["name"] if isinstance(entry, Mapping) else entry)
