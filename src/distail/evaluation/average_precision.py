@@ -48,6 +48,7 @@ def average_precisions(logits_NC: Tensor, target_NC: Tensor) -> list[float | Non
         logits_NC: (N, C) scores.
         target_NC: (N, C) bool.
 
+    >>> import torch
     >>> logits, target = torch.tensor([[2.0, 0.0], [1.0, 1.0]]), torch.tensor([[True, False], [False, False]])
     >>> average_precisions(logits, target)
     [100.0, None]
