@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from distail.config.schema import Data
+from distail.config.training import Mix
 from distail.data.arrays import LabelledArrays
 from distail.data.batches import TrainingBatches, evaluation_batches
+from distail.data.mixing import check_mix
 from distail.data.prepare import prepare_data
 from distail.data.sources import load_source
 from distail.errors import DataError
@@ -180,3 +182,30 @@ def test_damaged_compressed_arrays_are_told_and_not_raised_as_they_come(tmp_path
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"data\.npz cannot be read"):
         load_source(Data(name="arrays", root=path))
+
+
+def test_weights_stay_with_their_rows_and_have_mean_one_in_training(tmp_path):
+    x, y = made()
+    weight = 1.0 + np.arange(60)
+    data = prepared(saved(tmp_path, X=x, y=y, weight=weight), imbalance_factor=4, validation=0.2)
+    rows = [int(name.decode()[2:-1]) for name in data.train.names]
+    batches = TrainingBatches(data.train, batch_size=8, mean=data.mean, std=data.std, num_classes=3, seed=0)
+    np.testing.assert_allclose(batches.weights, weight[rows] / weight[rows].mean(), rtol=1e-6)
+    assert data.class_counts == tuple(np.bincount(y[rows])), "examples are counted, whatever they weigh"
+    other = prepared(saved(tmp_path, X=x, y=y, weight=weight[::-1].copy()), imbalance_factor=4, validation=0.2)
+    assert other.subset_sha256 != data.subset_sha256
+    with pytest.raises(DataError, match=r"training\.mix: .* weights"):
+        check_mix(Mix(name="mixup"), data.train)
+
+
+@pytest.mark.parametrize("weight", [np.full(60, -1.0), np.full(60, np.nan), np.zeros(60), np.array(["a"] * 60)])
+def test_weights_that_are_none_are_told(tmp_path, weight):
+    x, y = made()
+    with pytest.raises(DataError, match="weight is"):
+        prepared(saved(tmp_path, X=x, y=y, weight=weight))
+
+
+def test_images_have_no_weights(tmp_path):
+    x = np.zeros((20, 9, 9), dtype=np.uint8)
+    with pytest.raises(DataError, match="'weight'"):
+        prepared(saved(tmp_path, X=x, y=np.arange(20) % 2, weight=np.ones(20)))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from pyarrow import csv as arrow_csv
 from pyarrow import parquet
+from safetensors.torch import load_file
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 
 import distail
@@ -143,6 +144,21 @@ def test_arrays_learn_are_stored_audited_and_planned(tmp_path):
     with torch.no_grad():
         again = distail.load_student(tmp_path / "run")(load_digits().data[places])
     torch.testing.assert_close(again, predictions.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_weights_count_in_training_and_equal_ones_change_nothing(tmp_path):
+    made = load_wine()
+    labels, found = made.target, {}
+    weights = {"none": None, "equal": np.full(len(labels), 3.0), "rare": np.where(labels == 2, 9.0, 1.0)}
+    for name, weight in weights.items():
+        extra = {} if weight is None else {"weight": weight}
+        np.savez(tmp_path / f"{name}.npz", X=made.data, y=labels, **extra)
+        data = {"name": "arrays", "root": str(tmp_path / f"{name}.npz")}
+        training = {"epochs": 1, "batch_size": 16, "learning_rate": 0.05}
+        run(experiment(tmp_path / name, data, teacher=None, method="ce", training=training))
+        found[name] = load_file(tmp_path / name / "student.safetensors")["classifier.weight"]
+    assert torch.equal(found["none"], found["equal"])
+    assert not torch.equal(found["none"], found["rare"])
 
 
 @pytest.mark.parametrize(("stage", "step"), [("teacher", 5), ("student", 4), ("student", 20)])

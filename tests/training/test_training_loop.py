@@ -234,6 +234,7 @@ def test_a_signal_to_all_processes_of_a_job_is_a_stop_and_no_failure(tmp_path, s
 
     class Ended:
         steps_per_epoch, num_images = stopped.batches.steps_per_epoch, stopped.batches.num_images
+        weights = None
 
         def close(self): ...
 

@@ -96,6 +96,23 @@ def losses(method, labels):
     return batch, student(batch.inputs).logits, said.logits, terms
 
 
+def test_every_term_of_a_sample_counts_by_its_weight():
+    torch.manual_seed(0)
+    student, teacher = FeatureTap(Network(), 3).eval(), FeatureTap(Network(), 3).eval()
+    batches = TrainingBatches(images(), batch_size=8, mean=[0.4], std=[0.2], num_classes=3, seed=5)
+    batch, method = next(batches.epoch(0)), create_method("kd", class_counts=COUNTS)
+    with torch.no_grad():
+        said = teacher(batch.inputs)
+    weights = torch.rand(len(images()), generator=torch.Generator().manual_seed(1))
+    given = (batch.inputs, batch.labels, batch.index, said)
+    total, terms = TrainingStep(student, method, CPU, weights=weights).eval()(*given)
+    _, plain = TrainingStep(student, method, CPU).eval()(*given)
+    weight_B = weights[batch.index]
+    torch.testing.assert_close(total, (weight_B * plain.per_sample).mean())
+    for name, losses_B in plain.losses.items():
+        torch.testing.assert_close(terms[name], (weight_B * losses_B).mean())
+
+
 def test_cross_entropy_of_mixed_images_is_that_of_the_mixed_label():
     batch, logits, _, terms = losses(create_method("ce", class_counts=COUNTS), "mixed")
     share = batch.mixed.own[:, None]

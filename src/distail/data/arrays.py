@@ -29,7 +29,8 @@ class LabelledArrays:
     """`inputs` (N, ...) float32, in which nan is a missing value, or int64; `labels` (N,) int64 or (N, C) bool.
 
     `names` (N,) bytes is what each is called, None where they have no names. `plain` (D,) bool says which entries of
-    the first dimension are given to the network as they are; None: none of float32, all of int64.
+    the first dimension are given to the network as they are; None: none of float32, all of int64. `weights` (N,)
+    float32 is how much each counts in the loss of training, beside the others; None: all alike.
 
     Raises:
         DataError: shapes, types or lengths do not fit.
@@ -43,6 +44,7 @@ class LabelledArrays:
     labels: Tensor
     names: NDArray[np.bytes_] | None = None
     plain: NDArray[np.bool_] | None = None
+    weights: Tensor | None = None
     noun: ClassVar[str] = "example"
 
     def __post_init__(self) -> None:
@@ -53,6 +55,8 @@ class LabelledArrays:
         check_labels(self.labels, len(self.inputs))
         if self.names is not None and len(self.names) != len(self):
             raise DataError(f"{len(self.names)} names but {len(self)} examples")
+        if self.weights is not None and self.weights.shape != (len(self),):
+            raise DataError(f"weights are {tuple(self.weights.shape)}; expected ({len(self)},)")
         object.__setattr__(self, "inputs", self.inputs.contiguous())
 
     def __len__(self) -> int:
@@ -66,7 +70,8 @@ class LabelledArrays:
     def subset(self, index: Tensor) -> LabelledArrays:
         """The rows named by `index` (M,) int64, in that order."""
         names = None if self.names is None else self.names[index.numpy()]
-        return LabelledArrays(self.inputs[index], self.labels[index], names, self.plain)
+        weights = None if self.weights is None else self.weights[index]
+        return LabelledArrays(self.inputs[index], self.labels[index], names, self.plain, weights)
 
     def contents(self) -> NDArray[np.uint8]:
         """(N, 32): the SHA-256 of each example."""
@@ -95,6 +100,21 @@ class LabelledArrays:
             found.append((float(values.mean()), 1.0 if constant else float(values.std(correction=0))))
         means, deviations = zip(*found, strict=True)
         return means, deviations
+
+
+def training_weights(data: object) -> Tensor | None:
+    """How much each training example counts (N,) float32, of mean 1; None where all count alike.
+
+    Raises:
+        DataError: none counts at all.
+
+    >>> training_weights(LabelledArrays(torch.zeros(2, 3), torch.tensor([0, 1]), weights=torch.tensor([1.0, 3.0])))
+    tensor([0.5000, 1.5000])
+    """
+    weights = data.weights if isinstance(data, LabelledArrays) else None
+    if weights is not None and not weights.any():
+        raise DataError("no training example has a weight above 0")
+    return None if weights is None else (weights.double() / weights.double().mean()).float()
 
 
 class Standardize:

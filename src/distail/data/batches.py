@@ -14,6 +14,7 @@ from torch import Tensor
 
 from distail.config.augment import Augment
 from distail.config.training import Mix
+from distail.data.arrays import training_weights
 from distail.data.augment import Draws, draw_augmentation, draw_views
 from distail.data.dataset import Examples, is_images
 from distail.data.input_sources import input_source, inputs_in_order
@@ -128,6 +129,8 @@ class TrainingBatches:
     With `mix` a share of each global batch is mixed with other images of it, which a rank looks up as well where they
     are not its own.
 
+    `weights` (N,), of mean 1, is how much each example counts in the loss; None where all count alike.
+
     Images that are streamed give the same batches as the same images in memory; the processes that decode them stay
     until `close`, and one pass over the batches ends the one before.
 
@@ -162,6 +165,7 @@ class TrainingBatches:
         world_size: int = 1,
     ) -> None:
         _check_sizes(data, batch_size, rank, world_size)
+        self.weights = training_weights(data)
         if views < 0:
             raise DataError(f"views is {views}; expected at least 0")
         self._mix = mix if mix is not None and mix.share else None

@@ -85,7 +85,8 @@ def check_mix(mix: Mix, data: Examples) -> None:
     """Let pass what can be mixed: images, and by mixup arrays of numbers.
 
     Raises:
-        DataError: boxes are to be pasted into what has no pixels, or what is no number is to be averaged.
+        DataError: boxes are to be pasted into what has no pixels, or what is no number is to be averaged,
+            or examples have weights.
     """
     if is_images(data):
         return
@@ -96,6 +97,8 @@ def check_mix(mix: Mix, data: Examples) -> None:
             "training.mix: mixup averages two examples, which means something for images and arrays of floats; leave "
             "training.mix out"
         )
+    if data.weights is not None:
+        raise DataError("training.mix: examples that have weights are not mixed; leave training.mix or the weights out")
 
 
 def mix_inputs(inputs: Inputs, labels_B: Tensor, plan: MixPlan, size: int) -> tuple[Tensor, Mixed]:

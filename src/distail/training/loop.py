@@ -79,6 +79,7 @@ class _Trainer:
             stage.runtime,
             images_a_pass(stage.training, stage.runtime.processes) if stage.compile else None,
             distillation_only=mix is not None and mix.labels == "distillation_only",
+            weights=stage.batches.weights,
         )
         self.average = None if decay is None else AveragedWeights(stage.student.model, decay)
         self.step: Step = self.step_module

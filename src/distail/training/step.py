@@ -37,6 +37,7 @@ class TrainingStep(nn.Module):
         compile_size: compile the student for batches of this size: a second compilation, for the last batch of
             an epoch, would cost more than it saves. None: do not compile.
         distillation_only: whether mixed images carry no other term.
+        weights: (N,), how much each example of the data set counts; None: all alike.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class TrainingStep(nn.Module):
         compile_size: int | None = None,
         *,
         distillation_only: bool = False,
+        weights: Tensor | None = None,
     ) -> None:
         super().__init__()
         self._distillation_only = distillation_only
+        self._weights = None if weights is None else weights.to(runtime.device)
         self.student = student
         self.method = method
         self.runtime = runtime
@@ -73,6 +76,9 @@ class TrainingStep(nn.Module):
         if mixed is not None:
             of_others: Terms = self.method(student, teacher, mixed.labels, index=index)
             terms = mixed_terms(terms, of_others, mixed.own, distillation_only=self._distillation_only)
+        if self._weights is not None:
+            weight_B = self._weights[index]
+            terms = Terms({name: weight_B * losses_B for name, losses_B in terms.losses.items()}, terms.statistics)
         return terms.total, terms
 
 

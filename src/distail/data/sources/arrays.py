@@ -18,10 +18,11 @@ from distail.data.sources.rows import Rows, classes_of, source_of_rows
 from distail.errors import DataError, Problems, did_you_mean
 from distail.files import DAMAGED_ARCHIVE
 
-_KNOWN = ("X", "y", "split", "group", "class_names")
+_KNOWN = ("X", "y", "split", "group", "weight", "class_names")
 _MOST_CHANNELS = 4
 _EXPECTED = (
-    "expected a file of np.savez with X (N, ...), y (N,) and, as far as there are, split and group (N,) and class_names"
+    "expected a file of np.savez with X (N, ...), y (N,) and, as far as there are, split, group and weight (N,) and "
+    "class_names"
 )
 
 
@@ -31,7 +32,8 @@ def load_arrays(options: Data) -> Source:
     Floats are standardized by the first dimension of an example (columns, or channels), nan is a missing value; whole
     numbers reach the network as they are; uint8 (N, H, W), (N, channels, H, W) and (N, H, W, channels) are images. `y`
     holds names of classes, or numbers, which `class_names` may name; with `targets: multi_label` it is a matrix
-    (N, C) of 0 and 1. `split` says `train`, `val` or `test`.
+    (N, C) of 0 and 1. `split` says `train`, `val` or `test`; `weight` how much an example counts in the loss of
+    training, as scikit-learn's `sample_weight`.
 
     Raises:
         DataError: listing what cannot be used.
@@ -54,13 +56,14 @@ def load_arrays(options: Data) -> Source:
     several = options.targets == MULTI_LABEL
     if several and "y" in arrays and len(arrays["y"].shape[:1]) and len(arrays["y"]) != count:
         problems.add(f"y is {arrays['y'].dtype} {arrays['y'].shape}; expected ({count}, classes), a row for each of X")
-    for name in ("split", "group") if several else ("y", "split", "group"):
+    for name in ("split", "group", "weight") if several else ("y", "split", "group", "weight"):
         if name in arrays and arrays[name].shape != (count,):
             problems.add(f"{name} is {arrays[name].dtype} {arrays[name].shape}; expected ({count},), one for each of X")
     problems.stop(f"{root}: {_EXPECTED}", DataError)
+    weights = _weights(arrays["weight"], root) if "weight" in arrays else None
     labels, names = _several(arrays, root) if several else _labels(arrays, root)
     rows = Rows(
-        _examples(x, labels, root),
+        _examples(x, labels, weights, root),
         names,
         split=arrays["split"].astype(str) if "split" in arrays else None,
         group=arrays["group"].astype(str) if "group" in arrays else None,
@@ -109,13 +112,22 @@ def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tenso
     return classes_of(y.astype(str))
 
 
-def _examples(x: NDArray[Any], labels: torch.Tensor, root: Path) -> Examples:
+def _weights(weight: NDArray[Any], root: Path) -> torch.Tensor:
+    usable = weight.dtype.kind in "fiub" and bool(np.isfinite(weight).all()) and bool((weight >= 0).all())
+    if not usable or not weight.any():
+        raise DataError(f"{root}: weight is {weight.dtype}; expected finite numbers of at least 0, some of them above")
+    return torch.from_numpy(weight.astype(np.float32))
+
+
+def _examples(x: NDArray[Any], labels: torch.Tensor, weights: torch.Tensor | None, root: Path) -> Examples:
     names = np.array([f"X[{row}]" for row in range(len(x))], dtype=np.bytes_)
     if x.dtype == np.uint8 and x.ndim == 3:
         x = x[:, None]
     if x.dtype == np.uint8 and x.ndim == 4 and min(x.shape[1], x.shape[3]) <= _MOST_CHANNELS:
         if x.shape[1] > _MOST_CHANNELS:
             x = x.transpose(0, 3, 1, 2)
+        if weights is not None:
+            raise DataError(f"{root}: X are images (uint8), which have no weights; leave the array 'weight' out")
         return LabelledImages(torch.from_numpy(np.ascontiguousarray(x)), labels, names=names)
     if x.dtype.kind not in "fiub":
         raise DataError(f"{root}: X is {x.dtype}; expected numbers. A table with texts is data.name: csv-table")
@@ -127,4 +139,4 @@ def _examples(x: NDArray[Any], labels: torch.Tensor, root: Path) -> Examples:
             f"{root}: X holds {infinite:,} values that are infinite, or too large for float32; expected finite "
             "numbers, and nan where a value is missing"
         )
-    return LabelledArrays(inputs, labels, names)
+    return LabelledArrays(inputs, labels, names, weights=weights)
