@@ -21,7 +21,16 @@ from distail.config.reading import (
     expand_training,
     read_yaml,
 )
-from distail.config.section import Count, CountFromZero, Number, Positive, Section, Whole
+from distail.config.section import (
+    Count,
+    CountFromZero,
+    CountFromZeroOrAuto,
+    CountOrAuto,
+    Number,
+    Positive,
+    Section,
+    Whole,
+)
 from distail.config.tau import Tau, read_tau
 from distail.config.training import Schedule, Training
 from distail.errors import ConfigError, problems_in
@@ -110,7 +119,7 @@ class Teacher(Section):
     supervised: dict[str, Any] | None = None
     """By default what the method's own paper trains its teacher with: `ce` but for `dive`."""
     checkpoint: Path | None = None
-    views: CountFromZero | Literal["auto"] = 0
+    views: CountFromZeroOrAuto = 0
     """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image. `auto` is
     decided when a run begins, by its epochs and `trainer.cache_limit_mb`, and kept when it goes on."""
     training: dict[str, Any] = Field(default_factory=dict)
@@ -153,7 +162,7 @@ class Trainer(Section):
     precision: Precision = AUTO
     """`auto` is decided when a run begins, by hardware, image size and each network's structure, and kept when it goes
     on; a mapping of `student`, `teacher` (both in training) and `teacher_inference` decides for each."""
-    threads: Count | Literal["auto"] = "auto"
+    threads: CountOrAuto = "auto"
     """Of the CPU, for a run of one process. `auto` takes as many as there are cores that other programs leave free when
     the run begins, and keeps their number when it goes on; where OMP_NUM_THREADS is set, that."""
     checkpoint_every_steps: Count = 200

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -23,12 +24,24 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else number(value)
 
 
+def _whole_or_auto(value: Any, first: int) -> Any:
+    if value == "auto":
+        return value
+    whole = value if isinstance(value, bool) else _whole(value)
+    if not isinstance(whole, int) or isinstance(whole, bool) or not first <= whole < 2**31:
+        raise ValueError(f"{value!r} is not valid; expected a whole number from {first} on, or auto")
+    return whole
+
+
 Number = Annotated[float, BeforeValidator(number)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 Positive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[Whole, Field(ge=1, lt=2**31)]
 CountFromZero = Annotated[Whole, Field(ge=0, lt=2**31)]
+# Of a union pydantic would tell two problems, in words of its own.
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(partial(_whole_or_auto, first=1))]
+CountFromZeroOrAuto = Annotated[int | Literal["auto"], BeforeValidator(partial(_whole_or_auto, first=0))]
 
 
 class Section(BaseModel):
