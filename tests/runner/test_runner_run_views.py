@@ -125,7 +125,7 @@ def test_a_method_without_a_teacher_stores_nothing(tmp_path):
     [
         ({"model": "previous_epoch", "views": 4}, r"teacher\.views: 4, but teacher: previous_epoch has no network"),
         ({"model": None, "views": 4}, r"teacher\.model: "),
-        ({"model": "same", "views": -1}, r"teacher\.views: .*greater than or equal to 0"),
+        ({"model": "same", "views": -1}, r"teacher\.views: .*expected a whole number from 0 on"),
     ],
 )
 def test_views_without_a_network_to_store_are_refused(tmp_path, teacher, message):

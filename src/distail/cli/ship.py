@@ -40,7 +40,7 @@ def predict(
     ] = None,
     no_code: NoCode = False,
 ) -> None:
-    """A student's answers for image files, or the rows of tables and arrays: path, row, class, probability.
+    """A student's answers for images, tables or arrays.
 
     Images that cannot be read are listed at the end, and the exit code is then 1.
     """
