@@ -24,9 +24,9 @@ from distail.runner.run_folder import RunFolder
 from distail.training.history import History
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
 
-METRICS = metrics_of(several=False)
+METRICS = metrics_of(multi_label=False)
 
-MAIN_METRICS = main_metrics(several=False)
+MAIN_METRICS = main_metrics(multi_label=False)
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.metrics import main_metrics, metrics_of
 from helpers.comparison_cases import InProcess, Quiet
-from helpers.several_classes import experiment, save_arrays
+from helpers.multi_label_data import experiment, save_arrays
 
 pytestmark = pytest.mark.integration
 
@@ -34,9 +34,9 @@ def finished(tmp_path_factory):
 def test_it_is_by_mean_average_precision(finished):
     content = finished.content
     assert list(content["figures"]) == ["teacher", "ce", "kd", "distail"]
-    assert all(set(own) == set(metrics_of(several=True)) for own in content["figures"].values())
+    assert all(set(own) == set(metrics_of(multi_label=True)) for own in content["figures"].values())
     tested = {one["figure"] for one in content["differences"] if one["p_corrected"] is not None}
-    assert tested == set(main_metrics(several=True))
+    assert tested == set(main_metrics(multi_label=True))
     over_images = [one for one in content["differences"] if one["over"] == "test images"]
     assert any(one["interval"] is not None for one in over_images if one["figure"] == "mean_average_precision")
     assert not content["beyond_adjusting"]

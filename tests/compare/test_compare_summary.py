@@ -10,9 +10,9 @@ from distail.compare.summary import statements
 from distail.compare.tables import csv_table, difference_table, to_markdown
 from distail.evaluation.significance import corrected, over_seeds, summarize
 
-METRICS = metrics_of(several=False)
+METRICS = metrics_of(multi_label=False)
 
-MAIN_METRICS = main_metrics(several=False)
+MAIN_METRICS = main_metrics(multi_label=False)
 
 
 def made(baseline="kd", grid=None, runs=(), **values):

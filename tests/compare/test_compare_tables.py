@@ -9,7 +9,7 @@ from distail.compare.metrics import metrics_of
 from distail.compare.summary import format_metric, format_signed, verdict
 from distail.compare.tables import csv_table, metric_table, to_latex, to_markdown
 
-METRICS = metrics_of(several=False)
+METRICS = metrics_of(multi_label=False)
 
 
 def figure(mean=None, deviation=None, interval=None, values=None):

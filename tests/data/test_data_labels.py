@@ -16,13 +16,13 @@ from distail.data.long_tail import class_counts
 from distail.data.prepare import prepare_data
 from distail.data.splits import stratified_split
 from distail.errors import DataError
-from helpers.several_classes import NAMES, save_arrays, several_classes
+from helpers.multi_label_data import NAMES, multi_label_arrays, save_arrays
 
 SEVERAL = {"targets": "multi_label"}
 
 
 def test_arrays(tmp_path):
-    x, y = several_classes()
+    x, y = multi_label_arrays()
     data = prepare_data("arrays", root=save_arrays(tmp_path), validation=0.2, **SEVERAL)
     assert data.class_names == NAMES
     assert data.samples == len(data.train)
@@ -37,7 +37,7 @@ def test_arrays(tmp_path):
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
 def test_rare_classes_are_held_out_in_proportion(fraction):
-    labels = torch.from_numpy(several_classes(2000)[1])
+    labels = torch.from_numpy(multi_label_arrays(2000)[1])
     kept, held_out = stratified_split(labels, fraction, seed=3)
     assert sorted([*kept.tolist(), *held_out.tolist()]) == list(range(2000))
     rare = int(class_counts(labels, 6)[-1] * fraction + 0.5)
@@ -52,7 +52,7 @@ def test_the_rarest_class_decides_and_none_is_a_stratum_of_its_own():
 
 
 def test_tables_and_manifests_have_bars_between_classes(tmp_path):
-    x, y = several_classes(60)
+    x, y = multi_label_arrays(60)
     texts = ["|".join(name for name, has in zip(NAMES[:4], row, strict=True) if has) for row in y[:, :4]]
     table = tmp_path / "table.csv"
     lines = [f"{a},{text}" for a, text in zip(x[:, 0], texts, strict=True)]
@@ -79,14 +79,14 @@ def test_tables_and_manifests_have_bars_between_classes(tmp_path):
 
 
 def made_datasets():
-    x, y = several_classes(40)
+    x, y = multi_label_arrays(40)
     items = [(torch.from_numpy(row), torch.from_numpy(has).float()) for row, has in zip(x, y[:, :3], strict=True)]
     return Datasets(train=items[:30], validation=None, test=items[30:], class_names=NAMES[:3])
 
 
 def test_data_of_your_own():
     data = prepare_data(f"{__name__}:made_datasets", **SEVERAL)
-    assert torch.equal(data.train.labels, torch.from_numpy(several_classes(40)[1][:30, :3]))
+    assert torch.equal(data.train.labels, torch.from_numpy(multi_label_arrays(40)[1][:30, :3]))
     with pytest.raises(DataError, match=r"rows of numbers.*data\.targets: multi_label"):
         prepare_data(f"{__name__}:made_datasets")
 

@@ -17,7 +17,7 @@ from distail.errors import DataError
 from distail.evaluation.groups import shots, thirds
 from distail.evaluation.metrics import METRICS, MetricValues, evaluate_predictions, metric_at
 
-KEYS = {"per_class_recall", *(path.split(".")[0] for path, metric in METRICS.items() if not metric.several)}
+KEYS = {"per_class_recall", *(path.split(".")[0] for path, metric in METRICS.items() if not metric.multi_label)}
 
 
 def example(seed: int, samples: int, classes: int, missing: int = 0) -> tuple[Tensor, Tensor, list[int]]:

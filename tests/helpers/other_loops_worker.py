@@ -29,8 +29,8 @@ def by_transformers(method, folder):
 def by_lightning(method):
     torch.manual_seed(7)
     module, rows = module_of(method), []
-    several = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}  # which Lightning's would shuffle
-    trainer = lightning_trainer(keeping(rows), group_metrics(), **several)
+    multi_label = {"devices": 2, "strategy": "ddp", "use_distributed_sampler": False}  # which Lightning's would shuffle
+    trainer = lightning_trainer(keeping(rows), group_metrics(), **multi_label)
     of_rank = slice(int(os.environ["RANK"]), None, 2)
     training = loader_of(batch=BATCH // 2, sampler=range(SIZE)[of_rank])
     trainer.fit(module, training, loader_of(sentences(3, 15)[of_rank], 4))

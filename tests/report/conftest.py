@@ -18,7 +18,7 @@ from distail.report.samples import Samples, save_samples
 from distail.report.views import BestEpoch, ReportView, RunView
 from helpers.browser import launched
 
-METRICS = metrics_of(several=False)
+METRICS = metrics_of(multi_label=False)
 
 HOSTILE = '</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">\'"&amp;\u2028 {{ 7*7 }}'
 

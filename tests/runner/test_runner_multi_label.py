@@ -24,7 +24,7 @@ from distail.runner.run_folder import RunFolder
 from distail.runner.teach import teach
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
-from helpers.several_classes import NAMES, experiment, save_arrays
+from helpers.multi_label_data import NAMES, experiment, save_arrays
 from helpers.whole_runs import Killed, run
 
 pytestmark = pytest.mark.integration

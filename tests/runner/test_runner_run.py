@@ -23,7 +23,7 @@ from distail.training.predict import predict
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
 
-METRICS = metrics_of(several=False)
+METRICS = metrics_of(multi_label=False)
 
 pytestmark = pytest.mark.integration
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distail.compare.content import ComparisonContent, DifferenceContent
-from distail.compare.metrics import TAIL, decides, of_several
+from distail.compare.metrics import TAIL, decides, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.significance import OVER_IMAGES
 
@@ -16,7 +16,7 @@ def headline(content: ComparisonContent) -> list[str]:
     The student with the best mean balanced accuracy, or mean average precision, is recommended where its difference
     from the baseline is more than the noise of test images, else nothing beyond the baseline is.
     """
-    baseline, decisive, several = content["baseline"], decides(content), of_several(content)
+    baseline, decisive, multi_label = content["baseline"], decides(content), of_multi_label(content)
     rows = [name for label in content["methods"] for name in (label, adjusted_name(label))]
     seeds_of = {name: set(content["figures"][name][decisive]["values"]) for name in rows if name in content["figures"]}
     # A mean over other seeds is another mean.
@@ -26,7 +26,7 @@ def headline(content: ComparisonContent) -> list[str]:
         return []
     best = max(known, key=lambda name: known[name])
     if best == baseline:
-        title = "mean average precision" if several else "balanced accuracy"
+        title = "mean average precision" if multi_label else "balanced accuracy"
         return [f"Ship {baseline}: no other student is better in an average class ({title})."]
     over_images = _difference_from(content, best, baseline)
     if over_images is None or over_images["p_corrected"] is None:
@@ -46,7 +46,7 @@ def headline(content: ComparisonContent) -> list[str]:
         if (then := _mean(content, baseline, metric)) is not None and (now := _mean(content, best, metric)) is not None
     )
     reached, of_a_class = ("it recognizes", " of an average class")
-    if several:
+    if multi_label:
         reached, of_a_class = ("its mean average precision is", "")
     sentences = [
         f"Ship {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "

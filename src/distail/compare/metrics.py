@@ -9,21 +9,21 @@ from distail.evaluation.metrics import METRICS
 TAIL = "groups.thirds.tail"
 
 
-def metrics_of(several: bool) -> tuple[str, ...]:
+def metrics_of(multi_label: bool) -> tuple[str, ...]:
     """Their paths, in the order in which they are shown."""
-    return tuple(path for path, metric in METRICS.items() if metric.several in (None, several))
+    return tuple(path for path, metric in METRICS.items() if metric.multi_label in (None, multi_label))
 
 
-def main_metrics(several: bool) -> tuple[str, ...]:
+def main_metrics(multi_label: bool) -> tuple[str, ...]:
     """What is tested, and what sentences are made of; the tables have all."""
-    return (MEAN_AVERAGE_PRECISION, TAIL) if several else ("top1", BALANCED_ACCURACY, TAIL)
+    return (MEAN_AVERAGE_PRECISION, TAIL) if multi_label else ("top1", BALANCED_ACCURACY, TAIL)
 
 
-def of_several(content: ComparisonContent) -> bool:
+def of_multi_label(content: ComparisonContent) -> bool:
     """Whether the images of a comparison may have several classes."""
     return any(MEAN_AVERAGE_PRECISION in figures for figures in content["figures"].values())
 
 
 def decides(content: ComparisonContent) -> str:
     """The metric that says which student is the best."""
-    return MEAN_AVERAGE_PRECISION if of_several(content) else BALANCED_ACCURACY
+    return MEAN_AVERAGE_PRECISION if of_multi_label(content) else BALANCED_ACCURACY

@@ -120,5 +120,5 @@ def _short_numbers(status: Status) -> str:
     if loss is not None:
         parts.append(f"loss {loss:.3f}")
     if balanced is not None:
-        parts.append(f"{'mAP' if status.get('several') else 'balanced'} {balanced:.1f}")
+        parts.append(f"{'mAP' if status.get('multi_label') else 'balanced'} {balanced:.1f}")
     return "  ".join(parts)

@@ -82,7 +82,7 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
     free = [row for method in compared if method.is_ce for row in by_method[method.label] if row.adjusted]
     free += [row for row in teachers if row.adjusted]
     resampled = resample([*students, *teachers], notes) if bootstrap else None
-    several = plan.config.base.data.targets == MULTI_LABEL
+    multi_label = plan.config.base.data.targets == MULTI_LABEL
     plain = [rows[0] for rows in by_method.values()]
     content: ComparisonContent = {
         "schema_version": SCHEMA_VERSION,
@@ -96,16 +96,16 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         "teachers": plan.config.teachers,
         "runs": _method_runs(plan, states, compared),
         "teacher_runs": _teacher_runs(plan, states),
-        "figures": {row.label: _figures(row, several) for row in (*teachers, *students)},
+        "figures": {row.label: _figures(row, multi_label) for row in (*teachers, *students)},
         "taus": {row.label: taus for row in (*teachers, *students) if (taus := _nonzero(row.taus()))},
         "differences": [
             difference_content(difference)
-            for difference in _differences(plain, by_method[baseline.label][0], several, resampled)
+            for difference in _differences(plain, by_method[baseline.label][0], multi_label, resampled)
         ],
         "beyond_adjusting": [
             {**difference_content(difference), "against": row.label}
             for row in free
-            for difference in _differences(students, row, several, resampled)
+            for difference in _differences(students, row, multi_label, resampled)
         ],
         "grid": _grid(plan, states, scored, chosen) if plan.config.axes else None,
         **_of_folds(plan, compared),
@@ -130,8 +130,8 @@ def _compared_method(
     return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
 
 
-def _figures(row: Row, several: bool) -> dict[str, MetricContent]:
-    values = {path: row.values(path) for path in metrics_of(several)}
+def _figures(row: Row, multi_label: bool) -> dict[str, MetricContent]:
+    values = {path: row.values(path) for path in metrics_of(multi_label)}
     if row.stage == "teacher" and all(len(set(own.values())) < 2 for own in values.values()):
         # One loaded teacher serves every seed: it has no deviation.
         values = {path: dict(list(own.items())[:1]) for path, own in values.items()}
@@ -224,20 +224,20 @@ def _grid(
     return {"axes": axes, "rule": rule_of(plan), "points": points}
 
 
-def _differences(rows: Sequence[Row], other: Row, several: bool, resampled: Resampled | None) -> list[Difference]:
+def _differences(rows: Sequence[Row], other: Row, multi_label: bool, resampled: Resampled | None) -> list[Difference]:
     """Each of the rows against another one; what is corrected is corrected for all of them together."""
     found: list[Difference | None] = []
     for row in rows:
         if row.label == other.label:
             continue
-        for path in metrics_of(several):
+        for path in metrics_of(multi_label):
             values, others = row.values(path), other.values(path)
             found.append(over_seeds(row.label, path, values, others))
             if resampled is not None:
                 draws = resampled.get(path, {})
                 own_draws, other_draws = draws.get(row.label, {}), draws.get(other.label, {})
                 found.append(over_images(row.label, path, values, others, own_draws, other_draws))
-    return corrected([difference for difference in found if difference is not None], main_metrics(several))
+    return corrected([difference for difference in found if difference is not None], main_metrics(multi_label))
 
 
 def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, str]) -> list[str]:

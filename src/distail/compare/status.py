@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
-from distail.evaluation.headline import headline, several_classes
+from distail.evaluation.headline import headline, is_multi_label
 from distail.evaluation.run_files import RUNNING, EpochRow
 from distail.training.progress import Reporter
 
@@ -23,7 +23,7 @@ class Status(TypedDict, total=False):
         state: `running`, `finished`, `failed` or `stopped`.
         stage, steps, done: the stage under way, its optimizer steps, and how many of them are done.
         loss, balanced: of the last epoch; the balanced accuracy on the validation split, None without one.
-        several: true where the latter is mean average precision, of images that may have several classes.
+        multi_label: true where the latter is mean average precision, of images that may have several classes.
         kind, problem: the class of the error that ended the run, and what it says.
     """
 
@@ -33,7 +33,7 @@ class Status(TypedDict, total=False):
     done: int
     loss: float
     balanced: float | None
-    several: bool
+    multi_label: bool
     kind: str
     problem: str
 
@@ -89,8 +89,8 @@ class StatusReporter:
         validation = row["validation"]
         self._content["loss"] = row["loss"]
         self._content["balanced"] = None if validation is None else headline(validation)
-        if validation is not None and several_classes(validation):
-            self._content["several"] = True
+        if validation is not None and is_multi_label(validation):
+            self._content["multi_label"] = True
 
     def finish(self) -> None:
         self._log.finish()

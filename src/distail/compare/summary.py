@@ -13,7 +13,7 @@ from distail.compare.content import (
 )
 from distail.compare.draws import Draw
 from distail.compare.headline import headline
-from distail.compare.metrics import decides, main_metrics, of_several
+from distail.compare.metrics import decides, main_metrics, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
@@ -122,7 +122,7 @@ def verdict_on(content: ComparisonContent, method: str, metric: str, against: st
 def planned_tests(content: ComparisonContent, over: str, against: str | None = None) -> int:
     """How many differences are corrected together: those from the same row."""
     differences = differences_against(content, against or content["baseline"])
-    return sum(one["over"] == over and one["figure"] in main_metrics(of_several(content)) for one in differences)
+    return sum(one["over"] == over and one["figure"] in main_metrics(of_multi_label(content)) for one in differences)
 
 
 def _conditions(content: ComparisonContent) -> list[str]:
@@ -150,7 +150,9 @@ def _folds(content: ComparisonContent) -> list[str]:
         "training data but one fold."
     ]
     for method, figures in content.get("out_of_fold", {}).items():
-        means = {metric: figures[metric]["mean"] for metric in main_metrics(of_several(content)) if metric in figures}
+        means = {
+            metric: figures[metric]["mean"] for metric in main_metrics(of_multi_label(content)) if metric in figures
+        }
         known = [f"{METRIC_TITLES[metric]} {format_metric(mean)}" for metric, mean in means.items() if mean is not None]
         if known:
             sentences.append(
@@ -167,7 +169,7 @@ def _corrections(content: ComparisonContent) -> list[str]:
         if over in tested and tests > 1:
             sentences.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
     if tested:
-        titles = [METRIC_TITLES[metric] for metric in main_metrics(of_several(content))]
+        titles = [METRIC_TITLES[metric] for metric in main_metrics(of_multi_label(content))]
         sentences.append(f"Tested are {', '.join(titles[:-1])} and {titles[-1]}; other figures have no verdict.")
     return sentences
 
@@ -225,7 +227,7 @@ def _differences(content: ComparisonContent) -> list[str]:
     return [
         sentence
         for method in content["methods"]
-        for metric in main_metrics(of_several(content))
+        for metric in main_metrics(of_multi_label(content))
         for sentence in _difference(content, method, metric, content["baseline"])
     ]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from distail import files
 from distail.compare.content import ComparisonContent, DifferenceContent, PointContent
-from distail.compare.metrics import decides, metrics_of, of_several
+from distail.compare.metrics import decides, metrics_of, of_multi_label
 from distail.compare.summary import (
     METRIC_TITLES,
     RULES,
@@ -67,7 +67,7 @@ CSV_COLUMNS = (
 
 def paths_of(content: ComparisonContent) -> tuple[str, ...]:
     """The metrics of a comparison, in the order in which they are shown."""
-    return metrics_of(of_several(content))
+    return metrics_of(of_multi_label(content))
 
 
 def write_tables(folder: Path, content: ComparisonContent) -> list[Path]:
@@ -185,7 +185,7 @@ def grid_table(content: ComparisonContent) -> Table:
     rows = []
     for point in content["grid"]["points"] if content["grid"] else []:
         rows.append([point["label"], _seeds_behind(point), _validation(point), "yes" if point["chosen"] else ""])
-    of_validation = METRIC_TITLES[decides(content)] if of_several(content) else "balanced accuracy"
+    of_validation = METRIC_TITLES[decides(content)] if of_multi_label(content) else "balanced accuracy"
     columns = ["Point", "Seeds", f"Validation, {of_validation}", "Chosen"]
     return Table(columns, rows, text_columns=frozenset({0, 3}))
 

@@ -28,8 +28,8 @@ def in_class_order(source: Source, class_order: str) -> Source:
     label_C = torch.tensor([place[name] for name in source.class_names])
 
     def relabelled(images: Examples) -> Examples:
-        several = is_multi_label(images.labels)
-        return replace(images, labels=images.labels[:, label_C.argsort()] if several else label_C[images.labels])
+        multi_label = is_multi_label(images.labels)
+        return replace(images, labels=images.labels[:, label_C.argsort()] if multi_label else label_C[images.labels])
 
     return replace(
         source,

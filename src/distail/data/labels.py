@@ -59,8 +59,8 @@ def labels_of(each: Sequence[int | tuple[bool, ...]]) -> Tensor:
     >>> labels_of([1, 0]), labels_of([(True, False)])
     (tensor([1, 0]), tensor([[ True, False]]))
     """
-    several = len(each) > 0 and not isinstance(each[0], int)
-    return torch.tensor(each, dtype=torch.bool if several else torch.int64)
+    multi_label = len(each) > 0 and not isinstance(each[0], int)
+    return torch.tensor(each, dtype=torch.bool if multi_label else torch.int64)
 
 
 def strata(labels: Tensor) -> Tensor:

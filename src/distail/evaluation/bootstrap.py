@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.errors import DataError
-from distail.evaluation.bootstrap_several import RESAMPLES as RANKED
-from distail.evaluation.bootstrap_several import bootstrap_average_precision
+from distail.evaluation.bootstrap_multi_label import RESAMPLES as RANKED
+from distail.evaluation.bootstrap_multi_label import bootstrap_average_precision
 from distail.evaluation.calibration import BINS, top_confidence
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import classes_by_group
@@ -50,9 +50,9 @@ def image_facts(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int]
     Raises:
         DataError: as `distail.evaluation.metrics.evaluate_predictions`.
     """
-    several = target_N.ndim == 2
-    logits, _, _ = checked_predictions(logits_NC, target_N, class_counts, several=several)
-    scores = logits.float().numpy() if several else None
+    multi_label = target_N.ndim == 2
+    logits, _, _ = checked_predictions(logits_NC, target_N, class_counts, multi_label=multi_label)
+    scores = logits.float().numpy() if multi_label else None
     return ImageFacts(logits.argmax(1).numpy(), top_confidence(logits).numpy(), scores)
 
 
@@ -163,7 +163,7 @@ class Resampler:
         groups = classes_by_group(class_counts)
         known: dict[str, list[int]] = {}
         for path, metric in METRICS.items():
-            if metric.several:
+            if metric.multi_label:
                 continue
             over_all = isinstance(metric.source, OfImages) and not metric.source.averages_classes
             classes = [c for c in groups.get(path, self.present.tolist()) if sizes_C[c]]

@@ -34,7 +34,7 @@ def by_rows(work: Callable[..., Tensor], first_NC: Tensor, *others: Tensor, dtyp
 
 
 def checked_predictions(
-    logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor, *, several: bool = False
+    logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int] | Tensor, *, multi_label: bool = False
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """The three as CPU tensors (floating, int64) and a tuple of ints, or an error that says all that does not fit.
 
@@ -46,9 +46,9 @@ def checked_predictions(
     """
     logits = torch.as_tensor(logits_NC).detach().cpu()
     target = torch.as_tensor(target_N).detach().cpu()
-    problems = (_matrix_problems if several else _shape_problems)(logits, target)
+    problems = (_matrix_problems if multi_label else _shape_problems)(logits, target)
     if not problems:
-        problems = [*_logit_problems(logits), *([] if several else _label_problems(target, logits.shape[1]))]
+        problems = [*_logit_problems(logits), *([] if multi_label else _label_problems(target, logits.shape[1]))]
     counts: tuple[int, ...] = ()
     try:
         counts = checked_counts(class_counts)
@@ -58,7 +58,7 @@ def checked_predictions(
         problems.append(f"the logits have {logits.shape[1]} classes, but class_counts names {len(counts)}.")
     if problems:
         raise DataError(problems[0] if len(problems) == 1 else listed(problems, f"{len(problems)} problems:"))
-    return logits, target if several else target.long(), counts
+    return logits, target if multi_label else target.long(), counts
 
 
 def _matrix_problems(logits: Tensor, target: Tensor) -> list[str]:

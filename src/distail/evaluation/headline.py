@@ -9,14 +9,14 @@ MEAN_AVERAGE_PRECISION, BALANCED_ACCURACY = "mean_average_precision", "balanced_
 BY_CLASS = {True: "per_class_average_precision", False: "per_class_recall"}
 
 
-def several_classes(values: Mapping[str, object]) -> bool:
+def is_multi_label(values: Mapping[str, object]) -> bool:
     """Whether metrics are of samples that have several classes."""
     return MEAN_AVERAGE_PRECISION in values
 
 
 def headline_path(values: Mapping[str, object]) -> str:
     """The path of the metric by which epochs and methods are chosen: balanced accuracy, or mean average precision."""
-    return MEAN_AVERAGE_PRECISION if several_classes(values) else BALANCED_ACCURACY
+    return MEAN_AVERAGE_PRECISION if is_multi_label(values) else BALANCED_ACCURACY
 
 
 def headline(values: Mapping[str, Any]) -> float:
@@ -30,5 +30,5 @@ def headline(values: Mapping[str, Any]) -> float:
 
 def by_class(values: Mapping[str, Any]) -> list[float | None] | None:
     """Of each class its recall, or its average precision; None where it has no test image, or nothing is known."""
-    found: list[float | None] | None = values.get(BY_CLASS[several_classes(values)])
+    found: list[float | None] | None = values.get(BY_CLASS[is_multi_label(values)])
     return found

@@ -90,7 +90,7 @@ class Metric:
     source: OfImages | OfRecalls
     unit: str = "percent"
     higher_is_better: bool = True
-    several: bool | None = False
+    multi_label: bool | None = False
 
     @property
     def group(self) -> tuple[str, str] | None:
@@ -138,14 +138,14 @@ def _geometric_mean(recall: Tensor) -> Tensor:
 
 
 def _of_group(name: str, title: str, grouping: str, group: str) -> Metric:
-    return Metric(name, title, OfRecalls(_group_mean, (grouping, group), widened=True), several=None)
+    return Metric(name, title, OfRecalls(_group_mean, (grouping, group), widened=True), multi_label=None)
 
 
 METRICS: dict[str, Metric] = {
     metric.path: metric
     for metric in (
         Metric("top1", "Top-1", OfImages(_accuracy)),
-        Metric("mean_average_precision", "mAP", OfRecalls(_group_mean), several=True),
+        Metric("mean_average_precision", "mAP", OfRecalls(_group_mean), multi_label=True),
         Metric("balanced_accuracy", "Balanced accuracy", OfRecalls(_mean, widened=True)),
         Metric("macro_f1", "Macro F1", OfImages(_macro_f1, averages_classes=True)),
         Metric("gmean", "G-mean", OfRecalls(_geometric_mean)),
@@ -186,7 +186,7 @@ def metric_at(values: Mapping[str, object] | None, path: str) -> float | None:
 
 
 def metric_values(
-    by_path: Mapping[str, float | None], per_class: list[float | None] | None, *, several: bool = False
+    by_path: Mapping[str, float | None], per_class: list[float | None] | None, *, multi_label: bool = False
 ) -> MetricValues:
     """Metrics by path as they stand in a result: every one of `METRICS`, None where it is not given.
 
@@ -196,14 +196,14 @@ def metric_values(
     """
     values: dict[str, Any] = {}
     for path, metric in METRICS.items():
-        if metric.several not in (None, several):
+        if metric.multi_label not in (None, multi_label):
             continue
         *above, last = path.split(".")
         place = values
         for name in above:
             place = place.setdefault(name, {})
         place[last] = by_path.get(path)
-    return cast(MetricValues, {**values, BY_CLASS[several]: per_class})
+    return cast(MetricValues, {**values, BY_CLASS[multi_label]: per_class})
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     {'many': 100.0, 'medium': 50.0, 'few': None}
     """
     if target_N.ndim == 2:
-        return _evaluate_several(logits_NC, target_N, class_counts)
+        return _evaluate_multi_label(logits_NC, target_N, class_counts)
     logits_NC, target_N, counts = checked_predictions(logits_NC, target_N, class_counts)
     found = ClassCounts.of(logits_NC.argmax(1), target_N, len(counts))
     present_C = found.images > 0
@@ -275,7 +275,7 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     members = classes_by_group(counts)
     by_path: dict[str, float | None] = {}
     for path, metric in METRICS.items():
-        if metric.several:
+        if metric.multi_label:
             continue
         if isinstance(metric.source, OfImages):
             by_path[path] = float(metric.source.compute(sums))
@@ -285,14 +285,14 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
     return metric_values(by_path, recalls)
 
 
-def _evaluate_several(logits_NC: Tensor, target_NC: Tensor, class_counts: Sequence[int] | Tensor) -> MetricValues:
-    logits_NC, target_NC, counts = checked_predictions(logits_NC, target_NC, class_counts, several=True)
+def _evaluate_multi_label(logits_NC: Tensor, target_NC: Tensor, class_counts: Sequence[int] | Tensor) -> MetricValues:
+    logits_NC, target_NC, counts = checked_predictions(logits_NC, target_NC, class_counts, multi_label=True)
     precisions = average_precisions(logits_NC, target_NC)
     if all(precision is None for precision in precisions):
         raise DataError("no test image has any class; expected positives, of which average precision is a mean")
     everything = {MEAN_AVERAGE_PRECISION: range(len(counts)), **classes_by_group(counts)}
     by_path = {path: group_means(precisions, {"": classes})[""] for path, classes in everything.items()}
-    return metric_values(by_path, precisions, several=True)
+    return metric_values(by_path, precisions, multi_label=True)
 
 
 def group_means(values: Sequence[float | None], groups: Mapping[str, Sequence[int]]) -> dict[str, float | None]:

@@ -62,8 +62,8 @@ def save_predictions(
 
 
 def _checked_for_writing(logits_NC: Tensor, target_N: Tensor, teacher_logits_NC: Tensor | None) -> dict[str, Tensor]:
-    several = target_N.ndim == 2 and target_N.shape == logits_NC.shape
-    if logits_NC.ndim != 2 or not (target_N.ndim == 1 or several) or len(logits_NC) != len(target_N):
+    multi_label = target_N.ndim == 2 and target_N.shape == logits_NC.shape
+    if logits_NC.ndim != 2 or not (target_N.ndim == 1 or multi_label) or len(logits_NC) != len(target_N):
         raise DataError(
             f"got logits of shape {tuple(logits_NC.shape)} and labels of shape {tuple(target_N.shape)}; "
             "expected (samples, classes) and (samples,)."
@@ -73,7 +73,7 @@ def _checked_for_writing(logits_NC: Tensor, target_N: Tensor, teacher_logits_NC:
             f"got teacher logits of shape {tuple(teacher_logits_NC.shape)}; expected ({len(logits_NC)}, classes), "
             "a row for each of the student's."
         )
-    tensors = {"logits": logits_NC.float(), "target": target_N if several else target_N.long()}
+    tensors = {"logits": logits_NC.float(), "target": target_N if multi_label else target_N.long()}
     if teacher_logits_NC is not None:
         tensors["teacher_logits"] = teacher_logits_NC.float()
     return tensors
@@ -91,7 +91,7 @@ def save_predictions_table(
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(["path", "label", "answer", "probability"])
     if target_N.ndim == 2:
-        writer.writerows(_rows_of_several(image_names, logits_NC.double().sigmoid(), target_N, class_names))
+        writer.writerows(_multi_label_rows(image_names, logits_NC.double().sigmoid(), target_N, class_names))
         files.write_text(path, table.getvalue())
         return
     probability_N, answer_N = logits_NC.double().softmax(1).max(1)
@@ -100,7 +100,7 @@ def save_predictions_table(
     files.write_text(path, table.getvalue())
 
 
-def _rows_of_several(
+def _multi_label_rows(
     image_names: Sequence[str], probability_NC: Tensor, target_NC: Tensor, class_names: Sequence[str]
 ) -> Iterator[list[str]]:
     for name, probabilities, has in zip(image_names, probability_NC.tolist(), target_NC.tolist(), strict=True):

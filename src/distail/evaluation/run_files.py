@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
 
 from distail.errors import CheckpointError
 from distail.evaluation.adjustment import Adjustment
-from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, several_classes
+from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_values
 from distail.json_values import as_items, as_mapping, as_number, as_whole, read_json, value_at
 from distail.latency import Latency
@@ -253,13 +253,13 @@ def clean_metrics(value: object, classes: int) -> MetricValues | None:
     A metric that a result of an earlier version lacks is None.
     """
     found = as_mapping(value)
-    several = several_classes(found)
-    per_class = as_items(found.get("per_class_average_precision" if several else "per_class_recall"))
+    multi_label = is_multi_label(found)
+    per_class = as_items(found.get("per_class_average_precision" if multi_label else "per_class_recall"))
     by_path = {path: as_number(value_at(found, path)) for path in METRICS}
-    needed = (MEAN_AVERAGE_PRECISION,) if several else ("top1", BALANCED_ACCURACY)
+    needed = (MEAN_AVERAGE_PRECISION,) if multi_label else ("top1", BALANCED_ACCURACY)
     if any(by_path[path] is None for path in needed) or len(per_class) != classes:
         return None
-    return metric_values(by_path, [as_number(value) for value in per_class], several=several)
+    return metric_values(by_path, [as_number(value) for value in per_class], multi_label=multi_label)
 
 
 def read_epochs(path: Path) -> tuple[list[EpochRow], int]:

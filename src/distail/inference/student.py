@@ -123,8 +123,8 @@ class Student(nn.Module):
 
     def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
         """What `predict` makes of logits (B, C)."""
-        several = self.description.targets != SINGLE_LABEL
-        probability_BC = logits_BC.double().sigmoid() if several else logits_BC.double().softmax(1)
+        multi_label = self.description.targets != SINGLE_LABEL
+        probability_BC = logits_BC.double().sigmoid() if multi_label else logits_BC.double().softmax(1)
         probability_BK, class_BK = probability_BC.topk(min(top, logits_BC.shape[1]), dim=1)
         answers = []
         for probabilities, classes in zip(probability_BK.tolist(), class_BK.tolist(), strict=True):

@@ -24,7 +24,7 @@ def summary_sentence(view: ReportView) -> str:
         return _compared(view.comparison, len(taught), sum(run.role == "student" for run in view.runs))
     against = teaching[0] if len(teaching) == 1 else None
     if len(taught) == 1:
-        names = ("top1", "balanced_accuracy", "tail") if not words.several else (words.headline_path, "tail")
+        names = ("top1", "balanced_accuracy", "tail") if not words.multi_label else (words.headline_path, "tail")
         parts = [_reaches(taught[0], name, against, first=name == names[0]) for name in names]
         known = [part for part in parts if part]
         return f"{taught[0].name} reaches {' and '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}."

@@ -218,7 +218,7 @@ def _facts(view: ReportView) -> list[tuple[str, str]]:
         facts += [("Seeds", ", ".join(map(str, view.comparison.seeds))), ("Baseline", view.comparison.baseline)]
     if counts:
         facts += [
-            ("Positive labels" if words.several else "Training images", f"{sum(counts):,}"),
+            ("Positive labels" if words.multi_label else "Training images", f"{sum(counts):,}"),
             ("Classes", f"{len(counts):,}"),
             ("Largest to smallest class", f"{max(counts):,} to {min(counts):,}"),
         ]

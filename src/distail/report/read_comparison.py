@@ -8,7 +8,7 @@ from pathlib import Path
 
 from distail.errors import CheckpointError, ConfigError
 from distail.evaluation.adjustment import adjusted_name
-from distail.evaluation.headline import MEAN_AVERAGE_PRECISION, by_class, several_classes
+from distail.evaluation.headline import MEAN_AVERAGE_PRECISION, by_class, is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
 from distail.evaluation.run_files import FAILED, FINISHED, usable_counts
 from distail.evaluation.significance import Difference
@@ -170,9 +170,9 @@ def _compared_metrics(
             by_path[path] = mean
             spreads[path] = Spread(as_number(metric.get("deviation")), as_pair(metric.get("interval")))
     measured = any(value is not None for value in by_path.values())
-    several = MEAN_AVERAGE_PRECISION in compared or (own is not None and several_classes(own))
+    multi_label = MEAN_AVERAGE_PRECISION in compared or (own is not None and is_multi_label(own))
     per_class = by_class(own) if own is not None else None
-    return (metric_values(by_path, per_class, several=several) if measured else None), spreads
+    return (metric_values(by_path, per_class, multi_label=multi_label) if measured else None), spreads
 
 
 def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[SeedRun]) -> list[RunView]:

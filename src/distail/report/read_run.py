@@ -11,7 +11,7 @@ from distail.errors import CheckpointError, ConfigError, DistailError
 from distail.evaluation.adjustment import adjusted_name, holds_prior, tau_of
 from distail.evaluation.calibration import ReliabilityBin, reliability_bins
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.headline import several_classes
+from distail.evaluation.headline import is_multi_label
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read_epochs, usable_counts
@@ -84,7 +84,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     runs = [view("teacher"), view("student")]
     if runs[0].metrics is None and not runs[0].history:
         runs = runs[1:]
-    several = any(run.metrics is not None and several_classes(run.metrics) for run in runs)
+    multi_label = any(run.metrics is not None and is_multi_label(run.metrics) for run in runs)
     config = _config_text(files.config)
     asked = json.dumps([method, value_at(result, "config.method")])
     return ReportView(
@@ -104,7 +104,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         test_labels=predictions.labels,
         samples=_samples(files.samples, result, problems),
         exported=_exported(folder, problems),
-        mistakes=None if several else _mistakes(files.predictions_table, problems),
+        mistakes=None if multi_label else _mistakes(files.predictions_table, problems),
     )
 
 

@@ -78,9 +78,9 @@ def chosen_columns(columns: Sequence[str], runs: Sequence[RunView] = ()) -> list
     for name in columns:
         if name not in COLUMNS:
             raise ConfigError(unknown_name("column", name, COLUMNS))
-    several = words_of(runs).several
+    multi_label = words_of(runs).multi_label
     chosen = [COLUMNS[name] for name in columns]
-    return [one for one in chosen if one.path is None or METRICS[one.path].several in (None, several)]
+    return [one for one in chosen if one.path is None or METRICS[one.path].multi_label in (None, multi_label)]
 
 
 def table_rows(runs: Sequence[RunView]) -> list[Row]:

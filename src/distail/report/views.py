@@ -9,7 +9,7 @@ from typing import Any, Literal
 from distail.evaluation.adjustment import TAU
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
-from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, by_class, several_classes
+from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, by_class, is_multi_label
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.evaluation.significance import Difference
@@ -143,12 +143,12 @@ class Words:
     headline_path: str = BALANCED_ACCURACY
 
     @property
-    def several(self) -> bool:
+    def multi_label(self) -> bool:
         """Whether they are those of images that may have several classes."""
         return self.headline_path == MEAN_AVERAGE_PRECISION
 
 
-_OF_SEVERAL = Words("average precision", "mAP", MEAN_AVERAGE_PRECISION)
+_MULTI_LABEL = Words("average precision", "mAP", MEAN_AVERAGE_PRECISION)
 
 
 def words_of(runs: Sequence[RunView]) -> Words:
@@ -157,8 +157,8 @@ def words_of(runs: Sequence[RunView]) -> Words:
     >>> words_of([]).by_class
     'recall'
     """
-    several = any(run.metrics is not None and several_classes(run.metrics) for run in runs)
-    return _OF_SEVERAL if several else Words()
+    multi_label = any(run.metrics is not None and is_multi_label(run.metrics) for run in runs)
+    return _MULTI_LABEL if multi_label else Words()
 
 
 def capital(words: str) -> str:

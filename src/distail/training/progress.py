@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from distail.evaluation.headline import headline, several_classes
+from distail.evaluation.headline import headline, is_multi_label
 from distail.evaluation.run_files import EpochRow
 from distail.terminal import LONGEST_SILENCE, PrintableConsole, printable
 
@@ -296,7 +296,7 @@ def _short_numbers(row: EpochRow) -> str:
     validation = row["validation"]
     if validation is None:
         return f"loss {row['loss']:.3f}"
-    if several_classes(validation):
+    if is_multi_label(validation):
         return f"loss {row['loss']:.3f}  validation mAP {headline(validation):.1f}"
     accuracy = f"{validation['top1']:.1f}, balanced {validation['balanced_accuracy']:.1f}"
     return f"loss {row['loss']:.3f}  validation {accuracy}"
@@ -307,7 +307,7 @@ def _numbers(row: EpochRow, epochs: int) -> str:
     parts += [f"{name} {value:.3g}" for name, value in (row.get("statistics") or {}).items()]
     validation = row["validation"]
     if validation is not None:
-        if several_classes(validation):
+        if is_multi_label(validation):
             parts.append(f"validation mAP {headline(validation):.2f}")
         else:
             parts += [f"validation top-1 {validation['top1']:.2f}", f"balanced {headline(validation):.2f}"]

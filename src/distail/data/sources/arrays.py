@@ -53,15 +53,15 @@ def load_arrays(options: Data) -> Source:
     x, count = arrays["X"], len(arrays["X"]) if arrays["X"].ndim else 0
     if x.ndim < 2 or not count:
         problems.add(f"X is {x.dtype} {x.shape}; expected at least one example and two dimensions (N, ...)")
-    several = options.targets == MULTI_LABEL
-    if several and "y" in arrays and len(arrays["y"].shape[:1]) and len(arrays["y"]) != count:
+    multi_label = options.targets == MULTI_LABEL
+    if multi_label and "y" in arrays and len(arrays["y"].shape[:1]) and len(arrays["y"]) != count:
         problems.add(f"y is {arrays['y'].dtype} {arrays['y'].shape}; expected ({count}, classes), a row for each of X")
-    for name in ("split", "group", "weight") if several else ("y", "split", "group", "weight"):
+    for name in ("split", "group", "weight") if multi_label else ("y", "split", "group", "weight"):
         if name in arrays and arrays[name].shape != (count,):
             problems.add(f"{name} is {arrays[name].dtype} {arrays[name].shape}; expected ({count},), one for each of X")
     problems.stop(f"{root}: {_EXPECTED}", DataError)
     weights = _weights(arrays["weight"], root) if "weight" in arrays else None
-    labels, names = _several(arrays, root) if several else _labels(arrays, root)
+    labels, names = _label_matrix(arrays, root) if multi_label else _labels(arrays, root)
     rows = Rows(
         _examples(x, labels, weights, root),
         names,
@@ -88,7 +88,7 @@ def read_npz(root: Path, expected: str) -> dict[str, NDArray[Any]]:
         raise DataError(f"{root} cannot be read: {why}; {expected}") from None
 
 
-def _several(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:
+def _label_matrix(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Labels (N, C) bool and the names of their columns."""
     names = arrays["class_names"].astype(str).tolist() if "class_names" in arrays else None
     return matrix_of(arrays["y"], names, str(root))

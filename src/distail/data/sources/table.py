@@ -90,9 +90,9 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
         if values is not None:
             found[name] = values
     problems.stop(str(root), DataError)
-    several = options.targets == MULTI_LABEL
-    classes = _texts(table, label, root, empty=several)
-    labels, class_names = separated(classes) if several else classes_of(classes)
+    multi_label = options.targets == MULTI_LABEL
+    classes = _texts(table, label, root, empty=multi_label)
+    labels, class_names = separated(classes) if multi_label else classes_of(classes)
     row_names = np.array([f"row {row}" for row in range(len(classes))], dtype=np.bytes_)
     of_group = _texts(table, group, root) if group in columns else None
     codes = None if of_group is None else group_codes(of_group)

@@ -7,7 +7,7 @@ import numpy as np
 NAMES = ("rain", "wind", "hail", "frost", "fog", "snow")
 
 
-def several_classes(rows=400, seed=0):
+def multi_label_arrays(rows=400, seed=0):
     """Inputs (rows, 8) float32 and labels (rows, 6) bool: a noisy linear rule each, from frequent to rare."""
     random = np.random.default_rng(seed)
     x = random.normal(size=(rows, 8)).astype(np.float32)
@@ -16,7 +16,7 @@ def several_classes(rows=400, seed=0):
 
 
 def save_arrays(folder, rows=400):
-    x, y = several_classes(rows)
+    x, y = multi_label_arrays(rows)
     path = folder / "several.npz"
     np.savez(path, X=x, y=y, class_names=np.array(NAMES))
     return path

@@ -11,7 +11,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from distail.evaluation.bootstrap import bootstrap_metrics, image_facts, interval_and_p
-from distail.evaluation.bootstrap_several import bootstrap_average_precision
+from distail.evaluation.bootstrap_multi_label import bootstrap_average_precision
 from distail.evaluation.metrics import evaluate_predictions, metric_at
 
 COUNTS = [300, 200, 50, 40]
