@@ -56,11 +56,16 @@ def run_shell(commands, names, page):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+OF_A_MINUTE_OR_MORE = {"your-own-data", "which-repair", "deploying"}
 RUNNERS = {"python": run_python, "sh": run_shell, "yaml": run_yaml, "console": lambda *_: None}
 
 
+def _marked(page):
+    return pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in OF_A_MINUTE_OR_MORE else [])
+
+
 @pytest.mark.integration
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", [_marked(page) for page in PAGES if blocks(page)])
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": page.stem}

@@ -135,6 +135,7 @@ def test_data_that_are_not_there_end_it_at_once(workplace):
     assert [run["state"] for run in content(workplace)["runs"]] == ["failed", "missing"]
 
 
+@pytest.mark.slow
 def test_ray_gives_what_local_processes_give(workplace):
     pytest.importorskip("ray")
     arguments = ("--methods", "ce", "--seeds", "0")
