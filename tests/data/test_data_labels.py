@@ -136,3 +136,10 @@ def test_what_is_for_one_class_is_refused(tmp_path, options, said):
 def test_a_matrix_needs_the_key(tmp_path):
     with pytest.raises(DataError, match=r"y is bool \(400, 6\)"):
         prepare_data("arrays", root=save_arrays(tmp_path))
+
+
+def test_a_matrix_of_labels_without_multi_label_is_told_what_it_may_be(tmp_path):
+    x, y = multi_label_arrays(40)
+    np.savez(tmp_path / "data.npz", X=x, y=y)
+    with pytest.raises(DataError, match=r"data\.targets: multi_label"):
+        prepare_data("arrays", root=tmp_path / "data.npz")

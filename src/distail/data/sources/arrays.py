@@ -58,7 +58,11 @@ def load_arrays(options: Data) -> Source:
         problems.add(f"y is {arrays['y'].dtype} {arrays['y'].shape}; expected ({count}, classes), a row for each of X")
     for name in ("split", "group", "weight") if multi_label else ("y", "split", "group", "weight"):
         if name in arrays and arrays[name].shape != (count,):
-            problems.add(f"{name} is {arrays[name].dtype} {arrays[name].shape}; expected ({count},), one for each of X")
+            matrix = name == "y" and arrays[name].ndim == 2 and len(arrays[name]) == count
+            problems.add(
+                f"{name} is {arrays[name].dtype} {arrays[name].shape}; expected ({count},), one for each of X"
+                + (", or data.targets: multi_label for a row of 0 and 1 for each" if matrix else "")
+            )
     problems.stop(f"{root}: {_EXPECTED}", DataError)
     weights = _weights(arrays["weight"], root) if "weight" in arrays else None
     labels, names = _label_matrix(arrays, root) if multi_label else _labels(arrays, root)
