@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _TEMPORARY = re.compile(r"\..+\.\w+\.tmp")
 # Some network and user-space file systems have no such operation; it is a rename's safety net, not its condition.
 _CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}
+MEGABYTE = 2**20
 DAMAGED_ARCHIVE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError, MemoryError)
 """What reading an archive of arrays raises where it is damaged, beside ValueError. NotImplementedError is zipfile's, of
 a compression that this Python lacks."""

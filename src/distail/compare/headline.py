@@ -5,6 +5,7 @@ from __future__ import annotations
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import TAIL, decides, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.headline import HEADLINE_WORDS
 from distail.evaluation.significance import OVER_IMAGES
 
 HEAD = "groups.thirds.head"
@@ -26,8 +27,7 @@ def headline(content: ComparisonContent) -> list[str]:
         return []
     best = max(known, key=lambda name: known[name])
     if best == baseline:
-        title = "mean average precision" if multi_label else "balanced accuracy"
-        return [f"Ship {baseline}: no other student is better in an average class ({title})."]
+        return [f"Ship {baseline}: no other student is better in an average class ({HEADLINE_WORDS[decisive]})."]
     over_images = _difference_from(content, best, baseline)
     if over_images is None or over_images["p_corrected"] is None:
         certainty = "whether it is more than noise was not tested"

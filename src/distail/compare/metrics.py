@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distail.compare.content import ComparisonContent
-from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION
+from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, is_multi_label
 from distail.evaluation.metrics import METRICS
 
 TAIL = "groups.thirds.tail"
@@ -21,7 +21,7 @@ def main_metrics(multi_label: bool) -> tuple[str, ...]:
 
 def of_multi_label(content: ComparisonContent) -> bool:
     """Whether the images of a comparison may have several classes."""
-    return any(MEAN_AVERAGE_PRECISION in figures for figures in content["figures"].values())
+    return any(is_multi_label(figures) for figures in content["figures"].values())
 
 
 def decides(content: ComparisonContent) -> str:

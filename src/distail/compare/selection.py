@@ -11,14 +11,15 @@ from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import State
 from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError
-from distail.evaluation.headline import headline_path
+from distail.evaluation.headline import BALANCED_ACCURACY, HEADLINE_WORDS, MEAN_AVERAGE_PRECISION, headline_path
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, last_epoch, read_epochs
 
 
 def rule_of(plan: Plan) -> str:
     """By what a point is chosen."""
-    name = "mean average precision" if plan.config.base.data.targets == MULTI_LABEL else "balanced accuracy"
+    multi_label = plan.config.base.data.targets == MULTI_LABEL
+    name = HEADLINE_WORDS[MEAN_AVERAGE_PRECISION if multi_label else BALANCED_ACCURACY]
     if folds_of(plan.config.base) is None:
         return f"{name} on the validation split after the last epoch, mean over seeds"
     return f"{name} of the training data, each example judged out of its fold, mean over seeds"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import PlainSerializer, PlainValidator, ValidationError
 
 from distail.config.problems import wrong_keys
-from distail.config.section import Section
+from distail.config.section import AUTO, Section
 from distail.errors import did_you_mean
 
-AUTO: Final = "auto"
 FORMATS = (AUTO, "fp32", "bf16")
 Format = Literal["auto", "fp32", "bf16"]
 

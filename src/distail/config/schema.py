@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from distail.config.data import Data
-from distail.config.precision import AUTO, Precision
+from distail.config.precision import Precision
 from distail.config.problems import WrongKey, without, wrong_keys
 from distail.config.reading import (
     PREVIOUS_EPOCH,
@@ -22,6 +22,7 @@ from distail.config.reading import (
     read_yaml,
 )
 from distail.config.section import (
+    AUTO,
     Count,
     CountFromZero,
     CountFromZeroOrAuto,
@@ -127,6 +128,11 @@ class Teacher(Section):
     """A safetensors, npz or parquet file of stored answers (`distail teach` writes one) in place of a network."""
     rest: Literal["uniform", "class_shares"] = "uniform"
     """How what the K largest probabilities of a file leave of 1 is spread over the other classes."""
+
+    @property
+    def given_views(self) -> int:
+        """How many views are stored, where that is a number already; of `auto`, which a run has still to settle, 0."""
+        return 0 if self.views == AUTO else self.views
 
     @property
     def is_previous_epoch(self) -> bool:

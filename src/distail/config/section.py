@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+AUTO: Literal["auto"] = "auto"
+"""The value with which a user leaves a choice to the run."""
+
 
 def number(value: Any) -> Any:
     """Let pass what is no switch.
@@ -25,11 +28,11 @@ def _whole(value: Any) -> Any:
 
 
 def _whole_or_auto(value: Any, first: int) -> Any:
-    if value == "auto":
+    if value == AUTO:
         return value
-    whole = value if isinstance(value, bool) else _whole(value)
-    if not isinstance(whole, int) or isinstance(whole, bool) or not first <= whole < 2**31:
-        raise ValueError(f"{value!r} is not valid; expected a whole number from {first} on, or auto")
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    if isinstance(whole, bool) or not isinstance(whole, int) or not first <= whole < 2**31:
+        raise ValueError(f"{value!r} is not valid; expected a whole number from {first} on, or {AUTO}")
     return whole
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-AUTO: Literal["auto"] = "auto"
-"""The validation split chooses."""
+from distail.config.section import AUTO
+
 Tau = float | Literal["auto"]
+"""With `auto` the validation split chooses."""
 
 
 def read_tau(value: object) -> Tau:

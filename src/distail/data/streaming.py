@@ -33,6 +33,7 @@ from distail.data.decode import (
 )
 from distail.data.workers import ImageFacts, Names, ScanFiles, Workers
 from distail.errors import DataError, first_of, listed
+from distail.files import MEGABYTE
 from distail.torch_utils import usable_cores
 
 # Small against a batch of large images, so that all processes work on the batch that is wanted next; large against what
@@ -40,7 +41,6 @@ from distail.torch_utils import usable_cores
 _PIECE_BYTES = 2**22
 _MOST_IMAGES_A_PIECE = 256
 _FILES_A_TASK = 64
-MEGABYTE = 2**20
 # While it is decoded, thinned and given its border for crops, a data set in memory takes up to four times its size.
 _SHARE_OF_MEMORY = 4
 _MOST_WORKERS = 16

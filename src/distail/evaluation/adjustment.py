@@ -11,7 +11,8 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from distail.config.tau import AUTO, Tau
+from distail.config.section import AUTO
+from distail.config.tau import Tau
 from distail.errors import DataError
 from distail.evaluation.metrics import ClassCounts, MetricValues, evaluate_predictions
 from distail.functional import remove_prior

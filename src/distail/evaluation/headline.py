@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MEAN_AVERAGE_PRECISION, BALANCED_ACCURACY = "mean_average_precision", "balanced_accuracy"
+HEADLINE_WORDS = {MEAN_AVERAGE_PRECISION: "mean average precision", BALANCED_ACCURACY: "balanced accuracy"}
 BY_CLASS = {True: "per_class_average_precision", False: "per_class_recall"}
 
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from distail.errors import CheckpointError, listed
+from distail.files import MEGABYTE
 from distail.functional.checks import check_range
 from distail.methods.context import Reduce
 from distail.methods.modules import FixedDtypeBuffer
 
 BLOCK = 2**23  # predicted numbers that are merged at a time
-MEGABYTE = 2**20
 
 
 class MemoryBank(nn.Module):

@@ -13,7 +13,7 @@ from distail.config.data import Folds
 from distail.config.problems import overlaps
 from distail.config.reading import PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
-from distail.config.tau import AUTO
+from distail.config.section import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.dataset import Examples
 from distail.data.mixing import check_mix
@@ -126,7 +126,7 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     if teacher is None:
         return
     if teacher.is_previous_epoch:
-        if teacher.views not in (0, AUTO):
+        if teacher.given_views:
             problems.add(
                 f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
                 "stored; expected 0"
@@ -177,7 +177,7 @@ def _check_mix(experiment: Experiment, problems: Problems) -> None:
             f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} remembers what the student says of each image, "
             "and a mixed one is not that image; leave training.mix out, or choose a teacher"
         )
-    elif teacher.views not in (0, AUTO):
+    elif teacher.given_views:
         problems.add(
             f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher is asked about the images "
             "before they are mixed; expected teacher.views: 0"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from distail.config.precision import AUTO, Precisions
+from distail.config.precision import Precisions
 from distail.config.schema import Experiment
+from distail.config.section import AUTO
 from distail.data.prepare import PreparedData
 from distail.runner.run_folder import RunFolder
 from distail.training.checkpoint import CheckpointFolder

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from distail.config.schema import Experiment
-from distail.config.tau import AUTO, Tau
+from distail.config.section import AUTO
+from distail.config.tau import Tau
 from distail.errors import ConfigError, DistailError
 from distail.evaluation.adjustment import (
     TAU,

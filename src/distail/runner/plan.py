@@ -24,6 +24,7 @@ from distail.data.items import StreamedItems
 from distail.data.long_tail import class_counts
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
+from distail.files import MEGABYTE
 from distail.inputs import first_tensor
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
@@ -47,7 +48,6 @@ from distail.training.stage import Fitted, Stage
 from distail.training.threads import threads
 
 WARM_UP, TIMED = 2, 10
-MEGABYTE = 2**20
 # Without gradients a network looks at an image in about a third of the time that learning from it takes.
 _LOOKING = 1 / 3
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distail.config.precision import AUTO, Precisions
+from distail.config.precision import Precisions
 from distail.config.schema import Experiment, Model
+from distail.config.section import AUTO
 from distail.data.dataset import smallest_side
 from distail.data.prepare import PreparedData
 from distail.models import FeatureTap
@@ -35,7 +36,7 @@ def select_run_device(
         model = _trained(experiment, use)
         if runtime.precision == "fp32" or runtime.device.type != "cpu" or model is None:
             return runtime.precision
-        network = _built(experiment, use, model, data)
+        network = structure_of(experiment, use, model, data)
         chosen = faster_in_training(network, runtime.device)
         if chosen != runtime.precision:
             share = round(100 * depthwise_share(network))
@@ -62,8 +63,11 @@ def _trained(experiment: Experiment, use: str) -> Model | None:
     return teacher_model(experiment)
 
 
-def _built(experiment: Experiment, use: str, model: Model, data: PreparedData) -> FeatureTap:
+def structure_of(
+    experiment: Experiment, use: str, model: Model, data: PreparedData, *, features: bool = False
+) -> FeatureTap:
+    """A network as a use has it, with weights that mean nothing."""
     section = experiment.teacher if use == TEACHER else experiment.student
     assert section is not None
     with seeded(experiment.seed, "structure"):
-        return build_network(without_weights(model), section.classifier, data, features=False)
+        return build_network(without_weights(model), section.classifier, data, features=features)

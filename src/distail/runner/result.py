@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from distail import files
-from distail.config.tau import AUTO, Tau
+from distail.config.section import AUTO
+from distail.config.tau import Tau
 from distail.data.dataset import Examples, image_names, is_images
 from distail.data.input_sources import sample_inputs
 from distail.data.labels import is_multi_label

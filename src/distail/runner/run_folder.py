@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from distail import files
-from distail.config.precision import AUTO, Precisions, read_precision, written_precision
+from distail.config.precision import Precisions, read_precision, written_precision
 from distail.config.schema import Experiment, Trainer
+from distail.config.section import AUTO
 from distail.errors import CheckpointError, ConfigError, TrainingError, listed
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import OtherVersionError, RunFiles, RunResult, read_result

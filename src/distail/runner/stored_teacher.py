@@ -15,7 +15,6 @@ from torch import Tensor
 
 from distail.config.reading import STORED
 from distail.config.schema import Experiment
-from distail.config.tau import AUTO
 from distail.data.batches import Batch
 from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData
@@ -115,7 +114,7 @@ def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Compo
             f"teacher: {' and '.join(given)} of a network beside teacher.logits, in whose place a file of answers "
             f"teaches; expected teacher: {{logits: {teacher.logits}}} alone"
         )
-    if teacher.views not in (0, AUTO):
+    if teacher.given_views:
         problems.add(f"teacher.views: {teacher.views}, but the file of teacher.logits has its own; leave it out")
     readers = dict.fromkeys(reader for each in compositions for reader in each.readers_of_teacher_features)
     if readers:

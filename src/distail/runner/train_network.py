@@ -106,7 +106,7 @@ def _fit(
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
     teacher = teacher if method.needs.teacher else None
     stored = teacher if isinstance(teacher, StoredTeacher) else None
-    views = int(experiment.teacher.views) if teacher and experiment.teacher else 0  # `auto` is settled by now
+    views = experiment.teacher.given_views if teacher and experiment.teacher else 0
     if training.mix and training.mix.labels == "distillation_only" and not teacher:
         training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
     if training.ema_decay is not None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from distail.config.precision import AUTO, Precisions
+from distail.config.precision import Precisions
 from distail.config.schema import Experiment
+from distail.config.section import AUTO
 from distail.data.prepare import PreparedData
 from distail.errors import counted
+from distail.files import MEGABYTE
 from distail.runner.checks import needs_of, teacher_model
-from distail.runner.networks import build_network, seeded, without_weights
+from distail.runner.context import TEACHER
+from distail.runner.precision import structure_of
 
 EPOCHS_A_VIEW = 5
 """How often `auto` shows each view: filling then costs a fifth of what a live teacher does."""
 FEWEST_VIEWS = 10
 """Fewer than these cost accuracy on a small data set (docs/speed.md), so that `auto` asks at every step instead."""
-MEGABYTE = 2**20
 
 
 def with_settled_views(
@@ -67,8 +69,5 @@ def _bytes_a_row(experiment: Experiment, data: PreparedData, formats: Precisions
     """What is stored of one view of one image: the logits, and the features where the method reads them."""
     width = len(data.class_names)
     if needs_of(experiment).teacher_features:
-        assert experiment.teacher is not None
-        model = without_weights(teacher_model(experiment))
-        with seeded(experiment.seed, "structure"):
-            width += build_network(model, experiment.teacher.classifier, data, features=True).feature_dim or 0
+        width += structure_of(experiment, TEACHER, teacher_model(experiment), data, features=True).feature_dim or 0
     return width * (4 if formats.teacher_inference == "fp32" else 2)

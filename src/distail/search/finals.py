@@ -10,7 +10,7 @@ from distail.compare.plan import ComparisonConfig
 from distail.config.data import Folds
 from distail.config.reading import dump_plain_yaml
 from distail.config.schema import Experiment
-from distail.config.tau import AUTO
+from distail.config.section import AUTO
 from distail.evaluation.metrics import MetricValues
 from distail.json_values import as_mapping
 from distail.search.content import FinalistContent, SearchContent, TrialContent, ranked

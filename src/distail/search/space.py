@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from distail.config.augment import augment_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
-from distail.config.tau import AUTO
+from distail.config.section import AUTO
 from distail.errors import DistailError
 from distail.runner.checks import problems_of
 

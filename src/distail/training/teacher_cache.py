@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distail.data.batches import Batch, TrainingBatches
 from distail.errors import TrainingError
-from distail.files import take_room
+from distail.files import MEGABYTE, take_room
 from distail.inputs import each_tensor
 from distail.outputs import Outputs
 from distail.torch_utils import to_device
@@ -24,7 +24,6 @@ from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
 
 STAGE = "teacher's views"
-MEGABYTE = 2**20
 
 
 class TeacherCache:
