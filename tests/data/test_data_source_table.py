@@ -6,11 +6,13 @@ import pytest
 import torch
 from pyarrow import csv, parquet
 from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from distail.config.schema import Data
+from distail.config.training import Mix
 from distail.data.batches import evaluation_batches
-from distail.data.columns import MOST_LEVELS, TableEncoding
+from distail.data.columns import MOST_CODES, MOST_LEVELS, TableEncoding
+from distail.data.mixing import check_mix
 from distail.data.prepare import prepare_data
 from distail.errors import DataError
 
@@ -97,6 +99,83 @@ def test_many_levels_are_the_most_frequent_and_others():
     assert found.argmax(1).tolist() == [0, 63, 64, 64]
     assert found.sum(1).tolist() == [1, 1, 1, 1]
     assert TableEncoding.from_json(encoding.to_json()) == encoding
+
+
+@pytest.mark.parametrize("name", ["csv-table", "parquet"])
+def test_embedded_categories_are_the_codes_of_scikit_learn_and_0_is_unknown(tmp_path, name):
+    content = columns()
+    content["city"][85] = "Bodø"
+    data = prepared(written(tmp_path, name, content), name, categories="embedded")
+    one_hot = prepared(tmp_path / f"table.{'csv' if name == 'csv-table' else 'parquet'}", name)
+    cities = np.array(content["city"], dtype=object)[:, None]
+    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1).fit(cities[:50])
+    assert data.train.cardinalities == (0, 0, 4, 0)
+    assert one_hot.train.cardinalities is None
+    for part, other, rows in ((data.train, one_hot.train, slice(50)), (data.test, one_hot.test, slice(65, None))):
+        found, expected = inputs_of(data, part), inputs_of(one_hot, other)
+        np.testing.assert_array_equal(found[:, 2], encoder.transform(cities[rows])[:, 0] + 1)
+        np.testing.assert_array_equal(found[:, [0, 1, 3]], expected[:, [0, 1, 5]])
+    assert inputs_of(data, data.test)[20, 2] == 0
+    assert any("city='Bodø'" in note for note in data.notes)
+    encoding = TableEncoding.from_json(data.encoding)
+    assert encoding.entries == ("age", "visits", "city=(code)", "smoker")
+    assert encoding.to_json() == data.encoding
+    assert "embedded" not in one_hot.encoding, "what files of before hold"
+    with pytest.raises(DataError, match=r"data\.categories"):
+        check_mix(Mix(name="mixup"), data.train)
+    check_mix(Mix(name="mixup"), one_hot.train)
+
+
+def test_codes_of_others_and_of_gaps_come_after_the_levels():
+    levels = [f"l{number:04}" for number in range(MOST_CODES + 2) for _ in range(1 + (number < MOST_CODES))]
+    column = np.array([*levels, None], dtype=object)
+    encoding = TableEncoding.learnt({"code": column}, np.ones(len(column), dtype=bool), embedded=True)
+    assert encoding.cardinalities == (MOST_CODES + 3,)
+    some = np.array(["l0000", f"l{MOST_CODES - 1:04}", f"l{MOST_CODES:04}", "new", None], dtype=object)
+    found = encoding.encode({"code": some})[:, 0].tolist()
+    assert found == [1, MOST_CODES, MOST_CODES + 1, MOST_CODES + 1, MOST_CODES + 2]
+    known = TableEncoding.learnt({"code": np.array(["a", "b"], dtype=object)}, np.ones(2, dtype=bool), embedded=True)
+    assert known.encode({"code": np.array([None, "c", "b"], dtype=object)})[:, 0].tolist() == [0, 0, 2]
+
+
+FLAGS = {"rain": [1, 0, 0], "hail": [True, False, True], "fog": ["0", "1.0", "0"]}
+
+
+@pytest.mark.parametrize("name", ["csv-table", "parquet"])
+def test_several_columns_of_0_and_1_are_classes(tmp_path, name):
+    flags = {key: [value[row % 3] for row in range(ROWS)] for key, value in FLAGS.items()}
+    path = written(tmp_path, name, {**columns(), **flags})
+    data = prepared(path, name, label=["rain", "fog", "hail"], targets="multi_label", features=["age", "city"])
+    assert data.class_names == ("rain", "fog", "hail")
+    assert data.train.labels[:3].int().tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
+    assert data.class_counts == tuple(data.train.labels.sum(0).tolist())
+    whole = prepared(path, name, label=["rain", "fog", "hail"], targets="multi_label")
+    entries = TableEncoding.from_json(whole.encoding).entries
+    assert not [entry for entry in entries if entry.split("=")[0] in flags], "a label is nothing to learn from"
+
+
+@pytest.mark.parametrize(
+    ("label", "targets", "culprits"),
+    [
+        (["rain", "hial"], "multi_label", ["'hial'", "hail"]),
+        (["rain", "age"], "multi_label", ["'age'", "in row 0"]),
+        (["rain", "hail", "some"], "multi_label", ["'some'", "'-1' in row 4", "'nothing' in row 7", "0 or 1"]),
+        (["rain", "hail"], "single_label", ["data.label", "multi_label"]),
+    ],
+)
+def test_label_columns_that_cannot_be_used_are_told(tmp_path, label, targets, culprits):
+    flags = {key: [value[row % 3] for row in range(ROWS)] for key, value in FLAGS.items()}
+    some = ["-1" if row == 4 else None if row == 7 else "1" for row in range(ROWS)]
+    path = written(tmp_path, "csv-table", {**columns(), **flags, "some": some})
+    with pytest.raises(DataError) as told:
+        prepared(path, label=label, targets=targets)
+    assert [each for each in culprits if each not in str(told.value)] == []
+
+
+@pytest.mark.parametrize("label", [[], ["a", "a"], [3], 3, {"a": 1}])
+def test_a_label_is_the_name_of_a_column_or_several(label):
+    with pytest.raises(ValueError, match=r"column|more than once"):
+        Data(name="csv-table", label=label)
 
 
 def test_what_training_holds_decides_the_levels_whatever_the_seed(tmp_path):

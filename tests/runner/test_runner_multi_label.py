@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from pyarrow import csv as arrow_csv
 
 import distail
+from distail.cli import main
 from distail.errors import ConfigError, DistailError, ModelError
 from distail.evaluation.headline import by_class
 from distail.evaluation.predictions import load_predictions
@@ -24,7 +27,7 @@ from distail.runner.run_folder import RunFolder
 from distail.runner.teach import teach
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
-from helpers.multi_label_data import NAMES, experiment, save_arrays
+from helpers.multi_label_data import NAMES, experiment, multi_label_arrays, save_arrays
 from helpers.whole_runs import Killed, run
 
 pytestmark = pytest.mark.integration
@@ -128,6 +131,25 @@ def test_a_teacher_of_one_class_is_refused(root, tmp_path, finished):
     config = {**experiment(tmp_path, one), "data": {"name": "arrays", "root": str(one)}, "teacher": teacher}
     with pytest.raises(ModelError, match=r"multi_label.*single_label"):
         run(config)
+
+
+def test_a_table_whose_classes_are_columns_of_0_and_1(tmp_path, capsys):
+    x, y = multi_label_arrays(200)
+    given = {f"x{column}": x[:, column] for column in range(x.shape[1])}
+    flags = {name: y[:, column].astype(int) for column, name in enumerate(NAMES[:3])}
+    arrow_csv.write_csv(pa.table({**given, **flags}), tmp_path / "table.csv")
+    arrow_csv.write_csv(pa.table(given), tmp_path / "new.csv")
+    label = {"name": "csv-table", "targets": "multi_label", "label": list(flags), "validation": 0.2}
+    config = experiment(tmp_path, tmp_path / "table.csv", "ce", teacher=None)
+    result = run({**config, "data": {**label, "root": str(tmp_path / "table.csv")}})
+    assert result.figures["class_names"] == list(flags)
+    capsys.readouterr()
+    answers = []
+    for table in ("table.csv", "new.csv"):
+        assert main(["predict", str(tmp_path / "run"), str(tmp_path / table)]) == 0
+        answers.append([line.partition(",")[2] for line in capsys.readouterr().out.splitlines()])
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 201
 
 
 def test_a_plan_says_how_long_it_takes(root, tmp_path):

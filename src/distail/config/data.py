@@ -43,6 +43,17 @@ def _share_folds_or_file(value: Any) -> Any:
     return float(given)
 
 
+def _column_or_columns(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    names = list(value) if isinstance(value, list | tuple) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected the name of a column, or a list of such names, not {value!r}")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{' and '.join(map(repr, twice))} more than once; expected each column once")
+    return tuple(names)
+
+
 def _is_number(value: Any) -> bool:
     try:
         float(value)
@@ -59,10 +70,14 @@ class Data(Section):
     root: Path | None = None
     targets: Literal["single_label", "multi_label"] = "single_label"
     """Whether an example has one class, or any number of them (`arrays`, tables, `csv`, and data of your own)."""
-    label: str | None = None
-    """Of a table (`csv-table`, `parquet`): the column of the classes."""
+    label: Annotated[str | tuple[str, ...] | None, BeforeValidator(_column_or_columns)] = None
+    """Of a table (`csv-table`, `parquet`): the column of the classes; with `targets: multi_label` also several columns
+    of 0 and 1, one for each class."""
     features: tuple[str, ...] | None = None
     """Of a table: the columns that the network is given; by default all but those of label, split and group."""
+    categories: Literal["one_hot", "embedded"] = "one_hot"
+    """Of a table: whether a column of texts is a number of 0 or 1 for each level, or one code, of which the network
+    (`mlp`, or one of your own that takes `cardinalities`) learns a vector for each."""
     group: str = "group"
     """The column (of a table, of the manifest `csv`, or of the metadata of `huggingface`) whose equal values must not
     be torn apart by a split."""

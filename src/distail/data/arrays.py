@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -30,7 +30,8 @@ class LabelledArrays:
 
     `names` (N,) bytes is what each is called, None where they have no names. `plain` (D,) bool says which entries of
     the first dimension are given to the network as they are; None: none of float32, all of int64. `weights` (N,)
-    float32 is how much each counts in the loss of training, beside the others; None: all alike.
+    float32 is how much each counts in the loss of training, beside the others; None: all alike. `cardinalities` (D,)
+    says which columns of a table are codes of categories, and how many there are; 0 is a number. None: all are numbers.
 
     Raises:
         DataError: shapes, types or lengths do not fit.
@@ -45,6 +46,7 @@ class LabelledArrays:
     names: NDArray[np.bytes_] | None = None
     plain: NDArray[np.bool_] | None = None
     weights: Tensor | None = None
+    cardinalities: tuple[int, ...] | None = None
     noun: ClassVar[str] = "example"
 
     def __post_init__(self) -> None:
@@ -71,7 +73,7 @@ class LabelledArrays:
         """The rows named by `index` (M,) int64, in that order."""
         names = None if self.names is None else self.names[index.numpy()]
         weights = None if self.weights is None else self.weights[index]
-        return LabelledArrays(self.inputs[index], self.labels[index], names, self.plain, weights)
+        return replace(self, inputs=self.inputs[index], labels=self.labels[index], names=names, weights=weights)
 
     def contents(self) -> NDArray[np.uint8]:
         """(N, 32): the SHA-256 of each example."""

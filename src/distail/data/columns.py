@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from distail.errors import DataError
 
-MOST_LEVELS = 64
+MOST_LEVELS, MOST_CODES = 64, 1000
+"""How many levels of a category are told apart at most: where each is a number of its own, and where it is a code."""
 OTHER = "(other)"
 MISSING = "(missing)"
+CODE = "(code)"
 
 Values = NDArray[np.float64] | NDArray[np.object_]
 """Of a column of numbers, float64 with nan where one is missing; of categories, texts, and None."""
@@ -33,16 +35,28 @@ class Column:
             one number, nan where it is missing.
         missing: whether a further number says that the value is missing.
         other: whether a further number stands for every other level.
+        embedded: whether a category is a single number instead, its code: from 1 on for the levels, then for others,
+            then for a missing value, as far as there are such; 0 for whatever is none of these.
     """
 
     name: str
     levels: tuple[str, ...] | None = None
     missing: bool = False
     other: bool = False
+    embedded: bool = False
 
     @property
     def entries(self) -> tuple[str, ...]:
         """What each of its numbers is called."""
+        return (f"{self.name}={CODE}",) if self.embedded else self._told_apart
+
+    @property
+    def cardinality(self) -> int:
+        """How many codes there are, 0 among them; 0 where it has none."""
+        return 1 + len(self._told_apart) if self.embedded else 0
+
+    @property
+    def _told_apart(self) -> tuple[str, ...]:
         own = (self.name,) if self.levels is None else tuple(f"{self.name}={level}" for level in self.levels)
         own += (f"{self.name}={OTHER}",) * self.other
         return own + (f"{self.name}={MISSING}",) * self.missing
@@ -58,17 +72,22 @@ class TableEncoding:
     ('age', 'age=(missing)', 'kind=a', 'kind=b')
     >>> encoding.encode({"age": np.array([7.0]), "kind": np.array(["c"], dtype=object)}).tolist()
     [[7.0, 0.0, 0.0, 0.0]]
+    >>> embedding = TableEncoding.learnt(table, np.array([True, True]), embedded=True)
+    >>> embedding.encode(table)[:, -1].tolist(), embedding.cardinalities
+    ([1.0, 2.0], (0, 0, 3))
     """
 
     columns: tuple[Column, ...]
 
     @classmethod
-    def learnt(cls, table: Mapping[str, Values], training_N: NDArray[np.bool_]) -> TableEncoding:
+    def learnt(
+        cls, table: Mapping[str, Values], training_N: NDArray[np.bool_], *, embedded: bool = False
+    ) -> TableEncoding:
         """From the rows of training alone: which levels there are, and where values are missing.
 
-        Of more than 64 levels the most frequent stay, and all others are one.
+        Of more than 64 levels, with `embedded` 1,000, the most frequent stay, and all others are one.
         """
-        return cls(tuple(_column(name, values[training_N]) for name, values in table.items()))
+        return cls(tuple(_column(name, values[training_N], embedded) for name, values in table.items()))
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -80,13 +99,23 @@ class TableEncoding:
         """(D,): which numbers are 1 or 0 and stay so; all others are standardized."""
         return np.array([entry != column.name for column in self.columns for entry in column.entries], dtype=bool)
 
+    @property
+    def cardinalities(self) -> tuple[int, ...] | None:
+        """(D,): of a code how many there are, of other numbers 0; None where no category is embedded."""
+        found = tuple(column.cardinality for column in self.columns for _ in column.entries)
+        return found if any(found) else None
+
     def encode(self, table: Mapping[str, Values]) -> NDArray[np.float32]:
         """(N, D); a level that is not known is 0 everywhere, or another where there are others."""
         return np.column_stack([part for column in self.columns for part in _encoded(column, table[column.name])])
 
     def to_json(self) -> str:
         """As text that `from_json` reads."""
-        return json.dumps([asdict(column) for column in self.columns])
+        told = [asdict(column) for column in self.columns]
+        for each in told:
+            if not each["embedded"]:  # as in files of before
+                del each["embedded"]
+        return json.dumps(told)
 
     @classmethod
     def from_json(cls, text: str) -> TableEncoding:
@@ -143,20 +172,23 @@ def column_values(column: Any, name: str) -> Values:
 
 
 def _is_column(stored: Any) -> bool:
-    kinds = {"name": str, "levels": list | None, "missing": bool, "other": bool}
-    if not isinstance(stored, dict) or stored.keys() != kinds.keys():
+    kinds = {"name": str, "levels": list | None, "missing": bool, "other": bool, "embedded": bool}
+    if not isinstance(stored, dict) or {"embedded", *stored} != kinds.keys():
         return False
-    fits = all(isinstance(stored[key], kind) for key, kind in kinds.items())
+    fits = all(isinstance(stored[key], kind) for key, kind in kinds.items() if key in stored)
+    if stored.get("embedded") and stored["levels"] is None:
+        return False
     return fits and all(isinstance(level, str) for level in stored["levels"] or ())
 
 
-def _column(name: str, values: Values) -> Column:
+def _column(name: str, values: Values, embedded: bool) -> Column:
     missing = bool(missing_in(values).any())
     if values.dtype != object:
         return Column(name, missing=missing)
     counts = Counter(value for value in values.tolist() if value is not None)
-    frequent = sorted(counts, key=lambda level: (-counts[level], level))[:MOST_LEVELS]
-    return Column(name, tuple(sorted(frequent)), missing=missing, other=len(counts) > MOST_LEVELS)
+    most = MOST_CODES if embedded else MOST_LEVELS
+    frequent = sorted(counts, key=lambda level: (-counts[level], level))[:most]
+    return Column(name, tuple(sorted(frequent)), missing=missing, other=len(counts) > most, embedded=embedded)
 
 
 def _encoded(column: Column, values: Values) -> list[NDArray[np.float32]]:
@@ -169,4 +201,6 @@ def _encoded(column: Column, values: Values) -> list[NDArray[np.float32]]:
         place[None] = len(place) + column.other  # type: ignore[index]
     unknown = len(column.levels) if column.other else -1
     where_N = np.array([place.get(value, unknown if value is not None else -1) for value in values.tolist()])
+    if column.embedded:
+        return [(where_N + 1).astype(np.float32)]
     return [(where_N == number).astype(np.float32) for number in range(len(column.entries))]

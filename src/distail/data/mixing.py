@@ -85,8 +85,8 @@ def check_mix(mix: Mix, data: Examples) -> None:
     """Let pass what can be mixed: images, and by mixup arrays of numbers.
 
     Raises:
-        DataError: boxes are to be pasted into what has no pixels, or what is no number is to be averaged,
-            or examples have weights.
+        DataError: boxes are to be pasted into what has no pixels, or what is no number is to be averaged, codes of
+            categories among it, or examples have weights.
     """
     if is_images(data):
         return
@@ -96,6 +96,11 @@ def check_mix(mix: Mix, data: Examples) -> None:
         raise DataError(
             "training.mix: mixup averages two examples, which means something for images and arrays of floats; leave "
             "training.mix out"
+        )
+    if data.cardinalities is not None:
+        raise DataError(
+            "training.mix: mixup averages two examples, and the mean of two codes is another category; expected "
+            "data.categories: one_hot, or no training.mix"
         )
     if data.weights is not None:
         raise DataError("training.mix: examples that have weights are not mixed; leave training.mix or the weights out")

@@ -77,7 +77,10 @@ def inputs_of(rows: Any, description: ArrayDescription, encoding: TableEncoding 
         DataError: what cannot be used, and why.
     """
     if isinstance(rows, Tensor | np.ndarray):
-        return _checked(torch.as_tensor(rows), description)
+        inputs = _checked(torch.as_tensor(rows), description)
+        if encoding is not None:
+            _check_codes(inputs, encoding)
+        return inputs
     if encoding is None:
         raise DataError(f"rows are {type(rows).__name__}; expected a tensor or an array {_shape_of(description)}")
     table = columns_of(rows, encoding)
@@ -205,6 +208,14 @@ def _checked(inputs: Tensor, description: ArrayDescription) -> Tensor:
     if infinite := int(inputs.isinf().sum()):
         raise DataError(f"{infinite:,} inputs are infinite; expected finite numbers, and nan where a value is missing")
     return inputs
+
+
+def _check_codes(inputs_BD: Tensor, encoding: TableEncoding) -> None:
+    problems = Problems()
+    for entry, count, numbers_B in zip(encoding.entries, encoding.cardinalities or (), inputs_BD.T, strict=False):
+        if count and not bool(((numbers_B >= 0) & (numbers_B < count) & (numbers_B == numbers_B.round())).all()):
+            problems.add(f"{entry}: expected whole numbers from 0, which is none that is known, to {count - 1}")
+    problems.stop("the numbers of rows hold what is no code of a category", DataError)
 
 
 def _shape_of(description: ArrayDescription) -> str:

@@ -256,11 +256,16 @@ def _built(
                 num_classes=len(description.class_names),
                 classifier=description.classifier,
                 example=description.example(2),
-                **(_of_images(description) if isinstance(description, Description) else {}),
+                **(_of_images(description) if isinstance(description, Description) else _of_table(description)),
                 **description.options,
             )
     except DistailError as error:
         raise type(error)(f"{weights}: {error}") from None
+
+
+def _of_table(description: ArrayDescription) -> dict[str, Any]:
+    encoding = encoding_of(description)
+    return {"cardinalities": None if encoding is None else encoding.cardinalities}
 
 
 def _of_images(description: Description) -> dict[str, Any]:

@@ -23,7 +23,9 @@ _NORMALIZATION = "(values - mean) / std, by the first dimension of an example; 0
 _ENCODING = (
     "the numbers of a row, column after column: one without levels is its number, not a number where it is missing; "
     "of one with levels each level is 1 where the row has it, else 0, and with other a further number is 1 for every "
-    "other level; with missing a further number is 1 where the value is missing"
+    "other level; with missing a further number is 1 where the value is missing. Of one that is embedded a single "
+    "number, its code: 1 and the place of the level among levels, which counts from 0; with other the next code is for "
+    "every other level; with missing the next after these where the value is missing; 0 for whatever is none of these"
 )
 
 _TYPES = ("float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")

@@ -47,6 +47,7 @@ def create_model(
     hidden: int | None = None,
     depth: int | None = None,
     dropout: float | None = None,
+    cardinalities: Sequence[int] | None = None,
 ) -> nn.Module:
     """A network from normalized images (N, in_channels, H, W), or inputs such as `example`, to logits (N, num_classes).
 
@@ -67,6 +68,8 @@ def create_model(
     - `example`: inputs of a few examples, for data that is not images: one tensor (N, ...), or tensors by the names of
       the network's parameters. `mlp` and networks of your own take them.
     - `hidden`, `depth`, `dropout`, of `mlp`: width and number of its hidden layers, and the share left out.
+    - `cardinalities`, of `mlp` and of networks of your own that name it: of each column of a table how many codes of
+      categories it has, of which 0 stands for none that is known; 0 of a number.
 
     Raises:
         ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.
@@ -79,16 +82,16 @@ def create_model(
     """
     _check_sizes(num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     options: dict[str, Any] = {"shortcut": shortcut, "classifier": classifier, "image_size": image_size}
-    options |= _given(hidden=hidden, depth=depth, dropout=dropout)
+    options |= _given(hidden=hidden, depth=depth, dropout=dropout, cardinalities=cardinalities)
     prefix, colon, rest = name.partition(":")
     if prefix in BRIDGES or not colon:
         _check_example(name, example)
     if colon:
-        _refuse_options(name, options, ("image_size",))
+        _refuse_options(name, options, ("image_size",) if prefix in BRIDGES else ("image_size", "cardinalities"))
         sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         if prefix in BRIDGES:
             return BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std, tell=tell)
-        model = create_imported_model(name, **sizes, example=example)
+        model = create_imported_model(name, **sizes, example=example, cardinalities=cardinalities)
     else:
         if isinstance(example, Tensor):
             options["input_shape"] = tuple(example.shape[1:])

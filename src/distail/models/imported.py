@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,17 +42,25 @@ def try_once(model: nn.Module, name: str, inputs: Inputs, num_classes: int) -> N
 
 
 def create_imported_model(
-    path: str, *, num_classes: int, in_channels: int, image_size: int, example: Inputs | None = None
+    path: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    example: Inputs | None = None,
+    cardinalities: Sequence[int] | None = None,
 ) -> nn.Module:
     """Calls the function (or class) at `package.module:function` and tries the network on the example.
 
     That is by default two images of zeros. The function gets `num_classes` and `in_channels` as far as its signature
     takes them, and `image_size` and `input_shape` (that of one example, without the batch) where it names them; what it
     swallows with `**` and then refuses it does not get. Of examples that are several tensors only `num_classes` is
-    known. Modules in the current working directory can be imported.
+    known. `cardinalities`, which says what columns are codes of categories, it must name where there are such. Modules
+    in the current working directory can be imported.
 
     Raises:
-        ModelError: the module or function is not there or fails, what it returns is not an `nn.Module`, or the output
+        ModelError: the module or function is not there or fails, it would take codes for numbers, what it returns is
+            not an `nn.Module`, or the output
             on the trial batch, by default (2, in_channels, image_size, image_size), is not (2, num_classes).
 
     >>> create_imported_model("torch.nn:Bilinear", num_classes=10, in_channels=3, image_size=8)
@@ -68,6 +76,14 @@ def create_imported_model(
         if isinstance(example, Tensor):
             shape = tuple(example.shape[1:])
             arguments |= {"in_channels": shape[0], "image_size": min(shape[1:], default=1), "input_shape": shape}
+        if cardinalities is not None:
+            if not any("cardinalities" in names for names in _taken(builder)):
+                raise ModelError(
+                    f"{path!r} does not take cardinalities: of each column of the table how many codes it has, 0 of a "
+                    "number. With data.categories: embedded its inputs (batch, columns) hold codes; expected a "
+                    "parameter cardinalities, for an nn.Embedding each, or data.categories: one_hot"
+                )
+            arguments["cardinalities"] = tuple(cardinalities)
         model = _build(builder, arguments, path)
         if not isinstance(model, nn.Module):
             raise ModelError(f"{path!r} must return a torch.nn.Module, got {type(model).__name__}")

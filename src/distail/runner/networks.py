@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from distail.config.schema import Model
+from distail.data.arrays import LabelledArrays
 from distail.data.dataset import is_images
 from distail.data.input_sources import sample_inputs
 from distail.data.labels import MULTI_LABEL
@@ -19,7 +20,7 @@ from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
 from distail.inputs import each_tensor
 from distail.models import FeatureTap, create_model
-from distail.models.array_description import describe_arrays
+from distail.models.array_description import COLUMNS, describe_arrays
 from distail.models.committee import Committee
 from distail.models.description import Description
 from distail.models.feature_tap import called_classifier
@@ -67,6 +68,7 @@ def build_network(
         std=data.std,
         tell=tell,
         example=example,
+        cardinalities=data.train.cardinalities if isinstance(data.train, LabelledArrays) else None,
         **_image_sizes(data),
         **model.options,
     )
@@ -201,6 +203,7 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
 
     Raises:
         CheckpointError: what the file says is damaged.
+        ModelError: it is of a table whose columns became other numbers.
     """
     convert = _other_normalization(tap, weights, data)
     if convert is not None:
@@ -209,8 +212,18 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
 
 
 def _other_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> InputNormalization | None:
-    """From the data's normalization to that which a file of weights names; None where it is the same."""
+    """From the data's normalization to that which a file of weights names; None where it is the same.
+
+    Raises:
+        CheckpointError: what the file says is damaged.
+        ModelError: it is of a table whose columns became other numbers.
+    """
     metadata = read_metadata(weights)
+    if metadata.get(COLUMNS, data.encoding) != data.encoding:
+        raise ModelError(
+            f"{str(weights)!r} was trained on a table whose columns became other numbers than these; expected the same "
+            "columns and levels, and the same data.categories and data.features"
+        )
     if "mean" not in metadata or "std" not in metadata or isinstance(tap.model, TimmModel):  # which converts by itself
         return None
     try:

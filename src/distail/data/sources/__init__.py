@@ -24,7 +24,7 @@ from distail.data.sources.locate import expand_home
 from distail.data.sources.manifest import load_manifest
 from distail.data.sources.table import load_table
 from distail.data.sources.tiny_imagenet import load_tiny_imagenet
-from distail.errors import DataError, Problems, unknown_name
+from distail.errors import DataError, Problems, counted, unknown_name
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
     "arrays": load_arrays,
@@ -42,7 +42,7 @@ SOURCES: dict[str, Callable[[Data], Source]] = {
 }
 MULTI_LABEL_SOURCES = frozenset({"arrays", "csv", "csv-table", "parquet"})
 TABLES = frozenset({"csv-table", "parquet"})
-_OF_TABLES, _OF_LISTS = ("label", "features"), ("train", "test")
+_OF_TABLES, _OF_LISTS = ("label", "features", "categories"), ("train", "test")
 # Sources whose images are files of their own, which can stay on disk.
 STREAMED = frozenset({"csv", "folder", "huggingface", "list", "tiny-imagenet"})
 _OF_IMAGES = ("augment", "image_size", "bit_depth", "skip_unreadable", "allow_outside_root")
@@ -114,6 +114,11 @@ def check_targets(options: Data) -> None:
         DataError: listing what cannot.
     """
     if options.targets != MULTI_LABEL:
+        if options.label is not None and not isinstance(options.label, str):
+            raise DataError(
+                f"data.label names {counted(len(options.label), 'column')}, one for each of several classes that a row "
+                "may have; expected data.targets: multi_label, or the name of one column"
+            )
         return
     problems = Problems()
     if ":" not in options.name and options.name not in MULTI_LABEL_SOURCES:

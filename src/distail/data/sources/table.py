@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -11,10 +11,11 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
-from distail.data.columns import TableEncoding, Values, column_values, missing_in
+from distail.data.columns import MOST_CODES, MOST_LEVELS, TableEncoding, Values, column_values, missing_in
 from distail.data.dataset import Source
 from distail.data.labels import MULTI_LABEL, separated
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
@@ -24,14 +25,16 @@ _DELIMITERS = (",", "\t", ";")
 _SUFFIX = {"csv-table": ".csv", "parquet": ".parquet"}
 _SPLIT = "split"
 _NAMED = 6
+_YES, _NO = ("1", "1.0", "true"), ("0", "0.0", "false")
 
 
 def load_table(options: Data) -> Source:
     """`root` is a CSV or parquet file, or a folder of `train`, `test` and perhaps `val` as such files.
 
     `label` names the column of the classes, `features` those that the network is given (by default all others but
-    `split` and `group`). With `targets: multi_label` a label is any number of classes with `|` between them. Numbers
-    are standardized by the training rows, categories are one number for each level (`distail.data.columns`).
+    `split` and `group`). With `targets: multi_label` a label is any number of classes with `|` between them, or `label`
+    names several columns of 0 and 1, one for each class. Numbers are standardized by the training rows, categories are
+    one number for each level, or with `categories: embedded` one code (`distail.data.columns`).
 
     Raises:
         DataError: listing what cannot be used.
@@ -47,7 +50,7 @@ def load_table(options: Data) -> Source:
     if options.label is None:
         raise DataError(f"data set {options.name!r} needs data.label: the name of the column that holds the classes")
     files = _files(root, suffix)
-    texts = (options.label, options.group, _SPLIT)
+    texts = (*_label_columns(options), options.group, _SPLIT)
     parts = {part: read_table(path, options.name, texts) for part, path in files.items()}
     columns = next(iter(parts.values())).column_names
     for part, table in parts.items():
@@ -69,16 +72,15 @@ def load_table(options: Data) -> Source:
 
 
 def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path) -> Source:
-    columns, label, group = table.column_names, options.label, options.group
-    assert label is not None
+    columns, labelled, group = table.column_names, _label_columns(options), options.group
     problems = Problems()
-    aside = {label, _SPLIT, group}
+    aside = {*labelled, _SPLIT, group}
     features = list(options.features or [name for name in columns if name not in aside])
-    for key, name in [("label", label), *(("features", name) for name in features)]:
+    for key, name in [*(("label", name) for name in labelled), *(("features", name) for name in features)]:
         if name not in columns:
             problems.add(f"data.{key}: there is no column {name!r}. {did_you_mean(name, columns)}")
     for name in aside & {*features}:
-        problems.add(f"data.features: {name!r} is the column of the {'label' if name == label else name}")
+        problems.add(f"data.features: {name!r} is the column of the {'label' if name in labelled else name}")
     if not features:
         problems.add("no column is left for the network")
     if group not in columns and group != Data.model_fields["group"].default:
@@ -90,20 +92,58 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
         if values is not None:
             found[name] = values
     problems.stop(str(root), DataError)
-    multi_label = options.targets == MULTI_LABEL
-    classes = _texts(table, label, root, empty=multi_label)
-    labels, class_names = separated(classes) if multi_label else classes_of(classes)
-    row_names = np.array([f"row {row}" for row in range(len(classes))], dtype=np.bytes_)
+    labels, class_names = _labels(table, options, root)
+    row_names = np.array([f"row {row}" for row in range(len(labels))], dtype=np.bytes_)
     of_group = _texts(table, group, root) if group in columns else None
     codes = None if of_group is None else group_codes(of_group)
     training_N = parts_of(labels, split, codes, str(root)) == "train"
-    encoding = TableEncoding.learnt(found, training_N)
+    encoding = TableEncoding.learnt(found, training_N, embedded=options.categories == "embedded")
     inputs = torch.from_numpy(np.ascontiguousarray(encoding.encode(found)))
     if infinite := int(inputs.isinf().sum()):
         raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
-    examples = LabelledArrays(inputs, labels, row_names, encoding.plain)
+    examples = LabelledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
     notes = _notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
     return source_of_rows(Rows(examples, class_names, split, of_group, notes, encoding.to_json()), str(root))
+
+
+def _label_columns(options: Data) -> tuple[str, ...]:
+    """The columns that say which classes a row has."""
+    assert options.label is not None
+    return (options.label,) if isinstance(options.label, str) else options.label
+
+
+def _labels(table: Any, options: Data, root: Path) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels (N,) int64 or, where a row may have several classes, (N, C) bool; and the class names."""
+    names, multi_label = _label_columns(options), options.targets == MULTI_LABEL
+    if not isinstance(options.label, str):
+        return _flags(table, names, root), names
+    classes = _texts(table, options.label, root, empty=multi_label)
+    return separated(classes) if multi_label else classes_of(classes)
+
+
+def _flags(table: Any, names: Sequence[str], root: Path) -> Tensor:
+    """Labels (N, C) bool of columns of 0 and 1, one for each class."""
+    import pyarrow as pa
+
+    expected = "expected 0 or 1, or false or true: whether a row has the class"
+    problems, flags = Problems(), []
+    for name in names:
+        column = table.column(name)
+        try:
+            texts = column.cast(pa.string()).to_pylist()
+        except pa.ArrowException:
+            problems.add(f"the column {name!r} is {column.type}; {expected}")
+            continue
+        given_N = np.array(["" if text is None else text.strip().lower() for text in texts], dtype=str)
+        has_N = np.isin(given_N, _YES)
+        wrong = np.flatnonzero(~has_N & ~np.isin(given_N, _NO))
+        if len(wrong):
+            some = [f"{texts[row] or 'nothing'!r} in row {row:,}" for row in wrong[:_NAMED].tolist()]
+            more = f" and {len(wrong) - _NAMED:,} more" if len(wrong) > _NAMED else ""
+            problems.add(f"the column {name!r} holds {', '.join(some)}{more} (rows count from 0); {expected}")
+        flags.append(has_N)
+    problems.stop(str(root), DataError)
+    return torch.from_numpy(np.column_stack(flags))
 
 
 def _notes(
@@ -116,6 +156,7 @@ def _notes(
     notes = [
         f"{counted(len(numbers), 'column')} of numbers, {counted(len(categories), 'column')} of categories: "
         f"{len(encoding.entries)} numbers a row"
+        + (", of each category its code" if encoding.cardinalities else "")
         + ("; the column 'split' says which rows are for training" if split else "")
         + (f"; rows of one {group!r} stay together" if group else "")
     ]
@@ -129,12 +170,13 @@ def _notes(
     if missing:
         notes.append(
             f"missing values in {some_of(missing, _NAMED)}: numbers become the mean of training, categories none, and "
-            "where training rows lack a value a number of its own says so"
+            "where training rows lack a value a number, or code, of its own says so"
         )
     if unseen:
         notes.append(f"categories that no training row has, which are given as none: {some_of(unseen, _NAMED)}")
     if others:
-        notes.append(f"of the levels of {some_of(others, _NAMED)} only the 64 most frequent are told apart")
+        most = MOST_CODES if encoding.cardinalities else MOST_LEVELS
+        notes.append(f"of the levels of {some_of(others, _NAMED)} only the {most:,} most frequent are told apart")
     return tuple(notes)
 
 
