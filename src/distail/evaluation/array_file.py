@@ -58,7 +58,7 @@ class ArrayFile:
         found = self.read(name)
         if not isinstance(found, Tensor):
             raise DataError(f"{self.path}: {name} are of type text; expected numbers.")
-        return _signed(found, name, self.path)
+        return signed(found, name, self.path)
 
     def texts(self, name: str) -> NDArray[np.bytes_]:
         """An array (N,) of texts in UTF-8; in safetensors, which knows none, uint8 (N, W) filled up with zeros.
@@ -187,8 +187,12 @@ def _array(array: NDArray[Any], name: str, path: Path) -> Array:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("=")))
 
 
-def _signed(numbers: Tensor, name: str, path: Path) -> Tensor:
-    """Whole numbers without sign, with which torch cannot reckon, as int64."""
+def signed(numbers: Tensor, name: str, path: Path) -> Tensor:
+    """Whole numbers without sign, with which torch cannot reckon, as int64.
+
+    Raises:
+        DataError: some are too large; `name` and `path` say where.
+    """
     if numbers.dtype not in (torch.uint16, torch.uint32, torch.uint64):
         return numbers
     signed = numbers.view(torch.int64) if numbers.dtype == torch.uint64 else numbers.to(torch.int64)

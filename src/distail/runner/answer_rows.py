@@ -18,7 +18,7 @@ from torch import Tensor
 from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData
 from distail.errors import DataError, Problems, some_of
-from distail.evaluation.array_file import ArrayFile
+from distail.evaluation.array_file import ArrayFile, signed
 
 KEYS = ("path", "id")
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
@@ -109,7 +109,7 @@ def _column(file: ArrayFile, name: str, count: int) -> NDArray[Any]:
 def _texts_or_numbers(file: ArrayFile, name: str) -> NDArray[Any]:
     found = file.read(name)
     if isinstance(found, Tensor) and not (found.dtype == torch.uint8 and found.ndim == 2):
-        numbers = file.numbers(name)
+        numbers = signed(found, name, file.path)
         if numbers.is_floating_point():
             raise DataError(f"{name} are {numbers.dtype}; expected whole numbers or texts")
         return numbers.long().numpy()
@@ -160,7 +160,7 @@ class _Lookup:
                 )
             return None
         if self.keys_M.dtype.kind != "S":  # paths are of one data set, rows are of a part of it
-            row_M = row_M[self._is_test(row_M) == (split == "test")]
+            row_M = self._of_part(row_M, split)
         # Keys of all rows stay where the file is mapped, and are compared block by block: paths take many bytes each.
         keys_M = self.keys_M if len(row_M) == len(self.keys_M) else self.keys_M[row_M]
         order_M = np.argsort(keys_M, kind="stable")
@@ -169,8 +169,9 @@ class _Lookup:
             shown = _shown(keys_M[order_M[twice_M[0]]])
             self.problems.add(f"{len(twice_M)} rows have a {self.key} that another row has as well, such as {shown}")
         if len(keys_M):
-            at_N = np.searchsorted(keys_M, wanted_N, sorter=order_M).clip(max=len(keys_M) - 1)
-            found_N = order_M[at_N]
+            at_N = np.searchsorted(keys_M, wanted_N, sorter=order_M)
+            found_N = order_M[np.minimum(at_N, len(keys_M) - 1, out=at_N)]
+            del order_M, at_N  # 8 bytes a row each, and there may be millions
             missing_N = _where(lambda block: keys_M[found_N[block]] != wanted_N[block], len(wanted_N))
         else:
             found_N, missing_N = np.zeros(0, np.int64), np.arange(len(wanted_N))
@@ -199,11 +200,10 @@ class _Lookup:
         part = "test" if split == "test" else "train"
         return np.array([f"{part}[{row}]" for row in row_N], dtype=np.bytes_)
 
-    def _is_test(self, row_M: NDArray[Any]) -> NDArray[np.bool_]:
+    def _of_part(self, row_M: NDArray[Any], split: str) -> NDArray[Any]:
         if self.split_M is None:
-            return np.zeros(len(row_M), dtype=bool)
-        found: NDArray[np.bool_] = self.split_M[row_M] == b"test"
-        return found
+            return row_M[:0] if split == "test" else row_M
+        return row_M[(self.split_M[row_M] == b"test") == (split == "test")]
 
     def _in_order(self, split: str, images: Examples, row_M: NDArray[Any], required: bool, what: str) -> Tensor | None:
         if self.split_M is not None:
