@@ -203,7 +203,8 @@ class _Lookup:
     def _of_part(self, row_M: NDArray[Any], split: str) -> NDArray[Any]:
         if self.split_M is None:
             return row_M[:0] if split == "test" else row_M
-        return row_M[(self.split_M[row_M] == b"test") == (split == "test")]
+        found: NDArray[Any] = row_M[(self.split_M[row_M] == b"test") == (split == "test")]
+        return found
 
     def _in_order(self, split: str, images: Examples, row_M: NDArray[Any], required: bool, what: str) -> Tensor | None:
         if self.split_M is not None:
