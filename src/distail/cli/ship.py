@@ -9,6 +9,15 @@ import typer
 
 from distail.cli.options import NoCode, make_console
 
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="P|FILE",
+        help="Where an image may have several classes: from which probability on it has one, or a file with the "
+        "columns class,threshold.  [default: 0.5]",
+    ),
+]
+
 
 def predict(
     student: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run's folder, or its student.safetensors.")],
@@ -28,6 +37,7 @@ def predict(
     prior: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Expected shares: JSON, or CSV with columns class,share.")
     ] = None,
+    threshold: Threshold = None,
     identity: Annotated[
         str | None, typer.Option("--id", metavar="COLUMN", help="Of tables: this column beside each row's number.")
     ] = None,
@@ -49,10 +59,13 @@ def predict(
     from distail.inference.predict import predict_files, write_answers
     from distail.inference.row_files import places_of, predict_rows
     from distail.inference.student import adjusted_student, load_student, unadjusted_note
+    from distail.inference.thresholds import read_threshold
     from distail.models.description import Description
     from distail.training.progress import default_reporter
 
     loaded, tell = adjusted_student(load_student(student, network=network), adjust, prior), default_reporter().message
+    if threshold is not None:
+        loaded = loaded.with_thresholds(read_threshold(threshold))
     places: tuple[str, ...] = ()
     if not isinstance(loaded.description, Description):
         answers, places = predict_rows(loaded, images, top, identity, tell), places_of(identity)
@@ -62,7 +75,7 @@ def predict(
         answers = predict_files(loaded, image_paths(images), top)
     if note := unadjusted_note(student, adjust, prior):
         tell(note)
-    write_answers(answers, output, as_json=as_json, top=top, places=places)
+    write_answers(answers, output, as_json=as_json, top=top, places=places, multi_label=loaded.multi_label)
 
 
 def export(
@@ -82,6 +95,7 @@ def export(
         float | None, typer.Option(metavar="TAU", help="As for predict, in the classifier's bias of the files.")
     ] = None,
     prior: Annotated[Path | None, typer.Option(metavar="FILE", help="As for predict.")] = None,
+    threshold: Threshold = None,
     max_tail_loss: Annotated[
         float, typer.Option(metavar="POINTS", help="What int8 may cost the tail third; more is exit code 3.")
     ] = 1.0,
@@ -96,5 +110,5 @@ def export(
     from distail.export.export import read_options
     from distail.export.show import run_export
 
-    options = read_options(formats, int8, batch, given, adjust, prior, max_tail_loss)
+    options = read_options(formats, int8, batch, given, adjust, prior, max_tail_loss, threshold)
     run_export(run, options, overrides or [], output, make_console())

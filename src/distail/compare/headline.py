@@ -5,7 +5,7 @@ from __future__ import annotations
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import TAIL, decides, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
-from distail.evaluation.headline import HEADLINE_WORDS
+from distail.evaluation.headline import HEADLINE_WORDS, MAP
 from distail.evaluation.significance import OVER_IMAGES
 
 HEAD = "groups.thirds.head"
@@ -47,7 +47,7 @@ def headline(content: ComparisonContent) -> list[str]:
     )
     reached, of_a_class = ("it recognizes", " of an average class")
     if multi_label:
-        reached, of_a_class = ("its mean average precision is", "")
+        reached, of_a_class = (f"its {MAP} is", "")
     sentences = [
         f"Ship {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "
         f"{certainty}, {drawn}. It was picked by these very test images: expect a little less of it.",

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import TaskID
 
 from distail.compare.status import Status
+from distail.evaluation.headline import MAP
 from distail.terminal import LONGEST_SILENCE
 from distail.training.progress import StageUnderWay, live_progress, unstoppable_console
 
@@ -120,5 +121,5 @@ def _short_numbers(status: Status) -> str:
     if loss is not None:
         parts.append(f"loss {loss:.3f}")
     if balanced is not None:
-        parts.append(f"{'mAP' if status.get('multi_label') else 'balanced'} {balanced:.1f}")
+        parts.append(f"{MAP if status.get('multi_label') else 'balanced'} {balanced:.1f}")
     return "  ".join(parts)

@@ -15,7 +15,7 @@ from distail.compare.progress import ComparisonReporter
 from distail.compare.status import read_status
 from distail.compare.worker import JobSpec
 from distail.errors import DataError
-from distail.evaluation.headline import headline, is_multi_label
+from distail.evaluation.headline import MAP, headline, is_multi_label
 from distail.evaluation.run_files import FAILED, FINISHED, MISSING, STOPPED
 from distail.training.signals import Interrupted, StopRequest
 
@@ -166,7 +166,7 @@ class Schedule:
             self.seconds[name] = time.monotonic() - self._began[name]
             test = result["student"]["test"]
             seconds = result["timing"]["student"]["seconds"]
-            said = f"mAP {headline(test):.1f}"
+            said = f"{MAP} {headline(test):.1f}"
             if not is_multi_label(test):
                 said = f"top-1 {test['top1']:.1f}, balanced {headline(test):.1f}"
             reporter.ended(name, f"{said}, {seconds:,.0f} s of training")

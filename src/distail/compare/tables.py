@@ -22,6 +22,7 @@ from distail.compare.summary import (
     verdict_on,
 )
 from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.headline import MAP_RULE
 from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
 from distail.report.results_table import ADJUSTED, PROTOCOL
@@ -114,7 +115,8 @@ def all_tables(content: ComparisonContent) -> list[Table]:
 
 
 def _caption(content: ComparisonContent, rules: Sequence[str]) -> str:
-    return "; ".join([CAPTION, *[ADJUSTED][: bool(content["taus"])], *rules]) + "."
+    shown = [*[ADJUSTED][: bool(content["taus"])], *[MAP_RULE][: of_multi_label(content)], *rules]
+    return "; ".join([CAPTION, *shown]) + "."
 
 
 def metric_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:

@@ -30,7 +30,7 @@ def refuse_multi_label(targets: str, verb: str) -> None:
     if targets == MULTI_LABEL:
         raise ConfigError(
             f"distail {verb} is for examples of one class each, and data.targets is {MULTI_LABEL}; run, evaluate, "
-            "compare, report, teach and predict take several"
+            "compare, report, teach, predict, export and search take several"
         )
 
 

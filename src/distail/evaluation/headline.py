@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 MEAN_AVERAGE_PRECISION, BALANCED_ACCURACY = "mean_average_precision", "balanced_accuracy"
-HEADLINE_WORDS = {MEAN_AVERAGE_PRECISION: "mean average precision", BALANCED_ACCURACY: "balanced accuracy"}
+MAP = "mAP"
+"""What mean average precision is called wherever people read it; tables define it once, with `MAP_RULE`."""
+MAP_RULE = f"{MAP}: mean average precision, over the classes that have test images"
+HEADLINE_WORDS = {MEAN_AVERAGE_PRECISION: MAP, BALANCED_ACCURACY: "balanced accuracy"}
 BY_CLASS = {True: "per_class_average_precision", False: "per_class_recall"}
 
 

@@ -19,7 +19,7 @@ from distail.evaluation.average_precision import average_precisions
 from distail.evaluation.calibration import expected_calibration_error
 from distail.evaluation.checks import checked_predictions, rows_at_once
 from distail.evaluation.groups import RULES, classes_by_group
-from distail.evaluation.headline import BY_CLASS, MEAN_AVERAGE_PRECISION
+from distail.evaluation.headline import BY_CLASS, MAP, MEAN_AVERAGE_PRECISION
 from distail.json_values import value_at
 
 QUARTERS = ("most", "second", "third", "least")
@@ -145,7 +145,7 @@ METRICS: dict[str, Metric] = {
     metric.path: metric
     for metric in (
         Metric("top1", "Top-1", OfImages(_accuracy)),
-        Metric("mean_average_precision", "mAP", OfRecalls(_group_mean), multi_label=True),
+        Metric(MEAN_AVERAGE_PRECISION, MAP, OfRecalls(_group_mean), multi_label=True),
         Metric("balanced_accuracy", "Balanced accuracy", OfRecalls(_mean, widened=True)),
         Metric("macro_f1", "Macro F1", OfImages(_macro_f1, averages_classes=True)),
         Metric("gmean", "G-mean", OfRecalls(_geometric_mean)),

@@ -5,7 +5,7 @@ Shapes: N images, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -17,19 +17,20 @@ from distail import files
 from distail._version import __version__
 from distail.config.schema import Experiment
 from distail.data.dataset import Examples
-from distail.data.labels import refuse_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import CheckpointError, ConfigError, IncompleteError, Problems, counted, listed, unknown_name
 from distail.evaluation.groups import thirds
+from distail.evaluation.headline import HEADLINE_WORDS, headline_path
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.export.calibration import balanced_rows, raw_batches
 from distail.export.formats import FORMATS, check_installed, written
 from distail.export.graph import INPUTS, Input, Signature
 from distail.export.int8 import quantize
 from distail.export.measure import BATCHES, Task, measure
-from distail.export.parity import BALANCED, TAIL, Parity, given_as, logits_of, parity, tail_flips
+from distail.export.parity import TAIL, Parity, given_as, logits_of, parity, tail_loss
 from distail.export.runtimes import RUNTIMES, open_onnx
 from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
+from distail.inference.thresholds import read_threshold
 from distail.latency import Latency
 from distail.models.array_description import ArrayDescription
 from distail.models.description import Description
@@ -52,6 +53,8 @@ class Options:
     adjust: float | None = None
     prior: Path | None = None
     max_tail_loss: float = 1.0
+    threshold: float | Mapping[str, float] | None = None
+    """From which probability on an example has a class, where it may have several."""
     seconds: float = 1.0
     """How long each batch is timed."""
 
@@ -78,7 +81,8 @@ class FileContent(Cost):
 class ExportContent(TypedDict):
     """`export.json`: the classes in the order of the outputs; the student as PyTorch runs it, then each file.
 
-    `images` counts the test images, or what else the data holds, which `noun` names.
+    `images` counts the test images, or what else the data holds, which `noun` names. `thresholds` are of a student of
+    several classes an image, one a class.
     """
 
     schema_version: int
@@ -88,12 +92,20 @@ class ExportContent(TypedDict):
     images: int
     noun: str
     adjusted: bool
+    thresholds: list[float] | None
     max_tail_loss: float
     files: list[FileContent]
 
 
 def read_options(
-    formats: str, int8: bool, batch: str, given: str, adjust: float | None, prior: Path | None, max_tail_loss: float
+    formats: str,
+    int8: bool,
+    batch: str,
+    given: str,
+    adjust: float | None,
+    prior: Path | None,
+    max_tail_loss: float,
+    threshold: str | None = None,
 ) -> Options:
     """Options of the command line.
 
@@ -117,9 +129,11 @@ def read_options(
         problems.add(f"--batch {batch!r}: expected dynamic, or a whole number of at least 1")
     if not max_tail_loss >= 0:
         problems.add(f"--max-tail-loss {max_tail_loss:g}: expected points of 0 or above")
+    reached = None if threshold is None else problems.attempt(lambda: read_threshold(threshold))
     problems.stop("nothing is exported")
     size = None if batch == "dynamic" else int(batch)
-    return Options(names, int8, size, "float" if given == "float" else "uint8", adjust, prior, max_tail_loss)
+    kind: Input = "float" if given == "float" else "uint8"
+    return Options(names, int8, size, kind, adjust, prior, max_tail_loss, reached)
 
 
 def export(
@@ -143,6 +157,8 @@ def export(
     reporter, folder = reporter or Silent(), output or run / "export"
     experiment = _experiment(RunFolder(run), overrides)
     student = adjusted_student(load_student(run), options.adjust, options.prior)
+    if options.threshold is not None:
+        student = student.with_thresholds(options.threshold)
     if note := unadjusted_note(run, options.adjust, options.prior):
         reporter.message(note)
     reporter.message(f"{experiment.data.name}: reading the data")
@@ -173,6 +189,7 @@ def export(
         "images": len(data.test),
         "noun": data.test.noun,
         "adjusted": bool(student.offset.any()),
+        "thresholds": None if student.thresholds is None else list(student.thresholds),
         "max_tail_loss": options.max_tail_loss,
         "files": found,
     }
@@ -193,7 +210,8 @@ def raise_if_lost(content: ExportContent) -> None:
             continue
         lost = -found["differences"].get(TAIL, {"difference": 0.0})["difference"]
         if lost > content["max_tail_loss"]:
-            whole = f"balanced accuracy {found['differences'][BALANCED]['difference']:+.2f}"
+            decides = headline_path(found["test"])
+            whole = f"{HEADLINE_WORDS[decides]} {found['differences'][decides]['difference']:+.2f}"
             problems.append(f"{each['file']}: the tail third loses {lost:.2f} points, {whole}; {_kept(each)}")
         elif each["float_layers"] is None and found["equal_answers"] < 100:
             problems.append(f"{each['file']}: {100 - found['equal_answers']:.2f} % of the answers differ beyond ties")
@@ -215,9 +233,7 @@ def _experiment(run: RunFolder, overrides: Sequence[str]) -> Experiment:
             f"{str(run.path)!r} is not the folder of a finished run: it has no config.yaml or no result.json. "
             "`distail run CONFIG` makes or finishes one."
         )
-    experiment = Experiment.from_yaml(run.config, overrides)
-    refuse_multi_label(experiment.data.targets, "export")
-    return experiment
+    return Experiment.from_yaml(run.config, overrides)
 
 
 def _signature(student: Student, options: Options, any_size: bool) -> Signature:
@@ -261,7 +277,8 @@ class _Judge:
             f"{path.name}: {len(self._data.test):,} test {self._data.test.noun}s, then its time and memory"
         )
         logits_NC = logits_of(RUNTIMES[runtime](path, 0), self._data.test, signature)
-        found = parity(logits_NC, self._logits_NC, self._data.test.labels, self._data.class_counts)
+        labels, counts = self._data.test.labels, self._data.class_counts
+        found = parity(logits_NC, self._logits_NC, labels, counts, self._student.thresholds)
         return {
             "format": name,
             "file": path.name,
@@ -285,13 +302,13 @@ class _Judge:
         exact_NC = torch.cat([self._student_logits(images) for images in judged])
         tail = thirds(data.class_counts)["tail"]
 
-        def tail_loss(file: Path) -> float:
+        def lost(file: Path) -> float:
             run = open_onnx(file, 0)
             logits_NC = torch.cat([logits_of(run, images, signature) for images in judged])
-            return tail_flips(logits_NC, exact_NC, targets, tail)
+            return tail_loss(logits_NC, exact_NC, targets, tail)
 
         self._reporter.message(f"{small.name}: int8, calibrated with {counted(len(chosen), f'training {chosen.noun}')}")
-        found = quantize(path, small, calibration, tail_loss, most, self._reporter.message)
+        found = quantize(path, small, calibration, lost, most, self._reporter.message)
         return found.float_layers
 
     def _student_logits(self, images: Examples) -> Tensor:

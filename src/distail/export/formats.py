@@ -26,6 +26,10 @@ from distail.models.array_description import ArrayDescription
 
 METADATA_FILE = "distail.json"
 """What the metadata of a `torch.export` file are called in it."""
+_SEVERAL = (
+    "; each probability is the sigmoid of its logit alone, not a softmax: an example has every class whose probability "
+    "reaches its number in thresholds, perhaps none"
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ class Format:
 def metadata_of(deployed: Deployed, student: Student) -> dict[str, str]:
     """What every exported file says of itself."""
     entries = {} if student.encoding is None else {"entries": json.dumps(student.encoding.entries)}
+    several = student.thresholds is not None
     return {
         **student.description.metadata(),
         **entries,
         "input": _input_in_words(deployed.signature, student),
-        "outputs": "logits, probabilities: float32 (batch, classes), in the order of class_names",
+        "outputs": "logits, probabilities: float32 (batch, classes), in the order of class_names" + _SEVERAL * several,
         "adjusted": json.dumps(student.offset.tolist()) if student.offset.any() else "",
+        **({"thresholds": json.dumps(student.thresholds)} if several else {}),
     }
 
 

@@ -74,12 +74,13 @@ class Deployed(nn.Module):
         offset_C = torch.zeros_like(student.offset) if folded else student.offset
         self.register_buffer("offset", offset_C, persistent=False)
         self.adds = bool(offset_C.any())
+        self.multi_label = student.multi_label
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         logits_BC = _logits(self.network, self._normalized(inputs))
         if self.adds:
             logits_BC = logits_BC + self.offset
-        return logits_BC, logits_BC.softmax(1)
+        return logits_BC, logits_BC.sigmoid() if self.multi_label else logits_BC.softmax(1)
 
     def _normalized(self, inputs: Tensor) -> Tensor:
         if isinstance(self.preprocess, Standardized):

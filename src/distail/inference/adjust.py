@@ -5,7 +5,6 @@ Shapes: C classes.
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from distail.errors import ConfigError, Problems, did_you_mean
+from distail.errors import ConfigError
 from distail.functional import remove_prior
-from distail.json_values import as_number, read_json
+from distail.inference.class_numbers import in_class_order, read_class_numbers
 from distail.models.array_description import ArrayDescription
 from distail.models.description import Description
 
@@ -63,45 +62,10 @@ def read_prior(path: Path) -> dict[str, float]:
     Raises:
         ConfigError: the file cannot be read as one of them.
     """
-    if path.suffix.lower() == ".json":
-        values = {name: as_number(value) for name, value in read_json(path).items()}
-    else:
-        values = _read_csv(path)
-    wrong = [repr(name) for name, value in values.items() if value is None]
-    if wrong or not values:
-        raise ConfigError(f"--prior {path}: expected a number for each class; none for {', '.join(wrong) or 'any'}")
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _read_csv(path: Path) -> dict[str, float | None]:
-    expected = "expected the columns class,share, or a .json file that maps classes to shares"
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"class", "share"} <= set(rows.fieldnames or ()):
-                raise ConfigError(f"--prior {path} has the columns {', '.join(rows.fieldnames or ())}; {expected}")
-            return {str(row["class"]): _number(row["share"]) for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"--prior {path} cannot be read ({error}); {expected}") from None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return as_number(float(text or ""))
-    except ValueError:
-        return None
+    return read_class_numbers(path, "--prior", "share")
 
 
 def _checked_shares(prior: Mapping[str, float], class_names: tuple[str, ...]) -> Tensor:
     """(C,) float64, in the order of the classes."""
-    problems = Problems()
-    for name in class_names:
-        if name not in prior:
-            problems.add(f"no share of class {name!r}")
-        elif not prior[name] > 0:
-            problems.add(f"the share of class {name!r} is {prior[name]:g}; expected above 0")
-    for name in prior:
-        if name not in class_names:
-            problems.add(f"{name!r} is no class of the student. {did_you_mean(name, class_names)}")
-    problems.stop("the expected shares cannot be used")
-    return torch.tensor([prior[name] for name in class_names], dtype=torch.float64)
+    shares = in_class_order(prior, class_names, "share", lambda share: share > 0, "above 0")
+    return torch.tensor(shares, dtype=torch.float64)

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from distail.data.decode import load_decoders
+from distail.data.labels import SEPARATOR
 from distail.errors import ConfigError, IncompleteError, counted, first_of, listed
 from distail.files import naming
 from distail.inference.student import Prediction, Student
@@ -64,12 +65,19 @@ def predict_files(student: Student, paths: Iterable[Path], top: int = 1) -> Iter
 
 
 def write_answers(
-    answers: Iterable[Answer], output: Path | None, *, as_json: bool, top: int, places: Sequence[str] = ()
+    answers: Iterable[Answer],
+    output: Path | None,
+    *,
+    as_json: bool,
+    top: int,
+    places: Sequence[str] = (),
+    multi_label: bool = False,
 ) -> None:
     """One line for each file or row that could be read, to `output` or standard output: CSV, or JSON.
 
     CSV has the columns path, those of `places`, class and probability, then class_2, probability_2, ... up to `top`;
-    JSON the keys path, `places`, class, probability and, above 1, top.
+    JSON the keys path, `places`, class, probability and, above 1, top. Where an image may have several classes both end
+    with classes, those that reach their thresholds: `cat|dog` in CSV, a list in JSON.
 
     Raises:
         IncompleteError: some files could not be read; those that could are written.
@@ -77,7 +85,7 @@ def write_answers(
     """
     problems, done = [], 0
     with _opened(output) as file:
-        write = _json_writer(file, places) if as_json else _csv_writer(file, top, places)
+        write = _json_writer(file, places, multi_label) if as_json else _csv_writer(file, top, places, multi_label)
         for answer in answers:
             if answer.prediction is None:
                 problems.append(f"{answer.path}: {answer.problem}")
@@ -100,26 +108,29 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _json_writer(file: TextIO, places: Sequence[str]) -> Write:
+def _json_writer(file: TextIO, places: Sequence[str], multi_label: bool) -> Write:
     def write(answer: Answer, found: Prediction) -> None:
         where = {"path": str(answer.path), **dict(zip(places, answer.place, strict=True))}
         line: dict[str, object] = {**where, "class": found.name, "probability": round(found.probability, 6)}
         if len(found.top) > 1:
             line |= {"top": [{"class": name, "probability": round(p, 6)} for name, p in found.top]}
+        if multi_label:
+            line |= {"classes": list(found.classes)}
         file.write(printable_json(json.dumps(line, ensure_ascii=False)) + "\n")
 
     return write
 
 
-def _csv_writer(file: TextIO, top: int, places: Sequence[str]) -> Write:
+def _csv_writer(file: TextIO, top: int, places: Sequence[str], multi_label: bool) -> Write:
     writer = csv.writer(file, lineterminator="\n")
     shown = printable if file.isatty() else str  # a file has names as they are
     others = [f"{name}_{k + 1}" for k in range(1, top) for name in _RANKED]
-    writer.writerow(["path", *places, "class", "probability", *others])
+    writer.writerow(["path", *places, "class", "probability", *others, *(["classes"] if multi_label else [])])
 
     def write(answer: Answer, found: Prediction) -> None:
         named = [text for name, p in found.top for text in (shown(name), f"{p:.6f}")]
-        writer.writerow([shown(str(answer.path)), *(shown(str(each)) for each in answer.place), *named])
+        has = [shown(SEPARATOR.join(found.classes))] if multi_label else []
+        writer.writerow([shown(str(answer.path)), *(shown(str(each)) for each in answer.place), *named, *has])
 
     return write
 

@@ -21,6 +21,7 @@ from distail.inference.adjust import adjustment, read_prior
 from distail.inference.images import levels_of, pixels_of_file
 from distail.inference.preprocess import Preprocess
 from distail.inference.rows import Standardized, encoding_of, inputs_of
+from distail.inference.thresholds import thresholds_of
 from distail.json_values import as_items, as_number, read_json, value_at
 from distail.models.array_description import INPUT_SHAPES, ArrayDescription
 from distail.models.catalogue import MODELS
@@ -37,11 +38,13 @@ class Prediction:
     """An answer: the class, its probability, and the most probable classes, best first, as (name, probability).
 
     Where an image may have several classes each probability is that of having the class, and they do not sum to 1.
+    `classes` are then those that reach their threshold, in the order of the logits, perhaps none; else the one.
     """
 
     name: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    classes: tuple[str, ...] = ()
 
 
 class Student(nn.Module):
@@ -53,12 +56,17 @@ class Student(nn.Module):
         preprocess: levels of any size, or arrays, to what the network takes.
         encoding: of a student for tables, how their columns become numbers.
         offset: (C,), added to the logits; zeros unless the student was adjusted.
+        thresholds: where an image may have several classes, the probability from which on it has each; else None.
     """
 
     offset: Tensor
 
     def __init__(
-        self, network: nn.Module, description: Description | ArrayDescription, offset_C: Tensor | None = None
+        self,
+        network: nn.Module,
+        description: Description | ArrayDescription,
+        offset_C: Tensor | None = None,
+        threshold: float | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.description = network.eval(), description
@@ -69,6 +77,12 @@ class Student(nn.Module):
         self.encoding = None if isinstance(description, Description) else encoding_of(description)
         offset_C = torch.zeros(len(description.class_names)) if offset_C is None else offset_C
         self.register_buffer("offset", offset_C, persistent=False)
+        self.thresholds = thresholds_of(threshold, description.class_names, multi_label=self.multi_label)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several classes, each logit the log odds of one."""
+        return self.description.targets != SINGLE_LABEL
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -123,14 +137,21 @@ class Student(nn.Module):
 
     def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
         """What `predict` makes of logits (B, C)."""
-        multi_label = self.description.targets != SINGLE_LABEL
-        probability_BC = logits_BC.double().sigmoid() if multi_label else logits_BC.double().softmax(1)
+        probability_BC = logits_BC.double().sigmoid() if self.multi_label else logits_BC.double().softmax(1)
         probability_BK, class_BK = probability_BC.topk(min(top, logits_BC.shape[1]), dim=1)
+        decided = self._decided(probability_BC)
         answers = []
-        for probabilities, classes in zip(probability_BK.tolist(), class_BK.tolist(), strict=True):
+        for row, (probabilities, classes) in enumerate(zip(probability_BK.tolist(), class_BK.tolist(), strict=True)):
             ranked = tuple((self.class_names[c], p) for c, p in zip(classes, probabilities, strict=True))
-            answers.append(Prediction(*ranked[0], ranked))
+            answers.append(Prediction(*ranked[0], ranked, decided[row] if decided else (ranked[0][0],)))
         return answers
+
+    def _decided(self, probability_BC: Tensor) -> list[tuple[str, ...]]:
+        """The classes of each image that reach their thresholds; empty where there are none."""
+        if self.thresholds is None:
+            return []
+        has_BC = probability_BC >= torch.tensor(self.thresholds).to(probability_BC)
+        return [tuple(name for name, yes in zip(self.class_names, has, strict=True) if yes) for has in has_BC.tolist()]
 
     def adjusted(self, tau: float = 1.0, prior: Mapping[str, float] | None = None) -> Student:
         """The same network for another distribution of classes than that of its training images.
@@ -142,13 +163,24 @@ class Student(nn.Module):
         Raises:
             ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
         """
-        if self.description.targets != SINGLE_LABEL:
+        if self.multi_label:
             raise ConfigError(
                 "images may have several classes here, each with odds of its own: shares of classes (--adjust, "
                 "--prior) are for images of one class"
             )
         offset_C = adjustment(self.description, tau, prior).to(self.offset)
         return Student(self.network, self.description, offset_C)
+
+    def with_thresholds(self, threshold: float | Mapping[str, float]) -> Student:
+        """The same network, whose images have the classes that reach this probability.
+
+        Args:
+            threshold: above 0 and below 1; one for all classes, or one for each by name. A half before.
+
+        Raises:
+            ConfigError: an image has one class here, or thresholds do not fit.
+        """
+        return Student(self.network, self.description, self.offset, threshold)
 
 
 def load_student(source: str | Path, *, network: str | nn.Module | None = None) -> Student:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.errors import counted
+from distail.evaluation.headline import MAP, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import metric_at
 from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, CostPoint, Curve, GroupsData, RecallData, Values
 from distail.report.differences import DifferenceData, signed
@@ -163,7 +164,7 @@ _NAMES = {
     "top1": "top-1",
     "balanced_accuracy": "balanced accuracy",
     "tail": "on the tail third",
-    "mean_average_precision": "mAP",
+    MEAN_AVERAGE_PRECISION: MAP,
 }
 
 

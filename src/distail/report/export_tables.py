@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distail.errors import CheckpointError
 from distail.evaluation.groups import THIRDS_RULE
+from distail.evaluation.headline import BALANCED_ACCURACY, MAP_RULE, MEAN_AVERAGE_PRECISION, is_multi_label
 from distail.evaluation.metrics import METRICS
 from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, read_json, value_at
 from distail.report.table import Table
 
 EXPORT = "export/export.json"
 """Where a run's export lies in its folder, if it has one."""
-METRICS_SHOWN = ("top1", "balanced_accuracy", "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
-"""By which an exported file is put beside the student that was trained."""
 _UNKNOWN = "–"
+
+
+def metrics_shown(test: Mapping[str, object]) -> tuple[str, ...]:
+    """The paths by which an exported file is put beside the student that was trained, whose metrics these are."""
+    whole = (MEAN_AVERAGE_PRECISION,) if is_multi_label(test) else ("top1", BALANCED_ACCURACY)
+    return (*whole, "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
 
 
 def read_export(folder: Path) -> Mapping[str, Any] | None:
@@ -55,25 +60,36 @@ def cost_table(content: Mapping[str, Any]) -> Table:
 def parity_table(content: Mapping[str, Any]) -> Table:
     """Each file's answers beside those of the student as it was trained."""
     rows = []
-    for file in as_mappings(content.get("files")):
+    files = as_mappings(content.get("files"))
+    shown = metrics_shown(as_mapping(files[0].get("test")) if files else {})
+    for file in files:
         found = as_mapping(file.get("parity"))
         equal, largest = as_number(found.get("equal_answers")), as_number(found.get("largest_logit_difference"))
-        metrics = [_metric(file, path) for path in METRICS_SHOWN]
+        metrics = [_metric(file, path) for path in shown]
         rows.append([_name(file), *metrics, _fixed(equal, 2), _UNKNOWN if largest is None else f"{largest:.1e}"])
-    titles = [METRICS[path].title for path in METRICS_SHOWN]
+    titles = [METRICS[path].title for path in shown]
     images, noun = as_number(content.get("images")), as_text(content.get("noun")) or "image"
     whole = "" if images is None else f" ({images:,.0f} {noun}s)"
     caption = (
         f"Percent on the test set{whole}; then points beside the student as it was trained and their 95 % "
-        f"interval, over the same {noun}s drawn again. Equal answers in percent, ties counted. "
-        f"{THIRDS_RULE.capitalize()}."
+        f"interval, over the same {noun}s drawn again. Equal answers in percent, ties counted{_all_classes(shown)}. "
+        f"{THIRDS_RULE.capitalize()}{_defined(shown)}."
     )
     return Table(["File", *titles, "Equal\nanswers", "Logits\nat most"], rows, caption=caption)
 
 
 def export_notes(content: Mapping[str, Any]) -> list[str]:
-    """Which layers stayed in float, what could not be measured, and what was adjusted."""
+    """What the probabilities are, which layers stayed in float, what could not be measured, and what was adjusted."""
     notes = []
+    if thresholds := [each for each in map(as_number, as_items(content.get("thresholds"))) if each is not None]:
+        least, most = min(thresholds), max(thresholds)
+        reached = f"{least:g}" if least == most else f"from {least:g} to {most:g} by class"
+        noun = as_text(content.get("noun")) or "image"
+        notes.append(
+            f"Several classes an {noun}: each of the files' probabilities is the sigmoid of its logit alone, not a "
+            f"softmax, and an {noun} has every class that reaches its threshold ({reached}; `thresholds` in the files' "
+            "metadata)."
+        )
     if content.get("adjusted") is True:
         notes.append("All were adjusted for other shares of classes than those of the training images.")
     for file in as_mappings(content.get("files")):
@@ -84,6 +100,14 @@ def export_notes(content: Mapping[str, Any]) -> list[str]:
         if reason := as_text(file.get("failed")):
             notes.append(f"{_name(file)}: time and memory could not be measured ({reason}).")
     return notes
+
+
+def _defined(shown: Sequence[str]) -> str:
+    return f"; {MAP_RULE}" if MEAN_AVERAGE_PRECISION in shown else ""
+
+
+def _all_classes(shown: Sequence[str]) -> str:
+    return ": all classes decided alike" if MEAN_AVERAGE_PRECISION in shown else ""
 
 
 def _metric(file: Mapping[str, Any], path: str) -> str:

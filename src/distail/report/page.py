@@ -14,6 +14,7 @@ from pathlib import Path
 from distail import files
 from distail._version import __version__
 from distail.evaluation.groups import THIRDS_RULE, thirds
+from distail.evaluation.headline import MAP, MEAN_AVERAGE_PRECISION
 from distail.evaluation.teacher_bias import describe_bias
 from distail.report import captions
 from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, chart_data, class_order, flow_rows, top_confusions
@@ -39,7 +40,7 @@ from distail.report.views import (
 _HIGHLIGHTS = (
     ("Top-1", "top1"),
     ("Balanced accuracy", "balanced_accuracy"),
-    ("mAP", "mean_average_precision"),
+    (MAP, MEAN_AVERAGE_PRECISION),
     ("Tail third", "tail"),
     ("Worst class", "worst_class"),
     ("Calibration error", "ece"),

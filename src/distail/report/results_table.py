@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError, unknown_name
 from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.headline import MAP_RULE, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.table import Table
 from distail.report.views import NOT_MEASURED, RunView, Spread, missing_reason, words_of
@@ -129,7 +130,8 @@ def caption(
         seeds, [f"mean ± sample deviation over {seeds} seeds"]
     )
     timed = [_how_timed(runs)] if "latency" in columns and any(run.latency is not None for run in runs) else []
-    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *rules, *timed]) + "."
+    defined = [MAP_RULE] if MEAN_AVERAGE_PRECISION in columns and words_of(runs).multi_label else []
+    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *defined, *rules, *timed]) + "."
 
 
 def _how_timed(runs: Sequence[RunView]) -> str:

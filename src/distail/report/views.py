@@ -9,7 +9,7 @@ from typing import Any, Literal
 from distail.evaluation.adjustment import TAU
 from distail.evaluation.calibration import ReliabilityBin
 from distail.evaluation.groups import empty_groups
-from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, by_class, is_multi_label
+from distail.evaluation.headline import BALANCED_ACCURACY, MAP, MEAN_AVERAGE_PRECISION, by_class, is_multi_label
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
 from distail.evaluation.significance import Difference
@@ -148,7 +148,7 @@ class Words:
         return self.headline_path == MEAN_AVERAGE_PRECISION
 
 
-_MULTI_LABEL = Words("average precision", "mAP", MEAN_AVERAGE_PRECISION)
+_MULTI_LABEL = Words("average precision", MAP, MEAN_AVERAGE_PRECISION)
 
 
 def words_of(runs: Sequence[RunView]) -> Words:

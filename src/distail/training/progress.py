@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
-from distail.evaluation.headline import headline, is_multi_label
+from distail.evaluation.headline import MAP, headline, is_multi_label
 from distail.evaluation.run_files import EpochRow
 from distail.terminal import LONGEST_SILENCE, PrintableConsole, printable
 
@@ -297,7 +297,7 @@ def _short_numbers(row: EpochRow) -> str:
     if validation is None:
         return f"loss {row['loss']:.3f}"
     if is_multi_label(validation):
-        return f"loss {row['loss']:.3f}  validation mAP {headline(validation):.1f}"
+        return f"loss {row['loss']:.3f}  validation {MAP} {headline(validation):.1f}"
     accuracy = f"{validation['top1']:.1f}, balanced {validation['balanced_accuracy']:.1f}"
     return f"loss {row['loss']:.3f}  validation {accuracy}"
 
@@ -308,7 +308,7 @@ def _numbers(row: EpochRow, epochs: int) -> str:
     validation = row["validation"]
     if validation is not None:
         if is_multi_label(validation):
-            parts.append(f"validation mAP {headline(validation):.2f}")
+            parts.append(f"validation {MAP} {headline(validation):.2f}")
         else:
             parts += [f"validation top-1 {validation['top1']:.2f}", f"balanced {headline(validation):.2f}"]
         thirds = validation.get("groups", {}).get("thirds", {})
