@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+import torch
 import yaml
 
 from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.metrics import main_metrics, metrics_of
+from distail.compare.arguments import folder_name
+from distail.evaluation.metrics import evaluate_predictions
+from distail.evaluation.predictions import load_predictions
 from helpers.comparison_cases import InProcess, Quiet
 from helpers.multi_label_data import experiment, save_arrays
 
@@ -50,3 +57,23 @@ def test_tables_and_page_speak_of_it(finished):
         assert "mAP" in text
         assert "Top-1" not in text
     assert "Average precision against class size" in page
+
+
+def test_folds_judge_each_training_example_once(finished):
+    overrides = ["training.epochs=1", "data.validation={folds: 2}"]
+    grid = ["method.temperature=1,4"]
+    folded = compare(
+        "several.yaml", overrides, methods="kd", seeds="0", grid=grid, output=Path("folded"), reporter=Quiet()
+    )
+    content, together = folded.content, {}
+    for point in content["grid"]["points"]:
+        folders = [folded.folder / "runs" / f"{folder_name(point['label'])}-seed0-fold{fold}" for fold in (0, 1)]
+        stored = [load_predictions(folder / "predictions.safetensors").validation for folder in folders]
+        logits, target = (torch.cat([getattr(one, name) for one in stored]) for name in ("logits", "target"))
+        counts = json.loads((folders[0] / "result.json").read_text())["class_counts"]
+        together[point["label"]] = evaluate_predictions(logits, target, counts)
+        assert point["mean"] == together[point["label"]]["mean_average_precision"]
+    best = max(together, key=lambda label: together[label]["mean_average_precision"])
+    assert [point["label"] for point in content["grid"]["points"] if point["chosen"]] == [best]
+    assert content["out_of_fold"][best]["groups.thirds.tail"]["mean"] == together[best]["groups"]["thirds"]["tail"]
+    assert "mAP of the training data" in content["grid"]["rule"]

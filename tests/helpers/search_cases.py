@@ -1,6 +1,8 @@
 """Searches whose runs are made up: what a method is worth is a formula, so that nothing needs to be trained."""
 
 import json
+import math
+import random
 from pathlib import Path
 
 import torch
@@ -37,6 +39,20 @@ def metrics(balanced, top1=80.0):
         "per_class_recall": [balanced, balanced],
         "groups": {"thirds": thirds},
     }
+
+
+class AtRandom:
+    """Answers every question by the dice."""
+
+    def __init__(self, seed):
+        self.dice, self.asked = random.Random(seed), {}
+
+    def suggest_categorical(self, name, choices):
+        return self.asked.setdefault(name, self.dice.choice(list(choices)))
+
+    def suggest_float(self, name, low, high, *, log=False):
+        drawn = math.exp(self.dice.uniform(math.log(low), math.log(high))) if log else self.dice.uniform(low, high)
+        return self.asked.setdefault(name, drawn)
 
 
 class MadeUp:

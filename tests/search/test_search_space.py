@@ -1,30 +1,14 @@
 """What a search may choose is always an experiment that can be run; this needs no Optuna."""
 
-import math
-import random
-
 import pytest
 
 from distail.config.schema import Experiment
 from distail.methods.presets import read_composition
 from distail.runner.checks import problems_of
 from distail.search.goal import Goal
-from distail.search.space import KD, STARTS, Space, proposal_of, space_of, with_recipe
-from helpers.search_cases import CONFIG, metrics
-
-
-class AtRandom:
-    """Answers every question by the dice."""
-
-    def __init__(self, seed):
-        self.dice, self.asked = random.Random(seed), {}
-
-    def suggest_categorical(self, name, choices):
-        return self.asked.setdefault(name, self.dice.choice(list(choices)))
-
-    def suggest_float(self, name, low, high, *, log=False):
-        drawn = math.exp(self.dice.uniform(math.log(low), math.log(high))) if log else self.dice.uniform(low, high)
-        return self.asked.setdefault(name, drawn)
+from distail.search.slots import STARTS
+from distail.search.space import Space, proposal_of, space_of, with_recipe
+from helpers.search_cases import CONFIG, AtRandom, metrics
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -38,7 +22,7 @@ def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
 
 
 def test_the_first_start_is_the_preset_kd():
-    kd, preset = read_composition(proposal_of(Space({}), KD).method), read_composition("kd")
+    kd, preset = read_composition(proposal_of(Space({}), STARTS[0]).method), read_composition("kd")
     assert kd.entries == preset.entries
     assert {**preset.options, "name": None} == {**kd.options, "name": None}
 

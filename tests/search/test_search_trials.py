@@ -7,7 +7,7 @@ import pytest
 from distail.errors import TrainingError
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
 from distail.search.goal import Goal
-from distail.search.space import STARTS
+from distail.search.slots import STARTS
 from helpers.search_cases import CONFIG, MadeUp, made_up_search
 
 pytest.importorskip("optuna")

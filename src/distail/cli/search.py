@@ -14,11 +14,16 @@ def search(
     config: Config,
     overrides: Overrides = None,
     metric: Annotated[
-        str, typer.Option(help="What to choose by, on validation: balanced_accuracy or worst_third.")
-    ] = "balanced_accuracy",
+        str | None,
+        typer.Option(
+            help="What to choose by, on validation: balanced_accuracy (of several classes an example "
+            "mean_average_precision) or worst_third.  [default: the first]"
+        ),
+    ] = None,
     top1_loss: Annotated[
-        float, typer.Option(metavar="POINTS", help="What top-1 may lose on validation, against kd.")
-    ] = 5.0,
+        float | None,
+        typer.Option(metavar="POINTS", help="What top-1 may lose on validation, against kd.  [default: 5]"),
+    ] = None,
     minutes: Annotated[
         float | None, typer.Option(help="For all, the comparison too.  [default: 60, without --trials]")
     ] = None,

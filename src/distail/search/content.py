@@ -17,7 +17,8 @@ class TrialContent(TypedDict):
         method, recipe: what stands under `method`, and the other keys that it changes.
         epochs: after how many its figures are.
         figure: the searched metric on the validation split, percent; None before the first epoch.
-        top1, top1_loss: on the validation split, and how much of it the trial loses against kd at the same epoch.
+        top1, top1_loss: on the validation split, and how much of it the trial loses against kd at the same epoch; None
+            also where an example may have several classes.
         within_bound: whether that is as little as it may be.
     """
 
@@ -63,6 +64,7 @@ class SearchContent(TypedDict):
     """The whole file.
 
     Attributes:
+        top1_loss: the bound; None where an example may have several classes, and there is no top-1.
         rule: by what the best trial is chosen, in words.
         epochs: of a trial that goes to its end.
         seconds: that the search has taken, over all its starts; the comparison afterwards is not in it.
@@ -77,7 +79,7 @@ class SearchContent(TypedDict):
     name: str
     seed: int
     metric: str
-    top1_loss: float
+    top1_loss: float | None
     rule: str
     epochs: int
     seconds: float

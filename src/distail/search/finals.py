@@ -63,8 +63,9 @@ def choose(
         known = [(own, kd) for own, kd in pairs if own is not None and kd is not None]
         whole = len(known) == len(pairs)
         figure = fsum(goal.figure(own) for own, _ in known) / len(known) if whole else None
-        loss = fsum(kd["top1"] - own["top1"] for own, kd in known) / len(known) if whole else None
-        within = loss is not None and loss <= goal.top1_loss
+        lost = [loss for loss in (goal.loss(own, kd) for own, kd in known) if loss is not None]
+        loss = fsum(lost) / len(lost) if whole and lost else None
+        within = whole and goal.allows(loss)
         found.append({"number": number, "label": label, "figure": figure, "top1_loss": loss, "within_bound": within})
     # Sorting is stable: of equal ones kd, then the one that was better in the search.
     return sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from distail.data.labels import MULTI_LABEL
 from distail.evaluation.groups import THIRDS
+from distail.evaluation.headline import BALANCED_ACCURACY, HEADLINE_WORDS, MEAN_AVERAGE_PRECISION, headline
 from distail.evaluation.metrics import MetricValues, metric_at
-
-
-def _balanced_accuracy(validation: MetricValues) -> float:
-    return validation["balanced_accuracy"]
 
 
 def _worst_third(validation: MetricValues) -> float:
@@ -19,10 +17,19 @@ def _worst_third(validation: MetricValues) -> float:
 
 
 METRICS: Mapping[str, tuple[str, Callable[[MetricValues], float]]] = {
-    "balanced_accuracy": ("balanced accuracy", _balanced_accuracy),
+    **{path: (words, headline) for path, words in HEADLINE_WORDS.items()},
     "worst_third": ("the worst of head, medium and tail third", _worst_third),
 }
 """Name to its words and how it is computed; percent, higher is better."""
+
+
+def metrics_for(targets: str) -> tuple[str, ...]:
+    """What there is to choose by, the default first, of data with one class an example, or several.
+
+    >>> metrics_for("multi_label")
+    ('mean_average_precision', 'worst_third')
+    """
+    return MEAN_AVERAGE_PRECISION if targets == MULTI_LABEL else BALANCED_ACCURACY, "worst_third"
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,8 @@ class Goal:
     Attributes:
         metric: a name of `METRICS`.
         top1_loss: how many points of top-1 a trial may lose against plain distillation at the same epoch, on the
-            validation split, which has the class shares of the training data.
+            validation split, which has the class shares of the training data; None where an example may have several
+            classes, and there is no top-1.
 
     >>> goal = Goal("balanced_accuracy", top1_loss=2)
     >>> kd = {"top1": 80.0, "balanced_accuracy": 50.0}
@@ -43,7 +51,7 @@ class Goal:
     """
 
     metric: str
-    top1_loss: float
+    top1_loss: float | None
 
     def figure(self, validation: MetricValues) -> float:
         """The metric, in percent."""
@@ -54,13 +62,22 @@ class Goal:
 
         So whatever keeps the bound is better than anything that does not.
         """
-        too_much = reference["top1"] - validation["top1"] - self.top1_loss
+        loss = self.loss(validation, reference)
+        too_much = 0.0 if loss is None or self.top1_loss is None else loss - self.top1_loss
         return -too_much if too_much > 0 else self.figure(validation)
+
+    def loss(self, validation: MetricValues, reference: MetricValues) -> float | None:
+        """How many points of top-1 a trial loses; None where there is no bound on it."""
+        return None if self.top1_loss is None else reference["top1"] - validation["top1"]
+
+    def allows(self, loss: float | None) -> bool:
+        """Whether what a trial loses keeps the bound."""
+        return self.top1_loss is None or (loss is not None and loss <= self.top1_loss)
 
     @property
     def rule(self) -> str:
         """The whole rule in words."""
-        return (
-            f"{METRICS[self.metric][0]} on the validation split after the last epoch, with at most "
-            f"{self.top1_loss:g} points of top-1 lost there against kd"
+        bound = (
+            "" if self.top1_loss is None else f", with at most {self.top1_loss:g} points of top-1 lost there against kd"
         )
+        return f"{METRICS[self.metric][0]} on the validation split after the last epoch{bound}"

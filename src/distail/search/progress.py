@@ -14,6 +14,7 @@ from distail.search.content import UNDER_WAY, SearchContent, TrialContent
 from distail.training.progress import unstoppable_console
 
 _SHOWN = 12
+_TOP1 = ("Top-1",)  # not where an example may have several classes
 
 
 class SearchReporter(ComparisonReporter, Protocol):
@@ -117,12 +118,13 @@ def trials_table(content: SearchContent, most: int | None = None, steps: dict[st
     rows = [_row(one, content, steps or {}) for one in ranked[:most]]
     left = len(ranked) - len(rows)
     minutes = content["seconds"] / 60
+    titles = ["Trial", "What", "Epochs", "Figure", *_TOP1[: content["top1_loss"] is not None], "State"]
     return Table(
-        ["Trial", "What", "Epochs", "Figure", "Top-1", "State"],
+        titles,
         rows,
         title=f"{content['name']}: {len(ranked)} trials in {minutes:.0f} min" + (f", {left} not shown" if left else ""),
         caption=f"By {content['rule']}.",
-        text_columns=frozenset({0, 1, 5}),
+        text_columns=frozenset({0, 1, len(titles) - 1}),
     )
 
 
@@ -136,13 +138,15 @@ def _row(one: TrialContent, content: SearchContent, steps: dict[str, str]) -> li
     state = "chosen" if one["number"] == content["best"] else under_way or one["state"]
     if one["figure"] is not None and not one["within_bound"]:
         state += ", loses too much top-1"
-    return [str(one["number"]), one["words"], str(one["epochs"]), _number(one["figure"]), _number(one["top1"]), state]
+    top1 = [_number(one["top1"])][: content["top1_loss"] is not None]
+    return [str(one["number"]), one["words"], str(one["epochs"]), _number(one["figure"]), *top1, state]
 
 
 def _line(one: TrialContent, epochs: int) -> str:
     if one["state"] == UNDER_WAY:
         return f"trial {one['number']}: {one['words']}"
-    known = "" if one["figure"] is None else f": {one['figure']:.1f}, top-1 {_number(one['top1'])}"
+    known = "" if one["figure"] is None else f": {one['figure']:.1f}"
+    known += "" if one["top1"] is None else f", top-1 {one['top1']:.1f}"
     return f"trial {one['number']} ({one['words']}) {one['state']} after {one['epochs']} of {epochs} epochs{known}"
 
 

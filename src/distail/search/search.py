@@ -23,17 +23,18 @@ from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
-from distail.data.labels import refuse_multi_label
+from distail.data.labels import MULTI_LABEL
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
+from distail.methods.label_kinds import SINGLE_LABEL
 from distail.runner.run_folder import RunFolder, differences
 from distail.search.budget import Budget
 from distail.search.content import SCHEMA_VERSION, SearchContent, TrialContent, ranked
 from distail.search.finals import METHODS, best_yaml, choose, comparison_of
-from distail.search.goal import METRICS, Goal
+from distail.search.goal import Goal, metrics_for
 from distail.search.page import write_search_page
 from distail.search.progress import SearchReporter, default_reporter
-from distail.search.space import KD, Space, proposal_of, space_of
+from distail.search.space import Space, proposal_of, space_of
 from distail.search.statements import statements
 from distail.search.study import importances, open_study, require_optuna
 from distail.search.trials import REFERENCE, TrialRuns, Trials
@@ -75,8 +76,8 @@ def search(
     config: str | Path,
     overrides: Sequence[str] = (),
     *,
-    metric: str = "balanced_accuracy",
-    top1_loss: float = DEFAULT_TOP1_LOSS,
+    metric: str | None = None,
+    top1_loss: float | None = None,
     minutes: float | None = None,
     trials: int | None = None,
     seeds: str | None = None,
@@ -96,10 +97,7 @@ def search(
     problems = Problems()
     problems.attempt(require_optuna)
     base = problems.attempt(lambda: Experiment.from_yaml(config, overrides))
-    if metric not in METRICS:
-        problems.add(f"--metric: {unknown_name('metric', metric, METRICS)}")
-    if not 0 <= top1_loss <= 100:
-        problems.add(f"--top1-loss: {top1_loss:g}; expected points from 0 to 100, such as 2")
+    goal = _goal(metric, top1_loss, base.data.targets if base else SINGLE_LABEL, problems)
     if minutes is not None and not 0 < minutes < float("inf"):
         problems.add(f"--minutes: {minutes:g}; expected a number above 0, such as 60")
     if trials is not None and trials < 1:
@@ -116,7 +114,7 @@ def search(
         )
     settings = SearchConfig(
         base,
-        Goal(metric if metric in METRICS else "balanced_accuracy", top1_loss),
+        goal,
         chosen_seeds or tuple(base.seed + 1 + i for i in range(3)),
         DEFAULT_MINUTES if minutes is None and trials is None else minutes,
         trials,
@@ -125,13 +123,33 @@ def search(
         parallel,
     )
     runs = TrialRuns(base, settings.folder)
-    reference = problems.attempt(lambda: runs.plan(REFERENCE, proposal_of(Space({}), KD)))
+    only_methods = Space({}, base.data.targets)
+    kd = proposal_of(only_methods, only_methods.start(REFERENCE))
+    reference = problems.attempt(lambda: runs.plan(REFERENCE, kd))
     problems.add(*_stored_problems(settings))
     if problems.found or reference is None:
         raise ConfigError(problems_in(f"the search {base.name}", problems.found), problems.found)
     with RunFolder(settings.folder).locked():
         content = _try_trials(settings, runs, reference, reporter or default_reporter())
         return _finish(settings, runs, content, comparison_reporter)
+
+
+def _goal(metric: str | None, top1_loss: float | None, targets: str, problems: Problems) -> Goal:
+    """By what trials are compared, with the defaults of these labels."""
+    valid = metrics_for(targets)
+    if metric is not None and metric not in valid:
+        problems.add(f"--metric: {unknown_name('metric', metric, valid)}")
+    if targets == MULTI_LABEL:
+        if top1_loss is not None:
+            problems.add(
+                f"--top1-loss: {top1_loss:g}, but with data.targets: {MULTI_LABEL} there is no top-1 to lose; leave it "
+                "out, or choose by --metric worst_third"
+            )
+        return Goal(metric if metric in valid else valid[0], None)
+    bound = DEFAULT_TOP1_LOSS if top1_loss is None else top1_loss
+    if not 0 <= bound <= 100:
+        problems.add(f"--top1-loss: {bound:g}; expected points from 0 to 100, such as 2")
+    return Goal(metric if metric in valid else valid[0], bound)
 
 
 def _finish(
@@ -154,7 +172,6 @@ def _finish(
 
 def _experiment_problems(base: Experiment) -> list[str]:
     problems = Problems()
-    problems.attempt(lambda: refuse_multi_label(base.data.targets, "search"))
     if not base.data.validation:
         problems.add(
             "a search chooses on a validation split, but data.validation is 0, and the test set must not choose; "

@@ -1,52 +1,22 @@
-"""What a search may choose: entries of slots, their strengths, and switches of the recipe around them."""
+"""What a search may choose: a method by its slots, and switches of the recipe around it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from distail.config.augment import augment_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
-from distail.config.section import AUTO
 from distail.errors import DistailError
+from distail.methods.label_kinds import SINGLE_LABEL
 from distail.runner.checks import problems_of
+from distail.search.slots import NONE, SLOTS, Choices
 
-AS_GIVEN, NONE = "as given", "none"
-BETAS = (0.9, 0.99, 0.999, 0.9999)
-KD: dict[str, object] = {
-    "supervised": "ce",
-    "divergence": "kl",
-    "targets": NONE,
-    "weights": NONE,
-    "adjust": NONE,
-    "temperature": 4.0,
-    "supervised_weight": 0.1,
-    "distillation_weight": 0.9,
-}
-"""The preset `kd` as a point of the space: what every trial is held against."""
-_BALANCED = {"supervised": "balanced_softmax", "temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
-STARTS: tuple[Mapping[str, object], ...] = (
-    KD,
-    # What costs nothing, and what every repair must beat.
-    {"supervised": "ce", "divergence": NONE, "adjust": AUTO},
-    {**KD, **_BALANCED, "targets": "debias", "debias_tau": 1.0, "debias_side": "teacher"},
-    # The presets bkd and dive.
-    {**KD, "targets": "reweigh", "reweigh_beta": 0.9999, "temperature": 2.0, "supervised_weight": 1.0}
-    | {"distillation_weight": 1.0},
-    {**KD, **_BALANCED, "targets": "power", "power_exponent": 0.5, "temperature": 3.0, "distillation_weight": 0.5},
-)
-"""Tried first and to the end: what is known to be good elsewhere. The rest of a search learns from them."""
+AS_GIVEN = "as given"
 Recipe = Mapping[str, object]
-
-
-class Choices(Protocol):
-    """Whoever is asked for every choice: a trial of Optuna, or choices that were made before."""
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -66,27 +36,27 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Space:
-    """The switches that this experiment has: name to option to what the option changes beside the method.
+    """What there is to choose of an experiment.
 
-    >>> proposal_of(Space({}), STARTS[1]).method
+    Attributes:
+        switches: name to option to what the option changes beside the method.
+        labels: of which kind its labels are, which decides on the slots of the method.
+
+    >>> proposal_of(Space({}), Space({}).start(1)).method
     {'supervised': 'ce', 'divergence': None, 'adjust': 'auto'}
     """
 
     switches: Mapping[str, Mapping[str, Recipe]]
+    labels: str = SINGLE_LABEL
+
+    @property
+    def starts(self) -> int:
+        """How many trials come first, and go to their end."""
+        return len(SLOTS[self.labels].starts)
 
     def propose(self, trial: Choices) -> Proposal:
         """Ask a trial for every choice that there is to make, in an order that depends on its answers alone."""
-        supervised, words = _supervised(trial)
-        method: dict[str, object] = {"supervised": supervised, "divergence": None}
-        if trial.suggest_categorical("divergence", ["kl", NONE]) == "kl":
-            distillation, more = _distillation(trial)
-            method, words = {**method, **distillation}, words + more
-        else:
-            words += ", no teacher"
-        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0, AUTO])
-        if adjust != NONE:
-            method["adjust"] = adjust
-            words += f", adjusted by {adjust}"
+        method, words = SLOTS[self.labels].choose(trial)
         recipe: dict[str, object] = {}
         for name, options in self.switches.items():
             option = trial.suggest_categorical(name, [AS_GIVEN, *options])
@@ -97,7 +67,7 @@ class Space:
 
     def start(self, number: int) -> dict[str, object]:
         """The choices of a start, with the recipe as it is given."""
-        return {**STARTS[number], **dict.fromkeys(self.switches, AS_GIVEN)}
+        return {**SLOTS[self.labels].starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
 
 
 def space_of(base: Experiment) -> Space:
@@ -120,7 +90,7 @@ def space_of(base: Experiment) -> Space:
         name: {option: recipe for option, recipe in options.items() if _can(base, recipe, before)}
         for name, options in candidates.items()
     }
-    return Space({name: options for name, options in kept.items() if options})
+    return Space({name: options for name, options in kept.items() if options}, base.data.targets)
 
 
 def with_recipe(base: Experiment, recipe: Recipe) -> dict[str, object]:
@@ -139,64 +109,13 @@ def _can(base: Experiment, recipe: Recipe, before: list[str]) -> bool:
     return changed != base and not set(problems_of(changed)) - set(before)
 
 
-def _supervised(trial: Choices) -> tuple[object, str]:
-    name = str(trial.suggest_categorical("supervised", ["ce", "balanced_softmax", "logit_adjusted", "class_balanced"]))
-    if name == "logit_adjusted":
-        tau = _number(trial, "logit_adjusted_tau", 0.25, 1.5)
-        return {"name": name, "tau": tau}, f"{name} {tau:g}"
-    if name == "class_balanced":
-        beta = trial.suggest_categorical("class_balanced_beta", BETAS)
-        return {"name": name, "beta": beta}, f"{name} {beta:g}"
-    return name, name
-
-
-def _distillation(trial: Choices) -> tuple[dict[str, object], str]:
-    targets, words = _targets(trial)
-    temperature = _number(trial, "temperature", 1.0, 8.0, log=True)
-    on_labels = _number(trial, "supervised_weight", 0.1, 1.0)
-    on_teacher = _number(trial, "distillation_weight", 0.25, 4.0, log=True)
-    method: dict[str, object] = {
-        "divergence": "kl",
-        **({"targets": [targets]} if targets else {}),
-        "temperature": temperature,
-        "supervised_weight": on_labels,
-        "distillation_weight": on_teacher,
-    }
-    words += f", T {temperature:g}, weights {on_labels:g} and {on_teacher:g}"
-    if trial.suggest_categorical("weights", [NONE, "gate"]) == "gate":
-        return {**method, "weights": "gate"}, f"{words}, gate"
-    return method, words
-
-
-def _targets(trial: Choices) -> tuple[object, str]:
-    name = str(trial.suggest_categorical("targets", [NONE, "debias", "reweigh", "power", "swap"]))
-    if name == "debias":
-        tau, side = _number(trial, "debias_tau", 0.25, 1.5), trial.suggest_categorical("debias_side", _SIDES)
-        return {"name": name, "tau": tau, "side": side}, f", {name} {tau:g} of the {side}"
-    if name == "reweigh":
-        beta = trial.suggest_categorical("reweigh_beta", BETAS)
-        return {"name": name, "beta": beta}, f", {name} {beta:g}"
-    if name == "power":
-        exponent = _number(trial, "power_exponent", 0.2, 0.9)
-        return {"name": name, "exponent": exponent}, f", {name} {exponent:g}"
-    return (None, "") if name == NONE else (name, f", {name}")
-
-
-_SIDES = ("teacher", "student")
-
-
-def _number(trial: Choices, name: str, low: float, high: float, *, log: bool = False) -> float:
-    """A number of two digits: a third one would change nothing that a validation split can see."""
-    return float(f"{trial.suggest_float(name, low, high, log=log):.2g}")
-
-
 def proposal_of(space: Space, parameters: Mapping[str, object]) -> Proposal:
     """What a trial with these choices is.
 
     Raises:
         ValueError: a choice is missing.
 
-    >>> proposal_of(Space({}), KD).words
+    >>> proposal_of(Space({}), Space({}).start(0)).words
     'ce, T 4, weights 0.1 and 0.9'
     """
     return space.propose(_Given(parameters))

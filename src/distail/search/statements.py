@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.compare.content import ComparisonContent, DifferenceContent
+from distail.compare.metrics import decides
 from distail.compare.summary import format_metric, format_signed
 from distail.errors import counted
+from distail.evaluation.headline import HEADLINE_WORDS
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
 from distail.search.goal import METRICS
-from distail.search.space import KD
+from distail.search.slots import KD
 from distail.search.trials import REFERENCE
 
-_WORTH, _FREE = "balanced_accuracy", "ce, adjusted"
+_FREE = "ce, adjusted"
 
 
 def statements(content: SearchContent, comparison: ComparisonContent | None = None) -> list[str]:
@@ -35,7 +37,11 @@ def _worth(label: str, comparison: ComparisonContent) -> str:
         differences.setdefault(free["against"], []).append(free)
     parts = []
     for against in (comparison["baseline"], _FREE):
-        found = [one for one in differences.get(against, []) if (one["method"], one["figure"]) == (label, _WORTH)]
+        found = [
+            one
+            for one in differences.get(against, [])
+            if (one["method"], one["figure"]) == (label, decides(comparison))
+        ]
         between = [
             f"over {one['over']} {format_signed(one['interval'][0])} to {format_signed(one['interval'][1])}"
             for one in found
@@ -47,7 +53,8 @@ def _worth(label: str, comparison: ComparisonContent) -> str:
     if not parts:
         return "What it is worth on the test set is not known: runs of the comparison are not finished."
     seeds = ", ".join(map(str, comparison["seeds"]))
-    return f"What it is worth on the test set in balanced accuracy, seeds {seeds}: {' and '.join(parts)}."
+    words = HEADLINE_WORDS[decides(comparison)]
+    return f"What it is worth on the test set in {words}, seeds {seeds}: {' and '.join(parts)}."
 
 
 def _tried(trials: Sequence[TrialContent]) -> str:
@@ -73,12 +80,12 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
         nothing = "Nothing that was tried is" if len(finalists) == 1 else f"{again}, nothing is"
         return [f"{nothing} better than kd by {content['rule']}.", *lost]
     assert chosen["figure"] is not None
-    assert chosen["top1_loss"] is not None
     against = "" if kd["figure"] is None else f", kd {format_metric(kd['figure'])}"
+    lower = "" if chosen["top1_loss"] is None else f", top-1 {format_signed(-chosen['top1_loss'])} against kd"
     sentences = [
         f"{again}, trial {best['number']} ({best['words']}) is chosen by {content['rule']}, mean over seeds: "
-        f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}{against}, top-1 "
-        f"{format_signed(-chosen['top1_loss'])} against kd. The test set had no part in it."
+        f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}{against}{lower}. "
+        "The test set had no part in it."
     ]
     if best["recipe"]:
         keys = ", ".join(best["recipe"])

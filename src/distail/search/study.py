@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, DistailError
-from distail.search.space import STARTS, Space
+from distail.search.space import Space
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -65,12 +65,12 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
         begun = len(study.get_trials(deepcopy=False))
     except (ValueError, KeyError, TypeError) as error:
         raise DistailError(f"{path} is damaged ({error}); put it back, or choose another --output") from None
-    for number in range(begun, len(STARTS)):
+    for number in range(begun, space.starts):
         study.enqueue_trial(space.start(number))
     return study
 
 
-def next_trial(study: Study, seed: int) -> Trial:
+def next_trial(study: Study, seed: int, starts: int) -> Trial:
     """The next trial to fill in: a start, or what the trials so far suggest.
 
     Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
@@ -80,19 +80,24 @@ def next_trial(study: Study, seed: int) -> Trial:
 
     waiting = optuna.trial.TrialState.WAITING
     number = sum(trial.state != waiting for trial in study.get_trials(deepcopy=False))
-    study.sampler = sampler(seed, number)
+    study.sampler = sampler(seed, number, starts)
     return study.ask()
 
 
-def sampler(seed: int, number: int) -> Any:
-    """The tree-structured Parzen estimator for one trial, random for the first of them [Bergstra et al. 2011]."""
+def sampler(seed: int, number: int, starts: int) -> Any:
+    """The tree-structured Parzen estimator for one trial, random for the first of them [Bergstra et al. 2011].
+
+    Args:
+        seed, number: of the search and the trial.
+        starts: how many trials were chosen beforehand; as many more are random.
+    """
     import optuna
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that groups of parameters are experimental
         return optuna.samplers.TPESampler(
             seed=(seed * 1_000_003 + number) % 2**32,
-            n_startup_trials=2 * len(STARTS),
+            n_startup_trials=2 * starts,
             multivariate=True,
             group=True,
             constant_liar=True,

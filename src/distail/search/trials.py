@@ -13,13 +13,13 @@ from distail.compare.scheduler import Schedule
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, TrainingError, problems_in
 from distail.evaluation import run_files
-from distail.evaluation.metrics import MetricValues
+from distail.evaluation.metrics import MetricValues, metric_at
 from distail.runner.run_folder import RunFolder
 from distail.search import content
 from distail.search.budget import Budget, Cost
 from distail.search.content import TrialContent
 from distail.search.goal import Goal
-from distail.search.space import STARTS, Proposal, Recipe, Space, proposal_of
+from distail.search.space import Proposal, Recipe, Space, proposal_of
 from distail.search.study import next_trial, sampler
 from distail.search.validation import students_of, validation_by_epoch
 
@@ -113,7 +113,7 @@ class Trials:
         news = self._look()
         jobs, self._ready = self._ready, []
         while len(jobs) < free and self.budget.has_room(len(self._begun), self.cost, self._reserve):
-            jobs += self._begin(next_trial(self.study, self.runs.base.seed))
+            jobs += self._begin(next_trial(self.study, self.runs.base.seed, self.space.starts))
         if news or jobs:
             self._changed()
         return jobs
@@ -153,7 +153,7 @@ class Trials:
 
         for frozen in self._begun:
             if frozen.state == optuna.trial.TrialState.RUNNING:
-                self.study.sampler = sampler(self.runs.base.seed, frozen.number)
+                self.study.sampler = sampler(self.runs.base.seed, frozen.number, self.space.starts)
                 yield from self._begin(optuna.trial.Trial(self.study, frozen._trial_id), frozen.last_step or 0)
 
     def _begin(self, trial: Trial, reported: int = 0) -> list[Job]:
@@ -189,7 +189,7 @@ class Trials:
             one.reported = epoch
             # Asked of the starts too, so that they count among those that others must beat.
             worse = one.trial.should_prune() if epoch < last else False
-            if worse and one.trial.number >= len(STARTS):
+            if worse and one.trial.number >= self.space.starts:
                 self.study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
                 self._to_stop += [job.name for job in one.jobs]
                 return
@@ -232,7 +232,7 @@ class Trials:
             epoch = frozen.last_step or 0
             validation = self.runs.validation(frozen.number).get(epoch)
             kd = reference.get(epoch)
-            loss = kd["top1"] - validation["top1"] if validation and kd else None
+            loss = self.goal.loss(validation, kd) if validation and kd else None
             found.append(
                 {
                     "number": frozen.number,
@@ -243,9 +243,9 @@ class Trials:
                     "recipe": dict(proposal.recipe),
                     "epochs": epoch,
                     "figure": self.goal.figure(validation) if validation else None,
-                    "top1": validation["top1"] if validation else None,
+                    "top1": metric_at(validation, "top1"),
                     "top1_loss": loss,
-                    "within_bound": loss is not None and loss <= self.goal.top1_loss,
+                    "within_bound": validation is not None and kd is not None and self.goal.allows(loss),
                     "folder": f"runs/{self.runs.students(frozen.number)[0].path.name}",
                 }
             )

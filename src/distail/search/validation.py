@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distail.compare.draws import draws_of, out_of_fold
 from distail.config.schema import Experiment
+from distail.evaluation.headline import is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
 from distail.evaluation.run_files import read_epochs
 from distail.runner.run_folder import RunFolder
@@ -48,4 +49,4 @@ def _mean(folds: Sequence[MetricValues]) -> MetricValues:
     for path in METRICS:
         values = [value for value in (metric_at(one, path) for one in folds) if value is not None]
         means[path] = sum(values) / len(values) if values else None
-    return metric_values(means, None)
+    return metric_values(means, None, multi_label=is_multi_label(folds[0]))

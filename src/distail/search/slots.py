@@ -1,0 +1,158 @@
+"""What a method's slots may be in a search, by the kind of its labels: entries, their strengths, and where to start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from distail.config.section import AUTO
+from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL
+
+NONE = "none"
+BETAS = (0.9, 0.99, 0.999, 0.9999)
+BCE_TAUS = (0.0, 0.5, 1.0)
+KD: dict[str, object] = {
+    "supervised": "ce",
+    "divergence": "kl",
+    "targets": NONE,
+    "weights": NONE,
+    "adjust": NONE,
+    "temperature": 4.0,
+    "supervised_weight": 0.1,
+    "distillation_weight": 0.9,
+}
+"""The preset `kd` as a point of the space: what every trial is held against."""
+_BALANCED = {"supervised": "balanced_softmax", "temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
+_DEBIAS = {"targets": "debias", "debias_tau": 1.0, "debias_side": "teacher"}
+STARTS: tuple[Mapping[str, object], ...] = (
+    KD,
+    # What costs nothing, and what every repair must beat.
+    {"supervised": "ce", "divergence": NONE, "adjust": AUTO},
+    {**KD, **_BALANCED, **_DEBIAS},
+    # The presets bkd and dive.
+    {**KD, "targets": "reweigh", "reweigh_beta": 0.9999, "temperature": 2.0, "supervised_weight": 1.0}
+    | {"distillation_weight": 1.0},
+    {**KD, **_BALANCED, "targets": "power", "power_exponent": 0.5, "temperature": 3.0, "distillation_weight": 0.5},
+)
+"""Tried first and to the end: what is known to be good elsewhere. The rest of a search learns from them."""
+_KD_OF_SEVERAL = {**KD, "supervised": "bce", "bce_tau": 0.0, "divergence": "sigmoid"}
+_EVEN = {"temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
+STARTS_OF_SEVERAL: tuple[Mapping[str, object], ...] = (
+    _KD_OF_SEVERAL,
+    {"supervised": "bce", "bce_tau": 0.0, "divergence": NONE},
+    {**_KD_OF_SEVERAL, **_EVEN, "bce_tau": 1.0, **_DEBIAS},
+    {**_KD_OF_SEVERAL, **_EVEN, "supervised": "asymmetric", "asymmetric_gamma_neg": 4.0},
+    {**_KD_OF_SEVERAL, **_EVEN, "supervised": "distribution_balanced", "distribution_balanced_neg_scale": 2.0},
+)
+"""The same where a sample has several classes: kd, no teacher, one posterior corrected once, two published losses."""
+
+
+class Choices(Protocol):
+    """Whoever is asked for every choice: a trial of Optuna, or choices that were made before."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What can be chosen of a method.
+
+    Attributes:
+        supervised: asks for a supervised term, and says it in words.
+        divergence: the one that there is.
+        targets: the entries of that slot.
+        of_softmax: whether there is a gate, which looks at the one label, and adjusting after training.
+        starts: the first of them is kd.
+    """
+
+    supervised: Callable[[Choices], tuple[object, str]]
+    divergence: str
+    targets: tuple[str, ...]
+    of_softmax: bool
+    starts: tuple[Mapping[str, object], ...]
+
+    def choose(self, trial: Choices) -> tuple[dict[str, object], str]:
+        """Ask for every choice that there is to make, in an order that depends on the answers alone."""
+        supervised, words = self.supervised(trial)
+        method: dict[str, object] = {"supervised": supervised, "divergence": None}
+        if trial.suggest_categorical("divergence", [self.divergence, NONE]) == self.divergence:
+            distillation, more = self._distillation(trial)
+            method, words = {**method, **distillation}, words + more
+        else:
+            words += ", no teacher"
+        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0, AUTO]) if self.of_softmax else NONE
+        if adjust != NONE:
+            method["adjust"] = adjust
+            words += f", adjusted by {adjust}"
+        return method, words
+
+    def _distillation(self, trial: Choices) -> tuple[dict[str, object], str]:
+        targets, words = _targets(trial, self.targets)
+        temperature = _number(trial, "temperature", 1.0, 8.0, log=True)
+        on_labels = _number(trial, "supervised_weight", 0.1, 1.0)
+        on_teacher = _number(trial, "distillation_weight", 0.25, 4.0, log=True)
+        method: dict[str, object] = {
+            "divergence": self.divergence,
+            **({"targets": [targets]} if targets else {}),
+            "temperature": temperature,
+            "supervised_weight": on_labels,
+            "distillation_weight": on_teacher,
+        }
+        words += f", T {temperature:g}, weights {on_labels:g} and {on_teacher:g}"
+        if self.of_softmax and trial.suggest_categorical("weights", [NONE, "gate"]) == "gate":
+            return {**method, "weights": "gate"}, f"{words}, gate"
+        return method, words
+
+
+def _supervised(trial: Choices) -> tuple[object, str]:
+    name = str(trial.suggest_categorical("supervised", ["ce", "balanced_softmax", "logit_adjusted", "class_balanced"]))
+    if name == "logit_adjusted":
+        tau = _number(trial, "logit_adjusted_tau", 0.25, 1.5)
+        return {"name": name, "tau": tau}, f"{name} {tau:g}"
+    if name == "class_balanced":
+        beta = trial.suggest_categorical("class_balanced_beta", BETAS)
+        return {"name": name, "beta": beta}, f"{name} {beta:g}"
+    return name, name
+
+
+def _supervised_of_several(trial: Choices) -> tuple[object, str]:
+    name = str(trial.suggest_categorical("supervised", ["bce", "asymmetric", "distribution_balanced"]))
+    if name == "asymmetric":
+        gamma = _number(trial, "asymmetric_gamma_neg", 1.0, 6.0)
+        return {"name": name, "gamma_neg": gamma}, f"{name} {gamma:g}"
+    if name == "distribution_balanced":
+        scale = _number(trial, "distribution_balanced_neg_scale", 1.0, 5.0)
+        return {"name": name, "neg_scale": scale}, f"{name} {scale:g}"
+    tau = trial.suggest_categorical("bce_tau", BCE_TAUS)
+    return ({"name": name, "tau": tau}, f"{name} {tau:g}") if tau else (name, name)
+
+
+def _targets(trial: Choices, names: Sequence[str]) -> tuple[object, str]:
+    name = str(trial.suggest_categorical("targets", [NONE, *names]))
+    if name == "debias":
+        tau, side = _number(trial, "debias_tau", 0.25, 1.5), trial.suggest_categorical("debias_side", _SIDES)
+        return {"name": name, "tau": tau, "side": side}, f", {name} {tau:g} of the {side}"
+    if name == "reweigh":
+        beta = trial.suggest_categorical("reweigh_beta", BETAS)
+        return {"name": name, "beta": beta}, f", {name} {beta:g}"
+    if name == "power":
+        exponent = _number(trial, "power_exponent", 0.2, 0.9)
+        return {"name": name, "exponent": exponent}, f", {name} {exponent:g}"
+    return (None, "") if name == NONE else (name, f", {name}")
+
+
+_SIDES = ("teacher", "student")
+
+
+def _number(trial: Choices, name: str, low: float, high: float, *, log: bool = False) -> float:
+    """A number of two digits: a third one would change nothing that a validation split can see."""
+    return float(f"{trial.suggest_float(name, low, high, log=log):.2g}")
+
+
+SLOTS = {
+    SINGLE_LABEL: Slots(_supervised, "kl", ("debias", "reweigh", "power", "swap"), True, STARTS),
+    MULTI_LABEL: Slots(_supervised_of_several, "sigmoid", ("debias", "reweigh", "power"), False, STARTS_OF_SEVERAL),
+}
+"""By the kind of labels."""
