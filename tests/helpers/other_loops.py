@@ -48,7 +48,7 @@ ITEMS = sentences()
 
 def batch_of(items, names=("input_ids", "attention_mask")):
     inputs = {name: torch.stack([item[name] for item in items]) for name in names}
-    return inputs, torch.tensor([item["labels"] for item in items])
+    return inputs, torch.stack([torch.as_tensor(item["labels"]) for item in items])
 
 
 def logits_of(network, items):

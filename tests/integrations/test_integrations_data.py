@@ -124,7 +124,8 @@ def test_the_processes_see_every_sample_once():
 @pytest.mark.parametrize("library", ["transformers", "lightning"])
 def test_a_library_that_is_missing_is_named_with_its_extra(library, monkeypatch):
     module = f"distail.integrations.{library}"
-    monkeypatch.setitem(sys.modules, library, None)
+    for name in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(ImportError, match=rf"pip install 'distail\[{library}\]'"):
         importlib.import_module(module)

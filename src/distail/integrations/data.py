@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from distail.errors import DataError, some_of
@@ -85,14 +86,15 @@ class KeptColumns:
 
 
 def count_classes(dataset: Any, num_classes: int | None = None, label_names: Sequence[str] = LABELS) -> tuple[int, ...]:
-    """The samples of each class in a map-style data set, (C,).
+    """The samples of each class in a map-style data set, (C,); of labels of several classes the samples that have it.
 
     Labels are taken from its column, where it has columns as those of `datasets` do; from its `targets`, as those of
     torchvision have them; else every item is read once.
 
     Args:
-        dataset: its items are mappings with a label, or tuples ``(inputs, label, ...)``.
-        num_classes: C; by default one more than the highest label.
+        dataset: its items are mappings with a label, or tuples ``(inputs, label, ...)``. A label is a whole number, or
+            where a sample has several classes a row (C,) of 0 and 1.
+        num_classes: C; by default one more than the highest label, or as many as a row has.
         label_names: what a label may be called in a mapping.
 
     Raises:
@@ -100,9 +102,54 @@ def count_classes(dataset: Any, num_classes: int | None = None, label_names: Seq
 
     >>> count_classes([("a", 0), ("b", 1), ("c", 0)])
     (2, 1)
+    >>> count_classes([("a", [1.0, 1.0]), ("b", [0.0, 0.0]), ("c", [1.0, 0.0])])
+    (2, 1)
+    """
+    return count_labels(dataset, num_classes, label_names)[0]
+
+
+def count_labels(
+    dataset: Any, num_classes: int | None = None, label_names: Sequence[str] = LABELS
+) -> tuple[tuple[int, ...], int | None]:
+    """As `count_classes`, and where a sample has several classes how many samples there are; else None.
+
+    Raises:
+        DataError: as `count_classes`.
     """
     check_has_items(dataset)
-    labels = [label.item() if hasattr(label, "item") else label for label in _labels(dataset, label_names)]
+    found = list(_labels(dataset, label_names))
+    if found and (isinstance(found[0], list | tuple) or getattr(found[0], "ndim", 0) == 1):
+        counts_C, samples = _positives(found, num_classes), len(found)
+    else:
+        counts_C, samples = _counts(found, num_classes), None
+    if (counts_C == 0).any():
+        raise DataError(
+            f"no sample of class {some_of(torch.nonzero(counts_C == 0).flatten().tolist())} in {len(found):,} "
+            "training samples; expected at least one of each, or a network with fewer classes"
+        )
+    return tuple(counts_C.tolist()), samples
+
+
+def _positives(rows: Sequence[Any], num_classes: int | None) -> Tensor:
+    """(C,) of labels that are rows of 0 and 1."""
+    widths = {len(row) for row in rows}
+    if len(widths) > 1 or num_classes not in (None, *widths):
+        raise DataError(
+            f"labels have {', '.join(map(str, sorted(widths)))} numbers a sample; expected one for each of "
+            f"{num_classes or max(widths)} classes"
+        )
+    labels_NC = torch.stack([torch.as_tensor(row) for row in rows])
+    if not bool(((labels_NC == 0) | (labels_NC == 1)).all()):
+        raise DataError(
+            f"labels reach from {labels_NC.min().item():g} to {labels_NC.max().item():g}; expected rows of 0 and 1: "
+            "which classes each sample has"
+        )
+    return (labels_NC == 1).sum(0)
+
+
+def _counts(found: Sequence[Any], num_classes: int | None) -> Tensor:
+    """(C,) of labels that are whole numbers."""
+    labels = [label.item() if hasattr(label, "item") else label for label in found]
     expected = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
     wrong = [
         f"sample {position}: {label!r}"
@@ -111,13 +158,7 @@ def count_classes(dataset: Any, num_classes: int | None = None, label_names: Seq
     ]
     if wrong or not labels:
         raise DataError(f"labels must be whole numbers, {expected}, but got {some_of(wrong, 5) or 'none'}")
-    counts_C = torch.bincount(torch.tensor(labels), minlength=num_classes or 0)
-    if (counts_C == 0).any():
-        raise DataError(
-            f"no sample of class {some_of(torch.nonzero(counts_C == 0).flatten().tolist())} in {len(labels):,} "
-            "training samples; expected at least one of each, or a network with fewer classes"
-        )
-    return tuple(counts_C.tolist())
+    return torch.bincount(torch.tensor(labels), minlength=num_classes or 0)
 
 
 def check_has_items(dataset: Any) -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from distail.errors import MethodError, Problems
 from distail.evaluation.metrics import METRICS, evaluate_predictions, metric_at
+from distail.functional import binary_cross_entropy
 from distail.functional.checks import counts_of
+from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL
 from distail.methods.method import Method, Terms
 from distail.methods.presets import create_method, read_composition
 from distail.models.feature_tap import FeatureTap
@@ -25,8 +28,8 @@ MethodLike = str | Mapping[str, Any] | Method
 """A name, a mapping of slots, or a method."""
 Inputs = Tensor | Mapping[str, Any]
 """What a network is called with: images, or keywords."""
-REPORTED = ("top1", "balanced_accuracy", "head", "medium", "tail")
-"""The metrics that a loop logs at its evaluations, by their names in `METRICS`."""
+REPORTED = ("top1", "balanced_accuracy", "mean_average_precision", "head", "medium", "tail")
+"""The metrics that a loop logs at its evaluations, by their names in `METRICS`, as far as its labels have them."""
 
 
 class Distillation:
@@ -37,6 +40,7 @@ class Distillation:
         student: gives logits (B, C), with whatever else.
         teacher: the same; None where there is none, or where its logits come with the batches.
         class_counts: training samples of each class, (C,); left out, those of a `Method`.
+        samples: where a sample has several classes, how many training samples there are; left out, those of a `Method`.
         stored: whether the teacher's logits are known to come with the batches; None: it is not known.
 
     A composition whose parts aim at two posteriors warns.
@@ -53,13 +57,16 @@ class Distillation:
         teacher: nn.Module | None,
         class_counts: Sequence[int] | Tensor | None,
         *,
+        samples: int | None = None,
         stored: bool | None = None,
     ) -> None:
-        self.class_counts = _class_counts(method, class_counts)
+        self.class_counts = _class_counts(method, class_counts, samples)
         if isinstance(method, Method):
             needs = method.needs
         else:
-            composition = read_composition(method)
+            whole = {"name": method} if isinstance(method, str) else method
+            labels = SINGLE_LABEL if samples is None else MULTI_LABEL
+            composition = read_composition({**whole, "labels": labels})
             needs = composition.needs
             for warning in (composition.posterior_warning(None), composition.correction_warning(None)):
                 if warning:
@@ -74,11 +81,6 @@ class Distillation:
             )
         if needs.teacher_features and teacher is None:
             problems.add(f"{name} reads the teacher's features, which no stored logits hold; expected teacher=")
-        if isinstance(method, Method) and method.setup.multi_label:
-            problems.add(
-                f"{name} was made for samples of several classes (samples=), whose metrics these loops do not log; "
-                "expected one for one class, or a loop of your own that calls the method"
-            )
         problems.stop(name, MethodError)
         classes = len(self.class_counts)
         self.student = FeatureTap(student, classes, features=needs.student_features)
@@ -96,13 +98,14 @@ class Distillation:
                 class_counts=self.class_counts,
                 student_dim=self.student.feature_dim,
                 teacher_dim=self.teacher.feature_dim if self.teacher else None,
+                samples=samples,
             )
         )
 
     def terms(
         self,
         inputs: Inputs,
-        labels_B: Tensor,
+        labels: Tensor,
         *,
         index_B: Tensor | None = None,
         teacher_logits_BC: Tensor | None = None,
@@ -112,7 +115,8 @@ class Distillation:
 
         Args:
             inputs: what the networks are called with.
-            labels_B, index_B: int64 labels and sample indices.
+            labels: (B,) int64, or (B, C) bool, or 0.0 and 1.0, where a sample has several classes.
+            index_B: sample indices.
             teacher_logits_BC: what the teacher said of this batch, where it is no network.
             network: the student as its loop has wrapped it, such as for several processes.
 
@@ -128,7 +132,7 @@ class Distillation:
             )
         student = _call(self._tap(network), self.student.model, inputs)
         terms: Terms = self.method(
-            student, self._teacher_outputs(inputs, teacher_logits_BC), labels_B, index=index_B if needs.index else None
+            student, self._teacher_outputs(inputs, teacher_logits_BC), labels, index=index_B if needs.index else None
         )
         return terms
 
@@ -179,15 +183,28 @@ def accepted_names(network: nn.Module) -> tuple[str, ...]:
     return tuple(inspect.signature(network.forward).parameters)
 
 
+def plain_loss(logits_BC: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of labels (B,); of labels (B, C) binary cross-entropy, the sum over classes: their means.
+
+    >>> plain_loss(torch.zeros(1, 2), torch.tensor([1])), plain_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]))
+    (tensor(0.6931), tensor(1.3863))
+    """
+    if labels.ndim == 2:
+        return binary_cross_entropy(logits_BC, labels).mean()
+    return cross_entropy(logits_BC.float(), labels)
+
+
 def reported_metrics(
-    logits_NC: Tensor, labels_N: Tensor, class_counts: Sequence[int] | Tensor, prefix: str = ""
+    logits_NC: Tensor, labels: Tensor, class_counts: Sequence[int] | Tensor, prefix: str = ""
 ) -> dict[str, float]:
     """What a loop logs at an evaluation, in percent; a group without classes, or without samples, is left out.
+
+    Of labels (N, C), where a sample may have several classes, mean average precision in place of accuracies.
 
     >>> reported_metrics(torch.eye(4), torch.tensor([0, 1, 1, 0]), [300, 50, 5, 5])
     {'top1': 50.0, 'balanced_accuracy': 50.0, 'head': 50.0, 'medium': 50.0}
     """
-    found = evaluate_predictions(logits_NC, labels_N, class_counts)
+    found = evaluate_predictions(logits_NC, labels if labels.ndim == 1 else labels > 0.5, class_counts)
     values = {metric.name: metric_at(found, path) for path, metric in METRICS.items() if metric.name in REPORTED}
     return {f"{prefix}{name}": value for name, value in values.items() if value is not None}
 
@@ -197,7 +214,7 @@ def _call(tap: FeatureTap, network: nn.Module, inputs: Inputs) -> Outputs:
     return outputs
 
 
-def _class_counts(method: MethodLike, given: Sequence[int] | Tensor | None) -> tuple[int, ...]:
+def _class_counts(method: MethodLike, given: Sequence[int] | Tensor | None, samples: int | None) -> tuple[int, ...]:
     counts = None if given is None else counts_of(given)
     if not isinstance(method, Method):
         if counts is None:
@@ -205,6 +222,8 @@ def _class_counts(method: MethodLike, given: Sequence[int] | Tensor | None) -> t
         return counts
     if counts not in (None, method.setup.class_counts):
         raise MethodError(f"class_counts are {counts}, and the method was made with {method.setup.class_counts}")
+    if samples not in (None, method.setup.samples):
+        raise MethodError(f"samples is {samples}, and the method was made with {method.setup.samples}")
     return method.setup.class_counts
 
 

@@ -8,12 +8,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 from distail.errors import DataError, MethodError
 from distail.integrations.data import INDEX, LABELS, TEACHER_LOGITS, in_order
-from distail.integrations.distillation import Distillation, Inputs, MethodLike, accepted, reported_metrics
+from distail.integrations.distillation import Distillation, Inputs, MethodLike, accepted, plain_loss, reported_metrics
 from distail.methods.method import Method
 from distail.outputs import logits_in
 from distail.torch_utils import kept_random_state
@@ -35,12 +34,14 @@ class DistillationModule(LightningModule):
     `distail.integrations.data.IndexedDataset` adds what is after the labels.
 
     Logged are `loss` and the method's terms and statistics; `val_loss` and `test_loss` are plain cross-entropy. The
-    method's state is in Lightning's checkpoints, the frozen teacher is not.
+    method's state is in Lightning's checkpoints, the frozen teacher is not. With `samples` a sample has several
+    classes: labels are (B, C), bool or 0.0 and 1.0, and those losses binary cross-entropy, the sum over classes.
 
     Args:
         student: gives logits (B, C), with whatever else; of a mapping it is called with what its forward pass names.
         method: a name of `distail.list_methods`, a mapping of slots, or a `distail.Method`.
         class_counts: training samples of each class, (C,), as `count_classes` finds them; not with a `Method`.
+        samples: where a sample has several classes, how many training samples there are; not with a `Method`.
         teacher: a network, frozen here; None where there is none, or where batches carry `teacher_logits`.
         optimizer: makes it from the parameters of student and method; for schedules override `configure_optimizers`.
 
@@ -54,11 +55,12 @@ class DistillationModule(LightningModule):
         *,
         method: MethodLike,
         class_counts: Sequence[int] | Tensor | None = None,
+        samples: int | None = None,
         teacher: nn.Module | None = None,
         optimizer: Callable[[list[nn.Parameter]], Any] = torch.optim.AdamW,
     ) -> None:
         super().__init__()
-        self.distillation = Distillation(method, student, teacher, class_counts)
+        self.distillation = Distillation(method, student, teacher, class_counts, samples=samples)
         self.student, self.method = student, self.distillation.method
         self.teacher = None if self.distillation.teacher is None else self.distillation.teacher.model
         if self.teacher is not None:
@@ -116,7 +118,7 @@ class DistillationModule(LightningModule):
     def _evaluation_step(self, batch: Any, name: str) -> dict[str, Tensor]:
         inputs, labels_B, *_ = _parts(batch)
         logits_BC = self(inputs)
-        self.log(name, cross_entropy(logits_BC.float(), labels_B), batch_size=len(labels_B), sync_dist=True)
+        self.log(name, plain_loss(logits_BC, labels_B), batch_size=len(labels_B), sync_dist=True)
         return {"logits": logits_BC, "labels": labels_B}
 
     def _training_data(self) -> Iterator[tuple[Inputs, Tensor]]:
@@ -140,9 +142,10 @@ class GroupMetrics(Callback):
 
     In percent: `val_top1`, `val_balanced_accuracy`, `val_head`, `val_medium` and `val_tail` (thirds of the classes by
     their training samples; a group without classes is left out), and the same with `test_`. For a second data set
-    `_1` follows.
+    `_1` follows. Of labels (B, C), where a sample has several classes, `val_mean_average_precision` stands in place of
+    both accuracies, and the groups are means of average precision.
 
-    It reads what `validation_step` and `test_step` return: a mapping with `logits` (B, C) and `labels` (B,), as those
+    It reads what `validation_step` and `test_step` return: a mapping with `logits` (B, C) and `labels`, as those
     of `DistillationModule` are.
 
     Args:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from distail import files
 from distail.errors import CheckpointError, DataError, MethodError, Problems, unknown_name
@@ -21,10 +20,17 @@ from distail.integrations.data import (
     TEACHER_LOGITS,
     IndexedDataset,
     KeptColumns,
-    count_classes,
+    count_labels,
     in_order,
 )
-from distail.integrations.distillation import Distillation, MethodLike, accepted, accepted_names, reported_metrics
+from distail.integrations.distillation import (
+    Distillation,
+    MethodLike,
+    accepted,
+    accepted_names,
+    plain_loss,
+    reported_metrics,
+)
 from distail.methods.method import Method
 from distail.outputs import logits_in
 from distail.torch_utils import kept_random_state
@@ -52,6 +58,10 @@ class DistillationTrainer(Trainer):
     `eval_medium` and `eval_tail` (thirds of the classes by their training samples; a group without classes is left
     out). `eval_loss` is plain cross-entropy, whatever the method: of what is evaluated no teacher is asked.
 
+    Where labels are rows (C,) of 0.0 and 1.0, a sample has several classes: `eval_mean_average_precision` stands in
+    place of both accuracies, the groups are means of average precision, and `eval_loss` is binary cross-entropy, the
+    sum over classes.
+
     The method's own parameters are in the optimizer, outside of gradient clipping; its state is in each checkpoint, in
     a file of its own, so that `save_model` leaves the student as `from_pretrained` reads it.
 
@@ -62,6 +72,7 @@ class DistillationTrainer(Trainer):
         teacher_logits: in its place its stored answers of the training set, (N, C) in its order: a tensor, an array,
             a memory-mapped array, or the name of a column.
         class_counts: training samples of each class; by default counted in `train_dataset`, as `count_classes` does.
+        samples: beside `class_counts`, where a sample has several classes: how many training samples there are.
         compute_metrics: further metrics, as `Trainer` has them.
         options: whatever else `Trainer` takes.
 
@@ -88,6 +99,7 @@ class DistillationTrainer(Trainer):
         teacher: nn.Module | None = None,
         teacher_logits: Any = None,
         class_counts: Sequence[int] | Tensor | None = None,
+        samples: int | None = None,
         compute_metrics: Callable[[Any], dict[str, float]] | None = None,
         **options: Any,
     ) -> None:
@@ -105,10 +117,11 @@ class DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # the same for releases that do not know loss_is_scaled_for_ga
         self.label_names = self.label_names or [LABELS[0]]
         if class_counts is None and not isinstance(method, Method):
-            class_counts = self._counted(train_dataset)
+            class_counts, samples = self._counted(train_dataset)
         with kept_random_state():
             torch.manual_seed(self.args.seed)
-            self.distillation = Distillation(method, model, teacher, class_counts, stored=teacher_logits is not None)
+            stored = teacher_logits is not None
+            self.distillation = Distillation(method, model, teacher, class_counts, samples=samples, stored=stored)
         self.method = self.distillation.method.to(self.args.device)
         if self.distillation.teacher is not None:
             self.distillation.teacher.to(self.args.device)
@@ -130,20 +143,20 @@ class DistillationTrainer(Trainer):
     ) -> Any:
         """The method's loss of a training batch; of any other, cross-entropy."""
         given = dict(inputs)
-        labels_B, index_B, teacher_logits_BC = (
+        labels, index_B, teacher_logits_BC = (
             given.pop(name, None) for name in (self.label_names[0], INDEX, self._teacher_column)
         )
-        if labels_B is None:
+        if labels is None:
             raise DataError(
                 f"a batch has no {self.label_names[0]}, only {', '.join(given)}; expected int64 labels (B,)"
             )
         if not model.training:
             logits_BC: Any = logits_in(model(**accepted(self.distillation.student.model, given)))
-            loss = cross_entropy(logits_BC.float(), labels_B)
+            loss = plain_loss(logits_BC, labels)
             return (loss, {"logits": logits_BC}) if return_outputs else loss
         with self.accelerator.autocast():
             terms = self.distillation.terms(
-                given, labels_B, index_B=index_B, teacher_logits_BC=teacher_logits_BC, network=model
+                given, labels, index_B=index_B, teacher_logits_BC=teacher_logits_BC, network=model
             )
         self._batches += 1
         for name, value in {**terms, **terms.statistics}.items():
@@ -214,11 +227,11 @@ class DistillationTrainer(Trainer):
             self._sums, self._batches = {}, 0
         super().log(logs, *args, **options)
 
-    def _counted(self, train_dataset: Any) -> tuple[int, ...]:
+    def _counted(self, train_dataset: Any) -> tuple[tuple[int, ...], int | None]:
         if train_dataset is None:
             raise DataError("there is no train_dataset in which to count the classes; expected it, or class_counts=")
         classes = getattr(getattr(self.model, "config", None), "num_labels", None)
-        return count_classes(train_dataset, classes, [*self.label_names, *LABELS])
+        return count_labels(train_dataset, classes, [*self.label_names, *LABELS])
 
     def _carry(self, teacher_logits: Any) -> None:
         """Have batches carry indices and stored answers, past the removal of columns and whatever collates."""
