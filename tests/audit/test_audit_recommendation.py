@@ -73,6 +73,6 @@ def test_a_tiny_tail_is_not_bought_with_the_head():
 
 def test_the_command_is_one_that_a_shell_takes_apart_again():
     found = recommend(*biased_teacher(0, [400, 100, 10], signal=3.0), (400, 100, 10), keep_head=0.0)
-    words = shlex.split(command(found, "my.yaml"))
+    words = shlex.split(command(found["method"], "my.yaml"))
     assert words[:3] == ["distail", "run", "my.yaml"]
     assert json.loads(words[-1].removeprefix("method=")) == found["method"]

@@ -6,6 +6,7 @@ Shapes: N examples, C classes.
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -167,21 +168,22 @@ def test_what_is_wrong_is_told_before_images_are_read_all_at_once(tmp_path):
         assert culprit in said
 
 
-@pytest.mark.parametrize("verb", ["audit"])
-def test_verbs_for_one_class_say_so(finished, verb):
-    from distail.audit.target import load_target
-
+def test_the_teacher_is_audited(finished, tmp_path, capsys):
     folder = finished[0] / "run"
-    call = {
-        "audit": lambda: load_target(folder),
-    }[verb]
-    with pytest.raises(DistailError, match=f"distail {verb} is for examples of one class"):
-        call()
-
-
-def test_loops_of_others_refuse(root):
-    from distail.integrations.distillation import Distillation
-
-    method = distail.create_method("ce", class_counts=[3, 2], samples=5)
-    with pytest.raises(DistailError, match="several classes"):
-        Distillation(method, torch.nn.Linear(2, 2), None, None)
+    assert main(["audit", str(folder), "--json", "--output", str(tmp_path / "audit.md")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    last = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    validated = [row["validation"] for row in last if row["stage"] == "teacher"][-1]
+    assert found["audited"]["split"] == "validation"
+    assert found["overall"]["average_precision"] == pytest.approx(validated["mean_average_precision"])
+    assert [one["name"] for one in found["classes"]] == list(NAMES)
+    page = (tmp_path / "audit.md").read_text()
+    assert "debias 0.5" in page
+    assert all(one["name"] in page for one in found["classes"])
+    method = json.loads(shlex.split(found["command"])[-1].removeprefix("method="))
+    words = [f"{key}={json.dumps(value)}" for key, value in {"method": method, "output": str(tmp_path / "new")}.items()]
+    check(read_experiment(folder / "config.yaml", words))
+    assert main(["audit", str(folder), "--split", "test"]) == 0
+    assert "Recommended" not in capsys.readouterr().out
+    assert main(["audit", str(folder / "predictions.safetensors")]) == 2
+    assert "several classes" in capsys.readouterr().err

@@ -9,16 +9,19 @@ from pathlib import Path
 from torch import Tensor
 
 from distail.audit.audit import audit
-from distail.audit.content import AuditReport
+from distail.audit.content import AuditedContent, AuditReport
 from distail.audit.logits_csv import LogitsTable
 from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
+from distail.audit.multi_label import MultiLabelReport, audit_multi_label
+from distail.audit.multi_label_tables import multi_label_summary
 from distail.audit.recommendation import KEEP_HEAD, command
 from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
-from distail.errors import Problems
+from distail.errors import ConfigError, Problems
 from distail.evaluation.adjustment import corrects_twice
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.class_order import find_other_order
+from distail.evaluation.headline import is_multi_label
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.evaluation.run_files import RunResult
@@ -47,6 +50,7 @@ class AuditInput:
         student: the run's student on the same images.
         cautions: sentences on what the numbers can and cannot say.
         config: the configuration that a run with the recommended repair starts from.
+        samples: where an example may have several classes, labels (N, C) bool, how many training examples there are.
     """
 
     what: str
@@ -61,13 +65,18 @@ class AuditInput:
     student: StudentHeads | None = None
     cautions: tuple[str, ...] = ()
     config: str = "CONFIG"
+    samples: int | None = None
 
-    def audit(self, temperature: float | None = None, keep_head: float = KEEP_HEAD) -> AuditReport:
+    def audit(self, temperature: float | None = None, keep_head: float = KEEP_HEAD) -> AuditReport | MultiLabelReport:
         """All findings, ready for JSON: those of `distail.audit.audit`, what was audited, and the summary.
+
+        Where an example may have several classes those of `audit_multi_label`, which no temperature changes.
 
         Raises:
             DistailError: as `distail.audit.audit.audit`.
         """
+        if self.samples is not None:
+            return self._of_several(self.samples, keep_head)
         found = audit(
             self.logits,
             self.target,
@@ -82,16 +91,39 @@ class AuditInput:
         odd = _odd_outputs(self.logits, self.target, names, from_file=self.split is None)
         return {
             "schema_version": found["schema_version"],
-            "audited": {
-                "what": self.what,
-                "images": self.images,
-                "split": self.split,
-                "class_counts_from": self.counts_from,
-            },
+            "audited": self._audited(),
             **found,
             "cautions": [*self.cautions, *odd, *found["cautions"]],
             "summary": summary(found),
-            "command": command(found["recommendation"], self.config) if found["recommendation"] else None,
+            "command": command(found["recommendation"]["method"], self.config) if found["recommendation"] else None,
+        }
+
+    def _of_several(self, samples: int, keep_head: float) -> MultiLabelReport:
+        found = audit_multi_label(
+            self.logits,
+            self.target,
+            self.class_counts,
+            samples,
+            class_names=self.class_names,
+            keep_head=None if self.split == "test" else keep_head,
+        )
+        kind = kind_of_probabilities(self.logits)
+        odd = [probabilities_sentence("the network", kind)] if kind else []
+        recommended = found["recommendation"]
+        return {
+            **found,
+            "audited": self._audited(),
+            "cautions": [*self.cautions, *odd, *found["cautions"]],
+            "summary": multi_label_summary(found),
+            "command": command(recommended["method"], self.config) if recommended else None,
+        }
+
+    def _audited(self) -> AuditedContent:
+        return {
+            "what": self.what,
+            "images": self.images,
+            "split": self.split,
+            "class_counts_from": self.counts_from,
         }
 
 
@@ -118,10 +150,16 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     """
     if class_counts is None and path.name == RunFolder(path.parent).predictions.name:
         result = RunFolder(path.parent).stored_result()
-        if result is not None:
+        if result is not None and not is_multi_label(result["student"]["test"]):
             return load_run_predictions(RunFolder(path.parent), result)
     problems = Problems()
     table = problems.attempt(lambda: read_logits(path))
+    if table is not None and table.target.ndim == 2:
+        raise ConfigError(
+            f"{path}: labels of shape {tuple(table.target.shape)} are of several classes an example, and the file does "
+            "not say among how many training examples each class was counted; expected the run's folder, or weights "
+            "with a CONFIG"
+        )
     counts = None if class_counts is None else problems.attempt(lambda: read_class_counts(class_counts))
     if table is not None and table.logits.ndim == 2:
         classes = table.logits.shape[1]

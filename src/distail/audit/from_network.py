@@ -14,6 +14,7 @@ from distail.audit.from_file import TEST_CAUTION, AuditInput
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment
 from distail.data.dataset import Examples, smallest_side
+from distail.data.labels import is_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
 from distail.evaluation.adjustment import corrects_twice
@@ -165,6 +166,7 @@ class _SplitPredictor:
             method=method_composition(self.experiment),
             student=student,
             cautions=tuple(cautions),
+            samples=len(self.data.train) if is_multi_label(self.images.labels) else None,
         )
 
 

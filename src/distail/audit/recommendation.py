@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -82,16 +82,14 @@ def sentence(found: Recommendation) -> str:
     )
 
 
-def command(found: Recommendation, config: str = "CONFIG") -> str:
-    """The `distail run` line that trains with it, in a folder of its own.
+def command(method: Mapping[str, Any], config: str = "CONFIG") -> str:
+    """The `distail run` line that trains with a method, in a folder of its own.
 
-    >>> shares = {"average_class": 50.0, "head": 90.0, "medium": 50.0, "tail": 10.0}
-    >>> found = {"method": {"name": "bkd", "beta": 0.99}, "keep_head": 80.0, "before": shares, "after": shares}
-    >>> print(command(found))
+    >>> print(command({"name": "bkd", "beta": 0.99}))
     distail run CONFIG name=recommended output=runs/recommended method='{"name": "bkd", "beta": 0.99}'
     """
-    method = json.dumps(found["method"])
-    return f"distail run {config} name=recommended output=runs/recommended method={shlex.quote(method)}"
+    words = shlex.quote(json.dumps(method))
+    return f"distail run {config} name=recommended output=runs/recommended method={words}"
 
 
 def _candidates() -> Iterator[dict[str, Any]]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from distail import files
 from distail.audit.content import AuditReport
+from distail.audit.multi_label import MultiLabelReport
+from distail.audit.multi_label_tables import multi_label_tables
 from distail.audit.tables import audit_tables
 from distail.audit.target import load_target
 from distail.errors import ConfigError, did_you_mean
 from distail.functional.checks import check_number, check_temperature
-from distail.report.table import escape_markdown
+from distail.report.table import Table, escape_markdown
 from distail.terminal import printable_json
 from distail.training.progress import default_reporter
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+Report = AuditReport | MultiLabelReport
 
 
 def run_audit(
@@ -56,13 +61,13 @@ def run_audit(
         print_audit(report, console, all_classes=all_classes)
 
 
-def print_audit(report: AuditReport, console: Console, *, all_classes: bool = False) -> None:
+def print_audit(report: Report, console: Console, *, all_classes: bool = False) -> None:
     """What was audited, what to beware of, the tables, and last the summary in words."""
     for line in _heading(report):
         console.print(line, highlight=False, markup=False)
     for caution in report["cautions"]:
         console.print(f"Beware: {caution}", highlight=False, markup=False, style="yellow")
-    for table in audit_tables(report, all_classes=all_classes):
+    for table in _tables(report, all_classes=all_classes):
         console.print()
         table.print(console)
     console.print("\nIn words", style="bold")
@@ -72,12 +77,12 @@ def print_audit(report: AuditReport, console: Console, *, all_classes: bool = Fa
         console.print(f"\n{report['command']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def to_markdown(report: AuditReport) -> str:
+def to_markdown(report: Report) -> str:
     """The whole audit, every class of it, as a Markdown page."""
     lines = ["# Audit", "", *(f"{escape_markdown(line)}  " for line in _heading(report)), ""]
     for caution in report["cautions"]:
         lines.append(f"> Beware: {escape_markdown(caution)}\n>")
-    for table in audit_tables(report, all_classes=True):
+    for table in _tables(report, all_classes=True):
         lines += ["", f"## {escape_markdown(table.title)}", "", table.to_markdown()]
     lines += ["", "## In words", ""]
     for sentence in report["summary"]:
@@ -87,15 +92,21 @@ def to_markdown(report: AuditReport) -> str:
     return "\n".join([*lines, ""])
 
 
-def to_json(report: AuditReport) -> str:
+def to_json(report: Report) -> str:
     """The whole audit as JSON that a person can read."""
     return printable_json(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
-WRITERS: dict[str, Callable[[AuditReport], str]] = {".json": to_json, ".md": to_markdown}
+WRITERS: dict[str, Callable[[Report], str]] = {".json": to_json, ".md": to_markdown}
 
 
-def _heading(report: AuditReport) -> list[str]:
+def _tables(report: Report, *, all_classes: bool) -> list[Table]:
+    if "debias" in report:
+        return multi_label_tables(cast(MultiLabelReport, report), all_classes=all_classes)
+    return audit_tables(report, all_classes=all_classes)
+
+
+def _heading(report: Report) -> list[str]:
     about = report["audited"]
     return [
         f"Audit of {about['what']}",

@@ -11,7 +11,7 @@ from distail.audit.from_file import AuditInput, load_file, load_run_predictions
 from distail.audit.from_network import load_checkpoint, load_run
 from distail.audit.logits_file import READERS, holds_logits
 from distail.config.schema import Experiment
-from distail.data.labels import refuse_multi_label
+from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError, Problems, did_you_mean
 from distail.models.weights import recognize_weights
 from distail.runner.run_folder import RunFolder
@@ -93,9 +93,10 @@ def _load_run(target: Path, options: _Options, problems: Problems) -> AuditInput
         experiment = problems.attempt(lambda: Experiment.from_yaml(run.config, overrides))
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
-    refuse_multi_label(experiment.data.targets, "audit")
     result = run.stored_result()
-    if options.split == "test" and result is not None and not overrides:
+    # Stored predictions of several classes do not say among how many training examples these were counted.
+    stored = options.split == "test" and experiment.data.targets != MULTI_LABEL
+    if stored and result is not None and not overrides:
         return replace(load_run_predictions(run, result), config=shlex.quote(str(run.config)))
     return replace(load_run(run, experiment, options.split, options.reporter), config=shlex.quote(str(run.config)))
 
@@ -119,7 +120,6 @@ def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditI
         )
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
-    refuse_multi_label(experiment.data.targets, "audit")
     found = load_checkpoint(target, experiment, options.split, options.reporter)
     return replace(found, config=shlex.join([str(config), *overrides]))
 

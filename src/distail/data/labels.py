@@ -13,25 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.data.class_names import natural_sorted
-from distail.errors import ConfigError, DataError
+from distail.errors import DataError
 
 MULTI_LABEL = "multi_label"
 """What `data.targets` is where an example may have several classes."""
 SEPARATOR = "|"
 """What stands between the classes of a sample in a text; a sample of none has an empty one."""
-
-
-def refuse_multi_label(targets: str, verb: str) -> None:
-    """Refuse what is for examples of one class only.
-
-    Raises:
-        ConfigError: `data.targets` says that they may have several.
-    """
-    if targets == MULTI_LABEL:
-        raise ConfigError(
-            f"distail {verb} is for examples of one class each, and data.targets is {MULTI_LABEL}; run, evaluate, "
-            "compare, report, teach, predict, export and search take several"
-        )
 
 
 def is_multi_label(labels: Tensor) -> bool:

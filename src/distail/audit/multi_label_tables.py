@@ -1,0 +1,130 @@
+"""An audit of several classes an example, as tables and in words."""
+
+from __future__ import annotations
+
+from distail.audit.multi_label import Behavior, Debiased, MultiLabelAudit, MultiLabelRecommendation
+from distail.audit.tables import NOTHING, WORST_CLASSES
+from distail.evaluation.groups import THIRDS
+from distail.evaluation.headline import MAP
+from distail.report.table import Table
+
+_ROWS = ("average_precision", "prevalence", "mean_probability", "found", "rejected")
+_TITLES = ("Average precision", "Has it", "Mean probability", "Found", "Rejected")
+_MEANS = (
+    "Has it: of the examples here. Mean probability: what the teacher says on average. Found, rejected: of the "
+    "examples that have a class those that reach a half, of the others those that do not"
+)
+
+
+def multi_label_tables(found: MultiLabelAudit, *, all_classes: bool = False) -> list[Table]:
+    """Groups, what each debias would decide, and classes: the worst, or all."""
+    return [_groups(found), _debias(found), _classes(found, all_classes)]
+
+
+def multi_label_summary(found: MultiLabelAudit) -> list[str]:
+    """Sentences whose every number is in the audit."""
+    thirds = found["groups"]["thirds"]
+    sentences = [
+        f"{MAP} {_number(found['overall']['average_precision'])} %: {_by_third(thirds, 'average_precision')}.",
+        f"At a half it finds {_by_third(thirds, 'found')} of the examples that have a class, and rejects "
+        f"{_by_third(thirds, 'rejected')} of the others.",
+        f"It gives a class {_by_third(thirds, 'mean_probability')} on average, and "
+        f"{_by_third(thirds, 'prevalence')} of the examples have it.",
+    ]
+    return [*sentences, _sentence(found["recommendation"])] if found["recommendation"] else sentences
+
+
+def _sentence(found: MultiLabelRecommendation) -> str:
+    before, after = found["before"], found["after"]
+    if after["tau"] == 0:
+        return (
+            "Recommended: kd. With no debias that keeps "
+            f"{found['keep_head']:g} % of the head the targets decide right more often in an average class than as "
+            f"they are ({_number(before['average_class'])} %)."
+        )
+    moved = [f"{_number(before['average_class'])} to {_number(after['average_class'])} % in an average class"]
+    moved += [f"{_number(was)} to {_number(now)} % in the {name}" for name, was, now in _pairs(before, after)]
+    return (
+        f"Recommended: debias with tau {after['tau']:g}, and bce with the same. At a half the targets then decide "
+        f"right in {', '.join(moved)}, examples with and without a class counting as much. Nothing was trained to find "
+        "this: the first choice to try, not the last."
+    )
+
+
+def _pairs(before: Debiased, after: Debiased) -> list[tuple[str, float | None, float | None]]:
+    each = (("head", before["head"], after["head"]), ("medium", before["medium"], after["medium"]))
+    return [one for one in (*each, ("tail", before["tail"], after["tail"])) if one[1] is not None]
+
+
+def _by_third(thirds: dict[str, Behavior], key: str) -> str:
+    return ", ".join(f"{_number(_value(thirds[name], key))} % in the {name}" for name in THIRDS if name in thirds)
+
+
+def _groups(found: MultiLabelAudit) -> Table:
+    groups = found["groups"]
+    columns = [
+        f"{name.capitalize()}\n{kind}" for kind, own in (("third", "thirds"), ("shot", "shots")) for name in groups[own]
+    ]
+    parts = [part for own in ("thirds", "shots") for part in groups[own].values()]
+    rows = [
+        [title, *(_number(_value(part, key)) for part in (*parts, found["overall"]))]
+        for title, key in zip(_TITLES, _ROWS, strict=True)
+    ]
+    return Table(
+        ["", *columns, "All"],
+        rows,
+        "How the teacher treats classes",
+        f"Percent, means over classes; the mean of average precision is {MAP}. {_MEANS}. {NOTHING}: nothing to "
+        f"measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
+        cut_text=True,
+    )
+
+
+def _debias(found: MultiLabelAudit) -> Table:
+    rows = [
+        [f"debias {one['tau']:g}" if one["tau"] else "as they are"]
+        + [_number(each) for each in (one["average_class"], one["head"], one["medium"], one["tail"])]
+        for one in found["debias"]
+    ]
+    return Table(
+        ["Targets", "Average\nclass", "Head\nthird", "Medium\nthird", "Tail\nthird"],
+        rows,
+        "What a debias would make of the targets",
+        "Percent that the targets decide right at a half, examples with and without a class counting as much. The log "
+        "odds of each class in the training data, times tau, are taken off the teacher's logits; the ranking of "
+        "examples, and so average precision, stays.",
+        cut_text=True,
+    )
+
+
+def _classes(found: MultiLabelAudit, all_classes: bool) -> Table:
+    classes = found["classes"]
+    measured = [
+        (one["average_precision"], row) for row, one in enumerate(classes) if one["average_precision"] is not None
+    ]
+    chosen = list(range(len(classes))) if all_classes else [row for _, row in sorted(measured)[:WORST_CLASSES]]
+    hidden = len(classes) - len(chosen)
+    rows = [
+        [one["name"], one["third"], f"{one['training_examples']:,}", f"{one['examples']:,}"]
+        + [_number(_value(one, key)) for key in _ROWS]
+        for one in (classes[row] for row in chosen)
+    ]
+    title = "Every class" if all_classes else f"The {len(rows)} classes with the lowest average precision"
+    more = f" --all-classes shows the other {hidden:,}." if hidden else ""
+    return Table(
+        ["Class", "Third", "Train", "Here", "AP", "Has it", "Prob.", "Found", "Rej."],
+        rows,
+        title if hidden or all_classes else "Every class, the lowest average precision first",
+        f"Train, here: examples of the training set and of this audit that have the class. {_MEANS}.{more}",
+        text_columns=frozenset({0, 1}),
+        cut_text=True,
+    )
+
+
+def _value(part: Behavior, key: str) -> float | None:
+    value: float | None = dict(part).get(key)  # type: ignore[assignment]
+    return value
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1f}"
