@@ -9,10 +9,10 @@ import pytest
 import torch
 import yaml
 
+from distail.compare.arguments import folder_name
 from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.metrics import main_metrics, metrics_of
-from distail.compare.arguments import folder_name
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions
 from helpers.comparison_cases import InProcess, Quiet
