@@ -14,7 +14,6 @@ import pytest
 import torch
 from pyarrow import csv as arrow_csv
 
-import distail
 from distail.cli import main
 from distail.errors import ConfigError, DistailError, ModelError
 from distail.evaluation.headline import by_class
