@@ -130,3 +130,6 @@ def test_its_answers_are_stored_and_a_table_of_other_levels_is_refused(folder, t
     }
     with pytest.raises(ModelError, match="levels"):
         distail.run(config, reporter=Silent())
+    config["data"] = {**data_section(folder.parent / "table.csv"), "categories": "one_hot"}
+    with pytest.raises(ModelError, match=r"data\.categories"):
+        distail.run({**config, "output": str(tmp_path / "one-hot")}, reporter=Silent())

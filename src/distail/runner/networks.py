@@ -120,10 +120,12 @@ def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: st
     """Fill a network with weights that were trained on the data's classes.
 
     Raises:
-        ModelError: they are of other classes, or of another number of classes an example.
+        ModelError: they are of other classes, of another number of classes an example, or of a table whose columns
+            became other numbers.
         CheckpointError: the file cannot be read, or does not fit.
     """
     check_classes(weights, data.class_names, what=what)
+    check_columns(weights, data, what=what)
     told = read_metadata(weights)
     trained, wanted = told.get(TARGETS, SINGLE_LABEL), SINGLE_LABEL if data.samples is None else MULTI_LABEL
     if "class_names" in told and trained != wanted:  # of files of others nobody knows
@@ -203,7 +205,6 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
 
     Raises:
         CheckpointError: what the file says is damaged.
-        ModelError: it is of a table whose columns became other numbers.
     """
     convert = _other_normalization(tap, weights, data)
     if convert is not None:
@@ -212,18 +213,8 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
 
 
 def _other_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> InputNormalization | None:
-    """From the data's normalization to that which a file of weights names; None where it is the same.
-
-    Raises:
-        CheckpointError: what the file says is damaged.
-        ModelError: it is of a table whose columns became other numbers.
-    """
+    """From the data's normalization to that which a file of weights names; None where it is the same."""
     metadata = read_metadata(weights)
-    if metadata.get(COLUMNS, data.encoding) != data.encoding:
-        raise ModelError(
-            f"{str(weights)!r} was trained on a table whose columns became other numbers than these; expected the same "
-            "columns and levels, and the same data.categories and data.features"
-        )
     if "mean" not in metadata or "std" not in metadata or isinstance(tap.model, TimmModel):  # which converts by itself
         return None
     try:
@@ -259,6 +250,20 @@ def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "t
         raise ModelError(
             f"the {what} {str(weights)!r} has the data's classes in another order: class {first} is "
             f"{names[first]!r} for the {what} and {class_names[first]!r} in the data"
+        )
+
+
+def check_columns(weights: Path, data: PreparedData, *, what: str = "teacher") -> None:
+    """Let pass weights that were trained on the same numbers of a row, and those that do not say on which.
+
+    Raises:
+        ModelError: the columns of their table became other numbers than those of the data.
+        CheckpointError: the file cannot be read.
+    """
+    if read_metadata(weights).get(COLUMNS, data.encoding) != data.encoding:
+        raise ModelError(
+            f"the {what} {str(weights)!r} was trained on a table whose columns became other numbers than the data's; "
+            "expected the same data.features and data.categories, and the same levels in the rows of training"
         )
 
 

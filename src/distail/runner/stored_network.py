@@ -14,7 +14,14 @@ from distail.models.catalogue import MODELS
 from distail.models.metadata import stored_options
 from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import needs_teacher, teacher_model
-from distail.runner.networks import build_network, check_classes, match_normalization, seeded, without_weights
+from distail.runner.networks import (
+    build_network,
+    check_classes,
+    check_columns,
+    match_normalization,
+    seeded,
+    without_weights,
+)
 from distail.runner.run_folder import RunFolder
 from distail.training.device import RuntimeDevice
 
@@ -93,6 +100,7 @@ def load_network(
     with seeded(experiment.seed, "audit"):
         tap = build_network(without_weights(stored.model), stored.classifier, data, features=features)
     check_classes(stored.weights, data.class_names)
+    check_columns(stored.weights, data)
     for sentence in unused_weights(stored.weights):
         tell(sentence)
     load_weights(tap.model, stored.weights, what=stored.name)
