@@ -28,8 +28,8 @@ CONTENT_HASH = "content_sha256"
 """The key of a safetensors file's metadata that holds the hash of its tensors and of the rest of its metadata."""
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside `path`, sync it to disk, rename it over `path`.
+def write_bytes(path: Path, *content: bytes | memoryview) -> None:
+    """Write one part after the other to a temporary file beside `path`, sync it to disk, rename it over `path`.
 
     Raises:
         OSError: naming `path`; what was there before is still there, and nothing else.
@@ -39,7 +39,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
-                file.write(content)
+                for part in content:
+                    file.write(part)
                 file.flush()
                 sync(file.fileno())
             temporary.replace(path)
@@ -114,8 +115,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     Tensors that share memory, such as tied weights, are each written whole.
     """
-    from safetensors.torch import save
-
     written: dict[str, Tensor] = {}
     stored: set[int] = set()
     for name, tensor in tensors.items():
@@ -125,7 +124,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         written[name] = found.clone() if storage in stored else found
         stored.add(storage)
     facts = {**(metadata or {}), CONTENT_HASH: tensors_hash(written, metadata or {})}
-    write_bytes(path, _with_sorted_metadata(save(written, metadata=facts)))
+    head, order = _head(written, facts)
+    write_bytes(path, head, *(_memory(written[name]) for name in order))
 
 
 @contextmanager
@@ -177,24 +177,37 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def tensors_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 of tensors by name, their types, shapes and values, and of plain facts beside them."""
-    import torch
-
     digest = hashlib.sha256(json.dumps(sorted((metadata or {}).items())).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_memory(tensor))
     return digest.hexdigest()
 
 
-def _with_sorted_metadata(content: bytes) -> bytes:
-    # safetensors writes metadata in the order of a hash map that is seeded anew in every process.
+def _head(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """What comes before the tensors in a safetensors file, and the order in which they follow.
+
+    As safetensors' `save` writes it, which would hold all of them in memory a second time; but for its metadata, whose
+    order is that of a hash map that is seeded anew in every process.
+    """
+    from safetensors.torch import save
+
     start = 8
-    end = start + int.from_bytes(content[:start], "little")
-    header = json.loads(content[start:end])
-    if len(header.get("__metadata__", {})) < 2:
-        return content
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    empty = save({name: tensor.new_empty(0) for name, tensor in tensors.items()}, metadata=dict(metadata))
+    header = json.loads(empty[start : start + int.from_bytes(empty[:start], "little")])
+    order, place = [name for name in header if name in tensors], 0
+    for name in order:
+        size = tensors[name].nbytes
+        header[name] |= {"shape": list(tensors[name].shape), "data_offsets": [place, place + size]}
+        place += size
+    header["__metadata__"] = dict(sorted(metadata.items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(start, "little") + text + content[end:]
+    text += b" " * (-len(text) % start)
+    return len(text).to_bytes(start, "little") + text, order
+
+
+def _memory(tensor: Tensor) -> memoryview:
+    import torch
+
+    return tensor.reshape(-1).view(torch.uint8).numpy().data

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import save
 
 from distail import files
 from distail.errors import CheckpointError
@@ -175,3 +176,19 @@ def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path):
         assert metadata.items() <= file.metadata().items()
         assert torch.equal(file.get_tensor("a"), tensors["a"])
         assert torch.equal(file.get_tensor("b"), tensors["b"])
+
+
+def test_tensors_are_written_as_safetensors_itself_writes_them(tmp_path):
+    tensors = {
+        "weight": torch.randn(3, 4),
+        "half": torch.randn(5).bfloat16(),
+        "steps": torch.tensor(7),
+        "none": torch.empty(0, 3),
+        "mask": torch.tensor([True, False, True]),
+        "bytes": torch.arange(9, dtype=torch.uint8),
+    }
+    path = tmp_path / "x.safetensors"
+    files.write_tensors(path, tensors)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert path.read_bytes() == save(tensors, metadata=metadata)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from distail import files
 from distail.errors import CheckpointError, DataError
+from distail.evaluation.calibration import top_confidence
 
 THRESHOLD = 0.5
 """From which probability on a class is an answer, where an image may have several."""
@@ -94,8 +95,8 @@ def save_predictions_table(
         writer.writerows(_multi_label_rows(image_names, logits_NC.double().sigmoid(), target_N, class_names))
         files.write_text(path, table.getvalue())
         return
-    probability_N, answer_N = logits_NC.double().softmax(1).max(1)
-    rows = zip(image_names, target_N.tolist(), answer_N.tolist(), probability_N.tolist(), strict=True)
+    answers, probabilities = logits_NC.argmax(1).tolist(), top_confidence(logits_NC).tolist()
+    rows = zip(image_names, target_N.tolist(), answers, probabilities, strict=True)
     writer.writerows([name, class_names[label], class_names[answer], f"{p:.6f}"] for name, label, answer, p in rows)
     files.write_text(path, table.getvalue())
 
