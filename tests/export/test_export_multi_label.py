@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 
@@ -11,7 +12,7 @@ import torch
 
 import distail
 from distail.cli import main
-from distail.errors import ConfigError
+from distail.errors import ConfigError, IncompleteError
 from distail.evaluation.average_precision import average_precisions
 from distail.export import export as module
 from distail.export.calibration import balanced_rows
@@ -80,6 +81,10 @@ def test_every_file_is_judged_by_mean_average_precision(finished, exported):
     assert int8["float_layers"] == []
     assert int8["parity"]["largest_logit_difference"] > 0
     raise_if_lost(content)
+    lost = copy.deepcopy(content)
+    lost["files"][2]["parity"]["differences"]["groups.thirds.tail"]["difference"] = -100.5
+    with pytest.raises(IncompleteError, match=r"student-int8.onnx: the tail third loses 100.50 points, mAP [+-]"):
+        raise_if_lost(lost)
     table = parity_table(content)
     assert table.columns[1] == "mAP"
     assert "Top-1" not in table.columns

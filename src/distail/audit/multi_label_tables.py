@@ -26,10 +26,10 @@ def multi_label_summary(found: MultiLabelAudit) -> list[str]:
     thirds = found["groups"]["thirds"]
     sentences = [
         f"{MAP} {_number(found['overall']['average_precision'])} %: {_by_third(thirds, 'average_precision')}.",
-        f"At a half it finds {_by_third(thirds, 'found')} of the examples that have a class, and rejects "
-        f"{_by_third(thirds, 'rejected')} of the others.",
-        f"It gives a class {_by_third(thirds, 'mean_probability')} on average, and "
-        f"{_by_third(thirds, 'prevalence')} of the examples have it.",
+        f"Of the examples that have a class it finds, at a half, {_by_third(thirds, 'found')}; of those that have it "
+        f"not it rejects {_by_third(thirds, 'rejected')}.",
+        f"Its probability of a class is on average {_by_third(thirds, 'mean_probability')}, where of the examples have "
+        f"it {_by_third(thirds, 'prevalence')}.",
     ]
     return [*sentences, _sentence(found["recommendation"])] if found["recommendation"] else sentences
 
@@ -84,7 +84,7 @@ def _debias(found: MultiLabelAudit) -> Table:
     rows = [
         [f"debias {one['tau']:g}" if one["tau"] else "as they are"]
         + [_number(each) for each in (one["average_class"], one["head"], one["medium"], one["tail"])]
-        for one in found["debias"]
+        for one in sorted(found["debias"], key=lambda one: one["tau"])
     ]
     return Table(
         ["Targets", "Average\nclass", "Head\nthird", "Medium\nthird", "Tail\nthird"],
