@@ -117,7 +117,11 @@ class DistillationTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # the same for releases that do not know loss_is_scaled_for_ga
         self.label_names = self.label_names or [LABELS[0]]
         if class_counts is None and not isinstance(method, Method):
-            class_counts, samples = self._counted(train_dataset)
+            class_counts, counted = self._counted(train_dataset)
+            if samples not in (None, counted):
+                found = "labels of one class a sample" if counted is None else f"{counted} samples"
+                raise MethodError(f"samples is {samples}, and train_dataset has {found}; leave it out")
+            samples = counted
         with kept_random_state():
             torch.manual_seed(self.args.seed)
             stored = teacher_logits is not None
