@@ -114,6 +114,7 @@ def audit_multi_label(
         DataError: what does not fit.
         MethodError: a class that every training example has.
 
+    >>> import torch
     >>> logits = torch.tensor([[2.0, -1.0], [2.0, -3.0], [-2.0, -3.0]])
     >>> target = torch.tensor([[True, True], [True, False], [False, False]])
     >>> found = audit_multi_label(logits, target, [50, 10], samples=100)
