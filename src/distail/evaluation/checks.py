@@ -38,7 +38,7 @@ def checked_predictions(
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """The three as CPU tensors (floating, int64) and a tuple of ints, or an error that says all that does not fit.
 
-    With `several` labels are (N, C) bool: which classes each sample has.
+    With `multi_label` labels are (N, C) bool: which classes each sample has.
 
     Raises:
         DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range,

@@ -81,7 +81,7 @@ class Metric:
         title: what people read.
         source: what it is computed from, how, and how it is drawn again.
         unit, higher_is_better: what its numbers are, and which are good.
-        several: whether it is for samples of several classes, where the mean of a group is that of average precisions;
+        multi_label: whether it is for samples of several classes, where the mean of a group is that of average precisions;
             None: for both.
     """
 
@@ -192,7 +192,7 @@ def metric_values(
 
     Args:
         per_class: recalls, or average precisions.
-        several: whether they are of samples that have several classes: other metrics.
+        multi_label: whether they are of samples that have several classes: other metrics.
     """
     values: dict[str, Any] = {}
     for path, metric in METRICS.items():

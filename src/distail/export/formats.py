@@ -26,7 +26,7 @@ from distail.models.array_description import ArrayDescription
 
 METADATA_FILE = "distail.json"
 """What the metadata of a `torch.export` file are called in it."""
-_SEVERAL = (
+_MULTI_LABEL = (
     "; each probability is the sigmoid of its logit alone, not a softmax: an example has every class whose probability "
     "reaches its number in thresholds, perhaps none"
 )
@@ -50,7 +50,7 @@ def metadata_of(deployed: Deployed, student: Student) -> dict[str, str]:
         **student.description.metadata(),
         **entries,
         "input": _input_in_words(deployed.signature, student),
-        "outputs": "logits, probabilities: float32 (batch, classes), in the order of class_names" + _SEVERAL * several,
+        "outputs": "logits, probabilities: float32 (batch, classes), in the order of class_names" + _MULTI_LABEL * several,
         "adjusted": json.dumps(student.offset.tolist()) if student.offset.any() else "",
         **({"thresholds": json.dumps(student.thresholds)} if several else {}),
     }
