@@ -81,8 +81,8 @@ class Metric:
         title: what people read.
         source: what it is computed from, how, and how it is drawn again.
         unit, higher_is_better: what its numbers are, and which are good.
-        multi_label: whether it is for samples of several classes, where the mean of a group is that of average precisions;
-            None: for both.
+        multi_label: whether it is for samples of several classes, where the mean of a group is that of average
+            precisions; None: for both.
     """
 
     name: str

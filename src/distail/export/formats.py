@@ -26,7 +26,7 @@ from distail.models.array_description import ArrayDescription
 
 METADATA_FILE = "distail.json"
 """What the metadata of a `torch.export` file are called in it."""
-_MULTI_LABEL = (
+_SIGMOID = (
     "; each probability is the sigmoid of its logit alone, not a softmax: an example has every class whose probability "
     "reaches its number in thresholds, perhaps none"
 )
@@ -45,14 +45,15 @@ class Format:
 def metadata_of(deployed: Deployed, student: Student) -> dict[str, str]:
     """What every exported file says of itself."""
     entries = {} if student.encoding is None else {"entries": json.dumps(student.encoding.entries)}
-    several = student.thresholds is not None
+    multi_label = student.thresholds is not None
+    outputs = "logits, probabilities: float32 (batch, classes), in the order of class_names"
     return {
         **student.description.metadata(),
         **entries,
         "input": _input_in_words(deployed.signature, student),
-        "outputs": "logits, probabilities: float32 (batch, classes), in the order of class_names" + _MULTI_LABEL * several,
+        "outputs": outputs + _SIGMOID * multi_label,
         "adjusted": json.dumps(student.offset.tolist()) if student.offset.any() else "",
-        **({"thresholds": json.dumps(student.thresholds)} if several else {}),
+        **({"thresholds": json.dumps(student.thresholds)} if multi_label else {}),
     }
 
 

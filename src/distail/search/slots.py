@@ -36,14 +36,14 @@ STARTS: tuple[Mapping[str, object], ...] = (
     {**KD, **_BALANCED, "targets": "power", "power_exponent": 0.5, "temperature": 3.0, "distillation_weight": 0.5},
 )
 """Tried first and to the end: what is known to be good elsewhere. The rest of a search learns from them."""
-_KD_OF_SEVERAL = {**KD, "supervised": "bce", "bce_tau": 0.0, "divergence": "sigmoid"}
+_MULTI_LABEL_KD = {**KD, "supervised": "bce", "bce_tau": 0.0, "divergence": "sigmoid"}
 _EVEN = {"temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
-STARTS_OF_SEVERAL: tuple[Mapping[str, object], ...] = (
-    _KD_OF_SEVERAL,
+MULTI_LABEL_STARTS: tuple[Mapping[str, object], ...] = (
+    _MULTI_LABEL_KD,
     {"supervised": "bce", "bce_tau": 0.0, "divergence": NONE},
-    {**_KD_OF_SEVERAL, **_EVEN, "bce_tau": 1.0, **_DEBIAS},
-    {**_KD_OF_SEVERAL, **_EVEN, "supervised": "asymmetric", "asymmetric_gamma_neg": 4.0},
-    {**_KD_OF_SEVERAL, **_EVEN, "supervised": "distribution_balanced", "distribution_balanced_neg_scale": 2.0},
+    {**_MULTI_LABEL_KD, **_EVEN, "bce_tau": 1.0, **_DEBIAS},
+    {**_MULTI_LABEL_KD, **_EVEN, "supervised": "asymmetric", "asymmetric_gamma_neg": 4.0},
+    {**_MULTI_LABEL_KD, **_EVEN, "supervised": "distribution_balanced", "distribution_balanced_neg_scale": 2.0},
 )
 """The same where a sample has several classes: kd, no teacher, one posterior corrected once, two published losses."""
 
@@ -117,7 +117,7 @@ def _supervised(trial: Choices) -> tuple[object, str]:
     return name, name
 
 
-def _supervised_of_several(trial: Choices) -> tuple[object, str]:
+def _multi_label_supervised(trial: Choices) -> tuple[object, str]:
     name = str(trial.suggest_categorical("supervised", ["bce", "asymmetric", "distribution_balanced"]))
     if name == "asymmetric":
         gamma = _number(trial, "asymmetric_gamma_neg", 1.0, 6.0)
@@ -153,6 +153,6 @@ def _number(trial: Choices, name: str, low: float, high: float, *, log: bool = F
 
 SLOTS = {
     SINGLE_LABEL: Slots(_supervised, "kl", ("debias", "reweigh", "power", "swap"), True, STARTS),
-    MULTI_LABEL: Slots(_supervised_of_several, "sigmoid", ("debias", "reweigh", "power"), False, STARTS_OF_SEVERAL),
+    MULTI_LABEL: Slots(_multi_label_supervised, "sigmoid", ("debias", "reweigh", "power"), False, MULTI_LABEL_STARTS),
 }
 """By the kind of labels."""
