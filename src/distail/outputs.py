@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
+"""What `data.targets` is: labels (B,) int64, and logits that are a softmax's; or labels (B, C) bool, and each logit the
+log odds of one class."""
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -10,7 +10,8 @@ import yaml
 
 from distail import Outputs, create_method
 from distail.methods import SLOTS
-from distail.methods.label_kinds import SINGLE_LABEL, kinds_of
+from distail.methods.label_kinds import kinds_of
+from distail.outputs import SINGLE_LABEL
 from helpers.made_batches import made_batch
 from helpers.method_cases import STUDENT_DIM, TEACHER_DIM, make_call, make_method
 

@@ -76,7 +76,7 @@ class AuditInput:
             DistailError: as `distail.audit.audit.audit`.
         """
         if self.samples is not None:
-            return self._of_several(self.samples, keep_head)
+            return self._audit_multi_label(self.samples, keep_head)
         found = audit(
             self.logits,
             self.target,
@@ -98,7 +98,7 @@ class AuditInput:
             "command": command(found["recommendation"]["method"], self.config) if found["recommendation"] else None,
         }
 
-    def _of_several(self, samples: int, keep_head: float) -> MultiLabelReport:
+    def _audit_multi_label(self, samples: int, keep_head: float) -> MultiLabelReport:
         found = audit_multi_label(
             self.logits,
             self.target,

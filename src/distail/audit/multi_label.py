@@ -12,13 +12,13 @@ from torch import Tensor
 
 from distail.audit.content import SCHEMA_VERSION, AuditedContent
 from distail.audit.recommendation import KEEP_HEAD, TAUS
-from distail.errors import DataError
+from distail.errors import DataError, some_of
 from distail.evaluation.average_precision import average_precisions
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import GROUPINGS, RULES, thirds
 from distail.evaluation.metrics import group_means
 from distail.functional import adjust_logits, class_log_odds
-from distail.methods.label_kinds import MULTI_LABEL
+from distail.outputs import MULTI_LABEL
 
 Shares = dict[str, float | None]
 
@@ -235,8 +235,9 @@ def _cautions(names: Sequence[str], examples: Sequence[int], total: int) -> list
     few = sum(0 < count < _FEW for count in examples)
     found = []
     if absent:
-        listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        found.append(f"No example here has {listed}: nothing is known of {len(absent)} of {len(names)} classes.")
+        found.append(
+            f"No example here has {some_of(absent, 5)}: nothing is known of {len(absent)} of {len(names)} classes."
+        )
     if few:
         found.append(
             f"{few} of {len(names)} classes have fewer than {_FEW} examples here, of {total:,}: figures of them are "

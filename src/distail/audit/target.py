@@ -11,9 +11,9 @@ from distail.audit.from_file import AuditInput, load_file, load_run_predictions
 from distail.audit.from_network import load_checkpoint, load_run
 from distail.audit.logits_file import READERS, holds_logits
 from distail.config.schema import Experiment
-from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError, Problems, did_you_mean
 from distail.models.weights import recognize_weights
+from distail.outputs import MULTI_LABEL
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 

@@ -28,11 +28,11 @@ from distail.compare.rows import Resampled, Row, method_rows, resample, teacher_
 from distail.compare.scheduler import State
 from distail.compare.selection import ScoredPoint, best, rule_of, score_points, undecided_methods
 from distail.compare.summary import statements
-from distail.data.labels import MULTI_LABEL
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
 from distail.json_values import as_mapping
+from distail.outputs import MULTI_LABEL
 from distail.report.read_run import RECONSTRUCTIONS
 
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")

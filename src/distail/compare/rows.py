@@ -16,7 +16,6 @@ from torch import Tensor
 
 from distail.compare.draws import Draw, by_seed
 from distail.compare.plan import Job, Plan
-from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.adjustment import TAU, adjusted_name, holds_prior, tau_of
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
@@ -25,6 +24,7 @@ from distail.evaluation.predictions import Predictions, load_predictions
 from distail.evaluation.run_files import RunResult
 from distail.functional import remove_prior
 from distail.json_values import as_text, value_at
+from distail.outputs import MULTI_LABEL
 from distail.runner.posterior import student_posterior, teacher_posterior
 
 Stage = Literal["teacher", "student"]

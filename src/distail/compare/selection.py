@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from distail.compare.draws import by_seed, folds_of, out_of_fold
 from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import State
-from distail.data.labels import MULTI_LABEL
 from distail.errors import CheckpointError
 from distail.evaluation.headline import BALANCED_ACCURACY, HEADLINE_WORDS, MEAN_AVERAGE_PRECISION, headline_path
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, last_epoch, read_epochs
+from distail.outputs import MULTI_LABEL
 
 
 def rule_of(plan: Plan) -> str:

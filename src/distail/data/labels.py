@@ -15,8 +15,6 @@ from torch import Tensor
 from distail.data.class_names import natural_sorted
 from distail.errors import DataError
 
-MULTI_LABEL = "multi_label"
-"""What `data.targets` is where an example may have several classes."""
 SEPARATOR = "|"
 """What stands between the classes of a sample in a text; a sample of none has an empty one."""
 

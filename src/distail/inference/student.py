@@ -27,9 +27,8 @@ from distail.models.array_description import INPUT_SHAPES, ArrayDescription
 from distail.models.catalogue import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
-from distail.models.metadata import SINGLE_LABEL
 from distail.models.weights import load_weights, read_metadata
-from distail.outputs import logits_in
+from distail.outputs import SINGLE_LABEL, logits_in
 from distail.torch_utils import kept_random_state
 
 

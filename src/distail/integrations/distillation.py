@@ -18,11 +18,10 @@ from distail.errors import MethodError, Problems
 from distail.evaluation.metrics import METRICS, evaluate_predictions, metric_at
 from distail.functional import binary_cross_entropy
 from distail.functional.checks import counts_of
-from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL
 from distail.methods.method import Method, Terms
 from distail.methods.presets import create_method, read_composition
 from distail.models.feature_tap import FeatureTap
-from distail.outputs import Outputs
+from distail.outputs import MULTI_LABEL, SINGLE_LABEL, Outputs
 
 MethodLike = str | Mapping[str, Any] | Method
 """A name, a mapping of slots, or a method."""

@@ -14,7 +14,7 @@ from distail.errors import MethodError, Problems, unknown_name
 from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
 from distail.methods.context import BALANCED, NATURAL, Requirements, SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
-from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL, for_labels, kinds_of, wrong_entry
+from distail.methods.label_kinds import for_labels, kinds_of, wrong_entry
 from distail.methods.method import Method, Slots
 from distail.methods.own_entries import own_entry
 from distail.methods.representations import REPRESENTATIONS
@@ -22,6 +22,7 @@ from distail.methods.sample_weights import SAMPLE_WEIGHTS
 from distail.methods.self_distillation import TEACHERS
 from distail.methods.supervised import SUPERVISED
 from distail.methods.targets import TARGETS
+from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
 SLOTS: dict[str, Mapping[str, type[nn.Module]]] = {
     "supervised": SUPERVISED,

@@ -8,9 +8,8 @@ from typing import Any
 from torch import nn
 
 from distail.errors import MethodError, unknown_name
+from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
-SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
-"""Labels (B,) int64, of which the logits are a softmax's; or (B, C) bool, each logit the log odds of one class."""
 KINDS = (SINGLE_LABEL, MULTI_LABEL)
 COUNTERPARTS: dict[str, dict[str, str | dict[str, Any]]] = {
     "supervised": {

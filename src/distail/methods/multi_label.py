@@ -21,8 +21,8 @@ from distail.functional import (
 )
 from distail.functional.checks import check_number, check_switch
 from distail.methods.context import BALANCED, BatchContext, SlotOutput, SlotSetup
-from distail.methods.label_kinds import MULTI_LABEL
 from distail.methods.modules import FixedDtypeBuffer
+from distail.outputs import MULTI_LABEL
 
 
 class BinaryCrossEntropy(nn.Module):

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from distail.errors import CheckpointError, Problems
 from distail.inputs import Inputs
-from distail.models.metadata import SINGLE_LABEL, TARGETS, Metadata, stored_options, told_targets
+from distail.models.metadata import TARGETS, Metadata, stored_options, told_targets
+from distail.outputs import SINGLE_LABEL
 
 INPUT_SHAPES = "input_shapes"
 """The key that only files of networks without images have."""

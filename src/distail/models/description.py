@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from distail.errors import CheckpointError, Problems
-from distail.models.metadata import SINGLE_LABEL, TARGETS, Metadata, Value, stored_options, told_targets
+from distail.models.metadata import TARGETS, Metadata, Value, stored_options, told_targets
+from distail.outputs import SINGLE_LABEL
 
 RESIZE = (
     "both sides by one factor until the image covers height x width, bilinear with antialiasing; the center is kept"

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from distail.errors import CheckpointError
+from distail.outputs import SINGLE_LABEL
 
 _LARGEST = 2**53  # that float64 holds exactly
 Value = TypeVar("Value")
 
-TARGETS, SINGLE_LABEL = "targets", "single_label"
+TARGETS = "targets"
 """The key of files whose logits are not a softmax's, and what others are."""
 
 

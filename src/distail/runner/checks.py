@@ -21,13 +21,13 @@ from distail.data.prepare import PreparedData
 from distail.data.sources import check_name, check_streams, check_targets, check_validation
 from distail.errors import ConfigError, DataError, MethodError, Problems, problems_in
 from distail.methods.context import Requirements
-from distail.methods.label_kinds import MULTI_LABEL
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
 from distail.methods.presets import check_method, create_method, read_composition
 from distail.models import check_model
 from distail.models.catalogue import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
+from distail.outputs import MULTI_LABEL
 from distail.runner.file_checks import check_weight_files
 from distail.runner.label_checks import label_problems
 from distail.runner.stored_teacher import stored_teacher_problems

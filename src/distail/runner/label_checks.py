@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from distail.config.schema import Experiment
-from distail.methods.label_kinds import MULTI_LABEL
+from distail.outputs import MULTI_LABEL
 
 
 def label_problems(experiment: Experiment) -> list[str]:

@@ -14,7 +14,6 @@ from distail.config.schema import Model
 from distail.data.arrays import LabelledArrays
 from distail.data.dataset import is_images
 from distail.data.input_sources import sample_inputs
-from distail.data.labels import MULTI_LABEL
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError, ModelError
@@ -25,10 +24,11 @@ from distail.models.committee import Committee
 from distail.models.description import Description
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
-from distail.models.metadata import SINGLE_LABEL, TARGETS
+from distail.models.metadata import TARGETS
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import load_weights, read_metadata
+from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 from distail.torch_utils import kept_random_state
 
 _OF_TRAINING = ("mean", "std", "class_counts", "subset_sha256", "posterior")

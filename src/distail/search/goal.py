@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from distail.data.labels import MULTI_LABEL
 from distail.evaluation.groups import THIRDS
 from distail.evaluation.headline import BALANCED_ACCURACY, HEADLINE_WORDS, MEAN_AVERAGE_PRECISION, headline
 from distail.evaluation.metrics import MetricValues, metric_at
+from distail.outputs import MULTI_LABEL
 
 
 def _worst_third(validation: MetricValues) -> float:

@@ -53,8 +53,8 @@ def _trials_chart(content: SearchContent) -> Spec:
             line.append({"trial": one["number"], "figure": highest})
     x = quantity("trial", "trial", axis={"tickMinStep": 1, "grid": False})
     y = quantity("figure", "on the validation split", axis={"labelExpr": "datum.label + ' %'"}, zero=False)
-    # Without a bound no trial is beyond it.
-    states = [_CHOSEN, FINISHED, STOPPED_EARLY, *[_BEYOND][: content["top1_loss"] is not None]]
+    beyond = [] if content["top1_loss"] is None else [_BEYOND]
+    states = [_CHOSEN, FINISHED, STOPPED_EARLY, *beyond]
     strokes, insides = [INK, INK, SOFT, "var(--warn)"], ["var(--link)", INK, PAPER, PAPER]
     colors: Spec = {"field": "state", "type": "nominal", "scale": {"domain": states, "range": strokes}}
     fills = {**colors, "scale": {"domain": states, "range": insides}, "legend": None}

@@ -14,7 +14,6 @@ from distail.search.content import UNDER_WAY, SearchContent, TrialContent
 from distail.training.progress import unstoppable_console
 
 _SHOWN = 12
-_TOP1 = ("Top-1",)  # not where an example may have several classes
 
 
 class SearchReporter(ComparisonReporter, Protocol):
@@ -118,7 +117,8 @@ def trials_table(content: SearchContent, most: int | None = None, steps: dict[st
     rows = [_row(one, content, steps or {}) for one in ranked[:most]]
     left = len(ranked) - len(rows)
     minutes = content["seconds"] / 60
-    titles = ["Trial", "What", "Epochs", "Figure", *_TOP1[: content["top1_loss"] is not None], "State"]
+    top1 = [] if content["top1_loss"] is None else ["Top-1"]
+    titles = ["Trial", "What", "Epochs", "Figure", *top1, "State"]
     return Table(
         titles,
         rows,
@@ -138,7 +138,7 @@ def _row(one: TrialContent, content: SearchContent, steps: dict[str, str]) -> li
     state = "chosen" if one["number"] == content["best"] else under_way or one["state"]
     if one["figure"] is not None and not one["within_bound"]:
         state += ", loses too much top-1"
-    top1 = [_number(one["top1"])][: content["top1_loss"] is not None]
+    top1 = [] if content["top1_loss"] is None else [_number(one["top1"])]
     return [str(one["number"]), one["words"], str(one["epochs"]), _number(one["figure"]), *top1, state]
 
 

@@ -23,10 +23,9 @@ from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
-from distail.data.labels import MULTI_LABEL
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
-from distail.methods.label_kinds import SINGLE_LABEL
+from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 from distail.runner.run_folder import RunFolder, differences
 from distail.search.budget import Budget
 from distail.search.content import SCHEMA_VERSION, SearchContent, TrialContent, ranked

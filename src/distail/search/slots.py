@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distail.config.section import AUTO
-from distail.methods.label_kinds import MULTI_LABEL, SINGLE_LABEL
+from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
 NONE = "none"
 BETAS = (0.9, 0.99, 0.999, 0.9999)

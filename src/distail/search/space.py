@@ -11,7 +11,7 @@ from distail.config.augment import augment_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
-from distail.methods.label_kinds import SINGLE_LABEL
+from distail.outputs import SINGLE_LABEL
 from distail.runner.checks import problems_of
 from distail.search.slots import NONE, SLOTS, Choices
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from distail.config.schema import Data
 from distail.data.class_order import in_class_order
 from distail.data.dataset import Source, is_images, resized
-from distail.data.labels import MULTI_LABEL
 from distail.data.long_tail import class_counts, require_every_class
 from distail.data.sources.arrays import load_arrays
 from distail.data.sources.cifar import load_cifar10, load_cifar100
@@ -25,6 +24,7 @@ from distail.data.sources.manifest import load_manifest
 from distail.data.sources.table import load_table
 from distail.data.sources.tiny_imagenet import load_tiny_imagenet
 from distail.errors import DataError, Problems, counted, unknown_name
+from distail.outputs import MULTI_LABEL
 
 SOURCES: dict[str, Callable[[Data], Source]] = {
     "arrays": load_arrays,

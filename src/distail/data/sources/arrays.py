@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
 from distail.data.dataset import Examples, LabelledImages, Source
-from distail.data.labels import MULTI_LABEL, matrix_of
+from distail.data.labels import matrix_of
 from distail.data.sources.rows import Rows, classes_of, source_of_rows
 from distail.errors import DataError, Problems, did_you_mean
 from distail.files import DAMAGED_ARCHIVE
+from distail.outputs import MULTI_LABEL
 
 _KNOWN = ("X", "y", "split", "group", "weight", "class_names")
 _MOST_CHANNELS = 4

@@ -15,12 +15,13 @@ from distail.data.dataset import Groups, Source
 from distail.data.datasets import Datasets
 from distail.data.decode import progress_bar
 from distail.data.items import FetchItems, StreamedItems, digest_of, kept_generators, labels_in
-from distail.data.labels import MULTI_LABEL, matrix_of
+from distail.data.labels import matrix_of
 from distail.data.seeding import random_bits, stream_key
 from distail.data.sources.rows import group_codes
 from distail.data.workers import Workers
 from distail.errors import DataError, first_of, listed
 from distail.import_path import import_callable, where, working_directory_importable
+from distail.outputs import MULTI_LABEL
 
 _AT_ONCE = 64
 

@@ -15,11 +15,12 @@ import numpy as np
 from distail.config.schema import Data
 from distail.data.class_names import check_class_names
 from distail.data.dataset import Source
-from distail.data.labels import MULTI_LABEL, is_multi_label, separated
+from distail.data.labels import is_multi_label, separated
 from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import way_out
 from distail.data.sources.rows import PARTS, SPLITS, check_split, classes_of, group_codes, parts_of
 from distail.errors import DataError, counted, did_you_mean, first_of, listed
+from distail.outputs import MULTI_LABEL
 
 _DELIMITERS = (",", "\t", ";")
 _NO_LABEL = "there is no label"

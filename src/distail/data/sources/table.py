@@ -17,9 +17,10 @@ from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
 from distail.data.columns import MOST_CODES, MOST_LEVELS, TableEncoding, Values, column_values, missing_in
 from distail.data.dataset import Source
-from distail.data.labels import MULTI_LABEL, separated
+from distail.data.labels import separated
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
 from distail.errors import DataError, Problems, counted, did_you_mean, some_of
+from distail.outputs import MULTI_LABEL
 
 _DELIMITERS = (",", "\t", ";")
 _SUFFIX = {"csv-table": ".csv", "parquet": ".parquet"}
