@@ -9,4 +9,4 @@ name=cifar100-12epochs
   teacher.model=resnet32 training.epochs=12 \
   'training.schedule={name: step, milestones: [7, 9, 11], factors: [0.1, 0.01, 0.001]}' \
   --methods benchmarks/cifar100-quarters/methods.yaml --seeds "${SEEDS:-0}"
-.venv/bin/python benchmarks/cifar100-quarters/quarters.py comparisons/$name/runs/*
+.venv/bin/python benchmarks/quarters.py comparisons/$name benchmarks/cifar100-quarters/results

@@ -1,6 +1,6 @@
 """Recall by quarter of the classes, from those the teacher favors most, and how far the sample weights spread.
 
-python benchmarks/ipwd/quarters.py comparisons/ipwd-cifar25    # prints the table, keeps each run's figures in results/
+python benchmarks/quarters.py comparisons/ipwd-cifar25 benchmarks/ipwd/results    # prints the table, keeps each run's figures
 
 The teacher's mean probability of a class is taken over the test images, from the logits that each distilled run keeps:
 all runs must have had the same teacher. N test images, C classes.
@@ -19,17 +19,16 @@ from torch import Tensor
 
 from distail.evaluation.metrics import QUARTERS, mean_probability, recall_by_quarter
 
-HERE = Path(__file__).parent
 ALONE, BASELINE = "ce", "kd"
 
 
-def main(comparison: Path) -> None:
+def main(comparison: Path, results: Path) -> None:
     runs: dict[str, list[Path]] = defaultdict(list)
     for folder in sorted((comparison / "runs").iterdir()):
         if (folder / "result.json").is_file():
             method, _, seed = folder.name.rpartition("-seed")
             runs[method].append(folder)
-            keep(folder, HERE / "results" / folder.name)
+            keep(folder, results / folder.name)
             print(f"{method} {seed}: {result(folder)['student']['test']['top1']:.1f}", file=sys.stderr)
     logits = [load_file(run / "predictions.safetensors") for folders in runs.values() for run in folders]
     taught = [each["teacher_logits"] for each in logits if "teacher_logits" in each]
@@ -97,4 +96,4 @@ def spread(folders: list[Path]) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
