@@ -1,8 +1,8 @@
 """Recall by quarter of the classes, from those the teacher favors most, and how far the sample weights spread.
 
-python benchmarks/quarters.py comparisons/ipwd-cifar25 benchmarks/ipwd/results    # prints the table, keeps each run's figures
+python benchmarks/quarters.py comparisons/ipwd-cifar25 benchmarks/ipwd/results
 
-The teacher's mean probability of a class is taken over the test images, from the logits that each distilled run keeps:
+Prints the table and keeps the figures of each run in the second folder. The teacher's mean probability of a class is taken over the test images, from the logits that each distilled run keeps:
 all runs must have had the same teacher. N test images, C classes.
 """
 
