@@ -2,8 +2,9 @@
 
 python benchmarks/quarters.py comparisons/ipwd-cifar25 benchmarks/ipwd/results
 
-Prints the table and keeps the figures of each run in the second folder. The teacher's mean probability of a class is taken over the test images, from the logits that each distilled run keeps:
-all runs must have had the same teacher. N test images, C classes.
+Prints the table and keeps the figures of each run in the second folder. The teacher's mean probability of a class is
+taken over the test images, from the logits that each distilled run keeps: all runs must have had the same teacher.
+N test images, C classes.
 """
 
 import json
