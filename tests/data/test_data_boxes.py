@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from distail.config.augment import Cutout, RandomErasing, RandomResizedCrop
+from distail.config.augment import Augment, Cutout, RandomErasing, RandomResizedCrop
 from distail.data import boxes
 from distail.data.augment import in_order
+from distail.data.dataset import LabelledImages
+from distail.data.image_inputs import check_augment
+from distail.errors import DataError
 from helpers.augmented import drawn
 
 
@@ -76,6 +82,26 @@ def test_cutout_is_a_square_cut_off_at_the_border(length: int | None, side: int)
     middle = erased[:, 0].float().mean(0)
     assert middle.max() / middle[16, 16] < 1.7  # every place about equally often, but for the border
     assert abs(high.float().mean().item() / side - (1 - (side / 4) / 32)) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("entry", "height", "width", "fits"),
+    [
+        ("cutout", 8, 8, True),
+        ("cutout", 1, 8, False),
+        (Cutout(length=16), 8, 8, False),
+        (Cutout(length=8), 8, 16, False),
+        (Cutout(length=7), 16, 8, True),
+        (RandomErasing(probability=1, scale=(0.9, 1.0)), 8, 8, True),
+        ("crop", 1, 1, True),
+    ],
+)
+def test_a_square_as_large_as_the_images_is_refused(
+    entry: Augment, height: int, width: int, *, fits: bool, random_images: Callable[..., LabelledImages]
+) -> None:
+    data = random_images(4, height=height, width=width)
+    with nullcontext() if fits else pytest.raises(DataError, match=rf"data\.augment: cutout .* {height} x {width}"):
+        check_augment(["flip", entry], data)
 
 
 def test_erasing_takes_half_of_the_images_and_the_published_share_of_each() -> None:

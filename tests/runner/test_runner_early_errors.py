@@ -6,6 +6,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from distail.errors import DistailError
+from distail.runner.plan import plan_run
 from helpers.whole_runs import Recorder, experiment, run
 
 
@@ -20,6 +21,14 @@ def refused(folder, student):
         run(wrong, OnlyUntrained())
     assert not (folder / "config.yaml").exists(), "the run with a better student would be another one"
     return str(caught.value)
+
+
+def test_a_square_of_cutout_that_erases_whole_images(tmp_path):
+    data = {"name": "digits", "augment": [{"name": "cutout", "length": 16}]}
+    wrong = experiment(tmp_path / "run", "ce", teacher=None, data=data)
+    for attempt in (lambda: run(wrong, OnlyUntrained()), lambda: plan_run(wrong)):
+        with pytest.raises(DistailError, match=r"length 16 .* 8 x 8 pixels; expected fewer than 8, such as 4"):
+            attempt()
 
 
 @pytest.fixture(scope="module")

@@ -62,9 +62,18 @@ def random_erasing(images_BCHW: Tensor, bits_Bk: Bits, options: RandomErasing) -
 def cutout(images_BCHW: Tensor, bits_B2: Bits, options: Cutout) -> Tensor:
     """A square about a random pixel of every normalized image set to 0, the mean color, in place."""
     height, width = images_BCHW.shape[-2:]
-    length = options.length or max(1, min(height, width) // 2)
+    length = cutout_length(options, height, width)
     top, left = (chosen(bits_B2[:, at], side) - length // 2 for at, side in enumerate((height, width)))
     return _erased(images_BCHW, Boxes(top, left, top + length, left + length))
+
+
+def cutout_length(options: Cutout, height: int, width: int) -> int:
+    """The side of the square in pixels: half of the shorter side, where none is given.
+
+    >>> cutout_length(Cutout(), 32, 48), cutout_length(Cutout(length=8), 32, 48)
+    (16, 8)
+    """
+    return options.length or max(1, min(height, width) // 2)
 
 
 def _erased(images_BCHW: Tensor, box: Boxes) -> Tensor:

@@ -11,12 +11,36 @@ from itertools import tee
 import torch
 from torch import Tensor
 
-from distail.config.augment import Augment
+from distail.config.augment import Augment, Cutout, augment_name
 from distail.data.augment import Augmentation, Draws, apply_drawn, as_images, crop_pixels, in_order
-from distail.data.dataset import Images
+from distail.data.boxes import cutout_length
+from distail.data.dataset import Examples, Images, is_images
 from distail.data.normalize import Normalize
 from distail.data.pixels import images_in_order, pixel_source
+from distail.errors import DataError
 from distail.torch_utils import to_device
+
+
+def check_augment(entries: Sequence[Augment], data: Examples) -> None:
+    """Let pass what leaves something of these images; examples that are no images have nothing to erase.
+
+    Raises:
+        DataError: the square of `cutout` is as large as an image.
+    """
+    if not is_images(data):
+        return
+    _, height, width = data.image_shape
+    shorter = min(height, width)
+    for entry in entries:
+        if augment_name(entry) != "cutout":
+            continue
+        length = cutout_length(entry if isinstance(entry, Cutout) else Cutout(), height, width)
+        if length >= shorter:
+            fitting = f"fewer than {shorter}, such as {shorter // 2}" if shorter > 1 else "no cutout"
+            raise DataError(
+                f"data.augment: cutout with length {length} leaves little or nothing of images of {height} x {width} "
+                f"pixels; expected {fitting}"
+            )
 
 
 class ImageInputs:

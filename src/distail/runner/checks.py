@@ -16,6 +16,7 @@ from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperim
 from distail.config.section import AUTO
 from distail.data.class_order import check_class_order
 from distail.data.dataset import Examples
+from distail.data.image_inputs import check_augment
 from distail.data.mixing import check_mix
 from distail.data.prepare import PreparedData
 from distail.data.sources import check_name, check_streams, check_targets, check_validation
@@ -263,12 +264,13 @@ def check_memory(experiment: Experiment, class_counts: Sequence[int]) -> None:
         )
 
 
-def check_data_mix(experiment: Experiment, data: Examples) -> None:
-    """Refuse to mix what cannot be mixed.
+def check_fits_data(experiment: Experiment, data: Examples) -> None:
+    """Refuse to mix what cannot be mixed, and to erase whole images.
 
     Raises:
-        DataError: boxes of what has no pixels, or means of what is no number.
+        DataError: boxes of what has no pixels, or means of what is no number; a cutout as large as the images.
     """
+    check_augment(experiment.data.augment, data)
     trainings = [experiment.training, *([experiment.teacher_training] if experiment.teacher else [])]
     for mix in (training.mix for training in trainings):
         if mix is not None and mix.share:

@@ -28,7 +28,7 @@ from distail.files import MEGABYTE
 from distail.inputs import first_tensor
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
-from distail.runner.checks import check, check_data_mix, check_memory, read_experiment, teacher_model
+from distail.runner.checks import check, check_fits_data, check_memory, read_experiment, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.posterior import posterior_notes
@@ -123,7 +123,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
         told = _Told({str(scratch): str(experiment.output)})
         data = read_images(experiment, RunFolder(scratch), told, SINGLE_PROCESS)
         check_memory(experiment, data.class_counts)
-        check_data_mix(experiment, data.train)
+        check_fits_data(experiment, data.train)
         runtime, formats, notes = select_run_device(experiment, None, data, SINGLE_PROCESS)
         experiment, views_notes = with_settled_views(experiment, None, data, formats)
         timer = _StepTimer(experiment, data)

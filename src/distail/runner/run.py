@@ -19,7 +19,7 @@ from distail.errors import counted
 from distail.evaluation.run_files import RunResult
 from distail.file_lock import FolderLock
 from distail.report.build import write_report
-from distail.runner.checks import check, check_data_mix, check_memory, read_experiment
+from distail.runner.checks import check, check_fits_data, check_memory, read_experiment
 from distail.runner.context import RunContext
 from distail.runner.identity import changed_data, identity_of
 from distail.runner.posterior import posterior_notes
@@ -106,7 +106,7 @@ def _run_stages(
     data_files = files_state(experiment.data)
     data = processes.local_main_first(lambda: read_images(experiment, folder, reporter, processes))
     check_memory(experiment, data.class_counts)
-    check_data_mix(experiment, data.train)
+    check_fits_data(experiment, data.train)
     runtime, formats, notes = select_run_device(experiment, stored, data, processes)
     experiment, views_notes = with_settled_views(experiment, stored, data, formats)
     count = select_threads(experiment, stored, runtime, reporter)

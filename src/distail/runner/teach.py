@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distail.config.schema import Experiment
 from distail.data.dataset import smallest_side
+from distail.data.image_inputs import check_augment
 from distail.data.prepare import prepare_data
 from distail.errors import DataError, Problems
 from distail.models.weights import recognize_weights
@@ -67,6 +68,8 @@ def teach(
     ):
         tell: Reporter = (reporter or default_reporter(name=experiment.name)) if processes.is_main else Silent()
         data = processes.local_main_first(lambda: prepare_data(experiment.data, seed=experiment.seed))
+        if views:
+            check_augment(experiment.data.augment, data.train)
         tell.message(f"{experiment.data.name}: the answers of {network.name}, a {network.model.name}")
         selected = select_device(trainer.device, "fp32", smallest_side(data.train), processes)
         tap = load_network(network, experiment, data, selected, tell.message)
