@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -148,3 +149,19 @@ def test_names_that_data_without_files_get_in_predictions_serve_as_well(tmp_path
     found = matched(tmp_path, 13, prepared(named=False), id=ids)
     assert found.train.tolist() == TRAIN_ROWS.tolist()
     assert found.test.tolist() == [10, 11, 12]
+
+
+def test_ids_are_rows_of_the_table_where_it_is_one_file(tmp_path):
+    # Rows 3, 7, ... of the file were drawn for testing: nobody can know their places in the parts.
+    drawn = torch.tensor([3, 7, 11])
+    rest = torch.tensor([row for row in range(13) if row not in drawn.tolist()])
+    data = replace(prepared(named=True), file_rows=(rest, drawn))
+    ids = np.random.default_rng(0).permutation(13)
+    found = matched(tmp_path, 13, data, id=ids)
+    assert ids[found.train].tolist() == rest[TRAIN_ROWS].tolist()
+    assert ids[found.validation].tolist() == rest[VALIDATION_ROWS].tolist()
+    assert ids[found.test].tolist() == drawn.tolist()
+    assert "of 5 training images have no row" in refused(tmp_path, 13, data, id=ids - 20)
+    # With a split they count inside each part, as for any other data.
+    ids, splits = np.array([*range(10), *range(3)]), np.array(["train"] * 10 + ["test"] * 3)
+    assert matched(tmp_path, 13, data, id=ids, split=splits).test.tolist() == [10, 11, 12]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from distail.audit.target import load_target
 from distail.compare.compare import compare
 from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ConfigError, DataError
 from distail.evaluation.predictions import load_predictions
 from distail.runner.checks import problems_of
 from distail.runner.plan import plan_run
+from distail.runner.stored_teacher import open_stored_teacher
 from distail.runner.teach import teach
 from distail.search.space import space_of
 from distail.training.progress import Silent
@@ -194,6 +197,26 @@ def test_what_the_data_shows_to_be_wrong_is_told_at_once(answers, tmp_path):
     assert "not finite in 1 row, first in row 3" in message
     assert "its target differs from the labels of 440 of 440 training images" in message
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def opened(answers, tmp_path, **arrays):
+    """A file of answers with other arrays, matched to the images of a run."""
+    np.savez(tmp_path / "changed.npz", **load_file(answers) | arrays)
+    config = Experiment.from_mapping(plain(tmp_path / "run", teacher={"logits": str(tmp_path / "changed.npz")}))
+    return open_stored_teacher(config, prepare_data(config.data, seed=config.seed))
+
+
+def test_labels_may_be_numbers_or_names_and_must_be_those_of_the_data(answers, tmp_path):
+    target = load_file(answers)["target"].numpy()
+    opened(answers, tmp_path, target=target.astype(str))
+    for odd, said in (
+        (target[::-1].astype(str), "training images, first in row"),
+        (np.array(["gnu"] * len(target)), "'gnu', where the data has"),
+        (np.concatenate([target, target]), "expected ("),
+        (np.eye(10)[target], "expected ("),
+    ):
+        with pytest.raises(DataError, match=re.escape(said)):
+            opened(answers, tmp_path, target=odd)
 
 
 def test_classes_in_another_order_are_matched_by_name_or_told(answers, tmp_path):

@@ -170,7 +170,9 @@ class Source:
 
     `notes` are sentences for the user: what is odd about the data, and how it is held. `validation` is the data's own
     validation set, which stands in place of one drawn from `train`; `groups` are not to be torn apart.
-    `encoding`, of a table, says in JSON how its columns became numbers (`distail.data.columns`).
+    `encoding`, of a table, says in JSON how its columns became numbers (`distail.data.columns`). `file_rows`, where all
+    rows are of one file, says where in it those of training stand (after them those of a validation set of its own),
+    and those of the test.
     """
 
     train: Examples
@@ -181,6 +183,7 @@ class Source:
     validation: Examples | None = None
     groups: Groups | None = None
     encoding: str | None = None
+    file_rows: tuple[Tensor, Tensor] | None = None
 
 
 def image_names(images: Examples, split: str) -> list[str]:

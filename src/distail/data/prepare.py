@@ -66,6 +66,8 @@ class PreparedData:
     """(N,) int64: where the images of `train` stand in the data set's whole training part; `validation_rows` too, and
     those of a validation set of the data's own after all of them."""
     validation_rows: Tensor | None = None
+    file_rows: tuple[Tensor, Tensor] | None = None
+    """Of a table that is one file: where in it each row of that whole training part stands, and each of the test."""
 
     @property
     def samples(self) -> int | None:
@@ -142,6 +144,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         encoding=source.encoding,
         train_rows=rows[kept],
         validation_rows=None if validation is None else held_out if source.validation else rows[held_out],
+        file_rows=source.file_rows,
     )
 
 

@@ -143,6 +143,8 @@ class _Lookup:
         self.file, self.key, self.data, self.problems = file, key, data, problems
         self.keys_M = columns.get(key) if key else None
         self.split_M = columns.get("split")
+        # Without splits an id is a row of the table as it lies there: of parts that are drawn nobody knows the rows.
+        self.file_rows = data.file_rows if self.split_M is None else None
 
     def find(self, split: str, row_M: NDArray[Any], *, required: bool = True, what: str = "") -> Tensor | None:
         """The rows of a split's images; None where there are none of them, or they are told as a problem."""
@@ -192,7 +194,7 @@ class _Lookup:
         row_N = np.arange(len(images)) if rows is None else rows.numpy()
         assert self.keys_M is not None
         if self.keys_M.dtype.kind != "S":
-            return row_N
+            return row_N if self.file_rows is None else self.file_rows[split == "test"].numpy()[row_N]
         if images.names is not None:
             return images.names
         if self.key == "path":
@@ -201,6 +203,8 @@ class _Lookup:
         return np.array([f"{part}[{row}]" for row in row_N], dtype=np.bytes_)
 
     def _of_part(self, row_M: NDArray[Any], split: str) -> NDArray[Any]:
+        if self.file_rows is not None:
+            return row_M
         if self.split_M is None:
             return row_M[:0] if split == "test" else row_M
         found: NDArray[Any] = row_M[(self.split_M[row_M] == b"test") == (split == "test")]

@@ -9,8 +9,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.reading import STORED
@@ -156,7 +159,7 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
         matched = problems.attempt(lambda: match_rows(file, len(answers), data, augment))
     if answers is not None and matched is not None:
         problems.add(*answers.problems(matched.used(len(answers))))
-        problems.add(*_labels_problems(file, columns, matched, data))
+        problems.add(*_labels_problems(file, len(answers), columns, matched, data))
     if answers is not None and data.samples is not None and (answers.top_k or answers.kind == PROBABILITIES):
         problems.add(
             "it holds probabilities of one class an image, and here an image may have several; expected logits, the "
@@ -184,34 +187,61 @@ def refuse_another_file(teacher: StoredTeacher, began_with: object) -> None:
         )
 
 
-def _labels_problems(file: ArrayFile, columns: list[int] | None, matched: AnswerRows, data: PreparedData) -> list[str]:
+def _labels_problems(
+    file: ArrayFile, count: int, columns: list[int] | None, matched: AnswerRows, data: PreparedData
+) -> list[str]:
     """Where the file's labels are not the data's: rows or classes are in another order than it says."""
     name = next((name for name in LABELS if name in file.names), None)
-    labels_M = None if name is None else file.read(name)
-    if not isinstance(labels_M, Tensor) or labels_M.ndim != 1:
+    if name is None:
         return []
-    problems = []
+    stored_M: Tensor | NDArray[np.bytes_] = file.read(name)
+    if isinstance(stored_M, Tensor):
+        as_text = stored_M.dtype == torch.uint8 and stored_M.ndim == 2 and data.samples is None
+        stored_M = file.texts(name) if as_text else file.numbers(name)
+    expected = (count,) if data.samples is None else (count, len(data.class_names))
+    if stored_M.shape != expected:
+        return [f"its {name} has the shape {tuple(stored_M.shape)}; expected {expected}, of each row of answers"]
     splits: list[tuple[str, Tensor | None, Examples | None]] = [
         ("training", matched.plain if matched.plain is not None else matched.train[: len(data.train)], data.train),
         ("validation", matched.validation, data.validation),
         ("test", matched.test, data.test),
     ]
+    problems = []
     for split, rows_N, images in splits:
         if rows_N is None or images is None:
             continue
-        own_N = images.labels if columns is None else torch.tensor(columns)[images.labels]
-        if len(labels_M) <= int(rows_N.max()):
-            return [f"{name} has {len(labels_M):,} labels; expected one a row of answers"]
-        told_N = labels_M[rows_N].long()
-        wrong = torch.nonzero(told_N != own_N).flatten()
+        own_N = _labels_as_stored(images.labels, columns, data.class_names, isinstance(stored_M, Tensor))
+        told_N = stored_M[rows_N.numpy()]
+        differs_N = np.asarray(told_N) != np.asarray(own_N)
+        wrong = np.flatnonzero(differs_N if differs_N.ndim == 1 else differs_N.any(1))
         if len(wrong):
             at = int(wrong[0])
             problems.append(
-                f"its {name} differs from the labels of {len(wrong):,} of {len(own_N):,} {split} images, first in row "
-                f"{int(rows_N[at])}: {int(told_N[at])}, where the data has {int(own_N[at])}. Are rows or classes in "
-                "another order?"
+                f"its {name} differs from the labels of {len(wrong):,} of {len(own_N):,} {split} {images.noun}s, first "
+                f"in row {int(rows_N[at])}: {_label(told_N[at])}, where the data has {_label(own_N[at])}. Are rows or "
+                "classes in another order?"
             )
     return problems
+
+
+def _labels_as_stored(
+    labels_N: Tensor, columns: list[int] | None, class_names: Sequence[str], numbers: bool
+) -> Tensor | NDArray[np.bytes_]:
+    """The data's own labels as a file holds them: class names, or numbers in the file's order of the classes."""
+    if not numbers:
+        names = np.array([name.encode() for name in class_names])
+        own_N: NDArray[np.bytes_] = names[labels_N.numpy()]
+        return own_N
+    if columns is None:
+        return labels_N
+    return torch.tensor(columns)[labels_N] if labels_N.ndim == 1 else labels_N[:, torch.tensor(columns).argsort()]
+
+
+def _label(label: Any) -> str:
+    """A label for people: a name, a number, or which of several classes there are."""
+    if isinstance(label, bytes):
+        return repr(label.decode("utf-8", "replace"))
+    return str(int(label)) if label.ndim == 0 else str(torch.nonzero(label).flatten().tolist())
 
 
 def _notes(experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool) -> tuple[str, ...]:

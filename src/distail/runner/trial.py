@@ -138,17 +138,18 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
             "although its weights are finite; expected weights with which it has been used (a variance below 0 gives "
             "such logits)"
         )
-    kind = kind_of_probabilities(logits_NC)
-    probabilities = [probabilities_sentence(f"the {whose}", kind)] if kind else []
-    return [*probabilities, *look_at_answers(logits_NC, some.labels, whose, data.class_names)]
+    return look_at_answers(logits_NC, some.labels, whose, data.class_names)
 
 
 def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str]) -> list[str]:
-    """Sentences for the user on what is known of some training images: another order of classes, or mere chance."""
+    """Sentences for the user on logits of some training images: probabilities, another order of classes, or chance."""
+    kind = kind_of_probabilities(logits_NC)
+    notes = [probabilities_sentence(f"the {whose}", kind)] if kind else []
     if is_multi_label(labels_N):
-        return []  # no class is the answer, by which another order would be seen
+        return notes  # no class is the answer, by which another order would be seen
     order = find_other_order(logits_NC, labels_N, class_names)
-    return [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose)
+    odd = [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose)
+    return [*notes, *odd]
 
 
 def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str) -> list[str]:

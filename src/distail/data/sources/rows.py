@@ -21,7 +21,10 @@ SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "valid
 
 @dataclass(frozen=True)
 class Rows:
-    """N labelled rows; `split`, `group` (texts) are (N,), or None where there is no such column."""
+    """N labelled rows; `split`, `group` (texts) are (N,), or None where there is no such column.
+
+    `one_file`: whether row n is that of one file, so that a user can name it by its number.
+    """
 
     examples: Examples
     class_names: tuple[str, ...]
@@ -29,6 +32,7 @@ class Rows:
     group: NDArray[np.str_] | None = None
     notes: tuple[str, ...] = ()
     encoding: str | None = None
+    one_file: bool = True
 
 
 def source_of_rows(rows: Rows, where: str) -> Source:
@@ -51,6 +55,7 @@ def source_of_rows(rows: Rows, where: str) -> Source:
         encoding=rows.encoding,
         validation=examples.get("validation"),
         groups=None if codes is None else Groups(codes["train"], codes["test"], codes.get("validation")),
+        file_rows=(torch.cat([named["train"], named["validation"]]), named["test"]) if rows.one_file else None,
     )
 
 

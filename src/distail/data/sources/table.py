@@ -104,7 +104,8 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
         raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
     examples = LabelledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
     notes = _notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
-    return source_of_rows(Rows(examples, class_names, split, of_group, notes, encoding.to_json()), str(root))
+    rows = Rows(examples, class_names, split, of_group, notes, encoding.to_json(), one_file=root.is_file())
+    return source_of_rows(rows, str(root))
 
 
 def _label_columns(options: Data) -> tuple[str, ...]:
