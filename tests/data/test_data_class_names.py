@@ -16,6 +16,12 @@ def test_numbers_count() -> None:
     assert natural_sorted(["v1.10", "v1.9", "v1"]) == ["v1", "v1.9", "v1.10"]
 
 
+def test_the_sign_of_a_name_that_is_a_whole_number_counts() -> None:
+    assert natural_sorted(["1", "-1"]) == ["-1", "1"]
+    assert natural_sorted(["+2", "-2.0", "0", "-10", "a", "1.0", "-9"]) == ["-10", "-9", "-2.0", "0", "1.0", "+2", "a"]
+    assert natural_sorted(["1", "a-2", "a-1", "-x"]) == ["1", "-x", "a-1", "a-2"], "in other names it is a dash"
+
+
 def test_case_does_not_count_until_all_else_is_equal() -> None:
     assert natural_sorted(["b", "A", "a", "B"]) == ["A", "a", "B", "b"]
 

@@ -87,6 +87,11 @@ def outside():
     return distail.Datasets(items, None, items, ["a", "b"])
 
 
+def ungrouped():
+    items = [(torch.zeros(2), row % 2) for row in range(9)]
+    return distail.Datasets(items, None, items, ["a", "b"], groups=[7, 7, None, float("nan"), "", 8, 8, 8, "a"])
+
+
 def stream():
     class Endless(torch.utils.data.IterableDataset):
         def __iter__(self):
@@ -204,6 +209,7 @@ def test_collate_and_groups(module):
         ("unlabelled", ["9 of 9", "item 0", "'ids'", "'label'"]),
         ("named", ["item 0", "'str'"]),
         ("outside", ["label 2"]),
+        ("ungrouped", ["items of train", "3 of 9 have no group", "number 2 ('None'"]),
         ("stream", ["Endless", "__len__"]),
     ],
 )

@@ -120,6 +120,10 @@ def test_class_names_name_whole_numbers(tmp_path):
         ({"split": np.array(["train", "val"] * 30)}, ["'test'"]),
         ({"class_names": np.array(["a", "b"])}, ["from 0 to 1", "'2'"]),
         ({"y": np.zeros(60, dtype=int)}, ["a single class"]),
+        ({"group": np.array([1.0, 2.0, np.nan] * 20)}, ["20 of 60 have no group", "number 2 ", "'nan'"]),
+        ({"group": np.array(["a", " ", "b"] * 20)}, ["20 of 60 have no group", "number 1 "]),
+        ({"X": np.stack([np.arange(60.0), np.full(60, np.nan)], 1)}, ["only nan, is in X[:, 1];"]),
+        ({"X": np.stack([np.full((60, 4), np.nan), np.zeros((60, 4))], 1)}, ["only nan, is in X[:, 0];"]),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path, changes, culprits):

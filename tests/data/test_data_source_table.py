@@ -219,7 +219,14 @@ def test_groups_stay_whole_and_shared_ones_are_told(tmp_path):
     assert not patients[1] & patients[2]
     assert "patient" not in "".join(TableEncoding.from_json(data.encoding).entries)
     shared = prepared(written(tmp_path, "csv-table", {**content, "split": SPLIT}), group="patient")
-    assert sum("groups of the test set" in note for note in shared.notes) == 1
+    told = [note for note in shared.notes if " groups of the " in note]
+    assert [note.split(" too:")[0] for note in told] == [
+        "9 of 9 groups of the test set are in the training set",
+        "3 of 6 groups of the validation set are in the training set",
+        "1 of 9 groups of the test set is in the validation set",
+    ]
+    unused = prepared(tmp_path / "table.csv", group="patient", validation=0)
+    assert [note for note in unused.notes if " groups of the " in note] == told[:1]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ _LEADING_ZEROS = re.compile(r"(?<![0-9.])0+(?=[0-9])")
 _DECIMAL = re.compile(r"[+-]?[0-9]+\.[0-9]*")
 _MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nil", "undefined"})
 _NUMBER = re.compile(r"([0-9]+)")
+_WHOLE = re.compile(r"[+-]?[0-9]+(\.0*)?")
+_BACKWARDS = str.maketrans("0123456789", "9876543210")
 
 
 def check_class_names(names: Sequence[str], data: str) -> None:
@@ -88,14 +90,22 @@ def _printable(name: str) -> bool:
 def natural_sorted(names: Iterable[str]) -> list[str]:
     """Sorted without regard to case, with numbers by value; independent of the order given.
 
+    Of a name that is a whole number the sign counts; in others it is a sign like any other.
+
     >>> natural_sorted(["class10", "Class2", "class1"])
     ['class1', 'Class2', 'class10']
+    >>> natural_sorted(["1", "-1", "-10"])
+    ['-10', '-1', '1']
     """
 
     def key(name: str) -> tuple[list[str | tuple[int, str]], str]:
         parts = _NUMBER.split(name.casefold())
         # Python refuses to make an int of thousands of digits; without leading zeros, longer is larger.
         numbers = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
+        if _WHOLE.fullmatch(name):
+            if name.startswith("-"):
+                numbers[0] = (-numbers[0][0], numbers[0][1].translate(_BACKWARDS))
+            parts[0] = ""
         ordered: list[str | tuple[int, str]] = [*parts]
         ordered[1::2] = numbers
         return ordered, name

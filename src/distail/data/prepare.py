@@ -123,7 +123,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         leakage_warning(train, source.test),
         validation and leakage_warning(train, validation, "validation"),
         contradiction_warning([part for part in (train, validation, source.test) if part], source.class_names),
-        shared_groups_warning(source.groups),
+        *shared_groups_warnings(source.groups, own_validation=bool(validation and source.validation)),
         validation and source.validation and own_validation_note(validation),
         unjudged_note(subset, data.validation, seed, groups),
         dark_images_warning(mean) if is_images(train) else None,
@@ -202,23 +202,32 @@ def dark_images_warning(mean: Sequence[float]) -> str | None:
     )
 
 
-def shared_groups_warning(groups: Groups | None) -> str | None:
-    """How many groups of the test set lie in training too; None where none does.
+def shared_groups_warnings(groups: Groups | None, *, own_validation: bool = False) -> list[str]:
+    """How many groups of the test set, and of a validation set of the data's own, lie in training or in the other too.
 
     >>> import torch
-    >>> shared_groups_warning(Groups(train=torch.tensor([0, 1, 1]), test=torch.tensor([1, 2])))
-    '1 of 2 groups of the test set is in the training set too: figures on the test set are too good for new groups'
+    >>> shared_groups_warnings(Groups(train=torch.tensor([0, 1, 1]), test=torch.tensor([1, 2])))
+    ['1 of 2 groups of the test set is in the training set too: figures on the test set are too good for new groups']
     """
     if groups is None:
-        return None
-    tested = set(groups.test.tolist())
-    shared = len(tested & set(groups.train.tolist()))
-    if not shared:
-        return None
-    return (
-        f"{shared:,} of {counted(len(tested), 'group')} of the test set {'is' if shared == 1 else 'are'} in the "
-        "training set too: figures on the test set are too good for new groups"
-    )
+        return []
+    validation = groups.validation if own_validation else None
+    pairs = [
+        (groups.test, "test", groups.train, "training", "figures on the test set are"),
+        (validation, "validation", groups.train, "training", "what is chosen by the validation set looks"),
+        (groups.test, "test", validation, "validation", "figures on the test set are"),
+    ]
+    warnings = []
+    for inner, part, outer, other, figures in pairs:
+        if inner is None or outer is None:
+            continue
+        judged = set(inner.tolist())
+        if shared := len(judged & set(outer.tolist())):
+            warnings.append(
+                f"{shared:,} of {counted(len(judged), 'group')} of the {part} set {'is' if shared == 1 else 'are'} in "
+                f"the {other} set too: {figures} too good for new groups"
+            )
+    return warnings
 
 
 def own_validation_note(validation: Examples) -> str:

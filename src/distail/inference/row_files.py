@@ -10,7 +10,7 @@ from torch import Tensor
 
 from distail.data.columns import TableEncoding
 from distail.data.sources.arrays import read_npz
-from distail.data.sources.table import column_names, read_table
+from distail.data.sources.table_file import column_names, read_table
 from distail.errors import ConfigError, DataError, Problems, did_you_mean
 from distail.inference.predict import Answer
 from distail.inference.rows import columns_of, encoded, inputs_of, missing_columns, notes_of
@@ -108,7 +108,7 @@ def _read(
         return inputs_of(arrays["X"], told, encoding), None
     assert encoding is not None
     categories = [column.name for column in encoding.columns if column.levels is not None]
-    rows = read_table(path, _TABLES[path.suffix.lower()], [*categories, *([] if identity is None else [identity])])
+    rows = read_table(path, _TABLES[path.suffix.lower()], () if identity is None else (identity,), categories)
     table = columns_of(rows, encoding)
     for note in notes_of(table, encoding):
         tell(f"{path}: {note}")

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
+from distail.data.column_notes import MOST_COMPARED, missing_note, rounded_note
 from distail.data.dataset import Examples, LabelledImages, Source
 from distail.data.labels import matrix_of
-from distail.data.sources.rows import Rows, classes_of, source_of_rows
-from distail.errors import DataError, Problems, did_you_mean
+from distail.data.sources.rows import Rows, check_groups, classes_of, source_of_rows
+from distail.errors import DataError, Problems, did_you_mean, some_of
 from distail.files import DAMAGED_ARCHIVE
 from distail.outputs import MULTI_LABEL
 
@@ -67,12 +68,11 @@ def load_arrays(options: Data) -> Source:
     problems.stop(f"{root}: {_EXPECTED}", DataError)
     weights = _weights(arrays["weight"], root) if "weight" in arrays else None
     labels, names = _label_matrix(arrays, root) if multi_label else _labels(arrays, root)
-    rows = Rows(
-        _examples(x, labels, weights, root),
-        names,
-        split=arrays["split"].astype(str) if "split" in arrays else None,
-        group=arrays["group"].astype(str) if "group" in arrays else None,
-    )
+    group = arrays["group"].astype(str) if "group" in arrays else None
+    if group is not None:
+        check_groups(group, f"{root}, rows of X")
+    split = arrays["split"].astype(str) if "split" in arrays else None
+    rows = Rows(_examples(x, labels, weights, root), names, split, group, _notes(x, root))
     return source_of_rows(rows, str(root))
 
 
@@ -145,3 +145,21 @@ def _examples(x: NDArray[Any], labels: torch.Tensor, weights: torch.Tensor | Non
             "numbers, and nan where a value is missing"
         )
     return LabelledArrays(inputs, labels, names, weights=weights)
+
+
+def _notes(x: NDArray[Any], root: Path) -> tuple[str, ...]:
+    """What floats lack, and what float32 loses of them.
+
+    Raises:
+        DataError: a column, or channel, has no value.
+    """
+    if x.dtype.kind != "f":
+        return ()
+    columns = [f"X[:, {place}]" for place in range(x.shape[1])]
+    gone_D = np.isnan(x).sum(axis=(0, *range(2, x.ndim))).tolist()
+    if empty := [name for name, gone in zip(columns, gone_D, strict=True) if gone == x[:, 0].size]:
+        raise DataError(f"{root}: no value, only nan, is in {some_of(empty)}; leave out what is never known")
+    missing = missing_note([f"{name!r} ({gone:,})" for name, gone in zip(columns, gone_D, strict=True) if gone])
+    wide = x[:MOST_COMPARED] if x.itemsize > np.dtype(np.float32).itemsize else x[:0]
+    rounded = rounded_note((name, wide[:, place].reshape(-1)) for place, name in enumerate(columns))
+    return tuple(note for note in (missing, rounded) if note)

@@ -17,7 +17,7 @@ from distail.data.decode import progress_bar
 from distail.data.items import FetchItems, StreamedItems, digest_of, kept_generators, labels_in
 from distail.data.labels import matrix_of
 from distail.data.seeding import random_bits, stream_key
-from distail.data.sources.rows import group_codes
+from distail.data.sources.rows import check_groups, group_codes
 from distail.data.workers import Workers
 from distail.errors import DataError, first_of, listed
 from distail.import_path import import_callable, where, working_directory_importable
@@ -68,8 +68,9 @@ def _groups(given: Datasets, items: int, name: str) -> Groups | None:
         return None
     if len(given.groups) != items:
         raise DataError(f"{name!r}: {len(given.groups)} groups for {items} items of train; expected one each")
-    codes = group_codes(np.array([str(group) for group in given.groups]))
-    return Groups(codes, torch.empty(0, dtype=torch.int64))
+    texts = np.array([str(group) for group in given.groups])
+    check_groups(texts, f"{name!r}, items of train")
+    return Groups(group_codes(texts), torch.empty(0, dtype=torch.int64))
 
 
 def _fetched(dataset: Any, part: str, given: Datasets, options: Data) -> StreamedItems:

@@ -17,6 +17,7 @@ from distail.errors import DataError, some_of
 PARTS = ("train", "validation", "test")
 SPLITS = {"train": "train", "test": "test", "val": "validation", "valid": "validation", "validation": "validation"}
 """What may stand in a column `split`, and the part that it means."""
+_NO_GROUP = ("", "nan", "None", "<NA>", "NaT")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,25 @@ def group_codes(group_N: NDArray[np.str_]) -> Tensor:
     [1, 0, 1]
     """
     return torch.from_numpy(np.unique(group_N, return_inverse=True)[1].astype(np.int64))
+
+
+def check_groups(group_N: NDArray[np.str_], where: str) -> None:
+    """Let pass groups none of which is what numpy, pandas or Python write where there is none.
+
+    Raises:
+        DataError: some are.
+
+    >>> check_groups(np.array(["a", "nan"]), "x.npz")
+    Traceback (most recent call last):
+        ...
+    distail.errors.DataError: x.npz: 1 of 2 have no group, the first number 1 ('nan'; counted from 0); expected one each
+    """
+    without = [number for number, group in enumerate(group_N.tolist()) if group.strip() in _NO_GROUP]
+    if without:
+        raise DataError(
+            f"{where}: {len(without):,} of {len(group_N):,} have no group, the first number {without[0]:,} "
+            f"({group_N[without[0]].item()!r}; counted from 0); expected one each"
+        )
 
 
 def parts_of(labels_N: Tensor, split: NDArray[np.str_] | None, groups: Tensor | None, where: str) -> NDArray[np.str_]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -15,14 +14,15 @@ from torch import Tensor
 
 from distail.config.schema import Data
 from distail.data.arrays import LabelledArrays
-from distail.data.columns import MOST_CODES, MOST_LEVELS, TableEncoding, Values, column_values, missing_in
+from distail.data.column_notes import column_notes
+from distail.data.columns import TableEncoding, Values, column_values
 from distail.data.dataset import Source
 from distail.data.labels import separated
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
-from distail.errors import DataError, Problems, counted, did_you_mean, some_of
+from distail.data.sources.table_file import gaps_by_name, read_table
+from distail.errors import DataError, Problems, did_you_mean, some_of
 from distail.outputs import MULTI_LABEL
 
-_DELIMITERS = (",", "\t", ";")
 _SUFFIX = {"csv-table": ".csv", "parquet": ".parquet"}
 _SPLIT = "split"
 _NAMED = 6
@@ -53,6 +53,8 @@ def load_table(options: Data) -> Source:
     files = _files(root, suffix)
     texts = (*_label_columns(options), options.group, _SPLIT)
     parts = {part: read_table(path, options.name, texts) for part, path in files.items()}
+    if options.name == "csv-table":
+        _check_gaps(parts, files, options)
     columns = next(iter(parts.values())).column_names
     for part, table in parts.items():
         if set(table.column_names) != set(columns):
@@ -103,9 +105,27 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
     if infinite := int(inputs.isinf().sum()):
         raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
     examples = LabelledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
-    notes = _notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
+    notes = column_notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
     rows = Rows(examples, class_names, split, of_group, notes, encoding.to_json(), one_file=root.is_file())
     return source_of_rows(rows, str(root))
+
+
+def _check_gaps(parts: Mapping[str, Any], files: Mapping[str, Path], options: Data) -> None:
+    """Let pass labels and groups of CSV files none of which is NA, nan or null.
+
+    Raises:
+        DataError: listing the columns in which some are.
+    """
+    labels = (options.label,) if isinstance(options.label, str) else ()  # of several, flags, all must be 0 or 1
+    empty = ", leave the cells of rows without a class empty," if options.targets == MULTI_LABEL else ""
+    problems = Problems()
+    for part, table in parts.items():
+        found = [
+            *gaps_by_name(table, labels, f"Leave such rows out{empty} or give the class another name"),
+            *gaps_by_name(table, (options.group,), "Leave such rows out or give the group another name"),
+        ]
+        problems.add(*(f"{files[part].name}: {problem}" if len(parts) > 1 else problem for problem in found))
+    problems.stop(str(options.root), DataError)
 
 
 def _label_columns(options: Data) -> tuple[str, ...]:
@@ -116,11 +136,32 @@ def _label_columns(options: Data) -> tuple[str, ...]:
 
 def _labels(table: Any, options: Data, root: Path) -> tuple[Tensor, tuple[str, ...]]:
     """Labels (N,) int64 or, where a row may have several classes, (N, C) bool; and the class names."""
+    import pyarrow as pa
+
     names, multi_label = _label_columns(options), options.targets == MULTI_LABEL
     if not isinstance(options.label, str):
         return _flags(table, names, root), names
     classes = _texts(table, options.label, root, empty=multi_label)
-    return separated(classes) if multi_label else classes_of(classes)
+    if multi_label:
+        return separated(classes)
+    labels, class_names = classes_of(classes)
+    kind = table.schema.field(options.label).type
+    if options.name == "csv-table" or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        _check_no_measurement(class_names, options.label, root)
+    return labels, class_names
+
+
+def _check_no_measurement(class_names: Sequence[str], label: str, root: Path) -> None:
+    try:
+        numbers = [float(name) for name in class_names]
+    except ValueError:
+        return
+    if fractions := [name for name, number in zip(class_names, numbers, strict=True) if number % 1 > 0]:
+        raise DataError(
+            f"{root}: {len(fractions):,} of the {len(numbers):,} different values of the label {label!r} are fractions "
+            f"({some_of(fractions, 3)}); expected whole numbers or texts. Make classes of a measurement, or give its "
+            "values names that are no numbers"
+        )
 
 
 def _flags(table: Any, names: Sequence[str], root: Path) -> Tensor:
@@ -148,40 +189,6 @@ def _flags(table: Any, names: Sequence[str], root: Path) -> Tensor:
     return torch.from_numpy(np.column_stack(flags))
 
 
-def _notes(
-    found: Mapping[str, Values], encoding: TableEncoding, training_N: NDArray[np.bool_], group: str | None, split: bool
-) -> tuple[str, ...]:
-    """What became of the columns, and what was missing."""
-    numbers = [column.name for column in encoding.columns if column.levels is None]
-    categories = [column.name for column in encoding.columns if column.levels is not None]
-    known = {column.name: {*(column.levels or ())} for column in encoding.columns}
-    notes = [
-        f"{counted(len(numbers), 'column')} of numbers, {counted(len(categories), 'column')} of categories: "
-        f"{len(encoding.entries)} numbers a row"
-        + (", of each category its code" if encoding.cardinalities else "")
-        + ("; the column 'split' says which rows are for training" if split else "")
-        + (f"; rows of one {group!r} stay together" if group else "")
-    ]
-    missing, unseen, others = [], [], [column.name for column in encoding.columns if column.other]
-    for name, values in found.items():
-        if gone := int(missing_in(values).sum()):
-            missing.append(f"{name!r} ({gone:,})")
-        if name in categories and name not in others:
-            new = {value for value in values[~training_N].tolist() if value is not None} - known[name]
-            unseen += [f"{name}={value!r}" for value in sorted(new)]
-    if missing:
-        notes.append(
-            f"missing values in {some_of(missing, _NAMED)}: numbers become the mean of training, categories none, and "
-            "where training rows lack a value a number, or code, of its own says so"
-        )
-    if unseen:
-        notes.append(f"categories that no training row has, which are given as none: {some_of(unseen, _NAMED)}")
-    if others:
-        most = MOST_CODES if encoding.cardinalities else MOST_LEVELS
-        notes.append(f"of the levels of {some_of(others, _NAMED)} only the {most:,} most frequent are told apart")
-    return tuple(notes)
-
-
 def _files(root: Path, suffix: str) -> dict[str, Path]:
     """Files by the name of their split; of a single file the name says nothing."""
     if root.is_file():
@@ -196,60 +203,6 @@ def _files(root: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def read_table(path: Path, name: str, texts: Iterable[str]) -> Any:
-    """The table in a file of `csv-table` or `parquet`; the columns `texts` as they stand in it.
-
-    Raises:
-        DataError: it is damaged, has no row, or a column twice.
-    """
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
-    from pyarrow import parquet
-
-    try:
-        if name == "parquet":
-            table = parquet.read_table(path, partitioning=None)
-        else:
-            table = arrow_csv.read_csv(
-                path,
-                parse_options=arrow_csv.ParseOptions(delimiter=_header(path)[0]),
-                convert_options=arrow_csv.ConvertOptions(
-                    strings_can_be_null=True, column_types=dict.fromkeys(texts, pa.string())
-                ),
-            )
-    except Exception as error:  # of a damaged file pyarrow raises its own exceptions, and Python's
-        raise DataError(f"{path} cannot be read as {name}: {' '.join(str(error).split())}") from error
-    if not len(table):
-        raise DataError(f"{path} has no row")
-    twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
-    if twice:
-        raise DataError(f"{path} has the column {some_of([repr(column) for column in twice])} more than once")
-    return table
-
-
-def column_names(path: Path, name: str) -> list[str]:
-    """What the columns of a file of `csv-table` or `parquet` are called, without its rows.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    from pyarrow import parquet
-
-    try:
-        return parquet.read_schema(path).names if name == "parquet" else _header(path)[1]
-    except Exception as error:
-        raise DataError(f"{path} cannot be read as {name}: {' '.join(str(error).split())}") from error
-
-
-def _header(path: Path) -> tuple[str, list[str]]:
-    """What separates the columns of a CSV file, and their names."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        line = file.readline()
-        delimiter = max(_DELIMITERS, key=line.count)
-        file.seek(0)
-        return delimiter, next(csv.reader(file, delimiter=delimiter), [])
-
-
 def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray[np.str_]:
     """A column of texts; with `empty` what is missing is an empty one."""
     import pyarrow as pa
@@ -258,7 +211,11 @@ def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray
     if empty and pa.types.is_string(column.type):
         column = column.fill_null("")
     if column.null_count:
-        raise DataError(f"{root}: {column.null_count:,} rows have no {name!r}; expected one in every row")
+        first = column.is_null().index(True).as_py()
+        raise DataError(
+            f"{root}: {column.null_count:,} rows have no {name!r}, the first is row {first:,} (rows count from 0); "
+            "expected one in every row"
+        )
     try:
         texts = column.cast(pa.string()).to_pylist()
     except pa.ArrowException:
