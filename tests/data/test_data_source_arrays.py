@@ -115,6 +115,7 @@ def test_class_names_name_whole_numbers(tmp_path):
         ({"X": np.zeros((60, 2)) + np.inf}, ["X holds 120 values that are infinite"]),
         ({"X": np.array(["a"] * 60).reshape(60, 1)}, ["X is <U1", "csv-table"]),
         ({"X": np.zeros(60)}, ["X is float64 (60,)"]),
+        ({"X": np.zeros((60, 0))}, ["X is float64 (60, 0)"]),
         ({"X": np.array([[{}]] * 60)}, ["Python objects"]),
         ({"split": np.array(["train", "tset"] * 30)}, ["'tset'", "test"]),
         ({"split": np.array(["train", "val"] * 30)}, ["'test'"]),

@@ -53,8 +53,8 @@ def load_arrays(options: Data) -> Source:
             problems.add(f"there is no array {name!r}")
     problems.stop(f"{root}: {_EXPECTED}", DataError)
     x, count = arrays["X"], len(arrays["X"]) if arrays["X"].ndim else 0
-    if x.ndim < 2 or not count:
-        problems.add(f"X is {x.dtype} {x.shape}; expected at least one example and two dimensions (N, ...)")
+    if x.ndim < 2 or not x.size:
+        problems.add(f"X is {x.dtype} {x.shape}; expected at least one example and two dimensions (N, ...), none of 0")
     multi_label = options.targets == MULTI_LABEL
     if multi_label and "y" in arrays and len(arrays["y"].shape[:1]) and len(arrays["y"]) != count:
         problems.add(f"y is {arrays['y'].dtype} {arrays['y'].shape}; expected ({count}, classes), a row for each of X")

@@ -106,6 +106,8 @@ def _header(path: Path) -> tuple[str, list[str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = file.readline()
         delimiter = max(_DELIMITERS, key=line.count)
+        if "\0" in line:
+            raise ValueError("it holds zero bytes")
         file.seek(0)
         return delimiter, next(csv.reader(file, delimiter=delimiter), [])
 
@@ -120,13 +122,15 @@ def _unreadable(path: Path, name: str, error: Exception) -> DataError:
 
 
 def _line_not_utf8(path: Path) -> int | None:
-    """The first line, from 1, that is not UTF-8."""
+    """The first line, from 1, that is not UTF-8; zero bytes are those of UTF-16."""
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    line.decode()
+                    zero = "\0" in line.decode()
                 except UnicodeDecodeError:
+                    return number
+                if zero:
                     return number
     except OSError:
         pass
