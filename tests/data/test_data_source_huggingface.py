@@ -146,3 +146,82 @@ def test_groups_of_the_metadata_stay_whole(tmp_path):
     file.write_text("\n".join(map(json.dumps, [{**rows[0], "patient": None}, *rows[1:]])))
     with pytest.raises(DataError, match=r"1 image of .* without 'patient'"):
         load_source(of(tmp_path, group="patient"))
+
+
+def write_table(root, names, name="metadata.csv", separator=","):
+    """Images by their paths, of class a and b in turn, and one table of them all."""
+    labels = ["ab"[row % 2] for row in range(len(names))]
+    for row, path in enumerate(names):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(png(row)[0])
+    if name.endswith("csv"):
+        lines = [separator.join(row) for row in [("file_name", "label"), *zip(names, labels, strict=True)]]
+    else:
+        rows = zip(names, labels, strict=True)
+        lines = [json.dumps({"file_name": path, "label": label}) for path, label in rows]
+    (root / name).write_text("\n".join(lines), encoding="utf-8-sig")
+
+
+def names_of(images):
+    return None if images is None else [name.decode() for name in images.names.tolist()]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+@pytest.mark.parametrize(
+    ("folders", "note"),
+    [
+        ({"train": "train", "test": "test"}, False),
+        ({"train": "data/Train", "validation": "data/dev", "test": "data/eval"}, False),
+        ({"train": "train", "test": "val"}, True),
+    ],
+)
+def test_folders_of_one_table_are_the_splits(tmp_path, name, folders, note):
+    names = {split: [f"{folder}/test/{row}.png" for row in range(4)] for split, folder in folders.items()}
+    write_table(tmp_path, [path for paths in names.values() for path in paths], name)
+    source = load_source(of(tmp_path))
+    found = {"train": source.train, "validation": source.validation, "test": source.test}
+    assert {split: names_of(images) for split, images in found.items() if images is not None} == names
+    assert any("is the test set" in said for said in source.notes) == note
+
+
+@pytest.mark.parametrize("folders", [("train", "cat"), ("train",), ("pictures",)])
+def test_without_a_folder_for_testing_a_fifth_of_one_table_is_it(tmp_path, folders):
+    write_table(tmp_path, [f"{folder}/{row}.png" for folder in folders for row in range(20)])
+    source = load_source(of(tmp_path))
+    assert len(source.test) == 4 * len(folders)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["train/1.png", "train/2.png", "test/3.png", "4.png"], ["test", "1 image", "'4.png'"]),
+        (["cat/1.png", "val/2.png"], ["validation", "'cat/1.png'"]),
+        (["test/1.png", "test/2.png"], ["test", "none in train/"]),
+    ],
+)
+def test_a_table_of_which_only_some_lie_in_folders_of_splits_is_refused(tmp_path, names, said):
+    write_table(tmp_path, names)
+    with pytest.raises(DataError) as told:
+        load_source(of(tmp_path))
+    assert [part for part in said if part not in str(told.value)] == []
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_what_separates_columns_and_a_byte_order_mark(tmp_path, separator):
+    write_table(tmp_path / "train", ["1.png", "2.png", "3.png"], separator=separator)
+    write_table(tmp_path / "test", ["1.png", "2.png"], "metadata.jsonl")
+    source = load_source(of(tmp_path))
+    assert source.class_names == ("a", "b")
+    assert (source.train.labels.tolist(), source.test.labels.tolist()) == ([0, 1, 0], [0, 1])
+
+
+def test_an_image_that_is_listed_twice_is_refused(tmp_path):
+    write_table(tmp_path / "train", ["1.png", "2.png", "./1.png"])
+    write_table(tmp_path / "test", ["../train/2.png", "4.png"], "metadata.jsonl")
+    with pytest.raises(DataError, match=r"2 images .* more than once") as told:
+        load_source(of(tmp_path))
+    for place in (
+        "'train/1.png': train/metadata.csv, line 2, train/metadata.csv, line 4",
+        "test/metadata.jsonl, line 1",
+    ):
+        assert place in str(told.value)

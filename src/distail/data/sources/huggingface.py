@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,25 +17,33 @@ from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Source
 from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import locate
-from distail.data.sources.parquet import TEST_NAMES, find_parquet, label_column, load_parquet
+from distail.data.sources.manifest import read_table
+from distail.data.sources.parquet import find_parquet, label_column, load_parquet
 from distail.data.sources.rows import group_codes
 from distail.data.splits import fixed_test_split
-from distail.errors import DataError, counted, first_of, listed
+from distail.errors import DataError, counted, first_of, listed, some_of
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
 _LAYOUTS = (
     "Layouts: train-00000-of-00002.parquet, ... and test-*.parquet (or validation), in data/ or not; or "
-    "train/metadata.csv (or metadata.jsonl) with file_name and label, and test/ likewise. Class folders without "
-    "metadata are `name: folder`."
+    "train/metadata.csv (or metadata.jsonl) with file_name and label, and test/ likewise; or one metadata.csv of all, "
+    "whose file names may begin with train/ and test/. Class folders without metadata are `name: folder`."
 )
+_SPLIT_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+}
+"""What a folder of a split may be called, as the `imagefolder` of `datasets` has it."""
 
 
 class Row(NamedTuple):
-    """An image as the metadata name it; `group` is None where they have no such column."""
+    """An image as the metadata name it, in which line; `group` is None where they have no such column."""
 
     path: str
     label: str
     group: str | None
+    line: str
 
 
 def load_huggingface(options: Data) -> Source:
@@ -43,8 +51,10 @@ def load_huggingface(options: Data) -> Source:
 
     Parquet: columns `image` and `label`, class names from the ClassLabel in the schema's metadata. Metadata: a table of
     `file_name` and `label` beside the images; labels are names, or whole numbers; images that have the same in the
-    column `data.group` (by default `group`, where there is one) are not torn apart. Without a test set a stratified
-    fifth, the same for every run's seed, is it; beside `test` a split `validation`, `valid` or `val` is used as such.
+    column `data.group` (by default `group`, where there is one) are not torn apart. Splits are the folders `train`,
+    `test` and `validation`, or what `datasets` calls them else, each with metadata of its own, or those in which the
+    images of one table lie. Beside `test` the validation split is used as such, else as the test set. Without either
+    a stratified fifth, the same for every run's seed, is the test set.
 
     Raises:
         DataError: neither is there, or naming the rows that cannot be used.
@@ -54,35 +64,66 @@ def load_huggingface(options: Data) -> Source:
         if options.stream == "always":
             raise DataError("data.stream: always, but images in parquet files are held in memory; set it auto")
         return load_parquet(files, _class_label_names(files.train[0]), options)
-    folders = [folder for folder in (place / "train", place) if _metadata(folder) is not None]
-    if not folders:
-        raise DataError(f"{place} holds no parquet files and no {' or '.join(_METADATA)}. {_LAYOUTS}")
-    tests = [place / name for name in TEST_NAMES if _metadata(place / name) is not None]
-    own = tests[1:2] if tests and tests[0].name == TEST_NAMES[0] else []
-    folder_of = {"train": folders[0]} | dict(zip(("test", "validation"), [*tests[:1], *own], strict=False))
-    splits = {split: _rows(folder, place, options.group) for split, folder in folder_of.items()}
+    splits = _splits(place, options.group)
+    notes = []
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits.pop("validation")
+        notes.append(f"{place} holds no test/: validation/ is the test set")
     names = _names([row.label for row in splits["train"]])
     label_of = {name: label for label, name in enumerate(names)}
     for split, rows in splits.items():
         if unknown := sorted({row.label for row in rows} - set(names)):
-            raise DataError(
-                f"{folder_of[split]} has the labels {', '.join(unknown[:8])}, of which {folders[0]} has no image"
-            )
+            raise DataError(f"{place}: {split} has the labels {some_of(unknown)}, of which train has no image")
     group_of = _groups_of([row for rows in splits.values() for row in rows], options.group, place)
     parts = {split: [ImageFile(row.path, place, label_of[row.label]) for row in rows] for split, rows in splits.items()}
-    notes = []
-    if not tests:
+    if "test" not in parts:
         codes = group_codes(np.array([group_of[file.name] for file in parts["train"]])) if group_of else None
         kept, held_out = fixed_test_split(torch.tensor([file.label for file in parts["train"]]), codes)
         whole = parts["train"]
         parts = {"train": [whole[row] for row in kept.tolist()], "test": [whole[row] for row in held_out.tolist()]}
-    elif tests[0].name != TEST_NAMES[0]:
-        notes.append(f"{place} holds no test/: {tests[0].name}/ is the test set")
     validation = parts.get("validation", [])
     source = load_files("huggingface", [*parts["train"], *validation], parts["test"], names, options, notes)
     if validation:
         source = with_validation(source, {file.name for file in validation})
     return with_groups(source, group_of)
+
+
+def _splits(place: Path, group: str) -> dict[str, list[Row]]:
+    """The images of each split, `train` among them, each image once."""
+    tables = [(split, place / name) for name, split in _SPLIT_OF.items() if _metadata(place / name) is not None]
+    splits: dict[str, list[Row]] = defaultdict(list)
+    if all(split != "train" for split, _ in tables):
+        if (file := _metadata(place)) is None:
+            raise DataError(f"{place} holds no parquet files and no {' or '.join(_METADATA)}. {_LAYOUTS}")
+        splits |= _by_folder(_rows(place, place, group), file)
+    for split, folder in tables:
+        splits[split] += _rows(folder, place, group)
+    lines_of = defaultdict(list)
+    for row in (row for rows in splits.values() for row in rows):
+        lines_of[row.path].append(row.line)
+    twice = [f"{path!r}: {', '.join(lines)}" for path, lines in lines_of.items() if len(lines) > 1]
+    if twice:
+        raise DataError(listed(first_of(twice), f"{counted(len(twice), 'image')} of {place} listed more than once:"))
+    return splits
+
+
+def _by_folder(rows: Sequence[Row], file: Path) -> Mapping[str, list[Row]]:
+    """The images of one table by the outermost folder of each that is called as a split; else all are for training."""
+    found: dict[str | None, list[Row]] = defaultdict(list)
+    for row in rows:
+        folders = (folder.lower() for folder in row.path.split("/")[:-1])
+        found[next((_SPLIT_OF[folder] for folder in folders if folder in _SPLIT_OF), None)].append(row)
+    if found.keys() <= {"train", None}:
+        return {"train": list(rows)}
+    held_out = " and ".join(split for split in ("validation", "test") if split in found)
+    if outside := found.get(None):
+        raise DataError(
+            f"{file} has images in folders of {held_out}, and {counted(len(outside), 'image')} in the folder of no "
+            f"split, such as {outside[0].path!r}; expected all of them in train/, test/ or validation/, or none"
+        )
+    if "train" not in found:
+        raise DataError(f"{file} has images in folders of {held_out}, and none in train/; expected some to learn from")
+    return {split: of_split for split, of_split in found.items() if split is not None}
 
 
 def _groups_of(rows: Sequence[Row], column: str, place: Path) -> dict[str, str] | None:
@@ -130,7 +171,9 @@ def _rows(folder: Path, place: Path, group: str) -> list[Row]:
     """The images of a split, their paths relative to `place`."""
     file = _metadata(folder)
     assert file is not None
-    table = _read_csv(file) if file.suffix == ".csv" else _read_json_lines(file)
+    table: Sequence[tuple[int, Mapping[str, Any]]] = (
+        read_table(file, ("file_name", "label")) if file.suffix == ".csv" else _read_json_lines(file)
+    )
     rows, problems = [], []
     for line, row in table:
         path, label = (str(row.get(key) or "").strip() if row.get(key) != 0 else "0" for key in ("file_name", "label"))
@@ -143,26 +186,18 @@ def _rows(folder: Path, place: Path, group: str) -> list[Row]:
             problems.append(f"line {line}: {path!r} is not a file in {folder}")
         else:
             together = None if row.get(group) is None else str(row[group]).strip()
-            rows.append(Row(os.path.relpath(where, place).replace(os.sep, "/"), label, together))
+            said = f"{file.relative_to(place)}, line {line}"
+            rows.append(Row(os.path.relpath(where, place).replace(os.sep, "/"), label, together, said))
     if problems or not rows:
         problems = first_of(problems) or ["it lists no image"]
         raise DataError(listed(problems, f"{counted(len(problems), 'problem')} in {file}:"))
     return rows
 
 
-def _read_csv(file: Path) -> list[tuple[int, dict[str, Any]]]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            return [(reader.line_num, row) for row in reader]
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
-
-
 def _read_json_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     try:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
             if line.strip():
                 row = json.loads(line)
                 rows.append((number, row if isinstance(row, dict) else {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import posixpath
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -85,30 +86,41 @@ def read_rows(manifest: Path, group: str = "group") -> list[Row]:
     Raises:
         DataError: the file is no such table, or lists nothing.
     """
+    table = read_table(manifest, ("path", "label"), ("split",))
+    columns = list(table[0][1])
+    if group not in columns and group != Data.model_fields["group"].default:
+        raise DataError(f"data.group: {manifest} has no column {group!r}. {did_you_mean(group, columns)}")
+    return [_row(line, field_of, group) for line, field_of in table]
+
+
+def read_table(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file, each with the line where it ends; tabs or semicolons may stand for its commas.
+
+    Raises:
+        DataError: it is no such table, has not the columns that are needed, or lists nothing.
+    """
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            header = file.readline()
-            delimiter = next((d for d in _DELIMITERS if {"path", "label"} <= {*_columns(header, d)}), ",")
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            header = lines.readline()
+            delimiter = next((d for d in _DELIMITERS if {*needed} <= {*_columns(header, d)}), ",")
             columns = _columns(header, delimiter)
-            _check_columns(columns, manifest)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+            _check_columns(columns, file, needed, optional)
+            lines.seek(0)
+            reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
             next(reader)
             table = [(reader.line_num, fields) for fields in reader if fields]
     except (csv.Error, UnicodeDecodeError) as error:
-        raise DataError(f"{manifest} cannot be read as CSV in UTF-8: {error}") from error
+        raise DataError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
     if not table:
-        raise DataError(f"{manifest} lists no image")
+        raise DataError(f"{file} lists no image")
     too_long = [
         f"line {line}: {len(fields)} fields, but {len(columns)} columns; put text that holds {delimiter!r} in quotes"
         for line, fields in table
         if len(fields) > len(columns)
     ]
     if too_long:
-        raise DataError(listed(first_of(too_long), f"{counted(len(too_long), 'problem')} in {manifest}:"))
-    if group not in columns and group != Data.model_fields["group"].default:
-        raise DataError(f"data.group: {manifest} has no column {group!r}. {did_you_mean(group, columns)}")
-    return [_row(line, dict(zip_longest(columns, fields, fillvalue="")), group) for line, fields in table]
+        raise DataError(listed(first_of(too_long), f"{counted(len(too_long), 'problem')} in {file}:"))
+    return [(line, dict(zip_longest(columns, fields, fillvalue=""))) for line, fields in table]
 
 
 def _row(line: int, field_of: dict[str, str], group: str) -> Row:
@@ -126,16 +138,16 @@ def _columns(header: str, delimiter: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])]
 
 
-def _check_columns(columns: list[str], manifest: Path) -> None:
-    expected = "expected path,label and optionally split"
-    missing = [name for name in ("path", "label") if name not in columns]
+def _check_columns(columns: list[str], file: Path, needed: Sequence[str], optional: Sequence[str]) -> None:
+    expected = f"expected {','.join(needed)}" + "".join(f" and optionally {name}" for name in optional)
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise DataError(
-            f"{manifest} has the columns {', '.join(columns) or '(none)'}; missing: {', '.join(missing)} ({expected})"
+            f"{file} has the columns {', '.join(columns) or '(none)'}; missing: {', '.join(missing)} ({expected})"
         )
-    twice = [name for name in ("path", "label", "split") if columns.count(name) > 1]
+    twice = [name for name in (*needed, *optional) if columns.count(name) > 1]
     if twice:
-        raise DataError(f"{manifest} has the column {' and '.join(twice)} more than once; {expected}")
+        raise DataError(f"{file} has the column {' and '.join(twice)} more than once; {expected}")
 
 
 def _as_on_disk(path: str, folder: Path) -> str:
