@@ -78,6 +78,8 @@ def test_labels_that_are_changed_on_the_way_are_read_from_items():
         ([("image", 0.5)], None, ["sample 0: 0.5"]),
         ([("image", 0), ("image", 2)], None, ["no sample of class 1"]),
         ([("image", 0), ("image", 1)], 4, ["class 2, 3"]),
+        ([("image", [0.0]), ("image", [1.0])], None, ["(2, 1)", "(2,)", "(2, C)"]),
+        (TensorDataset(torch.zeros(3, 2), torch.tensor([[0], [1], [1]])), 2, ["(3, 1)", "(3,)"]),
         ([{"text": "a"}], None, ["text", "labels"]),
         (["ab"], None, ["str"]),
         (Stream(), None, ["class_counts="]),
@@ -113,6 +115,14 @@ def test_a_batch_carries_what_a_collator_does_not_know():
     assert batch["index"].tolist() == [2, 0]
     assert batch["teacher_logits"].tolist() == [[4, 5], [0, 1]]
     assert batch["teacher_logits"].dtype == torch.float16
+
+
+def test_a_column_that_is_not_finite_is_refused_at_its_batch():
+    items = [{"labels": 0, "said": [0.0, row / 2]} for row in range(3)] + [{"labels": 0, "said": [0.0, np.nan]}]
+    carry = KeptColumns(lambda given: {"labels": torch.tensor([item["labels"] for item in given])}, ("said",))
+    assert carry(items[:3])["said"].tolist() == [[0, 0], [0, 0.5], [0, 1]]
+    with pytest.raises(DataError, match="said holds"):
+        carry(items[2:])
 
 
 def test_the_processes_see_every_sample_once():

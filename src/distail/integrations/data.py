@@ -70,7 +70,11 @@ class IndexedDataset(Dataset[Any]):
 
 
 class KeptColumns:
-    """A collator that hands items to another one without the columns that it may not know, and adds these itself."""
+    """A collator that hands items to another one without the columns that it may not know, and adds these itself.
+
+    Raises:
+        DataError: at a batch, numbers in them are not finite.
+    """
 
     def __init__(self, collate: Any, columns: Sequence[str]) -> None:
         self.collate, self.columns = collate, tuple(columns)
@@ -82,7 +86,13 @@ class KeptColumns:
         if not kept:
             return self.collate(items)
         batch = self.collate([{name: item[name] for name in item if name not in kept} for item in items])
-        return {**batch, **{name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in kept}}
+        added = {name: torch.stack([torch.as_tensor(item[name]) for item in items]) for name in kept}
+        for name, column in added.items():
+            if not column.isfinite().all():
+                raise DataError(
+                    f"{name} holds numbers that are not finite, and neither is the loss then; expected none"
+                )
+        return {**batch, **added}
 
 
 def count_classes(dataset: Any, num_classes: int | None = None, label_names: Sequence[str] = LABELS) -> tuple[int, ...]:
@@ -93,7 +103,7 @@ def count_classes(dataset: Any, num_classes: int | None = None, label_names: Seq
 
     Args:
         dataset: its items are mappings with a label, or tuples ``(inputs, label, ...)``. A label is a whole number, or
-            where a sample has several classes a row (C,) of 0 and 1.
+            where a sample has several classes a row (C,) of 0 and 1, C at least 2.
         num_classes: C; by default one more than the highest label, or as many as a row has.
         label_names: what a label may be called in a mapping.
 
@@ -133,6 +143,11 @@ def count_labels(
 def _positives(rows: Sequence[Any], num_classes: int | None) -> Tensor:
     """(C,) of labels that are rows of 0 and 1."""
     widths = {len(row) for row in rows}
+    if widths == {1}:
+        raise DataError(
+            f"labels have the shape ({len(rows)}, 1); expected ({len(rows)},), the number of a class each, or "
+            f"({len(rows)}, C), rows of 0 and 1 of at least two classes"
+        )
     if len(widths) > 1 or num_classes not in (None, *widths):
         raise DataError(
             f"labels have {', '.join(map(str, sorted(widths)))} numbers a sample; expected one for each of "

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from distail.errors import MethodError, Problems
+from distail.errors import DataError, MethodError, Problems
 from distail.evaluation.metrics import METRICS, evaluate_predictions, metric_at
+from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.functional import binary_cross_entropy
 from distail.functional.checks import counts_of
 from distail.methods.method import Method, Terms
@@ -89,6 +90,7 @@ class Distillation:
             else None
         )
         self._wrapped: FeatureTap | None = None
+        self._looked_at_teacher = False
         self.method = (
             method
             if isinstance(method, Method)
@@ -110,7 +112,7 @@ class Distillation:
         teacher_logits_BC: Tensor | None = None,
         network: nn.Module | None = None,
     ) -> Terms:
-        """The terms of a batch.
+        """The terms of a batch. A teacher that gives probabilities in the first one warns.
 
         Args:
             inputs: what the networks are called with.
@@ -121,6 +123,7 @@ class Distillation:
 
         Raises:
             MethodError: what the method needs is not there.
+            DataError: in the first batch, the teacher's logits are not finite.
         """
         needs, name = self.method.needs, self.method.name
         if needs.index and index_B is None:
@@ -130,9 +133,11 @@ class Distillation:
                 f"{name} needs a teacher; expected teacher=, or its logits in the batches: IndexedDataset"
             )
         student = _call(self._tap(network), self.student.model, inputs)
-        terms: Terms = self.method(
-            student, self._teacher_outputs(inputs, teacher_logits_BC), labels, index=index_B if needs.index else None
-        )
+        teacher = self._teacher_outputs(inputs, teacher_logits_BC)
+        terms: Terms = self.method(student, teacher, labels, index=index_B if needs.index else None)
+        if needs.teacher and teacher is not None and not self._looked_at_teacher and not torch.compiler.is_compiling():
+            self._looked_at_teacher = True  # once: a look makes the host wait for the device
+            _look_at_teacher(teacher.logits)
         return terms
 
     def prepare(self, batches: Iterable[tuple[Inputs, Tensor]]) -> None:
@@ -211,6 +216,18 @@ def reported_metrics(
 def _call(tap: FeatureTap, network: nn.Module, inputs: Inputs) -> Outputs:
     outputs: Outputs = tap(**accepted(network, inputs)) if isinstance(inputs, Mapping) else tap(inputs)
     return outputs
+
+
+def _look_at_teacher(logits_BC: Tensor) -> None:
+    bad = int((~logits_BC.isfinite()).any(1).sum())
+    if bad:
+        raise DataError(
+            f"the teacher's logits of {bad} of {len(logits_BC)} samples of the first batch are not finite, and neither "
+            "is the loss then; expected numbers alone"
+        )
+    kind = kind_of_probabilities(logits_BC)
+    if kind:
+        warnings.warn(probabilities_sentence("the teacher", kind), stacklevel=3)
 
 
 def _class_counts(method: MethodLike, given: Sequence[int] | Tensor | None, samples: int | None) -> tuple[int, ...]:
