@@ -10,6 +10,7 @@ import torch
 import distail
 from distail.config.schema import Data
 from distail.data.batches import TrainingBatches, evaluation_batches
+from distail.data.items import is_finite
 from distail.data.prepare import prepare_data
 from distail.errors import DataError
 
@@ -79,6 +80,38 @@ def unlabelled():
 
 def named():
     items = [(torch.zeros(2), "ab"[row % 2]) for row in range(9)]
+    return distail.Datasets(items, None, items, ["a", "b"])
+
+
+def halves():
+    items = [(torch.zeros(2), row / 2) for row in range(9)]
+    return distail.Datasets(items, None, items, ["a", "b"])
+
+
+def whole(kind=float):
+    items = [(torch.full((2,), float(row)), kind(row % 2)) for row in range(9)]
+    return distail.Datasets(items, None, [(-inputs - 1, label) for inputs, label in items], ["a", "b"])
+
+
+def whole_tensors():
+    return whole(lambda number: torch.tensor(float(number)))
+
+
+def lacking():
+    items = [(torch.zeros(2), row % 2) for row in range(9)]
+    tested = [(np.array([1.0, value]), row % 2) for row, value in enumerate([0.0, np.nan, 2.0, -np.inf])]
+    return distail.Datasets(items, None, tested, ["a", "b"])
+
+
+def lacking_keywords(value=float("nan")):
+    row = torch.tensor([0.0, value])
+    items = [{"ids": [1, 2], "scores": row if place == 4 else row[:1], "label": place % 2} for place in range(9)]
+    return distail.Datasets(items, None, items, ["a", "b"])
+
+
+def masked():
+    mask = torch.tensor([0.0, -torch.inf])
+    items = [{"ids": torch.tensor([place]), "mask": mask, "label": place % 2} for place in range(9)]
     return distail.Datasets(items, None, items, ["a", "b"])
 
 
@@ -207,7 +240,10 @@ def test_collate_and_groups(module):
         ("broken", ["OSError: no such file"]),
         ("other", ["distail.Datasets", "list"]),
         ("unlabelled", ["9 of 9", "item 0", "'ids'", "'label'"]),
-        ("named", ["item 0", "'str'"]),
+        ("named", ["9 items with", "item 0: 'a', item 1: 'b'", "and 4 more", "class_names"]),
+        ("halves", ["train: 4 of 9", "item 1: 0.5", "whole number"]),
+        ("lacking", ["test: 2 of 4", "not finite", "item 1, item 3"]),
+        ("lacking_keywords", ["1 item with", "item 4"]),
         ("outside", ["label 2"]),
         ("ungrouped", ["items of train", "3 of 9 have no group", "number 2 ('None'"]),
         ("stream", ["Endless", "__len__"]),
@@ -217,6 +253,26 @@ def test_what_cannot_be_used_is_told(module, function, culprits):
     with pytest.raises(DataError) as told:
         prepared(f"{module}:{function}")
     assert [each for each in culprits if each not in str(told.value)] == []
+
+
+@pytest.mark.parametrize("function", ["whole", "whole_tensors"])
+def test_labels_may_be_whole_numbers_as_floats(module, function):
+    data = prepared(f"{module}:{function}", validation=0)
+    assert data.train.labels.dtype == torch.int64
+    assert data.train.labels.tolist() == [row % 2 for row in range(9)]
+
+
+def test_a_mask_may_be_minus_infinity(module):
+    assert len(prepared(f"{module}:masked", validation=0).train) == 9
+
+
+@pytest.mark.parametrize(
+    "value", [torch.nan, np.float32(np.nan), [1, [-np.inf]], np.array([0, np.inf]), torch.tensor([[np.nan]])], ids=repr
+)
+def test_what_is_not_finite_is_seen_wherever_it_is(value):
+    assert not is_finite((value, 0))
+    assert is_finite((torch.full((9,), 60000.0, dtype=torch.float16), value))  # of which the sum is infinite
+    assert is_finite({"text": "nan", "ids": [1, 2], "none": None, "label": value})
 
 
 def test_texts_are_not_tokenized(module):

@@ -189,6 +189,30 @@ def labels_in(item: Any) -> Any:
     raise DataError(f"it is {type(item).__name__}; expected (input, label), or a mapping of tensors with 'label'")
 
 
+def is_finite(item: Any) -> bool:
+    """Whether the numbers that an item holds, its label aside, are; in a mapping minus infinity may mask something.
+
+    >>> is_finite((torch.tensor([1.0, torch.nan]), 0)), is_finite({"mask": torch.tensor([0.0, -torch.inf]), "label": 0})
+    (False, True)
+    """
+    return _finite(item if isinstance(item, Mapping) else item[0], least=-np.inf if isinstance(item, Mapping) else None)
+
+
+def _finite(value: Any, least: float | None) -> bool:
+    if isinstance(value, Mapping):
+        return all(_finite(value[name], least) for name in value if name not in LABELS)
+    if isinstance(value, list | tuple):
+        return all(_finite(each, least) for each in value if not isinstance(each, int))
+    if isinstance(value, Tensor):
+        # A sum that is finite is many times as fast, and says that all are.
+        return not value.is_floating_point() or bool(
+            value.sum().isfinite() or (value.isfinite() | (value == least)).all()
+        )
+    if isinstance(value, np.ndarray | np.floating | float):
+        return np.asarray(value).dtype.kind != "f" or bool((np.isfinite(value) | (value == least)).all())
+    return True
+
+
 def digest_of(item: Any) -> bytes:
     """SHA-256 of what an item holds, its label aside."""
     digest = hashlib.sha256()

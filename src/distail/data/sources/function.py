@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,22 @@ from distail.data.class_names import check_class_names
 from distail.data.dataset import Groups, Source
 from distail.data.datasets import Datasets
 from distail.data.decode import progress_bar
-from distail.data.items import FetchItems, StreamedItems, digest_of, kept_generators, labels_in
+from distail.data.items import FetchItems, StreamedItems, digest_of, is_finite, kept_generators, labels_in
 from distail.data.labels import matrix_of
 from distail.data.seeding import random_bits, stream_key
 from distail.data.sources.rows import check_groups, group_codes
 from distail.data.workers import Workers
-from distail.errors import DataError, first_of, listed
+from distail.errors import DataError, counted, first_of, listed, some_of
 from distail.import_path import import_callable, where, working_directory_importable
 from distail.outputs import MULTI_LABEL
 
 _AT_ONCE = 64
+_FAILED = "failures"
+_NO_LABEL = (
+    "a label that is no number of a class (expected a whole number, a place in class_names; or, with data.targets: "
+    "multi_label, a row of 0 and 1)"
+)
+_NOT_FINITE = "inputs that are not finite (nan, or infinite), of which neither loss nor metrics would be"
 
 
 def find_function(name: str) -> Any:
@@ -91,18 +98,35 @@ def _fetched(dataset: Any, part: str, given: Datasets, options: Data) -> Streame
             found.append(facts)
             advance(_AT_ONCE)
     scan.close()
-    problems = [problem for facts in found for problem in facts.problems]
-    if problems:
-        raise DataError(listed(first_of(problems), f"{what}: {len(problems)} of {count} items cannot be used:"))
+    _check_items([problem for facts in found for problem in facts.problems], what, count)
     labels = _labels([label for facts in found for label in facts.labels], given, what, options)
     digests = torch.from_numpy(np.frombuffer(b"".join(facts.digests for facts in found), dtype=np.uint8).copy())
     return StreamedItems(fetch, part, torch.arange(count), labels, digests.view(-1, 32), workers)
 
 
-def _label(given: Any) -> int | list[float]:
-    """A number of a class; or a row of as many numbers as there are classes."""
-    row = np.asarray(given)
-    return operator.index(given) if row.ndim == 0 else row.astype(float).tolist()
+def _check_items(problems: list[tuple[str, str]], what: str, count: int) -> None:
+    """Let pass no problem, each a kind and the item; those of one kind are told in one line, failures one by one."""
+    items_of: dict[str, list[str]] = defaultdict(list)
+    for kind, item in problems:
+        items_of[kind].append(item)
+    failed = items_of.pop(_FAILED, [])
+    alike = [f"{counted(len(items), 'item')} with {kind}: {some_of(items, 5)}" for kind, items in items_of.items()]
+    if problems:
+        headline = f"{what}: {len(problems)} of {count} items cannot be used:"
+        raise DataError(listed([*alike, *first_of(failed)], headline))
+
+
+def _label(given: Any) -> int | list[float] | None:
+    """A number of a class; or a row of as many numbers as there are classes; None of what is neither."""
+    row = np.asarray(given.cpu() if isinstance(given, torch.Tensor) else given)
+    if row.ndim:
+        return row.astype(float).tolist() if row.dtype.kind in "iubf" else None
+    if row.dtype.kind == "f":
+        return int(row) if np.isfinite(row) and row == np.rint(row) else None
+    try:
+        return operator.index(given)
+    except TypeError:
+        return None
 
 
 def _labels(found: list[int | list[float]], given: Datasets, what: str, options: Data) -> torch.Tensor:
@@ -127,12 +151,12 @@ def _labels(found: list[int | list[float]], given: Datasets, what: str, options:
 
 @dataclass(frozen=True)
 class _Facts:
-    """Of some items: their labels (numbers, or rows of them), their digests one after the other, and what is wrong
-    with those that fail."""
+    """Of some items: their labels (numbers, or rows of them), their digests one after the other, and of those that
+    cannot be used a kind of mistake and which item it is."""
 
     labels: list[int | list[float]]
     digests: bytes
-    problems: list[str]
+    problems: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -140,14 +164,23 @@ class _Scan:
     fetch: FetchItems
 
     def __call__(self, rows: range) -> _Facts:
-        labels, digests, problems = [], [], []
+        labels: list[int | list[float]] = []
+        digests: list[bytes] = []
+        problems: list[tuple[str, str]] = []
         seeds = random_bits(stream_key("item"), np.array(rows)) >> np.uint64(1)
         with kept_generators():
             for row, seed in zip(rows, seeds.tolist(), strict=True):
                 item = self.fetch.item(row, seed)
                 try:
-                    labels.append(_label(labels_in(item)))
-                    digests.append(digest_of(item))
+                    given = labels_in(item)
+                    label = _label(given)
+                    if label is None:
+                        problems.append((_NO_LABEL, f"item {row}: {repr(given)[:40]}"))
+                    elif not is_finite(item):
+                        problems.append((_NOT_FINITE, f"item {row}"))
+                    else:
+                        labels.append(label)
+                        digests.append(digest_of(item))
                 except Exception as error:
-                    problems.append(getattr(item, "text", None) or f"item {row}: {error}")
+                    problems.append((_FAILED, getattr(item, "text", None) or f"item {row}: {error}"))
         return _Facts(labels, b"".join(digests), problems)
