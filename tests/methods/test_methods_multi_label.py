@@ -157,7 +157,7 @@ def test_labels_of_another_kind_are_refused():
 def test_the_posterior_is_one_as_with_one_class(composition, expected):
     found = read_composition({**composition, "labels": "multi_label"})
     assert found.posterior == expected
-    warning = found.posterior_warning("bce")
+    warning = found.posterior_warning("natural")
     assert (warning is not None) == (expected == "mixed")
     assert warning is None or "name: bce, tau: 1" in warning
 

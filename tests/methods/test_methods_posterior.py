@@ -56,14 +56,16 @@ def test_parameters_that_switch_an_entry_off_count(composition, expected):
 
 
 def test_a_mixture_is_told_with_both_entries_and_depends_on_the_teacher():
-    words = read_composition("bkd").posterior_warning("ce")
+    words = read_composition("bkd").posterior_warning("natural")
     assert words is not None
     assert "supervised: ce" in words
     assert "targets: reweigh" in words
-    assert read_composition("kd").posterior_warning("ce") is None
-    assert read_composition("dive").posterior_warning("balanced_softmax") is None
-    assert "its teacher" in (read_composition("dive").posterior_warning("ce") or "")
+    assert read_composition("kd").posterior_warning("natural") is None
+    assert read_composition("dive").posterior_warning("balanced") is None
+    assert "its teacher" in (read_composition("dive").posterior_warning("natural") or "")
     assert read_composition("dive").posterior_warning(None) is None  # a teacher of whom nobody knows
+    # Nothing is left to take off a teacher that aims at equal shares already.
+    assert "debias" not in (read_composition("kd").posterior_warning("balanced") or "debias")
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,10 @@ def test_a_mixture_is_told_with_both_entries_and_depends_on_the_teacher():
         ({"name": "distail", "teacher": "previous_epoch"}, None, True),
         ({"name": "kd", "teacher": "previous_epoch", "supervised": "balanced_softmax"}, None, False),
         ({"name": "kd", "teacher": "previous_epoch", "targets": ["debias"]}, None, False),
+        ("distail", "mixed", True),
+        ({"supervised": "balanced_softmax", "targets": ["debias", "reweigh"]}, "natural", True),
+        ({"supervised": "balanced_softmax", "targets": ["debias", {"name": "debias", "side": "student"}]}, None, True),
+        *((name, "natural", False) for name in list_methods()),
     ],
 )
 def test_class_shares_that_are_taken_off_twice_are_told(composition, teacher, told):

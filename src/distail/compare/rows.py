@@ -102,7 +102,10 @@ def method_rows(label: str, jobs: Mapping[Draw, Job], results: Mapping[Draw, Run
     plain = Row(label, "student", {draw: (jobs[draw], result) for draw, result in results.items()}, tuple(jobs))
     experiment = next(iter(jobs.values())).experiment
     settled = experiment.adjust is not None or experiment.data.targets == MULTI_LABEL
-    return _with_adjusted(plain, None if settled else student_posterior(experiment))
+    # As the runs themselves say: a teacher that was yet to be trained is known to them.
+    said = {as_text(value_at(result, "posterior.student")) for result in results.values()}
+    learned = said.pop() if len(said) == 1 else None
+    return _with_adjusted(plain, None if settled else learned or student_posterior(experiment))
 
 
 def teacher_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""From names and parameters to a `Method`: parse, check every name, build."""
+"""The slots of a method, filled with entries by name, and what they say of it before anything is built."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from distail.errors import MethodError, Problems, unknown_name
-from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
-from distail.methods.context import BALANCED, NATURAL, Requirements, SlotSetup, TermWeights
+from distail.methods.context import BALANCED, MIXED, NATURAL, Requirements, SlotSetup, TermWeights
 from distail.methods.divergences import DIVERGENCES
-from distail.methods.label_kinds import for_labels, kinds_of, wrong_entry
-from distail.methods.method import Method, Slots
+from distail.methods.label_kinds import kinds_of, wrong_entry
 from distail.methods.own_entries import own_entry
 from distail.methods.representations import REPRESENTATIONS
 from distail.methods.sample_weights import SAMPLE_WEIGHTS
@@ -117,18 +115,23 @@ class Composition:
 
         Its teacher is taken to be trained as the method's paper says.
         """
-        return self.posterior_with(self.teacher_supervised)
+        return self.posterior_with(self.teacher_posterior)
 
-    def posterior_with(self, teacher_supervised: str | Mapping[str, Any] | None) -> str | None:
-        """The same with a teacher that was trained with this supervised entry; None where nobody knows."""
-        aims = {aim for aim in self.aims(teacher_supervised).values() if aim is not None}
-        return aims.pop() if len(aims) == 1 else "mixed" if aims else None
+    @property
+    def teacher_posterior(self) -> str | None:
+        """Which posterior a teacher learns that is trained as the method's paper says."""
+        return self._aim(_parse_entry("supervised", self.teacher_supervised), NATURAL)
 
-    def aims(self, teacher_supervised: str | Mapping[str, Any] | None) -> dict[str, str | None]:
+    def posterior_with(self, teacher_posterior: str | None) -> str | None:
+        """The same with a teacher that learned this posterior; None where nobody knows."""
+        aims = {aim for aim in self.aims(teacher_posterior).values() if aim is not None}
+        return aims.pop() if len(aims) == 1 else MIXED if aims else None
+
+    def aims(self, teacher_posterior: str | None) -> dict[str, str | None]:
         """Which posterior each part that teaches the student aims at: `natural`, `balanced`, or None for neither.
 
         Args:
-            teacher_supervised: the supervised entry that the teacher was trained with; None where nobody knows.
+            teacher_posterior: what the teacher learned, which may be `mixed`; None where nobody knows.
         """
         labels = self.entries["supervised"][0]
         of_labels = self._aim(labels, NATURAL)
@@ -136,47 +139,55 @@ class Composition:
         if self.options.get("supervised_weight", 1.0):
             aims[f"supervised: {labels.name}"] = of_labels
         if self.entries["divergence"] and self.options.get("distillation_weight", 1.0):
-            part, aim = "its teacher", of_labels if self.entries["teacher"] else None
-            if teacher_supervised and not self.entries["teacher"]:
-                aim = self._aim(_parse_entry("supervised", teacher_supervised), NATURAL)
+            part, aim = "its teacher", of_labels if self.entries["teacher"] else teacher_posterior
             for entry in (*self.entries["targets"], *self.entries["divergence"]):
                 if self._changes_posterior(entry):
                     part, aim = f"{entry.slot}: {entry.name}", entry.builder.posterior  # type: ignore[attr-defined]
             aims[part] = aim
         return aims
 
-    def posterior_warning(self, teacher_supervised: str | Mapping[str, Any] | None) -> str | None:
+    def posterior_warning(self, teacher_posterior: str | None) -> str | None:
         """What to tell a user whose parts aim at two posteriors; None where they do not."""
-        parts = {aim: part for part, aim in self.aims(teacher_supervised).items()}
+        parts = {aim: part for part, aim in self.aims(teacher_posterior).items()}
         if not {NATURAL, BALANCED} <= parts.keys():
             return None
         balanced = "{name: bce, tau: 1}" if self.labels == MULTI_LABEL else "balanced_softmax"
         return (
             f"{parts[NATURAL]} aims at the class shares of the training data and {parts[BALANCED]} at equal shares: "
-            f"the student learns something between the two. Both aim at equal shares with supervised: {balanced} "
-            "and targets: debias"
+            f"the student learns something between the two. Both aim at equal shares with supervised: {balanced}"
+            + ("" if teacher_posterior == BALANCED else " and targets: debias")
         )
 
     def correction_warning(self, teacher_posterior: str | None) -> str | None:
-        """What to tell a user whose teacher aims at equal shares already when a repair takes class shares off.
+        """What to tell a user whose class shares are taken off twice: by two repairs, or by the teacher already.
 
         Args:
             teacher_posterior: what the teacher learned; a student that teaches itself is known to the composition.
         """
-        itself = bool(self.entries["teacher"])
-        learned = self._aim(self.entries["supervised"][0], NATURAL) if itself else teacher_posterior
         repairs = [
-            entry
+            f"{entry.slot}: {entry.name}"
             for entry in (*self.entries["targets"], *self.entries["divergence"])
             if self._changes_posterior(entry) and entry.builder.posterior == BALANCED  # type: ignore[attr-defined]
         ]
-        if learned != BALANCED or not repairs:
+        itself = bool(self.entries["teacher"])
+        learned = self._aim(self.entries["supervised"][0], NATURAL) if itself else teacher_posterior
+        if len(repairs) > 1:
+            return (
+                f"{' and '.join(repairs)} each take the class shares off the same answers: they are taken off twice, "
+                "in favor of rare classes. Leave one of them out"
+            )
+        if not repairs or learned not in (BALANCED, MIXED):
             return None
+        if learned == MIXED:
+            return (
+                "the teacher holds a part of the class shares only (its terms, or its members, aim at two posteriors), "
+                f"and {repairs[0]} takes them off whole: in part they are taken off twice, in favor of rare classes"
+            )
         again = "once more in every epoch" if itself else "twice"
         return (
-            f"the teacher{', the student itself,' if itself else ''} aims at equal class shares, and "
-            f"{repairs[0].slot}: {repairs[0].name} takes the shares off its answers all the same: they are taken off "
-            f"{again}, in favor of rare classes. Leave {repairs[0].name} out"
+            f"the teacher{', the student itself,' if itself else ''} aims at equal class shares, and {repairs[0]} "
+            f"takes the shares off its answers all the same: they are taken off {again}, in favor of rare classes. "
+            f"Leave {repairs[0].removeprefix('targets: ')} out"
         )
 
     def _aim(self, entry: Entry, before: str | None) -> str | None:
@@ -231,66 +242,6 @@ def _of_other_labels(entries: Mapping[str, Sequence[Entry]], labels: str) -> lis
     return found
 
 
-def build(
-    name: str,
-    preset: Mapping[str, Any],
-    given: Mapping[str, Any],
-    *,
-    class_counts: Sequence[int] | Tensor,
-    student_dim: int | None = None,
-    teacher_dim: int | None = None,
-    teacher_supervised: str | Mapping[str, Any] = "ce",
-    samples: int | None = None,
-) -> Method:
-    """A method from what a preset says and a user gave: slots, term weights, temperature, and parameters of entries.
-
-    A parameter outside a slot reaches every entry that owns one of that name.
-    """
-    problems, labels = Problems(), SINGLE_LABEL if samples is None else MULTI_LABEL
-    entries = problems.attempt(lambda: parse({**for_labels(DEFAULTS, labels), **preset, **given}, labels)) or {}
-    all_entries = [entry for slot_entries in entries.values() for entry in slot_entries]
-    options = {**DEFAULTS, **preset, **_composition_defaults(all_entries), **given}
-    shared = {key: value for key, value in options.items() if key not in SLOTS and key not in COMMON}
-    if entries:  # else a parameter may be that of an entry whose name is wrong
-        problems.add(*_not_owned(shared, all_entries))
-
-    def number(key: str, check: Callable[[str, Any], float]) -> float:
-        checked = problems.attempt(lambda: check(key, options[key]))
-        return 1.0 if checked is None else checked  # by which the entries can still be tried
-
-    temperature = number("temperature", lambda _, value: check_temperature(value))
-    weights = {
-        key.removesuffix("_weight"): number(key, partial(check_number, least=0.0))
-        for key in TERM_WEIGHTS
-        if key in options
-    }
-    setup = problems.attempt(
-        lambda: SlotSetup(
-            class_counts=counts_of(class_counts),
-            temperature=temperature,
-            student_dim=None if student_dim is None else check_whole("student_dim", student_dim, least=1),
-            teacher_dim=None if teacher_dim is None else check_whole("teacher_dim", teacher_dim, least=1),
-            samples=samples,
-        )
-    )
-    modules: dict[str, list[Any]] = {}
-    if setup is not None:
-        for slot, slot_entries in entries.items():
-            modules[slot] = [problems.attempt(partial(entry.build, setup, shared)) for entry in slot_entries]
-    problems.stop(name, MethodError)
-    assert setup is not None
-    single: dict[str, Any] = {slot: next(iter(of_slot), None) for slot, of_slot in modules.items()}
-    slots = Slots(
-        supervised=single["supervised"],
-        targets=tuple(modules["targets"]),
-        divergence=single["divergence"],
-        weights=single["weights"],
-        representation=single["representation"],
-        previous_epoch=single["teacher"],
-    )
-    return Method(name, setup, TermWeights(**weights), slots, teacher_supervised)
-
-
 def _parse_slot(slot: str, content: Any, problems: Problems) -> list[Entry]:
     if content is None:
         return []
@@ -311,7 +262,7 @@ def _parse_entry(slot: str, content: Any) -> Entry:
         raise MethodError(unknown_name(f"{slot} entry", given["name"], SLOTS[slot]))
     entry = Entry(slot, given["name"], {key: value for key, value in given.items() if key != "name"})
     unknown = [
-        f"{slot} entry {entry.name}: {_unknown_parameter(key, entry.defaults)}"
+        f"{slot} entry {entry.name}: {unknown_parameter(key, entry.defaults)}"
         for key in entry.parameters
         if key not in entry.defaults
     ]
@@ -320,29 +271,7 @@ def _parse_entry(slot: str, content: Any) -> Entry:
     return entry
 
 
-def _composition_defaults(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Defaults that an entry sets for the whole composition, where another entry has a parameter of that name."""
-    taken = {key for entry in entries for key in entry.defaults if key not in entry.parameters}
-    defaults: dict[str, Any] = {}
-    for entry in entries:
-        own: Mapping[str, Any] = getattr(entry.builder, "composition_defaults", {})
-        defaults |= {key: value for key, value in own.items() if key in COMMON or key in taken}
-    return defaults
-
-
-def _not_owned(shared: Mapping[str, Any], entries: Sequence[Entry]) -> list[str]:
-    """What is wrong with the parameters outside of slots: owned by no entry, or given inside as well."""
-    owned = {key for entry in entries for key in entry.defaults}
-    problems = [_unknown_parameter(key, {*owned, *SLOTS, *COMMON}) for key in shared if key not in owned]
-    for entry in entries:
-        problems += [
-            f"{key} is given twice for {entry.name}: {value!r} in its slot, {shared[key]!r} outside"
-            for key, value in entry.parameters.items()
-            if key in shared
-        ]
-    return problems
-
-
-def _unknown_parameter(key: str, valid: Iterable[str]) -> str:
+def unknown_parameter(key: str, valid: Iterable[str]) -> str:
+    """What to tell of a parameter that is none of these, with the nearest one."""
     valid = sorted(valid)
     return unknown_name("parameter", key, valid) if valid else f"unknown parameter {key!r}; it takes none"

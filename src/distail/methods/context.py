@@ -19,7 +19,7 @@ from distail.functional.checks import log_probabilities
 from distail.outputs import Outputs
 
 Reduce = Callable[[Tensor], Tensor]
-NATURAL, BALANCED = "natural", "balanced"
+NATURAL, BALANCED, MIXED = "natural", "balanced", "mixed"
 """Which posterior an entry aims at: that of the training data's class shares, or that of equal shares."""
 
 

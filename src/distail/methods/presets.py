@@ -9,7 +9,8 @@ from torch import Tensor
 
 from distail.errors import MethodError
 from distail.functional.checks import check_choice, check_whole
-from distail.methods.composition import DEFAULTS, SLOTS, Composition, build, parse
+from distail.methods.build import build
+from distail.methods.composition import DEFAULTS, SLOTS, Composition, parse
 from distail.methods.label_kinds import check_kind, for_labels
 from distail.methods.method import Method
 from distail.methods.preset_table import PRESETS, Preset

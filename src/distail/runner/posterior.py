@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from distail.config.schema import Experiment, Training
+from distail.evaluation.array_file import open_arrays
+from distail.methods.context import BALANCED, MIXED, NATURAL
 from distail.methods.presets import read_composition
 from distail.models.weights import read_metadata
 from distail.runner.checks import classifier_composition, method_composition
+
+_ANSWERS = (".npz", ".parquet")
+"""Files of answers that are no safetensors, which weights are too."""
 
 
 def student_posterior(experiment: Experiment) -> str | None:
     """Which class posterior the student learns: `natural`, `balanced`, `mixed`, or None where none is known.
 
-    A classifier stage decides, where there is one.
+    A classifier stage decides, where there is one. Of a loaded teacher its files say what it learned, as long as they
+    are there; without a word of them it was trained as the method's paper says.
     """
     composition = read_composition(classifier_composition(experiment))
-    supervised = experiment.teacher.supervised if experiment.teacher else None
-    posterior = composition.posterior_with(supervised or composition.teacher_supervised)
+    posterior = composition.posterior_with(_taught(experiment) or composition.teacher_posterior)
     return _as_drawn(posterior, experiment, experiment.training)
 
 
@@ -35,22 +40,17 @@ def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | Non
         return _as_drawn(posterior, experiment, experiment.teacher_training)
     if described is not None and "posterior" in described:
         return described["posterior"]
-    assumed = {key: own for key, own in method_composition(experiment).items() if key == "labels"}
-    supervised = experiment.teacher.supervised
-    return read_composition({"name": "ce", **({"supervised": supervised} if supervised else {}), **assumed}).posterior
+    return _of_supervised(experiment)
 
 
 def posterior_notes(experiment: Experiment) -> list[str]:
     """What to tell the user where the method's parts, or its teacher, aim at two posteriors, or one is taken twice."""
-    composition, teacher = read_composition(method_composition(experiment)), experiment.teacher
-    supervised = teacher.supervised if teacher else None
-    if supervised is None and (teacher is None or not teacher.files):
-        supervised = as_entry(composition.teacher_supervised)
+    composition, taught = read_composition(method_composition(experiment)), _taught(experiment)
+    teacher = experiment.teacher
     learned = None
-    if teacher is not None and teacher.has_network and composition.needs.teacher:
-        files = [path for path in teacher.files if path.is_file()]  # of a run that goes on, they may be gone
-        learned = posterior_of_files(files) if teacher.files else teacher_posterior(experiment)
-    warnings = (composition.posterior_warning(supervised), composition.correction_warning(learned))
+    if teacher is not None and composition.needs.teacher and not teacher.is_previous_epoch:
+        learned = taught if teacher.files else teacher_posterior(experiment)
+    warnings = (composition.posterior_warning(taught), composition.correction_warning(learned))
     return [warning for warning in warnings if warning is not None]
 
 
@@ -64,9 +64,37 @@ def as_entry(supervised: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def posterior_of_files(files: Iterable[Path]) -> str | None:
-    """What files of weights say together; None where one says nothing, or they differ."""
-    said = {read_metadata(path).get("posterior") for path in files}
-    return said.pop() if len(said) == 1 else None
+    """What files of weights, or of answers, say together: `mixed` where they differ, None where one says nothing."""
+    said = {_of_file(path) for path in files}
+    if not said or None in said:
+        return None
+    return said.pop() if len(said) == 1 else MIXED
+
+
+def _of_file(path: Path) -> str | None:
+    is_other = path.suffix.lower() in _ANSWERS
+    return (open_arrays(path).facts if is_other else read_metadata(path)).get("posterior")
+
+
+def _taught(experiment: Experiment) -> str | None:
+    """Which posterior the teacher's terms, or its files, say that it learned; None where nobody knows."""
+    teacher = experiment.teacher
+    if teacher is None or teacher.is_previous_epoch:
+        return None
+    if not teacher.files:
+        return read_composition(classifier_composition(experiment, of_teacher=True)).posterior
+    found = posterior_of_files(
+        path for path in teacher.files if path.is_file()
+    )  # of a run that goes on, they may be gone
+    return found or (_of_supervised(experiment) if teacher.supervised else None)
+
+
+def _of_supervised(experiment: Experiment) -> str | None:
+    """What `teacher.supervised` aims at, by default `ce`."""
+    assert experiment.teacher is not None
+    supervised = experiment.teacher.supervised
+    labels = {key: own for key, own in method_composition(experiment).items() if key == "labels"}
+    return read_composition({"name": "ce", **({"supervised": supervised} if supervised else {}), **labels}).posterior
 
 
 def _as_drawn(posterior: str | None, experiment: Experiment, training: Training) -> str | None:
@@ -75,4 +103,4 @@ def _as_drawn(posterior: str | None, experiment: Experiment, training: Training)
     sampler = (late.sampler if late else None) or experiment.data.sampler
     if sampler == "instance" or posterior is None:
         return posterior
-    return "balanced" if sampler == "class_balanced" and posterior == "natural" else "mixed"
+    return BALANCED if sampler == "class_balanced" and posterior == NATURAL else MIXED

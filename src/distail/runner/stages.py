@@ -15,12 +15,10 @@ from distail.config.schema import Model
 from distail.data.dataset import is_images
 from distail.errors import CheckpointError
 from distail.json_values import as_mapping
-from distail.methods.presets import read_composition
 from distail.models import FeatureTap
 from distail.models.weights import check_weights, load_weights, read_metadata, save_weights, unused_weights
 from distail.runner.checks import (
     build_method,
-    method_composition,
     needs_of,
     needs_teacher,
     teacher_features,
@@ -115,8 +113,7 @@ def _stored_teacher(run: RunContext) -> StoredTeacher:
     """The file of answers, which every process reads for itself."""
     processes = run.runtime.processes
     stored = processes.gather_errors(lambda: open_stored_teacher(run.experiment, run.data), patient=True)
-    again = read_composition(method_composition(run.experiment)).correction_warning(stored.facts.get("posterior"))
-    run.note(*stored.notes, *([again] if again else []))
+    run.note(*stored.notes)
     processes.broadcast_from_main(lambda: refuse_another_file(stored, _began_with(run)))
     if processes.broadcast_from_main(lambda: stored.sha256) != stored.sha256:
         raise CheckpointError(f"{str(stored.path)!r} is another file on another machine; expected the same on all")
