@@ -308,6 +308,46 @@ def test_an_augmentation_with_parameters_twice_is_told():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": {"name": "digits", "augment": "cutout"}}, "data.augment: expected a list, such as [cutout]"),
+        (
+            {"data": {"name": "digits", "augment": {"name": "cutout"}}},
+            "data.augment: expected a list, such as [cutout]",
+        ),
+        ({"trainer": {"trackers": "wandb"}}, "trainer.trackers: expected a list, such as [wandb]"),
+        ({"training": 3}, "training: expected a mapping of keys to values, not 3"),
+    ],
+)
+def test_one_in_place_of_a_list_or_mapping_is_told(changes, said):
+    assert said in refusal(**changes)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ([], "teacher: an empty list"),
+        (["resnet8", "resnet8"], "teacher, number 2: no checkpoint; expected {model: resnet8, checkpoint: FILE}"),
+        ([{"model": 3}], "teacher, number 1, model: input should be a valid string"),
+        ([3], "teacher, number 1: expected a mapping"),
+        ([{"checkpoint": "a.safetensors"}], "teacher, number 1, model: missing"),
+        (
+            [{"model": "resnet8", "checkpont": "a"}],
+            "teacher, number 1, checkpont: unknown key. Did you mean 'checkpoint'?",
+        ),
+        ({"members": "resnet8"}, "teacher.members: expected a list, such as [resnet8]"),
+        ({"members": [], "average": "mean"}, "teacher.average: 'mean' is not valid"),
+    ],
+)
+def test_several_teachers_are_told_by_the_keys_that_users_write(teacher, said):
+    with pytest.raises(ConfigError) as refused:
+        distail.run({**MINIMAL, "method": "kd", "teacher": teacher})
+    assert f"- {said}" in str(refused.value)
+    assert "committee" not in str(refused.value)
+    assert "teacher.model" not in str(refused.value)
+
+
 def test_a_wrong_name_in_an_optional_section_does_not_hide_what_is_wrong_elsewhere():
     raw = {
         "name": "m",

@@ -9,6 +9,7 @@ import torch
 
 from distail import Outputs, create_method
 from distail.errors import MethodError
+from distail.methods.presets import read_composition
 
 PAPER = """
 from torch import nn
@@ -39,6 +40,50 @@ def everything(context, logits):
 
 class Plain:
     pass
+
+
+class WithoutSetup(nn.Module):
+    def __init__(self):
+        super().__init__()
+
+
+class Bare(nn.Module):
+    def forward(self, context, logits):
+        return logits
+
+
+class OfContextAlone(nn.Module):
+    def __init__(self, setup):
+        super().__init__()
+
+    def forward(self, context):
+        return context.teacher.logits
+
+
+class Wants(nn.Module):
+    def __init__(self, setup, *, power):
+        super().__init__()
+
+    forward = Bare.forward
+
+
+class Misled(Bare):
+    posterior = "balancd"
+
+
+def sharpen(context, logits, power=2.0):
+    return power * logits
+
+
+def equal_shares(context, logits):
+    return logits
+
+
+equal_shares.posterior = "balanced"
+
+
+def of_logits(logits):
+    return logits
 
 
 def text(context):
@@ -81,6 +126,16 @@ def test_a_class_and_a_function_of_one_s_own_work_as_ours_do(own_file):
         ({"targets": ["{}:Plain"]}, ["Plain", "torch.nn.Module"]),
         ({"targets": [{"name": "{}:Halve", "facter": "1"}]}, ["facter", "factor"]),
         ({"targets": ["no_such_module:Repair"]}, ["no_such_module"]),
+        ({"targets": ["{}:WithoutSetup"]}, ["{}:WithoutSetup", "WithoutSetup(setup)"]),
+        ({"targets": ["{}:Bare"]}, ["{}:Bare", "Bare(setup)"]),
+        ({"targets": ["{}:OfContextAlone"]}, ["{}:OfContextAlone", "forward(self, context, logits)"]),
+        ({"targets": ["{}:Wants"]}, ["{}:Wants", "power"]),
+        ({"targets": ["{}:Misled"]}, ["{}:Misled", "'balancd'", "'balanced'"]),
+        ({"targets": ["{}:of_logits"]}, ["{}:of_logits", "of_logits(context, logits)"]),
+        ({"targets": [{"name": "{}:sharpen", "powr": "2"}]}, ["{}:sharpen", "powr", "power"]),
+        ({"weights": "{}:sharpen"}, ["{}:sharpen", "sharpen(context)", "logits"]),
+        ({"targets": ["math:sin"]}, ["math:sin"]),
+        ({"targets": ["operator:itemgetter"]}, ["operator:itemgetter"]),
     ],
 )
 def test_what_is_no_entry_is_refused_before_any_batch(own_file, composition, words):
@@ -91,7 +146,21 @@ def test_what_is_no_entry_is_refused_before_any_batch(own_file, composition, wor
 
     with pytest.raises(MethodError) as refused:
         create_method(named(composition), class_counts=[9, 3, 1])
-    assert all(word in str(refused.value) for word in words)
+    assert all(word.replace("{}", own_file) in str(refused.value) for word in words)
+
+
+def test_what_a_function_takes_beside_the_batch_are_its_parameters(own_file):
+    own = {"targets": [{"name": f"{own_file}:sharpen", "power": 0.5}]}
+    ours = {"targets": [{"name": "power", "exponent": 0.5}]}
+    found, expected = (create_method(each, class_counts=[9, 3, 1])(*batch()) for each in (own, ours))
+    torch.testing.assert_close(found.per_sample, expected.per_sample)
+
+
+def test_a_function_can_say_which_posterior_it_aims_at(own_file):
+    said = {name: read_composition({"targets": [f"{own_file}:{name}"]}) for name in ("equal_shares", "sharpen")}
+    assert said["equal_shares"].posterior_warning("ce") is not None
+    assert said["sharpen"].posterior_warning("ce") is None
+    assert (said["equal_shares"].posterior, said["sharpen"].posterior) == ("mixed", "natural")
 
 
 @pytest.mark.parametrize(("slot", "entry"), [("divergence", "everything"), ("weights", "text")])

@@ -72,7 +72,9 @@ def test_a_run_killed_before_and_after_thawing_ends_bit_for_bit_alike(tmp_path, 
 
 @integration
 def test_freezing_what_is_random_is_told(tmp_path):
-    folder = run(tuned(tmp_path / "run", freeze="backbone", epochs=1)).folder
+    longer = {"name": "backbone", "epochs": 9}
+    folder = run(tuned(tmp_path / "run", freeze=longer, epochs=1)).folder
+    assert any(note.startswith("training.freeze.epochs: 9 of 1 epoch ") for note in notes(folder))
     assert any(note.startswith("training.freeze: ") and "student.model.weights" in note for note in notes(folder))
 
 

@@ -94,6 +94,10 @@ AUGMENTATIONS: dict[str, type[Section]] = {
 """In the order in which they are applied, whatever the order of the list."""
 
 
+POLICIES = ("auto_augment", "rand_augment", "trivial_augment")
+"""Those that choose among operations by themselves."""
+
+
 def augment_name(entry: str | Section) -> str:
     """The name of an entry.
 

@@ -14,6 +14,10 @@ from distail.errors import did_you_mean
 
 Key = tuple[str, ...]
 
+_TEACHERS = ["teacher", "model", "members"]
+_OF_TEACHERS = {"name": "model", "weights": "checkpoint"}
+"""What is read as the first is written as the second in a list of teachers."""
+
 
 @dataclass(frozen=True)
 class WrongKey:
@@ -59,20 +63,41 @@ def _without(raw: Mapping[str, Any], key: Key) -> dict[str, Any]:
 
 def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> str:
     location = [*prefix, *(str(part) for part in detail["loc"])]
-    where = ".".join(location)
+    where = _as_written(location)
     kind, given = detail["type"], detail.get("input")
     if kind == "extra_forbidden":
-        section = _section_at(root, [str(part) for part in detail["loc"][:-1]])
-        return f"{where}: unknown key. {did_you_mean(location[-1], section.model_fields)}"
+        valid = list(_section_at(root, [str(part) for part in detail["loc"][:-1]]).model_fields)
+        if location[: len(_TEACHERS)] == _TEACHERS:
+            valid = [_OF_TEACHERS.get(key, key) for key in valid if key not in ("members", "average")]
+        return f"{where}: unknown key. {did_you_mean(location[-1], valid)}"
     if kind == "missing":
         return f"{where}: missing; it is needed"
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
         return f"{where}: {given!r} is not valid. {did_you_mean(str(given), valid)}"
+    if kind == "tuple_type":
+        one = given.get("name", given) if isinstance(given, Mapping) else "" if given is None else given
+        return f"{where}: expected a list, such as [{one}], not {given!r}"
+    if kind == "model_type":
+        return f"{where}: expected a mapping of keys to values, not {given!r}"
     message = str(detail["msg"]).removeprefix("Value error, ")
     if kind == "value_error" or isinstance(given, Mapping):
         return f"{where}: {message}" if where else message
     return f"{where}: {message[0].lower()}{message[1:]}, not {given!r}"
+
+
+def _as_written(location: Sequence[str]) -> str:
+    """The dotted key as users write it, to whom several teachers are a list.
+
+    >>> _as_written(["teacher", "model", "members", "0", "weights"]), _as_written(["teacher", "model", "average"])
+    ('teacher, number 1, checkpoint', 'teacher.average')
+    """
+    if location[:-1] == _TEACHERS[:2] and location[-1] in ("members", "average"):
+        return f"teacher.{location[-1]}"
+    if location[: len(_TEACHERS)] != _TEACHERS:
+        return ".".join(location)
+    place, *keys = location[len(_TEACHERS) :]
+    return ", ".join([f"teacher, number {int(place) + 1}", *(_OF_TEACHERS.get(key, key) for key in keys)])
 
 
 def _section_at(root: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:

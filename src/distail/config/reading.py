@@ -149,12 +149,14 @@ def _several_teachers(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _member(teacher: Any) -> Any:
+    if isinstance(teacher, str):
+        return {"name": teacher}
     if not isinstance(teacher, Mapping):
         return teacher
-    model = teacher.get("model")
+    model = teacher.get("model", {})
     rest = {key: value for key, value in teacher.items() if key not in ("model", "checkpoint")}
     weights = {"weights": teacher["checkpoint"]} if "checkpoint" in teacher else {}
-    return {**({"name": model} if isinstance(model, str) else model or {}), **weights, **rest}
+    return {**(model if isinstance(model, Mapping) else {"name": model}), **weights, **rest}
 
 
 def expand_training(training: Any) -> Any:

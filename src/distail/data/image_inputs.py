@@ -11,7 +11,7 @@ from itertools import tee
 import torch
 from torch import Tensor
 
-from distail.config.augment import Augment, Cutout, augment_name
+from distail.config.augment import POLICIES, Augment, Cutout, augment_name
 from distail.data.augment import Augmentation, Draws, apply_drawn, as_images, crop_pixels, in_order
 from distail.data.boxes import cutout_length
 from distail.data.dataset import Examples, Images, is_images
@@ -41,6 +41,18 @@ def check_augment(entries: Sequence[Augment], data: Examples) -> None:
                 f"data.augment: cutout with length {length} leaves little or nothing of images of {height} x {width} "
                 f"pixels; expected {fitting}"
             )
+
+
+def augment_notes(entries: Sequence[Augment]) -> list[str]:
+    """What to tell the user of entries that go together, but rarely do.
+
+    >>> augment_notes(["crop", "auto_augment", "trivial_augment"])
+    ['data.augment: auto_augment and trivial_augment both change every image; papers use one of them']
+    """
+    policies = [name for entry in entries if (name := augment_name(entry)) in POLICIES]
+    if len(policies) < 2:
+        return []
+    return [f"data.augment: {' and '.join(policies)} both change every image; papers use one of them"]
 
 
 class ImageInputs:

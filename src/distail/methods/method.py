@@ -70,6 +70,12 @@ class Method(nn.Module):
         teacher_supervised: str | Mapping[str, Any] = "ce",
     ) -> None:
         super().__init__()
+        if slots.previous_epoch is not None and getattr(slots.weights, "replaces_labels", False):
+            raise MethodError(
+                "kd_head_ce: false leaves the student's own head nothing but its teacher, and teacher: previous_epoch "
+                "is that head itself: no label would reach it, and in the first epoch nothing at all; expected "
+                "kd_head_ce: true, or another teacher"
+            )
         self.name = name
         self.setup = setup
         self.weights = weights

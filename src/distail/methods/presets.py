@@ -63,7 +63,7 @@ def create_method(
         labels = MULTI_LABEL
     elif labels == MULTI_LABEL:
         raise MethodError("labels: multi_label, without samples=; expected how many training samples there are")
-    return build(
+    method = build(
         name,
         for_labels(preset.composition, labels) if preset else {},
         given,
@@ -73,6 +73,13 @@ def create_method(
         teacher_supervised=_supervised_of_teacher(preset, labels),
         samples=None if samples is None else check_whole("samples", samples, least=2),
     )
+    ignored = [key for key in ("supervised", "supervised_weight") if key in given]
+    if ignored and getattr(method.sample_weights, "replaces_labels", False):
+        raise MethodError(
+            f"{name}: {' and '.join(ignored)} would change nothing, since kd_head_ce: false takes the student's own "
+            "head its labels; expected one or the other"
+        )
+    return method
 
 
 def list_methods() -> dict[str, Preset]:

@@ -34,7 +34,7 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, setup: SlotSetup, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, below=1.0)
 
     def forward(self, context: BatchContext) -> SlotOutput:
         return SlotOutput(label_losses(context, self.label_smoothing))
@@ -137,7 +137,7 @@ class BalancedSoftmax(nn.Module):
 
     def __init__(self, setup: SlotSetup, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, below=1.0)
         self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
 
     def forward(self, context: BatchContext) -> SlotOutput:
@@ -159,7 +159,7 @@ class LogitAdjusted(nn.Module):
 
     def __init__(self, setup: SlotSetup, *, tau: float = 1.0, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, most=1.0)
+        self.label_smoothing = check_number("label_smoothing", label_smoothing, least=0.0, below=1.0)
         self.log_share = FixedDtypeBuffer(class_log_share(setup.class_counts))
         self.tau = check_number("tau", tau, least=0.0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from distail.config.data import Folds
 from distail.config.problems import overlaps
-from distail.config.reading import PREVIOUS_EPOCH
+from distail.config.reading import COMMITTEE, PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
 from distail.config.section import AUTO
 from distail.data.class_order import check_class_order
@@ -138,7 +138,7 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
         problems.add(*stored_teacher_problems(experiment, [read_composition(each(experiment)) for each in both]))
         return
     model = teacher_model(experiment)
-    if model.members:
+    if model.name == COMMITTEE:
         _check_members(model, needs, teacher.classifier, problems)
     else:
         problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
@@ -160,12 +160,15 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
 def _check_members(model: Model, needs: Requirements | None, classifier: str, problems: Problems) -> None:
     if needs is not None and needs.teacher_features:
         problems.add("teacher: several networks have no features in common, which this method reads; expected one")
+    if not model.members:
+        problems.add("teacher: an empty list; expected networks with their checkpoints, or one network")
     for place, member in enumerate(model.members, start=1):
         problems.attempt(partial(_look_up, member, classifier), f"teacher, number {place}")
         if member.weights is None:
             problems.add(
-                f"teacher, number {place}: no checkpoint; several teachers are trained before, each in a run of its "
-                "own (role=teacher), whose student.safetensors is the checkpoint"
+                f"teacher, number {place}: no checkpoint; expected {{model: {member.name}, checkpoint: FILE}}. Several "
+                "teachers are trained before, each in a run of its own (role=teacher), whose student.safetensors is "
+                "the checkpoint"
             )
 
 

@@ -19,6 +19,7 @@ import torch
 
 from distail.config.schema import Experiment
 from distail.data.dataset import StreamedImages, is_images
+from distail.data.image_inputs import augment_notes
 from distail.data.input_sources import sample_inputs
 from distail.data.items import StreamedItems
 from distail.data.long_tail import class_counts
@@ -139,7 +140,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             fit=timer.fit,
             formats=formats,
         )
-        context.note(*posterior_notes(experiment), *notes, *views_notes)
+        context.note(*posterior_notes(experiment), *augment_notes(experiment.data.augment), *notes, *views_notes)
         count = select_threads(experiment, None, runtime, told)
         with threads(count):
             student = untrained_student(context)

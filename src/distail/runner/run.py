@@ -13,6 +13,7 @@ import torch
 from distail import files
 from distail.config.precision import Precisions, read_precision
 from distail.config.schema import Experiment
+from distail.data.image_inputs import augment_notes
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import counted
@@ -116,7 +117,7 @@ def _run_stages(
         context = RunContext(
             experiment, folder, data, runtime, history, reporter, identity, require_folder, formats=formats
         )
-        context.note(*posterior_notes(experiment), *notes, *views_notes)
+        context.note(*posterior_notes(experiment), *augment_notes(experiment.data.augment), *notes, *views_notes)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:

@@ -91,14 +91,20 @@ def try_fine_tuning(
         classifier_path(network, data)
     except ModelError as error:
         raise ModelError(f"{whose}: {error}") from error
+    notes, asked = [], training.freeze.epochs if training.freeze else None
+    if frozen and asked is not None and asked > training.epochs:
+        notes.append(
+            f"training.freeze.epochs: {asked} of {counted(training.epochs, 'epoch')} in all, in none of which the "
+            f"{whose}'s backbone is trained"
+        )
     # What a function of the user's begins with is not known.
     anew = model.weights is None and checkpoint is None and (model.name in MODELS or model.name.startswith("timm:"))
-    if not (frozen and anew):
-        return []
-    return [
-        f"training.freeze: the {whose} begins with random weights, and its backbone keeps them for "
-        f"{counted(frozen, 'epoch')}; expected {whose}.model.weights, a file of trained ones"
-    ]
+    if frozen and anew:
+        notes.append(
+            f"training.freeze: the {whose} begins with random weights, and its backbone keeps them for "
+            f"{counted(frozen, 'epoch')}; expected {whose}.model.weights, a file of trained ones"
+        )
+    return notes
 
 
 def try_students(experiments: Iterable[Experiment]) -> None:
