@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from distail.errors import ConfigError, DataError
+from distail.integrations.answers import StoredAnswers
 from distail.runner import answers_writer
 from distail.runner.teach import teach
 from distail.training.progress import Silent
@@ -92,6 +93,10 @@ def test_the_largest_probabilities_are_those_of_all_logits(trained, tmp_path):
     assert torch.equal(found["indices"].long(), indices)
     for name in ("id", "split", "target"):
         assert torch.equal(found[name], logits[name])
+    in_another_loop = StoredAnswers(tmp_path / "k.safetensors", found["id"][:9].flip(0).tolist())
+    for row in range(9):
+        logs = in_another_loop[8 - row].log_softmax(0)
+        assert torch.allclose(logs[indices[row]], found["values"][row], atol=1e-5)
 
 
 KILLED = """
