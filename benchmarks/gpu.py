@@ -50,6 +50,8 @@ from distail.training.stage import Fitted, Stage
 
 ROOT = Path(__file__).parent
 CLASSES, BATCH = 100, 128
+# Steps by which it is known whether a training fits the time that is left.
+TRIED = 40
 # A checkpoint every 200 steps may take this share of training.
 GOAL_OF_CHECKPOINTS = 0.02
 
@@ -164,6 +166,9 @@ def checkpoints(runtime: RuntimeDevice, data: LabelledImages, epochs: int) -> li
 def student(runtime: RuntimeDevice, file: Path, epochs: int, report: Report) -> list[tuple[str, str]]:
     """CIFAR-100-LT, factor 100: a teacher, and a ResNet-32 distilled from it by `distail`; time and top-1."""
     train, test, counts = _read(file)
+    expected = _expected_seconds(runtime, train, epochs)
+    if report.seconds_left < expected:
+        return [("left out", f"{report.seconds_left:.0f} s are left, {epochs} epochs would take {expected:.0f}")]
     rows, teacher = [], None
     for name, method in (("teacher (ce)", "ce"), ("student (distail)", "distail")):
         network, fitted = _train(
@@ -176,6 +181,14 @@ def student(runtime: RuntimeDevice, file: Path, epochs: int, report: Report) -> 
             return [*rows, ("student", f"left out: {report.seconds_left:.0f} s are left")]
         teacher = network
     return rows
+
+
+def _expected_seconds(runtime: RuntimeDevice, data: LabelledImages, epochs: int) -> float:
+    """What training a network without a teacher would take, by some steps after as many that do not count."""
+    some = data.subset(torch.arange(min(len(data), TRIED * BATCH)))
+    for _ in range(2):
+        _, fitted = _train(runtime, some, "resnet32", create_method("ce", class_counts=[10] * CLASSES), 1, every=10**9)
+    return fitted.seconds * epochs * len(data) / len(some)
 
 
 def _train(
