@@ -1,5 +1,6 @@
 """The loops of others on samples of several classes: the plain loop's losses, counts, and mean average precision."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +8,7 @@ import distail
 from distail.errors import DataError, MethodError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.functional import binary_cross_entropy
+from distail.integrations.answers import StoredAnswers
 from distail.integrations.data import count_classes
 from distail.integrations.distillation import Distillation
 from helpers import lightning_loop, transformers_loop
@@ -92,3 +94,17 @@ def test_what_does_not_fit_is_told():
     with pytest.raises(MethodError, match=r"samples is 6.*5"):
         Distillation(method, student, teacher, None, samples=6)
     assert Distillation(method, student, teacher, None).method is method
+
+
+def test_a_file_of_probabilities_is_of_one_class(tmp_path):
+    pytest.importorskip("transformers")
+    shares = torch.rand(SIZE, 3, generator=torch.Generator().manual_seed(0)) * 4
+    given = {"train_dataset": ITEMS, "eval_dataset": HELD_OUT}
+    np.savez(tmp_path / "shares.npz", probabilities=shares.softmax(1).numpy())
+    with pytest.raises(DataError, match="log odds"):
+        transformers_loop.trainer_of(tmp_path, "kd", teacher_logits=StoredAnswers(tmp_path / "shares.npz"), **given)
+    np.savez(tmp_path / "logits.npz", logits=shares.numpy() - 2)
+    trainer = transformers_loop.trainer_of(
+        tmp_path, "kd", teacher_logits=StoredAnswers(tmp_path / "logits.npz"), **given
+    )
+    assert torch.equal(trainer.train_dataset[5]["teacher_logits"], shares[5] - 2)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distail.errors import DataError, Problems, some_of
 from distail.evaluation.array_file import ArrayFile, open_arrays
-from distail.evaluation.stored_logits import columns_of_classes, stored_logits
+from distail.evaluation.stored_logits import LOGITS, columns_of_classes, stored_logits
 from distail.runner.answer_rows import KEYS, UNAUGMENTED
 
 
@@ -22,7 +22,8 @@ class StoredAnswers:
     """What a file says of each sample of a data set: `teacher_logits` of `IndexedDataset` and `DistillationTrainer`.
 
     The file is mapped, and rows become logits (C,) float32 as they are asked for: whole logits, probabilities, or the K
-    largest, whose rest is spread evenly. Views are passed over.
+    largest, whose rest is spread evenly. Views are passed over. Where a sample has several classes a file must hold
+    logits: the others are of one class each.
 
     Args:
         path: safetensors, npz or parquet, as `teacher.logits` takes it.
@@ -53,6 +54,11 @@ class StoredAnswers:
         self._row_N = torch.from_numpy(_rows(file, len(self._answers), keys))
         problems.add(*self._answers.problems(self._row_N))
         problems.stop("answers that cannot teach", DataError)
+
+    @property
+    def of_one_class(self) -> bool:
+        """Whether it holds probabilities, whole or the largest, which say of one class a sample."""
+        return self._answers.kind != LOGITS
 
     def __len__(self) -> int:
         return len(self._row_N)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from distail import files
 from distail.errors import CheckpointError, DataError, MethodError, Problems, unknown_name
+from distail.integrations.answers import StoredAnswers
 from distail.integrations.data import (
     INDEX,
     LABELS,
@@ -70,7 +71,7 @@ class DistillationTrainer(Trainer):
         method: a name of `distail.list_methods`, a mapping of slots, or a `distail.Method`.
         teacher: a network, called with those columns that its forward pass names; set to evaluation, never trained.
         teacher_logits: in its place its stored answers of the training set, (N, C) in its order: a tensor, an array,
-            a memory-mapped array, or the name of a column.
+            a memory-mapped array, `StoredAnswers` of a file, or the name of a column.
         class_counts: training samples of each class; by default counted in `train_dataset`, as `count_classes` does.
         samples: beside `class_counts`, where a sample has several classes: how many training samples there are.
         compute_metrics: further metrics, as `Trainer` has them.
@@ -247,6 +248,11 @@ class DistillationTrainer(Trainer):
             self.train_dataset = IndexedDataset(self.train_dataset, rows)
         if teacher_logits is None:
             return
+        if isinstance(rows, StoredAnswers) and rows.of_one_class and self.method.setup.samples is not None:
+            raise DataError(
+                "teacher_logits holds probabilities of one class a sample, and here a sample has several; expected a "
+                "file of logits, the log odds of each class"
+            )
         first, classes = self.train_dataset[0], len(self.distillation.class_counts)
         if self._teacher_column not in first:
             raise DataError(unknown_name("column", self._teacher_column, first))
