@@ -10,6 +10,7 @@ import torch
 from distail.compare.scheduler import Schedule
 from distail.config.data import Folds
 from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.evaluation.predictions import Predictions, save_predictions
 from distail.files import write_json
 from distail.search.budget import Budget
@@ -110,10 +111,15 @@ class MadeUp:
     def close(self): ...
 
 
+def space_for(base):
+    """What a search of this experiment may choose, of the data that it names."""
+    return space_of(base, prepare_data(base.data.model_copy(update={"validation": 0}), seed=base.seed).train)
+
+
 def made_up_search(folder, engine, *, trials=9, goal=None, minutes=None, config=None):
     """Run the trials of a search, from where the folder was left; returns `Trials`."""
     base = Experiment.from_mapping({**CONFIG, **(config or {})})
-    space = space_of(base)
+    space = space_for(base)
     folder.mkdir(exist_ok=True)
     study = open_study(folder / "study.journal", base.training.epochs, space)
     schedule = Schedule([], folder)

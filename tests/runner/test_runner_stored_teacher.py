@@ -21,9 +21,9 @@ from distail.runner.checks import problems_of
 from distail.runner.plan import plan_run
 from distail.runner.stored_teacher import open_stored_teacher
 from distail.runner.teach import teach
-from distail.search.space import space_of
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
+from helpers.search_cases import space_for
 from helpers.whole_runs import Killed, Recorder, experiment, run
 
 pytestmark = pytest.mark.integration
@@ -159,7 +159,7 @@ def test_a_plan_an_audit_and_a_comparison_take_the_file(answers, tmp_path, monke
 def test_a_search_leaves_out_mixed_images_of_which_nothing_is_stored(answers, tmp_path):
     base = Experiment.from_mapping(plain(tmp_path / "run", teacher={"logits": str(answers)}))
     assert problems_of(base) == []
-    assert {*space_of(base).switches} == {"augment", "ema_decay"}
+    assert {*space_for(base).switches} == {"augment", "ema_decay"}
 
 
 def refused(config, kind=ConfigError):

@@ -15,11 +15,11 @@ from distail.runner.checks import problems_of
 from distail.runner.run_folder import RunFolder
 from distail.search.goal import Goal
 from distail.search.search import search
-from distail.search.space import proposal_of, space_of, with_recipe
+from distail.search.space import proposal_of, with_recipe
 from distail.search.validation import validation_by_epoch
 from helpers.comparison_cases import InProcess, Quiet
 from helpers.multi_label_data import experiment, save_arrays
-from helpers.search_cases import AtRandom
+from helpers.search_cases import AtRandom, space_for
 
 pytest.importorskip("optuna")
 pytestmark = pytest.mark.integration
@@ -49,7 +49,7 @@ def finished(workplace):
 
 def test_whatever_is_chosen_can_be_run_and_chosen_again(workplace):
     base = Experiment.from_yaml(workplace / "several.yaml")
-    space = space_of(base)
+    space = space_for(base)
     for seed in range(24):
         dice = AtRandom(seed)
         proposal = space.propose(dice)
@@ -59,7 +59,7 @@ def test_whatever_is_chosen_can_be_run_and_chosen_again(workplace):
 
 
 def test_the_first_start_is_the_counterpart_of_kd(workplace):
-    space = space_of(Experiment.from_yaml(workplace / "several.yaml"))
+    space = space_for(Experiment.from_yaml(workplace / "several.yaml"))
     method = {**proposal_of(space, space.start(0)).method, "labels": "multi_label"}
     kd, preset = read_composition(method), read_composition({"name": "kd", "labels": "multi_label"})
     assert kd.entries == preset.entries

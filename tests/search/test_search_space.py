@@ -1,20 +1,24 @@
 """What a search may choose is always an experiment that can be run; this needs no Optuna."""
 
 import pytest
+import torch
+import yaml
 
 from distail.config.schema import Experiment
+from distail.data.arrays import LabelledArrays
 from distail.methods.presets import read_composition
 from distail.runner.checks import problems_of
+from distail.search.finals import best_yaml
 from distail.search.goal import Goal
 from distail.search.slots import STARTS
 from distail.search.space import Space, proposal_of, space_of, with_recipe
-from helpers.search_cases import CONFIG, AtRandom, metrics
+from helpers.search_cases import CONFIG, AtRandom, metrics, space_for
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
     base = Experiment.from_mapping(CONFIG)
-    space, dice = space_of(base), AtRandom(seed)
+    space, dice = space_for(base), AtRandom(seed)
     proposal = space.propose(dice)
     chosen = Experiment.from_mapping({**with_recipe(base, proposal.recipe), "method": proposal.method})
     assert problems_of(chosen) == []
@@ -28,22 +32,45 @@ def test_the_first_start_is_the_preset_kd():
 
 
 def test_starts_leave_the_recipe_as_it_is():
-    space = space_of(Experiment.from_mapping(CONFIG))
+    space = space_for(Experiment.from_mapping(CONFIG))
     assert [proposal_of(space, space.start(number)).recipe for number in range(len(STARTS))] == [{}] * len(STARTS)
 
 
 def test_what_the_experiment_has_already_is_no_choice_but_can_be_left_out():
     training = {**CONFIG["training"], "mix": "cutmix", "ema_decay": 0.99}
     data = {**CONFIG["data"], "augment": ["crop", "cutout"]}
-    switches = space_of(Experiment.from_mapping({**CONFIG, "training": training, "data": data})).switches
+    switches = space_for(Experiment.from_mapping({**CONFIG, "training": training, "data": data})).switches
     assert set(switches["mix"]) == {"mixup", "none"}
     assert set(switches["ema_decay"]) == {"0.999", "none"}
     assert set(switches["augment"]) == {"trivial_augment"}
 
 
+def test_what_the_data_refuse_is_no_choice():
+    base = Experiment.from_mapping(CONFIG)
+    labels = torch.tensor([0, 1, 0, 1])
+    of_numbers = space_of(base, LabelledArrays(torch.zeros(4, 3), labels))
+    assert {name: [*options] for name, options in of_numbers.switches.items()} == {
+        "mix": ["mixup"],
+        "ema_decay": ["0.99", "0.999"],
+    }
+    of_tokens = space_of(base, LabelledArrays(torch.zeros(4, 3, dtype=torch.int64), labels))
+    assert {*of_tokens.switches} == {"ema_decay"}
+    policy = {**CONFIG["data"], "augment": ["crop", "auto_augment"]}
+    assert [*space_for(Experiment.from_mapping({**CONFIG, "data": policy})).switches["augment"]] == ["cutout"]
+
+
+def test_a_choice_that_changes_the_recipe_keeps_the_teacher_that_was_searched_with():
+    base = Experiment.from_mapping(CONFIG)
+    teacher = {**base.model_dump(mode="json")["teacher"], "checkpoint": "searches/x/student.safetensors"}
+    loaded = Experiment.from_mapping({**CONFIG, "teacher": teacher}).teacher
+    changed = {"number": 7, "words": "cutmix", "method": {"name": "kd"}, "recipe": {"training.mix": {"name": "cutmix"}}}
+    for best, expected in ((changed, loaded), ({**changed, "recipe": {}}, base.teacher)):
+        assert Experiment.from_mapping(yaml.safe_load(best_yaml(base, best, loaded))).teacher == expected
+
+
 def test_an_option_is_the_configuration_with_its_keys_changed():
     base = Experiment.from_mapping(CONFIG)
-    changed = Experiment.from_mapping(with_recipe(base, space_of(base).switches["augment"]["cutout"]))
+    changed = Experiment.from_mapping(with_recipe(base, space_for(base).switches["augment"]["cutout"]))
     assert [*changed.data.augment] == ["crop", "cutout"]
     assert changed.training == base.training
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from distail.errors import TrainingError
+from distail.errors import ConfigError, TrainingError
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
 from distail.search.goal import Goal
 from distail.search.slots import STARTS
@@ -144,3 +144,12 @@ def test_a_fold_that_fails_ends_its_trial_and_a_search_of_folds_goes_on_after_a_
     engine = MadeUp(score)
     assert made_up_search(tmp_path / "killed", engine, trials=5, config=folded(2)).content() == whole
     assert "trial-000-seed0-fold0" not in engine.started
+
+
+def test_minutes_in_which_nothing_but_kd_can_be_tried_are_told_with_how_many_it_takes(tmp_path):
+    few = made_up_search(tmp_path, MadeUp(by_temperature), trials=None, minutes=1e-6)
+    with pytest.raises(ConfigError, match=r"too few.*Expected at least \d+.*is kept"):
+        few.check_minutes()
+    more = made_up_search(tmp_path, MadeUp(by_temperature), trials=3, minutes=60)
+    more.check_minutes()
+    assert len(more.content()) == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 from distail.compare.plan import ComparisonConfig
 from distail.config.data import Folds
 from distail.config.reading import dump_plain_yaml
-from distail.config.schema import Experiment
+from distail.config.schema import Experiment, Teacher
 from distail.config.section import AUTO
 from distail.evaluation.metrics import MetricValues
 from distail.json_values import as_mapping
@@ -71,9 +71,16 @@ def choose(
     return sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
 
 
-def best_yaml(base: Experiment, best: TrialContent) -> str:
-    """The experiment that `distail run` takes, in a folder of its own; what folds have chosen needs no validation."""
+def best_yaml(base: Experiment, best: TrialContent, teacher: Teacher | None) -> str:
+    """The experiment that `distail run` takes, in a folder of its own; what folds have chosen needs no validation.
+
+    Args:
+        teacher: of the run that was searched. Where the recipe changes, a teacher that is trained anew would change
+            with it: this one was trained with the recipe as it was.
+    """
     raw = with_recipe(base, best["recipe"])
+    if best["recipe"] and teacher is not None:
+        raw["teacher"] = teacher.model_dump(mode="json")
     if isinstance(base.data.validation, Folds):
         chosen = base.data.validation.model_copy(update={"fold": 0}).model_dump()
         raw["data"] = {**as_mapping(raw["data"]), "validation": chosen if best["method"].get("adjust") == AUTO else 0}

@@ -135,7 +135,8 @@ def _rank(one: TrialContent) -> tuple[bool, bool, int, float]:
 
 def _row(one: TrialContent, content: SearchContent, steps: dict[str, str]) -> list[str]:
     under_way = steps.get(one["folder"].removeprefix("runs/"), "")
-    state = "chosen" if one["number"] == content["best"] else under_way or one["state"]
+    best = "chosen" if content["finalists"] else "best so far"
+    state = best if one["number"] == content["best"] else under_way or one["state"]
     if one["figure"] is not None and not one["within_bound"]:
         state += ", loses too much top-1"
     top1 = [] if content["top1_loss"] is None else [_number(one["top1"])]

@@ -23,6 +23,7 @@ from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
@@ -33,7 +34,7 @@ from distail.search.finals import METHODS, best_yaml, choose, comparison_of
 from distail.search.goal import Goal, metrics_for
 from distail.search.page import write_search_page
 from distail.search.progress import SearchReporter, default_reporter
-from distail.search.space import Space, proposal_of, space_of
+from distail.search.space import Proposal, Space, proposal_of, space_of
 from distail.search.statements import statements
 from distail.search.study import importances, open_study, require_optuna
 from distail.search.trials import REFERENCE, TrialRuns, Trials
@@ -163,7 +164,9 @@ def _finish(
     content["best"] = content["finalists"][0]["number"]
     content["statements"] = [*statements(content, comparison.content), *comparison.content["statements"]]
     best = next(one for one in content["trials"] if one["number"] == content["best"])
-    files.write_text(folder / "best.yaml", best_yaml(settings.base, best))
+    plan = runs.plan(best["number"], Proposal(best["method"], best["recipe"], best["words"]))
+    teacher = next(iter(plan.runs.values())).experiment.teacher
+    files.write_text(folder / "best.yaml", best_yaml(settings.base, best, teacher))
     _write(settings, content)
     write_search_page(folder, content)
     return Search(folder, content, comparison)
@@ -185,7 +188,8 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
     base, folder = settings.base, settings.folder
     refuse_other_data(reference)
     try_waiting_students(reference, [job.name for job in reference.jobs if not job.folder.result.is_file()])
-    space = space_of(base)
+    data = next(iter(reference.runs.values())).experiment.data  # of one fold, where there are folds
+    space = space_of(base, prepare_data(data, seed=base.seed).train)
     files.write_text(folder / "search.yaml", dump_plain_yaml(_own_settings(settings)))
     study = open_study(folder / "study.journal", base.training.epochs, space)
     budget = _budget(settings)
@@ -209,6 +213,8 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
         ends.callback(engine.close)
         ends.callback(reporter.finish)
         schedule.run_jobs(engine, reporter, request, write, trials)
+        if not (folder / "comparison").exists():
+            trials.check_minutes()
     content = _content(settings, trials.content(), budget)
     content["importances"] = importances(study)
     return content

@@ -10,12 +10,14 @@ from typing import Any
 from distail.config.augment import augment_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
+from distail.data.dataset import Examples, is_images
 from distail.errors import DistailError
 from distail.outputs import SINGLE_LABEL
-from distail.runner.checks import problems_of
+from distail.runner.checks import check_fits_data, problems_of
 from distail.search.slots import NONE, SLOTS, Choices
 
 AS_GIVEN = "as given"
+_POLICIES = {"auto_augment", "rand_augment", "trivial_augment"}  # of which an image wants one
 Recipe = Mapping[str, object]
 
 
@@ -70,14 +72,14 @@ class Space:
         return {**SLOTS[self.labels].starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
 
 
-def space_of(base: Experiment) -> Space:
+def space_of(base: Experiment, train: Examples) -> Space:
     """The switches that this experiment can take: what its data, teacher or network refuses is left out."""
     training, augment = base.training, base.model_dump(mode="json")["data"]["augment"]
     here = {augment_name(entry) for entry in base.data.augment}
+    policy = () if here & _POLICIES else ("trivial_augment",)
+    more = [name for name in (*policy, "cutout") if name not in here] if is_images(train) else []
     candidates: dict[str, dict[str, Recipe]] = {
-        "augment": {
-            name: {"data.augment": [*augment, name]} for name in ("trivial_augment", "cutout") if name not in here
-        },
+        "augment": {name: {"data.augment": [*augment, name]} for name in more},
         "mix": {name: {"training.mix": {"name": name}} for name in ("cutmix", "mixup")},
         "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in (0.99, 0.999)},
     }
@@ -87,7 +89,7 @@ def space_of(base: Experiment) -> Space:
         candidates["ema_decay"][NONE] = {"training.ema_decay": None}
     before = problems_of(base)
     kept = {
-        name: {option: recipe for option, recipe in options.items() if _can(base, recipe, before)}
+        name: {option: recipe for option, recipe in options.items() if _can(base, recipe, before, train)}
         for name, options in candidates.items()
     }
     return Space({name: options for name, options in kept.items() if options}, base.data.targets)
@@ -100,10 +102,11 @@ def with_recipe(base: Experiment, recipe: Recipe) -> dict[str, object]:
     )
 
 
-def _can(base: Experiment, recipe: Recipe, before: list[str]) -> bool:
-    """Whether the experiment takes these keys, and they change it."""
+def _can(base: Experiment, recipe: Recipe, before: list[str], train: Examples) -> bool:
+    """Whether the experiment and its data take these keys, and they change it."""
     try:
         changed = Experiment.from_mapping(with_recipe(base, recipe))
+        check_fits_data(changed, train)
     except DistailError:
         return False
     return changed != base and not set(problems_of(changed)) - set(before)

@@ -77,6 +77,8 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     kd = next(one for one in finalists if one["number"] == REFERENCE)
     chosen = finalists[0]
     if chosen is kd:
+        if len(content["trials"]) == 1:
+            return ["Nothing but kd was tried."]
         nothing = "Nothing that was tried is" if len(finalists) == 1 else f"{again}, nothing is"
         return [f"{nothing} better than kd by {content['rule']}.", *lost]
     assert chosen["figure"] is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from distail.compare.plan import ComparisonConfig, Job, Plan, make_plan
 from distail.compare.scheduler import Schedule
 from distail.config.schema import Experiment
-from distail.errors import ConfigError, TrainingError, problems_in
+from distail.errors import ConfigError, TrainingError, counted, problems_in
 from distail.evaluation import run_files
 from distail.evaluation.metrics import MetricValues, metric_at
 from distail.runner.run_folder import RunFolder
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 REFERENCE = 0  # the trial that is kd
+_MOST_EXCEEDED = 1.5  # of the minutes, by a search that a comparison of measured cost still follows
+_FEW_TRIALS = 8  # without which nothing was searched
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,27 @@ class Trials:
         result = job.folder.stored_result()
         trained = result["timing"]["student"]["seconds"] if result else 0.0
         return self._schedule.seconds.get(job.name, trained)
+
+    def check_minutes(self) -> None:
+        """Let pass minutes in which something could be tried, and which the comparison will not exceed by half.
+
+        Raises:
+            ConfigError: they were too few; what was trained stays.
+        """
+        if self.budget.minutes is None or self.cost is None:
+            return
+        needed = self.budget.seconds + self._reserve
+        only_kd = len(self._begun) == 1 and self.budget.trials != 1
+        if not only_kd and needed <= _MOST_EXCEEDED * 60 * self.budget.minutes:
+            return
+        least = math.ceil((needed + _FEW_TRIALS * self.cost.student / self._parallel) / 60)
+        seeds, methods = self._comparison_runs
+        raise ConfigError(
+            f"--minutes {self.budget.minutes:g} are too few: kd took {self.cost.student / 60:.1f} minutes here, its "
+            f"teacher {self.cost.teacher / 60:.1f}, and to compare {methods} methods over "
+            f"{counted(seeds, 'other seed')} at the end takes about {self._reserve / 60:.0f}. Expected at least "
+            f"{least}, or fewer --seeds; what is trained is kept, and the same command with more minutes goes on"
+        )
 
     @property
     def _reserve(self) -> float:
