@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from distail.config.augment import augment_name
+from distail.config.augment import POLICIES, augment_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.data.dataset import Examples, is_images
@@ -17,7 +17,6 @@ from distail.runner.checks import check_fits_data, problems_of
 from distail.search.slots import NONE, SLOTS, Choices
 
 AS_GIVEN = "as given"
-_POLICIES = {"auto_augment", "rand_augment", "trivial_augment"}  # of which an image wants one
 Recipe = Mapping[str, object]
 
 
@@ -76,7 +75,7 @@ def space_of(base: Experiment, train: Examples) -> Space:
     """The switches that this experiment can take: what its data, teacher or network refuses is left out."""
     training, augment = base.training, base.model_dump(mode="json")["data"]["augment"]
     here = {augment_name(entry) for entry in base.data.augment}
-    policy = () if here & _POLICIES else ("trivial_augment",)
+    policy = () if here.intersection(POLICIES) else ("trivial_augment",)
     more = [name for name in (*policy, "cutout") if name not in here] if is_images(train) else []
     candidates: dict[str, dict[str, Recipe]] = {
         "augment": {name: {"data.augment": [*augment, name]} for name in more},
