@@ -127,3 +127,9 @@ def test_a_few_models_fit_a_narrow_terminal_whole(no_few: RunView) -> None:
     assert "…" not in text
     assert sum("Balanced accuracy" in line for line in text.splitlines()) == 1
     assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_model_that_is_called_by_its_role_is_called_so_once():
+    runs = [RunView("teacher", "teacher"), RunView("kd", "student")]
+    columns = results_table(runs, ["seconds"], models_as_columns=True).columns
+    assert columns == ["Metric", "teacher", "kd (student)"]

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
-ADJUSTED = "adjusted: after training, the log of the class shares was taken off the logits, tau times (1 unless said)"
+ADJUSTED = (
+    "adjusted: logits - tau * log(share of the class in the training data), after training, with tau 1 unless a name "
+    "says otherwise"
+)
 MODELS_AS_COLUMNS_UP_TO = 5
 
 
@@ -170,7 +173,7 @@ def results_table(
     chosen, rows = chosen_columns(columns, runs), table_rows(runs)
     said = caption(columns, adjusted=any(run.adjusted for run in runs), runs=runs)
     if models_as_columns:
-        models = [f"{row.name} ({row.role})" for row in rows]
+        models = [row.name if row.name.partition(",")[0] == row.role else f"{row.name} ({row.role})" for row in rows]
         metrics = [[column.title, *(cell(row, column) for row in rows)] for column in chosen]
         return Table(["Metric", *models], metrics, title, said)
     titles = ["Model", "Role", *(column.title for column in chosen)]
