@@ -80,3 +80,10 @@ def test_classes_of_which_nothing_is_known_are_told():
     assert found["groups"]["thirds"]["tail"]["found"] is None
     assert found["debias"][0]["tail"] is None
     assert any("-" in row for row in multi_label_tables(found)[0].rows)
+
+
+def test_a_balanced_teacher_of_several_classes_is_not_debiased_again():
+    found = audit_multi_label(*made_up(), COUNTS, SAMPLES, posterior="balanced")
+    assert "targets" not in found["recommendation"]["method"]
+    assert found["recommendation"]["method"]["supervised"] == {"name": "bce", "tau": 1.0}
+    assert "twice" in multi_label_summary(found)[-1]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from distail import create_method
 from distail.audit.recommendation import command, recommend, sentence
+from distail.config.reading import apply_overrides
+from distail.methods.presets import read_composition
 
 
 def biased_teacher(seed, counts, images_a_class=40, signal=1.0, noise=1.0):
@@ -71,8 +73,50 @@ def test_a_tiny_tail_is_not_bought_with_the_head():
     assert strength < 1.0
 
 
+def test_what_a_balanced_teacher_knows_is_not_taken_off_again():
+    counts = (400, 200, 100, 50, 20, 5)
+    logits, target = biased_teacher(0, counts, signal=4.0)
+    found = recommend(logits, target, counts, posterior="balanced")
+    assert (found["reason"], found["before"]) == ("balanced_teacher", found["after"])
+    composition = read_composition(found["method"])
+    assert composition.posterior_warning("balanced") is None
+    assert composition.correction_warning("balanced") is None
+    assert "twice" in sentence(found)
+    for other in ("natural", "mixed", None):
+        assert recommend(logits, target, counts, 60.0, other) == recommend(logits, target, counts, 60.0)
+
+
+def test_one_reason_is_told_where_no_repair_is_recommended():
+    counts = (400, 200, 100, 50, 20, 5)
+    target = torch.arange(60) % 6
+    logits = 0.1 * torch.eye(6, dtype=torch.float64)[target]  # right, by less than any repair moves a target
+    said = []
+    for reason, sizes, keep in (
+        ("equal_classes", (30,) * 6, 0.0),
+        ("keep_head", counts, 80.0),
+        ("no_gain", counts, 0.0),
+    ):
+        found = recommend(logits, target, sizes, keep)
+        assert (found["reason"], found["method"], found["after"]) == (reason, {"name": "kd"}, found["before"])
+        said.append(sentence(found))
+    assert len(set(said)) == 3
+
+
+def test_without_images_of_the_head_the_bound_is_said_to_be_unchecked():
+    counts = (400, 200, 100, 50, 20, 5)
+    logits, target = biased_teacher(0, counts, signal=4.0)
+    without = target > 1
+    found = recommend(logits[without], target[without], counts)
+    assert (found["reason"], found["before"]["head"]) == ("repair", None)
+    assert "No image of the head was audited" in sentence(found)
+    assert "80 %" not in sentence(found)
+
+
 def test_the_command_is_one_that_a_shell_takes_apart_again():
     found = recommend(*biased_teacher(0, [400, 100, 10], signal=3.0), (400, 100, 10), keep_head=0.0)
-    words = shlex.split(command(found["method"], "my.yaml"))
+    path = "runs/it's a: é, 50/teacher.safetensors"
+    words = shlex.split(command(found["method"], "my.yaml", {"teacher.checkpoint": path, "teacher.logits": None}))
     assert words[:3] == ["distail", "run", "my.yaml"]
     assert json.loads(words[-1].removeprefix("method=")) == found["method"]
+    taken = apply_overrides({"teacher": None}, words[3:])
+    assert taken["teacher"] == {"checkpoint": path, "logits": None}

@@ -83,7 +83,8 @@ def test_what_cannot_be_measured_is_a_dash_and_never_zero() -> None:
     by_title = {row[0]: row for row in groups.rows}
     assert (by_title["Classes"][few], by_title["Images here"][few], by_title["Recall"][few]) == ("1", "0", "-")
     assert by_title["Confidence, if wrong"][-1] == "-"
-    assert "Which classes swallow the tail" not in [table.title for table in audit_tables(audit)]
+    assert "With which classes the tail is confused" in [table.title for table in audit_tables(found())]
+    assert "With which classes the tail is confused" not in [table.title for table in audit_tables(audit)]
     assert printed(audit)
 
 

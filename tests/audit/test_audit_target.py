@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from distail.audit.from_file import AuditInput
 from distail.audit.sample_weights import propensity_weights
 from distail.audit.target import load_target
 from distail.config.schema import Experiment
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, DistailError
+from distail.models.weights import read_metadata
+from distail.runner.checks import problems_of, teacher_model
+from distail.runner.plan import plan_run
+from distail.runner.posterior import posterior_notes
 from distail.runner.run import run
+from distail.runner.stored_network import network_of_weights
 from distail.training.progress import Silent
 
 CONFIG: dict[str, Any] = {
@@ -119,9 +126,64 @@ def test_a_run_without_a_teacher_is_audited_as_the_teacher_it_could_be(tmp_path:
     assert "the student of" in found.what
     assert "had no teacher" in found.what
     assert found.student is None
+    plan = plan_run(recommended(found))
+    assert plan.experiment.teacher is not None
+    assert plan.experiment.teacher.checkpoint == path / "student.safetensors"
     stored = load_target(path, split="test")
     assert "there was no teacher" in stored.what
     assert torch.equal(stored.logits, load_file(path / "predictions.safetensors")["logits"])
+
+
+def recommended(found: AuditInput) -> Experiment:
+    """What the last line of an audit, copied, would run."""
+    command = found.audit()["command"]
+    assert command is not None
+    distail, run, path, *words = shlex.split(command)
+    assert (distail, run) == ("distail", "run")
+    return Experiment.from_yaml(path, words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["teacher=null", "method=ce"],
+        ["teacher={model: resnet20, classifier: cosine}"],
+        ["teacher=previous_epoch"],
+        ["teacher={logits: nowhere.npz}"],
+        ["teacher=[{model: resnet8, checkpoint: a.safetensors}, {model: resnet8, checkpoint: b.safetensors}]"],
+        ["teacher.model.weights=gone.pth"],
+    ],
+)
+def test_the_recommended_run_learns_from_what_was_audited(folder: Path, config: Path, words: list[str]) -> None:
+    weights = folder / "teacher.safetensors"
+    experiment = recommended(load_target(weights, [str(config), *words]))
+    assert problems_of(experiment) == []
+    assert network_of_weights(weights, experiment).model == teacher_model(experiment)
+    assert experiment.teacher is not None
+    assert (experiment.teacher.files, experiment.teacher.classifier) == ((weights,), "linear")
+    if not words:
+        assert load_target(folder).teacher == {"teacher.checkpoint": str(weights)}
+
+
+def test_a_balanced_teacher_is_not_debiased_again(folder: Path, config: Path, tmp_path: Path) -> None:
+    described = {**read_metadata(folder / "teacher.safetensors"), "posterior": "balanced"}
+    save_file(load_file(folder / "teacher.safetensors"), tmp_path / "balanced.safetensors", metadata=described)
+    found = load_target(tmp_path / "balanced.safetensors", [str(config)])
+    report = found.audit()
+    assert report["recommendation"] is not None
+    assert report["recommendation"]["reason"] == "balanced_teacher"
+    assert posterior_notes(recommended(found)) == []
+    assert "trained for balanced classes" in " ".join(report["cautions"])
+    adjusted = next(sentence for sentence in report["summary"] if "Adjusting" in sentence)
+    assert "twice" in adjusted
+
+
+def test_a_runs_own_method_that_mixes_posteriors_is_told_as_the_run_tells_it(folder: Path) -> None:
+    words = ["method.supervised=balanced_softmax"]
+    notes = posterior_notes(Experiment.from_yaml(folder / "config.yaml", words))
+    assert notes
+    assert load_target(folder, words).cautions == tuple(notes)
 
 
 def npz(path: Path, logits: Any = None, labels: Any = None) -> Path:
@@ -144,6 +206,19 @@ def test_a_file_of_logits_with_and_without_counts(tmp_path: Path) -> None:
     assert "counted from these labels" in counted.cautions[0]
     (tmp_path / "counts.json").write_text(json.dumps({"class_counts": [9, 5, 2]}))
     assert load_target(path, class_counts=str(tmp_path / "counts.json")).class_counts == (9, 5, 2)
+
+
+def test_a_file_of_logits_teaches_where_a_run_could_find_its_images_in_it(tmp_path: Path) -> None:
+    logits, labels = torch.randn(60, 3), torch.arange(60) % 3
+    facts = {"posterior": "balanced", "subset_sha256": "0"}
+    save_file({"logits": logits, "target": labels}, tmp_path / "x.safetensors", metadata=facts)
+    found = load_target(tmp_path / "x.safetensors", class_counts="300,40,5")
+    assert (found.posterior, found.teacher) == ("balanced", {"teacher": {"logits": str(tmp_path / "x.safetensors")}})
+    assert "balanced_softmax" in str(found.audit()["command"])
+    beside = {"teacher_logits": logits, "logits": logits + 1, "target": labels}  # a run would take the student's
+    save_file(beside, tmp_path / "y.safetensors", metadata=facts)
+    for name in (tmp_path / "y.safetensors", npz(tmp_path / "z.npz")):
+        assert load_target(name).teacher == {}
 
 
 def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -154,6 +155,10 @@ def test_a_plan_an_audit_and_a_comparison_take_the_file(answers, tmp_path, monke
     assert found["figures"]["teacher"]["top1"]["mean"] is not None
     audited = load_target(answers)
     assert (len(audited.target), audited.class_counts) == (49, tuple(found["class_counts"]))
+    words = shlex.split(audited.audit()["command"])
+    recommended = Experiment.from_yaml("mine.yaml", ["teacher=resnet8", *words[3:]])
+    assert problems_of(recommended) == []
+    assert recommended.teacher.logits == answers
 
 
 def test_a_search_leaves_out_mixed_images_of_which_nothing_is_stored(answers, tmp_path):

@@ -30,6 +30,7 @@ def audit(
     temperature: float | None = None,
     student: StudentHeads | None = None,
     keep_head: float | None = KEEP_HEAD,
+    posterior: str | None = None,
 ) -> AuditContent:
     """Everything that a teacher's logits tell of its bias and of what each repair would do to its targets.
 
@@ -42,6 +43,7 @@ def audit(
         temperature: one for all repairs; by default each has its method's.
         student: the logits of a trained student for the same images, where there is one.
         keep_head: how much of the head the recommended repair must keep, in percent; None recommends nothing.
+        posterior: which class posterior the teacher learned, where that is known: `natural`, `balanced` or `mixed`.
 
     Returns:
         Plain values, ready for JSON; what each is stands in `distail.audit.content`.
@@ -63,6 +65,7 @@ def audit(
     correct_N, effects = repair_effects(logits_NC, target_N, repairs)
     return {
         "schema_version": SCHEMA_VERSION,
+        "posterior": posterior,
         "rules": {grouping: RULES[grouping] for grouping in groups.classes},
         "overall": statistics.of_group(range(len(class_counts)), groups.all_N),
         "groups": _group_statistics(statistics, groups),
@@ -79,7 +82,9 @@ def audit(
             lambda chosen_N: {"images": int((~correct_N[chosen_N]).sum()), "share": percent(~correct_N[chosen_N])}
         ),
         "sample_weights": describe_weights(logits_NC, target_N, class_counts, groups, student, method),
-        "recommendation": None if keep_head is None else recommend(logits_NC, target_N, class_counts, keep_head),
+        "recommendation": None
+        if keep_head is None
+        else recommend(logits_NC, target_N, class_counts, keep_head, posterior),
         "cautions": _cautions(groups, class_counts),
     }
 

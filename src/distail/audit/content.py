@@ -106,11 +106,25 @@ class TargetMove(TypedDict):
     right: float | None
 
 
-class RepairContent(Grouped[TargetMove]):
-    """A method's repair of the targets, and what it does to them."""
+class RepairSetting(TypedDict):
+    """An entry of a repair; on the student's side it changes what the targets are compared with, and no target."""
 
+    entry: str
+    parameters: dict[str, Any]
+    student_side: bool
+
+
+class RepairContent(Grouped[TargetMove]):
+    """A method's repair of the targets, and what it does to them.
+
+    Attributes:
+        settings: each of `entries`, with its own parameters.
+        parameters: those of all entries together; of two with one name that of the last.
+    """
+
+    settings: list[RepairSetting]
     entries: list[str]
-    parameters: dict[str, float | str]
+    parameters: dict[str, Any]
     temperature: float
     reconstruction: bool
 
@@ -186,20 +200,24 @@ class Recommendation(TypedDict):
 
     Attributes:
         method: as `create_method` and `method=` take it.
+        reason: why: `repair`, the best of those tried; else `balanced_teacher`, `equal_classes`, `keep_head` (each
+            repair costs the head too much) or `no_gain` (with each an average class loses).
         keep_head: of the head images whose label the targets favor, at least so many percent must stay.
         before, after: the targets without and with the repair.
     """
 
     method: dict[str, Any]
+    reason: str
     keep_head: float
     before: FavoredShares
     after: FavoredShares
 
 
 class AuditContent(TypedDict):
-    """What `distail.audit.audit.audit` finds."""
+    """What `distail.audit.audit.audit` finds; `posterior` is the teacher's, as it was told."""
 
     schema_version: int
+    posterior: str | None
     rules: dict[str, str]
     overall: GroupStatistics
     groups: dict[str, dict[str, GroupStatistics]]

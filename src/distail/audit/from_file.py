@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from distail.audit.audit import audit
-from distail.audit.content import AuditedContent, AuditReport
+from distail.audit.content import AuditedContent, AuditReport, Recommendation
 from distail.audit.logits_csv import LogitsTable
 from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
-from distail.audit.multi_label import MultiLabelReport, audit_multi_label
+from distail.audit.multi_label import MultiLabelRecommendation, MultiLabelReport, audit_multi_label
 from distail.audit.multi_label_tables import multi_label_summary
 from distail.audit.recommendation import KEEP_HEAD, command
 from distail.audit.sample_weights import StudentHeads
@@ -50,6 +51,8 @@ class AuditInput:
         student: the run's student on the same images.
         cautions: sentences on what the numbers can and cannot say.
         config: the configuration that a run with the recommended repair starts from.
+        teacher: what must be added to it so that what was audited teaches: keys and values.
+        posterior: which class posterior it learned, where that is known: `natural`, `balanced` or `mixed`.
         samples: where an example may have several classes, labels (N, C) bool, how many training examples there are.
     """
 
@@ -65,6 +68,8 @@ class AuditInput:
     student: StudentHeads | None = None
     cautions: tuple[str, ...] = ()
     config: str = "CONFIG"
+    teacher: Mapping[str, Any] = field(default_factory=dict)
+    posterior: str | None = None
     samples: int | None = None
 
     def audit(self, temperature: float | None = None, keep_head: float = KEEP_HEAD) -> AuditReport | MultiLabelReport:
@@ -86,6 +91,7 @@ class AuditInput:
             temperature=temperature,
             student=self.student,
             keep_head=None if self.split == "test" else keep_head,  # which the test set must not choose
+            posterior=self.posterior,
         )
         names = [each["name"] for each in found["classes"]]
         odd = _odd_outputs(self.logits, self.target, names, from_file=self.split is None)
@@ -93,9 +99,9 @@ class AuditInput:
             "schema_version": found["schema_version"],
             "audited": self._audited(),
             **found,
-            "cautions": [*self.cautions, *odd, *found["cautions"]],
+            "cautions": [*self._cautions(), *odd, *found["cautions"]],
             "summary": summary(found),
-            "command": command(found["recommendation"]["method"], self.config) if found["recommendation"] else None,
+            "command": self._command(found["recommendation"]),
         }
 
     def _audit_multi_label(self, samples: int, keep_head: float) -> MultiLabelReport:
@@ -106,17 +112,23 @@ class AuditInput:
             samples,
             class_names=self.class_names,
             keep_head=None if self.split == "test" else keep_head,
+            posterior=self.posterior,
         )
         kind = kind_of_probabilities(self.logits)
         odd = [probabilities_sentence("the network", kind)] if kind else []
-        recommended = found["recommendation"]
         return {
             **found,
             "audited": self._audited(),
-            "cautions": [*self.cautions, *odd, *found["cautions"]],
+            "cautions": [*self._cautions(), *odd, *found["cautions"]],
             "summary": multi_label_summary(found),
-            "command": command(recommended["method"], self.config) if recommended else None,
+            "command": self._command(found["recommendation"]),
         }
+
+    def _command(self, found: Recommendation | MultiLabelRecommendation | None) -> str | None:
+        return None if found is None else command(found["method"], self.config, self.teacher)
+
+    def _cautions(self) -> list[str]:
+        return [*self.cautions, *corrects_twice("It", self.posterior)]
 
     def _audited(self) -> AuditedContent:
         return {
@@ -182,6 +194,9 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
         class_counts=counts,
         class_names=table.class_names,
         cautions=(COUNTED,) if class_counts is None and table.class_counts is None else (),
+        # In place of whatever teacher the CONFIG has.
+        teacher={"teacher": {"logits": str(path)}} if table.can_teach else {},
+        posterior=table.posterior,
     )
 
 
@@ -216,7 +231,8 @@ def load_run_predictions(run: RunFolder, result: RunResult) -> AuditInput:
         class_names=result["class_names"],
         method={key: value for key, value in result["config"]["method"].items() if key != "adjust"},
         student=student,
-        cautions=(TEST_CAUTION, *corrects_twice("It", as_text(value_at(result, f"posterior.{stage}")))),
+        cautions=(TEST_CAUTION,),
+        posterior=as_text(value_at(result, f"posterior.{stage}")),
     )
 
 

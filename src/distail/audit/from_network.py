@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from distail.data.dataset import Examples, smallest_side
 from distail.data.labels import is_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
-from distail.evaluation.adjustment import corrects_twice
 from distail.files import open_tensors
+from distail.json_values import as_text, value_at
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
-from distail.runner.checks import method_composition, needs_of, needs_teacher
+from distail.runner.checks import method_composition, needs_of, needs_teacher, teacher_model
+from distail.runner.networks import without_weights
 from distail.runner.run_folder import RunFolder
 from distail.runner.stored_network import StoredNetwork, load_network, network_of_run, network_of_weights
 from distail.runner.stored_teacher import open_stored_teacher
@@ -98,7 +100,8 @@ def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter
         student = student_heads(network, run, predictor.predict)
     if stored is None:
         return predictor.audit_answers(student)
-    return predictor.audit_input(stored, student)
+    stage = "student" if stored.weights == weights else "teacher"
+    return predictor.audit_input(stored, student, as_text(value_at(run.stored_result(), f"posterior.{stage}")))
 
 
 def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, reporter: Reporter) -> AuditInput:
@@ -110,6 +113,22 @@ def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, re
         DistailError: the data, the network or the weights cannot be used, or there is no such split.
     """
     return _SplitPredictor(experiment, split, reporter).audit_input(network_of_weights(weights, experiment), None)
+
+
+def teaching(stored: StoredNetwork, experiment: Experiment) -> dict[str, Any]:
+    """What a configuration must be given so that this network teaches: keys and values."""
+    if stored.model.members:
+        return {}  # the configuration names their files
+    section, model = experiment.teacher, without_weights(stored.model)
+    given: dict[str, Any] = {}
+    if section is None or not section.has_network or teacher_model(experiment) != model:
+        options = model.model_dump(mode="json", exclude_defaults=True)
+        given["teacher.model"] = model.name if options.keys() == {"name"} else options
+    if stored.classifier != (section.classifier if section else "linear"):
+        given["teacher.classifier"] = stored.classifier
+    if section is not None and section.logits is not None:
+        given["teacher.logits"] = None
+    return {**given, "teacher.checkpoint": str(stored.weights)}
 
 
 class _SplitPredictor:
@@ -129,14 +148,19 @@ class _SplitPredictor:
     def predict(self, network: Classifier) -> Tensor:
         return predict(network, self.images, self.data.mean, self.data.std, self.runtime)
 
-    def audit_input(self, stored: StoredNetwork, student: StudentHeads | None) -> AuditInput:
+    def audit_input(
+        self, stored: StoredNetwork, student: StudentHeads | None, posterior: str | None = None
+    ) -> AuditInput:
+        """A network; `posterior` is what is known of it where its file says nothing."""
         network = self.network(stored)
         self.reporter.message(f"{stored.name}: {len(self.images):,} {self.split} {self.images.noun}s")
-        cautions = (
-            *_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
-            *corrects_twice("It", stored.metadata.get("posterior")),
+        found = self._input(f"{stored.name}, a {stored.model.name}", self.predict(network), student)
+        return replace(
+            found,
+            cautions=_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
+            teacher=teaching(stored, self.experiment),
+            posterior=stored.metadata.get("posterior", posterior),
         )
-        return self._input(f"{stored.name}, a {stored.model.name}", self.predict(network), student, cautions)
 
     def audit_answers(self, student: StudentHeads | None) -> AuditInput:
         """The file of answers that teaches."""
@@ -147,13 +171,14 @@ class _SplitPredictor:
                 f"{str(teacher.path)!r} holds no answers for the {self.split} images as they are; expected another "
                 "--split, or answers for these"
             )
-        cautions = corrects_twice("It", teacher.facts.get("posterior"))
-        # Of a teacher that nobody knows it may have been trained on any of them.
-        return self._input(
-            f"the answers in {teacher.path}", logits_NC, student, (*_cautions_of_answers(self.split), *cautions)
+        return replace(
+            self._input(f"the answers in {teacher.path}", logits_NC, student),
+            # Of a teacher that nobody knows it may have been trained on any of them.
+            cautions=_cautions_of_answers(self.split),
+            posterior=teacher.facts.get("posterior"),
         )
 
-    def _input(self, what: str, logits_NC: Tensor, student: StudentHeads | None, cautions: Sequence[str]) -> AuditInput:
+    def _input(self, what: str, logits_NC: Tensor, student: StudentHeads | None) -> AuditInput:
         return AuditInput(
             what=what,
             images=f"{len(self.images):,} {self.split} {self.images.noun}s of {self.experiment.data.name}{self.reason}",
@@ -165,7 +190,6 @@ class _SplitPredictor:
             class_names=self.data.class_names,
             method=method_composition(self.experiment),
             student=student,
-            cautions=tuple(cautions),
             samples=len(self.data.train) if is_multi_label(self.images.labels) else None,
         )
 

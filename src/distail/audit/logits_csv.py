@@ -31,7 +31,8 @@ class LogitsTable:
     """Logits (N, C), labels (N,), the classes' names where the file names them, and what it calls the logits.
 
     `split` is the one that the rows are of, where the file says, and `class_counts` are then those of its training
-    rows.
+    rows. `posterior` is the class posterior that the file says they have. `can_teach` says whether a run could find the
+    answers for its images in it.
     """
 
     logits: Tensor
@@ -40,6 +41,8 @@ class LogitsTable:
     source: str = "logits"
     split: str | None = None
     class_counts: tuple[int, ...] | None = None
+    posterior: str | None = None
+    can_teach: bool = False
 
 
 def read_csv(path: Path) -> LogitsTable:

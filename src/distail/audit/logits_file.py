@@ -20,6 +20,7 @@ from distail.evaluation.array_file import ArrayFile, open_arrays
 from distail.evaluation.probabilities import SIGNS, kind_of_probabilities
 from distail.evaluation.stored_logits import KINDS, stored_logits
 from distail.files import open_tensors
+from distail.runner.answer_rows import KEYS
 
 # The teacher's, where a file holds those of its student as well.
 LOGITS = ("teacher_logits", "logits")
@@ -90,7 +91,12 @@ def _read_arrays(path: Path) -> LogitsTable:
         if problems:
             raise DataError(problems_in(str(path), problems), problems)
         logits_NC = stored.rows(row_N)
-    return _of_one_split(LogitsTable(logits_NC, target_N, names, source), file)
+    # A run asks for `logits`, where those of a teacher lie beside them as well, and finds its images by key or hash.
+    can_teach = source in KINDS and (any(key in file.names for key in KEYS) or "subset_sha256" in file.facts)
+    posterior = file.facts.get("posterior")
+    return _of_one_split(
+        LogitsTable(logits_NC, target_N, names, source, posterior=posterior, can_teach=can_teach), file
+    )
 
 
 def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
@@ -108,7 +114,14 @@ def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
         return table
     rows_N = torch.from_numpy(np.flatnonzero(split_N == split.encode()))
     counts = _of_training(table, split_N == b"train", file)
-    return replace(table, logits=table.logits[rows_N], target=table.target[rows_N], split=split, class_counts=counts)
+    return replace(
+        table,
+        logits=table.logits[rows_N],
+        target=table.target[rows_N],
+        split=split,
+        class_counts=counts,
+        can_teach=table.can_teach and counts is not None,
+    )
 
 
 def _of_training(table: LogitsTable, is_training_N: NDArray[np.bool_], file: ArrayFile) -> tuple[int, ...] | None:

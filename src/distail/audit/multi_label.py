@@ -18,6 +18,7 @@ from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import GROUPINGS, RULES, thirds
 from distail.evaluation.metrics import group_means
 from distail.functional import adjust_logits, class_log_odds
+from distail.methods.context import BALANCED
 from distail.outputs import MULTI_LABEL
 
 Shares = dict[str, float | None]
@@ -98,6 +99,7 @@ def audit_multi_label(
     *,
     class_names: Sequence[str] | None = None,
     keep_head: float | None = KEEP_HEAD,
+    posterior: str | None = None,
 ) -> MultiLabelAudit:
     """What a teacher's log odds tell of its bias, and of what a debias would make of its targets.
 
@@ -109,6 +111,7 @@ def audit_multi_label(
         class_names: C names; by default `class 0`, `class 1`, ...
         keep_head: how much of what is decided for the head the recommended debias must keep, in percent; None
             recommends nothing.
+        posterior: `balanced` for a teacher that aims at equal shares.
 
     Raises:
         DataError: what does not fit.
@@ -155,19 +158,23 @@ def audit_multi_label(
             for c, name in enumerate(names)
         ],
         "debias": debias,
-        "recommendation": None if keep_head is None else recommend(debias, keep_head),
+        "recommendation": None if keep_head is None else recommend(debias, keep_head, posterior),
         "cautions": _cautions(names, examples, len(target_NC)),
     }
 
 
-def recommend(debias: Sequence[Debiased], keep_head: float) -> MultiLabelRecommendation:
+def recommend(debias: Sequence[Debiased], keep_head: float, posterior: str | None = None) -> MultiLabelRecommendation:
     """The debias after which the targets decide right most often in an average class, and on labels of the same tau.
 
     A target decides at a half. Of a class counts the mean of the examples that have it and of those that have not, so
     that rare classes are not won by saying no. Left out is what keeps less than `keep_head` percent of the head; it is
-    `kd` where no debias is better than none.
+    `kd` where no debias is better than none. A teacher that aims at equal shares already has nothing to take off: the
+    labels follow it.
     """
     before = debias[0]
+    if posterior == BALANCED:
+        labels = {"supervised": {"name": "bce", "tau": 1.0}, "divergence": "sigmoid", "temperature": 2.0}
+        return {"method": labels, "keep_head": keep_head, "before": before, "after": before}
     kept = [one for one in debias[1:] if (one["head"] or 0.0) >= keep_head / 100 * (before["head"] or 0.0)]
     best = max(kept, key=lambda one: one["average_class"] or 0.0, default=before)
     if (best["average_class"] or 0.0) <= (before["average_class"] or 0.0):

@@ -36,18 +36,24 @@ def multi_label_summary(found: MultiLabelAudit) -> list[str]:
 
 def _sentence(found: MultiLabelRecommendation) -> str:
     before, after = found["before"], found["after"]
+    if "name" not in found["method"] and after["tau"] == 0:
+        return (
+            "Recommended: the targets as they are, with bce of tau 1 for the labels. The teacher aims at equal shares "
+            "already, and a debias would take them off twice. The targets decide right in "
+            f"{_number(before['average_class'])} % in an average class."
+        )
     if after["tau"] == 0:
         return (
             "Recommended: kd. With no debias that keeps "
             f"{found['keep_head']:g} % of the head the targets decide right more often in an average class than as "
             f"they are ({_number(before['average_class'])} %)."
         )
-    moved = [f"{_number(before['average_class'])} to {_number(after['average_class'])} % in an average class"]
-    moved += [f"{_number(was)} to {_number(now)} % in the {name}" for name, was, now in _pairs(before, after)]
+    moved = [f"from {_number(before['average_class'])} to {_number(after['average_class'])} % in an average class"]
+    moved += [f"from {_number(was)} to {_number(now)} % in the {name}" for name, was, now in _pairs(before, after)]
     return (
-        f"Recommended: debias with tau {after['tau']:g}, and bce with the same. At a half the targets then decide "
-        f"right in {', '.join(moved)}, examples with and without a class counting as much. Nothing was trained to find "
-        "this: the first choice to try, not the last."
+        f"Recommended: debias with tau {after['tau']:g}, and bce with the same. What the targets decide right at a "
+        f"half goes {', '.join(moved)}, examples with and without a class counting as much. Nothing was trained to "
+        "find this: the first choice to try, not the last."
     )
 
 

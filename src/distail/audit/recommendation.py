@@ -15,15 +15,30 @@ from torch import Tensor
 
 from distail.audit.content import FavoredShares, Recommendation
 from distail.audit.target_repairs import repair_effects, repair_of
+from distail.config.reading import NotPlain, load_plain_yaml
 from distail.evaluation.groups import thirds
+from distail.methods.context import BALANCED
 
 TAUS = (1.0, 0.75, 0.5, 0.25)
 BETAS = (0.9999, 0.999, 0.99, 0.9)
 KEEP_HEAD = 80.0
+_BALANCED_TEACHER = {"supervised": "balanced_softmax", "divergence": "kl", "temperature": 2.0}
+_WHY_NONE = {
+    "equal_classes": "All classes have as many training images, so a repair by class shares changes nothing: the "
+    "targets {now}",
+    "keep_head": "With every repair that was tried the share of the head's images whose target favors the label falls "
+    "below {keep} of what it was. As they are, the targets {now}",
+    "no_gain": "With every repair that was tried{kept} fewer targets favor the label in an average class than as they "
+    "are: now they {now}",
+}
 
 
 def recommend(
-    logits_NC: Tensor, target_N: Tensor, class_counts: tuple[int, ...], keep_head: float = KEEP_HEAD
+    logits_NC: Tensor,
+    target_N: Tensor,
+    class_counts: tuple[int, ...],
+    keep_head: float = KEEP_HEAD,
+    posterior: str | None = None,
 ) -> Recommendation:
     """The repair after which the targets favor the label in the largest share of an average class.
 
@@ -31,13 +46,15 @@ def recommend(
     after which the targets of the head third favor the label for less than `keep_head` percent of the images for which
     they did before; of equals `debias` is taken, and the strongest. It is `kd` where all of them make it worse, or
     classes are of equal size. A repair that is told the label (`swap`) is always right, which says nothing: it is not
-    tried.
+    tried. A teacher that aims at equal shares already has nothing to repair: the labels follow it, with
+    `balanced_softmax`.
 
     Args:
         logits_NC: (N, C) the teacher's, floating and finite.
         target_N: (N,) int64 labels.
         class_counts: (C,) training images of each class.
         keep_head: percent.
+        posterior: `balanced` for a teacher that aims at equal shares.
     """
     candidates = {str(number): candidate for number, candidate in enumerate(_candidates())}
     repairs = {}
@@ -47,49 +64,85 @@ def recommend(
         repairs[number] = repair
     before_N, effects = repair_effects(logits_NC, target_N, repairs)
     before = _favored(before_N, target_N, class_counts)
+    as_it_is: Recommendation = {
+        "method": {"name": "kd"},
+        "reason": "equal_classes",
+        "keep_head": keep_head,
+        "before": before,
+        "after": before,
+    }
+    if min(class_counts) == max(class_counts):
+        return as_it_is
+    if posterior == BALANCED:
+        return {**as_it_is, "method": dict(_BALANCED_TEACHER), "reason": "balanced_teacher"}
     best: tuple[dict[str, Any], FavoredShares] | None = None
     for number, candidate in candidates.items():
         shares = _favored(effects[number].correct, target_N, class_counts)
         kept = (shares["head"] or 0.0) >= keep_head / 100 * (before["head"] or 0.0)
         if kept and (best is None or shares["average_class"] > best[1]["average_class"]):
             best = candidate, shares
+    if best is None:
+        return {**as_it_is, "reason": "keep_head"}
     # A few images of the tail may show no difference; what plain training adds to the head is known all the same.
-    equal_classes = min(class_counts) == max(class_counts)
-    if best is None or equal_classes or best[1]["average_class"] < before["average_class"]:
-        best = {"name": "kd"}, before
-    return {"method": best[0], "keep_head": keep_head, "before": before, "after": best[1]}
+    if best[1]["average_class"] < before["average_class"]:
+        return {**as_it_is, "reason": "no_gain"}
+    return {**as_it_is, "method": best[0], "reason": "repair", "after": best[1]}
 
 
 def sentence(found: Recommendation) -> str:
     """The recommendation in words, without the command."""
     method, before, after = found["method"], found["before"], found["after"]
-    head = f"at least {found['keep_head']:g} % of the head's images for which they did before"
-    if method == {"name": "kd"}:
+    no_head, keep = before["head"] is None, f"{found['keep_head']:g} %"
+    now = f"favor the label of {before['average_class']:.1f} % of an average class's images"
+    if found["reason"] == "balanced_teacher":
         return (
-            "Recommended: kd. Classes are of one size, or with every repair that was tried the targets favor the label "
-            f"less often in an average class than as they are ({before['average_class']:.1f} %), or not for {head}."
+            "Recommended: the targets as they are, with balanced_softmax for the labels. The teacher aims at equal "
+            f"class shares already, and a repair would take them off twice. The targets {now}."
         )
+    if found["reason"] != "repair":
+        kept = "" if no_head else f" and leaves the head at least {keep} of its share"
+        return f"Recommended: kd. {_WHY_NONE[found['reason']].format(keep=keep, kept=kept, now=now)}."
     targets = method.get("targets")
     what = f"debias with tau {targets[0]['tau']:g}" if targets else f"bkd with beta {method['beta']:g}"
-    moved = [f"{before['average_class']:.1f} to {after['average_class']:.1f} % of an average class"]
+    moved = [f"from {before['average_class']:.1f} to {after['average_class']:.1f} % in an average class"]
     for name in ("head", "medium", "tail"):
-        then, now = before[name], after[name]
-        if then is not None and now is not None:
-            moved.append(f"{then:.1f} to {now:.1f} % of the {name}'s images")
+        then, now_too = before[name], after[name]
+        if then is not None and now_too is not None:
+            moved.append(f"from {then:.1f} to {now_too:.1f} % in the {name}")
+    bound = (
+        "No image of the head was audited: what the repair costs it is not known."
+        if no_head
+        else f"That of the head was to stay at {keep} or more of what it was."
+    )
     return (
-        f"Recommended: {what}. The targets then favor the label of {', '.join(moved)}; asked for was {head}. Nothing "
-        "was trained to find this: the first choice to try, not the last."
+        f"Recommended: {what}. The share of images whose target favors the label goes {', '.join(moved)}. {bound} "
+        "Nothing was trained to find this: the first choice to try, not the last."
     )
 
 
-def command(method: Mapping[str, Any], config: str = "CONFIG") -> str:
+def command(method: Mapping[str, Any], config: str = "CONFIG", teacher: Mapping[str, Any] | None = None) -> str:
     """The `distail run` line that trains with a method, in a folder of its own.
 
-    >>> print(command({"name": "bkd", "beta": 0.99}))
-    distail run CONFIG name=recommended output=runs/recommended method='{"name": "bkd", "beta": 0.99}'
+    Args:
+        config: the configuration and changes of it, as a shell takes them.
+        teacher: keys of the configuration, and the values with which what was audited teaches.
+
+    >>> print(command({"name": "bkd", "beta": 0.99}, teacher={"teacher.checkpoint": "runs/a/teacher.safetensors"}))
+    distail run CONFIG name=recommended output=runs/recommended teacher.checkpoint=runs/a/teacher.safetensors \
+method='{"name": "bkd", "beta": 0.99}'
     """
-    words = shlex.quote(json.dumps(method))
-    return f"distail run {config} name=recommended output=runs/recommended method={words}"
+    given = {"name": "recommended", "output": "runs/recommended", **(teacher or {}), "method": dict(method)}
+    words = [f"{key}={shlex.quote(_as_yaml(value))}" for key, value in given.items()]
+    return f"distail run {config} {' '.join(words)}"
+
+
+def _as_yaml(value: object) -> str:
+    """On one line; a text that would be read as something else in quotes."""
+    try:
+        is_plain = isinstance(value, str) and load_plain_yaml(value) == value
+    except NotPlain:
+        is_plain = False
+    return str(value) if is_plain else json.dumps(value, ensure_ascii=False)
 
 
 def _candidates() -> Iterator[dict[str, Any]]:

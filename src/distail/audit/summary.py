@@ -8,6 +8,7 @@ from distail.evaluation.groups import THIRDS
 from distail.evaluation.teacher_bias import describe_bias
 
 NAMED_CONFUSIONS = 3
+_TWICE = {"balanced": "twice", "mixed": "in part twice"}
 _WEIGHTS = {
     "own": "IPWD's weights, from this run's two heads, are",
     "stand-in": "A stand-in for IPWD's weights (not the paper's, which needs a student with two heads) is",
@@ -59,9 +60,13 @@ def _adjusted(found: AuditContent) -> str:
     moved = [f"balanced accuracy from {before['balanced_accuracy']:.1f} to {after['balanced_accuracy']:.1f} %"]
     if before["tail"] is not None and after["tail"] is not None:
         moved.append(f"the tail's recall from {before['tail']:.1f} to {after['tail']:.1f} %")
+    if found["posterior"] in _TWICE:
+        what = f"would take the class shares off {_TWICE[found['posterior']]}: it would move"
+    else:
+        what = "needs no training, and moves"
     return (
-        f"Adjusting its logits after training (tau {found['adjusted']['tau']:g}) moves top-1 from "
-        f"{before['top1']:.1f} to {after['top1']:.1f} %, {_joined(moved)}, and costs nothing."
+        f"Adjusting its logits after training (tau {found['adjusted']['tau']:g}) {what} top-1 from "
+        f"{before['top1']:.1f} to {after['top1']:.1f} %, {_joined(moved)}."
     )
 
 
@@ -104,6 +109,12 @@ def _repairs(found: AuditContent) -> list[str]:
         right = " and ".join(f"{move['right']:.1f} %" for move in moves)
         how = f"{' + '.join(repair['entries'])}, temperature {repair['temperature']:g}"
         ours = "; a reconstruction" if repair["reconstruction"] else ""
+        if all(setting["student_side"] for setting in repair["settings"]):
+            sentences.append(
+                f"The repair of {name} ({how}{ours}) leaves the targets as they are: it changes the student's logits "
+                "that they are compared with."
+            )
+            continue
         sentences.append(
             f"The repair of {name} ({how}{ours}) moves the targets of {' and '.join(groups)} by {moved} "
             f"(T^2 x KL), which then favor the label for {right}."

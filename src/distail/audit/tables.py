@@ -12,6 +12,7 @@ from distail.audit.content import (
     GroupStatistics,
     LossRatioWeights,
     PropensityWeights,
+    RepairSetting,
     SwappedImages,
     TargetMove,
     WeightSpread,
@@ -21,6 +22,7 @@ from distail.report.table import Table
 
 WORST_CLASSES = 10
 NOTHING = "-"
+ON_STUDENT = "student's side"
 
 Statistic = Literal[
     "classes",
@@ -109,8 +111,8 @@ def _adjusted(found: AuditContent) -> Table:
         ["Teacher", "Top-1", "Balanced\naccuracy", "Head\nthird", "Medium\nthird", "Tail\nthird"],
         rows,
         "What adjusting after training gives",
-        "Adjusted: tau times the log of the class shares is taken off the logits, and nothing is trained. A repair is "
-        "worth what it gives beyond that. For a teacher that was trained for balanced classes it corrects twice.",
+        "Adjusted: logits - tau * log(share of the class in the training data); nothing is trained. A repair is worth "
+        "what it gives beyond that. For a teacher that was trained for balanced classes it corrects twice.",
         cut_text=True,
     )
 
@@ -147,7 +149,7 @@ def _top_confusions(found: AuditContent) -> Table:
     return Table(
         ["Class", "Third", "Training\nimages", "Errors on\ntail images", "Percent\nof them"],
         rows,
-        "Which classes swallow the tail",
+        "With which classes the tail is confused",
         "The classes that most of the errors on tail images name.",
         text_columns=frozenset({0, 1}),
         cut_text=True,
@@ -160,28 +162,32 @@ def _repairs(found: AuditContent) -> Table:
     settings, reconstructions = [], []
     for name, repair in found["repairs"].items():
         moves: list[TargetMove | None] = list(repair["groups"]["thirds"].values())
+        if all(setting["student_side"] for setting in repair["settings"]):
+            moves = [None] * len(moves)
         rows.append(
             [
-                f"{name}: {' + '.join(repair['entries'])}",
+                f"{name}: {' + '.join(map(_entry, repair['settings']))}",
                 f"{repair['temperature']:g}",
                 *(_number(move and move["loss"], ".2f") for move in moves),
                 *(_number(move and move["right"], ".1f") for move in moves),
             ]
         )
-        if repair["parameters"]:
-            parameters = ", ".join(f"{key} {_value(value)}" for key, value in repair["parameters"].items())
-            settings.append(f"{name} {parameters}")
+        parts = [_parameters(setting, alone=len(repair["settings"]) == 1) for setting in repair["settings"]]
+        if any(parts):
+            settings.append(f"{name} {', '.join(filter(None, parts))}")
         if repair["reconstruction"]:
             reconstructions.append(
                 f" A reconstruction, not the authors' own: {name} (`distail methods {name}`: which choices are ours)."
             )
+    acts = any(setting["student_side"] for repair in found["repairs"].values() for setting in repair["settings"])
+    on_student = f" An entry on the {ON_STUDENT} changes the student's logits, and moves no target." if acts else ""
     return Table(
         ["Method: its repair", "T", *(f"Moves\n{name}" for name in THIRDS), *(f"Right\n{name}" for name in THIRDS)],
         rows,
         "What each method's repair would do to the targets",
         "Moves: T^2 times the mean KL(repaired || original) of the targets at temperature T, which is the loss that "
         "the repair charges a student that copies the teacher. Right: percent of images whose target then favors the "
-        f"label; swap uses the label itself. Settings: {'; '.join(settings)}.{''.join(reconstructions)}",
+        f"label; swap uses the label itself.{on_student} Settings: {'; '.join(settings)}.{''.join(reconstructions)}",
         cut_text=True,
     )
 
@@ -256,5 +262,16 @@ def _number(value: float | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
 
 
-def _value(parameter: float | str) -> str:
-    return parameter if isinstance(parameter, str) else f"{parameter:g}"
+def _entry(setting: RepairSetting) -> str:
+    return f"{setting['entry']} ({ON_STUDENT})" if setting["student_side"] else setting["entry"]
+
+
+def _parameters(setting: RepairSetting, *, alone: bool) -> str:
+    """Those of an entry, which is named where there are others."""
+    written = ", ".join(f"{key} {_value(value)}" for key, value in setting["parameters"].items())
+    return f"{setting['entry']} {written}" if written and not alone else written
+
+
+def _value(parameter: object) -> str:
+    is_number = isinstance(parameter, int | float) and not isinstance(parameter, bool)
+    return f"{parameter:g}" if is_number else str(parameter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from distail.config.schema import Experiment
 from distail.errors import CheckpointError, Problems, did_you_mean
 from distail.models.weights import recognize_weights
 from distail.outputs import MULTI_LABEL
+from distail.runner.posterior import posterior_notes
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 
@@ -97,8 +99,14 @@ def _load_run(target: Path, options: _Options, problems: Problems) -> AuditInput
     # Stored predictions of several classes do not say among how many training examples these were counted.
     stored = options.split == "test" and experiment.data.targets != MULTI_LABEL
     if stored and result is not None and not overrides:
-        return replace(load_run_predictions(run, result), config=shlex.quote(str(run.config)))
-    return replace(load_run(run, experiment, options.split, options.reporter), config=shlex.quote(str(run.config)))
+        found = load_run_predictions(run, result)
+    else:
+        found = load_run(run, experiment, options.split, options.reporter)
+    return replace(
+        found,
+        config=_config(run.config, overrides),
+        cautions=(*found.cautions, *posterior_notes(experiment)),
+    )
 
 
 def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditInput:
@@ -121,7 +129,7 @@ def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditI
     problems.stop(f"{target} cannot be audited")
     assert experiment is not None
     found = load_checkpoint(target, experiment, options.split, options.reporter)
-    return replace(found, config=shlex.join([str(config), *overrides]))
+    return replace(found, config=_config(config, overrides))
 
 
 def _load_logits(target: Path, options: _Options, problems: Problems) -> AuditInput:
@@ -139,6 +147,12 @@ def _config_and_overrides(words: Sequence[str]) -> tuple[str | None, list[str]]:
     if words and ("=" not in words[0] or Path(words[0]).is_file()):
         return words[0], list(words[1:])
     return None, list(words)
+
+
+def _config(path: str | Path | None, overrides: Sequence[str]) -> str:
+    """The first words of the command that is recommended, which names method and folder itself."""
+    kept = [word for word in overrides if re.split(r"[.=]", word)[0] not in ("name", "output", "method")]
+    return shlex.join([str(path), *kept])
 
 
 def _refuse_counts(options: _Options, problems: Problems) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,8 +14,9 @@ from distail.audit.teacher_statistics import ImageGroups, percent
 from distail.evaluation.checks import rows_at_once
 from distail.functional.checks import check_temperature, counts_of, log_probabilities, of_target
 from distail.functional.divergences import kl_of_log_probabilities
+from distail.methods.checks import checked_output
 from distail.methods.composition import DEFAULTS, Entry, parse
-from distail.methods.context import BatchContext, Progress, SlotSetup
+from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
 from distail.methods.method import identity_reduce
 from distail.methods.presets import list_methods
 from distail.outputs import Outputs
@@ -43,24 +44,31 @@ def slot_entries(composition: Mapping[str, object], slot: str) -> list[tuple[Ent
 
 @dataclass(frozen=True)
 class Repair:
-    """The target slot of a method: its entries, their parameters, the temperature of the targets.
+    """The target slot of a method: its entries, the parameters of each, the temperature of the targets.
 
     `reconstruction`: whether the method is our reading of a paper whose equations are not public.
     """
 
     entries: tuple[str, ...]
-    parameters: Mapping[str, float | str]
+    settings: tuple[Mapping[str, Any], ...]
     temperature: float
     modules: tuple[nn.Module, ...]
     reconstruction: bool = False
 
-    def __call__(self, logits_BC: Tensor, target_B: Tensor) -> Tensor:
-        """Teacher logits (B, C) and labels (B,) to repaired logits (B, C), as at the end of training."""
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of all entries together; of two with one name that of the last."""
+        return {key: value for own in self.settings for key, value in own.items()}
+
+    def __call__(self, logits_BC: Tensor, target_B: Tensor) -> list[SlotOutput]:
+        """Teacher logits (B, C) and labels (B,) to what each entry makes of them, as at the end of training."""
         given = Outputs(logits_BC)
         context = BatchContext(given, given, target_B, None, self.temperature, Progress(), identity_reduce)
+        outputs: list[SlotOutput] = []
         for module in self.modules:
-            logits_BC = module(context, logits_BC).values
-        return logits_BC
+            outputs.append(checked_output(module(context, logits_BC), module, logits_BC.shape))
+            logits_BC = outputs[-1].values
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,12 @@ class RepairEffect:
     """Of each image: how far its target moves (nats, float64), and whether the target then favors the label (bool).
 
     A label that ties with the largest entry counts as favored, as in `distail.functional.swap_rectify`.
+    `student_side` holds the places of the entries that change the student's logits.
     """
 
     divergence: Tensor
     correct: Tensor
+    student_side: set[int] = field(default_factory=set)
 
 
 def published_repairs(class_counts: Sequence[int] | Tensor, temperature: float | None = None) -> dict[str, Repair]:
@@ -113,12 +123,9 @@ def repair_of(
     entries = [entry for entry, _ in found]
     own = check_temperature(composition["temperature"] if temperature is None else temperature)
     setup = SlotSetup(counts_of(class_counts), own)
-    parameters: dict[str, Any] = {}
-    for _, own_parameters in found:
-        parameters |= own_parameters
     return Repair(
         tuple(entry.name for entry in entries),
-        parameters,
+        tuple(own_parameters for _, own_parameters in found),
         own,
         tuple(entry.build(setup, composition) for entry in entries),
         preset is not None and preset.reconstruction,
@@ -156,7 +163,9 @@ def repair_effects(
         logits_BC, target_B = logits_NC[block].double(), target_N[block]
         before_N[block] = _favors(logits_BC, target_B)
         for name, repair in repairs.items():
-            repaired_BC = repair(logits_BC, target_B)
+            outputs = repair(logits_BC, target_B)
+            repaired_BC = outputs[-1].values
+            effects[name].student_side.update(i for i, output in enumerate(outputs) if output.student is not None)
             moved_B = kl_of_log_probabilities(
                 log_probabilities(repaired_BC, repair.temperature), log_probabilities(logits_BC, repair.temperature)
             )
@@ -174,8 +183,12 @@ def describe_repair(repair: Repair, effect: RepairEffect, groups: ImageGroups) -
         return {"kl": kl, "loss": repair.temperature**2 * kl, "right": percent(effect.correct[chosen_N])}
 
     return {
+        "settings": [
+            {"entry": entry, "parameters": dict(own), "student_side": place in effect.student_side}
+            for place, (entry, own) in enumerate(zip(repair.entries, repair.settings, strict=True))
+        ],
         "entries": list(repair.entries),
-        "parameters": dict(repair.parameters),
+        "parameters": repair.parameters,
         "temperature": repair.temperature,
         "reconstruction": repair.reconstruction,
         **groups.describe(target_move),
