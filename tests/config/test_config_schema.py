@@ -348,6 +348,14 @@ def test_several_teachers_are_told_by_the_keys_that_users_write(teacher, said):
     assert "teacher.model" not in str(refused.value)
 
 
+def test_the_average_of_several_teachers_can_be_changed():
+    teachers = [{"model": "resnet8", "checkpoint": "a"}, {"model": "resnet20", "checkpoint": "b"}]
+    changed = apply_overrides({**MINIMAL, "teacher": teachers}, ["teacher.average=probabilities"])
+    model = Experiment.from_mapping(changed).teacher.model
+    assert (model.average, [each.name for each in model.members]) == ("probabilities", ["resnet8", "resnet20"])
+    assert "teacher.average: unknown key" in refusal(teacher={"model": "resnet8", "average": "logits"})
+
+
 def test_a_wrong_name_in_an_optional_section_does_not_hide_what_is_wrong_elsewhere():
     raw = {
         "name": "m",

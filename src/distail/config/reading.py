@@ -118,7 +118,7 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
         filled["teacher"] = {"model": PREVIOUS_EPOCH}
     if isinstance(filled.get("teacher"), Sequence) and not isinstance(filled["teacher"], str):
         filled["teacher"] = {"members": filled["teacher"]}
-    if isinstance(filled.get("teacher"), dict) and "members" in filled["teacher"]:
+    if isinstance(filled.get("teacher"), dict):
         filled["teacher"] = _several_teachers(filled["teacher"])
     if isinstance(filled.get("teacher"), dict) and filled["teacher"].get("logits") is not None:
         filled["teacher"] = {"model": STORED, **filled["teacher"]}
@@ -139,13 +139,17 @@ def expand_shorthand(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _several_teachers(section: Mapping[str, Any]) -> dict[str, Any]:
-    """A list of teachers, each a network with its checkpoint, as one network of several members."""
-    rest = {key: value for key, value in section.items() if key not in ("members", "average")}
-    members = section["members"]
-    if isinstance(members, Sequence) and not isinstance(members, str):
-        members = [_member(each) for each in members]
-    model = {"name": COMMITTEE, "members": members}
-    return {**rest, "model": {**model, "average": section["average"]} if "average" in section else model}
+    """A list of teachers, each a network with its checkpoint, as one network of several members; else as it is."""
+    filled = dict(section)
+    if "members" in filled:
+        members = filled.pop("members")
+        if isinstance(members, Sequence) and not isinstance(members, str):
+            members = [_member(each) for each in members]
+        filled["model"] = {"name": COMMITTEE, "members": members}
+    model = filled.get("model")
+    if "average" in filled and isinstance(model, Mapping) and model.get("name") == COMMITTEE:
+        filled["model"] = {**model, "average": filled.pop("average")}
+    return filled
 
 
 def _member(teacher: Any) -> Any:

@@ -17,11 +17,12 @@ def check_weight_files(experiment: Experiment, problems: Problems) -> None:
     for name, section in (("teacher", experiment.teacher), ("student", experiment.student)):
         if section is None or folder.has_stage(name):
             continue
-        own = {"checkpoint": section.checkpoint, "model.weights": section.model.weights}
-        own |= {f"members.{place}": member.weights for place, member in enumerate(section.model.members, start=1)}
+        own = {f"{name}.checkpoint": section.checkpoint, f"{name}.model.weights": section.model.weights}
+        for place, member in enumerate(section.model.members, start=1):
+            own[f"{name}, number {place}, checkpoint"] = member.weights
         for key, path in own.items():
             if path is not None:
-                problems.attempt(partial(_check_file, path), f"{name}.{key}")
+                problems.attempt(partial(_check_file, path), key)
 
 
 def _check_file(path: Path) -> None:
