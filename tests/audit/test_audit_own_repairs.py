@@ -13,6 +13,7 @@ from distail.audit.tables import audit_tables
 from distail.audit.target_repairs import repair_of
 from distail.errors import MethodError
 from distail.functional import swap_rectify
+from distail.methods.context import Requirements
 
 COUNTS = (60, 20, 4)
 
@@ -38,7 +39,16 @@ def mypaper(monkeypatch):
     def narrow(context, logits):
         return logits[:, :1]
 
-    module.sharpen, module.narrow = sharpen, narrow
+    class Gate(torch.nn.Module):
+        needs = Requirements(student_features=True)
+
+        def __init__(self, setup):
+            super().__init__()
+
+        def forward(self, context, logits):
+            return logits * context.student.features.norm(dim=1, keepdim=True)
+
+    module.sharpen, module.narrow, module.Gate = sharpen, narrow, Gate
     monkeypatch.setitem(sys.modules, "mypaper", module)
 
 
@@ -53,6 +63,10 @@ def test_an_entry_of_ones_own_may_return_a_plain_tensor(mypaper):
     assert "mypaper:sharpen power 1.5, mode None" in repairs_table(found).caption
     with pytest.raises(MethodError, match="one row of logits"):
         audited({"targets": "mypaper:narrow"})
+
+
+def test_a_repair_that_reads_features_is_left_out(mypaper):
+    assert "composition" not in audited({"targets": ["swap", "mypaper:Gate"]})["repairs"]
 
 
 def test_entries_with_the_same_parameter_are_both_told():

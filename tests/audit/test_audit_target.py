@@ -186,6 +186,14 @@ def test_a_runs_own_method_that_mixes_posteriors_is_told_as_the_run_tells_it(fol
     assert load_target(folder, words).cautions == tuple(notes)
 
 
+def test_a_run_is_audited_with_another_method_than_its_own(folder: Path) -> None:
+    found = load_target(folder, ["method=bkd"])
+    assert found.student is not None
+    assert found.student.label_only is not None
+    assert found.method is not None
+    assert found.method["name"] == "bkd"
+
+
 def npz(path: Path, logits: Any = None, labels: Any = None) -> Path:
     rng = np.random.default_rng(0)
     np.savez(

@@ -22,7 +22,7 @@ from distail.files import open_tensors
 from distail.json_values import as_text, value_at
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
-from distail.runner.checks import method_composition, needs_of, needs_teacher, teacher_model
+from distail.runner.checks import method_composition, needs_teacher, teacher_model
 from distail.runner.networks import without_weights
 from distail.runner.run_folder import RunFolder
 from distail.runner.stored_network import StoredNetwork, load_network, network_of_run, network_of_weights
@@ -34,12 +34,8 @@ from distail.training.progress import Reporter
 SECOND_HEAD = "method.sample_weights.cls_head"
 
 
-def student_heads(student: FeatureTap, run: RunFolder, predict: Callable[[Classifier], Tensor]) -> StudentHeads:
-    """The student's logits, and those of its label-only head where it was trained with one.
-
-    The second head lives in training only: it is in the run's newest checkpoint, not in the exported weights.
-    """
-    head = _second_head(run)
+def student_heads(student: FeatureTap, head: nn.Linear | None, predict: Callable[[Classifier], Tensor]) -> StudentHeads:
+    """The student's logits, and those of its label-only head where it was trained with one."""
     if head is None:
         return StudentHeads(predict(student))
     first_NC, second_NC = predict(_BothHeads(student, head)).chunk(2, dim=1)
@@ -61,6 +57,7 @@ class _BothHeads(nn.Module):
 
 
 def _second_head(run: RunFolder) -> nn.Linear | None:
+    """It lives in training only: it is in the run's newest checkpoint, not in the exported weights."""
     newest = sorted(run.checkpoints("student").glob("step-*.safetensors"))[-1:]
     for path in newest:
         try:
@@ -96,8 +93,9 @@ def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter
     student, weights = None, run.weights("student")
     if weights.is_file() and (stored is None or stored.weights != weights):
         own = StoredNetwork(weights, experiment.student.model, experiment.student.classifier, "student")
-        network = predictor.network(own, features=needs_of(experiment).student_features)
-        student = student_heads(network, run, predictor.predict)
+        head = _second_head(run)
+        network = predictor.network(own, features=head is not None)
+        student = student_heads(network, head, predictor.predict)
     if stored is None:
         return predictor.audit_answers(student)
     stage = "student" if stored.weights == weights else "teacher"

@@ -16,7 +16,7 @@ from distail.functional.checks import check_temperature, counts_of, log_probabil
 from distail.functional.divergences import kl_of_log_probabilities
 from distail.methods.checks import checked_output
 from distail.methods.composition import DEFAULTS, Entry, parse
-from distail.methods.context import BatchContext, Progress, SlotOutput, SlotSetup
+from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
 from distail.methods.method import identity_reduce
 from distail.methods.presets import list_methods
 from distail.outputs import Outputs
@@ -106,6 +106,8 @@ def repair_of(
 ) -> Repair | None:
     """The repair of a method or composition, as `create_method` takes it; None where it repairs no targets.
 
+    None as well where an entry reads features, of which an audit has none.
+
     Raises:
         MethodError: as `published_repairs`, or an entry or parameter that does not exist.
 
@@ -118,7 +120,8 @@ def repair_of(
     composition = whole_composition(method)
     every = slot_entries(composition, "targets")
     found = [(entry, own) for entry, own in every if not getattr(entry.builder, "both_sides", False)]
-    if not found:
+    needs = [getattr(entry.builder, "needs", Requirements()) for entry, _ in found]
+    if not found or any(own.student_features or own.teacher_features for own in needs):
         return None
     entries = [entry for entry, _ in found]
     own = check_temperature(composition["temperature"] if temperature is None else temperature)
