@@ -47,6 +47,7 @@ def test_every_method_says_which(name):
         ({"name": "ce", "supervised": "logit_adjusted"}, "balanced"),
         ({"name": "ce", "supervised": {"name": "class_balanced", "beta": 0.0}}, "natural"),
         ({"name": "ce", "supervised": "ldam"}, None),
+        ({"name": "ipwd", "kd_head_ce": False, "targets": ["debias"]}, "balanced"),
         ({"name": "kd", "teacher": "previous_epoch", "supervised": "balanced_softmax"}, "balanced"),
         ({"supervised": "balanced_softmax", "targets": [{"name": "debias", "side": "student"}]}, "balanced"),
     ],

@@ -133,10 +133,11 @@ class Composition:
         Args:
             teacher_posterior: what the teacher learned, which may be `mixed`; None where nobody knows.
         """
-        labels = self.entries["supervised"][0]
+        labels, weights = self.entries["supervised"][0], self.entries["weights"]
         of_labels = self._aim(labels, NATURAL)
         aims: dict[str, str | None] = {}
-        if self.options.get("supervised_weight", 1.0):
+        has_labels = all(self._values(entry).get("kd_head_ce", True) for entry in weights)
+        if self.options.get("supervised_weight", 1.0) and has_labels:
             aims[f"supervised: {labels.name}"] = of_labels
         if self.entries["divergence"] and self.options.get("distillation_weight", 1.0):
             part, aim = "its teacher", of_labels if self.entries["teacher"] else teacher_posterior
@@ -196,9 +197,13 @@ class Composition:
 
     def _changes_posterior(self, entry: Entry) -> bool:
         """Whether an entry has a posterior of its own, and no parameter with which it changes nothing."""
-        values = {**entry.defaults, **self.options, **entry.parameters}
+        values = self._values(entry)
         neutral: Mapping[str, float] = getattr(entry.builder, "neutral", {})
         return hasattr(entry.builder, "posterior") and all(values[key] != value for key, value in neutral.items())
+
+    def _values(self, entry: Entry) -> dict[str, Any]:
+        """The parameters of an entry, where they are given or by default."""
+        return {**entry.defaults, **self.options, **entry.parameters}
 
     @property
     def _every(self) -> list[Entry]:
