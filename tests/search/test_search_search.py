@@ -21,6 +21,7 @@ from distail.runner.checks import problems_of
 from distail.search import study
 from distail.search.progress import SearchLines, SearchTable, trials_table
 from distail.search.search import search
+from distail.search.trials import FREE
 from distail.terminal import PrintableConsole
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
 
@@ -86,8 +87,10 @@ def test_finalists_are_compared_over_other_seeds_and_chosen_by_validation_alone(
         rows = [(finished.folder / each / "metrics.jsonl").read_text().splitlines()[-1] for each in folders]
         figures = [json.loads(row)["validation"]["balanced_accuracy"] for row in rows]
         assert one["figure"] == pytest.approx(sum(figures) / 2)
+    # The chosen one, which may be what costs nothing, then the others by their means.
     known = [one["figure"] for one in content["finalists"] if one["within_bound"]]
-    assert known == sorted(known, reverse=True)
+    assert known[1:] == sorted(known[1:], reverse=True)
+    assert known[0] >= known[1] or content["best"] == FREE
 
 
 def test_what_the_choice_is_worth_stands_with_its_interval(finished):

@@ -8,7 +8,7 @@ from distail.config.schema import Experiment
 from distail.data.arrays import LabelledArrays
 from distail.methods.presets import read_composition
 from distail.runner.checks import problems_of
-from distail.search.finals import best_yaml
+from distail.search.finals import best_yaml, finalists_of
 from distail.search.goal import Goal
 from distail.search.slots import STARTS
 from distail.search.space import Space, proposal_of, space_of, with_recipe
@@ -23,6 +23,7 @@ def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
     chosen = Experiment.from_mapping({**with_recipe(base, proposal.recipe), "method": proposal.method})
     assert problems_of(chosen) == []
     assert proposal_of(space, dice.asked) == proposal
+    assert proposal.method.get("adjust") != "auto", "tau would be chosen on the split by which the trial is judged"
 
 
 def test_the_first_start_is_the_preset_kd():
@@ -66,6 +67,15 @@ def test_a_choice_that_changes_the_recipe_keeps_the_teacher_that_was_searched_wi
     changed = {"number": 7, "words": "cutmix", "method": {"name": "kd"}, "recipe": {"training.mix": {"name": "cutmix"}}}
     for best, expected in ((changed, loaded), ({**changed, "recipe": {}}, base.teacher)):
         assert Experiment.from_mapping(yaml.safe_load(best_yaml(base, best, loaded))).teacher == expected
+
+
+def test_what_costs_nothing_is_always_among_those_that_are_trained_again():
+    def trial(number, figure):
+        return {"number": number, "state": "finished", "figure": figure, "within_bound": True, "epochs": 9}
+
+    trials = [trial(number, figure) for number, figure in enumerate([50.0, 51.0, 70.0, 60.0, 90.0, 80.0])]
+    assert [one["number"] for one in finalists_of({"trials": trials})] == [1, 4, 5, 2]
+    assert [one["number"] for one in finalists_of({"trials": trials[:1]})] == []
 
 
 def test_an_option_is_the_configuration_with_its_keys_changed():

@@ -69,7 +69,7 @@ class SearchContent(TypedDict):
         epochs: of a trial that goes to its end.
         seconds: that the search has taken, over all its starts; the comparison afterwards is not in it.
         best: the number of the trial that was chosen, or is the best so far; None before one is finished.
-        finalists: what was chosen among at the end, kd first; empty before the comparison.
+        finalists: what was chosen among at the end, the chosen one first; empty before the comparison.
         importances: parameter to its share of what made finished trials differ; empty where too few are known.
         comparison: the folder of the comparison over other seeds; None before there is one.
         statements: what came out, one sentence each.

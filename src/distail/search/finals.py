@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import fsum
+from math import fsum, sqrt
 from pathlib import Path
+from statistics import stdev
 
 from distail.compare.plan import ComparisonConfig
 from distail.config.data import Folds
 from distail.config.reading import dump_plain_yaml
 from distail.config.schema import Experiment, Teacher
-from distail.config.section import AUTO
 from distail.evaluation.metrics import MetricValues
 from distail.json_values import as_mapping
 from distail.search.content import FinalistContent, SearchContent, TrialContent, ranked
 from distail.search.goal import Goal
 from distail.search.space import with_recipe
-from distail.search.trials import REFERENCE, TrialRuns
+from distail.search.trials import FREE, REFERENCE, TrialRuns
 from distail.search.validation import students_of, validation_by_epoch
 
 FINALISTS = 3
 """How many trials are trained again: a validation split has few images of rare classes, and the best of many trials is
 often only the luckiest."""
-METHODS = 2 + FINALISTS
+METHODS = 3 + FINALISTS
 CE, KD = "ce", "kd"
 
 
 def finalists_of(content: SearchContent) -> list[TrialContent]:
-    """The best trials, without kd, which is always there."""
-    return [one for one in ranked(content["trials"]) if one["number"] != REFERENCE][:FINALISTS]
+    """What costs nothing, where it was tried, and the best other trials; without kd, which is always there."""
+    finished = ranked(content["trials"])
+    best = [one for one in finished if one["number"] not in (REFERENCE, FREE)]
+    return [one for one in finished if one["number"] == FREE] + best[:FINALISTS]
 
 
 def comparison_of(base: Experiment, content: SearchContent, seeds: Sequence[int], folder: Path) -> ComparisonConfig:
@@ -47,9 +49,10 @@ def comparison_of(base: Experiment, content: SearchContent, seeds: Sequence[int]
 def choose(
     runs: TrialRuns, goal: Goal, content: SearchContent, seeds: Sequence[int], folder: Path
 ) -> list[FinalistContent]:
-    """kd and the finalists with their means over all seeds, those of the validation splits alone; the best one first.
+    """kd and the finalists with their means over all seeds, those of the validation splits alone; the chosen one first.
 
-    What keeps the bound on average is better than what does not, and what lost a run is not chosen at all.
+    What keeps the bound on average is better than what does not, and what lost a run is not chosen at all. What costs
+    nothing is chosen unless the best mean is above its by more than a standard error of the difference over seeds.
     """
     candidates = [(REFERENCE, KD), *((one["number"], _label(one)) for one in finalists_of(content))]
     last = runs.base.training.epochs
@@ -58,17 +61,34 @@ def choose(
         again = [validation_by_epoch(students_of(runs.base, folder, label, seed), last).get(last) for seed in seeds]
         by_label[label] = [runs.validation(number).get(last), *again]
     found: list[FinalistContent] = []
+    figures: dict[int, list[float]] = {}
     for number, label in candidates:
         pairs = list(zip(by_label[label], by_label[KD], strict=True))
         known = [(own, kd) for own, kd in pairs if own is not None and kd is not None]
         whole = len(known) == len(pairs)
-        figure = fsum(goal.figure(own) for own, _ in known) / len(known) if whole else None
+        figures[number] = [goal.figure(own) for own, _ in known]
+        figure = fsum(figures[number]) / len(known) if whole else None
         lost = [loss for loss in (goal.loss(own, kd) for own, kd in known) if loss is not None]
         loss = fsum(lost) / len(lost) if whole and lost else None
         within = whole and goal.allows(loss)
         found.append({"number": number, "label": label, "figure": figure, "top1_loss": loss, "within_bound": within})
     # Sorting is stable: of equal ones kd, then the one that was better in the search.
-    return sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
+    found = sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
+    free = next((one for one in found if one["number"] == FREE and one["within_bound"]), None)
+    if free is None or beyond_its_error(figures[found[0]["number"]], figures[FREE]):
+        return found
+    return [free, *(one for one in found if one is not free)]
+
+
+def beyond_its_error(own: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether figures, pair by pair, are above others by more than a standard error of their mean difference.
+
+    >>> beyond_its_error([90.0, 95.0, 91.0], [89.0, 94.0, 90.5]), beyond_its_error([90.0, 99.0], [92.0, 94.0])
+    (True, False)
+    """
+    differences = [one - other for one, other in zip(own, others, strict=True)]
+    error = stdev(differences) / sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return fsum(differences) / len(differences) > error
 
 
 def best_yaml(base: Experiment, best: TrialContent, teacher: Teacher | None) -> str:
@@ -82,8 +102,7 @@ def best_yaml(base: Experiment, best: TrialContent, teacher: Teacher | None) -> 
     if best["recipe"] and teacher is not None:
         raw["teacher"] = teacher.model_dump(mode="json")
     if isinstance(base.data.validation, Folds):
-        chosen = base.data.validation.model_copy(update={"fold": 0}).model_dump()
-        raw["data"] = {**as_mapping(raw["data"]), "validation": chosen if best["method"].get("adjust") == AUTO else 0}
+        raw["data"] = {**as_mapping(raw["data"]), "validation": 0}
     rest = {key: value for key, value in raw.items() if key not in ("name", "output", "method")}
     whole = {"name": f"{base.name}-best", **rest, "method": best["method"]}
     return f"# trial {best['number']}: {best['words']}\n" + dump_plain_yaml(whole)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distail.config.section import AUTO
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
 NONE = "none"
@@ -27,8 +26,9 @@ _BALANCED = {"supervised": "balanced_softmax", "temperature": 2.0, "supervised_w
 _DEBIAS = {"targets": "debias", "debias_tau": 1.0, "debias_side": "teacher"}
 STARTS: tuple[Mapping[str, object], ...] = (
     KD,
-    # What costs nothing, and what every repair must beat.
-    {"supervised": "ce", "divergence": NONE, "adjust": AUTO},
+    # What costs nothing, and what every repair must beat. A tau that is given: `auto` would choose it on the very split
+    # by which the trial is judged.
+    {"supervised": "ce", "divergence": NONE, "adjust": 1.0},
     {**KD, **_BALANCED, **_DEBIAS},
     # The presets bkd and dive.
     {**KD, "targets": "reweigh", "reweigh_beta": 0.9999, "temperature": 2.0, "supervised_weight": 1.0}
@@ -82,7 +82,7 @@ class Slots:
             method, words = {**method, **distillation}, words + more
         else:
             words += ", no teacher"
-        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0, AUTO]) if self.of_softmax else NONE
+        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0]) if self.of_softmax else NONE
         if adjust != NONE:
             method["adjust"] = adjust
             words += f", adjusted by {adjust}"

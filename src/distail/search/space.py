@@ -44,7 +44,7 @@ class Space:
         labels: of which kind its labels are, which decides on the slots of the method.
 
     >>> proposal_of(Space({}), Space({}).start(1)).method
-    {'supervised': 'ce', 'divergence': None, 'adjust': 'auto'}
+    {'supervised': 'ce', 'divergence': None, 'adjust': 1.0}
     """
 
     switches: Mapping[str, Mapping[str, Recipe]]

@@ -73,7 +73,7 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     if not finalists:
         return [f"The best so far is trial {best['number']} ({best['words']}), by {content['rule']}."]
     lost = _lost_to_the_bound(content)
-    again = f"Of kd and {counted(len(finalists) - 1, 'best trial')}, trained with other seeds too"
+    again = f"Of kd and {counted(len(finalists) - 1, 'other trial')}, trained with other seeds too"
     kd = next(one for one in finalists if one["number"] == REFERENCE)
     chosen = finalists[0]
     if chosen is kd:
@@ -89,6 +89,13 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
         f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}{against}{lower}. "
         "The test set had no part in it."
     ]
+    higher = [one for one in finalists if one["within_bound"] and (one["figure"] or 0.0) > chosen["figure"]]
+    if higher:
+        numbers = " and ".join(str(one["number"]) for one in higher)
+        sentences.append(
+            f"On average trial {numbers} has more, but not by more than a standard error over the seeds: of two that "
+            "cannot be told apart the one without a teacher is chosen."
+        )
     if best["recipe"]:
         keys = ", ".join(best["recipe"])
         sentences.append(

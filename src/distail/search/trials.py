@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-REFERENCE = 0  # the trial that is kd
+REFERENCE, FREE = 0, 1  # the trials that are kd, and plain training without a teacher, adjusted
 _MOST_EXCEEDED = 1.5  # of the minutes, by a search that a comparison of measured cost still follows
 _FEW_TRIALS = 8  # without which nothing was searched
 
