@@ -15,7 +15,7 @@ from distail.search.space import Space, proposal_of, space_of, with_recipe
 from helpers.search_cases import CONFIG, AtRandom, metrics, space_for
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
     base = Experiment.from_mapping(CONFIG)
     space, dice = space_for(base), AtRandom(seed)
@@ -24,6 +24,8 @@ def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
     assert problems_of(chosen) == []
     assert proposal_of(space, dice.asked) == proposal
     assert proposal.method.get("adjust") != "auto", "tau would be chosen on the split by which the trial is judged"
+    method = {key: value for key, value in proposal.method.items() if key != "adjust"}
+    assert "adjust" not in proposal.method or read_composition(method).posterior != "balanced"
 
 
 def test_the_first_start_is_the_preset_kd():

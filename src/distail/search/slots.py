@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from distail.methods.context import BALANCED
+from distail.methods.presets import read_composition
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
 NONE = "none"
@@ -82,7 +84,9 @@ class Slots:
             method, words = {**method, **distillation}, words + more
         else:
             words += ", no teacher"
-        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0]) if self.of_softmax else NONE
+        # What aims at equal shares already would be corrected twice.
+        is_for = self.of_softmax and read_composition(method).posterior != BALANCED
+        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0]) if is_for else NONE
         if adjust != NONE:
             method["adjust"] = adjust
             words += f", adjusted by {adjust}"
