@@ -18,13 +18,12 @@ from distail.audit.logits_csv import LogitsTable, read_csv
 from distail.errors import DataError, did_you_mean, problems_in, some_of
 from distail.evaluation.array_file import ArrayFile, open_arrays
 from distail.evaluation.probabilities import SIGNS, kind_of_probabilities
-from distail.evaluation.stored_logits import KINDS, stored_logits
+from distail.evaluation.stored_logits import KINDS, LABELS, stored_logits
 from distail.files import open_tensors
 from distail.runner.answer_rows import KEYS
 
 # The teacher's, where a file holds those of its student as well.
 LOGITS = ("teacher_logits", "logits")
-LABELS = ("target", "labels", "label")
 _LISTED = re.compile(r"[\d\s,;\[\]]+")
 _LARGEST_BYTES = 2**24
 

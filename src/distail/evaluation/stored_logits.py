@@ -19,6 +19,8 @@ from distail.functional.top_k import SMALLEST, expand_top_k
 
 LOGITS, PROBABILITIES, TOP_K = "logits", "probabilities", "values"
 KINDS = (LOGITS, PROBABILITIES, TOP_K)
+LABELS = ("target", "labels", "label")
+"""What an array of labels beside them may be called."""
 _TOLERANCE = 0.05  # of rounded probabilities, as in `kind_of_probabilities`
 _NUMBERS_AT_ONCE = 1 << 17
 _SMALLEST_LOG = math.log(SMALLEST)

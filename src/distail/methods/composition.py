@@ -136,8 +136,7 @@ class Composition:
         labels, weights = self.entries["supervised"][0], self.entries["weights"]
         of_labels = self._aim(labels, NATURAL)
         aims: dict[str, str | None] = {}
-        has_labels = all(self._values(entry).get("kd_head_ce", True) for entry in weights)
-        if self.options.get("supervised_weight", 1.0) and has_labels:
+        if self.options.get("supervised_weight", 1.0) and not any(map(self._takes_labels_away, weights)):
             aims[f"supervised: {labels.name}"] = of_labels
         if self.entries["divergence"] and self.options.get("distillation_weight", 1.0):
             part, aim = "its teacher", of_labels if self.entries["teacher"] else teacher_posterior
@@ -200,6 +199,11 @@ class Composition:
         values = self._values(entry)
         neutral: Mapping[str, float] = getattr(entry.builder, "neutral", {})
         return hasattr(entry.builder, "posterior") and all(values[key] != value for key, value in neutral.items())
+
+    def _takes_labels_away(self, entry: Entry) -> bool:
+        """Whether an entry leaves the supervised term out, by the parameters with which it says that it does."""
+        values, without = self._values(entry), getattr(entry.builder, "without_labels", {})
+        return bool(without) and all(values[key] == value for key, value in without.items())
 
     def _values(self, entry: Entry) -> dict[str, Any]:
         """The parameters of an entry, where they are given or by default."""

@@ -5,6 +5,8 @@ Shapes: B batch, C classes, D feature width.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,8 @@ class InversePropensity(nn.Module):
 
     needs = Requirements(student_features=True)
     auxiliary = ("cls_head",)
+    without_labels: ClassVar[dict[str, bool]] = {"kd_head_ce": False}
+    """With these parameters the student's own head learns from no labels."""
 
     def __init__(
         self,

@@ -83,9 +83,8 @@ def _taught(experiment: Experiment) -> str | None:
         return None
     if not teacher.files:
         return read_composition(classifier_composition(experiment, of_teacher=True)).posterior
-    found = posterior_of_files(
-        path for path in teacher.files if path.is_file()
-    )  # of a run that goes on, they may be gone
+    # They may be gone when a run goes on.
+    found = posterior_of_files(path for path in teacher.files if path.is_file())
     return found or (_of_supervised(experiment) if teacher.supervised else None)
 
 

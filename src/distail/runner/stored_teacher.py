@@ -26,6 +26,7 @@ from distail.evaluation.array_file import ArrayFile, open_arrays
 from distail.evaluation.class_order import spread_over
 from distail.evaluation.run_files import StoredAnswers
 from distail.evaluation.stored_logits import (
+    LABELS,
     PROBABILITIES,
     StoredLogits,
     columns_of_classes,
@@ -37,8 +38,6 @@ from distail.outputs import Outputs
 from distail.runner.answer_rows import AnswerRows, match_rows
 from distail.torch_utils import to_device
 from distail.training.frozen_teacher import Teacher
-
-LABELS = ("target", "labels", "label")
 
 
 @dataclass(frozen=True)
