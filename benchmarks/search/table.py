@@ -1,6 +1,7 @@
 """What a search chose beside every preset, on the test set: `table.py searches/NAME comparisons/NAME` prints Markdown.
 
-Both folders must hold the same seeds. Differences are those of one seed's two runs, averaged.
+Both folders must hold the same seeds. Of folds each seed counts the mean over its folds. Differences are those of one
+seed's two figures, averaged.
 """
 
 import json
@@ -30,18 +31,22 @@ def main(search: Path, presets: Path) -> None:
 
 def rows(comparison: Path, methods: list[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Method, and method adjusted, to seed to figures."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: dict[str, dict[str, list[dict[str, float]]]] = {}
     for method in methods:
         for folder in sorted((comparison / "runs").glob(f"{method}-seed*")):
             result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-            seed, student = folder.name.rpartition("-seed")[2], result["student"]
+            seed, student = folder.name.rpartition("-seed")[2].partition("-fold")[0], result["student"]
             tested = {method: student["test"]}
             if holds_prior(result["posterior"]["student"], result["class_counts"]) and student["adjust"] is None:
                 tested[adjusted_name(method)] = student["test_adjusted"]
             for name, test in tested.items():
                 figures = {**test, **test["groups"]["thirds"]}
-                found.setdefault(name, {})[seed] = {column: figures[column] for column in COLUMNS}
-    return found
+                found.setdefault(name, {}).setdefault(seed, []).append({column: figures[column] for column in COLUMNS})
+    return {name: {seed: mean_of(folds) for seed, folds in seeds.items()} for name, seeds in found.items()}
+
+
+def mean_of(folds: list[dict[str, float]]) -> dict[str, float]:
+    return {column: mean(one[column] for one in folds) for column in COLUMNS}
 
 
 def spread(values: list[float], sign: str = "") -> str:

@@ -28,10 +28,13 @@ def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
     assert "adjust" not in proposal.method or read_composition(method).posterior != "balanced"
 
 
-def test_the_first_start_is_the_preset_kd():
-    kd, preset = read_composition(proposal_of(Space({}), STARTS[0]).method), read_composition("kd")
-    assert kd.entries == preset.entries
-    assert {**preset.options, "name": None} == {**kd.options, "name": None}
+@pytest.mark.parametrize(("number", "preset"), [(0, "kd"), (3, "krdistill"), (4, "bkd"), (5, "dive")])
+def test_a_start_is_the_preset_that_it_is_named_after(number, preset):
+    start, preset = read_composition(proposal_of(Space({}), STARTS[number]).method), read_composition(preset)
+    for slot in ("supervised", "targets", "divergence", "weights"):
+        assert [one.name for one in start.entries[slot]] == [one.name for one in preset.entries[slot]]
+    weights = {"supervised_weight": 1.0, "distillation_weight": 1.0}
+    assert {**weights, **start.options} == {**weights, **preset.options}
 
 
 def test_starts_leave_the_recipe_as_it_is():

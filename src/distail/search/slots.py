@@ -32,7 +32,8 @@ STARTS: tuple[Mapping[str, object], ...] = (
     # by which the trial is judged.
     {"supervised": "ce", "divergence": NONE, "adjust": 1.0},
     {**KD, **_BALANCED, **_DEBIAS},
-    # The presets bkd and dive.
+    # The presets krdistill (without its term of features), bkd and dive.
+    {**KD, **_BALANCED, **_DEBIAS, "targets": "swap + debias", "supervised_weight": 1.0},
     {**KD, "targets": "reweigh", "reweigh_beta": 0.9999, "temperature": 2.0, "supervised_weight": 1.0}
     | {"distillation_weight": 1.0},
     {**KD, **_BALANCED, "targets": "power", "power_exponent": 0.5, "temperature": 3.0, "distillation_weight": 0.5},
@@ -99,7 +100,7 @@ class Slots:
         on_teacher = _number(trial, "distillation_weight", 0.25, 4.0, log=True)
         method: dict[str, object] = {
             "divergence": self.divergence,
-            **({"targets": [targets]} if targets else {}),
+            **({"targets": targets} if targets else {}),
             "temperature": temperature,
             "supervised_weight": on_labels,
             "distillation_weight": on_teacher,
@@ -133,18 +134,19 @@ def _multi_label_supervised(trial: Choices) -> tuple[object, str]:
     return ({"name": name, "tau": tau}, f"{name} {tau:g}") if tau else (name, name)
 
 
-def _targets(trial: Choices, names: Sequence[str]) -> tuple[object, str]:
+def _targets(trial: Choices, names: Sequence[str]) -> tuple[list[object], str]:
     name = str(trial.suggest_categorical("targets", [NONE, *names]))
-    if name == "debias":
+    if name in {"debias", "swap + debias"}:
         tau, side = _number(trial, "debias_tau", 0.25, 1.5), trial.suggest_categorical("debias_side", _SIDES)
-        return {"name": name, "tau": tau, "side": side}, f", {name} {tau:g} of the {side}"
+        first: list[object] = ["swap"] if name == "swap + debias" else []
+        return [*first, {"name": "debias", "tau": tau, "side": side}], f", {name} {tau:g} of the {side}"
     if name == "reweigh":
         beta = trial.suggest_categorical("reweigh_beta", BETAS)
-        return {"name": name, "beta": beta}, f", {name} {beta:g}"
+        return [{"name": name, "beta": beta}], f", {name} {beta:g}"
     if name == "power":
         exponent = _number(trial, "power_exponent", 0.2, 0.9)
-        return {"name": name, "exponent": exponent}, f", {name} {exponent:g}"
-    return (None, "") if name == NONE else (name, f", {name}")
+        return [{"name": name, "exponent": exponent}], f", {name} {exponent:g}"
+    return ([], "") if name == NONE else ([name], f", {name}")
 
 
 _SIDES = ("teacher", "student")
@@ -156,7 +158,7 @@ def _number(trial: Choices, name: str, low: float, high: float, *, log: bool = F
 
 
 SLOTS = {
-    SINGLE_LABEL: Slots(_supervised, "kl", ("debias", "reweigh", "power", "swap"), True, STARTS),
+    SINGLE_LABEL: Slots(_supervised, "kl", ("debias", "swap + debias", "reweigh", "power", "swap"), True, STARTS),
     MULTI_LABEL: Slots(_multi_label_supervised, "sigmoid", ("debias", "reweigh", "power"), False, MULTI_LABEL_STARTS),
 }
 """By the kind of labels."""
