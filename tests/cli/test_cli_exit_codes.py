@@ -31,6 +31,18 @@ def test_a_run_that_fails_says_what_to_do(capsys, error, said):
     assert "and how much is" not in told
 
 
+def test_an_error_in_the_users_own_code_is_no_bug_of_ours(capsys):
+    def repair():
+        return torch.zeros(2) @ torch.zeros(3)
+
+    with pytest.raises(RuntimeError) as raised:
+        repair()
+    assert exit_code_of(raised.value) == FAILED
+    told = capsys.readouterr().err
+    assert f"{__file__}, line " in told
+    assert "bug in distail" not in told
+
+
 def test_a_developer_sees_where_it_happened(monkeypatch):
     monkeypatch.setenv("DISTAIL_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):

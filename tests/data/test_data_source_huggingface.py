@@ -215,6 +215,15 @@ def test_what_separates_columns_and_a_byte_order_mark(tmp_path, separator):
     assert (source.train.labels.tolist(), source.test.labels.tolist()) == ([0, 1, 0], [0, 1])
 
 
+def test_metadata_that_is_not_read_is_told(tmp_path):
+    write_table(tmp_path / "train", ["1.png", "2.png", "3.png"])
+    write_table(tmp_path / "test", ["1.png", "2.png"])
+    write_table(tmp_path, ["4.png"])
+    source = load_source(of(tmp_path))
+    assert len(source.train) == 3
+    assert any(f"{tmp_path / 'metadata.csv'} is not read" in said for said in source.notes)
+
+
 def test_an_image_that_is_listed_twice_is_refused(tmp_path):
     write_table(tmp_path / "train", ["1.png", "2.png", "./1.png"])
     write_table(tmp_path / "test", ["../train/2.png", "4.png"], "metadata.jsonl")

@@ -8,8 +8,11 @@ import io
 import os
 import re
 import sys
+import sysconfig
+import traceback
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -84,11 +87,21 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return _explain_system_error(error)
     if os.environ.get("DISTAIL_TRACEBACK"):
         raise error
+    place = _place_in_own_code(error)
+    whose = f"It comes from {place}." if place else "This is a bug in distail; please report it."
     return (
-        f"{type(error).__name__}: {error}\nThis is a bug in distail; please report it. "
-        "With DISTAIL_TRACEBACK=1 in the environment the same command prints where it happened.",
+        f"{type(error).__name__}: {error}\n{whose} With DISTAIL_TRACEBACK=1 in the environment the same command prints "
+        "the whole traceback.",
         FAILED,
     )
+
+
+def _place_in_own_code(error: BaseException) -> str:
+    """The innermost line of the user's own code (an entry, a network, data by import path) on the way to an error."""
+    ours = (str(Path(__file__).parents[1]), sys.prefix, sysconfig.get_path("stdlib"), "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(ours)]
+    return f"{own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}" if own else ""
 
 
 def _explain_system_error(error: OSError) -> tuple[str, int]:

@@ -66,6 +66,8 @@ def load_huggingface(options: Data) -> Source:
         return load_parquet(files, _class_label_names(files.train[0]), options)
     splits = _splits(place, options.group)
     notes = []
+    if (unused := _metadata(place)) and any(_metadata(place / name) for name in ("train", "training")):
+        notes.append(f"{unused} is not read: train/ has metadata of its own")
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
         notes.append(f"{place} holds no test/: validation/ is the test set")
