@@ -297,6 +297,14 @@ def test_weights_are_known_by_their_content(folder: Path, tmp_path: Path, config
         assert torch.equal(load_target(tmp_path / name, [str(config)]).logits, load_target(folder).logits)
 
 
+def test_what_weights_learned_the_configuration_says_where_their_file_does_not(
+    folder: Path, tmp_path: Path, config: Path
+) -> None:
+    torch.save(load_file(folder / "teacher.safetensors"), tmp_path / "a.pth")
+    found = load_target(tmp_path / "a.pth", [str(config), "teacher.supervised=balanced_softmax"])
+    assert found.posterior == "balanced"
+
+
 def odd(logits: torch.Tensor, target: torch.Tensor, folder: Path) -> list[str]:
     save_file({"logits": logits.contiguous(), "target": target.contiguous()}, folder / "odd.safetensors")
     counts = ",".join(["10"] * logits.shape[1])

@@ -24,6 +24,7 @@ from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
 from distail.runner.checks import method_composition, needs_teacher, teacher_model
 from distail.runner.networks import without_weights
+from distail.runner.posterior import teacher_posterior
 from distail.runner.run_folder import RunFolder
 from distail.runner.stored_network import StoredNetwork, load_network, network_of_run, network_of_weights
 from distail.runner.stored_teacher import open_stored_teacher
@@ -105,12 +106,15 @@ def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter
 def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, reporter: Reporter) -> AuditInput:
     """A file of weights on the images that an experiment names.
 
-    The network is what the file says of itself, else the experiment's teacher, or its student where it has none.
+    The network is what the file says of itself, else the experiment's teacher, or its student where it has none. So is
+    the posterior that it learned, where the experiment says `teacher.supervised`.
 
     Raises:
         DistailError: the data, the network or the weights cannot be used, or there is no such split.
     """
-    return _SplitPredictor(experiment, split, reporter).audit_input(network_of_weights(weights, experiment), None)
+    stored, teacher = network_of_weights(weights, experiment), experiment.teacher
+    posterior = teacher_posterior(experiment) if teacher is not None and teacher.supervised else None
+    return _SplitPredictor(experiment, split, reporter).audit_input(stored, None, posterior)
 
 
 def teaching(stored: StoredNetwork, experiment: Experiment) -> dict[str, Any]:
