@@ -44,8 +44,12 @@ def workplace(tmp_path):
     return tmp_path
 
 
-def start(folder, *arguments, **environment):
-    command = [sys.executable, "-m", "distail", "compare", "quick.yaml", *RUNS, *arguments]
+SEARCH = ("--trials", "8", "--seeds", "1", "data.validation=0.2", "training.epochs=4", "training.batch_size=64")
+
+
+def start(folder, *arguments, verb="compare", **environment):
+    words = RUNS if verb == "compare" else SEARCH
+    command = [sys.executable, "-m", "distail", verb, "quick.yaml", *words, *arguments]
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -83,5 +87,28 @@ def test_a_comparison_survives_the_loss_of_its_larger_node(cluster, workplace, c
         _, told = local.communicate(timeout=TIMEOUT)
         assert local.returncode == 0, told
         assert figures(workplace, "quick") == figures(workplace, "local")
+    finally:
+        on_ray.kill()
+
+
+def test_a_search_survives_the_loss_of_a_node(cluster, workplace):
+    pytest.importorskip("optuna")
+    other = cluster.add_node(num_cpus=2, **NODE)
+    on_ray = start(workplace, "--engine", "ray", "--parallel", "2", verb="search", RAY_ADDRESS=cluster.address)
+    try:
+        folder = workplace / "searches/quick"
+        until = time.monotonic() + TIMEOUT
+        while len(list(folder.glob("runs/trial-*/metrics.jsonl"))) < 3:
+            assert on_ray.poll() is None, on_ray.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        cluster.remove_node(other, allow_graceful=False)
+        _, told = on_ray.communicate(timeout=TIMEOUT)
+        assert on_ray.returncode == 0, told
+        assert "its node is gone" in "".join(log.read_text() for log in (folder / "logs").glob("*.log"))
+        found = json.loads((folder / "search.json").read_text())
+        assert [one["state"] for one in found["trials"] if one["state"] not in ("finished", "stopped early")] == []
+        assert len(found["trials"]) == 8
+        assert (folder / "best.yaml").is_file()
     finally:
         on_ray.kill()
