@@ -38,7 +38,7 @@ def run(entry, count: int = 20_000) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_magnitudes_are_the_published_ones() -> None:
-    narrow, wide = magnitudes(32, 64, 31), wide_magnitudes()
+    narrow, wide = magnitudes(32, 64, 31), wide_magnitudes(64, 32)
     assert {name: values[-1] for name, values in narrow.items()} == pytest.approx(
         {
             "shear_x": 0.3,
@@ -72,6 +72,16 @@ def test_magnitudes_are_the_published_ones() -> None:
         assert np.allclose(np.diff(table["rotate"]), table["rotate"][-1] / 30)
     # torchvision: 8 - round(arange(10) / (9 / 4)), halves to even
     assert magnitudes(32, 32, 10)["posterize"].tolist() == [8, 8, 7, 7, 6, 6, 5, 5, 4, 4]
+
+
+@pytest.mark.parametrize("side", [8, 28, 32])
+def test_trivial_augment_leaves_something_of_small_images(side: int) -> None:
+    images = torch.full((4000, 1, 1, 1), 200, dtype=torch.uint8).expand(-1, -1, side, side)
+    moved = in_order(["trivial_augment"])["trivial_augment"].apply(
+        images, drawn(["trivial_augment"], 4000, seed=0, epoch=0, step=0).bits["trivial_augment"]
+    )
+    black = (moved.flatten(1).amax(1) == 0).float().mean().item()
+    assert black < 0.01
 
 
 def test_trivial_augment_draws_every_operation_and_magnitude_evenly(applied) -> None:  # type: ignore[no-untyped-def]
