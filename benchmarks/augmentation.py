@@ -20,7 +20,7 @@ from distail import create_method
 from distail.config.augment import Augment, ColorJitter
 from distail.config.training import Mix
 from distail.data.batches import TrainingBatches
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.models import FeatureTap, create_model
 from distail.training.device import configure_malloc, select_device
 from distail.training.step import TrainingStep
@@ -54,7 +54,7 @@ def microseconds(work: Callable[[], int], repeats: int) -> float:
 
 def batches(side: int, augment: tuple[Augment, ...], mix: Mix | None) -> Callable[[], int]:
     images = torch.randint(0, 256, (2 * BATCH, 3, side, side), dtype=torch.uint8)
-    data = LabelledImages(images, torch.arange(2 * BATCH) % CLASSES)
+    data = LabeledImages(images, torch.arange(2 * BATCH) % CLASSES)
     made = TrainingBatches(
         data,
         batch_size=BATCH,

@@ -34,7 +34,7 @@ import speed
 from distail import create_method
 from distail.config.schema import Data, Schedule, Training
 from distail.data.batches import TrainingBatches
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.method import Method
@@ -142,7 +142,7 @@ def compiled(runtime: RuntimeDevice, steps: int) -> list[tuple[str, str]]:
     return rows
 
 
-def checkpoints(runtime: RuntimeDevice, data: LabelledImages, epochs: int) -> list[tuple[str, str]]:
+def checkpoints(runtime: RuntimeDevice, data: LabeledImages, epochs: int) -> list[tuple[str, str]]:
     """The same training with a checkpoint every 200 steps and with one at its end."""
     every = {steps: [] for steps in (200, 10**9)}
     for _ in range(3):
@@ -183,7 +183,7 @@ def student(runtime: RuntimeDevice, file: Path, epochs: int, report: Report) -> 
     return rows
 
 
-def _expected_seconds(runtime: RuntimeDevice, data: LabelledImages, epochs: int) -> float:
+def _expected_seconds(runtime: RuntimeDevice, data: LabeledImages, epochs: int) -> float:
     """What training a network without a teacher would take, by some steps after as many that do not count."""
     some = data.subset(torch.arange(min(len(data), TRIED * BATCH)))
     for _ in range(2):
@@ -193,7 +193,7 @@ def _expected_seconds(runtime: RuntimeDevice, data: LabelledImages, epochs: int)
 
 def _train(
     runtime: RuntimeDevice,
-    data: LabelledImages,
+    data: LabeledImages,
     name: str,
     method: Method,
     epochs: int,
@@ -243,10 +243,10 @@ def _network(name: str, runtime: RuntimeDevice) -> FeatureTap:
     return FeatureTap(create_model(name, num_classes=CLASSES), CLASSES).to(runtime.device, memory_format=layout)
 
 
-def _read(file: Path) -> tuple[LabelledImages, LabelledImages, list[int]]:
+def _read(file: Path) -> tuple[LabeledImages, LabeledImages, list[int]]:
     with np.load(file) as stored:
         sets = [
-            LabelledImages(torch.from_numpy(stored[f"{name}_images"]), torch.from_numpy(stored[f"{name}_labels"]))
+            LabeledImages(torch.from_numpy(stored[f"{name}_images"]), torch.from_numpy(stored[f"{name}_labels"]))
             for name in ("train", "test")
         ]
     return sets[0], sets[1], torch.bincount(sets[0].labels, minlength=CLASSES).tolist()
@@ -258,7 +258,7 @@ def write_data(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     arrays = {}
     for name, images in (("train", data.train), ("test", data.test)):
-        assert isinstance(images, LabelledImages)
+        assert isinstance(images, LabeledImages)
         kept = images if name == "train" else images.subset(torch.arange(0, len(images), 2))
         arrays |= {f"{name}_images": kept.images.numpy(), f"{name}_labels": kept.labels.numpy()}
     np.savez_compressed(file, **arrays)

@@ -17,7 +17,7 @@ TEMPERATURE, PADDING = 4.0, 4
 
 
 class PngImages(Dataset[tuple[Tensor, int]]):
-    """PNG bytes in memory, decoded, cropped, flipped and normalised one by one."""
+    """PNG bytes in memory, decoded, cropped, flipped and normalized one by one."""
 
     def __init__(self, images: Tensor, labels: Tensor, mean: Sequence[float], std: Sequence[float]) -> None:
         self.files = [_png(image) for image in images]

@@ -31,7 +31,7 @@ from distail import create_method
 from distail.config.schema import Schedule, Training
 from distail.config.training import Mix
 from distail.data.batches import Batch, TrainingBatches
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
@@ -71,7 +71,7 @@ class Bench:
     """One pair on one machine: every way of training is a function that returns images a second."""
 
     pair: Pair
-    data: LabelledImages
+    data: LabeledImages
     runtime: RuntimeDevice
     method: str
     epochs: int
@@ -262,7 +262,7 @@ def profile(bench: Bench) -> None:
             print(f"{name}: no step of an epoch made the host wait")
 
 
-def make_data(images: int, real: bool) -> LabelledImages:
+def make_data(images: int, real: bool) -> LabeledImages:
     """CIFAR-100 where it is found and asked for, else smooth noise of its shape (which PNG packs as it does photos)."""
     if real:
         train = prepare_data("cifar100").train
@@ -271,11 +271,11 @@ def make_data(images: int, real: bool) -> LabelledImages:
     coarse = torch.rand(images, 3, 8, 8, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")
     noisy = smooth * 224 + torch.rand(images, 3, 32, 32, generator=generator) * 16
-    return LabelledImages(noisy.to(torch.uint8), torch.arange(images) % CLASSES)
+    return LabeledImages(noisy.to(torch.uint8), torch.arange(images) % CLASSES)
 
 
 def measure(bench: Bench, repeats: int) -> dict[str, list[float]]:
-    """Images a second of every way, once a repeat, one after the other: what disturbs one disturbs its neighbours."""
+    """Images a second of every way, once a repeat, one after the other: what disturbs one disturbs its neighbors."""
     seen: dict[str, list[float]] = {name: [] for name in bench.ways}
     for repeat in range(repeats + 1):
         for name, way in bench.ways.items():

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from distail.config.schema import Experiment
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.prepare import PreparedData
 from distail.runner.stored_teacher import open_stored_teacher
 
@@ -71,9 +71,9 @@ def main() -> None:
         size = path.stat().st_size / 1e6
         pixels, labels = torch.zeros(count, 1, 1, 1, dtype=torch.uint8), torch.arange(count) % CLASSES
         data = PreparedData(
-            train=LabelledImages(pixels, labels, names=names),
+            train=LabeledImages(pixels, labels, names=names),
             validation=None,
-            test=LabelledImages(pixels[:CLASSES], labels[:CLASSES]),
+            test=LabeledImages(pixels[:CLASSES], labels[:CLASSES]),
             class_names=tuple(map(str, range(CLASSES))),
             class_counts=(count // CLASSES,) * CLASSES,
             subset_sha256="0" * 64,

@@ -9,7 +9,7 @@ training images, taken in turns, with the same number of worker processes and th
 - bare loop: a DataLoader whose items open, convert, resize and cut one image with Pillow and make a tensor of it
 - bare decoding: processes that do the same and throw the pixels away: the speed of Pillow itself
 - distail, pixels: the same batches of pixels as the bare loop's, on the training device
-- distail: the same images as training sees them: crops, flips and normalised floats as well
+- distail: the same images as training sees them: crops, flips and normalized floats as well
 - distail, trivial_augment and distail, cutmix: these as well, on all images and on half of them
 
 Prints the median images a second of each, ratios of rounds side by side, and the largest memory (proportional set size
@@ -99,7 +99,7 @@ def picture(draw: np.random.Generator, width: int, height: int) -> bytes:
 
 
 def bare(path: str, side: int) -> np.ndarray:
-    """What everybody writes: open, convert, resize the shorter side, cut the centre."""
+    """What everybody writes: open, convert, resize the shorter side, cut the center."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     scale = side / min(image.size)

@@ -1,4 +1,4 @@
-"""A LightningModule that distils with DR-KD, and a callback that reports by group. The images are made up."""
+"""A LightningModule that distills with DR-KD, and a callback that reports by group. The images are made up."""
 
 import lightning
 import torch

@@ -1,4 +1,4 @@
-"""A plain PyTorch loop that distils with BKD. The images are made up."""
+"""A plain PyTorch loop that distills with BKD. The images are made up."""
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset

@@ -5,13 +5,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import cross_val_predict
 
 import distail
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.prepare import prepare_data
 
 options = {"imbalance_factor": 20, "validation": 0.1}
 data = prepare_data("digits", seed=0, **options)
 parts = {"train": data.train, "validation": data.validation, "test": data.test}
-splits = {split: images for split, images in parts.items() if isinstance(images, LabelledImages)}
+splits = {split: images for split, images in parts.items() if isinstance(images, LabeledImages)}
 pixels = {split: images.images.flatten(1).numpy() for split, images in splits.items()}
 labels = {split: images.labels.numpy() for split, images in splits.items()}
 # Which image each row is of: its row in the data set's training or test part.

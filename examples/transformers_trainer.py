@@ -1,4 +1,4 @@
-"""A transformers Trainer that distils with BKD. The sentences are made up, and so are the weights."""
+"""A transformers Trainer that distills with BKD. The sentences are made up, and so are the weights."""
 
 import torch
 from transformers import BertConfig, BertForSequenceClassification, TrainingArguments

@@ -32,7 +32,7 @@ def favored(logits, target, chosen):
     return 100 * sum(right) / len(right)
 
 
-def test_a_teacher_of_plain_training_is_repaired_by_what_it_learnt():
+def test_a_teacher_of_plain_training_is_repaired_by_what_it_learned():
     counts = [400, 200, 100, 50, 20, 5]
     logits, target = biased_teacher(0, counts, signal=4.0)
     found = recommend(logits, target, tuple(counts), keep_head=60.0)

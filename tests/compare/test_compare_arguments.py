@@ -27,7 +27,7 @@ from distail.errors import ConfigError
         ),
     ],
 )
-def test_methods_are_names_or_labelled_mappings(text, expected):
+def test_methods_are_names_or_labeled_mappings(text, expected):
     assert read_methods(text) == expected
     assert list(read_methods(text)) == list(expected)
 

@@ -188,7 +188,7 @@ def test_overrides_that_cannot_be_read(override):
         apply_overrides(MINIMAL, [override])
 
 
-def test_a_missing_file_names_its_neighbour(tmp_path):
+def test_a_missing_file_names_its_neighbor(tmp_path):
     (tmp_path / "bkd.yaml").write_text("name: x")
     with pytest.raises(ConfigError, match=r"bdk\.yaml.*'bkd\.yaml'"):
         read_yaml(tmp_path / "bdk.yaml")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +40,12 @@ def write_image() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture
-def random_images() -> Callable[..., LabelledImages]:
+def random_images() -> Callable[..., LabeledImages]:
     """A data set of random pixels whose labels run 0, 1, ... over and over."""
 
-    def make(count: int, *, num_classes: int = 3, channels: int = 3, height: int = 8, width: int = 8) -> LabelledImages:
+    def make(count: int, *, num_classes: int = 3, channels: int = 3, height: int = 8, width: int = 8) -> LabeledImages:
         generator = torch.Generator().manual_seed(count)
         images = torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
-        return LabelledImages(images, torch.arange(count) % num_classes)
+        return LabeledImages(images, torch.arange(count) % num_classes)
 
     return make

@@ -45,7 +45,7 @@ def flipped_by_loop(image: np.ndarray, bits: list[int]) -> np.ndarray:
 
 
 def rotated_by_loop(image: np.ndarray, bits: list[int]) -> np.ndarray:
-    """Each pixel from where a rotation about the centre takes it; -1 where rounding could go either way."""
+    """Each pixel from where a rotation about the center takes it; -1 where rounding could go either way."""
     _, height, width = image.shape
     angle = math.radians((bits[0] / 2**31 - 1) * 15)
     out = np.zeros(image.shape, dtype=np.int64)

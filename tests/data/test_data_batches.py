@@ -19,16 +19,16 @@ from distail.data.batches import (
     training_share,
     training_slice,
 )
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.samplers import epoch_order, epoch_views
 from distail.errors import DataError
 from helpers.augmented import augmented, drawn, drawn_views, normalized
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-MakeImages = Callable[..., LabelledImages]
+MakeImages = Callable[..., LabeledImages]
 
 
-def batches_of(data: LabelledImages, **options: object) -> TrainingBatches:
+def batches_of(data: LabeledImages, **options: object) -> TrainingBatches:
     settings = {"batch_size": 8, "mean": MEAN, "std": STD, "num_classes": 3, "seed": 0, **options}
     return TrainingBatches(data, **settings)  # type: ignore[arg-type]
 
@@ -325,9 +325,9 @@ def test_what_is_erased_is_the_mean_color(random_images: MakeImages) -> None:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_grey_images_take_every_augmentation(channels_last: bool) -> None:
+def test_gray_images_take_every_augmentation(channels_last: bool) -> None:
     images = torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    data = LabelledImages(images, torch.arange(12) % 3)
+    data = LabeledImages(images, torch.arange(12) % 3)
     settings = {"mean": [0.5], "std": [0.25], "channels_last": channels_last}
     for name in AUGMENTATIONS:
         assert all(batch.inputs.isfinite().all() for batch in batches_of(data, augment=[name], **settings).epoch(0))

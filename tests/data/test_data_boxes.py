@@ -13,7 +13,7 @@ from PIL import Image
 from distail.config.augment import Augment, Cutout, RandomErasing, RandomResizedCrop
 from distail.data import boxes
 from distail.data.augment import in_order
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.image_inputs import check_augment
 from distail.errors import DataError
 from helpers.augmented import drawn
@@ -97,7 +97,7 @@ def test_cutout_is_a_square_cut_off_at_the_border(length: int | None, side: int)
     ],
 )
 def test_a_square_as_large_as_the_images_is_refused(
-    entry: Augment, height: int, width: int, *, fits: bool, random_images: Callable[..., LabelledImages]
+    entry: Augment, height: int, width: int, *, fits: bool, random_images: Callable[..., LabeledImages]
 ) -> None:
     data = random_images(4, height=height, width=width)
     with nullcontext() if fits else pytest.raises(DataError, match=rf"data\.augment: cutout .* {height} x {width}"):

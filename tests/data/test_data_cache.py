@@ -11,12 +11,12 @@ import torch
 from distail import file_lock
 from distail.config.schema import Data
 from distail.data.cache import cache_folder, cached, fingerprint
-from distail.data.dataset import LabelledImages, Source
+from distail.data.dataset import LabeledImages, Source
 from distail.data.sources import load_source
 from distail.errors import DataError
 from distail.file_lock import lock_folder
 
-MakeImages = Callable[..., LabelledImages]
+MakeImages = Callable[..., LabeledImages]
 
 
 class Decoding:

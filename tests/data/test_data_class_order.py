@@ -14,7 +14,7 @@ NAMES = ["1", "2", "10"]
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """Class n holds images whose grey level is 10 times n."""
+    """Class n holds images whose gray level is 10 times n."""
     monkeypatch.setenv("DISTAIL_CACHE", str(tmp_path / "cache"))
     for name in NAMES:
         (tmp_path / "tree" / name).mkdir(parents=True)

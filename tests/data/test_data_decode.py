@@ -76,10 +76,10 @@ def test_a_log_is_not_silent_while_images_are_decoded(
     assert capsys.readouterr().err == ""
 
 
-def test_all_grey_stays_grey_and_one_color_makes_all_rgb() -> None:
-    grey = [item("g", png(random_pixels(seed, 4, 4))) for seed in range(3)]
-    assert decode_all(grey, OPTIONS).images.shape == (3, 1, 4, 4)
-    mixed = decode_all([*grey, item("c", png(random_pixels(9, 4, 4, 3)))], OPTIONS).images
+def test_all_gray_stays_gray_and_one_color_makes_all_rgb() -> None:
+    gray = [item("g", png(random_pixels(seed, 4, 4))) for seed in range(3)]
+    assert decode_all(gray, OPTIONS).images.shape == (3, 1, 4, 4)
+    mixed = decode_all([*gray, item("c", png(random_pixels(9, 4, 4, 3)))], OPTIONS).images
     assert mixed.shape == (4, 3, 4, 4)
     assert torch.equal(mixed[0, 0], torch.from_numpy(random_pixels(0, 4, 4)))
     assert torch.equal(mixed[0, 0], mixed[0, 2])
@@ -173,7 +173,7 @@ def test_twelve_bits_of_sixteen_are_told_by_the_largest_level_of_all_images(tmp_
             Image.fromarray(levels).save(tmp_path / name / f"{number}.tif")
     for _ in range(2):  # the second time from the cache
         (note,) = [note for note in load("folder", tmp_path, stream=stream, workers=0).notes if "16 bits" in note]
-        assert "12 grey images" in note
+        assert "12 gray images" in note
         assert "3583" in note
         assert "data.bit_depth: 12" in note
     source = load("folder", tmp_path, stream=stream, workers=0, bit_depth=12)

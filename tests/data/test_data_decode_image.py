@@ -25,13 +25,13 @@ def colors(height: int = 6, width: int = 4, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def test_rgb_and_grey_are_kept() -> None:
-    rgb, grey = colors(), colors()[..., 0]
+def test_rgb_and_gray_are_kept() -> None:
+    rgb, gray = colors(), colors()[..., 0]
     np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(rgb))), rgb)
-    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(grey))), grey)
+    np.testing.assert_array_equal(decode_image(encoded(Image.fromarray(gray))), gray)
 
 
-def test_black_and_white_is_grey() -> None:
+def test_black_and_white_is_gray() -> None:
     bits = colors()[..., 0] > 127
     result = decode_image(encoded(Image.fromarray(bits)))
     np.testing.assert_array_equal(result, bits * np.uint8(255))
@@ -53,8 +53,8 @@ def test_a_palette_with_a_transparent_color_is_laid_over_white() -> None:
 def test_one_transparent_color_is_laid_over_white() -> None:
     color = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
     assert decode_image(encoded(color, transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [4, 5, 6]]]
-    grey = Image.fromarray(np.array([[9, 0]], dtype=np.uint8))
-    assert decode_image(encoded(grey, transparency=0)).tolist() == [[9, 255]]
+    gray = Image.fromarray(np.array([[9, 0]], dtype=np.uint8))
+    assert decode_image(encoded(gray, transparency=0)).tolist() == [[9, 255]]
 
 
 def test_transparency_is_laid_over_white() -> None:
@@ -66,7 +66,7 @@ def test_transparency_is_laid_over_white() -> None:
     assert np.abs(result - expected).max() <= 1
 
 
-def test_grey_with_transparency_stays_grey() -> None:
+def test_gray_with_transparency_stays_gray() -> None:
     result = decode_image(encoded(Image.fromarray(np.array([[[7, 255], [7, 0]]], dtype=np.uint8), "LA")))
     assert result.tolist() == [[7, 255]]
 
@@ -209,7 +209,7 @@ def test_images_without_pixels(data: bytes, side: int | None) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (16, 8), (8, 20), (5, 9), (30, 7)])
-def test_image_size_gives_a_square_of_the_centre(height: int, width: int) -> None:
+def test_image_size_gives_a_square_of_the_center(height: int, width: int) -> None:
     image = np.zeros((height, width, 3), dtype=np.uint8)
     image[..., 0] = np.linspace(0, 250, width)[None, :]
     image[..., 1] = np.linspace(0, 250, height)[:, None]
@@ -294,7 +294,7 @@ def test_decompression_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_floating_point_and_32_bit_levels_are_refused() -> None:
     with pytest.raises(UnreadableImage, match="floating-point"):
         decode_image(encoded(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF"))
-    with pytest.raises(UnreadableImage, match="32-bit grey levels"):
+    with pytest.raises(UnreadableImage, match="32-bit gray levels"):
         decode_image(encoded(Image.fromarray(np.full((2, 2), 70_000, dtype=np.int32)), "TIFF"))
 
 

@@ -73,7 +73,7 @@ def texts():
     return distail.Datasets(items, None, items, ["a", "b"])
 
 
-def unlabelled():
+def unlabeled():
     items = [{"ids": torch.zeros(2)} for row in range(9)]
     return distail.Datasets(items, None, items, ["a", "b"])
 
@@ -239,7 +239,7 @@ def test_collate_and_groups(module):
         ("missing", ["'missing'"]),
         ("broken", ["OSError: no such file"]),
         ("other", ["distail.Datasets", "list"]),
-        ("unlabelled", ["9 of 9", "item 0", "'ids'", "'label'"]),
+        ("unlabeled", ["9 of 9", "item 0", "'ids'", "'label'"]),
         ("named", ["9 items with", "item 0: 'a', item 1: 'b'", "and 4 more", "class_names"]),
         ("halves", ["train: 4 of 9", "item 1: 0.5", "whole number"]),
         ("lacking", ["test: 2 of 4", "not finite", "item 1, item 3"]),

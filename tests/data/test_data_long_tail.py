@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distail
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.long_tail import (
     class_counts,
     long_tail_counts,
@@ -180,17 +180,17 @@ def test_hash_is_over_images_then_labels() -> None:
     images = torch.randint(0, 256, (3, 1, 2, 2), dtype=torch.uint8)
     labels = torch.tensor([1, 0, 2])
     text = images.numpy().tobytes() + np.asarray([1, 0, 2], dtype="<i8").tobytes()
-    assert subset_sha256(LabelledImages(images, labels)) == hashlib.sha256(text).hexdigest()
+    assert subset_sha256(LabeledImages(images, labels)) == hashlib.sha256(text).hexdigest()
 
 
 def test_hash_sees_pixels_labels_and_order() -> None:
     images = torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)
-    data = LabelledImages(images, torch.tensor([0, 1]))
+    data = LabeledImages(images, torch.tensor([0, 1]))
     changed = images.clone()
     changed[1, 0, 1, 1] += 1
     others = [
-        LabelledImages(changed, data.labels),
-        LabelledImages(images, torch.tensor([0, 2])),
+        LabeledImages(changed, data.labels),
+        LabeledImages(images, torch.tensor([0, 2])),
         data.subset(torch.tensor([1, 0])),
     ]
     assert len({subset_sha256(each) for each in [data, *others]}) == 4

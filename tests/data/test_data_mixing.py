@@ -10,14 +10,14 @@ import torch
 
 from distail.config.training import Mix
 from distail.data.batches import Batch, TrainingBatches
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.mixing import part_of, plan_mix
 from distail.errors import DataError
 
-MakeImages = Callable[..., LabelledImages]
+MakeImages = Callable[..., LabeledImages]
 
 
-def batches_of(data: LabelledImages, mix: Mix | None, **options: object) -> TrainingBatches:
+def batches_of(data: LabeledImages, mix: Mix | None, **options: object) -> TrainingBatches:
     settings = {"batch_size": 8, "mean": [0.5] * 3, "std": [0.25] * 3, "num_classes": 3, "seed": 0, **options}
     return TrainingBatches(data, mix=mix, **settings)  # type: ignore[arg-type]
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from distail.config.schema import Data
 from distail.data import prepare
-from distail.data.dataset import LabelledImages, Source
+from distail.data.dataset import LabeledImages, Source
 from distail.data.long_tail import class_counts, long_tail_counts, subset_sha256
 from distail.data.prepare import channel_statistics, prepare_data, untested_classes_warning
 from distail.errors import DataError
 
-MakeImages = Callable[..., LabelledImages]
+MakeImages = Callable[..., LabeledImages]
 
 
 def test_everything_describes_the_training_set_after_the_split() -> None:
@@ -104,15 +104,15 @@ def test_a_section_of_an_experiment_is_the_same_as_its_keywords() -> None:
 def test_statistics_against_numpy(random_images: MakeImages, channels: int) -> None:
     images = random_images(20, channels=channels).images // torch.tensor([1, 2, 5])[:channels].view(1, -1, 1, 1)
     images = images.to(torch.uint8)
-    mean, std = channel_statistics(LabelledImages(images, torch.zeros(20, dtype=torch.int64)))
+    mean, std = channel_statistics(LabeledImages(images, torch.zeros(20, dtype=torch.int64)))
     exact = images.numpy().astype(np.float64) / 255
     np.testing.assert_allclose(mean, exact.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(std, exact.std((0, 2, 3)), rtol=1e-12)
 
 
 def test_a_channel_that_never_changes_keeps_a_usable_deviation() -> None:
-    grey = LabelledImages(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8), torch.arange(2))
-    assert channel_statistics(grey) == ((9 / 255,), (1 / 255,))
+    gray = LabeledImages(torch.full((2, 1, 4, 4), 9, dtype=torch.uint8), torch.arange(2))
+    assert channel_statistics(gray) == ((9 / 255,), (1 / 255,))
 
 
 def test_a_class_is_never_left_without_training_images(

@@ -60,8 +60,8 @@ def test_units_are_uniform_and_uncorrelated() -> None:
     counts = np.histogram(units, bins=20, range=(0, 1))[0]
     assert ((counts - 1000) ** 2 / 1000).sum() < 45  # chi-square with 19 degrees of freedom: 0.9993
     assert abs(np.corrcoef(units[:-1], units[1:])[0, 1]) < 0.03
-    neighbour = random_units(stream_key("u", 1), np.arange(20_000))
-    assert abs(np.corrcoef(units, neighbour)[0, 1]) < 0.03
+    neighbor = random_units(stream_key("u", 1), np.arange(20_000))
+    assert abs(np.corrcoef(units, neighbor)[0, 1]) < 0.03
 
 
 @given(st.integers(0, 200), st.integers(0, MASK))

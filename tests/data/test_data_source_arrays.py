@@ -6,7 +6,7 @@ import torch
 
 from distail.config.schema import Data
 from distail.config.training import Mix
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.batches import TrainingBatches, evaluation_batches
 from distail.data.mixing import check_mix
 from distail.data.prepare import prepare_data
@@ -161,8 +161,8 @@ def test_the_same_row_in_training_and_test_is_told(tmp_path):
 def test_mixup_is_of_floats_and_cutmix_of_images():
     from distail.config.training import Mix
 
-    floats = LabelledArrays(torch.randn(8, 3), torch.tensor([0, 1] * 4))
-    whole = LabelledArrays(torch.zeros(8, 3, dtype=torch.int64), torch.tensor([0, 1] * 4))
+    floats = LabeledArrays(torch.randn(8, 3), torch.tensor([0, 1] * 4))
+    whole = LabeledArrays(torch.zeros(8, 3, dtype=torch.int64), torch.tensor([0, 1] * 4))
     options = {"batch_size": 8, "mean": [0.0] * 3, "std": [1.0] * 3, "num_classes": 2, "seed": 0}
     plain = next(TrainingBatches(floats, **options).epoch(0))
     mixed = next(TrainingBatches(floats, **options, mix=Mix(name="mixup")).epoch(0))

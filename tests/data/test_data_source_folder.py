@@ -184,7 +184,7 @@ def test_linked_images_and_class_folders(tmp_path: Path, write_image: WriteImage
 
 
 @pytest.mark.parametrize(("channels", "expected"), [(1, 1), (3, 3)])
-def test_grey_stays_grey(tmp_path: Path, write_image: WriteImage, channels: int, expected: int) -> None:
+def test_gray_stays_gray(tmp_path: Path, write_image: WriteImage, channels: int, expected: int) -> None:
     write_tree(tmp_path, write_image, {"a": 5, "b": 5}, channels=channels)
     assert load("folder", tmp_path).train.images.shape[1] == expected
 

@@ -93,7 +93,7 @@ def test_missing_values_and_levels_that_training_has_not(tmp_path):
 
 def test_many_levels_are_the_most_frequent_and_others():
     levels = np.array([f"l{number:03}" for number in range(100) for _ in range(100 - number)], dtype=object)
-    encoding = TableEncoding.learnt({"code": levels}, np.ones(len(levels), dtype=bool))
+    encoding = TableEncoding.learned({"code": levels}, np.ones(len(levels), dtype=bool))
     assert len(encoding.entries) == MOST_LEVELS + 1
     found = encoding.encode({"code": np.array(["l000", "l063", "l064", "new"], dtype=object)})
     assert found.argmax(1).tolist() == [0, 63, 64, 64]
@@ -129,12 +129,12 @@ def test_embedded_categories_are_the_codes_of_scikit_learn_and_0_is_unknown(tmp_
 def test_codes_of_others_and_of_gaps_come_after_the_levels():
     levels = [f"l{number:04}" for number in range(MOST_CODES + 2) for _ in range(1 + (number < MOST_CODES))]
     column = np.array([*levels, None], dtype=object)
-    encoding = TableEncoding.learnt({"code": column}, np.ones(len(column), dtype=bool), embedded=True)
+    encoding = TableEncoding.learned({"code": column}, np.ones(len(column), dtype=bool), embedded=True)
     assert encoding.cardinalities == (MOST_CODES + 3,)
     some = np.array(["l0000", f"l{MOST_CODES - 1:04}", f"l{MOST_CODES:04}", "new", None], dtype=object)
     found = encoding.encode({"code": some})[:, 0].tolist()
     assert found == [1, MOST_CODES, MOST_CODES + 1, MOST_CODES + 1, MOST_CODES + 2]
-    known = TableEncoding.learnt({"code": np.array(["a", "b"], dtype=object)}, np.ones(2, dtype=bool), embedded=True)
+    known = TableEncoding.learned({"code": np.array(["a", "b"], dtype=object)}, np.ones(2, dtype=bool), embedded=True)
     assert known.encode({"code": np.array([None, "c", "b"], dtype=object)})[:, 0].tolist() == [0, 0, 2]
 
 

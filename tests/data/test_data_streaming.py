@@ -21,7 +21,7 @@ from PIL import Image
 from distail.config.schema import Data
 from distail.data import decode, streaming, workers
 from distail.data.batches import Batch, TrainingBatches, evaluation_batches
-from distail.data.dataset import LabelledImages, StreamedImages
+from distail.data.dataset import LabeledImages, StreamedImages
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.streaming import ImageStream
 from distail.errors import DataError, TrainingError
@@ -53,8 +53,8 @@ def both_ways(root: Path, *, workers: int = 0, name: str = "folder", **options: 
     return [held, prepare_data(name, root=root, stream="always", workers=workers, **options)]  # type: ignore[arg-type]
 
 
-def pixels(data: LabelledImages | StreamedImages) -> torch.Tensor:
-    if isinstance(data, LabelledImages):
+def pixels(data: LabeledImages | StreamedImages) -> torch.Tensor:
+    if isinstance(data, LabeledImages):
         return data.images
     batches = ImageStream(data, len(data)).batches([torch.arange(len(data))])
     return next(batches).permute(0, 3, 1, 2)
@@ -168,7 +168,7 @@ def test_an_epoch_entered_late_decodes_only_what_is_left(tree: Path, monkeypatch
     assert decoded == [os.fsdecode(name) for name in streamed.train.names[left.numpy()]]  # type: ignore[union-attr]
 
 
-def test_grey_images_stay_grey(tmp_path: Path) -> None:
+def test_gray_images_stay_gray(tmp_path: Path) -> None:
     for number in range(8):
         photograph(tmp_path / "ab"[number % 2] / f"{number}.png", 12, 12, number, "L")
     held, streamed = both_ways(tmp_path, image_size=None, validation=0.0)
@@ -277,8 +277,8 @@ def test_files_that_change_later_are_named(tmp_path: Path, workers: int) -> None
     assert "could be read when they were checked, but not any more" in message
     assert f"{names[0]}: No such file" in message
     assert f"{names[1]}: not an image" in message
-    assert f"{names[2]}: now 11x9 grey, where all are 10x9 grey" in message
-    assert f"{names[3]}: now 10x9 in color, where all are 10x9 grey" in message
+    assert f"{names[2]}: now 11x9 gray, where all are 10x9 gray" in message
+    assert f"{names[3]}: now 10x9 in color, where all are 10x9 gray" in message
 
 
 def test_a_worker_that_is_killed_ends_the_pass_with_clear_words(tree: Path) -> None:

@@ -98,7 +98,7 @@ def test_two_models_that_are_equally_good_rarely_differ_by_more_than_noise(image
     assert not {name: count for name, count in alarms.items() if count / trials >= most.get(name, 0.09)}
 
 
-def test_calibration_errors_are_centred_on_what_was_observed():
+def test_calibration_errors_are_centered_on_what_was_observed():
     """Drawing again adds noise, and noise in a bin counts as error: undisturbed draws lie above what was drawn from."""
     target_N, counts, logits = made(images=300)
     values = bootstrap_metrics(target_N, counts, facts(target_N, counts, logits), resamples=200)["ece"]

@@ -14,7 +14,7 @@ from torch import nn
 
 import distail
 from distail.cli import main
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.errors import ConfigError, IncompleteError, ModelError
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import load_predictions
@@ -191,7 +191,7 @@ def test_parity_is_what_plain_loops_find():
 
 def test_a_last_batch_that_is_too_small_is_filled_up(exported, finished):
     stored = load_predictions(finished.folder / "predictions.safetensors")
-    images = LabelledImages(torch.from_numpy(levels(5, 3, 16, 16)), torch.zeros(5, dtype=torch.int64))
+    images = LabeledImages(torch.from_numpy(levels(5, 3, 16, 16)), torch.zeros(5, dtype=torch.int64))
     seen = []
 
     def run(given):

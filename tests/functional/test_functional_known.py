@@ -36,7 +36,7 @@ def test_no_gradient_flows_into_a_target_in_logarithms():
     assert teacher.grad is None
 
 
-def test_logits_as_they_are_give_other_weights_than_standardised_ones():
+def test_logits_as_they_are_give_other_weights_than_standardized_ones():
     batch = made_batch(5)
     given = (batch.student, batch.teacher, batch.target, "kd_over_cls", None, False)
     expected = 1 + cross_entropy(batch.student, batch.target) / cross_entropy(batch.teacher, batch.target)

@@ -18,7 +18,7 @@ ratios = st.sampled_from(["kd_over_cls", "cls_over_kd"])
 
 @quick
 @given(batches)
-def test_standardised_logits_have_mean_zero_and_population_deviation_one(batch):
+def test_standardized_logits_have_mean_zero_and_population_deviation_one(batch):
     rows = standardize(batch.student)
     np.testing.assert_allclose(rows.mean(dim=1).numpy(), 0.0, atol=1e-9)
     np.testing.assert_allclose(rows.numpy().std(axis=1, ddof=0), 1.0, rtol=1e-9)
@@ -27,7 +27,7 @@ def test_standardised_logits_have_mean_zero_and_population_deviation_one(batch):
 
 @quick
 @given(st.integers(0, 1000), st.floats(0.01, 100.0), st.floats(-50, 50))
-def test_standardising_takes_out_scale_and_shift(seed, scale, shift):
+def test_standardizing_takes_out_scale_and_shift(seed, scale, shift):
     batch = made_batch(seed)
     torch.testing.assert_close(
         standardize(batch.student * scale + shift), standardize(batch.student), rtol=1e-5, atol=1e-6
@@ -55,7 +55,7 @@ def test_weights_are_those_of_the_definition(batch, ratio, max_weight, normalize
 
 @quick
 @given(batches, ratios)
-def test_normalised_weights_have_mean_one_and_others_lie_above_one(batch, ratio):
+def test_normalized_weights_have_mean_one_and_others_lie_above_one(batch, ratio):
     weights = inverse_propensity(batch.student, batch.teacher, batch.target, ratio=ratio)
     assert weights.mean().item() == pytest.approx(1.0)
     raw = inverse_propensity(batch.student, batch.teacher, batch.target, ratio, max_weight=10.0, normalize=False)
@@ -77,7 +77,7 @@ def test_equal_heads_weigh_every_sample_the_same():
     torch.testing.assert_close(inverse_propensity(batch.student, batch.student, batch.target), torch.ones_like(raw))
 
 
-def test_clip_comes_before_normalisation():
+def test_clip_comes_before_normalization():
     batch = made_batch(7, batch_size=40)
     arguments = (batch.student, batch.teacher, batch.target)
     raw = inverse_propensity(*arguments, max_weight=None, normalize=False)
@@ -87,7 +87,7 @@ def test_clip_comes_before_normalisation():
 
 
 def test_a_head_that_is_certain_and_right_does_not_divide_by_zero():
-    """A thousand classes standardise to a z-score of 32 for the label: its cross-entropy is 0 in float32."""
+    """A thousand classes standardize to a z-score of 32 for the label: its cross-entropy is 0 in float32."""
     certain = torch.zeros(1, 1000)
     certain[0, 3] = 1.0
     weights = inverse_propensity(torch.randn(1, 1000), certain, torch.tensor([3]), max_weight=None, normalize=False)

@@ -9,7 +9,7 @@ from torch import nn
 
 from distail.config.schema import Training
 from distail.data.batches import TrainingBatches
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.presets import create_method
 from distail.models import FeatureTap
@@ -42,7 +42,7 @@ def images():
     pixels = torch.randint(0, 160, (len(labels), 1, 8, 8), generator=generator, dtype=torch.uint8)
     # A bright row that tells the class, far enough from the others' for a crop to move it by one.
     pixels[torch.arange(len(labels)), 0, 3 * labels] = 255
-    return LabelledImages(pixels, labels)
+    return LabeledImages(pixels, labels)
 
 
 def stage(method="kd", *, teacher=True, validate=None, runtime=CPU, **training):

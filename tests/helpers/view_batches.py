@@ -3,7 +3,7 @@
 import torch
 
 from distail.data.batches import TrainingBatches
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.training.device import RuntimeDevice
 
 CLASSES, IMAGES, VIEWS = 5, 700, 3  # more rows than one fill batch, and no multiple of it
@@ -16,7 +16,7 @@ def runtime(precision="fp32"):
 def batches(*, views=VIEWS, images=IMAGES, on=None, **options):
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (images, 3, 8, 8), generator=generator, dtype=torch.uint8)
-    data = LabelledImages(pixels, torch.arange(images) % CLASSES)
+    data = LabeledImages(pixels, torch.arange(images) % CLASSES)
     on = on or runtime()
     settings = {
         "batch_size": 64,

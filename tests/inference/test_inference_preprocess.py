@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from distail.data.dataset import LabelledImages, resized
+from distail.data.dataset import LabeledImages, resized
 from distail.data.image_file import pixels_of
 from distail.data.normalize import Normalize
 from distail.inference.preprocess import Preprocess
@@ -28,7 +28,7 @@ def levels(height, width):
 @pytest.mark.parametrize("size", [(101, 64), (64, 101), (20, 31), (333, 250), (33, 32)])
 def test_other_sizes_are_resized_as_for_training(size):
     given = levels(*size)
-    by_torch = resized(LabelledImages(given, torch.tensor([0])), 32).images.float()
+    by_torch = resized(LabeledImages(given, torch.tensor([0])), 32).images.float()
     assert (preprocess().resized(given.float(), rounded=False) - by_torch).abs().max() < 0.51  # which rounds at the end
     by_pillow = (
         pixels_of(Image.fromarray(given[0].permute(1, 2, 0).numpy()), 32)[0].transpose(2, 0, 1).astype(np.float32)

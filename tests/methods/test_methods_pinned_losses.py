@@ -59,7 +59,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """One that is drawn: training would add up rounding, which decides where a teacher is right."""
     torch.manual_seed(0)
     network = create_model("resnet8", num_classes=10, in_channels=1)
-    network.train()(torch.randn(512, 1, 8, 8))  # statistics for its normalisation, so that its answers differ
+    network.train()(torch.randn(512, 1, 8, 8))  # statistics for its normalization, so that its answers differ
     network.classifier.weight.data *= 10  # sure of itself: small differences at high temperatures are lost in rounding
     weights = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
     save_weights(network, weights, {})

@@ -71,7 +71,7 @@ def test_the_rectified_share_is_the_share_of_teacher_mistakes():
     assert terms.statistics["rectified_share"].item() == pytest.approx(mistakes.item())
 
 
-def test_the_clipped_share_and_the_weights_before_normalisation():
+def test_the_clipped_share_and_the_weights_before_normalization():
     batch = made_batch(3, batch_size=40)
     method = make_method("ipwd", batch.counts, max_weight=2.0)
     statistics = make_call(batch)(method).statistics

@@ -1,4 +1,4 @@
-"""The conversion between normalisations against its definition."""
+"""The conversion between normalizations against its definition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_against_undoing_and_redoing():
     np.testing.assert_allclose(actual.numpy(), expected, atol=1e-6)
 
 
-def test_same_normalisation_changes_nothing_and_nothing_is_stored():
+def test_same_normalization_changes_nothing_and_nothing_is_stored():
     convert = InputNormalization([0.4, 0.5], [0.2, 0.3], [0.4, 0.5], [0.2, 0.3])
     images_NCHW = torch.randn(2, 2, 3, 3)
     torch.testing.assert_close(convert(images_NCHW), images_NCHW)

@@ -99,7 +99,7 @@ def test_images_reach_the_model_normalized_as_it_was_trained(timm):
     np.testing.assert_allclose(seen[0].numpy(), expected, atol=1e-5)
 
 
-def test_grey_images_are_normalized_with_the_mean_over_channels(timm):
+def test_gray_images_are_normalized_with_the_mean_over_channels(timm):
     model = create_model("timm:resnet18", num_classes=5, in_channels=1, mean=(0.0,), std=(1.0,))
     assert isinstance(model.normalization, InputNormalization)
     config = model.model.pretrained_cfg
@@ -111,7 +111,7 @@ def test_without_mean_and_std_images_pass_as_they_are(timm):
     assert isinstance(create_model("timm:resnet18", num_classes=5).normalization, nn.Identity)
 
 
-def test_a_normalisation_for_other_channels_is_told(timm):
+def test_a_normalization_for_other_channels_is_told(timm):
     with pytest.raises(ModelError, match="one value per channel"):
         create_model("timm:resnet18", num_classes=5, in_channels=3, mean=(0.5,), std=(0.5,))
 
@@ -132,7 +132,7 @@ def test_pretrained_weights_for_other_classes_keep_the_body(timm, tmp_path):
     assert torch.equal(again.model.fc.weight, pretrained.fc.weight)
 
 
-def test_pretrained_weights_without_a_classifier_or_for_grey_images(timm, tmp_path):
+def test_pretrained_weights_without_a_classifier_or_for_gray_images(timm, tmp_path):
     pretrained = timm.create_model("resnet18", num_classes=1000)
     body = {key: value for key, value in pretrained.state_dict().items() if not key.startswith("fc.")}
     save_file(body, tmp_path / "body.safetensors")

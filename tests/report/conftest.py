@@ -45,7 +45,7 @@ def predictions(seed: int, counts: list[int], skill: float, bias: float) -> tupl
 
 
 def samples(target: torch.Tensor) -> Samples:
-    """The first test image of each class: grey, 8 by 8."""
+    """The first test image of each class: gray, 8 by 8."""
     index = torch.tensor([target.tolist().index(c) for c in range(int(target.max()) + 1)])
     pixels = torch.arange(len(index) * 64) % 256
     return Samples(index, target[index], pixels.to(torch.uint8).view(-1, 1, 8, 8))
@@ -120,7 +120,7 @@ def view(counts: list[int]) -> ReportView:
 
 @pytest.fixture(scope="session")
 def large_view(view: ReportView) -> ReportView:
-    """A hundred classes with plain names: points, neighbourhood means, long tables."""
+    """A hundred classes with plain names: points, neighborhood means, long tables."""
     counts = [int(500 * 100 ** (-c / 99)) for c in range(100)]
     runs = []
     for seed, run in enumerate(view.runs[:2]):

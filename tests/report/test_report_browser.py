@@ -91,18 +91,18 @@ def test_every_chart_is_drawn_and_nothing_overflows(
         assert page.evaluate("window.hacked") is None
 
 
-def test_colours_follow_the_page(browser: Any, plain_page: Path) -> None:
+def test_colors_follow_the_page(browser: Any, plain_page: Path) -> None:
     with Opened(browser, plain_page, DESK, "light") as page:
-        colours = []
+        colors = []
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)
-            colours.append(
+            colors.append(
                 page.evaluate(
                     "[getComputedStyle(document.body).backgroundColor, getComputedStyle("
                     "document.querySelector('#chart-loss svg .mark-line [stroke*=series-1]')).stroke]"
                 )
             )
-        assert colours == [["rgb(253, 253, 251)", "rgb(0, 114, 178)"], ["rgb(20, 23, 26)", "rgb(86, 180, 233)"]]
+        assert colors == [["rgb(253, 253, 251)", "rgb(0, 114, 178)"], ["rgb(20, 23, 26)", "rgb(86, 180, 233)"]]
         page.emulate_media(color_scheme="dark", media="print")
         assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--series-1')") == "#0072B2"
 
@@ -215,7 +215,7 @@ def test_axe_finds_nothing_to_complain_about(browser: Any, hostile_page: Path) -
 
 
 def blank(page: Any, charts: list[str]) -> list[str]:
-    """The charts that show nothing: fewer than eight colours on the screen."""
+    """The charts that show nothing: fewer than eight colors on the screen."""
     with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
         screen = picture.convert("RGB")
     found = []
@@ -311,10 +311,10 @@ def test_the_keyboard_skips_to_the_results_and_nothing_moves_by_itself(browser: 
         assert page.evaluate("document.activeElement.textContent") == "Skip to the results"
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.id") == "content"
-        behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
-        assert page.evaluate(behaviour) == "smooth"
+        behavior = "getComputedStyle(document.documentElement).scrollBehavior"
+        assert page.evaluate(behavior) == "smooth"
         page.emulate_media(reduced_motion="reduce")
-        assert page.evaluate(behaviour) == "auto"
+        assert page.evaluate(behavior) == "auto"
         links = page.eval_on_selector_all(".contents a", "all => all.map(link => link.getAttribute('href'))")
         assert links[0] == "#results"
         assert all(page.locator(link).count() == 1 for link in links)

@@ -42,7 +42,7 @@ def test_png_is_sharp_enough_for_print(tmp_path: Path, view: ReportView) -> None
         assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
 
 
-def test_svg_holds_the_colours_of_every_model(tmp_path: Path, view: ReportView) -> None:
+def test_svg_holds_the_colors_of_every_model(tmp_path: Path, view: ReportView) -> None:
     path = recall_figure(tmp_path / "recall.svg", view.runs, view.class_counts)
     ElementTree.parse(path)
     text = path.read_text().lower()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.errors import CheckpointError
 from distail.report.samples import BUDGET_BYTES, delta_order, load_samples, sample_images, save_samples
 
@@ -15,7 +15,7 @@ def images(classes, per_class, channels, side):
     labels = torch.arange(classes).repeat(per_class)
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (len(labels), channels, side, side), generator=generator, dtype=torch.uint8)
-    return LabelledImages(pixels, labels)
+    return LabeledImages(pixels, labels)
 
 
 def test_small_images_are_kept_exactly_as_they_are():
@@ -50,7 +50,7 @@ def test_with_too_many_classes_those_that_changed_most_are_kept():
 def test_shrinking_takes_the_mean_of_the_pixels_and_keeps_the_proportions():
     pixels = torch.zeros(1, 1, 128, 64, dtype=torch.uint8)
     pixels[..., ::2] = 200
-    kept = sample_images(LabelledImages(pixels, torch.zeros(1, dtype=torch.int64)), [0])
+    kept = sample_images(LabeledImages(pixels, torch.zeros(1, dtype=torch.int64)), [0])
     assert kept.images.shape == (1, 1, 64, 32)
     assert kept.images.unique().tolist() == [100]
 

@@ -88,8 +88,8 @@ def search_page(tmp_path: Path) -> Path:
 def shade(place: Any) -> float:
     """How light the darkest of the last columns of pixels is, by the median of its rows: text stands in few of them."""
     with Image.open(io.BytesIO(place.screenshot())) as picture:
-        width, grey = picture.width, picture.convert("L")
-    columns = [ImageStat.Stat(grey.crop((x, 0, x + 1, grey.height))) for x in range(width - 12, width)]
+        width, gray = picture.width, picture.convert("L")
+    columns = [ImageStat.Stat(gray.crop((x, 0, x + 1, gray.height))) for x in range(width - 12, width)]
     return float(min(column.median[0] for column in columns))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.data.prepare import PreparedData
 from distail.errors import DataError
 from distail.evaluation.array_file import open_arrays
@@ -22,7 +22,7 @@ AUGMENT = [{"name": "crop"}]
 def images(names=None, size=0):
     count = len(names) if names else size
     own = None if names is None else np.array([name.encode() for name in names])
-    return LabelledImages(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), torch.arange(count) % 2, names=own)
+    return LabeledImages(torch.zeros(count, 1, 2, 2, dtype=torch.uint8), torch.arange(count) % 2, names=own)
 
 
 def prepared(named):

@@ -186,7 +186,7 @@ def whole_arrays(tmp_path_factory):
 @pytest.mark.parametrize(
     ("made", "suffix", "name"), [(load_wine, ".csv", "csv-table"), (load_breast_cancer, ".parquet", "parquet")]
 )
-def test_tables_are_learnt(tmp_path, made, suffix, name):
+def test_tables_are_learned(tmp_path, made, suffix, name):
     data = {**table(tmp_path, made(), suffix, name), "validation": 0.2}
     training = {"epochs": 12, "batch_size": 16, "learning_rate": 0.05}
     result = run(experiment(tmp_path / "run", data, training=training))

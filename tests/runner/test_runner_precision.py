@@ -43,7 +43,7 @@ def test_without_the_hardware_it_is_float32(monkeypatch):
     assert faster_in_training(create_model("resnet8", num_classes=3), CPU) == "fp32"
 
 
-def test_a_stem_of_grey_images_is_no_depthwise_convolution():
+def test_a_stem_of_gray_images_is_no_depthwise_convolution():
     assert depthwise_share(create_model("resnet8", num_classes=3, in_channels=1)) == 0
 
 

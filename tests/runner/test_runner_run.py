@@ -366,7 +366,7 @@ def foreign(finished, path, **changes):
     return {"model": "resnet8", "checkpoint": str(path)}
 
 
-def test_a_loaded_teacher_sees_images_normalised_as_it_was_trained_on(finished, tmp_path):
+def test_a_loaded_teacher_sees_images_normalized_as_it_was_trained_on(finished, tmp_path):
     own = finished.figures["teacher"]["test"]
     short = {"training": {"epochs": 1, "batch_size": 256}}
     same = run(experiment(tmp_path / "same", "kd", teacher=foreign(finished, tmp_path / "a.safetensors"), **short))
@@ -393,7 +393,7 @@ def test_what_a_loaded_teacher_was_trained_on_is_not_made_up(finished, tmp_path)
     assert not {"mean", "std", "subset_sha256"} & read_metadata(tmp_path / "run" / "teacher.safetensors").keys()
 
 
-def test_a_normalisation_that_is_none_is_told(finished, tmp_path):
+def test_a_normalization_that_is_none_is_told(finished, tmp_path):
     damaged = foreign(finished, tmp_path / "a.safetensors", mean="half")
     with pytest.raises(CheckpointError, match=r"its mean and std are 'half' and .*; expected lists of numbers"):
         run(experiment(tmp_path / "run", "kd", teacher=damaged))

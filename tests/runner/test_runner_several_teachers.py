@@ -26,7 +26,7 @@ def teachers(tmp_path_factory):
     return folder
 
 
-def committee(teachers, *names):
+def ensemble(teachers, *names):
     models = {"a": "same", "b": "resnet20"}
     return [{"model": models[name], "checkpoint": str(teachers / name / "student.safetensors")} for name in names]
 
@@ -36,19 +36,19 @@ def logits(folder, which):
 
 
 def test_the_teacher_says_the_mean_of_what_its_members_say(teachers, tmp_path):
-    run(experiment(tmp_path / "run", "kd", teacher=committee(teachers, "a", "b")))
+    run(experiment(tmp_path / "run", "kd", teacher=ensemble(teachers, "a", "b")))
     mean = (logits(teachers / "a", "logits") + logits(teachers / "b", "logits")) / 2
     torch.testing.assert_close(logits(tmp_path / "run", "teacher_logits"), mean, rtol=1e-4, atol=1e-4)
 
-    probabilities = {"members": committee(teachers, "a", "b"), "average": "probabilities"}
+    probabilities = {"members": ensemble(teachers, "a", "b"), "average": "probabilities"}
     run(experiment(tmp_path / "shares", "kd", teacher=probabilities))
     mean = (logits(teachers / "a", "logits").softmax(1) + logits(teachers / "b", "logits").softmax(1)) / 2
     found = logits(tmp_path / "shares", "teacher_logits").softmax(1)
     torch.testing.assert_close(found, mean, rtol=1e-4, atol=1e-5)
 
 
-def test_a_committee_of_one_is_that_teacher_and_trains_the_same_student(teachers, tmp_path):
-    alone, listed = committee(teachers, "a")[0], committee(teachers, "a")
+def test_a_ensemble_of_one_is_that_teacher_and_trains_the_same_student(teachers, tmp_path):
+    alone, listed = ensemble(teachers, "a")[0], ensemble(teachers, "a")
     students = []
     for name, teacher in (("alone", alone), ("listed", listed)):
         run(experiment(tmp_path / name, "bkd", teacher=teacher))
@@ -59,9 +59,9 @@ def test_a_committee_of_one_is_that_teacher_and_trains_the_same_student(teachers
 def test_a_stopped_run_goes_on_without_its_teachers_files_and_a_kept_teacher_can_be_audited(teachers, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(teachers, moved)
-    whole = experiment(tmp_path / "whole", "kd", teacher=committee(teachers, "a", "b"))
+    whole = experiment(tmp_path / "whole", "kd", teacher=ensemble(teachers, "a", "b"))
     run(whole)
-    stopped = experiment(tmp_path / "stopped", "kd", teacher=committee(moved, "a", "b"))
+    stopped = experiment(tmp_path / "stopped", "kd", teacher=ensemble(moved, "a", "b"))
     with pytest.raises(Interrupted):
         run(stopped, Killed("student", 4))
     shutil.rmtree(moved)
@@ -74,11 +74,11 @@ def test_a_stopped_run_goes_on_without_its_teachers_files_and_a_kept_teacher_can
     assert found.logits.isfinite().all()
 
 
-def test_another_committee_is_refused_and_so_is_one_that_cannot_teach(teachers, tmp_path):
+def test_another_ensemble_is_refused_and_so_is_one_that_cannot_teach(teachers, tmp_path):
     with pytest.raises(Interrupted):
-        run(experiment(tmp_path / "run", "kd", teacher=committee(teachers, "a", "b")), Killed("student", 4))
+        run(experiment(tmp_path / "run", "kd", teacher=ensemble(teachers, "a", "b")), Killed("student", 4))
     (tmp_path / "run" / "teacher.safetensors").unlink()
-    other = experiment(tmp_path / "run", "kd", teacher=committee(teachers, "a", "b"))
+    other = experiment(tmp_path / "run", "kd", teacher=ensemble(teachers, "a", "b"))
     shutil.copy(teachers / "a" / "student.safetensors", tmp_path / "b.safetensors")
     other["teacher"][1] = {"model": "same", "checkpoint": str(tmp_path / "b.safetensors")}
     with pytest.raises((CheckpointError, ConfigError)):
@@ -89,4 +89,4 @@ def test_another_committee_is_refused_and_so_is_one_that_cannot_teach(teachers, 
         distail.run(experiment(tmp_path / "none", "kd", teacher=untrained))
     assert str(refused.value).count("checkpoint") >= 2
     with pytest.raises(ConfigError, match="features"):
-        distail.run(experiment(tmp_path / "features", "krdistill", teacher=committee(teachers, "a", "b")))
+        distail.run(experiment(tmp_path / "features", "krdistill", teacher=ensemble(teachers, "a", "b")))

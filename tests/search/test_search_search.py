@@ -14,7 +14,7 @@ import yaml
 from distail.compare.engines import ENGINES
 from distail.config.schema import Experiment
 from distail.data import prepare
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.errors import ConfigError
 from distail.report.table import Table
 from distail.runner.checks import problems_of
@@ -133,7 +133,7 @@ def test_other_test_labels_change_nothing_in_the_choice(finished, monkeypatch):
     def exchanged(options):
         source = load(options)
         labels = (source.test.labels + 1) % len(source.class_names)
-        return replace(source, test=LabelledImages(source.test.images, labels))
+        return replace(source, test=LabeledImages(source.test.images, labels))
 
     monkeypatch.setattr(prepare, "load_source", exchanged)
     other, started = searched(output=finished.folder.parent / "exchanged")

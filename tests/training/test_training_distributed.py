@@ -171,7 +171,7 @@ def test_only_running_statistics_are_averaged():
     assert network[1].running_mean.tolist() == [0.5] * 3
 
 
-def test_layers_that_do_more_than_normalise_are_not_replaced_by_some_that_do_not():
+def test_layers_that_do_more_than_normalize_are_not_replaced_by_some_that_do_not():
     class BatchNormAct2d(nn.BatchNorm2d):
         def forward(self, maps):
             return super().forward(maps).relu()
@@ -181,16 +181,16 @@ def test_layers_that_do_more_than_normalise_are_not_replaced_by_some_that_do_not
         convert_sync_batch_norm(nn.Sequential(nn.Conv2d(3, 2, 1), BatchNormAct2d(2)))
 
 
-def test_synchronised_batch_norm_keeps_names_and_features():
+def test_synchronized_batch_norm_keeps_names_and_features():
     """What needs two GPUs to train is built here."""
     data = prepare_data("digits")
-    plain, synchronised = (build_network(Model(name="resnet8"), "linear", data) for _ in range(2))
-    synchronised.model = convert_sync_batch_norm(synchronised.model)
-    assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules()) == 9
+    plain, synchronized = (build_network(Model(name="resnet8"), "linear", data) for _ in range(2))
+    synchronized.model = convert_sync_batch_norm(synchronized.model)
+    assert sum(isinstance(module, nn.SyncBatchNorm) for module in synchronized.modules()) == 9
     assert not any(isinstance(module, nn.SyncBatchNorm) for module in plain.modules())
-    synchronised.load_state_dict(plain.state_dict())
+    synchronized.load_state_dict(plain.state_dict())
     images = torch.randn(3, 1, 8, 8)
-    for one, other in zip(*(vars(tap.eval()(images)).values() for tap in (plain, synchronised)), strict=True):
+    for one, other in zip(*(vars(tap.eval()(images)).values() for tap in (plain, synchronized)), strict=True):
         torch.testing.assert_close(one, other)
 
 

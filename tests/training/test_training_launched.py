@@ -149,7 +149,7 @@ def history(folder):
     return [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
 
 
-def assert_learnt_the_same(folder, other, **tolerance):
+def assert_learned_the_same(folder, other, **tolerance):
     """Float32 sums in another order, over up to 48 steps: measured differences are below a tenth of these."""
     tolerance = tolerance or {"rtol": 1e-3, "atol": 1e-4}
     for name in ("student.safetensors", "predictions.safetensors"):
@@ -168,7 +168,7 @@ def assert_learnt_the_same(folder, other, **tolerance):
 @pytest.mark.parametrize("name", METHODS)
 def test_two_processes_learn_what_one_learns(there, outcomes, name):
     one = alone(experiment(f"one-{name}", **METHODS[name]))
-    assert_learnt_the_same(one.folder, f"two-{name}")
+    assert_learned_the_same(one.folder, f"two-{name}")
     for outcome in outcomes[name]:
         figures = outcome["figures"]
         assert figures["versions"]["processes"] == "2"
@@ -193,7 +193,7 @@ def test_a_layer_that_is_dropped_more_rarely_is_told_by_its_name(outcomes):
 def test_the_comparison_above_can_fail(there, outcomes):
     alone(experiment("one-other", method="kd", training={"learning_rate": 0.0501}))
     with pytest.raises(AssertionError):
-        assert_learnt_the_same("one-other", "two-ltkd")
+        assert_learned_the_same("one-other", "two-ltkd")
 
 
 def test_each_image_is_seen_once_an_epoch(outcomes):
@@ -263,7 +263,7 @@ def test_a_stopped_run_goes_on_in_two_processes_with_the_same_bits(outcomes):
     assert outcomes["went_on"][0]["starts"] == [["student", 17]]
     for name in ("student.safetensors", "predictions.safetensors"):
         assert Path("stopped", name).read_bytes() == Path("two-one_stage", name).read_bytes()
-    assert_learnt_the_same("two-one_stage", "stopped")
+    assert_learned_the_same("two-one_stage", "stopped")
 
 
 def test_what_two_processes_began_one_finishes_and_the_reverse(there, outcomes):
@@ -271,9 +271,9 @@ def test_what_two_processes_began_one_finishes_and_the_reverse(there, outcomes):
     shutil.copytree("stopped-for-one", "finished-by-one")
     assert not Path("finished-by-one", "result.json").exists()
     alone(experiment("finished-by-one", **METHODS["one_stage"]))
-    assert_learnt_the_same(one.folder, "finished-by-one")
+    assert_learned_the_same(one.folder, "finished-by-one")
     assert outcomes["begun_by_one"][0]["starts"] == [["student", 17]]
-    assert_learnt_the_same(one.folder, "begun-by-one")
+    assert_learned_the_same(one.folder, "begun-by-one")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_launched_run_survives_a_signal_and_the_death_of_a_worker(there):
     alone(config)
     whole = alone({**config, "output": "never-stopped"})
     # 480 steps of rounding.
-    assert_learnt_the_same(whole.folder, "launched", rtol=0.05, atol=0.02)
+    assert_learned_the_same(whole.folder, "launched", rtol=0.05, atol=0.02)
 
 
 def free_port():
@@ -405,7 +405,7 @@ def test_accelerate_launch_learns_what_one_process_learns(there):
     )
     assert done.returncode == 0, done.stderr
     one = alone(experiment("one-accelerated", **changes))
-    assert_learnt_the_same(one.folder, "two-accelerated")
+    assert_learned_the_same(one.folder, "two-accelerated")
     assert json.loads(Path("two-accelerated/result.json").read_text())["versions"]["processes"] == "2"
 
 
@@ -450,4 +450,4 @@ def test_compiled_processes_learn_what_compiled_ones_learn(there):
     run = Launched("compiled.yaml")
     run.process.communicate(timeout=400)
     alone(experiment("one-compiled", **changes))
-    assert_learnt_the_same("one-compiled", "two-compiled")
+    assert_learned_the_same("one-compiled", "two-compiled")

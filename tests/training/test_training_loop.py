@@ -168,7 +168,7 @@ def test_one_image_left_over_ends_no_training_and_weighs_as_much_as_any(tmp_path
     assert_equal_weights(weights(whole), weights(last))
 
 
-def test_batches_of_one_image_that_batch_normalisation_cannot_learn_from_are_told(tmp_path):
+def test_batches_of_one_image_that_batch_normalization_cannot_learn_from_are_told(tmp_path):
     whole = stage("ce", teacher=False, batch_size=1)
     batches = TrainingBatches(images(), batch_size=1, mean=[0.4], std=[0.2], num_classes=3, seed=5)
     one_pixel = replace(whole, student=FeatureTap(OnePixel(), 3), batches=batches)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from distail import terminal
-from distail.data.dataset import LabelledImages
+from distail.data.dataset import LabeledImages
 from distail.models import FeatureTap
 from distail.training.device import select_device
 from distail.training.predict import predict
@@ -14,7 +14,7 @@ from distail.training.predict import predict
 
 def test_a_long_prediction_says_how_far_it_is_and_gives_the_same(monkeypatch):
     torch.manual_seed(0)
-    images = LabelledImages(torch.randint(0, 256, (1200, 1, 4, 4), dtype=torch.uint8), torch.zeros(1200).long())
+    images = LabeledImages(torch.randint(0, 256, (1200, 1, 4, 4), dtype=torch.uint8), torch.zeros(1200).long())
     network = FeatureTap(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), 3, features=False)
     runtime = select_device("cpu", "fp32", 4)
     told: list[str] = []

@@ -47,9 +47,9 @@ def stand_in_weights(
 ) -> Tensor:
     """A student-free stand-in for IPWD's weights before the clip: (N,) float64. [ours], NOT the paper's.
 
-    IPWD (arXiv 2210.12787) weighs by ``1 + H_kd / H_cls``, the standardised cross-entropies of two heads of the
+    IPWD (arXiv 2210.12787) weighs by ``1 + H_kd / H_cls``, the standardized cross-entropies of two heads of the
     student. Before training there is none. Here ``H_kd`` is the teacher's, which is that of a student that copies it
-    perfectly, and ``H_cls`` that of constant logits, the log of the class shares: a head that has learnt nothing from
+    perfectly, and ``H_cls`` that of constant logits, the log of the class shares: a head that has learned nothing from
     the labels but how frequent they are. A weight above 2 says that the teacher explains the image worse than the
     class frequencies alone would. What it does not know: how a label-only head would do on the image (where better
     than the frequencies, the paper's weight is the larger one), and how both heads change.

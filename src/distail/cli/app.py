@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="distail",
-    help="Distil a big, biased teacher into a small student that does not fail on rare classes.",
+    help="Distill a big, biased teacher into a small student that does not fail on rare classes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -90,7 +90,7 @@ def run(
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and how long; train nothing.")] = False,
     no_code: NoCode = False,
 ) -> None:
-    """Distil a student, or resume an unfinished run.
+    """Distill a student, or resume an unfinished run.
 
     The same command again goes on where a run was stopped, and returns at once for a finished one.
     """
@@ -169,7 +169,7 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            help="A YAML list or file: names, or labelled methods, as in 'kd, warm: {name: kd, temperature: 8}'."
+            help="A YAML list or file: names, or labeled methods, as in 'kd, warm: {name: kd, temperature: 8}'."
         ),
     ] = "ce,kd,bkd,drkd,ipwd,krdistill",
     seeds: Annotated[str, typer.Option(help="Each method is trained once with each: 0,1,2 or 0-4.")] = "0,1,2",

@@ -14,7 +14,7 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 SEED_RANGE = re.compile(r"(\d+)(?:-|\.\.)(\d+)")
 MOST_SEEDS = 1000
 HOW_METHODS = (
-    "expected names and labelled methods, such as --methods 'ce, kd, bkd-beta0: {name: bkd, beta: 0}', "
+    "expected names and labeled methods, such as --methods 'ce, kd, bkd-beta0: {name: bkd, beta: 0}', "
     "or a YAML file with such a list"
 )
 # What a grid may vary. The teacher is shared and the data are what makes runs comparable: both stay.
@@ -25,7 +25,7 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
     """Label to method, in the order given; a method is what a configuration says under `method:`.
 
     Raises:
-        ConfigError: not a list, an entry that is neither a name nor a labelled method, or a label given twice.
+        ConfigError: not a list, an entry that is neither a name nor a labeled method, or a label given twice.
 
     >>> read_methods("ce, kd, bkd-beta0: {name: bkd, beta: 0}")
     {'ce': {'name': 'ce'}, 'kd': {'name': 'kd'}, 'bkd-beta0': {'name': 'bkd', 'beta': 0}}
@@ -33,11 +33,11 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
     problems = Problems()
     methods: dict[str, dict[str, object]] = {}
     for entry in _list_from_file(Path(text)) if text.endswith((".yaml", ".yml")) else _flow_list(text):
-        labelled = _labelled(entry)
-        if labelled is None:
+        labeled = _labeled(entry)
+        if labeled is None:
             problems.add(f"{entry!r} is no method; {HOW_METHODS}")
             continue
-        label, method = labelled
+        label, method = labeled
         if not LABEL.fullmatch(label):
             problems.add(f"{label!r} is no label: it names a folder; letters, digits and ._+- only, 60 at most")
         elif label.lower() == "teacher":
@@ -115,7 +115,7 @@ def folder_name(text: str) -> str:
     return "+".join(re.sub(r"[^A-Za-z0-9._+-]+", "-", word).strip("-") for word in words)
 
 
-def _labelled(entry: object) -> tuple[str, dict[str, object]] | None:
+def _labeled(entry: object) -> tuple[str, dict[str, object]] | None:
     if isinstance(entry, str):
         return entry, {"name": entry}
     if not isinstance(entry, Mapping) or len(entry) != 1:

@@ -22,7 +22,7 @@ from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
 from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
 from distail.evaluation.run_files import FAILED
-from distail.models.catalogue import MODELS
+from distail.models.catalog import MODELS
 from distail.report.build import write_comparison_report
 from distail.runner.identity import changed_data
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences

@@ -97,7 +97,7 @@ class Data(Section):
     sampler: Literal["instance", "class_balanced", "square_root"] = "instance"
     image_size: Annotated[Whole, Field(ge=1, le=4096)] | None = None
     bit_depth: Annotated[Whole, Field(ge=9, le=16)] | None = None
-    """How many of their 16 bits grey images use, such as 12; by default all, or as many as a TIFF says."""
+    """How many of their 16 bits gray images use, such as 12; by default all, or as many as a TIFF says."""
     skip_unreadable: bool = False
     allow_outside_root: bool = False
     """Whether a manifest (`csv`) may name images outside its folder."""

@@ -14,7 +14,8 @@ import yaml
 
 from distail.errors import ConfigError, did_you_mean, listed
 
-PREVIOUS_EPOCH, COMMITTEE, STORED = "previous_epoch", "committee", "stored"
+# The middle one stands in every config.yaml of several teachers, and so it keeps its first name.
+PREVIOUS_EPOCH, ENSEMBLE, STORED = "previous_epoch", "committee", "stored"
 
 _KEY = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)*")
 _TEXT_KEYS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
@@ -145,9 +146,9 @@ def _several_teachers(section: Mapping[str, Any]) -> dict[str, Any]:
         members = filled.pop("members")
         if isinstance(members, Sequence) and not isinstance(members, str):
             members = [_member(each) for each in members]
-        filled["model"] = {"name": COMMITTEE, "members": members}
+        filled["model"] = {"name": ENSEMBLE, "members": members}
     model = filled.get("model")
-    if "average" in filled and isinstance(model, Mapping) and model.get("name") == COMMITTEE:
+    if "average" in filled and isinstance(model, Mapping) and model.get("name") == ENSEMBLE:
         filled["model"] = {**model, "average": filled.pop("average")}
     return filled
 

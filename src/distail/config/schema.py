@@ -159,7 +159,7 @@ class Student(Section):
 
 
 class Trainer(Section):
-    """Where and how it runs; but for `sync_batch_norm` nothing here changes what is learnt beyond rounding.
+    """Where and how it runs; but for `sync_batch_norm` nothing here changes what is learned beyond rounding.
 
     All of it may change when a run goes on, but for `sync_batch_norm` and `precision`.
     """

@@ -25,7 +25,7 @@ _DTYPES = (torch.float32, torch.int64)
 
 
 @dataclass(frozen=True)
-class LabelledArrays:
+class LabeledArrays:
     """`inputs` (N, ...) float32, in which nan is a missing value, or int64; `labels` (N,) int64 or (N, C) bool.
 
     `names` (N,) bytes is what each is called, None where they have no names. `plain` (D,) bool says which entries of
@@ -36,7 +36,7 @@ class LabelledArrays:
     Raises:
         DataError: shapes, types or lengths do not fit.
 
-    >>> data = LabelledArrays(torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))
+    >>> data = LabeledArrays(torch.zeros(4, 3), torch.tensor([0, 1, 1, 0]))
     >>> len(data), data.input_shape, data.subset(torch.tensor([3, 1])).labels.tolist()
     (4, (3,), [0, 1])
     """
@@ -69,7 +69,7 @@ class LabelledArrays:
         """Of every example."""
         return tuple(self.inputs.shape[1:])
 
-    def subset(self, index: Tensor) -> LabelledArrays:
+    def subset(self, index: Tensor) -> LabeledArrays:
         """The rows named by `index` (M,) int64, in that order."""
         names = None if self.names is None else self.names[index.numpy()]
         weights = None if self.weights is None else self.weights[index]
@@ -86,7 +86,7 @@ class LabelledArrays:
         Entries that are given as they are have mean 0 and deviation 1, and so have those without a value; of a
         constant the deviation is 1. Nothing for int64.
 
-        >>> LabelledArrays(torch.tensor([[1.0, 5.0], [3.0, float("nan")]]), torch.tensor([0, 1])).statistics()
+        >>> LabeledArrays(torch.tensor([[1.0, 5.0], [3.0, float("nan")]]), torch.tensor([0, 1])).statistics()
         ((2.0, 5.0), (1.0, 1.0))
         """
         if not self.inputs.is_floating_point():
@@ -110,10 +110,10 @@ def training_weights(data: object) -> Tensor | None:
     Raises:
         DataError: none counts at all.
 
-    >>> training_weights(LabelledArrays(torch.zeros(2, 3), torch.tensor([0, 1]), weights=torch.tensor([1.0, 3.0])))
+    >>> training_weights(LabeledArrays(torch.zeros(2, 3), torch.tensor([0, 1]), weights=torch.tensor([1.0, 3.0])))
     tensor([0.5000, 1.5000])
     """
-    weights = data.weights if isinstance(data, LabelledArrays) else None
+    weights = data.weights if isinstance(data, LabeledArrays) else None
     if weights is not None and not weights.any():
         raise DataError("no training example has a weight above 0")
     return None if weights is None else (weights.double() / weights.double().mean()).float()
@@ -153,7 +153,7 @@ class ArrayInputs:
     augmentations: Mapping[str, Augmentation] = {}
 
     def __init__(
-        self, data: LabelledArrays, mean: Sequence[float], std: Sequence[float], device: torch.device | str
+        self, data: LabeledArrays, mean: Sequence[float], std: Sequence[float], device: torch.device | str
     ) -> None:
         self._device = torch.device(device)
         self._inputs = data.inputs.to(self._device) if _fits(data.inputs, self._device) else data.inputs
@@ -169,7 +169,7 @@ class ArrayInputs:
 
 
 def arrays_in_order(
-    data: LabelledArrays,
+    data: LabeledArrays,
     parts: Sequence[slice],
     mean: Sequence[float],
     std: Sequence[float],

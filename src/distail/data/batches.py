@@ -23,7 +23,7 @@ from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.errors import DataError, unknown_name
 from distail.inputs import Inputs, each_tensor
 
-# Batch normalization cannot learn from one value a channel, and nothing can be learnt from none.
+# Batch normalization cannot learn from one value a channel, and nothing can be learned from none.
 FEWEST_A_RANK = 2
 
 
@@ -138,8 +138,8 @@ class TrainingBatches:
         DataError: samplers or augmentations are unknown, the data set is empty, sizes or ranks are out of range, or
             stored views would be mixed.
 
-    >>> from distail.data.dataset import LabelledImages
-    >>> data = LabelledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
+    >>> from distail.data.dataset import LabeledImages
+    >>> data = LabeledImages(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0, 1, 0]))
     >>> batches = TrainingBatches(data, batch_size=2, mean=[0.5], std=[0.5], augment=["crop"], num_classes=2, seed=0)
     >>> batches.steps_per_epoch, [len(batch.labels) for batch in batches.epoch(0)]
     (2, [2, 3])
@@ -204,8 +204,8 @@ class TrainingBatches:
 
         From `first_row` on, which is a multiple of the batch size, they are the last of all batches.
 
-        >>> from distail.data.dataset import LabelledImages
-        >>> data = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
+        >>> from distail.data.dataset import LabeledImages
+        >>> data = LabeledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
         >>> batches = TrainingBatches(data, batch_size=2, mean=[0.5], std=[0.5], num_classes=2, seed=0, views=2)
         >>> [(batch.index.tolist(), batch.row.tolist()) for batch in batches.every_view(3)]
         [([0, 1, 0], [0, 1, 2]), ([1], [3])]
@@ -281,8 +281,8 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """The data set in order, without augmentation; ranks share each batch, and a small one leaves some of them empty.
 
-    >>> from distail.data.dataset import LabelledImages
-    >>> data = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
+    >>> from distail.data.dataset import LabeledImages
+    >>> data = LabeledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 0]))
     >>> [batch.index.tolist() for batch in evaluation_batches(data, batch_size=2, mean=[0.5], std=[0.5])]
     [[0, 1], [2]]
     """

@@ -1,4 +1,4 @@
-"""What was learnt by decoding kept on disk, so that images are decoded once.
+"""What was learned by decoding kept on disk, so that images are decoded once.
 
 A file is one safetensors file, named by a fingerprint of where its content came from. Nothing depends on the cache:
 where it cannot be written, or a file in it is damaged, data is decoded as if there were none, and a note says so.
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.dataset import LabelledImages, Source
+from distail.data.dataset import LabeledImages, Source
 from distail.file_lock import FolderInUseError, lock_folder
 
 Made = TypeVar("Made")
@@ -114,7 +114,7 @@ def _beginning(path: Path) -> bytes:
 def _pack(source: Source) -> Packed:
     tensors: dict[str, Tensor] = {}
     for split, data in (("train", source.train), ("test", source.test)):
-        assert isinstance(data, LabelledImages)
+        assert isinstance(data, LabeledImages)
         tensors |= {split: data.images, f"{split}_labels": data.labels}
         if data.digests is not None:
             tensors[f"{split}_digests"] = data.digests
@@ -126,7 +126,7 @@ def _pack(source: Source) -> Packed:
 def _unpack(packed: Packed) -> Source:
     tensors, facts = packed
     train, test = (
-        LabelledImages(
+        LabeledImages(
             tensors[split],
             tensors[f"{split}_labels"],
             tensors.get(f"{split}_digests"),

@@ -27,15 +27,15 @@ def in_class_order(source: Source, class_order: str) -> Source:
     place = {name: label for label, name in enumerate(names)}
     label_C = torch.tensor([place[name] for name in source.class_names])
 
-    def relabelled(images: Examples) -> Examples:
+    def relabeled(images: Examples) -> Examples:
         multi_label = is_multi_label(images.labels)
         return replace(images, labels=images.labels[:, label_C.argsort()] if multi_label else label_C[images.labels])
 
     return replace(
         source,
-        train=relabelled(source.train),
-        validation=None if source.validation is None else relabelled(source.validation),
-        test=relabelled(source.test),
+        train=relabeled(source.train),
+        validation=None if source.validation is None else relabeled(source.validation),
+        test=relabeled(source.test),
         class_names=tuple(names),
     )
 

@@ -64,15 +64,15 @@ class Column:
 
 @dataclass(frozen=True)
 class TableEncoding:
-    """How the columns of a table become D numbers a row; what it knows it learnt from training rows.
+    """How the columns of a table become D numbers a row; what it knows it learned from training rows.
 
     >>> table = {"age": np.array([4.0, np.nan]), "kind": np.array(["a", "b"], dtype=object)}
-    >>> encoding = TableEncoding.learnt(table, np.array([True, True]))
+    >>> encoding = TableEncoding.learned(table, np.array([True, True]))
     >>> encoding.entries
     ('age', 'age=(missing)', 'kind=a', 'kind=b')
     >>> encoding.encode({"age": np.array([7.0]), "kind": np.array(["c"], dtype=object)}).tolist()
     [[7.0, 0.0, 0.0, 0.0]]
-    >>> embedding = TableEncoding.learnt(table, np.array([True, True]), embedded=True)
+    >>> embedding = TableEncoding.learned(table, np.array([True, True]), embedded=True)
     >>> embedding.encode(table)[:, -1].tolist(), embedding.cardinalities
     ([1.0, 2.0], (0, 0, 3))
     """
@@ -80,7 +80,7 @@ class TableEncoding:
     columns: tuple[Column, ...]
 
     @classmethod
-    def learnt(
+    def learned(
         cls, table: Mapping[str, Values], training_N: NDArray[np.bool_], *, embedded: bool = False
     ) -> TableEncoding:
         """From the rows of training alone: which levels there are, and where values are missing.
@@ -88,6 +88,8 @@ class TableEncoding:
         Of more than 64 levels, with `embedded` 1,000, the most frequent stay, and all others are one.
         """
         return cls(tuple(_column(name, values[training_N], embedded) for name, values in table.items()))
+
+    learnt = learned  # the name before
 
     @property
     def entries(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.items import StreamedItems
 from distail.data.labels import check_labels
 from distail.data.workers import DecodeFiles
@@ -30,7 +30,7 @@ class StreamedImages:
     """N image files that have all been decoded once and are decoded again, batch by batch, by worker processes.
 
     `names` (N,) bytes, relative to the folder of `decode`; `labels` (N,) int64 or (N, C) bool; `digests`
-    (N, 32) uint8, the SHA-256 of each file; `sums` and `squares` (N, channels) int64, of each image's grey levels and
+    (N, 32) uint8, the SHA-256 of each file; `sums` and `squares` (N, channels) int64, of each image's gray levels and
     of their squares. About 200 bytes an image, whatever its size. `workers` processes decode; 0: none but this one.
     """
 
@@ -72,12 +72,12 @@ class StreamedImages:
         )
 
     def level_sums(self) -> tuple[Tensor, Tensor]:
-        """Exact sums (channels,) int64 of all grey levels of a channel, and of their squares."""
+        """Exact sums (channels,) int64 of all gray levels of a channel, and of their squares."""
         return self.sums.sum(0), self.squares.sum(0)
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """`images` (N, channels, H, W) uint8 and `labels` (N,) int64 or (N, C) bool, row by row.
 
     `digests` (N, 32) uint8 is the SHA-256 of each image's file, None where images did not come from files of their
@@ -86,7 +86,7 @@ class LabelledImages:
     Raises:
         DataError: shapes, types or lengths do not fit.
 
-    >>> data = LabelledImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]))
+    >>> data = LabeledImages(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 1, 0]))
     >>> len(data), data.subset(torch.tensor([3, 1])).labels.tolist()
     (4, [0, 1])
     """
@@ -135,14 +135,14 @@ class LabelledImages:
         hashes = b"".join(hashlib.sha256(pixels.tobytes()).digest() for pixels in self.images.numpy())
         return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
 
-    def subset(self, index: Tensor) -> LabelledImages:
+    def subset(self, index: Tensor) -> LabeledImages:
         """The rows named by `index` (M,) int64, in that order."""
         digests = None if self.digests is None else self.digests[index]
         names = None if self.names is None else self.names[index.numpy()]
-        return LabelledImages(self.images[index], self.labels[index], digests, names)
+        return LabeledImages(self.images[index], self.labels[index], digests, names)
 
     def level_sums(self) -> tuple[Tensor, Tensor]:
-        """Exact sums (channels,) int64 of all grey levels of a channel, and of their squares."""
+        """Exact sums (channels,) int64 of all gray levels of a channel, and of their squares."""
         levels = torch.arange(256)
         histograms = [
             torch.bincount(self.images[:, channel].flatten(), minlength=256) for channel in range(self.image_shape[0])
@@ -151,8 +151,11 @@ class LabelledImages:
         return sums, torch.stack([(histogram * levels**2).sum() for histogram in histograms])
 
 
-Images = LabelledImages | StreamedImages
-Examples = Images | LabelledArrays | StreamedItems
+Images = LabeledImages | StreamedImages
+Examples = Images | LabeledArrays | StreamedItems
+
+
+LabelledImages = LabeledImages  # the name before, which an example showed
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class Source:
 def image_names(images: Examples, split: str) -> list[str]:
     """What each image is called: its file, relative to the data's folder; without one, its place in the split.
 
-    >>> image_names(LabelledImages(torch.zeros(2, 3, 4, 8, dtype=torch.uint8), torch.tensor([0, 1])), "test")
+    >>> image_names(LabeledImages(torch.zeros(2, 3, 4, 8, dtype=torch.uint8), torch.tensor([0, 1])), "test")
     ['test[0]', 'test[1]']
     """
     if images.names is None:
@@ -199,7 +202,7 @@ def image_names(images: Examples, split: str) -> list[str]:
 
 def is_images(data: Examples) -> TypeGuard[Images]:
     """Whether the examples are images."""
-    return isinstance(data, LabelledImages | StreamedImages)
+    return isinstance(data, LabeledImages | StreamedImages)
 
 
 def smallest_side(data: Examples) -> int:
@@ -210,13 +213,13 @@ def smallest_side(data: Examples) -> int:
 def resized(data: Images, side: int | None) -> Images:
     """The shorter side resized (bilinear, with antialiasing), the center cut to `side` x `side`; None leaves all.
 
-    >>> resized(LabelledImages(torch.zeros(1, 3, 4, 8, dtype=torch.uint8), torch.tensor([0])), 2).images.shape
+    >>> resized(LabeledImages(torch.zeros(1, 3, 4, 8, dtype=torch.uint8), torch.tensor([0])), 2).images.shape
     torch.Size([1, 3, 2, 2])
     """
     _, height, width = data.image_shape
     if side is None or (height, width) == (side, side) or not len(data):
         return data
-    assert isinstance(data, LabelledImages), "files are resized as they are decoded"
+    assert isinstance(data, LabeledImages), "files are resized as they are decoded"
     scale = side / min(height, width)
     size = (max(side, round(height * scale)), max(side, round(width * scale)))
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
@@ -224,7 +227,7 @@ def resized(data: Images, side: int | None) -> Images:
         _interpolated(part, size)[..., top : top + side, left : left + side]
         for part in torch.split(data.images, _CHUNK)
     ]
-    return LabelledImages(torch.cat(parts), data.labels)
+    return LabeledImages(torch.cat(parts), data.labels)
 
 
 def _interpolated(images_NCHW: Tensor, size: tuple[int, int]) -> Tensor:

@@ -109,7 +109,7 @@ def decode_one(item: EncodedImage, image_size: int | None = None, bit_depth: int
 
 
 def decode_all(encoded: Sequence[EncodedImage], options: Data) -> Decoded:
-    """Decode every image; grey if all are single-channel grey, else RGB.
+    """Decode every image; gray if all are single-channel gray, else RGB.
 
     Raises:
         DataError: images cannot be read and may not be skipped (they are listed), or sizes differ without an
@@ -136,13 +136,13 @@ def decode_all(encoded: Sequence[EncodedImage], options: Data) -> Decoded:
 
 def findings_notes(findings: Iterable[Sequence[int]], bit_depth: int | None) -> tuple[str, ...]:
     """What was lost in decoding, judged by all images together; each of `findings` as `Findings` has it."""
-    grey, color, over_white, dropped = np.array([*findings], dtype=np.int64).reshape(-1, 4).T
+    gray, color, over_white, dropped = np.array([*findings], dtype=np.int64).reshape(-1, 4).T
     notes = []
-    depth = int(grey.max(initial=0)).bit_length()
+    depth = int(gray.max(initial=0)).bit_length()
     if bit_depth is None and 0 < depth < 16:
-        kept = int(grey.max()) // 257 + 1
+        kept = int(gray.max()) // 257 + 1
         notes.append(
-            f"the largest level of {counted(int((grey > 0).sum()), 'grey image')} of 16 bits is {grey.max()}, of "
+            f"the largest level of {counted(int((gray > 0).sum()), 'gray image')} of 16 bits is {gray.max()}, of "
             f"65,535 that there could be, so that at most {kept} of 256 levels are left; data.bit_depth: "
             f"{max(depth, 9)} keeps more, if that is how many bits the images have"
         )
@@ -157,7 +157,7 @@ def findings_notes(findings: Iterable[Sequence[int]], bit_depth: int | None) -> 
             "white by it. Where it is another kind of light, such as near infrared, store three bands"
         )
     if count := int((dropped > 0).sum()):
-        notes.append(f"{counted(count, 'TIFF')} with bands beyond grey, or red, green and blue: those are not used")
+        notes.append(f"{counted(count, 'TIFF')} with bands beyond gray, or red, green and blue: those are not used")
     return tuple(notes)
 
 

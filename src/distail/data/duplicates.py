@@ -21,9 +21,9 @@ def leakage_warning(train: Examples, other: Examples, where: str = "test") -> st
     """How many images of another part (`where`) are training images too; None where none is.
 
     >>> import torch
-    >>> from distail.data.dataset import LabelledImages
+    >>> from distail.data.dataset import LabeledImages
     >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
-    >>> three = LabelledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
+    >>> three = LabeledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
     >>> leakage_warning(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
     '1 of 2 test images is, byte for byte, a training image too: figures on the test set are too good'
     """
@@ -39,8 +39,8 @@ def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str])
     """How many images lie in several classes, and which; None where none does.
 
     >>> import torch
-    >>> from distail.data.dataset import LabelledImages
-    >>> same = LabelledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
+    >>> from distail.data.dataset import LabeledImages
+    >>> same = LabeledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> contradiction_warning([same], ["cat", "dog"])
     "1 image lies, byte for byte, in several classes ('cat' and 'dog'): no network can be right on all of them"
     """

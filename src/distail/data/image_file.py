@@ -28,24 +28,24 @@ class UnreadableImage(Exception):
 
 
 class Findings(NamedTuple):
-    """What 8-bit grey or RGB cannot hold of an image; zeros where nothing was lost.
+    """What 8-bit gray or RGB cannot hold of an image; zeros where nothing was lost.
 
-    `grey_level`: the largest level of a grey image that has 16 bits by its file; `color_level`: the largest of 255 of
+    `gray_level`: the largest level of a gray image that has 16 bits by its file; `color_level`: the largest of 255 of
     any other image of 16 bits, of which only the upper 8 are read; then whether a fourth band was taken for
     transparency, or bands were dropped.
     """
 
-    grey_level: int = 0
+    gray_level: int = 0
     color_level: int = 0
     laid_over_white: int = 0
     dropped: int = 0
 
 
 def decode_image(data: bytes, image_size: int | None = None, bit_depth: int | None = None) -> Pixels:
-    """Pixels (H, W) of a grey image or (H, W, 3) of any other, uint8.
+    """Pixels (H, W) of a gray image or (H, W, 3) of any other, uint8.
 
     Turned upright as EXIF says, where that can be read; metadata that is damaged is no fault. Palettes, CMYK and other
-    color spaces become RGB; transparency is laid over white; 16-bit grey is cut to 8 bits, of which `bit_depth` are
+    color spaces become RGB; transparency is laid over white; 16-bit gray is cut to 8 bits, of which `bit_depth` are
     used; of an animation the first picture is taken. `image_size` resizes the shorter side (bilinear, with
     antialiasing) and cuts out the center; a JPEG at least twice, four or eight times as large is decoded at that
     fraction of its size.
@@ -133,11 +133,11 @@ def _gray_or_rgb(
     if image.mode.startswith("I"):
         return _eight_bits(image, tags, bit_depth)
     if image.mode == "F":
-        raise UnreadableImage("floating-point grey levels; expected 8 or 16 bits")
+        raise UnreadableImage("floating-point gray levels; expected 8 or 16 bits")
     color_level = int(np.asarray(image).max()) if sixteen_bits else 0
     if color_level and bit_depth is not None:
         raise UnreadableImage(
-            f"16 bits in color or with transparency; data.bit_depth: {bit_depth} can only be had of grey images"
+            f"16 bits in color or with transparency; data.bit_depth: {bit_depth} can only be had of gray images"
         )
     more_bands = tags.get(_SAMPLES, 1) > _COLOR_BANDS.get(tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1))
     transparent = image.has_transparency_data
@@ -155,7 +155,7 @@ def _gray_or_rgb(
 
 
 def _eight_bits(image: Image.Image, tags: Any, bit_depth: int | None) -> tuple[Image.Image, Findings]:
-    """A grey image of 16 bits, or of as many as a TIFF says (12), which Pillow keeps in the lower ones."""
+    """A gray image of 16 bits, or of as many as a TIFF says (12), which Pillow keeps in the lower ones."""
     from PIL import Image
 
     levels = np.asarray(image).astype(np.int64)
@@ -164,12 +164,12 @@ def _eight_bits(image: Image.Image, tags: Any, bit_depth: int | None) -> tuple[I
     depth = by_file if bit_depth is None else min(bit_depth, by_file)
     white = 2**depth - 1
     if levels.min() < 0 or levels.max() > 65535:
-        raise UnreadableImage(f"32-bit grey levels ({levels.min()} to {levels.max()}); expected 8 or 16 bits")
+        raise UnreadableImage(f"32-bit gray levels ({levels.min()} to {levels.max()}); expected 8 or 16 bits")
     if levels.max() > white:
-        raise UnreadableImage(f"a grey level of {levels.max()}, where data.bit_depth: {bit_depth} ends at {white}")
+        raise UnreadableImage(f"a gray level of {levels.max()}, where data.bit_depth: {bit_depth} ends at {white}")
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         levels = white - levels
-    findings = Findings(grey_level=int(levels.max()) if by_file == 16 else 0)
+    findings = Findings(gray_level=int(levels.max()) if by_file == 16 else 0)
     return Image.fromarray((levels * 255 // white).astype(np.uint8)), findings
 
 
@@ -180,7 +180,7 @@ def _center_square(image: Image.Image, side: int) -> Image.Image:
     scale = side / min(width, height)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
-    # Only what the square shows is computed: what the whole image resized and then cut would be, to a grey level.
+    # Only what the square shows is computed: what the whole image resized and then cut would be, to a gray level.
     across, down = width / size[0], height / size[1]
     box = (left * across, top * down, min(width, (left + side) * across), min(height, (top + side) * down))
     return image.resize((side, side), Image.Resampling.BILINEAR, box=box)

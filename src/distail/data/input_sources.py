@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from distail.config.augment import Augment
-from distail.data.arrays import ArrayInputs, LabelledArrays, arrays_in_order
+from distail.data.arrays import ArrayInputs, LabeledArrays, arrays_in_order
 from distail.data.augment import Augmentation, Draws
 from distail.data.dataset import Examples
 from distail.data.image_inputs import ImageInputs, normalized_in_order
@@ -46,7 +46,7 @@ def input_source(
     channels_last: bool,
 ) -> InputSource:
     """The source for a data set; `batch_size` is the most that is wanted at once."""
-    if isinstance(data, LabelledArrays):
+    if isinstance(data, LabeledArrays):
         return ArrayInputs(data, mean, std, device)
     if isinstance(data, StreamedItems):
         return ItemInputs(data, device)
@@ -66,7 +66,7 @@ def inputs_in_order(
     channels_last: bool,
 ) -> Iterator[Inputs]:
     """The inputs of each part of the data, of at most `batch_size`, without augmentation, on the device."""
-    if isinstance(data, LabelledArrays):
+    if isinstance(data, LabeledArrays):
         return arrays_in_order(data, parts, mean, std, device)
     if isinstance(data, StreamedItems):
         return items_in_order(data, parts, device)
@@ -77,6 +77,6 @@ def sample_inputs(data: Examples, count: int) -> Inputs:
     """Inputs such as the data's, to see what a network makes of them: zeros, or an item of the user's."""
     if isinstance(data, StreamedItems):
         return data.first(count)
-    if isinstance(data, LabelledArrays):
+    if isinstance(data, LabeledArrays):
         return data.inputs.new_zeros((count, *data.input_shape))
     return torch.zeros(count, *data.image_shape)

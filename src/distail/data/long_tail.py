@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distail.data.arrays import LabelledArrays
-from distail.data.dataset import Examples, LabelledImages, is_images
+from distail.data.arrays import LabeledArrays
+from distail.data.dataset import Examples, LabeledImages, is_images
 from distail.data.labels import is_multi_label
 from distail.data.seeding import random_permutation, stream_key
 from distail.errors import DataError, listed, some_of, unknown_name
@@ -131,17 +131,17 @@ def subset_sha256(images: Examples) -> str:
     little-endian int64, whether they are in memory or streamed; all others are their pixels (N, channels, H, W). Other
     examples are the SHA-256 of each. Weights, where there are some, come last as little-endian float32.
 
-    >>> subset_sha256(LabelledImages(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0])))[:8]
+    >>> subset_sha256(LabeledImages(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([0])))[:8]
     '3e7077fd'
     """
-    if isinstance(images, LabelledImages) and images.digests is None:
+    if isinstance(images, LabeledImages) and images.digests is None:
         digest = hashlib.sha256(images.images.cpu().numpy().data)
     else:
         digest = hashlib.sha256(np.ascontiguousarray(images.contents()).data)
     if is_images(images) and images.digests is not None:
         digest.update(np.array(images.image_shape, dtype="<i8").data)
     digest.update(images.labels.cpu().numpy().astype("<i8").data)
-    if isinstance(images, LabelledArrays) and images.weights is not None:
+    if isinstance(images, LabeledArrays) and images.weights is not None:
         digest.update(images.weights.numpy().astype("<f4").data)
     return digest.hexdigest()
 

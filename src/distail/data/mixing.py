@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distail.config.training import Mix
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.dataset import Examples, is_images
 from distail.data.seeding import random_permutation, random_units, stream_key
 from distail.errors import DataError
@@ -92,7 +92,7 @@ def check_mix(mix: Mix, data: Examples) -> None:
         return
     if mix.name != "mixup":
         raise DataError(f"training.mix: {mix.name} pastes a box of pixels, and these data are no images; try mixup")
-    if not isinstance(data, LabelledArrays) or not data.inputs.is_floating_point():
+    if not isinstance(data, LabeledArrays) or not data.inputs.is_floating_point():
         raise DataError(
             "training.mix: mixup averages two examples, which means something for images and arrays of floats; leave "
             "training.mix out"

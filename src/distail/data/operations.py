@@ -35,8 +35,8 @@ def apply_operations(images_BCHW: Tensor, operation_B: Names, magnitude_B: Magni
         magnitude_B: pixels for `translate_*`, degrees for `rotate`, shares for `shear_*`, bits for `posterize`, the
             threshold for `solarize`, turns for `hue`; `brightness`, `color`, `contrast` and `sharpness` are 1 plus it.
 
-    >>> grey = torch.full((2, 1, 2, 2), 100, dtype=torch.uint8)
-    >>> apply_operations(grey, np.array(["invert", "identity"]), np.zeros(2))[:, 0, 0, 0].tolist()
+    >>> gray = torch.full((2, 1, 2, 2), 100, dtype=torch.uint8)
+    >>> apply_operations(gray, np.array(["invert", "identity"]), np.zeros(2))[:, 0, 0, 0].tolist()
     [155, 100]
     """
     images_BCHW = images_BCHW.clone()
@@ -75,7 +75,7 @@ def images_at_once(images: Tensor) -> int:
     return count if images.device.type != "cpu" else max(1, _VALUES_AT_ONCE * count // max(1, images.numel()))
 
 
-def grey_of(pixels_BHWC: Tensor) -> Tensor:
+def gray_of(pixels_BHWC: Tensor) -> Tensor:
     """(B, H, W, 1) int32: Pillow's luma of three channels (ITU-R 601), the mean of any other number."""
     channels = pixels_BHWC.shape[-1]
     levels = pixels_BHWC.to(torch.int32)
@@ -104,9 +104,9 @@ def _brightness(pixels_BHWC: Tensor, factor_B: Tensor) -> Tensor:
 
 
 def _contrast(pixels_BHWC: Tensor, factor_B: Tensor) -> Tensor:
-    grey_BP = grey_of(pixels_BHWC).flatten(1)
-    count = grey_BP.shape[1]
-    mean_B = (2 * grey_BP.sum(1) + count) // (2 * count)
+    gray_BP = gray_of(pixels_BHWC).flatten(1)
+    count = gray_BP.shape[1]
+    mean_B = (2 * gray_BP.sum(1) + count) // (2 * count)
     return _blended(mean_B.to(torch.int32)[:, None, None], _levels(pixels_BHWC).expand(1, 1, -1), factor_B)
 
 
@@ -163,7 +163,7 @@ def _by_table(make: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Ten
 
 
 def _color(pixels_BHWC: Tensor, factor_B: Tensor) -> Tensor:
-    return _blended(grey_of(pixels_BHWC), pixels_BHWC.to(torch.int32), factor_B)
+    return _blended(gray_of(pixels_BHWC), pixels_BHWC.to(torch.int32), factor_B)
 
 
 def _sharpness(pixels_BHWC: Tensor, factor_B: Tensor) -> Tensor:

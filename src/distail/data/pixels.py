@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from distail.data.augment import as_images, as_pixels
-from distail.data.dataset import Images, LabelledImages, StreamedImages
+from distail.data.dataset import Images, LabeledImages, StreamedImages
 from distail.data.streaming import ImageStream
 from distail.torch_utils import to_device
 
@@ -48,7 +48,7 @@ def images_in_order(
     data: Images, parts: Sequence[slice], batch_size: int, device: torch.device | str
 ) -> Iterator[Tensor]:
     """The images (B, channels, H, W) uint8 of each part of the data set, of at most `batch_size`, on the device."""
-    if isinstance(data, LabelledImages):
+    if isinstance(data, LabeledImages):
         yield from (to_device(data.images[part], device) for part in parts)
         return
     with closing(ImageStream(data, batch_size, device)) as stream:

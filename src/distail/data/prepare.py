@@ -15,7 +15,7 @@ from torch import Tensor
 from distail.config.data import Folds
 from distail.config.problems import wrong_keys
 from distail.config.schema import Data
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.class_names import lookalikes_warning
 from distail.data.dataset import Examples, Groups, Images, is_images
 from distail.data.duplicates import contradiction_warning, leakage_warning
@@ -33,7 +33,7 @@ from distail.errors import DataError, counted, problems_in, some_of
 
 _DARKEST_MEAN = 4 / 255
 _NAMED_CLASSES = 3
-# One grey level: a channel that never changes must not be blown up to noise.
+# One gray level: a channel that never changes must not be blown up to noise.
 _SMALLEST_STD = 1 / 255
 
 
@@ -166,7 +166,7 @@ def input_statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, .
     """What inputs are normalized or standardized with: mean and deviation of the training examples alone."""
     if is_images(train):
         return channel_statistics(train)
-    return train.statistics() if isinstance(train, LabelledArrays) else ((), ())
+    return train.statistics() if isinstance(train, LabeledArrays) else ((), ())
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -192,12 +192,12 @@ def dark_images_warning(mean: Sequence[float]) -> str | None:
     """That images are nearly black, as 12 bits in a 16-bit file are; `mean` per channel in units of 0 to 1.
 
     >>> dark_images_warning([0.01, 0.001])
-    'images are nearly black (mean grey level 2.6 of 255); in 16-bit files only the upper 8 bits count'
+    'images are nearly black (mean gray level 2.6 of 255); in 16-bit files only the upper 8 bits count'
     """
     if max(mean) >= _DARKEST_MEAN:
         return None
     return (
-        f"images are nearly black (mean grey level {255 * max(mean):.1f} of 255); in 16-bit files only the upper "
+        f"images are nearly black (mean gray level {255 * max(mean):.1f} of 255); in 16-bit files only the upper "
         "8 bits count"
     )
 

@@ -104,7 +104,7 @@ class ImageStream:
 class ScannedImages:
     """`rows` (M,) int64 of the files that can be read; `digests` (M, 32) uint8, the SHA-256 of each.
 
-    `sums` and `squares` (M, channels) int64: of each image's grey levels, and of their squares; `image_shape`
+    `sums` and `squares` (M, channels) int64: of each image's gray levels, and of their squares; `image_shape`
     (channels, H, W): of all images, in color if one of them is; `skipped`: the other files, and why; `notes`:
     what was lost.
     """

@@ -153,8 +153,8 @@ class ImageFacts(NamedTuple):
     """What is known of n images once they have been decoded; what is said of an unreadable one means nothing.
 
     `problems`: why each cannot be read, or None; `digests` (n, 32) uint8: the SHA-256 of each file; `shapes`
-    (n, 3) int64: height, width, channels; `sums` and `squares` (n, 3) int64: of the grey levels, and of their
-    squares, by channel, of a grey image three times the same; `findings` (n, 4) int64: `Findings` of each.
+    (n, 3) int64: height, width, channels; `sums` and `squares` (n, 3) int64: of the gray levels, and of their
+    squares, by channel, of a gray image three times the same; `findings` (n, 4) int64: `Findings` of each.
     """
 
     problems: list[str | None]
@@ -252,4 +252,4 @@ def _level_sums(pixels: Pixels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def _described(shape: tuple[int, ...]) -> str:
     height, width, channels = shape
-    return f"{width}x{height} {'grey' if channels == 1 else 'in color'}"
+    return f"{width}x{height} {'gray' if channels == 1 else 'in color'}"

@@ -1,4 +1,4 @@
-"""Checks of what users give, cheap and without host synchronisation, and the operations that all formulas share.
+"""Checks of what users give, cheap and without host synchronization, and the operations that all formulas share.
 
 Shapes: B batch, C classes.
 """
@@ -33,7 +33,7 @@ def check_logits(logits_BC: Tensor, what: str) -> None:
 
 
 def check_target(target_B: Tensor, logits_BC: Tensor) -> None:
-    """Labels: int64, one a sample. Values are checked on the CPU only: elsewhere that would synchronise."""
+    """Labels: int64, one a sample. Values are checked on the CPU only: elsewhere that would synchronize."""
     check_tensor(target_B, "target", "an int64 tensor of shape (B,)")
     if target_B.dtype != torch.int64 or target_B.ndim != 1:
         raise MethodError(f"target is {_described(target_B)}; expected int64 of shape (B,)")

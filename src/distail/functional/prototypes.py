@@ -25,7 +25,7 @@ def balanced_prototypes(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     """C unit vectors in R^D, spread as evenly as possible [ours: our reading of KRDistill, arXiv 2409.07694].
 
     Where ``D >= C - 1``, the simplex equiangular tight frame in closed form, turned by a seeded rotation: all pairwise
-    cosines are ``-1 / (C - 1)``. On a line (``D = 1``), half of the classes each way. Else they minimise the
+    cosines are ``-1 / (C - 1)``. On a line (``D = 1``), half of the classes each way. Else they minimize the
     Gaussian-potential uniformity energy by descent from a seeded start, in blocks of rows. A step costs ``C^2 * D``,
     and all of them about ten seconds: fewer than 50 of the 300 steps from about 2,400 classes on at D 512 (1,200 at
     2048), and none from about 17,200 on (8,600), which leaves random directions. The same for the same (C, D, seed).
@@ -139,7 +139,7 @@ def _simplex(num_classes: int, dim: int, generator: torch.Generator) -> Tensor:
     simplex_CR = basis_RC.T * math.sqrt(num_classes / (num_classes - 1))
     directions_DR = torch.randn(dim, num_classes - 1, dtype=torch.float64, generator=generator)
     rotation_DR, triangle_RR = torch.linalg.qr(directions_DR)
-    # signs as in the unique factorisation with a positive diagonal: LAPACK's own choice differs between builds
+    # signs as in the unique factorization with a positive diagonal: LAPACK's own choice differs between builds
     return _unit(simplex_CR @ (rotation_DR * triangle_RR.diagonal().sign()).T)
 
 

@@ -53,7 +53,7 @@ def inverse_propensity(
 ) -> Tensor:
     """IPWD's sample weights: one over the estimated probability that a sample lies in the machine domain.
 
-    H is the cross-entropy of a head with the label, the head's logits standardised per sample [note: IPWD, arXiv
+    H is the cross-entropy of a head with the label, the head's logits standardized per sample [note: IPWD, arXiv
     2210.12787]. ``w = 1 + H_kd / H_cls`` raises the samples that the distilled head explains worse than the label-only
     head, which is the paper's stated purpose [ours]; ``cls_over_kd`` is the other way round, as a summary of the paper
     prints it [note]. The denominator is floored at 1e-6, weights are clipped at `max_weight`, then divided by their

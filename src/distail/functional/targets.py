@@ -68,7 +68,7 @@ def remove_prior(logits: Tensor, class_counts: Sequence[int] | Tensor, tau: floa
     """Logits less ``tau`` times the log of the class shares: what they would be had all classes been as frequent.
 
     ``z - tau * log(n / sum n)`` [paper: Menon et al. 2021, arXiv 2007.07314, logit adjustment after training]. A
-    network trained with plain cross-entropy has learnt ``p ~ share * p_balanced``: at tau 1 the softmax of this is
+    network trained with plain cross-entropy has learned ``p ~ share * p_balanced``: at tau 1 the softmax of this is
     ``p_balanced``. At temperature T divide afterwards: ``softmax((z - log share) / T)``. With ``tau = T`` that is
     `reweigh_targets` with weights ``1 / n``.
 

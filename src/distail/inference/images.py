@@ -78,7 +78,7 @@ def pixels_of_file(path: Path, description: Description) -> Pixels | str:
 
 
 def in_channels_of(pixels: Pixels, channels: int) -> Pixels:
-    """Levels (H, W) or (H, W, 3) as (H, W, channels): grey three times the same, color as Pillow makes it grey.
+    """Levels (H, W) or (H, W, 3) as (H, W, channels): gray three times the same, color as Pillow makes it gray.
 
     Raises:
         DataError: a network takes neither one nor three channels.

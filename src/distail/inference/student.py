@@ -24,7 +24,7 @@ from distail.inference.rows import Standardized, encoding_of, inputs_of
 from distail.inference.thresholds import thresholds_of
 from distail.json_values import as_items, as_number, read_json, value_at
 from distail.models.array_description import INPUT_SHAPES, ArrayDescription
-from distail.models.catalogue import MODELS
+from distail.models.catalog import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
 from distail.models.weights import load_weights, read_metadata

@@ -1,4 +1,4 @@
-"""A `LightningModule` that distils, and a callback that reports by groups of classes."""
+"""A `LightningModule` that distills, and a callback that reports by groups of classes."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class GroupMetrics(Callback):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking:  # a few batches, of a network that has learnt nothing
+        if not trainer.sanity_checking:  # a few batches, of a network that has learned nothing
             self._log(pl_module, "val_")
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

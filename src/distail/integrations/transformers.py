@@ -1,4 +1,4 @@
-"""A `transformers.Trainer` that distils."""
+"""A `transformers.Trainer` that distills."""
 
 from __future__ import annotations
 

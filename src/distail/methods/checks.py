@@ -1,4 +1,4 @@
-"""Checks of one batch before any arithmetic: cheap, and without host synchronisation.
+"""Checks of one batch before any arithmetic: cheap, and without host synchronization.
 
 Shapes: B batch, C classes, D feature width.
 """

@@ -195,7 +195,7 @@ class Method(nn.Module):
                 begin_epoch(progress)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """The method's own parameters, such as a projector; they join the optimiser and exist only in training."""
+        """The method's own parameters, such as a projector; they join the optimizer and exist only in training."""
         return list(self.parameters())
 
     @property

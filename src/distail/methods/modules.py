@@ -17,7 +17,7 @@ class FixedDtypeBuffer(nn.Module):
     """A buffer that follows its module to another device, but keeps its dtype under `.half()` or `.to(dtype)`.
 
     A stored constant must be the one that this module was made with, so that a state of other class counts or another
-    beta is refused by `load_state_dict`; what is `learnt` is taken as it is.
+    beta is refused by `load_state_dict`; what is `learned` is taken as it is.
 
     Casting a float64 constant with the module would lose digits that `.float()` afterwards cannot bring back.
 
@@ -28,9 +28,9 @@ class FixedDtypeBuffer(nn.Module):
 
     value: Tensor
 
-    def __init__(self, value: Tensor, *, persistent: bool = True, learnt: bool = False) -> None:
+    def __init__(self, value: Tensor, *, persistent: bool = True, learned: bool = False) -> None:
         super().__init__()
-        self.learnt = learnt
+        self.learned = learned
         self.register_buffer("value", value, persistent=persistent)
 
     def forward(self, like: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class FixedDtypeBuffer(nn.Module):
         error_msgs: list[str],
     ) -> None:
         stored = state_dict.get(prefix + "value")
-        if isinstance(stored, Tensor) and stored.shape == self.value.shape and not self.learnt:
+        if isinstance(stored, Tensor) and stored.shape == self.value.shape and not self.learned:
             own = self.value.to("cpu", torch.float64)
             # Another machine's mathematics may differ in the last digits, another accelerator's in all beyond float32.
             if not torch.allclose(stored.to("cpu", torch.float64), own, rtol=1e-5, atol=1e-12):

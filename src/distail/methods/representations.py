@@ -57,7 +57,7 @@ class BalancedPrototypes(nn.Module):
             self.needs = replace(self.needs, class_means=False)
         self.projector = nn.Linear(student_dim, teacher_dim)
         seed = check_whole("prototype_seed", prototype_seed, least=0)
-        self.priors = FixedDtypeBuffer(balanced_prototypes(setup.num_classes, teacher_dim, seed), learnt=True)
+        self.priors = FixedDtypeBuffer(balanced_prototypes(setup.num_classes, teacher_dim, seed), learned=True)
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]], reduce: Reduce) -> None:

@@ -115,7 +115,7 @@ def _statistics(weights_B: Tensor) -> dict[str, Tensor]:
 
 
 class Gate(nn.Module):
-    """Distil only where the repaired target favors the label; elsewhere the label is learnt instead [ours].
+    """Distill only where the repaired target favors the label; elsewhere the label is learned instead [ours].
 
     Weight 1 where the target's first choice is the label, else 0; there the supervised loss is added as an auxiliary
     term. Statistic `open_share`: the share of the batch that is distilled.

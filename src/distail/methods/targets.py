@@ -90,7 +90,7 @@ class Power(nn.Module):
 class Debias(nn.Module):
     """Take the class shares of the training data out of the teacher's logits: ``z_t - tau * log share`` [ours].
 
-    A teacher trained with plain cross-entropy has learnt ``p ~ share * p_balanced``; logit adjustment (Menon et al.
+    A teacher trained with plain cross-entropy has learned ``p ~ share * p_balanced``; logit adjustment (Menon et al.
     2021) takes the share out, once, whatever the temperature is. Where a sample has several classes the log odds of
     each class, ``log(n / (N - n))``, stand in place of the log share.
 

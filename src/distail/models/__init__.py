@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distail.models.catalogue import MODELS, list_models
+from distail.models.catalog import MODELS, list_models
 from distail.models.create import check_model, create_model
 from distail.models.feature_tap import FeatureTap
 from distail.models.input_normalization import InputNormalization

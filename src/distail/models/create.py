@@ -1,4 +1,4 @@
-"""A network by its name, from the catalogue, from timm or from the user's own code."""
+"""A network by its name, from the catalog, from timm or from the user's own code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from distail.errors import ModelError, listed, unknown_name
 from distail.inputs import Inputs, described
-from distail.models.catalogue import MODELS
+from distail.models.catalog import MODELS
 from distail.models.imported import check_imported_model, create_imported_model
 from distail.models.new_head import Tell, start_from
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -95,7 +95,7 @@ def create_model(
     else:
         if isinstance(example, Tensor):
             options["input_shape"] = tuple(example.shape[1:])
-        model = _create_from_catalogue(name, options, num_classes=num_classes, in_channels=in_channels)
+        model = _create_from_catalog(name, options, num_classes=num_classes, in_channels=in_channels)
     if weights is not None:
         start_from(model, weights, num_classes, what=name, tell=tell)
     return model
@@ -119,7 +119,7 @@ def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str 
     options = {"shortcut": shortcut, "classifier": classifier, **_given(**others)}
     prefix, colon, rest = name.partition(":")
     if not colon:
-        _create_from_catalogue(name, options, num_classes=1, in_channels=1)
+        _create_from_catalog(name, options, num_classes=1, in_channels=1)
         return
     _refuse_options(name, options, ())
     if prefix in BRIDGES:
@@ -128,8 +128,8 @@ def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str 
         check_imported_model(name)
 
 
-def _create_from_catalogue(name: str, options: dict[str, Any], **sizes: int) -> nn.Module:
-    known = _catalogue_name(name)
+def _create_from_catalog(name: str, options: dict[str, Any], **sizes: int) -> nn.Module:
+    known = _catalog_name(name)
     if known not in MODELS:
         message = unknown_name("model", name, MODELS)
         raise ModelError(f"{message} Also: timm:NAME for a model of timm, package.module:function for your own")
@@ -148,7 +148,7 @@ def takes_only_images(name: str) -> bool:
     prefix, colon, _ = name.partition(":")
     if colon:
         return prefix in BRIDGES
-    builder = MODELS.get(_catalogue_name(name))
+    builder = MODELS.get(_catalog_name(name))
     return builder is not None and "input_shape" not in inspect.signature(builder).parameters
 
 
@@ -170,7 +170,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _catalogue_name(name: str) -> str:
+def _catalog_name(name: str) -> str:
     return name.lower().replace("_", "-")
 
 

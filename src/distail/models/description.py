@@ -32,7 +32,7 @@ class Description:
             sizes become this one and levels become numbers.
         mean, std: per channel in units of 0 to 1, as the stored tensors want them: those of a timm model are timm's.
         class_counts: training images of each class; None where the file does not say.
-        bit_depth: how many of their 16 bits grey images use, as `data.bit_depth`.
+        bit_depth: how many of their 16 bits gray images use, as `data.bit_depth`.
         options: what only some networks know, such as `hidden` of `mlp`.
         targets: `single_label`, or `multi_label` where each logit is the log odds of one class.
 

@@ -29,7 +29,7 @@ class MultilayerPerceptron(nn.Module):
 
 
 class EmbeddedColumns(nn.Module):
-    """Rows (B, D) of numbers and codes to (B, width): the numbers as they are, then a learnt vector for each code.
+    """Rows (B, D) of numbers and codes to (B, width): the numbers as they are, then a learned vector for each code.
 
     A column of n codes has vectors of min(600, round(1.6 n**0.56)) numbers, which begin with a deviation of 0.01, cut
     off at two of them, as in fastai [code]. Code 0, which stands for what training never had, is a vector of zeros and

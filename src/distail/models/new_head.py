@@ -25,7 +25,7 @@ _DEVIATION = 0.001
 def nearly_uniform(head: nn.Module) -> None:
     """Let a linear layer, 1x1 convolution or `CosineClassifier` give all classes nearly the same logit.
 
-    The first cross-entropy is then about ln C, whatever the features: nothing has to be unlearnt. Not quite the same,
+    The first cross-entropy is then about ln C, whatever the features: nothing has to be unlearned. Not quite the same,
     because a method that standardizes logits divides by their deviation.
 
     >>> _ = torch.manual_seed(0)

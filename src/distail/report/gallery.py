@@ -75,7 +75,7 @@ def galleries(view: ReportView) -> list[Gallery]:
 
 
 def data_uri(image_CHW: Tensor) -> str:
-    """A uint8 image as a PNG inside a URL; one channel is grey, of more than three the first three are shown."""
+    """A uint8 image as a PNG inside a URL; one channel is gray, of more than three the first three are shown."""
     from PIL import Image
 
     pixels = image_CHW[:3].permute(1, 2, 0).numpy() if len(image_CHW) >= 3 else image_CHW[0].numpy()

@@ -106,7 +106,7 @@ def _shrunk(test: Images, index: Tensor, size: tuple[int, int]) -> Tensor:
         std=(1.0,) * channels,
         device=torch.device("cpu"),
     )
-    # With mean 0 and deviation 1 a batch holds grey levels between 0 and 1.
+    # With mean 0 and deviation 1 a batch holds gray levels between 0 and 1.
     shrunk = [interpolate(first_tensor(batch.inputs), size=size, mode="area") for batch in batches]
     images = torch.cat(shrunk) if shrunk else torch.empty(0, channels, *size)
     return (255 * images).round().clamp(0, 255).to(torch.uint8).contiguous()

@@ -11,7 +11,7 @@ from typing import Any
 
 from distail.config.data import Folds
 from distail.config.problems import overlaps
-from distail.config.reading import COMMITTEE, PREVIOUS_EPOCH
+from distail.config.reading import ENSEMBLE, PREVIOUS_EPOCH
 from distail.config.schema import SAME, Experiment, Model, Trainer, WrongExperiment
 from distail.config.section import AUTO
 from distail.data.class_order import check_class_order
@@ -26,7 +26,7 @@ from distail.methods.memory_bank import memory_megabytes
 from distail.methods.method import Method
 from distail.methods.presets import check_method, create_method, read_composition
 from distail.models import check_model
-from distail.models.catalogue import MODELS
+from distail.models.catalog import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.outputs import MULTI_LABEL
 from distail.runner.file_checks import check_weight_files
@@ -138,7 +138,7 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
         problems.add(*stored_teacher_problems(experiment, [read_composition(each(experiment)) for each in both]))
         return
     model = teacher_model(experiment)
-    if model.name == COMMITTEE:
+    if model.name == ENSEMBLE:
         _check_members(model, needs, teacher.classifier, problems)
     else:
         problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")

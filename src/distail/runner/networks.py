@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from distail.config.schema import Model
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.dataset import is_images
 from distail.data.input_sources import sample_inputs
 from distail.data.prepare import PreparedData
@@ -20,8 +20,8 @@ from distail.errors import CheckpointError, ModelError
 from distail.inputs import each_tensor
 from distail.models import FeatureTap, create_model
 from distail.models.array_description import COLUMNS, describe_arrays
-from distail.models.committee import Committee
 from distail.models.description import Description
+from distail.models.ensemble import Ensemble
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
 from distail.models.metadata import TARGETS
@@ -57,7 +57,7 @@ def build_network(
     """
     classes, example = len(data.class_names), sample_inputs(data.train, 2)
     if model.members:
-        return FeatureTap(_committee(model, classifier, data), classes, features=False)
+        return FeatureTap(_ensemble(model, classifier, data), classes, features=False)
     bare = create_model(
         model.name,
         num_classes=classes,
@@ -68,7 +68,7 @@ def build_network(
         std=data.std,
         tell=tell,
         example=example,
-        cardinalities=data.train.cardinalities if isinstance(data.train, LabelledArrays) else None,
+        cardinalities=data.train.cardinalities if isinstance(data.train, LabeledArrays) else None,
         **_image_sizes(data),
         **model.options,
     )
@@ -103,7 +103,7 @@ def without_weights(model: Model) -> Model:
     return model.model_copy(update={"weights": None, "members": members})
 
 
-def _committee(model: Model, classifier: str, data: PreparedData) -> Committee:
+def _ensemble(model: Model, classifier: str, data: PreparedData) -> Ensemble:
     members, conversions = [], []
     for place, member in enumerate(model.members, start=1):
         tap = build_network(without_weights(member), classifier, data, features=False)
@@ -113,7 +113,7 @@ def _committee(model: Model, classifier: str, data: PreparedData) -> Committee:
             conversion = _other_normalization(tap, member.weights, data)
         members.append(tap.model)
         conversions.append(conversion or InputNormalization(data.mean, data.std, data.mean, data.std))
-    return Committee(members, conversions, model.average)
+    return Ensemble(members, conversions, model.average)
 
 
 def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: str) -> None:

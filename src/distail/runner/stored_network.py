@@ -10,7 +10,7 @@ from distail.config.schema import Experiment, Model
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
 from distail.models import FeatureTap
-from distail.models.catalogue import MODELS
+from distail.models.catalog import MODELS
 from distail.models.metadata import stored_options
 from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import needs_teacher, teacher_model

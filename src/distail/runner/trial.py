@@ -22,7 +22,7 @@ from distail.evaluation.probabilities import kind_of_probabilities, probabilitie
 from distail.import_path import where
 from distail.inputs import described
 from distail.models import FeatureTap
-from distail.models.catalogue import MODELS
+from distail.models.catalog import MODELS
 from distail.outputs import logits_in
 from distail.runner.checks import needs_of
 from distail.runner.networks import build_network, classifier_path, seeded

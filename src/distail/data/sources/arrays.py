@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from distail.config.schema import Data
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.column_notes import MOST_COMPARED, missing_note, rounded_note
-from distail.data.dataset import Examples, LabelledImages, Source
+from distail.data.dataset import Examples, LabeledImages, Source
 from distail.data.labels import matrix_of
 from distail.data.sources.rows import Rows, check_groups, classes_of, source_of_rows
 from distail.errors import DataError, Problems, did_you_mean, some_of
@@ -133,7 +133,7 @@ def _examples(x: NDArray[Any], labels: torch.Tensor, weights: torch.Tensor | Non
             x = x.transpose(0, 3, 1, 2)
         if weights is not None:
             raise DataError(f"{root}: X are images (uint8), which have no weights; leave the array 'weight' out")
-        return LabelledImages(torch.from_numpy(np.ascontiguousarray(x)), labels, names=names)
+        return LabeledImages(torch.from_numpy(np.ascontiguousarray(x)), labels, names=names)
     if x.dtype.kind not in "fiub":
         raise DataError(f"{root}: X is {x.dtype}; expected numbers. A table with texts is data.name: csv-table")
     whole = x.dtype.kind in "iu"
@@ -144,7 +144,7 @@ def _examples(x: NDArray[Any], labels: torch.Tensor, weights: torch.Tensor | Non
             f"{root}: X holds {infinite:,} values that are infinite, or too large for float32; expected finite "
             "numbers, and nan where a value is missing"
         )
-    return LabelledArrays(inputs, labels, names, weights=weights)
+    return LabeledArrays(inputs, labels, names, weights=weights)
 
 
 def _notes(x: NDArray[Any], root: Path) -> tuple[str, ...]:

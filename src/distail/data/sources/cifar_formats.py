@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distail.data.dataset import LabelledImages, Source
+from distail.data.dataset import LabeledImages, Source
 from distail.errors import DataError
 
 _PIXELS = 3 * 32 * 32
@@ -61,7 +61,7 @@ def load_binary(found: Path, layout: BinaryLayout, class_names: tuple[str, ...])
     """
     read = _from_archive(found, layout) if found.is_file() else _from_folder(found)
     train = [_records(read(name), f"{found}: {name}", layout.label_bytes) for name in layout.train]
-    together = LabelledImages(torch.cat([part.images for part in train]), torch.cat([part.labels for part in train]))
+    together = LabeledImages(torch.cat([part.images for part in train]), torch.cat([part.labels for part in train]))
     return Source(together, _records(read(layout.test), f"{found}: {layout.test}", layout.label_bytes), class_names)
 
 
@@ -96,10 +96,10 @@ def _from_archive(archive: Path, layout: BinaryLayout) -> Callable[[str], bytes]
     return contents.__getitem__
 
 
-def _records(data: bytes, name: str, label_bytes: int) -> LabelledImages:
+def _records(data: bytes, name: str, label_bytes: int) -> LabeledImages:
     length = label_bytes + _PIXELS
     if not data or len(data) % length:
         raise DataError(f"{name} has {len(data)} bytes; expected records of {length}: it is damaged or cut off")
     records = np.frombuffer(data, dtype=np.uint8).reshape(-1, length)
     images = records[:, label_bytes:].reshape(-1, 3, 32, 32).copy()
-    return LabelledImages(torch.from_numpy(images), torch.from_numpy(records[:, label_bytes - 1].astype(np.int64)))
+    return LabeledImages(torch.from_numpy(images), torch.from_numpy(records[:, label_bytes - 1].astype(np.int64)))

@@ -14,7 +14,7 @@ import torch
 from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint, remembered
 from distail.data.class_names import check_class_names
-from distail.data.dataset import Examples, Groups, LabelledImages, Source, StreamedImages
+from distail.data.dataset import Examples, Groups, LabeledImages, Source, StreamedImages
 from distail.data.decode import EncodedImage, decode_all, decoding_options, read_image_file
 from distail.data.labels import labels_of
 from distail.data.long_tail import class_counts, require_every_class
@@ -85,7 +85,7 @@ def load_files(
 def with_validation(source: Source, held_out: set[str]) -> Source:
     """The training images that have these names as the data's own validation set."""
     train = source.train
-    assert isinstance(train, LabelledImages | StreamedImages)
+    assert isinstance(train, LabeledImages | StreamedImages)
     assert train.names is not None
     is_own = torch.tensor([os.fsdecode(name) in held_out for name in train.names.tolist()])
     return replace(
@@ -129,7 +129,7 @@ def decode_source(
     names = np.array([os.fsencode(encoded[row].name) for row in decoded.rows.tolist()], dtype=np.bytes_)
     in_train = int((decoded.rows < len(train.images)).sum())
     train_images, test_images = (
-        LabelledImages(decoded.images[part], labels[part], None if known is None else known[part], names[part])
+        LabeledImages(decoded.images[part], labels[part], None if known is None else known[part], names[part])
         for part in (slice(in_train), slice(in_train, None))
     )
     return Source(train_images, test_images, tuple(class_names), decoded.skipped, decoded.notes)

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 60,000 and 10,000 grey images of clothes, 28x28 (Xiao 2017)."""
+"""Fashion-MNIST: 60,000 and 10,000 gray images of clothes, 28x28 (Xiao 2017)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from distail.config.schema import Data
-from distail.data.dataset import LabelledImages, Source
+from distail.data.dataset import LabeledImages, Source
 from distail.data.sources.locate import locate
 from distail.errors import DataError
 
@@ -77,13 +77,13 @@ def _file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f"{name}.gz", folder / name) if path.is_file()), None)
 
 
-def _split(folder: Path, split: str) -> LabelledImages:
+def _split(folder: Path, split: str) -> LabeledImages:
     prefix = _PREFIXES[split]
     images = _array(folder, f"{prefix}-images-idx3-ubyte", 3)
     labels = _array(folder, f"{prefix}-labels-idx1-ubyte", 1)
     if len(images) != len(labels):
         raise DataError(f"{folder}: {len(images)} {split} images but {len(labels)} labels")
-    return LabelledImages(torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
+    return LabeledImages(torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64)))
 
 
 def _array(folder: Path, name: str, dimensions: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Labelled rows to a source: which are for training, validation and test, and which belong together."""
+"""Labeled rows to a source: which are for training, validation and test, and which belong together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_GROUP = ("", "nan", "None", "<NA>", "NaT")
 
 @dataclass(frozen=True)
 class Rows:
-    """N labelled rows; `split`, `group` (texts) are (N,), or None where there is no such column.
+    """N labeled rows; `split`, `group` (texts) are (N,), or None where there is no such column.
 
     `one_file`: whether row n is that of one file, so that a user can name it by its number.
     """

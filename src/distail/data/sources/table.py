@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.config.schema import Data
-from distail.data.arrays import LabelledArrays
+from distail.data.arrays import LabeledArrays
 from distail.data.column_notes import column_notes
 from distail.data.columns import TableEncoding, Values, column_values
 from distail.data.dataset import Source
@@ -75,15 +75,15 @@ def load_table(options: Data) -> Source:
 
 
 def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path) -> Source:
-    columns, labelled, group = table.column_names, _label_columns(options), options.group
+    columns, labeled, group = table.column_names, _label_columns(options), options.group
     problems = Problems()
-    aside = {*labelled, _SPLIT, group}
+    aside = {*labeled, _SPLIT, group}
     features = list(options.features or [name for name in columns if name not in aside])
-    for key, name in [*(("label", name) for name in labelled), *(("features", name) for name in features)]:
+    for key, name in [*(("label", name) for name in labeled), *(("features", name) for name in features)]:
         if name not in columns:
             problems.add(f"data.{key}: there is no column {name!r}. {did_you_mean(name, columns)}")
     for name in aside & {*features}:
-        problems.add(f"data.features: {name!r} is the column of the {'label' if name in labelled else name}")
+        problems.add(f"data.features: {name!r} is the column of the {'label' if name in labeled else name}")
     if not features:
         problems.add("no column is left for the network")
     if group not in columns and group != Data.model_fields["group"].default:
@@ -100,11 +100,11 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
     of_group = _texts(table, group, root) if group in columns else None
     codes = None if of_group is None else group_codes(of_group)
     training_N = parts_of(labels, split, codes, str(root)) == "train"
-    encoding = TableEncoding.learnt(found, training_N, embedded=options.categories == "embedded")
+    encoding = TableEncoding.learned(found, training_N, embedded=options.categories == "embedded")
     inputs = torch.from_numpy(np.ascontiguousarray(encoding.encode(found)))
     if infinite := int(inputs.isinf().sum()):
         raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
-    examples = LabelledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
+    examples = LabeledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
     notes = column_notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
     rows = Rows(examples, class_names, split, of_group, notes, encoding.to_json(), one_file=root.is_file())
     return source_of_rows(rows, str(root))

@@ -15,7 +15,7 @@ from distail.models.input_normalization import InputNormalization, rescaled
 from distail.outputs import logits_in
 
 
-class Committee(nn.Module):
+class Ensemble(nn.Module):
     """Networks of the same classes; images, or other inputs, to (B, C) logits.
 
     The weights of all, and how each wants its images normalized, are in one `state_dict`.
@@ -29,7 +29,7 @@ class Committee(nn.Module):
     >>> same = InputNormalization([0.5], [0.2], [0.5], [0.2])
     >>> members = [nn.Sequential(nn.Flatten(), nn.Linear(4, 2)) for _ in range(2)]
     >>> images = torch.ones(1, 1, 2, 2)
-    >>> said = Committee(members, [same, same])(images)
+    >>> said = Ensemble(members, [same, same])(images)
     >>> torch.allclose(said, (members[0](images) + members[1](images)) / 2)
     True
     """

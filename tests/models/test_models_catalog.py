@@ -1,4 +1,4 @@
-"""Every network of the catalogue against what was published, and the errors of `create_model`."""
+"""Every network of the catalog against what was published, and the errors of `create_model`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from distail.errors import ModelError
 from distail.models import CosineClassifier, check_model, count_macs, count_parameters, create_model, list_models
 
-# Parameters and MACs for 100 classes and 32x32 colour images, counted on the code that published them:
+# Parameters and MACs for 100 classes and 32x32 color images, counted on the code that published them:
 # RepDistiller's, the last five on DR-KD's.
 PUBLISHED = {
     "resnet8": (83892, 12507392),

@@ -23,7 +23,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def list_models() -> tuple[str, ...]:
-    """Names of all networks in the catalogue, sorted.
+    """Names of all networks in the catalog, sorted.
 
     >>> "resnet32" in list_models()
     True
