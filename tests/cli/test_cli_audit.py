@@ -63,7 +63,7 @@ def test_a_file_of_logits_ends_with_a_summary_in_words(place):
     assert "…" not in done.stdout, "a pipe gets whole tables"
     text = " ".join(done.stdout.split())
     assert "How biased the teacher is" in text
-    tail = text[text.index("In words") :]
+    tail = text[text.rindex("Summary") :]
     assert "The teacher is wrong on" in tail
     assert "DR-KD would swap the targets of" in tail
     assert "Adjusting its logits after training" in tail

@@ -31,10 +31,10 @@ def test_the_flow_agrees_with_plain_loops(seed: int, samples: int, classes: int)
             expected[into] = 100 * sum(y != p and p in others for y, p in own) / len(own) if others else None
         assert found["flow"][name] == {k: None if v is None else pytest.approx(v) for k, v in expected.items()}
         assert sum(v for v in found["flow"][name].values() if v is not None) == pytest.approx(100)
-    swallowed = Counter(p for y, p in pairs if y != p and y in groups["tail"])
-    ranked = sorted(swallowed.items(), key=lambda item: (-item[1], item[0]))[:10]
-    total = swallowed.total()
-    assert found["swallowers"] == [
+    confused = Counter(p for y, p in pairs if y != p and y in groups["tail"])
+    ranked = sorted(confused.items(), key=lambda item: (-item[1], item[0]))[:10]
+    total = confused.total()
+    assert found["top_confusions"] == [
         {"class": c, "errors": errors, "share": pytest.approx(100 * errors / total)} for c, errors in ranked
     ]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
@@ -44,7 +44,7 @@ def test_errors_within_the_tail_are_told_from_right_answers() -> None:
     counts = [90, 80, 70, 60, 50, 40]  # the tail is classes 4 and 5
     found = error_flow(torch.tensor([4, 5, 4, 0]), torch.tensor([4, 4, 5, 5]), counts)
     assert found["flow"]["tail"] == {"correct": 25.0, "head": 25.0, "medium": 0.0, "tail": 50.0}
-    assert [s["class"] for s in found["swallowers"]] == [0, 4, 5]
+    assert [s["class"] for s in found["top_confusions"]] == [0, 4, 5]
 
 
 def test_groups_without_classes_or_samples_are_none() -> None:
@@ -52,7 +52,7 @@ def test_groups_without_classes_or_samples_are_none() -> None:
     assert sorted(name for name, value in single["flow"].items() if value is None) == sorted(
         name for name, members in thirds([7]).items() if not members
     )
-    assert single["swallowers"] == []
+    assert single["top_confusions"] == []
     without_tail = error_flow(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]), [300, 50, 5])
     assert without_tail["flow"]["tail"] is None
     two = error_flow(torch.tensor([0, 1]), torch.tensor([1, 1]), [9, 5])

@@ -52,7 +52,7 @@ def test_the_losses_of_the_plain_loop(name):
 
 
 def test_two_posteriors_are_told_once():
-    with pytest.warns(UserWarning, match="equal shares"):
+    with pytest.warns(UserWarning, match="equal class priors"):
         module_of("bkd")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

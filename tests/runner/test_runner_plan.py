@@ -89,7 +89,7 @@ def test_other_data_than_the_folders_run_had_is_told_and_so_is_what_the_run_says
     teacher = {"model": "resnet8", "supervised": "balanced_softmax"}
     config = experiment(tmp_path / "out", "kd", data=photos, teacher=teacher, training={"epochs": 1, "batch_size": 4})
     said = run(config).figures["notes"]
-    assert any("equal shares" in note for note in said)
+    assert any("equal class priors" in note for note in said)
     assert list(plan_run(config).warnings) == said
     write_photos(tmp_path / "photos", seed=1)
     changes = [each for each in plan_run(config).warnings if "other data than there is now" in each]

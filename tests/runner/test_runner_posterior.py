@@ -29,7 +29,7 @@ def experiment(folder, **changes):
 
 
 def told(config):
-    return [warning for warning in plan_run(config).warnings if "taken off twice" in warning]
+    return [warning for warning in plan_run(config).warnings if "removed twice" in warning]
 
 
 def test_a_balanced_teacher_that_is_debiased(tmp_path):
@@ -63,13 +63,13 @@ def test_what_a_loaded_teacher_learned_decides_what_its_student_learns(tmp_path)
         np.savez(tmp_path / f"{name}.npz", **load_file(answers), posterior=name)
     for method, teacher, learned, words in (
         ("kd", files["natural"], "natural", None),
-        ("kd", files["balanced"], "mixed", "its teacher at equal shares"),
-        ("dive", files["natural"], "mixed", "its teacher aims at the class shares"),
+        ("kd", files["balanced"], "mixed", "its teacher at equal class priors"),
+        ("dive", files["natural"], "mixed", "its teacher aims at the class priors"),
         ("dive", files["balanced"], "balanced", None),
         ("kd", [files["natural"], files["balanced"]], "mixed", None),
-        ("distail", [files["natural"], files["balanced"]], "balanced", "in part they are taken off twice"),
-        ("distail", [files["balanced"], files["balanced"]], "balanced", "taken off twice"),
-        ("kd", {"logits": str(tmp_path / "balanced.npz")}, "mixed", "its teacher at equal shares"),
+        ("distail", [files["natural"], files["balanced"]], "balanced", "in part they are removed twice"),
+        ("distail", [files["balanced"], files["balanced"]], "balanced", "removed twice"),
+        ("kd", {"logits": str(tmp_path / "balanced.npz")}, "mixed", "its teacher at equal class priors"),
         ("kd", {"logits": str(tmp_path / "natural.npz")}, "natural", None),
     ):
         config = Experiment.from_mapping(experiment(tmp_path / "run", method=method, teacher=teacher))

@@ -115,7 +115,7 @@ def _error_statistics(statistics: TeacherStatistics, groups: ImageGroups) -> Err
     found = error_flow(*predictions)
     return {
         "flow": found["flow"],
-        "swallowers": found["swallowers"],
+        "swallowers": found["top_confusions"],
         "tail_errors": group_shares(tail_errors(*predictions), groups.classes["thirds"]),
     }
 

@@ -71,7 +71,7 @@ class ErrorStatistics(TypedDict):
 
     Attributes:
         tail_errors: the thirds that the errors on tail images name.
-        swallowers: the classes that most of these errors name.
+        swallowers: the most frequent wrong predictions for images of the tail.
     """
 
     flow: Flow

@@ -39,7 +39,7 @@ def _sentence(found: MultiLabelRecommendation) -> str:
     if "name" not in found["method"] and after["tau"] == 0:
         return (
             "Recommended: the targets as they are, with bce of tau 1 for the labels. The teacher aims at equal shares "
-            "already, and a debias would take them off twice. The targets decide right in "
+            "already, and a debias would remove them twice. The targets decide right in "
             f"{_number(before['average_class'])} % in an average class."
         )
     if after["tau"] == 0:

@@ -97,7 +97,7 @@ def sentence(found: Recommendation) -> str:
     if found["reason"] == "balanced_teacher":
         return (
             "Recommended: the targets as they are, with balanced_softmax for the labels. The teacher aims at equal "
-            f"class shares already, and a repair would take them off twice. The targets {now}."
+            f"class priors already, and a repair would remove them twice. The targets {now}."
         )
     if found["reason"] != "repair":
         kept = "" if no_head else f" and leaves the head at least {keep} of its share"

@@ -62,15 +62,15 @@ def run_audit(
 
 
 def print_audit(report: Report, console: Console, *, all_classes: bool = False) -> None:
-    """What was audited, what to beware of, the tables, and last the summary in words."""
+    """Print what was audited, the warnings, the tables and the summary."""
     for line in _heading(report):
         console.print(line, highlight=False, markup=False)
     for caution in report["cautions"]:
-        console.print(f"Beware: {caution}", highlight=False, markup=False, style="yellow")
+        console.print(f"Warning: {caution}", highlight=False, markup=False, style="yellow")
     for table in _tables(report, all_classes=all_classes):
         console.print()
         table.print(console)
-    console.print("\nIn words", style="bold")
+    console.print("\nSummary", style="bold")
     for sentence in report["summary"]:
         console.print(f"- {sentence}", highlight=False, markup=False)
     if report["command"]:
@@ -81,10 +81,10 @@ def to_markdown(report: Report) -> str:
     """The whole audit, every class of it, as a Markdown page."""
     lines = ["# Audit", "", *(f"{escape_markdown(line)}  " for line in _heading(report)), ""]
     for caution in report["cautions"]:
-        lines.append(f"> Beware: {escape_markdown(caution)}\n>")
+        lines.append(f"> Warning: {escape_markdown(caution)}\n>")
     for table in _tables(report, all_classes=True):
         lines += ["", f"## {escape_markdown(table.title)}", "", table.to_markdown()]
-    lines += ["", "## In words", ""]
+    lines += ["", "## Summary", ""]
     for sentence in report["summary"]:
         lines.append(f"- {escape_markdown(sentence)}")
     if report["command"]:

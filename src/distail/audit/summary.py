@@ -25,7 +25,7 @@ def summary(found: AuditContent) -> list[str]:
     >>> from distail.audit.audit import audit
     >>> found = audit(4 * torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 2]), [300, 50, 5])
     >>> print(summary(found)[1])
-    The errors on tail images end most often in class 0 (100.0 %).
+    The most frequent wrong predictions for tail images: class 0 (100.0 %).
     """
     teacher = [*_bias(found), _adjusted(found), *_confidence(found)]
     sentences = [*teacher, _swaps(found), *_repairs(found), _weights(found)]
@@ -51,7 +51,7 @@ def _bias(found: AuditContent) -> list[str]:
     for confusion in found["errors"]["swallowers"][:NAMED_CONFUSIONS]:
         shares.append(f"{found['classes'][confusion['class']]['name']} ({confusion['share']:.1f} %)")
     if shares:
-        sentences.append(f"The errors on tail images end most often in {_joined(shares)}.")
+        sentences.append(f"The most frequent wrong predictions for tail images: {_joined(shares)}.")
     return sentences
 
 
@@ -61,7 +61,7 @@ def _adjusted(found: AuditContent) -> str:
     if before["tail"] is not None and after["tail"] is not None:
         moved.append(f"the tail's recall from {before['tail']:.1f} to {after['tail']:.1f} %")
     if found["posterior"] in _TWICE:
-        what = f"would take the class shares off {_TWICE[found['posterior']]}: it would move"
+        what = f"would remove the class priors {_TWICE[found['posterior']]}: it would move"
     else:
         what = "needs no training, and moves"
     return (

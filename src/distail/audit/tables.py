@@ -93,7 +93,7 @@ def _groups(found: AuditContent) -> Table:
         columns,
         rows,
         "How biased the teacher is",
-        "Percent, but for classes and images. Recall and precision are means over classes, the rest is over images, by "
+        "Percent, except classes and images. Recall and precision are means over classes, the rest is over images, by "
         "the class of their label. Shares: of the labels, of the first choices, and of the probability that the "
         "teacher gives. Confidence: the probability of its first choice. "
         f"{NOTHING}: nothing to measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
@@ -149,8 +149,8 @@ def _top_confusions(found: AuditContent) -> Table:
     return Table(
         ["Class", "Third", "Training\nimages", "Errors on\ntail images", "Percent\nof them"],
         rows,
-        "With which classes the tail is confused",
-        "The classes that most of the errors on tail images name.",
+        "Most frequent wrong predictions for tail images",
+        "The ten classes at most that tail images are most often taken for.",
         text_columns=frozenset({0, 1}),
         cut_text=True,
     )

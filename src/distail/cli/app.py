@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="distail",
-    help="Distill a big, biased teacher into a small student that does not fail on rare classes.",
+    help="Distill a large, biased teacher into a small student that keeps the rare classes.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -66,12 +66,12 @@ def _options(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command()
 def demo(
     data: Annotated[str, typer.Option(help="digits (comes with scikit-learn) or fashion-mnist.")] = "digits",
-    output: Annotated[Path, typer.Option(help="Folder under which the runs are written.")] = Path("runs"),
-    seed: Annotated[int, typer.Option(help="Decides the subset, the weights and the order of the batches.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for the runs.")] = Path("runs"),
+    seed: Annotated[int, typer.Option(help="Random seed of the subset, the weights and the batch order.")] = 0,
 ) -> None:
-    """One biased teacher, four students, one table.
+    """Train one biased teacher and four students; print a table.
 
-    Trains on a small long-tailed data set and writes a page that shows, class by class, who keeps the tail.
+    Uses a small long-tailed data set and writes a page of the results, class by class.
     """
     from distail.cli.demo import run_demo
 
@@ -85,14 +85,17 @@ def run(
         typer.Argument(metavar="CONFIG", help="A YAML file; `distail configs` lists some."),
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30 method=bkd.")
+        list[str] | None,
+        typer.Argument(metavar="[key=value ...]", help="Override config keys, e.g. training.epochs=30 method=bkd."),
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and how long; train nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what the run would do and how long it would take; train nothing.")
+    ] = False,
     no_code: NoCode = False,
 ) -> None:
     """Distill a student, or resume an unfinished run.
 
-    The same command again goes on where a run was stopped, and returns at once for a finished one.
+    Run the same command again to resume; a finished run returns at once.
     """
     if plan:
         from distail.cli.plan import print_plan
@@ -116,35 +119,37 @@ def run(
 def audit(
     target: Annotated[
         Path,
-        typer.Argument(metavar="TARGET", help="A run's folder, a file of weights, or a file of logits and labels."),
+        typer.Argument(metavar="TARGET", help="A run folder, a weights file, or a file of logits and labels."),
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [key=value ...]", help="For weights: which data, such as data.root=DIR."),
+        typer.Argument(metavar="[CONFIG] [key=value ...]", help="For a weights file: the data, e.g. data.root=DIR."),
     ] = None,
     class_counts: Annotated[
         str | None,
-        typer.Option(metavar="FILE|LIST", help="Training images a class, for logits: 500,120,30 or a file of them."),
+        typer.Option(metavar="FILE|LIST", help="Training images per class (for logits): 500,120,30 or a file."),
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="SPLIT", help="validation (default), train (where there is none) or test."),
+        typer.Option(metavar="SPLIT", help="validation (default), train (if there is no validation split) or test."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="One for all repairs; by default each has its method's.")
+        float | None, typer.Option(help="Temperature for all repairs.  [default: each method's own]")
     ] = None,
     keep_head: Annotated[
-        float, typer.Option(metavar="PERCENT", help="What the recommended repair must keep of the head.")
+        float, typer.Option(metavar="PERCENT", help="Minimum share of the head that the recommendation must keep.")
     ] = 80.0,
-    all_classes: Annotated[bool, typer.Option("--all-classes", help="Show every class, not only the worst.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as well: .json or .md.")] = None,
+    all_classes: Annotated[bool, typer.Option("--all-classes", help="Show all classes, not only the worst.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the results to this .json or .md file.")
+    ] = None,
     no_code: NoCode = False,
 ) -> None:
-    """How biased a teacher is, and what repairs would do.
+    """Measure how biased a teacher is and what each repair would do.
 
-    Before any training. Logits and labels of any framework: .safetensors, .npz or .parquet with logits and labels, or
-    .csv with columns label, logit_0, logit_1, ... (or named after the classes).
+    Needs no training. Logits and labels can come from any framework: .safetensors, .npz or .parquet with logits and
+    labels, or .csv with columns label, logit_0, logit_1, ... (or columns named after the classes).
     """
     from distail.audit.show import run_audit
 
@@ -169,27 +174,30 @@ def compare(
     methods: Annotated[
         str,
         typer.Option(
-            help="A YAML list or file: names, or labeled methods, as in 'kd, warm: {name: kd, temperature: 8}'."
+            help="A YAML list or file of names or labeled methods, e.g. 'kd, warm: {name: kd, temperature: 8}'."
         ),
     ] = "ce,kd,bkd,drkd,ipwd,krdistill",
-    seeds: Annotated[str, typer.Option(help="Each method is trained once with each: 0,1,2 or 0-4.")] = "0,1,2",
+    seeds: Annotated[str, typer.Option(help="Train each method once per seed: 0,1,2 or 0-4.")] = "0,1,2",
     baseline: Annotated[
-        str | None, typer.Option(help="What the others are compared with.  [default: kd, else the first]")
+        str | None, typer.Option(help="Method that the others are compared with.  [default: kd, else the first]")
     ] = None,
     teachers: Annotated[
-        str, typer.Option(help="shared: one teacher a seed; own: each method's as in its paper.")
+        str, typer.Option(help="shared: one teacher per seed; own: the teacher of each method's paper.")
     ] = "shared",
     grid: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="Choose on validation; repeat for a product.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE", help="Values to choose from on the validation split; repeat for a product."
+        ),
     ] = None,
     engine: EngineName = "local",
     parallel: Parallel = None,
-    output: Annotated[Path | None, typer.Option(help="Folder.  [default: comparisons/<name>]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Output folder.  [default: comparisons/<name>]")] = None,
     no_code: NoCode = False,
 ) -> None:
-    """Compare methods over seeds, with what is only noise.
+    """Compare methods over seeds and separate differences from noise.
 
-    Trains each teacher once a seed and shares it. The same command again keeps what is finished and resumes the rest.
+    Trains each teacher once per seed and shares it. Run the same command again to resume; finished runs are kept.
     """
     from distail.compare.compare import compare as run_jobs
     from distail.compare.tables import print_tables
@@ -209,7 +217,7 @@ def compare(
     console = make_console()
     try:
         print_tables(comparison.content, console)
-        where = f"Open {comparison.folder}/report.html; tables are beside it."
+        where = f"Open {comparison.folder}/report.html; the tables are in {comparison.folder}/tables/."
         console.print(where, highlight=False, soft_wrap=True, markup=False)
     finally:  # also where nobody reads the tables
         comparison.raise_if_failed()
@@ -221,14 +229,14 @@ app.command()(teach)
 
 @app.command()
 def evaluate(
-    target: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    target: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     adjust: Annotated[
         str | None,
-        typer.Option(metavar="TAU|auto", help="Remove so much of the class prior; auto: validation chooses."),
+        typer.Option(metavar="TAU|auto", help="Strength of logit adjustment; auto: chosen on validation."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every metric as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all metrics as JSON.")] = False,
 ) -> None:
-    """All metrics again, from stored predictions."""
+    """Recompute all metrics from the stored predictions."""
     from distail.cli.show import print_evaluation
     from distail.config.tau import read_tau
     from distail.errors import ConfigError
@@ -244,20 +252,22 @@ def evaluate(
 def report(
     targets: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_OR_COMPARISON...", help="A folder that `run` or `compare` left; or several runs."),
+        typer.Argument(
+            metavar="RUN_OR_COMPARISON...", help="A folder written by `run` or `compare`, or several run folders."
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The HTML file; report.html in the folder, or here for several runs, if not given."),
+        typer.Option(help="HTML file.  [default: report.html in the folder; for several runs, here]"),
     ] = None,
     figures: Annotated[
-        bool, typer.Option(help="Also write figures/ beside the page, as PNG and SVG for papers.")
+        bool, typer.Option(help="Also write figures/ next to the page, as PNG and SVG for papers.")
     ] = True,
-    title: Annotated[str | None, typer.Option(help="The heading of the page.")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
 ) -> None:
-    """One HTML page: who keeps which classes.
+    """Write an HTML page of the results, class by class.
 
-    The page is one file that loads nothing. An unfinished or damaged run gives a page that says what is missing.
+    The page is one self-contained file. For an unfinished or damaged run it lists what is missing.
     """
     from distail.cli.show import write_pages
 
@@ -270,7 +280,7 @@ app.command()(export)
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The method to explain.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Method to explain.")] = None,
 ) -> None:
     """List the methods, or explain one."""
     from distail.cli.show import print_method, print_methods
@@ -283,16 +293,16 @@ def methods(
 
 @app.command()
 def configs(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The configuration to copy.")] = None,
-    destination: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The file to write.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Configuration to copy.")] = None,
+    destination: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="File to write.")] = None,
 ) -> None:
-    """List the experiments that ship, or copy one."""
+    """List the included experiment configurations, or copy one."""
     from distail.config.shipped import copy_config, describe_configs
     from distail.report.table import Table
 
     if name is None:
         rows = list(describe_configs().items())
-        Table(["configuration", "what it is"], rows, text_columns=frozenset({0, 1})).print(make_console())
+        Table(["configuration", "description"], rows, text_columns=frozenset({0, 1})).print(make_console())
         typer.echo("\ndistail configs NAME copies one; distail run NAME.yaml runs it.")
     else:
         make_console().print(f"copied to {copy_config(name, destination)}", highlight=False, markup=False)

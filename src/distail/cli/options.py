@@ -24,10 +24,14 @@ NoCode = Annotated[
 ]
 
 
-Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; what it says of the method is unused.")]
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as training.epochs=30.")]
-EngineName = Annotated[str, typer.Option(help="local: processes of this machine; ray: a Ray cluster.")]
-Parallel = Annotated[int | None, typer.Option(metavar="N", help="Runs at once.  [default: one a GPU, else one a core]")]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; its `method` is ignored.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value ...]", help="Override config keys, e.g. training.epochs=30.")
+]
+EngineName = Annotated[str, typer.Option(help="local: processes on this machine; ray: a Ray cluster.")]
+Parallel = Annotated[
+    int | None, typer.Option(metavar="N", help="Concurrent runs.  [default: one per GPU, else per core]")
+]
 """Of the verbs that start many runs: compare and search."""
 
 

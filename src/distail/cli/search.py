@@ -16,30 +16,31 @@ def search(
     metric: Annotated[
         str | None,
         typer.Option(
-            help="What to choose by, on validation: balanced_accuracy (of several classes an example "
-            "mean_average_precision) or worst_third.  [default: the first]"
+            help="Validation metric to maximize: balanced_accuracy (multi-label: mean_average_precision) or "
+            "worst_third.  [default: the first]"
         ),
     ] = None,
     top1_loss: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", help="What top-1 may lose on validation, against kd.  [default: 5]"),
+        typer.Option(metavar="POINTS", help="Maximum loss of validation top-1 relative to kd.  [default: 5]"),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(help="For all, the comparison too.  [default: 60, without --trials]")
+        float | None,
+        typer.Option(help="Time limit in minutes, including the final comparison.  [default: 60, without --trials]"),
     ] = None,
-    trials: Annotated[int | None, typer.Option(metavar="N", help="At most so many trials.")] = None,
+    trials: Annotated[int | None, typer.Option(metavar="N", help="Maximum number of trials.")] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Of the comparison at the end.  [default: the next three after the search's]")
+        str | None, typer.Option(help="Seeds of the final comparison.  [default: the next three after the search's]")
     ] = None,
     engine: EngineName = "local",
     parallel: Parallel = None,
-    output: Annotated[Path | None, typer.Option(help="Folder.  [default: searches/<name>]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Output folder.  [default: searches/<name>]")] = None,
     no_code: NoCode = False,
 ) -> None:
-    """Find the repair for your own data.
+    """Search for the best repair for your data.
 
     Tries repairs, strengths and recipes with one teacher, chooses on the validation split, and compares the choice with
-    kd and ce over other seeds. The same command again goes on where it stopped. Needs: pip install 'distail[search]'.
+    kd and ce over other seeds. Run the same command again to resume. Needs: pip install 'distail[search]'.
     """
     from distail.search.search import search as run_search
     from distail.search.show import print_search

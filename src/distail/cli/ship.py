@@ -13,46 +13,48 @@ Threshold = Annotated[
     str | None,
     typer.Option(
         metavar="P|FILE",
-        help="Where an image may have several classes: from which probability on it has one, or a file with the "
-        "columns class,threshold.  [default: 0.5]",
+        help="Multi-label: minimum probability of an assigned class, or a file with columns class,threshold.  "
+        "[default: 0.5]",
     ),
 ]
 
 
 def predict(
-    student: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run's folder, or its student.safetensors.")],
+    student: Annotated[Path, typer.Argument(metavar="RUN|FILE", help="A run folder, or its student.safetensors.")],
     images: Annotated[
         list[Path],
         typer.Argument(
             metavar="IMAGE|FOLDER|LIST|TABLE...",
-            help="Any number. Of images a list is .txt, or .csv with a column path; a table is .csv or .parquet; "
-            "arrays are .npz.",
+            help="One or more inputs. A list of images is .txt, or .csv with a column path; a table is .csv or "
+            ".parquet; arrays are .npz.",
         ),
     ],
-    top: Annotated[int, typer.Option(metavar="K", min=1, help="How many classes for each image.")] = 1,
+    top: Annotated[int, typer.Option(metavar="K", min=1, help="Number of classes per image.")] = 1,
     adjust: Annotated[
         float | None,
-        typer.Option(metavar="TAU", help="Expect all classes equally often, or as --prior says; 1 is Bayes' rule."),
+        typer.Option(metavar="TAU", help="Adjust the logits to equal class priors, or to --prior; 1 is Bayes' rule."),
     ] = None,
     prior: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Expected shares: JSON, or CSV with columns class,share.")
+        Path | None, typer.Option(metavar="FILE", help="Class priors to expect: JSON, or CSV with columns class,share.")
     ] = None,
     threshold: Threshold = None,
     identity: Annotated[
-        str | None, typer.Option("--id", metavar="COLUMN", help="Of tables: this column beside each row's number.")
+        str | None, typer.Option("--id", metavar="COLUMN", help="For tables: also write this column.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line instead of CSV.")] = False,
-    output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it there.  [default: the terminal]")
-    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON Lines instead of CSV.")] = False,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file.  [default: the terminal]")] = None,
     network: Annotated[
-        str | None, typer.Option(metavar="package.module:function", help="For a FILE whose network is your own code.")
+        str | None,
+        typer.Option(
+            metavar="package.module:function",
+            help="For a FILE whose network is your own code: the function that builds it.",
+        ),
     ] = None,
     no_code: NoCode = False,
 ) -> None:
-    """A student's answers for images, tables or arrays.
+    """Predict classes for images, tables or arrays.
 
-    Images that cannot be read are listed at the end, and the exit code is then 1.
+    Unreadable images are listed at the end; the exit code is then 1.
     """
     from distail.errors import ConfigError
     from distail.inference.paths import image_paths
@@ -81,31 +83,39 @@ def predict(
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[key=value ...]", help="Such as data.root=DIR, if images moved.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value ...]", help="Override config keys, e.g. data.root=DIR if the data have moved."
+        ),
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="LIST", help="Of onnx, torch (.pt2) and executorch (.pte).")
+        str, typer.Option("--format", metavar="LIST", help="Comma-separated: onnx, torch (.pt2), executorch (.pte).")
     ] = "onnx",
-    int8: Annotated[bool, typer.Option("--int8", help="Also ONNX in int8, calibrated with training images.")] = False,
-    batch: Annotated[str, typer.Option(help="Images at once: dynamic, or a number.")] = "dynamic",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also write an int8 ONNX file, calibrated on training images.")
+    ] = False,
+    batch: Annotated[str, typer.Option(help="Batch size: dynamic, or a number.")] = "dynamic",
     given: Annotated[
-        str, typer.Option("--input", help="uint8: height x width x channels; float: channels first, 0 to 1.")
+        str, typer.Option("--input", help="Input format: uint8 (H, W, C), or float (C, H, W) from 0 to 1.")
     ] = "uint8",
     adjust: Annotated[
-        float | None, typer.Option(metavar="TAU", help="As for predict, in the classifier's bias of the files.")
+        float | None,
+        typer.Option(
+            metavar="TAU", help="Logit adjustment as in predict, folded into the classifier bias where possible."
+        ),
     ] = None,
-    prior: Annotated[Path | None, typer.Option(metavar="FILE", help="As for predict.")] = None,
+    prior: Annotated[Path | None, typer.Option(metavar="FILE", help="As in predict.")] = None,
     threshold: Threshold = None,
     max_tail_loss: Annotated[
-        float, typer.Option(metavar="POINTS", help="What int8 may cost the tail third; more is exit code 3.")
+        float, typer.Option(metavar="POINTS", help="Maximum loss on the tail third; exceeding it exits with code 3.")
     ] = 1.0,
-    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder.  [default: RUN/export]")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder.  [default: RUN/export]")] = None,
     no_code: NoCode = False,
 ) -> None:
-    """A student as a file for a device, and what that costs.
+    """Export a student for a device and measure the cost.
 
-    Resizing and normalization are in the file. Size, time, memory and answers by class group stand in export.json and,
-    in the run's own folder, on its page.
+    The file includes resizing and normalization. Size, latency, memory and accuracy by class group are written to
+    export.json and, in the run's own folder, to its page.
     """
     from distail.export.export import read_options
     from distail.export.show import run_export

@@ -13,24 +13,31 @@ from distail.cli.options import NoCode, make_console
 
 def teach(
     target: Annotated[
-        Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run's folder (its teacher), or a file of weights.")
+        Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A run folder (its teacher), or a weights file.")
     ],
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG] [key=value ...]", help="Which data; of a RUN by default its own."),
+        typer.Argument(
+            metavar="[CONFIG] [key=value ...]", help="The data to predict on; for a RUN, its own by default."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .safetensors.")] = Path("answers.safetensors"),
+    output: Annotated[Path, typer.Option(metavar="FILE", help="Output file, .safetensors.")] = Path(
+        "answers.safetensors"
+    ),
     top_k: Annotated[
-        int | None, typer.Option("--top-k", metavar="K", help="Keep the K largest probabilities.  [default: all]")
+        int | None, typer.Option("--top-k", metavar="K", help="Keep only the K largest probabilities.  [default: all]")
     ] = None,
     views: Annotated[
-        int, typer.Option(metavar="K", help="K crops and flips of each training image.  [default: the image as it is]")
+        int,
+        typer.Option(
+            metavar="K", help="Predict K augmented views of each training image.  [default: the unaugmented image]"
+        ),
     ] = 0,
     no_code: NoCode = False,
 ) -> None:
-    """Store what a network says of every image, as a teacher.
+    """Store a network's predictions for use as a teacher.
 
-    As teacher: {logits: FILE}. The same command again goes on where it stopped; torchrun shares the work.
+    Use the file with `teacher: {logits: FILE}`. Run the same command again to resume; torchrun shares the work.
     """
     from distail.runner.answers_writer import taught_sentence
     from distail.runner.teach import teach as write_answers

@@ -27,10 +27,10 @@ Confusion = TypedDict("Confusion", {"class": int, "errors": int, "share": float}
 
 
 class ErrorFlow(TypedDict):
-    """What `error_flow` finds: `swallowers` are the classes that most of the tail's errors name."""
+    """What `error_flow` finds: `top_confusions` are the most frequent wrong predictions for samples of the tail."""
 
     flow: Flow
-    swallowers: list[Confusion]
+    top_confusions: list[Confusion]
 
 
 class TeacherBias(TypedDict):
@@ -55,13 +55,14 @@ def error_flow(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> 
     Returns:
         ``flow``: for each third ``correct`` and, by the third of the predicted class, the wrong predictions (``head``,
         ``medium``, ``tail``), which sum to 100; None for a third without samples and for a destination without classes.
-        ``swallowers``: the classes that most of the tail's errors name, at most ten, largest first, ties by index, as
-        ``class``, ``errors`` and ``share`` (percent of the tail's errors). Plain numbers, ready for JSON.
+        ``top_confusions``: the most frequent wrong predictions for samples of the tail, at most ten, most frequent
+        first, ties by index, as ``class``, ``errors`` and ``share`` (percent of the tail's errors). Plain numbers,
+        ready for JSON.
 
     >>> found = error_flow(torch.tensor([0, 0, 1, 0]), torch.tensor([0, 0, 2, 2]), [300, 50, 5])
     >>> found["flow"]["tail"]
     {'correct': 0.0, 'head': 50.0, 'medium': 50.0, 'tail': 0.0}
-    >>> found["swallowers"][0]
+    >>> found["top_confusions"][0]
     {'class': 0, 'errors': 1, 'share': 50.0}
     """
     groups = thirds(counts)
@@ -80,7 +81,7 @@ def error_flow(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> 
         errors = int(errors_C[c])
         if errors:
             confusions.append({"class": c, "errors": errors, "share": 100 * errors / total})
-    return {"flow": flow, "swallowers": confusions}
+    return {"flow": flow, "top_confusions": confusions}
 
 
 def tail_errors(predicted_N: Tensor, target_N: Tensor, counts: Sequence[int]) -> Tensor:

@@ -153,13 +153,13 @@ class Composition:
             return None
         balanced = "{name: bce, tau: 1}" if self.labels == MULTI_LABEL else "balanced_softmax"
         return (
-            f"{parts[NATURAL]} aims at the class shares of the training data and {parts[BALANCED]} at equal shares: "
-            f"the student learns something between the two. Both aim at equal shares with supervised: {balanced}"
-            + ("" if teacher_posterior == BALANCED else " and targets: debias")
+            f"{parts[NATURAL]} aims at the class priors of the training data and {parts[BALANCED]} at equal class "
+            "priors: the student learns something between the two. To have both aim at equal class priors, set "
+            f"supervised: {balanced}" + ("" if teacher_posterior == BALANCED else " and targets: debias")
         )
 
     def correction_warning(self, teacher_posterior: str | None) -> str | None:
-        """What to tell a user whose class shares are taken off twice: by two repairs, or by the teacher already.
+        """What to tell a user whose class priors are corrected twice: by two repairs, or by the teacher already.
 
         Args:
             teacher_posterior: what the teacher learned; a student that teaches itself is known to the composition.
@@ -173,20 +173,21 @@ class Composition:
         learned = self._aim(self.entries["supervised"][0], NATURAL) if itself else teacher_posterior
         if len(repairs) > 1:
             return (
-                f"{' and '.join(repairs)} each take the class shares off the same answers: they are taken off twice, "
-                "in favor of rare classes. Leave one of them out"
+                f"{' and '.join(repairs)} both remove the class priors from the teacher's predictions: the priors are "
+                "removed twice, which favors rare classes. Leave one of them out"
             )
         if not repairs or learned not in (BALANCED, MIXED):
             return None
         if learned == MIXED:
             return (
-                "the teacher holds a part of the class shares only (its terms, or its members, aim at two posteriors), "
-                f"and {repairs[0]} takes them off whole: in part they are taken off twice, in favor of rare classes"
+                "the teacher has learned the class priors only in part (its terms, or its members, aim at two "
+                f"posteriors), and {repairs[0]} removes them in full: in part they are removed twice, which favors "
+                "rare classes"
             )
         again = "once more in every epoch" if itself else "twice"
         return (
-            f"the teacher{', the student itself,' if itself else ''} aims at equal class shares, and {repairs[0]} "
-            f"takes the shares off its answers all the same: they are taken off {again}, in favor of rare classes. "
+            f"the teacher{', the student itself,' if itself else ''} already aims at equal class priors, and "
+            f"{repairs[0]} removes the class priors again: they are removed {again}, which favors rare classes. "
             f"Leave {repairs[0].removeprefix('targets: ')} out"
         )
 
