@@ -12,6 +12,7 @@ from distail.search.finals import best_yaml, finalists_of
 from distail.search.goal import Goal
 from distail.search.slots import STARTS
 from distail.search.space import Space, proposal_of, space_of, with_recipe
+from distail.search.trials import FREE
 from helpers.search_cases import CONFIG, AtRandom, metrics, space_for
 
 
@@ -28,9 +29,32 @@ def test_whatever_is_chosen_can_be_run_and_chosen_again(seed):
     assert "adjust" not in proposal.method or read_composition(method).posterior != "balanced"
 
 
+@pytest.mark.parametrize(
+    ("data", "late", "adjusted"),
+    [
+        ({}, None, 1.0),
+        ({"sampler": "class_balanced"}, None, None),
+        ({"sampler": "square_root"}, None, None),
+        ({}, {"epochs": 3, "sampler": "class_balanced"}, None),
+        ({}, {"epochs": 3, "supervised": "balanced_softmax"}, None),
+        ({"sampler": "class_balanced"}, {"epochs": 3, "sampler": "instance"}, 1.0),
+    ],
+)
+def test_what_sampler_or_classifier_stage_took_off_is_not_adjusted(data, late, adjusted):
+    training = {**CONFIG["training"], "classifier_stage": late}
+    space = Space({}, Experiment.from_mapping({**CONFIG, "data": {**CONFIG["data"], **data}, "training": training}))
+    free = proposal_of(space, space.start(FREE))
+    assert (free.method.get("adjust"), "adjusted" in free.words) == (adjusted, adjusted is not None)
+    asked = [dice for dice in map(AtRandom, range(24)) if "adjust" in space.propose(dice).method]
+    assert bool(asked) == (adjusted is not None or late == {"epochs": 3, "supervised": "balanced_softmax"})
+
+
 @pytest.mark.parametrize(("number", "preset"), [(0, "kd"), (3, "krdistill"), (4, "bkd"), (5, "dive")])
 def test_a_start_is_the_preset_that_it_is_named_after(number, preset):
-    start, preset = read_composition(proposal_of(Space({}), STARTS[number]).method), read_composition(preset)
+    start, preset = (
+        read_composition(proposal_of(Space({}, Experiment.from_mapping(CONFIG)), STARTS[number]).method),
+        read_composition(preset),
+    )
     for slot in ("supervised", "targets", "divergence", "weights"):
         assert [one.name for one in start.entries[slot]] == [one.name for one in preset.entries[slot]]
     weights = {"supervised_weight": 1.0, "distillation_weight": 1.0}

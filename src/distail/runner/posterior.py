@@ -43,6 +43,11 @@ def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | Non
     return _of_supervised(experiment)
 
 
+def can_be_adjusted(experiment: Experiment) -> bool:
+    """Whether class shares may be left to take off after training: not where terms or draws took them off already."""
+    return _sampler(experiment, experiment.training) == "instance" and student_posterior(experiment) != BALANCED
+
+
 def posterior_notes(experiment: Experiment) -> list[str]:
     """What to tell the user where the method's parts, or its teacher, aim at two posteriors, or one is taken twice."""
     composition, taught = read_composition(method_composition(experiment)), _taught(experiment)
@@ -98,8 +103,13 @@ def _of_supervised(experiment: Experiment) -> str | None:
 
 def _as_drawn(posterior: str | None, experiment: Experiment, training: Training) -> str | None:
     """That of terms, over the images that a sampler draws: rare classes drawn more often remove prior as well."""
-    late = training.classifier_stage
-    sampler = (late.sampler if late else None) or experiment.data.sampler
+    sampler = _sampler(experiment, training)
     if sampler == "instance" or posterior is None:
         return posterior
     return BALANCED if sampler == "class_balanced" and posterior == NATURAL else MIXED
+
+
+def _sampler(experiment: Experiment, training: Training) -> str:
+    """How images are drawn at the end, for the classifier."""
+    late = training.classifier_stage
+    return (late.sampler if late else None) or experiment.data.sampler

@@ -123,7 +123,7 @@ def search(
         parallel,
     )
     runs = TrialRuns(base, settings.folder)
-    only_methods = Space({}, base.data.targets)
+    only_methods = Space({}, base)
     kd = proposal_of(only_methods, only_methods.start(REFERENCE))
     reference = problems.attempt(lambda: runs.plan(REFERENCE, kd))
     problems.add(*_stored_problems(settings))

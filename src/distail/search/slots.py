@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distail.methods.context import BALANCED
-from distail.methods.presets import read_composition
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
 NONE = "none"
@@ -28,8 +26,8 @@ _BALANCED = {"supervised": "balanced_softmax", "temperature": 2.0, "supervised_w
 _DEBIAS = {"targets": "debias", "debias_tau": 1.0, "debias_side": "teacher"}
 STARTS: tuple[Mapping[str, object], ...] = (
     KD,
-    # What costs nothing, and what every repair must beat. A tau that is given: `auto` would choose it on the very split
-    # by which the trial is judged.
+    # What costs nothing, and what every repair must beat; plain ce where nothing is to be adjusted. A tau that is
+    # given: `auto` would choose it on the very split by which the trial is judged.
     {"supervised": "ce", "divergence": NONE, "adjust": 1.0},
     {**KD, **_BALANCED, **_DEBIAS},
     # The presets krdistill (without its term of features), bkd and dive.
@@ -76,8 +74,14 @@ class Slots:
     of_softmax: bool
     starts: tuple[Mapping[str, object], ...]
 
-    def choose(self, trial: Choices) -> tuple[dict[str, object], str]:
-        """Ask for every choice that there is to make, in an order that depends on the answers alone."""
+    def choose(
+        self, trial: Choices, can_adjust: Callable[[Mapping[str, object]], bool]
+    ) -> tuple[dict[str, object], str]:
+        """Ask for every choice that there is to make, in an order that depends on the answers alone.
+
+        Args:
+            can_adjust: whether adjusting after training is for what such a method has learned.
+        """
         supervised, words = self.supervised(trial)
         method: dict[str, object] = {"supervised": supervised, "divergence": None}
         if trial.suggest_categorical("divergence", [self.divergence, NONE]) == self.divergence:
@@ -85,9 +89,8 @@ class Slots:
             method, words = {**method, **distillation}, words + more
         else:
             words += ", no teacher"
-        # What aims at equal shares already would be corrected twice.
-        is_for = self.of_softmax and read_composition(method).posterior != BALANCED
-        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0]) if is_for else NONE
+        asked = self.of_softmax and can_adjust(method)
+        adjust = trial.suggest_categorical("adjust", [NONE, 0.5, 1.0]) if asked else NONE
         if adjust != NONE:
             method["adjust"] = adjust
             words += f", adjusted by {adjust}"

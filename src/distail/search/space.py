@@ -12,9 +12,9 @@ from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.data.dataset import Examples, is_images
 from distail.errors import DistailError
-from distail.outputs import SINGLE_LABEL
 from distail.runner.checks import check_fits_data, problems_of
-from distail.search.slots import NONE, SLOTS, Choices
+from distail.runner.posterior import can_be_adjusted
+from distail.search.slots import NONE, SLOTS, Choices, Slots
 
 AS_GIVEN = "as given"
 Recipe = Mapping[str, object]
@@ -41,23 +41,26 @@ class Space:
 
     Attributes:
         switches: name to option to what the option changes beside the method.
-        labels: of which kind its labels are, which decides on the slots of the method.
+        base: the experiment. The kind of its labels decides on the slots of the method, how its images are drawn and
+            its classifier is trained on what may be adjusted.
 
-    >>> proposal_of(Space({}), Space({}).start(1)).method
+    >>> base = Experiment.from_mapping({"name": "x", "data": {"name": "digits"}, "student": "resnet8", "method": "kd"})
+    >>> space = Space({}, base)
+    >>> proposal_of(space, space.start(1)).method
     {'supervised': 'ce', 'divergence': None, 'adjust': 1.0}
     """
 
     switches: Mapping[str, Mapping[str, Recipe]]
-    labels: str = SINGLE_LABEL
+    base: Experiment
 
     @property
     def starts(self) -> int:
         """How many trials come first, and go to their end."""
-        return len(SLOTS[self.labels].starts)
+        return len(self._slots.starts)
 
     def propose(self, trial: Choices) -> Proposal:
         """Ask a trial for every choice that there is to make, in an order that depends on its answers alone."""
-        method, words = SLOTS[self.labels].choose(trial)
+        method, words = self._slots.choose(trial, self._can_adjust)
         recipe: dict[str, object] = {}
         for name, options in self.switches.items():
             option = trial.suggest_categorical(name, [AS_GIVEN, *options])
@@ -68,7 +71,17 @@ class Space:
 
     def start(self, number: int) -> dict[str, object]:
         """The choices of a start, with the recipe as it is given."""
-        return {**SLOTS[self.labels].starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
+        return {**self._slots.starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
+
+    @property
+    def _slots(self) -> Slots:
+        return SLOTS[self.base.data.targets]
+
+    def _can_adjust(self, method: Mapping[str, object]) -> bool:
+        try:
+            return can_be_adjusted(self.base.model_copy(update={"method": dict(method)}))
+        except DistailError:  # a teacher's file that cannot be read, which is told where files are checked
+            return False
 
 
 def space_of(base: Experiment, train: Examples) -> Space:
@@ -91,7 +104,7 @@ def space_of(base: Experiment, train: Examples) -> Space:
         name: {option: recipe for option, recipe in options.items() if _can(base, recipe, before, train)}
         for name, options in candidates.items()
     }
-    return Space({name: options for name, options in kept.items() if options}, base.data.targets)
+    return Space({name: options for name, options in kept.items() if options}, base)
 
 
 def with_recipe(base: Experiment, recipe: Recipe) -> dict[str, object]:
@@ -117,7 +130,9 @@ def proposal_of(space: Space, parameters: Mapping[str, object]) -> Proposal:
     Raises:
         ValueError: a choice is missing.
 
-    >>> proposal_of(Space({}), Space({}).start(0)).words
+    >>> base = Experiment.from_mapping({"name": "x", "data": {"name": "digits"}, "student": "resnet8", "method": "kd"})
+    >>> space = Space({}, base)
+    >>> proposal_of(space, space.start(0)).words
     'ce, T 4, weights 0.1 and 0.9'
     """
     return space.propose(_Given(parameters))
