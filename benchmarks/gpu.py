@@ -35,6 +35,7 @@ from distail import create_method
 from distail.config.schema import Data, Schedule, Training
 from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabeledImages
+from distail.data.input_sources import noise_inputs
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.evaluation.metrics import evaluate_predictions
 from distail.methods.method import Method
@@ -213,7 +214,7 @@ def _train(
         stage = Stage(
             name="student",
             student=network,
-            teacher=frozen_teacher(teacher, runtime, image_shape=data.image_shape) if teacher else None,
+            teacher=frozen_teacher(teacher, runtime, examples=noise_inputs(data, 4)) if teacher else None,
             method=method.to(runtime.device),
             batches=TrainingBatches(
                 data,

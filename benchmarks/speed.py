@@ -32,6 +32,7 @@ from distail.config.schema import Schedule, Training
 from distail.config.training import Mix
 from distail.data.batches import Batch, TrainingBatches
 from distail.data.dataset import LabeledImages
+from distail.data.input_sources import noise_inputs
 from distail.data.prepare import channel_statistics, prepare_data
 from distail.models import FeatureTap, create_model
 from distail.training.checkpoint import CheckpointFolder
@@ -170,8 +171,8 @@ class Bench:
         if teacher:
             size = evaluation_batch_size(self.data.image_shape) if views else BATCH
             network = self._network(self.pair.teacher, plain=False)
-            shape = self.data.image_shape
-            listen = frozen_teacher(network, self.runtime, size if self.compile else None, image_shape=shape)
+            examples = noise_inputs(self.data, 4)
+            listen = frozen_teacher(network, self.runtime, size if self.compile else None, examples=examples)
         with tempfile.TemporaryDirectory() as folder:
             cache = None
             if listen and views:

@@ -97,7 +97,7 @@ def trained(folder, method, views, limit_mb, runtime, wrap, reporter=None, *, au
     settings = Training(epochs=2, batch_size=64, learning_rate=0.01, gradient_clip=5.0, **training)
     shown = batches(views=views, device=str(device), augment=augment, mix=settings.mix)
     network = FeatureTap(create_model("resnet8", num_classes=CLASSES), CLASSES).to(device)
-    listen = frozen_teacher(network, runtime, image_shape=(3, 8, 8))
+    listen = frozen_teacher(network, runtime, examples=torch.randn(2, 3, 8, 8))
     cache = TeacherCache(listen, shown, runtime, features=True, limit_mb=limit_mb, folder=folder) if views else None
     changes = {"assignment": "identity"} if method == "krdistill" else {}
     stage = Stage(

@@ -14,7 +14,7 @@ from torch import Tensor
 from distail.config.augment import Augment
 from distail.data.arrays import ArrayInputs, LabeledArrays, arrays_in_order
 from distail.data.augment import Augmentation, Draws
-from distail.data.dataset import Examples
+from distail.data.dataset import Examples, is_images
 from distail.data.image_inputs import ImageInputs, normalized_in_order
 from distail.data.items import ItemInputs, StreamedItems, items_in_order
 from distail.inputs import Inputs
@@ -80,3 +80,10 @@ def sample_inputs(data: Examples, count: int) -> Inputs:
     if isinstance(data, LabeledArrays):
         return data.inputs.new_zeros((count, *data.input_shape))
     return torch.zeros(count, *data.image_shape)
+
+
+def noise_inputs(data: Examples, count: int) -> Inputs:
+    """Such inputs on which networks differ in their answers: noise in place of images, the same at every call."""
+    if not is_images(data):
+        return sample_inputs(data, count)
+    return torch.randn(count, *data.image_shape, generator=torch.Generator().manual_seed(0))

@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from distail.inputs import Inputs, call
 from distail.outputs import Outputs
+from distail.torch_utils import kept_random_state
 
 # Of the spread of the answers: what folding may change by rounding (in TF32, on a GPU).
 _TOLERANCE = 1e-2
@@ -38,7 +39,7 @@ def folded(network: nn.Module, inputs: Inputs) -> nn.Module:
         assert isinstance(other, nn.BatchNorm2d)
         copied.set_submodule(convolution, fuse_conv_bn_eval(one, other))
         copied.set_submodule(normalization, nn.Identity())
-    return copied if pairs and _says_the_same(copied, network, inputs) else network
+    return copied if pairs and says_the_same(copied, network, inputs) else network
 
 
 def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -61,16 +62,20 @@ def _pairs(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{before.target}", f"{prefix}{node.target}"
 
 
-def _says_the_same(copied: nn.Module, network: nn.Module, inputs: Inputs) -> bool:
-    """What a trace cannot see, such as hooks or a layer that is read besides being called, shows in the answers."""
-    with torch.no_grad():
+def says_the_same(copied: nn.Module, network: nn.Module, inputs: Inputs) -> bool:
+    """Whether a copy answers as its network does, but for rounding.
+
+    What a trace cannot see, such as hooks or a layer that is read besides being called, shows in the answers.
+    """
+    with torch.no_grad(), kept_random_state():
         expected = call(network, inputs)
         try:
             said = call(copied, inputs)
         except Exception:
             return False
     for one, other in zip(_tensors(said), _tensors(expected), strict=True):
-        if not torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * max(1e-6, other.float().std().item())):
+        one, other = one.float(), other.float()
+        if not torch.allclose(one, other, rtol=0.0, atol=_TOLERANCE * max(1e-6, other.std().item())):
             return False
     return True
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from distail.config.schema import Experiment
 from distail.data.batches import Batch, TrainingBatches, evaluation_batches
-from distail.data.dataset import Examples, is_images
+from distail.data.dataset import Examples
+from distail.data.input_sources import noise_inputs
 from distail.data.prepare import PreparedData
 from distail.errors import DataError, counted
 from distail.evaluation.array_file import open_arrays
@@ -71,8 +72,7 @@ class AnswersWriter:
         views: int,
     ) -> None:
         self.experiment, self.data, self.runtime, self.top_k, self.views = experiment, data, runtime, top_k, views
-        shape = data.train.image_shape if is_images(data.train) else None
-        self.teacher = frozen_teacher(network, runtime, image_shape=shape)
+        self.teacher = frozen_teacher(network, runtime, examples=noise_inputs(data.train, 4))
         self.classes = len(data.class_names)
         self.size = evaluation_batch_size(data.train.input_shape)
         self.parts: list[tuple[str, Examples]] = [("train", data.train)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from distail.config.training import Freeze, Training
 from distail.data.batches import TrainingBatches
-from distail.data.dataset import is_images
+from distail.data.input_sources import noise_inputs
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
 from distail.evaluation.adjustment import evaluate_adjusted, settle
@@ -131,9 +131,8 @@ def _fit(
     live_teacher = None
     if isinstance(teacher, FeatureTap):
         size = evaluation_batch_size(data.train.input_shape) if views else images_a_pass(training, runtime.processes)
-        shape = data.train.image_shape if is_images(data.train) else None
         live_teacher = frozen_teacher(
-            teacher, of_teacher, size if experiment.trainer.compile else None, image_shape=shape
+            teacher, of_teacher, size if experiment.trainer.compile else None, examples=noise_inputs(data.train, 4)
         )
     cache = None
     if live_teacher and views:

@@ -12,15 +12,13 @@ import torch
 from torch import nn
 
 from distail.data.batches import Batch
-from distail.inputs import call
-from distail.models.folding import folded
+from distail.inputs import Inputs, call, each_tensor
+from distail.models.folding import folded, says_the_same
 from distail.outputs import Outputs
 from distail.training.device import RuntimeDevice
 
 Teacher = Callable[[Batch], Outputs]
 """What a teacher says of a batch: a network that looks at its images, or what was stored of it."""
-# Images on which a faster copy must say what the network does.
-_FEW = 4
 
 
 def frozen_teacher(
@@ -28,19 +26,20 @@ def frozen_teacher(
     runtime: RuntimeDevice,
     compile_size: int | None = None,
     *,
-    image_shape: tuple[int, int, int] | None = None,
+    examples: Inputs | None = None,
 ) -> Teacher:
     """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors.
 
     What answers is a copy with its batch normalization folded into its convolutions and its weights in the number
-    format of use: the same answers but for that format's rounding.
+    format of use, as far as that says the same but for that format's rounding.
 
     Args:
         compile_size: compile it for batches of this size, its weights as constants; None: do not compile.
-        image_shape: channels, height and width, where it looks at images; None: nothing is folded.
+        examples: a few inputs such as it is asked about, on which a copy must say what the network does; None: there
+            is no copy.
     """
     network.eval().requires_grad_(False)
-    fast = _faster(network, image_shape, runtime)
+    fast = network if examples is None else _faster(network, examples, runtime)
     compiled = None if compile_size is None else _compiled(fast, runtime)
 
     def teacher(batch: Batch) -> Outputs:
@@ -57,22 +56,22 @@ def frozen_teacher(
     return teacher
 
 
-def _faster(network: nn.Module, image_shape: tuple[int, int, int] | None, runtime: RuntimeDevice) -> nn.Module:
-    fast = network
+def _faster(network: nn.Module, examples: Inputs, runtime: RuntimeDevice) -> nn.Module:
+    inputs = each_tensor(lambda tensor: tensor.to(runtime.device), examples)
     try:
-        if image_shape is not None:
-            images = torch.randn(_FEW, *image_shape, generator=torch.Generator().manual_seed(0))
-            fast = folded(network, images.to(runtime.device))
+        fast = folded(network, inputs)
         if runtime.precision == "fp32":
             return fast
-        fast = copy.deepcopy(network) if fast is network else fast
+        rounded = copy.deepcopy(fast)
+        for module in rounded.modules():
+            # Autocast rounds the weights of these, and of these alone, to bf16 whenever they are called: but not where
+            # a network turns it off, which then finds other weights than it wants.
+            if type(module) in (nn.Conv2d, nn.Linear):
+                module.to(torch.bfloat16)
+        with runtime.autocast():
+            return rounded if says_the_same(rounded, fast, inputs) else fast
     except Exception:  # what a user's network holds may refuse to be copied
         return network
-    for module in fast.modules():
-        # Autocast rounds the weights of these, and of these alone, to bf16 whenever they are called.
-        if type(module) in (nn.Conv2d, nn.Linear):
-            module.to(torch.bfloat16)
-    return fast
 
 
 def _compiled(network: nn.Module, runtime: RuntimeDevice) -> Callable[..., Outputs]:
