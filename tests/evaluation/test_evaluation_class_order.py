@@ -45,7 +45,9 @@ def test_any_order_is_found(accuracy):
     assert found.known_as is None
     assert list(found.order[order.index(0) :][:1]) == [0]
     assert found.after > 2 * found.before
-    assert "data.class_order" in found.sentence("the teacher", NAMES)
+    said = found.sentence("the teacher", NAMES)
+    assert "data.class_order" in said
+    assert [name for name in NAMES if repr(name) not in said] == []
 
 
 def test_two_classes_that_are_exchanged():

@@ -184,3 +184,4 @@ def test_where_training_removed_the_prior_no_row_is_shown_and_a_note_says_that_i
     notes = evaluate_run(RunFolder(folder), 1.0).notes
     assert [note for note in notes if "twice" in note] == [notes[-1]]
     assert "student" in notes[-1]
+    assert not any("twice" in note for note in evaluate_run(RunFolder(folder), 0.0).notes)

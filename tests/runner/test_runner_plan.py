@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from distail.data.prepare import prepare_data
-from distail.errors import ConfigError
+from distail.errors import ConfigError, DistailError
 from distail.methods import list_methods
 from distail.runner.plan import plan_run
 from distail.training.signals import Interrupted
@@ -53,6 +53,8 @@ def test_a_plan_of_a_stopped_run_says_where_it_stands_and_another_experiment_is_
     assert "student after step 5" in plan_run(config).standing
     with pytest.raises(ConfigError, match=r"seed: 0 there, 1 asked for"):
         plan_run({**config, "seed": 1})
+    with pytest.raises(DistailError, match="nowhere"):  # the data first: no other output would help
+        plan_run({**config, "data": {"name": "folder", "root": str(tmp_path / "nowhere")}})
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 

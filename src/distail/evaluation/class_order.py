@@ -18,6 +18,7 @@ from distail.errors import some_of
 # At most so many samples are looked at: enough for any order that matters, few enough for thousands of classes.
 LOOKED_AT = 1024
 _TIMES_BETTER, _LEAST_SHARE, _DEVIATIONS = 2, 0.3, 4
+_NAMED = 30  # of an order without a name as many classes as one can copy
 _ALMOST = 0.9  # of the best: an order that has a reason needs no more
 
 
@@ -44,8 +45,8 @@ class OtherOrder:
         Args:
             from_file: the labels come from a file of logits, not from a data set.
         """
-        names = some_of([repr(class_names[c]) for c in self.order], 4)
-        order, remedy = f"in the order {names}", "name all of them in a file, one a line, and it in data.class_order"
+        names = some_of([repr(class_names[c]) for c in self.order], 4 if self.known_as else _NAMED)
+        order, remedy = f"in the order {names}", "list them in a file, one per line, and set data.class_order to it"
         if self.known_as == "text":
             order = f"sorted as text ({names}), as torchvision's ImageFolder has them"
             remedy = "data.class_order: text"

@@ -94,7 +94,9 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
         found = settle(adjust, held_out, counts)
         adjusted[stage] = {**found, "test": evaluate_adjusted(*test, tau=found["tau"])}
         posterior = as_text(value_at(result, f"posterior.{stage}")) or _posterior(run, stage)
-        notes += [describe_adjustment(f"the {stage}", found), *corrects_twice(f"the {stage}", posterior)]
+        notes.append(describe_adjustment(f"the {stage}", found))
+        if found["tau"]:
+            notes += corrects_twice(f"the {stage}", posterior)
     return Evaluation(result, metrics, adjusted, notes)
 
 

@@ -119,12 +119,12 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("a plan is made in one process; start it without torchrun or accelerate launch")
     check(experiment)
-    standing = _standing(experiment)
     with _scratch_folder() as scratch:
         told = _Told({str(scratch): str(experiment.output)})
         data = read_images(experiment, RunFolder(scratch), told, SINGLE_PROCESS)
         check_memory(experiment, data.class_counts)
         check_fits_data(experiment, data.train)
+        standing = _standing(experiment)  # after the data, whose problems another output would not solve
         runtime, formats, notes = select_run_device(experiment, None, data, SINGLE_PROCESS)
         experiment, views_notes = with_settled_views(experiment, None, data, formats)
         timer = _StepTimer(experiment, data)
