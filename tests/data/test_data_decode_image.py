@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distail.data.image_file import Findings, UnreadableImage, decode_image, read_pixels
+from distail.data.image_file import Findings, UnreadableImage, read_pixels
+from helpers.decoded import decode_image
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -133,19 +134,19 @@ def test_white_is_zero_with_a_bit_depth() -> None:
 )
 def test_a_fourth_band_of_a_tiff(extra: list[tuple[int, int]], expected: Findings) -> None:
     four = colors(channels=4)
-    pixels, findings = read_pixels(tiff(four, 2, 8, *extra), None, None)
+    pixels, findings = read_pixels(tiff(four, 2, 8, *extra))
     assert findings == expected
     assert np.array_equal(pixels, four[..., :3]) == bool(expected.dropped)
 
 
 def test_transparency_of_other_formats_is_no_fourth_band() -> None:
-    assert read_pixels(encoded(Image.fromarray(colors(channels=4))), None, None)[1] == Findings()
+    assert read_pixels(encoded(Image.fromarray(colors(channels=4))))[1] == Findings()
 
 
 def test_color_of_sixteen_bits_is_cut_and_known() -> None:
     pixels = np.full((2, 2, 3), 0x0FFF, dtype=np.uint16)
     data = tiff(pixels, 2, 16)
-    found, findings = read_pixels(data, None, None)
+    found, findings = read_pixels(data)
     assert (found.max(), findings) == (15, Findings(color_level=15))
     with pytest.raises(UnreadableImage, match=r"data\.bit_depth: 12"):
         decode_image(data, bit_depth=12)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distail.data.image_file import UnreadableImage, decode_image
+from distail.data.image_file import UnreadableImage
 from distail.data.image_metadata import without_metadata
+from helpers.decoded import decode_image
 
 IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 12, 3), np.uint8))
 LONG_TEXT = zlib.compress(b"a" * 3_000_000)

@@ -27,7 +27,7 @@ from PIL import Image
 with atheris.instrument_imports(include=["distail", "yaml"]):
     from distail.config.reading import read_yaml
     from distail.config.schema import Data, Experiment
-    from distail.data.image_file import UnreadableImage, decode_image
+    from distail.data.image_file import UnreadableImage, read_pixels
     from distail.data.sources.cifar_formats import CIFAR100_BINARY, load_binary
     from distail.data.sources.fashion_mnist import parse_idx
     from distail.data.sources.manifest import load_manifest
@@ -52,7 +52,7 @@ def config(data: bytes) -> None:
 
 def image(data: bytes) -> None:
     with contextlib.suppress(UnreadableImage):
-        decode_image(data, None if len(data) % 2 else 16)
+        read_pixels(data, None if len(data) % 2 else 16)
 
 
 def idx(data: bytes) -> None:

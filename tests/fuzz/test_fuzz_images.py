@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from distail.data.image_file import UnreadableImage, decode_image
+from distail.data.image_file import UnreadableImage
+from helpers.decoded import decode_image
 
 
 def encoded(mode: str, kind: str, **options: object) -> bytes:

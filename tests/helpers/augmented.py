@@ -24,10 +24,8 @@ def drawn_views(augment: Sequence[Augment], index: Tensor, view: Tensor | int, s
     return draw_views(in_order(augment), index, view, seed)
 
 
-def normalized(
-    images: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
-) -> Tensor:
-    return Normalize(mean, std)(images, dtype)
+def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    return Normalize(mean, std)(images)
 
 
 def all_bits(draws: Draws) -> Tensor:

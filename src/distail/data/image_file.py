@@ -41,8 +41,8 @@ class Findings(NamedTuple):
     dropped: int = 0
 
 
-def decode_image(data: bytes, image_size: int | None = None, bit_depth: int | None = None) -> Pixels:
-    """Pixels (H, W) of a gray image or (H, W, 3) of any other, uint8.
+def read_pixels(data: bytes, image_size: int | None = None, bit_depth: int | None = None) -> tuple[Pixels, Findings]:
+    """Pixels (H, W) of a gray image or (H, W, 3) of any other, uint8, and what was lost.
 
     Turned upright as EXIF says, where that can be read; metadata that is damaged is no fault. Palettes, CMYK and other
     color spaces become RGB; transparency is laid over white; 16-bit gray is cut to 8 bits, of which `bit_depth` are
@@ -53,11 +53,6 @@ def decode_image(data: bytes, image_size: int | None = None, bit_depth: int | No
     Raises:
         UnreadableImage: the bytes are no image, a damaged one, or one of too many pixels or levels.
     """
-    return read_pixels(data, image_size, bit_depth)[0]
-
-
-def read_pixels(data: bytes, image_size: int | None, bit_depth: int | None) -> tuple[Pixels, Findings]:
-    """As `decode_image`, and what was lost."""
     try:
         return _read(data, image_size, bit_depth)
     except UnreadableImage as problem:

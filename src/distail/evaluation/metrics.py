@@ -80,7 +80,6 @@ class Metric:
         name: what a table's column is called in code.
         title: what people read.
         source: what it is computed from, how, and how it is drawn again.
-        unit, higher_is_better: what its numbers are, and which are good.
         multi_label: whether it is for samples of several classes, where the mean of a group is that of average
             precisions; None: for both.
     """
@@ -88,8 +87,6 @@ class Metric:
     name: str
     title: str
     source: OfImages | OfRecalls
-    unit: str = "percent"
-    higher_is_better: bool = True
     multi_label: bool | None = False
 
     @property
@@ -156,7 +153,7 @@ METRICS: dict[str, Metric] = {
         _of_group("medium_shot", "Medium-shot", "shots", "medium"),
         _of_group("few", "Few-shot", "shots", "few"),
         Metric("worst_class", "Worst class", OfRecalls(_lowest)),
-        Metric("ece", "ECE", OfImages(lambda sums: sums.calibration_error, centered=True), higher_is_better=False),
+        Metric("ece", "ECE", OfImages(lambda sums: sums.calibration_error, centered=True)),
     )
 }
 """All metrics by their path, in the order in which they are shown. A new one is one entry here."""

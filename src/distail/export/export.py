@@ -308,8 +308,7 @@ class _Judge:
             return tail_loss(logits_NC, exact_NC, targets, tail)
 
         self._reporter.message(f"{small.name}: int8, calibrated with {counted(len(chosen), f'training {chosen.noun}')}")
-        found = quantize(path, small, calibration, lost, most, self._reporter.message)
-        return found.float_layers
+        return quantize(path, small, calibration, lost, most, self._reporter.message)
 
     def _student_logits(self, images: Examples) -> Tensor:
         with torch.inference_mode():

@@ -38,15 +38,6 @@ class Layer:
     node: str
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """What was kept in float, most sensitive first, and the loss of the tail on the images of the search, in points."""
-
-    float_layers: tuple[str, ...]
-    searched: bool
-    tail_loss: float
-
-
 class Quantizer:
     """One ONNX file to others in int8, which differ in the layers that stay float; ranges are found once.
 
@@ -108,10 +99,10 @@ class Quantizer:
 
 def quantize(
     model: Path, path: Path, calibration: Sequence[Images], tail_loss: Score, most: float, say: Callable[[str], None]
-) -> Quantized:
+) -> tuple[str, ...]:
     """Write `path` in int8; where the tail then loses more than `most` points, with as few layers in float as needed.
 
-    Layers are kept in float 1, 2, 4, ... at a time, those first that move the logits most.
+    Layers are kept in float 1, 2, 4, ... at a time, those first that move the logits most; returned are their names.
 
     Args:
         tail_loss: of a file, in points, on images that are not the test set's.
@@ -120,16 +111,16 @@ def quantize(
     with tempfile.TemporaryDirectory(prefix="distail-int8-") as folder:
         quantizer = Quantizer(model, calibration, Path(folder))
         candidate = quantizer.write(Path(folder) / "int8.onnx")
-        loss, kept, searched = tail_loss(candidate), 0, False
+        loss, kept = tail_loss(candidate), 0
         ranked: list[Layer] = []
         while loss > most and kept < len(quantizer.layers):
-            if not searched:
+            if not ranked:
                 say(f"int8 loses {loss:.1f} points of the tail: looking for the layers that should stay in float")
-                ranked, searched = quantizer.by_sensitivity(calibration[0]), True
+                ranked = quantizer.by_sensitivity(calibration[0])
             kept = min(2 * kept or 1, len(ranked))
             loss = tail_loss(quantizer.write(candidate, float_layers=ranked[:kept]))
         files.write_bytes(path, candidate.read_bytes())
-    return Quantized(tuple(layer.name for layer in ranked[:kept]), searched, loss)
+    return tuple(layer.name for layer in ranked[:kept])
 
 
 class _Reader:

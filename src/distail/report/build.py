@@ -77,13 +77,13 @@ def _merged_runs(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
     return [replace(run, name=f"{run.name} ({folder})") if times[run.name] > 1 else run for folder, run in kept]
 
 
-def write_report(path: str | Path, folders: Sequence[str | Path], title: str | None = None) -> Path:
+def write_report(path: str | Path, folders: Sequence[str | Path]) -> Path:
     """Write the page of what `report_view` reads and return its path.
 
     Raises:
         ConfigError: as `report_view`.
     """
-    return write_page(path, report_view(folders, title))
+    return write_page(path, report_view(folders))
 
 
 def write_comparison_report(folder: Path) -> Path:

@@ -104,7 +104,7 @@ def render_page(view: ReportView) -> str:
         "page.html.jinja",
         view=view,
         title=view.title,
-        summary=view.summary or captions.summary_sentence(view),
+        summary=captions.summary_sentence(view),
         bias=describe_bias(view.bias) if view.bias is not None else None,
         facts=_facts(view),
         highlights=_highlights(runs),

@@ -113,7 +113,6 @@ class ReportView:
     runs: Sequence[RunView] = ()
     class_names: Sequence[str] = ()
     class_counts: Sequence[int] = ()
-    summary: str | None = None
     bias: TeacherBias | None = None
     config: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)

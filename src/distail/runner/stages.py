@@ -112,7 +112,7 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
 def _stored_teacher(run: RunContext) -> StoredTeacher:
     """The file of answers, which every process reads for itself."""
     processes = run.runtime.processes
-    stored = processes.gather_errors(lambda: open_stored_teacher(run.experiment, run.data), patient=True)
+    stored = processes.gather_errors(lambda: open_stored_teacher(run.experiment, run.data))
     run.note(*stored.notes)
     processes.broadcast_from_main(lambda: refuse_another_file(stored, _began_with(run)))
     if processes.broadcast_from_main(lambda: stored.sha256) != stored.sha256:

@@ -49,17 +49,13 @@ class Processes:
         """Whether this process writes files and talks to the user."""
         return self.rank == 0
 
-    def gather_errors(self, work: Callable[[], Value], *, patient: bool = False) -> Value:
-        """What `work` gives here; where it fails in any process, all of them raise the error of the first.
-
-        Args:
-            patient: one may keep the others waiting for longer than the time after which it counts as lost.
-        """
+    def gather_errors(self, work: Callable[[], Value]) -> Value:
+        """What `work` gives here, which may take long; where it fails in any process, all raise the first's error."""
         if self.size == 1:
             return work()
         value, error = _attempt(work)
         errors: list[Exception | None] = [None] * self.size
-        distributed.all_gather_object(errors, error, group=self.patient if patient else self.control)
+        distributed.all_gather_object(errors, error, group=self.patient)
         for first in errors:
             if first is not None:
                 raise first
@@ -83,11 +79,11 @@ class Processes:
         if self.size == 1:
             return work()
         if self.local_rank == 0:
-            value = self.gather_errors(work, patient=True)
-            self.gather_errors(lambda: None, patient=True)
+            value = self.gather_errors(work)
+            self.gather_errors(lambda: None)
             return value
-        self.gather_errors(lambda: None, patient=True)
-        return self.gather_errors(work, patient=True)
+        self.gather_errors(lambda: None)
+        return self.gather_errors(work)
 
     def lowest(self, numbers: Sequence[int]) -> list[int]:
         """Of each number the lowest that any process has."""
