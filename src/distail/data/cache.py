@@ -9,9 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +21,12 @@ from torch import Tensor
 
 from distail.data.dataset import LabeledImages, Source
 from distail.file_lock import FolderInUseError, lock_folder
+from distail.files import read_tensors, remove_stale_temporaries, write_tensors
 
 Made = TypeVar("Made")
 Packed = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
-_FORMAT = 5
-_PARTIAL = ".partial-"
+_FORMAT = 6
 _SAMPLED_FILES = 64
 _SAMPLED_BYTES = 65536
 
@@ -144,40 +141,19 @@ def _as_names(bytes_NL: Tensor | None) -> NDArray[np.bytes_] | None:
 
 
 def _read(path: Path) -> Packed:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["distail"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping, but has keys()
+        tensors, metadata = read_tensors(path)
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    if facts["checksum"] != _checksum(tensors):
-        raise ValueError("the checksum differs")
-    return tensors, facts
+    return tensors, json.loads(metadata["distail"])
 
 
 def _write(path: Path, packed: Packed) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    tensors = dict(packed[0])
-    facts = {**packed[1], "checksum": _checksum(tensors)}
+    tensors, facts = packed
     path.parent.mkdir(parents=True, exist_ok=True)
     with lock_folder(path.parent) as lock:
         if not lock.missing:  # else nobody knows what is stale
-            for stale in path.parent.glob(f"{_PARTIAL}*"):
-                shutil.rmtree(stale)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=_PARTIAL) as folder:
-            try:
-                save_file(tensors, Path(folder) / path.name, metadata={"distail": json.dumps(facts)})
-            except SafetensorError as error:
-                raise OSError(str(error)) from None
-            os.replace(Path(folder) / path.name, path)
-
-
-def _checksum(tensors: dict[str, Tensor]) -> int:
-    value = 0
-    for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].numpy().data, value)
-    return value
+            remove_stale_temporaries(path.parent)
+        write_tensors(path, tensors, {"distail": json.dumps(facts)})
