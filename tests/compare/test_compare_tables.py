@@ -6,8 +6,9 @@ import io
 import pytest
 
 from distail.compare.metrics import metrics_of
-from distail.compare.summary import format_metric, format_signed, verdict
+from distail.compare.summary import verdict
 from distail.compare.tables import csv_table, metric_table, to_latex, to_markdown
+from distail.report.numbers import format_metric, format_signed
 
 METRICS = metrics_of(multi_label=False)
 

@@ -127,7 +127,6 @@ def test_errors_of_decoding_are_not_swallowed() -> None:
 
 
 def test_what_killed_writers_left_goes_with_the_next_writing(decoding: Decoding) -> None:
-    cache_folder().mkdir(parents=True)
     (cache_folder() / ".name.safetensors.1.tmp").write_bytes(b"half")
     cached("name", "k" * 64, decoding)
     assert sorted(path.name for path in cache_folder().iterdir()) == [".lock", stored()[0].name]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from distail.compare.content import ComparisonContent, DifferenceContent
-from distail.compare.metrics import TAIL, decides, of_multi_label
+from distail.compare.metrics import decides, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.groups import HEAD, TAIL
 from distail.evaluation.headline import HEADLINE_WORDS, MAP
 from distail.evaluation.significance import OVER_IMAGES
-
-HEAD = "groups.thirds.head"
 
 
 def headline(content: ComparisonContent) -> list[str]:

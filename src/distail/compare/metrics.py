@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from distail.compare.content import ComparisonContent
+from distail.evaluation.groups import TAIL
 from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, is_multi_label
 from distail.evaluation.metrics import METRICS
-
-TAIL = "groups.thirds.tail"
 
 
 def metrics_of(multi_label: bool) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, enough_seeds, seeds_can_tell, smallest_effect
+from distail.report.numbers import format_metric, format_signed
 
 METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}
 RULES = tuple(dict.fromkeys(metric.rule for metric in METRICS.values() if metric.rule))
@@ -48,22 +49,6 @@ def paired_seeds(content: ComparisonContent, method: str, metric: str, against: 
     """Over how many seeds a difference from another row, the baseline's, is: those in which both have the metric."""
     own, other = (content["figures"][label][metric]["values"] for label in (method, against or content["baseline"]))
     return sum(seed in other for seed in own)
-
-
-def format_signed(value: float) -> str:
-    """A difference in points.
-
-    >>> format_signed(1.25), format_signed(-0.04), format_signed(0.0)
-    ('+1.2', '0.0', '0.0')
-    """
-    text = f"{value:+.1f}"
-    return text if float(text) else "0.0"
-
-
-def format_metric(value: float) -> str:
-    """A metric in percent, without a negative zero."""
-    text = f"{value:.1f}"
-    return text if float(text) else "0.0"
 
 
 def statements(content: ComparisonContent) -> list[str]:

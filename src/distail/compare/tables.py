@@ -16,15 +16,15 @@ from distail.compare.summary import (
     adjusted_references,
     differences_against,
     differences_of,
-    format_metric,
-    format_signed,
     paired_seeds,
     verdict_on,
 )
 from distail.evaluation.adjustment import adjusted_name
-from distail.evaluation.headline import MAP_RULE
+from distail.evaluation.groups import THIRD_PATHS
+from distail.evaluation.headline import BALANCED_ACCURACY, MAP_RULE, MEAN_AVERAGE_PRECISION
 from distail.evaluation.run_files import FAILED, FINISHED
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS
+from distail.report.numbers import format_metric, format_signed
 from distail.report.results_table import ADJUSTED, PROTOCOL
 from distail.report.table import Table, escape_markdown, latex_comment
 from distail.report.views import NOT_MEASURED, missing_reason
@@ -32,14 +32,7 @@ from distail.report.views import NOT_MEASURED, missing_reason
 if TYPE_CHECKING:
     from rich.console import Console
 
-ON_A_TERMINAL = (
-    "top1",
-    "balanced_accuracy",
-    "mean_average_precision",
-    "groups.thirds.head",
-    "groups.thirds.medium",
-    "groups.thirds.tail",
-)
+ON_A_TERMINAL = ("top1", BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, *THIRD_PATHS)
 CAPTION = (
     f"{PROTOCOL}; mean ± deviation over seeds; intervals are 95 %, over seeds by Student's t, over test images by "
     "paired bootstrap, each for itself: only p and verdicts are corrected for the number of differences"

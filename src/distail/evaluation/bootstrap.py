@@ -16,7 +16,7 @@ from torch import Tensor
 
 from distail.errors import DataError
 from distail.evaluation.bootstrap_multi_label import RESAMPLES as RANKED
-from distail.evaluation.bootstrap_multi_label import bootstrap_average_precision
+from distail.evaluation.bootstrap_multi_label import bootstrap_average_precision, draw_anywhere, times_drawn
 from distail.evaluation.calibration import BINS, top_confidence
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import classes_by_group
@@ -176,17 +176,10 @@ class Resampler:
         return 8 * (4 * self.images + 6 * self.runs * (self.classes + BINS))
 
     def draw_anywhere(self, random: np.random.Generator, count: int) -> Array:
-        return self._weights((random.random((count, self.images)) * self.images).astype(np.int64))
+        return draw_anywhere(random, self.images, count)
 
     def draw_within(self, random: np.random.Generator, count: int) -> Array:
-        return self._weights(self.start_N + (random.random((count, self.images)) * self.size_N).astype(np.int64))
-
-    def _weights(self, drawn_BN: NDArray[np.int64]) -> Array:
-        """How often each position was drawn: (N, B)."""
-        count = len(drawn_BN)
-        flat = drawn_BN * count + np.arange(count)[:, None]
-        times = np.bincount(flat.ravel(), minlength=self.images * count)
-        return times.reshape(self.images, count).astype(np.float64)
+        return times_drawn(self.start_N + (random.random((count, self.images)) * self.size_N).astype(np.int64))
 
     def metrics(self, anywhere_NB: Array, within_NB: Array) -> dict[str, Array]:
         """Every known metric (B, R): of the first weights those of images, of the second those of recalls."""

@@ -52,7 +52,7 @@ def bootstrap_average_precision(
     random, drawn = np.random.default_rng(seed), []
     at_once = max(1, _BLOCK_BYTES // (8 * len(target_NC)))
     for first in range(0, resamples, at_once):
-        drawn.append(_precisions(rankings, _weights(random, len(target_NC), min(at_once, resamples - first))))
+        drawn.append(_precisions(rankings, draw_anywhere(random, len(target_NC), min(at_once, resamples - first))))
     drawn_RCB = np.concatenate(drawn, axis=2)
     drawn_RCB = np.where(np.isnan(drawn_RCB), observed_RC[..., None], drawn_RCB)
     found: dict[str, Array] = {}
@@ -70,9 +70,14 @@ def _known_members(target_NC: NDArray[np.bool_], class_counts: Sequence[int]) ->
     return {path: classes for path, classes in tested.items() if classes and sizes_C[classes].min() > 1}
 
 
-def _weights(random: np.random.Generator, images: int, count: int) -> Array:
+def draw_anywhere(random: np.random.Generator, images: int, count: int) -> Array:
+    """How often each image is in each of so many test sets, drawn among all of them: (N, B)."""
+    return times_drawn((random.random((count, images)) * images).astype(np.int64))
+
+
+def times_drawn(drawn_BN: NDArray[np.int64]) -> Array:
     """How often each image was drawn: (N, B)."""
-    drawn_BN = (random.random((count, images)) * images).astype(np.int64)
+    count, images = drawn_BN.shape
     flat = drawn_BN * count + np.arange(count)[:, None]
     return np.bincount(flat.ravel(), minlength=images * count).reshape(images, count).astype(np.float64)
 

@@ -13,6 +13,8 @@ from distail.functional.divergences import split_into_thirds
 
 SHOTS = ("many", "medium", "few")
 THIRDS = ("head", "medium", "tail")
+HEAD, _, TAIL = THIRD_PATHS = tuple(f"groups.thirds.{name}" for name in THIRDS)
+"""Where the metrics of the thirds stand in those of a test set."""
 MANY_ABOVE = 100
 FEW_BELOW = 20
 

@@ -19,7 +19,7 @@ from distail.config.schema import Experiment
 from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import CheckpointError, ConfigError, IncompleteError, Problems, counted, listed, unknown_name
-from distail.evaluation.groups import thirds
+from distail.evaluation.groups import TAIL, thirds
 from distail.evaluation.headline import HEADLINE_WORDS, headline_path
 from distail.evaluation.metrics import MetricValues, evaluate_predictions
 from distail.export.calibration import balanced_rows, raw_batches
@@ -27,7 +27,7 @@ from distail.export.formats import FORMATS, check_installed, written
 from distail.export.graph import INPUTS, Input, Signature
 from distail.export.int8 import quantize
 from distail.export.measure import BATCHES, Task, measure
-from distail.export.parity import TAIL, Parity, given_as, logits_of, parity, tail_loss
+from distail.export.parity import Parity, given_as, logits_of, parity, tail_loss
 from distail.export.runtimes import RUNTIMES, open_onnx
 from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
 from distail.inference.thresholds import read_threshold

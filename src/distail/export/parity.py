@@ -23,7 +23,6 @@ from distail.export.graph import Signature
 from distail.export.runtimes import Run
 from distail.report.export_tables import metrics_shown
 
-TAIL = "groups.thirds.tail"
 TIE = 1e-4
 """Logits closer to each other than this are a tie: either class may be the answer."""
 

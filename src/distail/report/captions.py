@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.errors import counted
-from distail.evaluation.headline import MAP, MEAN_AVERAGE_PRECISION
+from distail.evaluation.groups import TAIL
+from distail.evaluation.headline import BALANCED_ACCURACY, MAP, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import metric_at
 from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, CostPoint, Curve, GroupsData, RecallData, Values
-from distail.report.differences import DifferenceData, signed
+from distail.report.differences import DifferenceData
+from distail.report.numbers import signed
 from distail.report.views import ComparisonView, ReportView, RunView, capital, students, teachers, words_of
 
 
@@ -25,20 +27,20 @@ def summary_sentence(view: ReportView) -> str:
         return _compared(view.comparison, len(taught), sum(run.role == "student" for run in view.runs))
     against = teaching[0] if len(teaching) == 1 else None
     if len(taught) == 1:
-        names = ("top1", "balanced_accuracy", "tail") if not words.multi_label else (words.headline_path, "tail")
+        names = ("top1", BALANCED_ACCURACY, TAIL) if not words.multi_label else (words.headline_path, TAIL)
         parts = [_reaches(taught[0], name, against, first=name == names[0]) for name in names]
         known = [part for part in parts if part]
         return f"{taught[0].name} reaches {' and '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}."
     best = max(taught, key=lambda run: _value(run, words.headline_path) or 0.0)
     balanced = _value(best, words.headline_path)
     sentence = f"Of {len(taught)} students {best.name} has the highest {words.headline}, {balanced:.1f} %"
-    with_tail = [run for run in taught if _value(run, "tail") is not None]
+    with_tail = [run for run in taught if _value(run, TAIL) is not None]
     if with_tail:
-        tail = max(with_tail, key=lambda run: _value(run, "tail") or 0.0)
+        tail = max(with_tail, key=lambda run: _value(run, TAIL) or 0.0)
         who = "" if tail is best else f"{tail.name} "
-        sentence += f", and {who}the highest {words.by_class} on the tail third, {_value(tail, 'tail'):.1f} %"
+        sentence += f", and {who}the highest {words.by_class} on the tail third, {_value(tail, TAIL):.1f} %"
     if against is not None:
-        own = [part for part in (_plain(against, name) for name in (words.headline_path, "tail")) if part]
+        own = [part for part in (_plain(against, name) for name in (words.headline_path, TAIL)) if part]
         sentence += f"; their teacher has {' and '.join(own)}"
     return f"{sentence}."
 
@@ -162,14 +164,14 @@ def describe_reliability(runs: Sequence[RunView]) -> str:
 
 _NAMES = {
     "top1": "top-1",
-    "balanced_accuracy": "balanced accuracy",
-    "tail": "on the tail third",
+    BALANCED_ACCURACY: "balanced accuracy",
+    TAIL: "on the tail third",
     MEAN_AVERAGE_PRECISION: MAP,
 }
 
 
 def _value(run: RunView, name: str) -> float | None:
-    return metric_at(run.metrics, "groups.thirds.tail" if name == "tail" else name)
+    return metric_at(run.metrics, name)
 
 
 def _plain(run: RunView, name: str) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from distail.report import captions
 from distail.report.chart_data import ChartData, CostPoint, Curve
 from distail.report.class_charts import flow_chart, group_chart, recall_chart
-from distail.report.differences import DifferenceData, signed
+from distail.report.differences import DifferenceData
+from distail.report.numbers import signed
 from distail.report.vega import (
     IF_SHOWN,
     PAPER,

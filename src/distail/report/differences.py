@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distail.evaluation.groups import TAIL
+from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, Difference, seeds_can_tell
+from distail.report.numbers import signed
 from distail.report.views import ReportView
 
 NOISE, TOO_FEW_SEEDS = "inside the noise", "too few seeds to tell"
 NOT_KNOWN, NOT_TESTED = "not known", "not tested"
-DRAWN = ("balanced_accuracy", "mean_average_precision", "groups.thirds.tail")
+DRAWN = (BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, TAIL)
 
 
 @dataclass(frozen=True)
@@ -82,15 +85,6 @@ def difference_data(view: ReportView) -> list[DifferenceData]:
         if rows:
             charts.append(DifferenceData(METRICS[name].title, rows))
     return charts
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """With its sign, a typographic minus, and no negative zero.
-
-    >>> signed(-0.04), signed(-1.25), signed(2)
-    ('+0.0', '−1.2', '+2.0')
-    """
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def _ways(found: Sequence[Difference]) -> list[str]:

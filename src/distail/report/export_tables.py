@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distail.errors import CheckpointError
-from distail.evaluation.groups import THIRDS_RULE
+from distail.evaluation.groups import THIRD_PATHS, THIRDS_RULE
 from distail.evaluation.headline import BALANCED_ACCURACY, MAP_RULE, MEAN_AVERAGE_PRECISION, is_multi_label
 from distail.evaluation.metrics import METRICS
 from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, read_json, value_at
@@ -21,7 +21,7 @@ _UNKNOWN = "–"
 def metrics_shown(test: Mapping[str, object]) -> tuple[str, ...]:
     """The paths by which an exported file is put beside the student that was trained, whose metrics these are."""
     whole = (MEAN_AVERAGE_PRECISION,) if is_multi_label(test) else ("top1", BALANCED_ACCURACY)
-    return (*whole, "groups.thirds.head", "groups.thirds.medium", "groups.thirds.tail")
+    return (*whole, *THIRD_PATHS)
 
 
 def read_export(folder: Path) -> Mapping[str, Any] | None:

@@ -19,9 +19,10 @@ from distail.evaluation.teacher_bias import describe_bias
 from distail.report import captions
 from distail.report.chart_data import OUTCOME_TITLES, OUTCOMES, chart_data, class_order, flow_rows, top_confusions
 from distail.report.charts import charts_of
-from distail.report.differences import difference_tables, signed
+from distail.report.differences import difference_tables
 from distail.report.export_tables import cost_table, export_notes, parity_table
 from distail.report.gallery import STUDENTS_OPEN, galleries
+from distail.report.numbers import signed
 from distail.report.results_table import COLUMNS, PAGE_COLUMNS, caption, cell, chosen_columns, table_rows
 from distail.report.style import PAGE_FONT, css_variables, styles_of
 from distail.report.views import (

@@ -24,7 +24,7 @@ from distail.models.description import Description
 from distail.models.ensemble import Ensemble
 from distail.models.feature_tap import called_classifier
 from distail.models.input_normalization import InputNormalization
-from distail.models.metadata import TARGETS
+from distail.models.metadata import TARGETS, Metadata
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import load_weights, read_metadata
@@ -214,18 +214,22 @@ def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> N
 
 def _other_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> InputNormalization | None:
     """From the data's normalization to that which a file of weights names; None where it is the same."""
-    metadata = read_metadata(weights)
-    if "mean" not in metadata or "std" not in metadata or isinstance(tap.model, TimmModel):  # which converts by itself
+    told = Metadata(read_metadata(weights))
+    if not {"mean", "std"} <= told.texts.keys() or isinstance(tap.model, TimmModel):  # which converts by itself
         return None
-    try:
-        mean, std = ([float(value) for value in json.loads(metadata[key])] for key in ("mean", "std"))
-    except (ValueError, TypeError, RecursionError):
-        raise CheckpointError(
-            f"{str(weights)!r}: its mean and std are {metadata['mean'][:80]!r} and {metadata['std'][:80]!r}; expected "
-            "lists of numbers"
-        ) from None
-    same = (mean, std) == (list(data.mean), list(data.std))
+    with _naming(weights):
+        mean, std = told.numbers("mean"), told.numbers("std")
+    same = (mean, std) == (data.mean, data.std)
     return None if same else InputNormalization(data.mean, data.std, mean, std)
+
+
+@contextmanager
+def _naming(weights: Path) -> Iterator[None]:
+    """What is wrong with the metadata names their file."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(weights)!r}: {error}") from None
 
 
 def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "teacher") -> None:
@@ -235,10 +239,11 @@ def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "t
         ModelError: they are of other classes, or of these in another order.
         CheckpointError: the file cannot be read, or its class names are damaged.
     """
-    stored = read_metadata(weights).get("class_names")
-    if stored is None:
+    told = Metadata(read_metadata(weights))
+    if "class_names" not in told.texts:
         return
-    names = _parse_names(stored, weights)
+    with _naming(weights):
+        names = told.names("class_names")
     if sorted(names) != sorted(class_names):
         missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))
         raise ModelError(
@@ -265,13 +270,3 @@ def check_columns(weights: Path, data: PreparedData, *, what: str = "teacher") -
             f"the {what} {str(weights)!r} was trained on a table whose columns became other numbers than the data's; "
             "expected the same data.features and data.categories, and the same levels in the rows of training"
         )
-
-
-def _parse_names(stored: str, weights: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(stored)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError(f"{str(weights)!r}: its class_names are {stored[:80]!r}; expected a JSON list of texts")
-    return tuple(names)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import decides
-from distail.compare.summary import format_metric, format_signed
 from distail.errors import counted
 from distail.evaluation.headline import HEADLINE_WORDS
+from distail.report.numbers import format_metric, format_signed
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
 from distail.search.goal import METRICS
 from distail.search.slots import KD

@@ -17,7 +17,7 @@ from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Source
 from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import locate
-from distail.data.sources.manifest import read_table
+from distail.data.sources.manifest import listed_rows
 from distail.data.sources.parquet import find_parquet, label_column, load_parquet
 from distail.data.sources.rows import group_codes
 from distail.data.splits import fixed_test_split
@@ -174,7 +174,7 @@ def _rows(folder: Path, place: Path, group: str) -> list[Row]:
     file = _metadata(folder)
     assert file is not None
     table: Sequence[tuple[int, Mapping[str, Any]]] = (
-        read_table(file, ("file_name", "label")) if file.suffix == ".csv" else _read_json_lines(file)
+        listed_rows(file, ("file_name", "label")) if file.suffix == ".csv" else _read_json_lines(file)
     )
     rows, problems = [], []
     for line, row in table:

@@ -20,10 +20,10 @@ from distail.data.labels import is_multi_label, separated
 from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import way_out
 from distail.data.sources.rows import PARTS, SPLITS, check_split, classes_of, group_codes, parts_of
+from distail.data.sources.table_file import DELIMITERS
 from distail.errors import DataError, counted, did_you_mean, first_of, listed
 from distail.outputs import MULTI_LABEL
 
-_DELIMITERS = (",", "\t", ";")
 _NO_LABEL = "there is no label"
 
 
@@ -86,14 +86,14 @@ def read_rows(manifest: Path, group: str = "group") -> list[Row]:
     Raises:
         DataError: the file is no such table, or lists nothing.
     """
-    table = read_table(manifest, ("path", "label"), ("split",))
+    table = listed_rows(manifest, ("path", "label"), ("split",))
     columns = list(table[0][1])
     if group not in columns and group != Data.model_fields["group"].default:
         raise DataError(f"data.group: {manifest} has no column {group!r}. {did_you_mean(group, columns)}")
     return [_row(line, field_of, group) for line, field_of in table]
 
 
-def read_table(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+def listed_rows(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV file, each with the line where it ends; tabs or semicolons may stand for its commas.
 
     Raises:
@@ -102,7 +102,7 @@ def read_table(file: Path, needed: Sequence[str], optional: Sequence[str] = ()) 
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             header = lines.readline()
-            delimiter = next((d for d in _DELIMITERS if {*needed} <= {*_columns(header, d)}), ",")
+            delimiter = next((d for d in DELIMITERS if {*needed} <= {*_columns(header, d)}), ",")
             columns = _columns(header, delimiter)
             _check_columns(columns, file, needed, optional)
             lines.seek(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from distail.errors import DataError, counted, some_of
 
-_DELIMITERS = (",", "\t", ";")
+DELIMITERS = (",", "\t", ";")
 
 
 def read_table(path: Path, name: str, texts: Iterable[str], categories: Iterable[str] = ()) -> Any:
@@ -105,7 +105,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
     """What separates the columns of a CSV file, and their names."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         line = file.readline()
-        delimiter = max(_DELIMITERS, key=line.count)
+        delimiter = max(DELIMITERS, key=line.count)
         if "\0" in line:
             raise ValueError("it holds zero bytes")
         file.seek(0)
