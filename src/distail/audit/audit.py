@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from distail.audit.content import SCHEMA_VERSION, AdjustedMetrics, AuditContent, ErrorStatistics, GroupStatistics
-from distail.audit.recommendation import KEEP_HEAD, recommend
+from distail.audit.defaults import KEEP_HEAD
+from distail.audit.recommendation import recommend
 from distail.audit.sample_weights import StudentHeads, describe_weights
 from distail.audit.target_repairs import Repair, describe_repair, published_repairs, repair_effects, repair_of
 from distail.audit.teacher_statistics import ImageGroups, TeacherStatistics, percent

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from distail.audit.audit import audit
 from distail.audit.content import AuditedContent, AuditReport, Recommendation
+from distail.audit.defaults import KEEP_HEAD
 from distail.audit.logits_csv import LogitsTable
 from distail.audit.logits_file import counted_labels, read_class_counts, read_logits
 from distail.audit.multi_label import MultiLabelRecommendation, MultiLabelReport, audit_multi_label
 from distail.audit.multi_label_tables import multi_label_summary
-from distail.audit.recommendation import KEEP_HEAD, command
+from distail.audit.recommendation import command
 from distail.audit.sample_weights import StudentHeads
 from distail.audit.summary import summary
 from distail.errors import ConfigError, Problems

@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 from torch import Tensor
 
 from distail.audit.content import SCHEMA_VERSION, AuditedContent
-from distail.audit.recommendation import KEEP_HEAD, TAUS
+from distail.audit.defaults import KEEP_HEAD
+from distail.audit.recommendation import TAUS
 from distail.errors import DataError, some_of
 from distail.evaluation.average_precision import average_precisions
 from distail.evaluation.checks import checked_predictions

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from distail.audit.content import FavoredShares, Recommendation
+from distail.audit.defaults import KEEP_HEAD
 from distail.audit.target_repairs import repair_effects, repair_of
 from distail.config.reading import NotPlain, load_plain_yaml
 from distail.evaluation.groups import thirds
@@ -21,7 +22,6 @@ from distail.methods.context import BALANCED
 
 TAUS = (1.0, 0.75, 0.5, 0.25)
 BETAS = (0.9999, 0.999, 0.99, 0.9)
-KEEP_HEAD = 80.0
 _BALANCED_TEACHER = {"supervised": "balanced_softmax", "divergence": "kl", "temperature": 2.0}
 _WHY_NONE = {
     "equal_classes": "All classes have as many training images, so a repair by class shares changes nothing: the "

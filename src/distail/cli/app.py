@@ -7,21 +7,19 @@ import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from distail import __version__
+from distail.audit.defaults import KEEP_HEAD
 from distail.cli.exit_codes import DONE, INTERRUPTED, exit_code_of, is_main_process
 from distail.cli.options import Config, EngineName, NoCode, Overrides, Parallel, make_console
 from distail.cli.search import search
 from distail.cli.ship import export, predict
 from distail.cli.streams import settle_streams
 from distail.cli.teach import teach
-
-if TYPE_CHECKING:
-    pass
-
+from distail.compare import defaults
 
 app = typer.Typer(
     name="distail",
@@ -138,7 +136,7 @@ def audit(
     ] = None,
     keep_head: Annotated[
         float, typer.Option(metavar="PERCENT", help="Minimum share of the head that the recommendation must keep.")
-    ] = 80.0,
+    ] = KEEP_HEAD,
     all_classes: Annotated[bool, typer.Option("--all-classes", help="Show all classes, not only the worst.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
     output: Annotated[
@@ -176,8 +174,8 @@ def compare(
         typer.Option(
             help="A YAML list or file of names or labeled methods, e.g. 'kd, warm: {name: kd, temperature: 8}'."
         ),
-    ] = "ce,kd,bkd,drkd,ipwd,krdistill",
-    seeds: Annotated[str, typer.Option(help="Train each method once per seed: 0,1,2 or 0-4.")] = "0,1,2",
+    ] = defaults.METHODS,
+    seeds: Annotated[str, typer.Option(help="Train each method once per seed: 0,1,2 or 0-4.")] = defaults.SEEDS,
     baseline: Annotated[
         str | None, typer.Option(help="Method that the others are compared with.  [default: kd, else the first]")
     ] = None,

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distail.import_path import NO_CODE
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def _refuse_code(no_code: bool) -> None:
     if no_code:
-        os.environ["DISTAIL_NO_CODE"] = "1"  # which the processes of a comparison inherit
+        os.environ[NO_CODE] = "1"  # which the processes of a comparison inherit
 
 
 NoCode = Annotated[

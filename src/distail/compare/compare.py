@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from distail import files
+from distail.compare import defaults
 from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.content import ComparisonContent, RunContent
 from distail.compare.engine_config import EngineConfig
@@ -32,8 +33,6 @@ from distail.training.signals import stop_requests
 
 # Methods and seeds may be added later, a baseline or a grid chosen anew; the trainer section is the machine's.
 _FREE = frozenset({"name", "seed", "output", "method", "trainer"})
-DEFAULT_METHODS = "ce,kd,bkd,drkd,ipwd,krdistill"
-DEFAULT_SEEDS = "0,1,2"
 
 
 def stored_problems(config: ComparisonConfig) -> list[str]:
@@ -118,8 +117,8 @@ def compare(
     config: str | Path,
     overrides: Sequence[str] = (),
     *,
-    methods: str = DEFAULT_METHODS,
-    seeds: str = DEFAULT_SEEDS,
+    methods: str = defaults.METHODS,
+    seeds: str = defaults.SEEDS,
     baseline: str | None = None,
     teachers: str = "shared",
     grid: Sequence[str] = (),
