@@ -6,35 +6,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from distail.methods.preset_table import PRESETS
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 
 NONE = "none"
 BETAS = (0.9, 0.99, 0.999, 0.9999)
 BCE_TAUS = (0.0, 0.5, 1.0)
-KD: dict[str, object] = {
-    "supervised": "ce",
-    "divergence": "kl",
-    "targets": NONE,
-    "weights": NONE,
-    "adjust": NONE,
-    "temperature": 4.0,
-    "supervised_weight": 0.1,
-    "distillation_weight": 0.9,
-}
-"""The preset `kd` as a point of the space: what every trial is held against."""
-_BALANCED = {"supervised": "balanced_softmax", "temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
-_DEBIAS = {"targets": "debias", "debias_tau": 1.0, "debias_side": "teacher"}
+
+
+def _preset(name: str, **strengths: object) -> dict[str, object]:
+    """A preset as a point of the space, without its term of features."""
+    own = PRESETS[name].composition
+    return {
+        "supervised": own["supervised"],
+        "divergence": own["divergence"],
+        "targets": " + ".join(own.get("targets", [])) or NONE,
+        "weights": NONE,
+        "adjust": NONE,
+        "temperature": own["temperature"],
+        "supervised_weight": own.get("supervised_weight", 1.0),
+        "distillation_weight": own.get("distillation_weight", 1.0),
+        **strengths,
+    }
+
+
+KD = _preset("kd")
+"""What every trial is held against."""
+_DEBIAS = {"debias_tau": 1.0, "debias_side": "teacher"}
 STARTS: tuple[Mapping[str, object], ...] = (
     KD,
     # What costs nothing, and what every repair must beat; plain ce where nothing is to be adjusted. A tau that is
     # given: `auto` would choose it on the very split by which the trial is judged.
     {"supervised": "ce", "divergence": NONE, "adjust": 1.0},
-    {**KD, **_BALANCED, **_DEBIAS},
-    # The presets krdistill (without its term of features), bkd and dive.
-    {**KD, **_BALANCED, **_DEBIAS, "targets": "swap + debias", "supervised_weight": 1.0},
-    {**KD, "targets": "reweigh", "reweigh_beta": 0.9999, "temperature": 2.0, "supervised_weight": 1.0}
-    | {"distillation_weight": 1.0},
-    {**KD, **_BALANCED, "targets": "power", "power_exponent": 0.5, "temperature": 3.0, "distillation_weight": 0.5},
+    _preset("distail", **_DEBIAS),
+    _preset("krdistill", **_DEBIAS),
+    _preset("bkd", reweigh_beta=0.9999),
+    _preset("dive", power_exponent=0.5),
 )
 """Tried first and to the end: what is known to be good elsewhere. The rest of a search learns from them."""
 _MULTI_LABEL_KD = {**KD, "supervised": "bce", "bce_tau": 0.0, "divergence": "sigmoid"}
@@ -42,7 +49,7 @@ _EVEN = {"temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.
 MULTI_LABEL_STARTS: tuple[Mapping[str, object], ...] = (
     _MULTI_LABEL_KD,
     {"supervised": "bce", "bce_tau": 0.0, "divergence": NONE},
-    {**_MULTI_LABEL_KD, **_EVEN, "bce_tau": 1.0, **_DEBIAS},
+    {**_MULTI_LABEL_KD, **_EVEN, "bce_tau": 1.0, "targets": "debias", **_DEBIAS},
     {**_MULTI_LABEL_KD, **_EVEN, "supervised": "asymmetric", "asymmetric_gamma_neg": 4.0},
     {**_MULTI_LABEL_KD, **_EVEN, "supervised": "distribution_balanced", "distribution_balanced_neg_scale": 2.0},
 )
