@@ -32,8 +32,8 @@ from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
 from distail.json_values import as_mapping
+from distail.methods.preset_table import reconstruction_notes
 from distail.outputs import MULTI_LABEL
-from distail.report.read_run import RECONSTRUCTIONS
 
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
 
@@ -112,7 +112,7 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         "statements": [],
     }
     notes += _warnings(compared, content["subset_sha256"])
-    notes += _reconstruction(plan)
+    notes += reconstruction_notes(json.dumps([dict(method) for method in plan.config.methods.values()]))
     content["statements"] = [*statements(content), *notes]
     return content
 
@@ -257,9 +257,3 @@ def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, st
         if len(found) > 1:
             warnings.append(f"The runs differ in {name}: what sets them apart is partly that.")
     return warnings
-
-
-def _reconstruction(plan: Plan) -> list[str]:
-    """That a method's equations are not public, once."""
-    methods = json.dumps([dict(method) for method in plan.config.methods.values()])
-    return [note for name, note in RECONSTRUCTIONS.items() if f'"{name}"' in methods][:1]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from distail.methods.composition import DEFAULTS, parse
+from distail.methods.composition import DEFAULTS, SLOTS, parse
 
 RECONSTRUCTION = "A reconstruction: no code and no usable statement of the equations is public."
 
@@ -251,3 +252,19 @@ PRESETS: dict[str, Preset] = {
         ),
     ),
 }
+
+
+def reconstruction_notes(text: str) -> list[str]:
+    """What to say where a configuration, as JSON or YAML, names a reconstruction: a method, or else an entry.
+
+    >>> reconstruction_notes('{"name": "kd"}'), len(reconstruction_notes("method: krdistill"))
+    ([], 1)
+    """
+    notes = {
+        name: f"The equations of {name} are not public: its results here come from a reconstruction, not from the "
+        "authors' method."
+        for names in (PRESETS, *SLOTS.values())
+        for name, one in names.items()
+        if getattr(one, "reconstruction", False)
+    }
+    return [note for name, note in notes.items() if re.search(rf'[ "]{name}\b', text)][:1]

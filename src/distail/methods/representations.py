@@ -39,6 +39,7 @@ class BalancedPrototypes(nn.Module):
     """
 
     needs = Requirements(student_features=True, teacher_features=True, class_means=True)
+    reconstruction = True
 
     def __init__(
         self,

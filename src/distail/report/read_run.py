@@ -18,16 +18,11 @@ from distail.evaluation.run_files import EpochRow, RunFiles, clean_metrics, read
 from distail.evaluation.teacher_bias import Flow, TeacherBias, error_flow, tail_errors, teacher_bias
 from distail.functional import remove_prior
 from distail.json_values import as_items, as_mapping, as_number, as_text, as_whole, read_json, value_at
+from distail.methods.preset_table import reconstruction_notes
 from distail.report.export_tables import read_export
 from distail.report.mistakes import Mistakes, read_mistakes
 from distail.report.samples import Samples, load_samples
 from distail.report.views import Adjusted, BestEpoch, ReportView, Role, RunView
-
-RECONSTRUCTIONS = {
-    "krdistill": "KRDistill's equations are not public: its results here come from a reconstruction, not from the "
-    "authors' method.",
-    "balanced_prototypes": "KRDistill's equations are not public: balanced prototypes are a reconstruction.",
-}
 
 
 def is_run(folder: Path) -> bool:
@@ -86,7 +81,6 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         runs = runs[1:]
     multi_label = any(run.metrics is not None and is_multi_label(run.metrics) for run in runs)
     config = _config_text(files.config)
-    asked = json.dumps([method, value_at(result, "config.method")])
     return ReportView(
         title=str(result.get("name") or folder.resolve().name),
         runs=runs,
@@ -98,7 +92,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         subset_sha256=as_text(result.get("subset_sha256")),
         notes=[
             *(str(note) for note in as_items(result.get("notes"))),
-            *[note for name, note in RECONSTRUCTIONS.items() if name in asked or f" {name}" in config][:1],
+            *reconstruction_notes(json.dumps([method, value_at(result, "config.method")]) + config),
         ],
         problems=problems,
         test_labels=predictions.labels,
