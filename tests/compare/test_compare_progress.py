@@ -16,8 +16,8 @@ def happen(reporter):
     reporter.progress("kd [x]-seed0", {})
     reporter.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
     reporter.message("stopping")
-    reporter.ended("kd [x]-seed0", "top-1 50.0")
-    reporter.ended("never-started", "not started, since its teacher failed")
+    reporter.ended("kd [x]-seed0", "finished", "top-1 50.0")
+    reporter.ended("never-started", "failed", "not started, since its teacher failed")
     reporter.started("left-over")
     reporter.finish()
 

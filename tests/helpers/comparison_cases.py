@@ -48,7 +48,7 @@ class Quiet:
 
     def progress(self, name, status): ...
 
-    def ended(self, name, text):
+    def ended(self, name, state, text):
         self.events.append(("ended", name, text))
 
     def message(self, text):

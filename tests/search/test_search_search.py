@@ -179,7 +179,7 @@ def test_what_is_shown_of_a_search_has_no_figure_of_the_test(finished, kind):
     reporter.begin(0, 0, 1)
     reporter.started("trial-000-seed0")
     reporter.progress("trial-000-seed0", {"stage": "student", "steps": 4, "done": 2})
-    reporter.ended("trial-000-seed0", "top-1 12.3, balanced 45.6, 3 s of training")
+    reporter.ended("trial-000-seed0", "finished", "top-1 12.3, balanced 45.6, 3 s of training")
     reporter.update(finished.content)
     reporter.finish()
     shown = " ".join(console.export_text().split())

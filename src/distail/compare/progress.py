@@ -17,13 +17,17 @@ from distail.training.progress import StageUnderWay, live_progress, unstoppable_
 
 
 class ComparisonReporter(Protocol):
-    """Told of everything that happens to the runs; decides what to show."""
+    """Told of everything that happens to the runs; decides what to show.
+
+    A run ends `finished`, `failed` (its teacher's end may be why it did not even start) or, where it was stopped,
+    `missing`.
+    """
 
     def message(self, text: str) -> None: ...
     def begin(self, runs: int, done: int, parallel: int) -> None: ...
     def started(self, name: str) -> None: ...
     def progress(self, name: str, status: Status) -> None: ...
-    def ended(self, name: str, text: str) -> None: ...
+    def ended(self, name: str, state: str, text: str) -> None: ...
     def finish(self) -> None: ...
 
 
@@ -62,7 +66,7 @@ class ComparisonLines:
             self._said[name] = now
             self.message(f"{name}: {_short_numbers(status)}  step {done} of {steps}{stage.left(now)}")
 
-    def ended(self, name: str, text: str) -> None:
+    def ended(self, name: str, state: str, text: str) -> None:
         self._stages.pop(name, None)
         self.message(f"{name}: {text}")
 
@@ -94,12 +98,12 @@ class ComparisonBars:
             task, numbers = self._tasks[name], _short_numbers(status)
             self._progress.update(task, total=status["steps"], completed=status["done"], numbers=numbers)
 
-    def ended(self, name: str, text: str) -> None:
+    def ended(self, name: str, state: str, text: str) -> None:
         task = self._tasks.pop(name, None)
         if task is not None:
             self._progress.remove_task(task)
         self._progress.advance(self._whole)
-        self._lines.ended(name, text)
+        self._lines.ended(name, state, text)
 
     def finish(self) -> None:
         for task in self._tasks.values():

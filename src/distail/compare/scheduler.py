@@ -135,7 +135,7 @@ class Schedule:
             teacher = State(FINISHED) if job.after is None else self.states[job.after]
             if teacher.state == FAILED:
                 self.states[job.name] = State(FAILED, f"its teacher failed: {teacher.problem}")
-                reporter.ended(job.name, "not started, since its teacher failed")
+                reporter.ended(job.name, FAILED, "not started, since its teacher failed")
             elif teacher.state == FINISHED and len(running) < engine.parallel:
                 self._status(job.name).unlink(missing_ok=True)
                 self._began[job.name] = time.monotonic()
@@ -169,20 +169,20 @@ class Schedule:
             said = f"{MAP} {headline(test):.1f}"
             if not is_multi_label(test):
                 said = f"top-1 {test['top1']:.1f}, balanced {headline(test):.1f}"
-            reporter.ended(name, f"{said}, {seconds:,.0f} s of training")
+            reporter.ended(name, FINISHED, f"{said}, {seconds:,.0f} s of training")
         elif status.get("state") == FAILED:
             self.states[name] = State(FAILED, status["problem"])
-            reporter.ended(name, f"failed: {status['problem']} ({self._log(name)})")
+            reporter.ended(name, FAILED, f"failed: {status['problem']} ({self._log(name)})")
             if status.get("kind") == DataError.__name__:
                 return DataError(status["problem"])
         elif stopping or name in self._called_off:
             self.states[name] = State(MISSING, "it was stopped before it was finished")
-            reporter.ended(name, "stopped")
+            reporter.ended(name, MISSING, "stopped")
         else:
             # Nobody here stopped it, so nobody here starts it again: its students would wait for ever.
             stopped = f"it was {status['problem']} from outside" if status.get("state") == STOPPED else None
             self.states[name] = State(FAILED, stopped or cause or "its process ended without a word")
-            reporter.ended(name, f"failed: {self.states[name].problem} ({self._log(name)})")
+            reporter.ended(name, FAILED, f"failed: {self.states[name].problem} ({self._log(name)})")
         return None
 
     def _status(self, name: str) -> Path:

@@ -9,6 +9,7 @@ from rich.live import Live
 
 from distail.compare.progress import ComparisonLines, ComparisonReporter
 from distail.compare.status import Status
+from distail.evaluation.run_files import FAILED, FINISHED
 from distail.report.table import Table
 from distail.search.content import UNDER_WAY, SearchContent, TrialContent
 from distail.training.progress import unstoppable_console
@@ -41,10 +42,10 @@ class SearchLines:
     def progress(self, name: str, status: Status) -> None:
         self._lines.progress(name, status)
 
-    def ended(self, name: str, text: str) -> None:
+    def ended(self, name: str, state: str, text: str) -> None:
         # The text of a run that is finished has figures of its test, which nobody should choose by.
-        if text.startswith(("failed", "not started")) or not name.startswith("trial-"):
-            self._lines.ended(name, text if text.startswith(("failed", "stopped", "not started")) else "finished")
+        if state == FAILED or not name.startswith("trial-"):
+            self._lines.ended(name, state, state if state == FINISHED else text)
 
     def update(self, content: SearchContent) -> None:
         for one in content["trials"]:
@@ -79,9 +80,9 @@ class SearchTable:
             self._steps[name] = status
             self._draw()
 
-    def ended(self, name: str, text: str) -> None:
+    def ended(self, name: str, state: str, text: str) -> None:
         self._steps.pop(name, None)
-        if text.startswith(("failed", "not started")):
+        if state == FAILED:
             self.message(f"{name}: {text}")
 
     def update(self, content: SearchContent) -> None:
