@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from distail.data.augment import Augmentation, Draws
 from distail.data.labels import check_labels
@@ -119,32 +119,40 @@ def training_weights(data: object) -> Tensor | None:
     return None if weights is None else (weights.double() / weights.double().mean()).float()
 
 
-class Standardize:
-    """`(inputs - mean) / std` by the first dimension of an example, and 0, the mean, where a value is missing.
+class Standardized(nn.Module):
+    """Inputs (B, ...) as a network wants them: `(inputs - mean) / std`, and 0, the mean, where a value is missing.
 
     Without means inputs stay as they are.
 
-    Raises:
-        DataError: their lengths differ from each other, or from that dimension.
+    Args:
+        mean, std: of each entry of an example's first dimension, such as a table's columns.
+        dimensions: of an example; what comes behind the first shares its mean.
 
-    >>> Standardize([1.0, 0.0], [2.0, 1.0])(torch.tensor([[5.0, float("nan")]]))
+    Raises:
+        DataError: there are not as many deviations as means.
+
+    >>> Standardized([1.0, 0.0], [2.0, 1.0], 1)(torch.tensor([[5.0, float("nan")]]))
     tensor([[2., 0.]])
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], dimensions: int) -> None:
+        super().__init__()
         if len(mean) != len(std):
             raise DataError(f"{len(mean)} means but {len(std)} deviations; expected one of each a column or channel")
-        self._mean_D = torch.tensor(mean, dtype=torch.float32, device=device)
-        self._scale_D = torch.tensor([1 / value for value in std], dtype=torch.float32, device=device)
+        shape = (-1, *(1,) * (dimensions - 1))
+        self.changes = bool(mean)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape), persistent=False)
+        scale = torch.tensor([1 / value for value in std], dtype=torch.float32)
+        self.register_buffer("scale", scale.view(shape), persistent=False)
 
-    def __call__(self, inputs: Tensor) -> Tensor:
-        """New inputs (B, D, ...)."""
-        if not len(self._mean_D):
-            return inputs.clone()
-        if inputs.shape[1] != len(self._mean_D):
-            raise DataError(f"inputs of {inputs.shape[1]} columns, but means and deviations for {len(self._mean_D)}")
-        shape = (-1, *(1,) * (inputs.ndim - 2))
-        return ((inputs - self._mean_D.view(shape)) * self._scale_D.view(shape)).nan_to_num_(nan=0.0)
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.changes:
+            return inputs
+        standardized = (inputs - self.mean) * self.scale
+        return torch.where(standardized.isnan(), torch.zeros_like(standardized), standardized)
 
 
 class ArrayInputs:
@@ -157,7 +165,7 @@ class ArrayInputs:
     ) -> None:
         self._device = torch.device(device)
         self._inputs = data.inputs.to(self._device) if _fits(data.inputs, self._device) else data.inputs
-        self._standardize = Standardize(mean, std, device)
+        self._standardize = Standardized(mean, std, data.inputs.ndim - 1).to(self._device)
 
     def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
         for index, _ in wanted:
@@ -176,9 +184,10 @@ def arrays_in_order(
     device: torch.device | str,
 ) -> Iterator[Tensor]:
     """The inputs of each part of the data, standardized, on the device."""
-    standardize = Standardize(mean, std, device)
+    standardize = Standardized(mean, std, data.inputs.ndim - 1).to(device)
     for part in parts:
-        yield standardize(to_device(data.inputs[part], device))
+        # A copy: a network may write into what it is given.
+        yield standardize(to_device(data.inputs[part].clone(), device))
 
 
 def _fits(inputs: Tensor, device: torch.device) -> bool:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from distail.inference.rows import Standardized
+from distail.data.arrays import Standardized
 from distail.inference.student import Student
 from distail.models.array_description import ArrayDescription
 from distail.models.feature_tap import called_classifier

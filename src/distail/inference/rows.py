@@ -11,40 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from distail.data.columns import Column, TableEncoding, Values, column_values, missing_in
 from distail.errors import CheckpointError, DataError, Problems, counted, did_you_mean, some_of
 from distail.models.array_description import ArrayDescription
 
 _NAMED = 6
-
-
-class Standardized(nn.Module):
-    """Inputs (B, ...) as a student's file says that its network wants them: `(inputs - mean) / std`, 0 where missing.
-
-    >>> told = ArrayDescription("mlp", "linear", ("a", "b"), (2,), "float32", (1.0, 0.0), (2.0, 1.0))
-    >>> Standardized(told)(torch.tensor([[5.0, float("nan")]]))
-    tensor([[2., 0.]])
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, description: ArrayDescription) -> None:
-        super().__init__()
-        # A column or channel is the first dimension; whatever comes behind it shares its mean.
-        shape = (-1, *(1,) * (len(description.input_shape) - 1))
-        self.changes = bool(description.mean)
-        self.register_buffer("mean", torch.tensor(description.mean).view(shape), persistent=False)
-        scale = torch.tensor([1 / value for value in description.std])
-        self.register_buffer("scale", scale.view(shape), persistent=False)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        if not self.changes:
-            return inputs
-        standardized = (inputs - self.mean) * self.scale
-        return torch.where(standardized.isnan(), torch.zeros_like(standardized), standardized)
 
 
 def encoding_of(description: ArrayDescription) -> TableEncoding | None:

@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distail.data.arrays import Standardized
 from distail.data.image_file import Pixels
 from distail.errors import CheckpointError, ConfigError, DistailError, ModelError
 from distail.evaluation.run_files import RunFiles, usable_counts
 from distail.inference.adjust import adjustment, read_prior
 from distail.inference.images import levels_of, pixels_of_file
 from distail.inference.preprocess import Preprocess
-from distail.inference.rows import Standardized, encoding_of, inputs_of
+from distail.inference.rows import encoding_of, inputs_of
 from distail.inference.thresholds import thresholds_of
 from distail.json_values import as_items, as_number, read_json, value_at
 from distail.models.array_description import INPUT_SHAPES, ArrayDescription
@@ -72,7 +73,7 @@ class Student(nn.Module):
         if isinstance(description, Description):
             self.preprocess: Preprocess | Standardized = Preprocess(description)
         else:
-            self.preprocess = Standardized(description)
+            self.preprocess = Standardized(description.mean, description.std, len(description.input_shape))
         self.encoding = None if isinstance(description, Description) else encoding_of(description)
         offset_C = torch.zeros(len(description.class_names)) if offset_C is None else offset_C
         self.register_buffer("offset", offset_C, persistent=False)
