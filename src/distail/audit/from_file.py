@@ -22,8 +22,8 @@ from distail.audit.summary import summary
 from distail.errors import ConfigError, Problems
 from distail.evaluation.adjustment import corrects_twice
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.class_order import find_other_order
 from distail.evaluation.headline import is_multi_label
+from distail.evaluation.other_order import find_other_order
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.evaluation.run_files import RunResult

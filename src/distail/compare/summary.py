@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from distail.compare.advice import advice
 from distail.compare.content import (
     ComparisonContent,
     DifferenceContent,
@@ -12,7 +13,6 @@ from distail.compare.content import (
     PointRunContent,
 )
 from distail.compare.draws import Draw
-from distail.compare.headline import headline
 from distail.compare.metrics import decides, main_metrics, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
@@ -54,7 +54,7 @@ def paired_seeds(content: ComparisonContent, method: str, metric: str, against: 
 def statements(content: ComparisonContent) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
     return [
-        *headline(content),
+        *advice(content),
         *_conditions(content),
         *_grid(content),
         *_taus(content),

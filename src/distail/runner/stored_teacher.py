@@ -23,7 +23,7 @@ from distail.data.dataset import Examples
 from distail.data.prepare import PreparedData
 from distail.errors import CheckpointError, DataError, Problems, counted
 from distail.evaluation.array_file import ArrayFile, open_arrays
-from distail.evaluation.class_order import spread_over
+from distail.evaluation.other_order import spread_over
 from distail.evaluation.run_files import StoredAnswers
 from distail.evaluation.stored_logits import (
     LABELS,

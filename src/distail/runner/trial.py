@@ -17,7 +17,7 @@ from distail.data.input_sources import sample_inputs
 from distail.data.labels import is_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import DataError, DistailError, ModelError, TrainingError, counted, some_of
-from distail.evaluation.class_order import find_other_order, spread_over
+from distail.evaluation.other_order import find_other_order, spread_over
 from distail.evaluation.probabilities import kind_of_probabilities, probabilities_sentence
 from distail.import_path import where
 from distail.inputs import described

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distail.evaluation.class_order import find_other_order
+from distail.evaluation.other_order import find_other_order
 
 COUNTS = [400, 200, 100, 60, 40, 30, 20, 16, 12, 10, 8, 6]
 NAMES = [str(number) for number in range(1, 13)]

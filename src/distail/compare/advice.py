@@ -10,7 +10,7 @@ from distail.evaluation.headline import HEADLINE_WORDS, MAP
 from distail.evaluation.significance import OVER_IMAGES
 
 
-def headline(content: ComparisonContent) -> list[str]:
+def advice(content: ComparisonContent) -> list[str]:
     """A recommendation in words for people who read no table; nothing where no student has been measured.
 
     The student with the best mean balanced accuracy, or mean average precision, is recommended where its difference

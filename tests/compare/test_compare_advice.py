@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distail.compare.headline import headline
+from distail.compare.advice import advice
 
 
 def figures(balanced, head, tail):
@@ -38,7 +38,7 @@ ROWS = {"ce": figures(60.0, 90.0, 30.0), "bkd": figures(70.0, 85.0, 55.0)}
 
 
 def test_the_best_student_is_named_with_what_it_brings_and_costs():
-    first, second = headline(content(ROWS, [difference("bkd", inside_noise=False)]))
+    first, second = advice(content(ROWS, [difference("bkd", inside_noise=False)]))
     assert first.startswith("Ship bkd")
     assert "70.0 %" in first
     assert "60.0 %" in first
@@ -47,27 +47,27 @@ def test_the_best_student_is_named_with_what_it_brings_and_costs():
 
 
 def test_a_difference_inside_the_noise_ships_nothing_new():
-    (only,) = headline(content(ROWS, [difference("bkd", inside_noise=True)]))
+    (only,) = advice(content(ROWS, [difference("bkd", inside_noise=True)]))
     assert only.startswith("Keep ce")
     assert "bkd" in only
 
 
 def test_a_difference_without_a_p_value_is_not_called_sure():
-    first = headline(content(ROWS, [difference("bkd", inside_noise=False, p=None)]))[0]
+    first = advice(content(ROWS, [difference("bkd", inside_noise=False, p=None)]))[0]
     assert "not tested" in first
 
 
 def test_a_row_that_was_only_adjusted_can_win_and_its_difference_is_found_the_other_way_round():
     rows = {**ROWS, "ce, adjusted": figures(75.0, 80.0, 66.0)}
     beyond = [difference("ce", inside_noise=False, against="ce, adjusted")]
-    assert headline(content(rows, [difference("bkd", inside_noise=False)], beyond))[0].startswith("Ship ce, adjusted")
+    assert advice(content(rows, [difference("bkd", inside_noise=False)], beyond))[0].startswith("Ship ce, adjusted")
 
 
 @pytest.mark.parametrize("rows", [{}, {"bkd": ROWS["bkd"]}, {"ce": ROWS["ce"]}])
 def test_nothing_is_recommended_where_nothing_can_be_compared(rows):
-    assert headline(content(rows)) == []
+    assert advice(content(rows)) == []
 
 
 def test_a_baseline_that_is_best_is_shipped():
     rows = {"ce": figures(70.0, 90.0, 50.0), "bkd": figures(60.0, 90.0, 30.0)}
-    assert headline(content(rows))[0].startswith("Ship ce")
+    assert advice(content(rows))[0].startswith("Ship ce")
