@@ -24,10 +24,10 @@ from distail.runner.networks import classifier_path, seeded
 from distail.runner.stored_teacher import StoredTeacher
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import check_logits
-from distail.training.frozen_teacher import frozen_teacher
+from distail.training.frozen_teacher import Teacher, frozen_teacher
 from distail.training.loop import images_a_pass
 from distail.training.predict import evaluation_batch_size, in_order, predict
-from distail.training.stage import Fitted, Stage
+from distail.training.stage import Fitted, Stage, Validate
 from distail.training.teacher_cache import TeacherCache
 
 Asked = FeatureTap | StoredTeacher
@@ -100,7 +100,6 @@ def _fit(
 ) -> Fitted:
     """This is where an experiment becomes a `Stage` of the loop; after an `earlier` one, of the classifier alone."""
     experiment, data, runtime = run.experiment, run.data, run.runtime_for(name)
-    of_teacher = run.runtime_for(TEACHER_INFERENCE)
     late = training.classifier_stage if earlier else None
     seed = stage_seed(run.draws_as(name) + ("-classifier" if earlier else ""), experiment.seed)
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
@@ -128,34 +127,18 @@ def _fit(
         rank=runtime.processes.rank,
         world_size=runtime.processes.size,
     )
-    live_teacher = None
-    if isinstance(teacher, FeatureTap):
-        size = evaluation_batch_size(data.train.input_shape) if views else images_a_pass(training, runtime.processes)
-        live_teacher = frozen_teacher(
-            teacher, of_teacher, size if experiment.trainer.compile else None, examples=noise_inputs(data.train, 4)
-        )
+    live_teacher = _frozen(run, teacher, training, views) if isinstance(teacher, FeatureTap) else None
     cache = None
     if live_teacher and views:
         cache = TeacherCache(
             live_teacher,
             batches,
-            of_teacher,
+            run.runtime_for(TEACHER_INFERENCE),
             features=method.needs.teacher_features,
             limit_mb=experiment.trainer.cache_limit_mb,
             folder=run.folder.path,
         )
     missing = initial_weights_missing(run, name) if earlier is None else []
-
-    def validate(tap: FeatureTap) -> MetricValues:
-        assert data.validation is not None
-        what, tell = f"{name}: validation", run.reporter.message
-        logits_NC = predict(tap, data.validation, data.mean, data.std, runtime, tell=tell, what=what)
-        check_logits(logits_NC, "validation")
-        tau = 0.0
-        if name == STUDENT and experiment.adjust is not None:
-            # The best epoch, or the best point of a grid, is the best of what will be tested.
-            tau = settle(experiment.adjust, (logits_NC, data.validation.labels), data.class_counts)["tau"]
-        return evaluate_adjusted(logits_NC, data.validation.labels, data.class_counts, tau)
 
     def prepare() -> None:
         if missing:
@@ -173,7 +156,7 @@ def _fit(
         teacher=stored.teacher(runtime.device) if stored else cache or live_teacher,
         method=method.to(runtime.device),
         batches=batches,
-        validate=validate if data.validation else None,
+        validate=_validation(run, name),
         training=training,
         runtime=runtime,
         seed=seed,
@@ -187,3 +170,31 @@ def _fit(
     )
     checkpoints = CheckpointFolder(run.folder.checkpoints(stage.title), run.reporter.message, run.require_folder)
     return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
+
+
+def _frozen(run: RunContext, teacher: FeatureTap, training: Training, views: int) -> Teacher:
+    """The network as it answers in training: each batch, or beforehand all stored views."""
+    train, runtime = run.data.train, run.runtime_for(TEACHER_INFERENCE)
+    size = evaluation_batch_size(train.input_shape) if views else images_a_pass(training, runtime.processes)
+    most = size if run.experiment.trainer.compile else None
+    return frozen_teacher(teacher, runtime, most, examples=noise_inputs(train, 4))
+
+
+def _validation(run: RunContext, name: str) -> Validate | None:
+    """What judges a network after an epoch; None without images for it."""
+    data, adjust, runtime = run.data, run.experiment.adjust, run.runtime_for(name)
+    held_out = data.validation
+    if not held_out:
+        return None
+
+    def validate(tap: FeatureTap) -> MetricValues:
+        what, tell = f"{name}: validation", run.reporter.message
+        logits_NC = predict(tap, held_out, data.mean, data.std, runtime, tell=tell, what=what)
+        check_logits(logits_NC, "validation")
+        tau = 0.0
+        if name == STUDENT and adjust is not None:
+            # The best epoch, or the best point of a grid, is the best of what will be tested.
+            tau = settle(adjust, (logits_NC, held_out.labels), data.class_counts)["tau"]
+        return evaluate_adjusted(logits_NC, held_out.labels, data.class_counts, tau)
+
+    return validate
