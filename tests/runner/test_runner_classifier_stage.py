@@ -126,7 +126,9 @@ def test_what_it_needs_is_known_and_checked_beforehand():
     assert unknown.startswith("training.classifier_stage: ")
     assert "'balanced_softmax'" in unknown
     [alone] = problems({"epochs": 1, "method": "kd"})
-    assert alone.startswith("teacher: ")
+    assert alone.startswith("teacher: the classifier stage's method 'kd' needs a teacher")
+    [whole] = problems({"epochs": 1, "supervised": "focal"}, method="kd")
+    assert whole.startswith("teacher: method 'kd' needs a teacher")
     [cosine] = problems({"epochs": 1, "supervised": "ldam"})
     assert cosine.startswith("student.classifier: ")
     late = {"epochs": 1, "method": "kd"}

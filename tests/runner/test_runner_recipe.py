@@ -78,3 +78,5 @@ def test_without_a_teacher_nothing_is_mixed_for_distillation_alone(tmp_path):
     )
     one, other = (load_file(result.folder / "student.safetensors") for result in (plain, mixed))
     assert all((one[name] == other[name]).all() for name in one)
+    told = [[note for note in result.figures["notes"] if "nothing is mixed" in note] for result in (plain, mixed)]
+    assert [len(notes) for notes in told] == [0, 1]

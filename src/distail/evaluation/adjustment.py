@@ -62,15 +62,15 @@ def describe_adjustment(whose: str, adjustment: Adjustment) -> str:
 
 
 def corrects_twice(whose: str, posterior: str | None) -> list[str]:
-    """A warning, where the terms of training removed the prior already.
+    """A warning, where training, by its terms or its sampler, removed the prior already.
 
     >>> corrects_twice("the student", "balanced")
-    ['the student was trained for balanced classes already: adjusting it again corrects the prior twice']
+    ['the student is trained for balanced classes already: adjusting it again corrects the prior twice']
     """
     if posterior not in ("balanced", "mixed"):
         return []
     part = "in part " if posterior == "mixed" else ""
-    return [f"{whose} was trained for balanced classes {part}already: adjusting it again corrects the prior twice"]
+    return [f"{whose} is trained for balanced classes {part}already: adjusting it again corrects the prior twice"]
 
 
 def evaluate_adjusted(

@@ -75,12 +75,15 @@ class Composition:
         options: temperature, weights of terms, and parameters outside of slots.
         teacher_supervised: the supervised entry that the method's paper trains its teacher with.
         labels: `single_label` or `multi_label`.
+        drawn: which posterior plain cross-entropy learns of the labels as a sampler draws them: `natural`, `balanced`
+            where all classes are drawn equally, `mixed` in between.
     """
 
     entries: Mapping[str, Sequence[Entry]]
     options: Mapping[str, Any] = field(default_factory=dict)
     teacher_supervised: str | Mapping[str, Any] = "ce"
     labels: str = SINGLE_LABEL
+    drawn: str = NATURAL
 
     @property
     def needs(self) -> Requirements:
@@ -133,11 +136,11 @@ class Composition:
         Args:
             teacher_posterior: what the teacher learned, which may be `mixed`; None where nobody knows.
         """
-        labels, weights = self.entries["supervised"][0], self.entries["weights"]
-        of_labels = self._aim(labels, NATURAL)
+        of_labels = self._aim_of_labels
         aims: dict[str, str | None] = {}
-        if self.options.get("supervised_weight", 1.0) and not any(map(self._takes_labels_away, weights)):
-            aims[f"supervised: {labels.name}"] = of_labels
+        if self._learns_from_labels:
+            sampler = "" if self.drawn == NATURAL else " with this sampler"
+            aims[f"supervised: {self.entries['supervised'][0].name}{sampler}"] = of_labels
         if self.entries["divergence"] and self.options.get("distillation_weight", 1.0):
             part, aim = "its teacher", of_labels if self.entries["teacher"] else teacher_posterior
             for entry in (*self.entries["targets"], *self.entries["divergence"]):
@@ -152,10 +155,12 @@ class Composition:
         if not {NATURAL, BALANCED} <= parts.keys():
             return None
         balanced = "{name: bce, tau: 1}" if self.labels == MULTI_LABEL else "balanced_softmax"
+        repairs = [f"supervised: {balanced}"] if self.drawn == NATURAL else []
+        repairs += ["targets: debias"] if teacher_posterior != BALANCED else []
         return (
             f"{parts[NATURAL]} aims at the class priors of the training data and {parts[BALANCED]} at equal class "
-            "priors: the student learns something between the two. To have both aim at equal class priors, set "
-            f"supervised: {balanced}" + ("" if teacher_posterior == BALANCED else " and targets: debias")
+            "priors: the student learns something between the two."
+            + (f" To have both aim at equal class priors, set {' and '.join(repairs)}" if repairs else "")
         )
 
     def correction_warning(self, teacher_posterior: str | None) -> str | None:
@@ -170,7 +175,7 @@ class Composition:
             if self._changes_posterior(entry) and entry.builder.posterior == BALANCED  # type: ignore[attr-defined]
         ]
         itself = bool(self.entries["teacher"])
-        learned = self._aim(self.entries["supervised"][0], NATURAL) if itself else teacher_posterior
+        learned = self._aim_of_labels if itself else teacher_posterior
         if len(repairs) > 1:
             return (
                 f"{' and '.join(repairs)} both remove the class priors from the teacher's predictions: the priors are "
@@ -190,6 +195,31 @@ class Composition:
             f"{repairs[0]} removes the class priors again: they are removed {again}, which favors rare classes. "
             f"Leave {repairs[0].removeprefix('targets: ')} out"
         )
+
+    def sampling_warning(self) -> str | None:
+        """What to tell a user whose class priors are corrected by the supervised term, and by the sampler as well."""
+        labels = self.entries["supervised"][0]
+        if self.drawn == NATURAL or not self._learns_from_labels or self._aim(labels, NATURAL) != BALANCED:
+            return None
+        part = "in part " if self.drawn == MIXED else ""
+        return (
+            f"the sampler draws rare classes more often, and supervised: {labels.name} removes the class priors as "
+            f"well: they are {part}removed twice, which favors rare classes. Leave one of the two out, with "
+            "supervised: ce or with sampler: instance"
+        )
+
+    @property
+    def _learns_from_labels(self) -> bool:
+        weights = self.entries["weights"]
+        return bool(self.options.get("supervised_weight", 1.0)) and not any(map(self._takes_labels_away, weights))
+
+    @property
+    def _aim_of_labels(self) -> str | None:
+        """That of the supervised term, over the labels that are drawn; what is corrected twice counts as `mixed`."""
+        aim = self._aim(self.entries["supervised"][0], NATURAL)
+        if aim is None or self.drawn == NATURAL:
+            return aim
+        return self.drawn if aim == NATURAL else MIXED
 
     def _aim(self, entry: Entry, before: str | None) -> str | None:
         aim: str | None = entry.builder.posterior if self._changes_posterior(entry) else before  # type: ignore[attr-defined]

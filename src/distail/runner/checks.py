@@ -114,14 +114,18 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     student, teacher = experiment.student, experiment.teacher
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
     needs = problems.attempt(lambda: _checked_needs(method_composition(experiment)), "method")
+    whose = f"method {experiment.method_name!r}"
     if needs is not None and experiment.training.classifier_stage is not None:
+        if not needs.teacher:
+            name = classifier_composition(experiment).get("name", experiment.method_name)
+            whose = f"the classifier stage's method {name!r}"
         late = problems.attempt(lambda: _checked_needs(classifier_composition(experiment)), "training.classifier_stage")
         needs |= late or Requirements()
     if needs is not None:
         problems.add(*_other_classifier("student", needs, student.model, student.classifier))
     if needs is not None and needs.teacher and teacher is None:
         problems.add(
-            f"teacher: method {experiment.method_name!r} needs a teacher; give one, such as "
+            f"teacher: {whose} needs a teacher; give one, such as "
             "teacher: {model: same}, or teacher: {model: resnet32, checkpoint: teacher.safetensors}"
         )
     if teacher is None:
@@ -144,7 +148,7 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
         problems.attempt(lambda: _look_up(model, teacher.classifier), "teacher.model")
     # Without a choice of its own the method decides, and what is wrong with that has been said.
     if needs is not None or teacher.supervised is not None:
-        own_needs = problems.attempt(lambda: _checked_needs(_teacher_composition(experiment)), "teacher.supervised")
+        own_needs = problems.attempt(lambda: _checked_needs(teacher_composition(experiment)), "teacher.supervised")
         if own_needs is None or teacher.files:
             return
         late = problems.attempt(
@@ -282,10 +286,11 @@ def check_fits_data(experiment: Experiment, data: Examples) -> None:
 
 def teacher_method(experiment: Experiment, data: PreparedData) -> Method:
     """What the teacher is trained with: `teacher.supervised`, by default what the method's own paper does."""
-    return create_method(_teacher_composition(experiment), class_counts=data.class_counts, samples=data.samples)
+    return create_method(teacher_composition(experiment), class_counts=data.class_counts, samples=data.samples)
 
 
-def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
+def teacher_composition(experiment: Experiment) -> dict[str, Any]:
+    """What `create_method` takes for a teacher that is trained here, before its classifier stage."""
     assert experiment.teacher is not None
     chosen = experiment.teacher.supervised
     supervised = chosen or read_composition(method_composition(experiment)).teacher_supervised
@@ -295,7 +300,7 @@ def _teacher_composition(experiment: Experiment) -> dict[str, Any]:
 def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) -> dict[str, Any]:
     """What `create_method` takes for the classifier stage: its choice laid over the method, or a method of its own."""
     training = experiment.teacher_training if of_teacher else experiment.training
-    base = _teacher_composition(experiment) if of_teacher else method_composition(experiment)
+    base = teacher_composition(experiment) if of_teacher else method_composition(experiment)
     late = training.classifier_stage
     if late is None:
         return base
@@ -317,7 +322,7 @@ def needs_teacher(experiment: Experiment) -> bool:
 def teacher_features(experiment: Experiment) -> bool:
     """Whether anyone reads the teacher's features: the method, or what the teacher is trained with."""
     own = (
-        read_composition(_teacher_composition(experiment)).needs
+        read_composition(teacher_composition(experiment)).needs
         | read_composition(classifier_composition(experiment, of_teacher=True)).needs
     )
     return needs_of(experiment).teacher_features or own.student_features

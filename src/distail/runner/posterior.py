@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distail.config.schema import Experiment, Training
+from distail.config.schema import Experiment
+from distail.evaluation.adjustment import corrects_twice
 from distail.evaluation.array_file import open_arrays
+from distail.methods.composition import Composition
 from distail.methods.context import BALANCED, MIXED, NATURAL
 from distail.methods.presets import read_composition
 from distail.models.weights import read_metadata
-from distail.runner.checks import classifier_composition, method_composition
+from distail.runner.checks import classifier_composition, method_composition, needs_teacher, teacher_composition
 
 _ANSWERS = (".npz", ".parquet")
 """Files of answers that are no safetensors, which weights are too."""
@@ -23,9 +26,8 @@ def student_posterior(experiment: Experiment) -> str | None:
     A classifier stage decides, where there is one. Of a loaded teacher its files say what it learned, as long as they
     are there; without a word of them it was trained as the method's paper says.
     """
-    composition = read_composition(classifier_composition(experiment))
-    posterior = composition.posterior_with(_taught(experiment) or composition.teacher_posterior)
-    return _as_drawn(posterior, experiment, experiment.training)
+    composition = _composition(experiment)
+    return composition.posterior_with(_taught(experiment) or composition.teacher_posterior)
 
 
 def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | None = None) -> str | None:
@@ -36,27 +38,51 @@ def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | Non
     """
     assert experiment.teacher is not None
     if not experiment.teacher.files:
-        posterior = read_composition(classifier_composition(experiment, of_teacher=True)).posterior
-        return _as_drawn(posterior, experiment, experiment.teacher_training)
+        return _composition(experiment, of_teacher=True).posterior
     if described is not None and "posterior" in described:
         return described["posterior"]
     return _of_supervised(experiment)
 
 
 def can_be_adjusted(experiment: Experiment) -> bool:
-    """Whether class shares may be left to take off after training: not where terms or draws took them off already."""
-    return _sampler(experiment, experiment.training) == "instance" and student_posterior(experiment) != BALANCED
+    """Whether class priors may be left to remove after training: not where terms or the sampler removed them."""
+    return _composition(experiment).drawn == NATURAL and student_posterior(experiment) != BALANCED
 
 
 def posterior_notes(experiment: Experiment) -> list[str]:
-    """What to tell the user where the method's parts, or its teacher, aim at two posteriors, or one is taken twice."""
-    composition, taught = read_composition(method_composition(experiment)), _taught(experiment)
-    teacher = experiment.teacher
-    learned = None
-    if teacher is not None and composition.needs.teacher and not teacher.is_previous_epoch:
-        learned = taught if teacher.files else teacher_posterior(experiment)
-    warnings = (composition.posterior_warning(taught), composition.correction_warning(learned))
-    return [warning for warning in warnings if warning is not None]
+    """What to tell the user where parts of a run aim at two posteriors, or correct the class priors twice.
+
+    Parts are the terms of the method, of its classifier stage and of its teacher, the sampler, and `method.adjust`.
+    """
+    teacher, taught, notes = experiment.teacher, _taught(experiment), []
+    if teacher is not None and not teacher.files and not teacher.is_previous_epoch and needs_teacher(experiment):
+        own = _by_stage(experiment, lambda composition: [composition.sampling_warning()], of_teacher=True)
+        notes += [f"of the teacher: {warning}" for warning in own]
+    notes += _by_stage(
+        experiment,
+        lambda composition: [
+            composition.posterior_warning(taught),
+            composition.correction_warning(taught),
+            composition.sampling_warning(),
+        ],
+    )
+    if experiment.adjust:
+        notes += corrects_twice(f"method.adjust is {experiment.adjust}, but the student", student_posterior(experiment))
+    return notes
+
+
+def _by_stage(
+    experiment: Experiment, warnings_of: Callable[[Composition], list[str | None]], *, of_teacher: bool = False
+) -> list[str]:
+    """The warnings of the training, and of the classifier stage where there is one; what is of both once."""
+    before, late = (
+        [warning for warning in warnings_of(_composition(experiment, of_teacher=of_teacher, late=late)) if warning]
+        for late in (False, True)
+    )
+    return [
+        *(warning if warning in late else f"before the classifier stage: {warning}" for warning in before),
+        *(f"in the classifier stage: {warning}" for warning in late if warning not in before),
+    ]
 
 
 def as_entry(supervised: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +113,7 @@ def _taught(experiment: Experiment) -> str | None:
     if teacher is None or teacher.is_previous_epoch:
         return None
     if not teacher.files:
-        return read_composition(classifier_composition(experiment, of_teacher=True)).posterior
+        return teacher_posterior(experiment)
     # They may be gone when a run goes on.
     found = posterior_of_files(path for path in teacher.files if path.is_file())
     return found or (_of_supervised(experiment) if teacher.supervised else None)
@@ -101,15 +127,16 @@ def _of_supervised(experiment: Experiment) -> str | None:
     return read_composition({"name": "ce", **({"supervised": supervised} if supervised else {}), **labels}).posterior
 
 
-def _as_drawn(posterior: str | None, experiment: Experiment, training: Training) -> str | None:
-    """That of terms, over the images that a sampler draws: rare classes drawn more often remove prior as well."""
-    sampler = _sampler(experiment, training)
-    if sampler == "instance" or posterior is None:
-        return posterior
-    return BALANCED if sampler == "class_balanced" and posterior == NATURAL else MIXED
+def _composition(experiment: Experiment, *, of_teacher: bool = False, late: bool = True) -> Composition:
+    """The terms of a network's training, at its end or before its classifier stage, over the images that are drawn."""
+    stage = (experiment.teacher_training if of_teacher else experiment.training).classifier_stage if late else None
+    if late:
+        raw = classifier_composition(experiment, of_teacher=of_teacher)
+    else:
+        raw = teacher_composition(experiment) if of_teacher else method_composition(experiment)
+    sampler = (stage.sampler if stage else None) or experiment.data.sampler
+    return replace(read_composition(raw), drawn=_DRAWN[sampler])
 
 
-def _sampler(experiment: Experiment, training: Training) -> str:
-    """How images are drawn at the end, for the classifier."""
-    late = training.classifier_stage
-    return (late.sampler if late else None) or experiment.data.sampler
+_DRAWN = {"instance": NATURAL, "class_balanced": BALANCED, "square_root": MIXED}
+"""Samplers, to what is learned of plain labels: rare classes that are drawn more often take prior off as well."""

@@ -107,7 +107,12 @@ def _fit(
     stored = teacher if isinstance(teacher, StoredTeacher) else None
     views = experiment.teacher.given_views if teacher and experiment.teacher else 0
     if training.mix and training.mix.labels == "distillation_only" and not teacher:
-        training = training.model_copy(update={"mix": None})  # there is nothing that mixed images could carry
+        if name == STUDENT and training.mix.share:
+            run.note(
+                "training.mix: nothing is mixed, since with labels: distillation_only mixed images carry the "
+                "distillation alone, and this method has no teacher; for mixed labels training.mix.labels=mixed"
+            )
+        training = training.model_copy(update={"mix": None})
     if training.ema_decay is not None:
         run.note(f"the {name}'s figures are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
     batches = TrainingBatches(

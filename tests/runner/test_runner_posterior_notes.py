@@ -1,0 +1,76 @@
+"""What is told before training where class priors are corrected twice: by terms, samplers, a stage, or adjusting."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distail.config.schema import Experiment
+from distail.runner.posterior import posterior_notes, student_posterior
+from helpers.whole_runs import experiment
+
+SAMPLED = {"sampler": "class_balanced"}
+BALANCED = {"name": "ce", "supervised": "balanced_softmax"}
+REPAIRED = {"supervised": "balanced_softmax", "targets": ["debias"]}
+
+
+def config(method="ce", *, data=None, stage=None, teacher=None):
+    training = {"epochs": 4, "classifier_stage": stage and {"epochs": 1, **stage}}
+    changes = {"data": {"name": "digits", "imbalance_factor": 20, **(data or {})}, "training": training}
+    return Experiment.from_mapping(experiment("run", method, teacher=teacher, **changes))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "posterior", "told"),
+    [
+        ("ce", {"data": SAMPLED}, "balanced", []),
+        (BALANCED, {}, "balanced", []),
+        (BALANCED, {"data": SAMPLED}, "mixed", ["removed twice"]),
+        (BALANCED, {"data": {"sampler": "square_root"}}, "mixed", ["in part removed twice"]),
+        ({"name": "ce", "supervised": {"name": "logit_adjusted", "tau": 0}}, {"data": SAMPLED}, "balanced", []),
+        # The stage decides, by its own terms and sampler or by those that it inherits.
+        ("ce", {"stage": {"supervised": "balanced_softmax"}}, "balanced", []),
+        ("ce", {"stage": {"sampler": "class_balanced"}}, "balanced", []),
+        (
+            "ce",
+            {"stage": {"supervised": "balanced_softmax", "sampler": "class_balanced"}},
+            "mixed",
+            ["in the classifier stage: the sampler draws rare classes more often"],
+        ),
+        (BALANCED, {"stage": {"sampler": "class_balanced"}}, "mixed", ["in the classifier stage: the sampler"]),
+        (BALANCED, {"data": SAMPLED, "stage": {"sampler": "instance"}}, "balanced", ["before the classifier stage"]),
+        (
+            BALANCED,
+            {"data": SAMPLED, "stage": {"learning_rate": 0.05}},
+            "mixed",
+            ["the sampler draws rare classes more often"],
+        ),
+        # With a teacher.
+        ("kd", {"stage": {"method": REPAIRED}, "teacher": "same"}, "balanced", []),
+        ("kd", {"stage": {"supervised": "balanced_softmax"}, "teacher": "same"}, "mixed", ["in the classifier stage"]),
+        ("kd", {"data": SAMPLED, "teacher": "same"}, "balanced", []),
+        ("kd", {"stage": {"sampler": "class_balanced"}, "teacher": "same"}, "mixed", ["ce with this sampler"]),
+        ("dive", {"data": SAMPLED, "teacher": "same"}, "mixed", ["of the teacher: the sampler", "the sampler draws"]),
+        # Adjusted after training as well.
+        ({"name": "ce", "adjust": 1}, {}, "natural", []),
+        ({**BALANCED, "adjust": 0}, {}, "balanced", []),
+        ({**BALANCED, "adjust": 1}, {}, "balanced", ["method.adjust is 1"]),
+        ({**BALANCED, "adjust": "auto"}, {"data": {"validation": 0.1}}, "balanced", ["method.adjust is auto"]),
+        ({"name": "ce", "adjust": 1}, {"data": SAMPLED}, "balanced", ["adjusting it again corrects the prior twice"]),
+        ({"name": "ce", "adjust": 1}, {"stage": {"supervised": "balanced_softmax"}}, "balanced", ["method.adjust"]),
+    ],
+)
+def test_class_priors_that_are_corrected_twice_are_told(method, changes, posterior, told):
+    experiment = config(method, **changes)
+    assert student_posterior(experiment) == posterior
+    notes = posterior_notes(experiment)
+    assert len(notes) == len(told), notes
+    assert all(words in note for words, note in zip(told, notes, strict=True)), notes
+
+
+def test_the_documented_classifier_stage_corrects_once():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    [example] = [yaml.safe_load(block) for block in blocks if "classifier_stage" in block]
+    assert posterior_notes(Experiment.from_mapping(example)) == []
