@@ -19,6 +19,9 @@ _NAMED = 6
 MOST_COMPARED = 10_000
 """How many values of a column are looked at for what float32 loses: enough to see it, and quick for wide arrays."""
 _FEW_LEVELS, _NEARLY_ALL = 5, 0.9
+_FEWEST_ROWS = 20
+"""Of fewer rows each may have another value by chance."""
+_LISTED = 12
 # Also with separators of thousands, a decimal comma, a currency or a percent sign.
 _LIKE_NUMBER = re.compile(
     r"[+-]?[$€£]?(?=[.,]?\d)(?:\d{1,3}(?:[,.' ]\d{3})+|\d*)(?:[.,]\d*)?(?:e[+-]?\d+)?\s*%?", re.IGNORECASE
@@ -128,3 +131,38 @@ value, or divide, before you save them"
         f"float32 has no room for the differences in {some_of(found, _NAMED)}: subtract the smallest value, or "
         "divide, before you save them"
     )
+
+
+def identifiers_note(training: Mapping[str, Values]) -> str | None:
+    """Which columns seem to name the rows: whole numbers, or texts, of which each training row has another.
+
+    None where no column does, or of fewer than 20 rows.
+
+    >>> identifiers_note({"id": np.arange(20.0), "age": np.arange(20.0) + 0.5})
+    "every training row has another value in 'id'. If that names rows and measures nothing, leave it out: \
+data.features=[age]"
+    """
+    found = [name for name, values in training.items() if len(values) >= _FEWEST_ROWS and _names_rows(name, values)]
+    if not found:
+        return None
+    rest = [name for name in training if name not in found]
+    way = f"data.features=[{','.join(rest)}]" if 0 < len(rest) <= _LISTED else "data.features lists those that stay"
+    names, measures, it = ("names", "measures", "it") if len(found) == 1 else ("name", "measure", "them")
+    return (
+        f"every training row has another value in {some_of([repr(name) for name in found], _NAMED)}. If that {names} "
+        f"rows and {measures} nothing, leave {it} out: {way}"
+    )
+
+
+def all_whole_and_different(numbers_N: NDArray[np.float64]) -> bool:
+    """Whether numbers are whole, as those of rows are, and none occurs twice."""
+    whole = bool(np.isfinite(numbers_N).all() and (numbers_N == np.rint(numbers_N)).all())
+    return whole and len(np.unique(numbers_N)) == len(numbers_N)
+
+
+def _names_rows(name: str, values: Values) -> bool:
+    if values.dtype != object:
+        return all_whole_and_different(values.astype(np.float64))
+    texts = values.tolist()
+    # Numbers with a decimal comma are told as such.
+    return None not in texts and len({*texts}) == len(texts) and numbers_as_texts_note({name: values}) is None

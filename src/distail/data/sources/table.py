@@ -14,12 +14,13 @@ from torch import Tensor
 
 from distail.config.schema import Data
 from distail.data.arrays import LabeledArrays
-from distail.data.column_notes import column_notes
+from distail.data.column_notes import column_notes, identifiers_note
 from distail.data.columns import TableEncoding, Values, column_values
 from distail.data.dataset import Source
 from distail.data.labels import separated
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
-from distail.data.sources.table_file import gaps_by_name, read_table
+from distail.data.sources.table_columns import index_columns, is_unnamed, left_out_note
+from distail.data.sources.table_file import column_names, gaps_by_name, read_table
 from distail.errors import DataError, Problems, did_you_mean, some_of
 from distail.outputs import MULTI_LABEL
 
@@ -55,6 +56,16 @@ def load_table(options: Data) -> Source:
     parts = {part: read_table(path, options.name, texts) for part, path in files.items()}
     if options.name == "csv-table":
         _check_gaps(parts, files, options)
+    left_out = None
+    if options.features is None:
+        indexes = index_columns(parts, texts)
+        empty = sum(map(is_unnamed, column_names(files[next(iter(files))], options.name)))
+        empty -= sum(map(is_unnamed, next(iter(parts.values())).column_names))
+        left_out = left_out_note(indexes, empty)
+        parts = {
+            part: table.drop_columns([name for name in indexes if name in table.column_names])
+            for part, table in parts.items()
+        }
     columns = next(iter(parts.values())).column_names
     for part, table in parts.items():
         if set(table.column_names) != set(columns):
@@ -71,10 +82,10 @@ def load_table(options: Data) -> Source:
         split = np.repeat(np.array(list(files), dtype=str), [len(each) for each in parts.values()])
     elif _SPLIT in columns:
         split = _texts(table, _SPLIT, root)
-    return _source(table, split, options, root)
+    return _source(table, split, options, root, left_out)
 
 
-def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path) -> Source:
+def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path, left_out: str | None) -> Source:
     columns, labeled, group = table.column_names, _label_columns(options), options.group
     problems = Problems()
     aside = {*labeled, _SPLIT, group}
@@ -106,6 +117,9 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
         raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
     examples = LabeledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
     notes = column_notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
+    if options.features is None:
+        identifiers = identifiers_note({name: values[training_N] for name, values in found.items()})
+        notes += tuple(note for note in (left_out, identifiers) if note)
     rows = Rows(examples, class_names, split, of_group, notes, encoding.to_json(), one_file=root.is_file())
     return source_of_rows(rows, str(root))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from distail.data.sources.table_columns import without_empty_columns
 from distail.errors import DataError, counted, some_of
 
 DELIMITERS = (",", "\t", ";")
@@ -16,7 +17,8 @@ def read_table(path: Path, name: str, texts: Iterable[str], categories: Iterable
     """The table in a file of `csv-table` or `parquet`.
 
     In a CSV file NA, nan, null and their like are gaps. Not so in the columns `texts`, which are as they stand in it:
-    there a gap is an empty cell alone. `categories` are texts too, even where they look like numbers.
+    there a gap is an empty cell alone. `categories` are texts too, even where they look like numbers. What has neither
+    a name nor a value, as a separator at the end of each line leaves it, is no column.
 
     Raises:
         DataError: it is damaged, is a CSV file that is not UTF-8, has no row, or a column twice.
@@ -38,6 +40,7 @@ def read_table(path: Path, name: str, texts: Iterable[str], categories: Iterable
         raise _unreadable(path, name, error) from error
     if not len(table):
         raise DataError(f"{path} has no row")
+    table = without_empty_columns(table)
     twice = sorted({column for column in table.column_names if table.column_names.count(column) > 1})
     if twice:
         raise DataError(f"{path} has the column {some_of([repr(column) for column in twice])} more than once")
