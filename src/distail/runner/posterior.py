@@ -66,8 +66,9 @@ def posterior_notes(experiment: Experiment) -> list[str]:
             composition.sampling_warning(),
         ],
     )
-    if experiment.adjust:
-        notes += corrects_twice(f"method.adjust is {experiment.adjust}, but the student", student_posterior(experiment))
+    if adjust := experiment.adjust:
+        tau = adjust if isinstance(adjust, str) else f"{adjust:g}"
+        notes += corrects_twice(f"method.adjust is {tau}, but the student", student_posterior(experiment))
     return notes
 
 
