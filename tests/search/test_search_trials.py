@@ -83,6 +83,17 @@ def test_without_kd_there_is_no_search(tmp_path):
         made_up_search(tmp_path, MadeUp(score))
 
 
+def test_no_trial_is_tried_twice(tmp_path):
+    """Of one formula a plain term without a teacher is the best, which has few parameters to vary."""
+
+    def score(experiment):
+        return (50.0 if experiment.method.get("divergence") else 70.0), 80.0
+
+    found = made_up_search(tmp_path, MadeUp(score), trials=40).content()
+    assert len(found) == 40
+    assert len({repr((one["method"], one["recipe"])) for one in found}) == 40
+
+
 @pytest.mark.parametrize("starts", [2, 7])
 def test_a_search_that_was_killed_ends_as_if_it_had_not_been(tmp_path, starts):
     whole = made_up_search(tmp_path / "whole", MadeUp(by_temperature)).content()

@@ -125,6 +125,8 @@ def _supervised(trial: Choices) -> tuple[object, str]:
     name = str(trial.suggest_categorical("supervised", ["ce", "balanced_softmax", "logit_adjusted", "class_balanced"]))
     if name == "logit_adjusted":
         tau = _number(trial, "logit_adjusted_tau", 0.25, 1.5)
+        if tau == 1.0:
+            return "balanced_softmax", "balanced_softmax"  # which is the same
         return {"name": name, "tau": tau}, f"{name} {tau:g}"
     if name == "class_balanced":
         beta = trial.suggest_categorical("class_balanced_beta", BETAS)

@@ -70,8 +70,8 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
     return study
 
 
-def next_trial(study: Study, seed: int, starts: int) -> Trial:
-    """The next trial to fill in: a start, or what the trials so far suggest.
+def next_trial(study: Study, seed: int, starts: int, *, at_random: bool = False) -> Trial:
+    """The next trial to fill in: a start, or what the trials so far suggest, or anything.
 
     Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
     would have suggested, and nothing needs to be pickled.
@@ -80,11 +80,11 @@ def next_trial(study: Study, seed: int, starts: int) -> Trial:
 
     waiting = optuna.trial.TrialState.WAITING
     number = sum(trial.state != waiting for trial in study.get_trials(deepcopy=False))
-    study.sampler = sampler(seed, number, starts)
+    study.sampler = sampler(seed, number, starts, at_random=at_random)
     return study.ask()
 
 
-def sampler(seed: int, number: int, starts: int) -> Any:
+def sampler(seed: int, number: int, starts: int, *, at_random: bool = False) -> Any:
     """The tree-structured Parzen estimator for one trial, random for the first of them [Bergstra et al. 2011].
 
     Args:
@@ -93,10 +93,13 @@ def sampler(seed: int, number: int, starts: int) -> Any:
     """
     import optuna
 
+    of_this_trial = (seed * 1_000_003 + number) % 2**32
+    if at_random:
+        return optuna.samplers.RandomSampler(of_this_trial)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that groups of parameters are experimental
         return optuna.samplers.TPESampler(
-            seed=(seed * 1_000_003 + number) % 2**32,
+            seed=of_this_trial,
             n_startup_trials=2 * starts,
             multivariate=True,
             group=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 REFERENCE, FREE = 0, 1  # the trials that are kd, and plain training without a teacher, adjusted
 _MOST_EXCEEDED = 1.5  # of the minutes, by a search that a comparison of measured cost still follows
 _FEW_TRIALS = 8  # without which nothing was searched
+_SUGGESTIONS = 10  # that may repeat earlier trials, before one is drawn at random
+_REPEATED = "repeated"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class Trials:
         news = self._look()
         jobs, self._ready = self._ready, []
         while len(jobs) < free and self.budget.has_room(len(self._begun), self.cost, self._reserve):
-            jobs += self._begin(next_trial(self.study, self.runs.base.seed, self.space.starts))
+            jobs += self._begin(self._new_trial())
         if news or jobs:
             self._changed()
         return jobs
@@ -169,7 +172,27 @@ class Trials:
 
     @property
     def _begun(self) -> list[FrozenTrial]:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
+        trials = self.study.get_trials(deepcopy=False)
+        return [trial for trial in trials if trial.state.name != "WAITING" and _REPEATED not in trial.user_attrs]
+
+    def _new_trial(self) -> Trial:
+        """The next trial that differs from all before: the same one again would train the same bits."""
+        import optuna
+
+        known = [self._proposal(trial) for trial in self._begun]
+        for attempt in itertools.count():
+            at_random = attempt >= _SUGGESTIONS
+            trial = next_trial(self.study, self.runs.base.seed, self.space.starts, at_random=at_random)
+            if self.space.propose(trial) not in known:
+                break
+            trial.set_user_attr(_REPEATED, True)
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return trial
+
+    def _proposal(self, trial: FrozenTrial) -> Proposal:
+        with suppress(ValueError):  # killed while it was filled in
+            return proposal_of(self.space, trial.params)
+        return Proposal({}, {}, "")
 
     def _resumed(self) -> Iterator[Job]:
         """The runs of trials that an earlier start left under way."""
@@ -250,9 +273,7 @@ class Trials:
         reference = self.runs.validation(REFERENCE)
         found: list[TrialContent] = []
         for frozen in self._begun:
-            proposal = Proposal({}, {}, "")
-            with suppress(ValueError):  # killed while it was filled in
-                proposal = proposal_of(self.space, frozen.params)
+            proposal = self._proposal(frozen)
             epoch = frozen.last_step or 0
             validation = self.runs.validation(frozen.number).get(epoch)
             kd = reference.get(epoch)
