@@ -50,6 +50,12 @@ def test_the_resolved_experiment_reads_back_as_the_same_one(tmp_path):
     assert Experiment.from_yaml(path) == experiment
 
 
+def test_no_groups_are_kept_as_such():
+    assert Experiment.from_mapping(yaml.safe_load(WHOLE)).data.group == "group"
+    raw = apply_overrides(yaml.safe_load(WHOLE), ["data.group=null"])
+    assert yaml.safe_load(Experiment.from_mapping(raw).to_yaml())["data"]["group"] is None
+
+
 def test_output_follows_name_and_seed():
     assert Experiment.from_mapping({**MINIMAL, "seed": 7}).output.as_posix() == "runs/quick-seed7"
     assert Experiment.from_mapping({**MINIMAL, "output": "elsewhere"}).output.as_posix() == "elsewhere"

@@ -230,6 +230,8 @@ def test_collate_and_groups(module):
     assert torch.equal((batch.inputs["ids"] > 0).sum(1), 1 + rows % 5)
     groups = [set((part.rows // 3).tolist()) for part in (data.train, data.validation)]
     assert not groups[0] & groups[1]
+    assert any("10 groups for training" in note for note in data.notes)
+    assert not any("stay together" in note for note in prepared(f"{module}:collated", group=None).notes)
     assert any("are, byte for byte, training examples too" in note for note in data.notes)
 
 

@@ -53,6 +53,13 @@ def test_statistics_are_those_of_the_training_rows_alone(tmp_path):
     assert inputs_of(data, data.train)[3, 0] == 0, "a missing value is the mean"
 
 
+def test_groups_can_be_left_aside(tmp_path):
+    x, y = made()
+    path = saved(tmp_path, X=x, y=y, group=np.arange(60) // 2)
+    assert load_source(Data(name="arrays", root=path)).groups is not None
+    assert load_source(Data(name="arrays", root=path, group=None)).groups is None
+
+
 def test_training_batches_are_the_same_numbers_in_the_epochs_order(tmp_path):
     x, y = made()
     data = prepared(saved(tmp_path, X=x, y=y))

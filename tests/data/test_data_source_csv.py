@@ -75,6 +75,7 @@ def test_a_validation_split_and_groups_of_ones_own(
     ]
     with pytest.raises(DataError, match="'patient'"):
         load("csv", manifest("path,label,split,group\n" + "\n".join(rows)), group="patient")
+    assert load("csv", manifest("path,label,split,group\n" + "\n".join(rows)), group=None).groups is None
 
 
 def test_spaces_quotes_bom_and_further_columns(manifest: Callable[[str], Path]) -> None:

@@ -141,6 +141,7 @@ def test_groups_of_the_metadata_stay_whole(tmp_path):
     patients = [{patient_of[name.decode()] for name in part.names.tolist()} for part in (source.train, source.test)]
     assert not patients[0] & patients[1]
     assert [len(each) for each in (source.groups.train, source.groups.test)] == [len(source.train), len(source.test)]
+    assert load_source(of(tmp_path, group=None)).groups is None
     with pytest.raises(DataError, match="'pateint'"):
         load_source(of(tmp_path, group="pateint"))
     file.write_text("\n".join(map(json.dumps, [{**rows[0], "patient": None}, *rows[1:]])))

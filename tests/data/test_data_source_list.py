@@ -157,3 +157,4 @@ def test_a_third_column_is_the_group_and_no_split_tears_it_apart(listed, tmp_pat
         file.write("\na/one more.png\t0")
     with pytest.raises(DataError, match=r"1 line without a group"):
         load_source(options)
+    assert load_source(options.model_copy(update={"group": None})).groups is None

@@ -229,6 +229,23 @@ def test_groups_stay_whole_and_shared_ones_are_told(tmp_path):
     assert [note for note in unused.notes if " groups of the " in note] == told[:1]
 
 
+def test_a_measurement_called_group_need_not_be_one(tmp_path):
+    content = {name: values for name, values in columns().items() if name != "split"}
+    content["group"] = ["treated", "control"] * (ROWS // 2)
+    path = written(tmp_path, "csv-table", content)
+    with pytest.raises(DataError) as refused:
+        prepared(path, validation=0.2)
+    assert all(word in str(refused.value) for word in ("'group' (1 group)", "data.group", "null"))
+    with pytest.raises(DataError, match=r"'group' is the column of the group; data\.group=null"):
+        prepared(path, features=("age", "group"))
+    data = prepared(path, group=None, validation=0.2)
+    assert {"group=control", "group=treated"} <= set(TableEncoding.from_json(data.encoding).entries)
+    assert not any("stay together" in note for note in data.notes)
+    told = [note for note in prepared(path, group="city", validation=0.3).notes if "stay together" in note]
+    assert len(told) == 1
+    assert all(word in told[0] for word in ("'city'", "2 groups for training", "1 for the test"))
+
+
 @pytest.mark.parametrize(
     ("options", "changes", "culprits"),
     [

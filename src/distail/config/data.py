@@ -78,9 +78,9 @@ class Data(Section):
     categories: Literal["one_hot", "embedded"] = "one_hot"
     """Of a table: whether a column of texts is a number of 0 or 1 for each level, or one code, of which the network
     (`mlp`, or one of your own that takes `cardinalities`) learns a vector for each."""
-    group: str = "group"
+    group: str | None = "group"
     """The column (of a table, of the manifest `csv`, or of the metadata of `huggingface`) whose equal values must not
-    be torn apart by a split."""
+    be torn apart by a split; None for no groups, also where other data has some."""
     train: Path | None = None
     """Of `list`: the file of the training images, a path and a label on each line."""
     test: Path | None = None

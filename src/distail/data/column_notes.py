@@ -30,7 +30,7 @@ _NUMBER = re.compile(r"[+-]?(?=\.?\d)\d*(?:\.\d*)?(?:e[+-]?\d+)?", re.IGNORECASE
 
 
 def column_notes(
-    found: Mapping[str, Values], encoding: TableEncoding, training_N: NDArray[np.bool_], group: str | None, split: bool
+    found: Mapping[str, Values], encoding: TableEncoding, training_N: NDArray[np.bool_], split: bool
 ) -> tuple[str, ...]:
     """What became of the columns, and what was missing or lost."""
     numbers = [column.name for column in encoding.columns if column.levels is None]
@@ -41,7 +41,6 @@ def column_notes(
         f"{len(encoding.entries)} numbers a row"
         + (", of each category its code" if encoding.cardinalities else "")
         + ("; the column 'split' says which rows are for training" if split else "")
-        + (f"; rows of one {group!r} stay together" if group else "")
     ]
     missing, unseen, others = [], [], [column.name for column in encoding.columns if column.other]
     for name, values in found.items():

@@ -102,7 +102,9 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     rows = long_tail_subset(source.train.labels, num_classes, data.imbalance_factor, data.profile, seed)
     subset, groups = source.train.subset(rows), None if source.groups is None else source.groups.train[rows]
     if source.validation is None:
-        kept, held_out = validation_split(subset.labels, data.validation, seed, groups)
+        kept, held_out = validation_split(
+            subset.labels, data.validation, seed, groups, noun=subset.noun, group=data.group or ""
+        )
         train, validation = subset.subset(kept), subset.subset(held_out) if len(held_out) else None
     elif isinstance(data.validation, Folds):
         raise DataError(
@@ -123,6 +125,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         leakage_warning(train, source.test),
         validation and leakage_warning(train, validation, "validation"),
         contradiction_warning([part for part in (train, validation, source.test) if part], source.class_names),
+        groups_note(source.groups, data.group, train.noun),
         *shared_groups_warnings(source.groups, own_validation=bool(validation and source.validation)),
         validation and source.validation and own_validation_note(validation),
         unjudged_note(subset, data.validation, seed, groups),
@@ -200,6 +203,22 @@ def dark_images_warning(mean: Sequence[float]) -> str | None:
         f"images are nearly black (mean gray level {255 * max(mean):.1f} of 255); in 16-bit files only the upper "
         "8 bits count"
     )
+
+
+def groups_note(groups: Groups | None, name: str | None, noun: str) -> str | None:
+    """That examples are kept together, by what, and how many groups there are; None without groups.
+
+    >>> import torch
+    >>> groups_note(Groups(train=torch.tensor([0, 1, 1]), test=torch.tensor([2])), "patient", "row")
+    "rows of one 'patient' stay together: 2 groups for training, 1 for the test (data.group; null for none)"
+    """
+    if groups is None:
+        return None
+    parts = {"training": groups.train, "validation": groups.validation, "the test": groups.test}
+    numbers = {part: len(codes.unique()) for part, codes in parts.items() if codes is not None and len(codes)}
+    first, *others = numbers.items()
+    told = [f"{counted(first[1], 'group')} for {first[0]}", *(f"{number:,} for {part}" for part, number in others)]
+    return f"{noun}s of one {name!r} stay together: {', '.join(told)} (data.group; null for none)"
 
 
 def shared_groups_warnings(groups: Groups | None, *, own_validation: bool = False) -> list[str]:

@@ -17,21 +17,27 @@ from torch import Tensor
 from distail.config.data import Folds
 from distail.data.labels import strata
 from distail.data.seeding import random_permutation, stream_key
-from distail.errors import DataError
+from distail.errors import DataError, counted
 
 _TEST_FRACTION = 0.2
 _TEST_SEED = 20230101
 
 
 def stratified_split(
-    labels_N: Tensor, fraction: float, seed: int, groups_N: Tensor | None = None
+    labels_N: Tensor,
+    fraction: float,
+    seed: int,
+    groups_N: Tensor | None = None,
+    *,
+    noun: str = "image",
+    group: str = "group",
 ) -> tuple[Tensor, Tensor]:
     """Sorted indices of (kept, held out): `fraction` of every class is held out, rounded half up.
 
     A class always keeps at least one image, so a class of one image holds none out. `fraction` lies in [0, 1); 0
     holds nothing out. With `groups_N` (N,) int64 whole groups are held out, about as many images of each class
     (scikit-learn's `StratifiedGroupKFold`), but none that a class is not left without. Of several classes a sample
-    (labels (N, C) bool) the rarest counts.
+    (labels (N, C) bool) the rarest counts. `noun` names a sample in messages, `group` what groups have in common.
 
     Raises:
         DataError: the fraction is another one, or a positive one that would hold nothing out.
@@ -45,16 +51,25 @@ def stratified_split(
     kept, held_out = _split(labels_N, fraction, seed, groups_N)
     if fraction > 0 and not len(held_out):
         raise DataError(
-            f"holding out {fraction:g} of every class leaves nothing held out: {_size(labels_N)} are too few. "
-            "Hold out more, or 0 for none"
+            f"holding out {fraction:g} of every class leaves nothing held out: "
+            f"{_size(labels_N, groups_N, noun, group)} are too few. "
+            f"Hold out more, or 0 for none{_less_groups(groups_N)}"
         )
     return kept, held_out
 
 
 def validation_split(
-    labels_N: Tensor, validation: float | Folds | Path, seed: int, groups_N: Tensor | None = None
+    labels_N: Tensor,
+    validation: float | Folds | Path,
+    seed: int,
+    groups_N: Tensor | None = None,
+    *,
+    noun: str = "image",
+    group: str = "group",
 ) -> tuple[Tensor, Tensor]:
     """Sorted indices of (kept, held out), as `data.validation` says.
+
+    `noun` names a sample in messages, `group` what groups have in common.
 
     Raises:
         DataError: there are too few examples, or a fold is not named.
@@ -62,18 +77,26 @@ def validation_split(
     if isinstance(validation, Path):
         raise DataError(f"data.validation: {validation} names no validation images; expected a number, or {{folds: 5}}")
     if not isinstance(validation, Folds):
-        return stratified_split(labels_N, validation, seed, groups_N)
+        return stratified_split(labels_N, validation, seed, groups_N, noun=noun, group=group)
     if validation.fold is None:
         raise DataError(
             f"data.validation: {{folds: {validation.folds}}} is for `distail compare` and `distail search`, which "
             "train a run for each; one run holds out one of them, such as data.validation.fold=0"
         )
-    fold_N = stratified_folds(labels_N, validation.folds, seed, groups_N)
+    fold_N = stratified_folds(labels_N, validation.folds, seed, groups_N, noun=noun, group=group)
     held_out_N = fold_N == validation.fold
     return (~held_out_N).nonzero().flatten(), held_out_N.nonzero().flatten()
 
 
-def stratified_folds(labels_N: Tensor, folds: int, seed: int, groups_N: Tensor | None = None) -> Tensor:
+def stratified_folds(
+    labels_N: Tensor,
+    folds: int,
+    seed: int,
+    groups_N: Tensor | None = None,
+    *,
+    noun: str = "image",
+    group: str = "group",
+) -> Tensor:
     """The fold (N,) int64, from 0, that holds each example out; -1 of those that every run needs.
 
     Each class is spread evenly. A class of one example holds none out; with `groups_N` (N,) int64 groups are whole
@@ -94,10 +117,10 @@ def stratified_folds(labels_N: Tensor, folds: int, seed: int, groups_N: Tensor |
     )
     empty = np.setdiff1d(np.arange(folds), found)
     if len(empty):
-        kind = "examples" if groups_N is None else "groups"
+        kind = f"{noun}s" if groups_N is None else "groups"
         raise DataError(
-            f"{folds} folds are too many: {_size(labels_N)} have too few {kind} that can be held out; expected fewer "
-            "folds (data.validation)"
+            f"{folds} folds are too many: {_size(labels_N, groups_N, noun, group)} have too few "
+            f"{kind} that can be held out; expected fewer folds (data.validation){_less_groups(groups_N)}"
         )
     return torch.from_numpy(found)
 
@@ -137,7 +160,9 @@ def _group_folds(
         return list(StratifiedGroupKFold(folds, shuffle=True, random_state=state).split(labels, labels, groups))
 
 
-def fixed_test_split(labels_N: Tensor, groups_N: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def fixed_test_split(
+    labels_N: Tensor, groups_N: Tensor | None = None, *, noun: str = "image", group: str = "group"
+) -> tuple[Tensor, Tensor]:
     """Sorted indices of (training, test) for data without a test set: a stratified fifth, whatever the run's seed.
 
     With `groups_N` (N,) int64 a group lies in one of the two.
@@ -151,8 +176,9 @@ def fixed_test_split(labels_N: Tensor, groups_N: Tensor | None = None) -> tuple[
     kept, held_out = _split(labels_N, _TEST_FRACTION, _TEST_SEED, groups_N)
     if not len(held_out):
         raise DataError(
-            f"the data has no test images of its own, and {_size(labels_N)} are too few for the fifth of every class "
-            "that would be the test set; expected a class of at least 3 images, or images named as the test set"
+            f"the data has no test {noun}s of its own, and {_size(labels_N, groups_N, noun, group)} are too few "
+            f"for the fifth of every class that would be the test set; expected a class of at least 3 {noun}s, or "
+            f"{noun}s named as the test set{_less_groups(groups_N)}"
         )
     return kept, held_out
 
@@ -195,5 +221,13 @@ def _by_class(labels_N: Tensor, fraction: float, seed: int) -> tuple[Tensor, Ten
     return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
 
 
-def _size(labels_N: Tensor) -> str:
-    return f"{len(labels_N)} images in {len(np.unique(strata(labels_N).cpu().numpy()))} classes"
+def _size(labels_N: Tensor, groups_N: Tensor | None, noun: str, group: str) -> str:
+    size = f"{counted(len(labels_N), noun)} in {len(np.unique(strata(labels_N).cpu().numpy()))} classes"
+    if groups_N is None:
+        return size
+    return f"{size}, in whole groups of one {group!r} ({counted(len(groups_N.unique()), 'group')}),"
+
+
+def _less_groups(groups_N: Tensor | None) -> str:
+    """What else helps where whole groups are held out."""
+    return "" if groups_N is None else "; data.group names another column, or null for no groups"

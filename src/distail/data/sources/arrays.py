@@ -68,7 +68,7 @@ def load_arrays(options: Data) -> Source:
     problems.stop(f"{root}: {_EXPECTED}", DataError)
     weights = _weights(arrays["weight"], root) if "weight" in arrays else None
     labels, names = _label_matrix(arrays, root) if multi_label else _labels(arrays, root)
-    group = arrays["group"].astype(str) if "group" in arrays else None
+    group = arrays["group"].astype(str) if "group" in arrays and options.group is not None else None
     if group is not None:
         check_groups(group, f"{root}, rows of X")
     split = arrays["split"].astype(str) if "split" in arrays else None

@@ -67,7 +67,8 @@ def load_function(options: Data) -> Source:
     train, validation, test = fetched
     if train is None or test is None:
         raise DataError(f"{options.name!r}: train and test must be data sets, not None")
-    return Source(train, test, names, validation=validation, groups=_groups(given, len(train), options.name))
+    groups = None if options.group is None else _groups(given, len(train), options.name)
+    return Source(train, test, names, validation=validation, groups=groups)
 
 
 def _groups(given: Datasets, items: int, name: str) -> Groups | None:

@@ -80,7 +80,9 @@ def load_huggingface(options: Data) -> Source:
     parts = {split: [ImageFile(row.path, place, label_of[row.label]) for row in rows] for split, rows in splits.items()}
     if "test" not in parts:
         codes = group_codes(np.array([group_of[file.name] for file in parts["train"]])) if group_of else None
-        kept, held_out = fixed_test_split(torch.tensor([file.label for file in parts["train"]]), codes)
+        kept, held_out = fixed_test_split(
+            torch.tensor([file.label for file in parts["train"]]), codes, group=options.group or ""
+        )
         whole = parts["train"]
         parts = {"train": [whole[row] for row in kept.tolist()], "test": [whole[row] for row in held_out.tolist()]}
     validation = parts.get("validation", [])
@@ -90,7 +92,7 @@ def load_huggingface(options: Data) -> Source:
     return with_groups(source, group_of)
 
 
-def _splits(place: Path, group: str) -> dict[str, list[Row]]:
+def _splits(place: Path, group: str | None) -> dict[str, list[Row]]:
     """The images of each split, `train` among them, each image once."""
     tables = [(split, place / name) for name, split in _SPLIT_OF.items() if _metadata(place / name) is not None]
     splits: dict[str, list[Row]] = defaultdict(list)
@@ -128,10 +130,10 @@ def _by_folder(rows: Sequence[Row], file: Path) -> Mapping[str, list[Row]]:
     return {split: of_split for split, of_split in found.items() if split is not None}
 
 
-def _groups_of(rows: Sequence[Row], column: str, place: Path) -> dict[str, str] | None:
+def _groups_of(rows: Sequence[Row], column: str | None, place: Path) -> dict[str, str] | None:
     """The group of each image's path; None where no table has such a column."""
     if all(row.group is None for row in rows):
-        if column != Data.model_fields["group"].default:
+        if column not in (None, Data.model_fields["group"].default):
             raise DataError(f"data.group: no metadata in {place} has a column {column!r}")
         return None
     without = [row.path for row in rows if not row.group]
@@ -169,7 +171,7 @@ def _metadata(folder: Path) -> Path | None:
     return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
 
 
-def _rows(folder: Path, place: Path, group: str) -> list[Row]:
+def _rows(folder: Path, place: Path, group: str | None) -> list[Row]:
     """The images of a split, their paths relative to `place`."""
     file = _metadata(folder)
     assert file is not None
@@ -187,7 +189,7 @@ def _rows(folder: Path, place: Path, group: str) -> list[Row]:
         elif not os.path.isfile(where):
             problems.append(f"line {line}: {path!r} is not a file in {folder}")
         else:
-            together = None if row.get(group) is None else str(row[group]).strip()
+            together = None if group is None or row.get(group) is None else str(row[group]).strip()
             said = f"{file.relative_to(place)}, line {line}"
             rows.append(Row(os.path.relpath(where, place).replace(os.sep, "/"), label, together, said))
     if problems or not rows:

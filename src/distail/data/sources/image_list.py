@@ -59,7 +59,7 @@ def load_list(options: Data) -> Source:
     source = load_files("list", [*parts["train"], *held_out], parts["test"], names, options)
     if held_out:
         source = with_validation(source, {file.name for file in held_out})
-    return with_groups(source, _groups(lines, files))
+    return with_groups(source, None if options.group is None else _groups(lines, files))
 
 
 def _groups(lines: Mapping[str, list[Line]], files: Mapping[str, Path]) -> dict[str, str] | None:

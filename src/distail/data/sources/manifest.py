@@ -70,7 +70,7 @@ def load_manifest(options: Data) -> Source:
     found = map(tuple, labels.tolist()) if is_multi_label(labels) else labels.tolist()
     files = [ImageFile(row.path, root.parent, label) for row, label in zip(rows, found, strict=True)]
     codes = None if rows[0].group is None else group_codes(np.array([row.group for row in rows]))
-    part_of = parts_of(labels, split, codes, str(root))
+    part_of = parts_of(labels, split, codes, str(root), noun="image", group=options.group)
     train, held_out, test = ([files[row] for row in np.flatnonzero(part_of == part)] for part in PARTS)
     source = load_files("csv", [*train, *held_out], test, names, options)
     if held_out:
@@ -80,7 +80,7 @@ def load_manifest(options: Data) -> Source:
     return with_groups(source, {row.path: row.group or "" for row in rows})
 
 
-def read_rows(manifest: Path, group: str = "group") -> list[Row]:
+def read_rows(manifest: Path, group: str | None = "group") -> list[Row]:
     """All rows, stripped of surrounding spaces; `group` names the column of groups, which need not be there.
 
     Raises:
@@ -88,8 +88,8 @@ def read_rows(manifest: Path, group: str = "group") -> list[Row]:
     """
     table = listed_rows(manifest, ("path", "label"), ("split",))
     columns = list(table[0][1])
-    if group not in columns and group != Data.model_fields["group"].default:
-        raise DataError(f"data.group: {manifest} has no column {group!r}. {did_you_mean(group, columns)}")
+    if group not in {*columns, None} and group != Data.model_fields["group"].default:
+        raise DataError(f"data.group: {manifest} has no column {group!r}. {did_you_mean(str(group), columns)}")
     return [_row(line, field_of, group) for line, field_of in table]
 
 
@@ -123,8 +123,8 @@ def listed_rows(file: Path, needed: Sequence[str], optional: Sequence[str] = ())
     return [(line, dict(zip_longest(columns, fields, fillvalue=""))) for line, fields in table]
 
 
-def _row(line: int, field_of: dict[str, str], group: str) -> Row:
-    split, together = field_of.get("split"), field_of.get(group)
+def _row(line: int, field_of: dict[str, str], group: str | None) -> Row:
+    split, together = field_of.get("split"), None if group is None else field_of.get(group)
     return Row(
         line,
         field_of["path"].strip(),

@@ -102,10 +102,18 @@ def check_groups(group_N: NDArray[np.str_], where: str) -> None:
         )
 
 
-def parts_of(labels_N: Tensor, split: NDArray[np.str_] | None, groups: Tensor | None, where: str) -> NDArray[np.str_]:
-    """The part (N,) of each row."""
+def parts_of(
+    labels_N: Tensor,
+    split: NDArray[np.str_] | None,
+    groups: Tensor | None,
+    where: str,
+    *,
+    noun: str = "row",
+    group: str | None = "group",
+) -> NDArray[np.str_]:
+    """The part (N,) of each row; `noun` names one in messages, `group` what groups have in common."""
     if split is None:
-        _, test = fixed_test_split(labels_N, groups)
+        _, test = fixed_test_split(labels_N, groups, noun=noun, group=group or "")
         part_of = np.full(len(labels_N), "train", dtype="<U10")
         part_of[test.numpy()] = "test"
         return part_of

@@ -52,7 +52,7 @@ def load_table(options: Data) -> Source:
     if options.label is None:
         raise DataError(f"data set {options.name!r} needs data.label: the name of the column that holds the classes")
     files = _files(root, suffix)
-    texts = (*_label_columns(options), options.group, _SPLIT)
+    texts = (*_label_columns(options), *_group_column(options), _SPLIT)
     parts = {part: read_table(path, options.name, texts) for part, path in files.items()}
     if options.name == "csv-table":
         _check_gaps(parts, files, options)
@@ -88,17 +88,19 @@ def load_table(options: Data) -> Source:
 def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path, left_out: str | None) -> Source:
     columns, labeled, group = table.column_names, _label_columns(options), options.group
     problems = Problems()
-    aside = {*labeled, _SPLIT, group}
+    aside = {*labeled, _SPLIT, *_group_column(options)}
     features = list(options.features or [name for name in columns if name not in aside])
     for key, name in [*(("label", name) for name in labeled), *(("features", name) for name in features)]:
         if name not in columns:
             problems.add(f"data.{key}: there is no column {name!r}. {did_you_mean(name, columns)}")
     for name in aside & {*features}:
-        problems.add(f"data.features: {name!r} is the column of the {'label' if name in labeled else name}")
+        kind = "label" if name in labeled else "group" if name == group else name
+        way = "; data.group=null makes no groups, or data.group names another column" if kind == "group" else ""
+        problems.add(f"data.features: {name!r} is the column of the {kind}{way}")
     if not features:
         problems.add("no column is left for the network")
-    if group not in columns and group != Data.model_fields["group"].default:
-        problems.add(f"data.group: there is no column {group!r}. {did_you_mean(group, columns)}")
+    if group is not None and group not in columns and group != Data.model_fields["group"].default:
+        problems.add(f"data.group: there is no column {group!r}. {did_you_mean(group, columns)}; null for no groups")
     problems.stop(str(root), DataError)
     found: dict[str, Values] = {}
     for name in features:
@@ -108,15 +110,15 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
     problems.stop(str(root), DataError)
     labels, class_names = _labels(table, options, root)
     row_names = np.array([f"row {row}" for row in range(len(labels))], dtype=np.bytes_)
-    of_group = _texts(table, group, root) if group in columns else None
+    of_group = _texts(table, group, root) if group is not None and group in columns else None
     codes = None if of_group is None else group_codes(of_group)
-    training_N = parts_of(labels, split, codes, str(root)) == "train"
+    training_N = parts_of(labels, split, codes, str(root), group=group) == "train"
     encoding = TableEncoding.learned(found, training_N, embedded=options.categories == "embedded")
     inputs = torch.from_numpy(np.ascontiguousarray(encoding.encode(found)))
     if infinite := int(inputs.isinf().sum()):
         raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
     examples = LabeledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
-    notes = column_notes(found, encoding, training_N, group if of_group is not None else None, split is not None)
+    notes = column_notes(found, encoding, training_N, split is not None)
     if options.features is None:
         identifiers = identifiers_note({name: values[training_N] for name, values in found.items()})
         notes += tuple(note for note in (left_out, identifiers) if note)
@@ -136,7 +138,7 @@ def _check_gaps(parts: Mapping[str, Any], files: Mapping[str, Path], options: Da
     for part, table in parts.items():
         found = [
             *gaps_by_name(table, labels, f"Leave such rows out{empty} or give the class another name"),
-            *gaps_by_name(table, (options.group,), "Leave such rows out or give the group another name"),
+            *gaps_by_name(table, _group_column(options), "Leave such rows out or give the group another name"),
         ]
         problems.add(*(f"{files[part].name}: {problem}" if len(parts) > 1 else problem for problem in found))
     problems.stop(str(options.root), DataError)
@@ -146,6 +148,11 @@ def _label_columns(options: Data) -> tuple[str, ...]:
     """The columns that say which classes a row has."""
     assert options.label is not None
     return (options.label,) if isinstance(options.label, str) else options.label
+
+
+def _group_column(options: Data) -> tuple[str, ...]:
+    """The column of groups, where there may be one."""
+    return () if options.group is None else (options.group,)
 
 
 def _labels(table: Any, options: Data, root: Path) -> tuple[Tensor, tuple[str, ...]]:
