@@ -110,3 +110,23 @@ def test_measurements_are_no_identifiers():
     assert len(np.unique(measured["float"])) == 200
     assert identifiers_note(measured) is None
     assert identifiers_note({"age": np.array([31.0, 40.0, 28.0])}) is None
+
+
+@pytest.mark.parametrize(
+    ("ids", "kept"),
+    [
+        (SHUFFLED, True),
+        ([f" p{number}" for number in NUMBERS], True),
+        ([number // 2 for number in NUMBERS], False),
+        (SIZES, False),
+    ],
+)
+def test_what_a_table_calls_its_rows_goes_with_them(tmp_path, ids, kept):
+    data = prepared(written(tmp_path / "t.csv", "id,size,y", ids, SIZES, KINDS), features=("size",))
+    if not kept:
+        assert data.ids is None
+        return
+    own = [each.encode() if isinstance(each, str) else each for each in ids]
+    stripped = [each.strip() if isinstance(each, bytes) else each for each in own]
+    for found, rows in zip(data.ids, data.file_rows, strict=True):
+        assert found.tolist() == [stripped[row] for row in rows.tolist()]

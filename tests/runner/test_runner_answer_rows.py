@@ -165,3 +165,50 @@ def test_ids_are_rows_of_the_table_where_it_is_one_file(tmp_path):
     # With a split they count inside each part, as for any other data.
     ids, splits = np.array([*range(10), *range(3)]), np.array(["train"] * 10 + ["test"] * 3)
     assert matched(tmp_path, 13, data, id=ids, split=splits).test.tolist() == [10, 11, 12]
+
+
+def own(ids, **changes):
+    """Data of one file, of 13 rows, that calls them `ids`; rows 3, 7 and 11 are its test part."""
+    drawn = torch.tensor([3, 7, 11])
+    rest = torch.tensor([row for row in range(13) if row not in drawn.tolist()])
+    parts = ids[rest.numpy()], ids[drawn.numpy()]
+    return replace(prepared(named=True), file_rows=(rest, drawn), ids=parts, **changes)
+
+
+NAMES = np.random.default_rng(1).permutation(13)
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize(
+    ("column", "stored"),
+    [
+        (NAMES + 1000, NAMES + 1000),
+        (NAMES + 7, NAMES + 7),
+        (NAMES + 1000, (NAMES + 1000).astype(str)),
+        (np.array([f"p{name}".encode() for name in NAMES]), np.array([f"p{name}" for name in NAMES])),
+        (np.array([str(name + 20).encode() for name in NAMES]), NAMES + 20),
+    ],
+)
+def test_ids_of_a_tables_own_column_find_its_rows(tmp_path, column, stored, split):
+    data = own(column)
+    order = np.random.default_rng(2).permutation(13)
+    arrays = {"id": stored[order]} | ({"split": np.array(["test"] * 4 + ["train"] * 9)} if split else {})
+    found = matched(tmp_path, 13, data, **arrays)
+    rest, drawn = (rows.numpy() for rows in data.file_rows)
+    assert found.own_id is True
+    assert order[found.train].tolist() == rest[TRAIN_ROWS].tolist()
+    assert order[found.validation].tolist() == rest[VALIDATION_ROWS].tolist()
+    assert order[found.test].tolist() == drawn.tolist()
+
+
+def test_ids_that_may_be_rows_are_rows_unless_it_is_said(tmp_path):
+    data, ids = own(NAMES), np.arange(13)
+    found = matched(tmp_path, 13, data, id=ids)
+    assert found.own_id is False
+    assert found.train.tolist() == data.file_rows[0][TRAIN_ROWS].tolist()
+    np.savez(tmp_path / "x.npz", id=ids)
+    asked = match_rows(open_arrays(tmp_path / "x.npz"), 13, data, AUGMENT, own_id=True)
+    assert asked.train.tolist() == NAMES[data.file_rows[0][TRAIN_ROWS].numpy()].tolist()
+    assert matched(tmp_path, 13, own(np.arange(13)), id=ids).own_id is None  # both are the same
+    assert matched(tmp_path, 13, own(NAMES + 1), id=ids).own_id is None
+    assert "have no row, by id" in refused(tmp_path, 13, own(NAMES + 20), id=ids + 13)

@@ -236,3 +236,28 @@ def test_classes_in_another_order_are_matched_by_name_or_told(answers, tmp_path)
     assert losses(one.folder) == losses(other.folder)
     save_file(mixed, named, metadata={"class_names": json.dumps([*names[:-1], "gnu"])})
     assert "only in the file: 'gnu'" in refused(plain(tmp_path / "gnu", teacher={"logits": str(named)}), DataError)
+
+
+@pytest.mark.parametrize("labels", ["none", "of the rows", "of the column"])
+def test_labels_decide_whether_an_id_is_the_tables_own(tmp_path, labels):
+    draw = np.random.default_rng(0)
+    ids, y = draw.permutation(60), draw.choice(["a", "b", "c"], 60)
+    rows = zip(ids.tolist(), draw.normal(size=60).round(3).tolist(), y.tolist(), strict=True)
+    (tmp_path / "t.csv").write_text("\n".join(["id,x,y", *(",".join(map(str, row)) for row in rows)]))
+    own = y[np.argsort(ids)]
+    target = {"none": {}, "of the rows": {"target": y}, "of the column": {"target": own}}[labels]
+    np.savez(tmp_path / "x.npz", logits=draw.normal(size=(60, 3)), id=np.arange(60), **target)
+    config = Experiment.from_mapping(
+        {
+            "name": "ids",
+            "data": {"name": "csv-table", "root": str(tmp_path / "t.csv"), "label": "y"},
+            "teacher": {"logits": str(tmp_path / "x.npz")},
+            "student": "mlp",
+            "method": "kd",
+        }
+    )
+    teacher = open_stored_teacher(config, prepare_data(config.data))
+    assert teacher.matched.own_id is (labels == "of the column")
+    said = [note for note in teacher.notes if "column 'id'" in note]
+    assert len(said) == (labels != "of the rows")
+    assert ("target" in "".join(said)) == (labels == "none")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, replace
-from typing import ClassVar, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 import torch
@@ -175,7 +175,7 @@ class Source:
     validation set, which stands in place of one drawn from `train`; `groups` are not to be torn apart.
     `encoding`, of a table, says in JSON how its columns became numbers (`distail.data.columns`). `file_rows`, where all
     rows are of one file, says where in it those of training stand (after them those of a validation set of its own),
-    and those of the test.
+    and those of the test; `ids`, where a table names each of its rows, is what it calls them in the same two parts.
     """
 
     train: Examples
@@ -187,6 +187,7 @@ class Source:
     groups: Groups | None = None
     encoding: str | None = None
     file_rows: tuple[Tensor, Tensor] | None = None
+    ids: tuple[NDArray[Any], NDArray[Any]] | None = None
 
 
 def image_names(images: Examples, split: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -68,6 +69,8 @@ class PreparedData:
     validation_rows: Tensor | None = None
     file_rows: tuple[Tensor, Tensor] | None = None
     """Of a table that is one file: where in it each row of that whole training part stands, and each of the test."""
+    ids: tuple[NDArray[Any], NDArray[Any]] | None = None
+    """Of a table with a column `id` that differs in every row: what it says of each of these rows."""
 
     @property
     def samples(self) -> int | None:
@@ -148,6 +151,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         train_rows=rows[kept],
         validation_rows=None if validation is None else held_out if source.validation else rows[held_out],
         file_rows=source.file_rows,
+        ids=source.ids,
     )
 
 
@@ -215,7 +219,7 @@ def groups_note(groups: Groups | None, name: str | None, noun: str) -> str | Non
     if groups is None:
         return None
     parts = {"training": groups.train, "validation": groups.validation, "the test": groups.test}
-    numbers = {part: len(codes.unique()) for part, codes in parts.items() if codes is not None and len(codes)}
+    numbers = {part: len(set(codes.tolist())) for part, codes in parts.items() if codes is not None and len(codes)}
     first, *others = numbers.items()
     told = [f"{counted(first[1], 'group')} for {first[0]}", *(f"{number:,} for {part}" for part, number in others)]
     return f"{noun}s of one {name!r} stay together: {', '.join(told)} (data.group; null for none)"

@@ -225,7 +225,7 @@ def _size(labels_N: Tensor, groups_N: Tensor | None, noun: str, group: str) -> s
     size = f"{counted(len(labels_N), noun)} in {len(np.unique(strata(labels_N).cpu().numpy()))} classes"
     if groups_N is None:
         return size
-    return f"{size}, in whole groups of one {group!r} ({counted(len(groups_N.unique()), 'group')}),"
+    return f"{size}, in whole groups of one {group!r} ({counted(len(set(groups_N.tolist())), 'group')}),"
 
 
 def _less_groups(groups_N: Tensor | None) -> str:

@@ -39,6 +39,8 @@ class AnswerRows:
         plain: (N,), of the training images as they are; None where the file has views alone.
         validation, test: of the other splits; None where the file has none of their images.
         surplus: rows that are of none of these images.
+        own_id: whether `id` is the table's own column of that name; False where row numbers are meant although it could
+            be; None where it cannot.
     """
 
     train: Tensor
@@ -48,6 +50,7 @@ class AnswerRows:
     validation: Tensor | None
     test: Tensor | None
     surplus: int
+    own_id: bool | None = None
 
     def used(self, count: int) -> Tensor:
         """The rows of a file of `count` rows that are of any of these images, each once, in the file's order."""
@@ -58,12 +61,15 @@ class AnswerRows:
         return torch.nonzero(is_used_M).flatten()
 
 
-def match_rows(file: ArrayFile, count: int, data: PreparedData, augment: Sequence[Any]) -> AnswerRows:
+def match_rows(
+    file: ArrayFile, count: int, data: PreparedData, augment: Sequence[Any], *, own_id: bool | None = None
+) -> AnswerRows:
     """The rows of a file for the images of a run.
 
     Args:
         count: rows of the file.
         augment: as `data.augment`, written for JSON: what views were drawn with.
+        own_id: True where `id` must be the table's own column of that name; None finds out what it is.
 
     Raises:
         DataError: images without a row, rows of other data, keys that occur twice; all problems are listed.
@@ -79,7 +85,9 @@ def match_rows(file: ArrayFile, count: int, data: PreparedData, augment: Sequenc
     view_seed = _check_views(file, data, augment, problems) if views else None
     key = next((name for name in KEYS if name in columns), None)
     by_view: list[Tensor | None] = []
-    lookup = _Lookup(file, key, columns, data, problems)
+    if own_id is None and key == "id":
+        own_id = _is_own_id(columns["id"], columns.get("split"), data)
+    lookup = _Lookup(file, key, columns, data, problems, by_own_id=own_id is True)
     every_M = np.arange(count)
     if views:
         for view in range(views):
@@ -91,7 +99,7 @@ def match_rows(file: ArrayFile, count: int, data: PreparedData, augment: Sequenc
     problems.stop("it is not of these images", DataError)
     train = torch.cat([rows for rows in by_view if rows is not None]) if views else plain
     assert train is not None
-    matched = AnswerRows(train, views, view_seed, plain, validation, test, surplus=0)
+    matched = AnswerRows(train, views, view_seed, plain, validation, test, surplus=0, own_id=own_id)
     return replace(matched, surplus=count - len(matched.used(count)))
 
 
@@ -134,17 +142,60 @@ def _check_views(file: ArrayFile, data: PreparedData, augment: Sequence[Any], pr
     return int(seed)
 
 
+def _is_own_id(id_M: NDArray[Any], split_M: NDArray[Any] | None, data: PreparedData) -> bool | None:
+    """What `AnswerRows.own_id` says, by which of both the numbers or texts of a file can be."""
+    if data.ids is None:
+        return None
+    own_N = np.concatenate(data.ids)
+    one, other = (id_M, own_N) if id_M.dtype.kind == own_N.dtype.kind else (_as_texts(id_M), _as_texts(own_N))
+    if not np.isin(one, other).all():
+        return None
+    if id_M.dtype.kind == "S":
+        return True
+    sizes = len(data.ids[0]), len(data.ids[1])
+    numbers = tuple(map(np.arange, sizes))
+    if split_M is not None:
+        largest: Any = np.where(split_M == b"test", sizes[1], sizes[0])
+    elif data.file_rows is None:
+        largest = sizes[0]
+    else:
+        largest, numbers = sum(sizes), tuple(rows.numpy() for rows in data.file_rows)
+    if not ((id_M >= 0) & (id_M < largest)).all():
+        return True
+    same = all(np.array_equal(ids, rows) for ids, rows in zip(data.ids, numbers, strict=True))
+    return None if same else False
+
+
+def _as_texts(keys: NDArray[Any]) -> NDArray[np.bytes_]:
+    return keys if keys.dtype.kind == "S" else keys.astype(np.bytes_)
+
+
 class _Lookup:
     """Rows by key, among those of one kind."""
 
     def __init__(
-        self, file: ArrayFile, key: str | None, columns: dict[str, Any], data: PreparedData, problems: Problems
+        self,
+        file: ArrayFile,
+        key: str | None,
+        columns: dict[str, Any],
+        data: PreparedData,
+        problems: Problems,
+        *,
+        by_own_id: bool,
     ) -> None:
         self.file, self.key, self.data, self.problems = file, key, data, problems
         self.keys_M = columns.get(key) if key else None
         self.split_M = columns.get("split")
-        # Without splits an id is a row of the table as it lies there: of parts that are drawn nobody knows the rows.
-        self.file_rows = data.file_rows if self.split_M is None else None
+        self.of_all: tuple[NDArray[Any], ...] | None = None
+        """The keys of the whole training part and of the test part, where they are of the whole data set."""
+        if by_own_id:
+            assert data.ids is not None
+            self.of_all = data.ids
+            if self.keys_M.dtype.kind != data.ids[0].dtype.kind:
+                self.keys_M, self.of_all = _as_texts(self.keys_M), tuple(map(_as_texts, data.ids))
+        elif self.keys_M is not None and self.keys_M.dtype.kind != "S" and self.split_M is None and data.file_rows:
+            # Without splits an id is a row of the table as it lies there: of drawn parts nobody knows the rows.
+            self.of_all = tuple(rows.numpy() for rows in data.file_rows)
 
     def find(self, split: str, row_M: NDArray[Any], *, required: bool = True, what: str = "") -> Tensor | None:
         """The rows of a split's images; None where there are none of them, or they are told as a problem."""
@@ -161,7 +212,7 @@ class _Lookup:
                     "rows in the data set"
                 )
             return None
-        if self.keys_M.dtype.kind != "S":  # paths are of one data set, rows are of a part of it
+        if self.of_all is None and self.keys_M.dtype.kind != "S":  # paths are of one data set, rows are of a part of it
             row_M = self._of_part(row_M, split)
         # Keys of all rows stay where the file is mapped, and are compared block by block: paths take many bytes each.
         keys_M = self.keys_M if len(row_M) == len(self.keys_M) else self.keys_M[row_M]
@@ -193,8 +244,11 @@ class _Lookup:
         rows = {"train": self.data.train_rows, "validation": self.data.validation_rows}.get(split)
         row_N = np.arange(len(images)) if rows is None else rows.numpy()
         assert self.keys_M is not None
+        if self.of_all is not None:
+            found: NDArray[Any] = self.of_all[split == "test"][row_N]
+            return found
         if self.keys_M.dtype.kind != "S":
-            return row_N if self.file_rows is None else self.file_rows[split == "test"].numpy()[row_N]
+            return row_N
         if images.names is not None:
             return images.names
         if self.key == "path":
@@ -203,8 +257,6 @@ class _Lookup:
         return np.array([f"{part}[{row}]" for row in row_N], dtype=np.bytes_)
 
     def _of_part(self, row_M: NDArray[Any], split: str) -> NDArray[Any]:
-        if self.file_rows is not None:
-            return row_M
         if self.split_M is None:
             return row_M[:0] if split == "test" else row_M
         found: NDArray[Any] = row_M[(self.split_M[row_M] == b"test") == (split == "test")]

@@ -155,7 +155,7 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
     matched = None
     if answers is not None:
         augment = experiment.model_dump(mode="json")["data"]["augment"]
-        matched = problems.attempt(lambda: match_rows(file, len(answers), data, augment))
+        matched = problems.attempt(lambda: _matched(file, len(answers), columns, data, augment))
     if answers is not None and matched is not None:
         problems.add(*answers.problems(matched.used(len(answers))))
         problems.add(*_labels_problems(file, len(answers), columns, matched, data))
@@ -169,7 +169,8 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
     assert matched is not None
     with path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-    notes = _notes(experiment, answers, matched, reordered=columns is not None)
+    labeled = any(name in file.names for name in LABELS)
+    notes = _notes(experiment, answers, matched, reordered=columns is not None, labeled=labeled)
     return StoredTeacher(path, sha256, answers, matched, file.facts, notes)
 
 
@@ -184,6 +185,18 @@ def refuse_another_file(teacher: StoredTeacher, began_with: object) -> None:
             f"{str(teacher.path)!r} holds other answers than this run began with; put those back, or begin anew with "
             "another output"
         )
+
+
+def _matched(
+    file: ArrayFile, count: int, columns: list[int] | None, data: PreparedData, augment: Sequence[Any]
+) -> AnswerRows:
+    """The rows of a run's images; where an id may be a row's number or the table's own, as the labels say."""
+    matched = match_rows(file, count, data, augment)
+    if matched.own_id is False and _labels_problems(file, count, columns, matched, data):
+        other = match_rows(file, count, data, augment, own_id=True)
+        if not _labels_problems(file, count, columns, other, data):
+            return other
+    return matched
 
 
 def _labels_problems(
@@ -243,7 +256,9 @@ def _label(label: Any) -> str:
     return str(int(label)) if label.ndim == 0 else str(torch.nonzero(label).flatten().tolist())
 
 
-def _notes(experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool) -> tuple[str, ...]:
+def _notes(
+    experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool, labeled: bool
+) -> tuple[str, ...]:
     assert experiment.teacher is not None
     path = experiment.teacher.logits
     notes = []
@@ -260,6 +275,13 @@ def _notes(experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *
         )
     if reordered:
         notes.append(f"{path} has the classes in another order than the data; they are matched by name")
+    if matched.own_id:
+        notes.append(f"rows of {path} are matched by the table's own column 'id'")
+    elif matched.own_id is False and not labeled:
+        notes.append(
+            f"id of {path} is taken for the number of the row, from 0, but could be the table's own column 'id', which "
+            "has other numbers: an array target in the file, of its labels, decides which"
+        )
     if matched.surplus:
         notes.append(f"{counted(matched.surplus, 'row')} of {path} are of no image of this run, and are not used")
     if matched.test is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ _NO_GROUP = ("", "nan", "None", "<NA>", "NaT")
 class Rows:
     """N labeled rows; `split`, `group` (texts) are (N,), or None where there is no such column.
 
-    `one_file`: whether row n is that of one file, so that a user can name it by its number.
+    `one_file`: whether row n is that of one file, so that a user can name it by its number. `ids` (N,) whole numbers
+    or texts, where the data names each row.
     """
 
     examples: Examples
@@ -34,6 +36,7 @@ class Rows:
     notes: tuple[str, ...] = ()
     encoding: str | None = None
     one_file: bool = True
+    ids: NDArray[Any] | None = None
 
 
 def source_of_rows(rows: Rows, where: str) -> Source:
@@ -48,6 +51,7 @@ def source_of_rows(rows: Rows, where: str) -> Source:
     named = {part: torch.from_numpy(np.flatnonzero(part_of == part)) for part in PARTS}
     examples = {part: rows.examples.subset(index) for part, index in named.items() if len(index)}
     codes = None if groups is None else {part: groups[index] for part, index in named.items() if len(index)}
+    places = torch.cat([named["train"], named["validation"]]), named["test"]
     return Source(
         examples["train"],
         examples["test"],
@@ -56,7 +60,8 @@ def source_of_rows(rows: Rows, where: str) -> Source:
         encoding=rows.encoding,
         validation=examples.get("validation"),
         groups=None if codes is None else Groups(codes["train"], codes["test"], codes.get("validation")),
-        file_rows=(torch.cat([named["train"], named["validation"]]), named["test"]) if rows.one_file else None,
+        file_rows=places if rows.one_file else None,
+        ids=None if rows.ids is None else (rows.ids[places[0].numpy()], rows.ids[places[1].numpy()]),
     )
 
 

@@ -19,7 +19,7 @@ from distail.data.columns import TableEncoding, Values, column_values
 from distail.data.dataset import Source
 from distail.data.labels import separated
 from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
-from distail.data.sources.table_columns import index_columns, is_unnamed, left_out_note
+from distail.data.sources.table_columns import index_columns, is_unnamed, left_out_note, own_ids
 from distail.data.sources.table_file import column_names, gaps_by_name, read_table
 from distail.errors import DataError, Problems, did_you_mean, some_of
 from distail.outputs import MULTI_LABEL
@@ -122,7 +122,9 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
     if options.features is None:
         identifiers = identifiers_note({name: values[training_N] for name, values in found.items()})
         notes += tuple(note for note in (left_out, identifiers) if note)
-    rows = Rows(examples, class_names, split, of_group, notes, encoding.to_json(), one_file=root.is_file())
+    rows = Rows(
+        examples, class_names, split, of_group, notes, encoding.to_json(), one_file=root.is_file(), ids=own_ids(table)
+    )
     return source_of_rows(rows, str(root))
 
 

@@ -6,11 +6,17 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from distail.data.column_notes import all_whole_and_different
 from distail.errors import counted
 
 # What pandas calls an index that it wrote without a name: to CSV nothing, read back, and in parquet.
 _INDEX_NAME = re.compile(r"\s*|Unnamed: \d+(\.\d+)*|__index_level_\d+__")
+
+ID = "id"
+"""The column that names the rows, where a table has it."""
 
 
 def is_unnamed(name: str) -> bool:
@@ -51,6 +57,21 @@ def left_out_note(indexes: Sequence[str], empty: int) -> str | None:
     told = [f"the column {name!r}, which counts the rows (data.features can name it)" for name in indexes]
     told += [f"{counted(empty, 'column')} without a name and without a value"] * bool(empty)
     return f"left out: {'; '.join(told)}" if told else None
+
+
+def own_ids(table: Any) -> NDArray[Any] | None:
+    """What the column `id` of a pyarrow table calls its rows (N,), int64 or bytes; None unless it differs in each."""
+    import pyarrow as pa
+
+    if ID not in table.column_names or (column := table.column(ID)).null_count:
+        return None
+    if pa.types.is_integer(column.type) and column.type != pa.uint64():
+        ids = column.to_numpy().astype(np.int64)
+    elif pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        ids = np.array([text.strip().encode() for text in column.to_pylist()], dtype=np.bytes_)
+    else:
+        return None
+    return ids if len(np.unique(ids)) == len(ids) else None
 
 
 def _counts_rows(column: Any) -> bool:
