@@ -190,6 +190,7 @@ class _Lookup:
         """The keys of the whole training part and of the test part, where they are of the whole data set."""
         if by_own_id:
             assert data.ids is not None
+            assert self.keys_M is not None
             self.of_all = data.ids
             if self.keys_M.dtype.kind != data.ids[0].dtype.kind:
                 self.keys_M, self.of_all = _as_texts(self.keys_M), tuple(map(_as_texts, data.ids))
