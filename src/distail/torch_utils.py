@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +84,20 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
                 module._buffers[name] = buffer.copy_(value)
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may run on: those it is bound to, and no more than its container's quota has time for."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cpu_quota(cgroup)
+    return bound if quota is None else max(1, min(bound, int(quota)))
+
+
+def _cpu_quota(cgroup: Path) -> float | None:
+    """Of how many cores a container may use the time (`docker run --cpus`), by version 2 or 1 of Linux's cgroups."""
+    with suppress(OSError, ValueError):
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        files = (cgroup / "cpu" / f"cpu.cfs_{each}_us" for each in ("quota", "period"))
+        microseconds, each = (int(file.read_text(encoding="ascii")) for file in files)
+        return microseconds / each if microseconds > 0 else None
+    return None

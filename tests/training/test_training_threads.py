@@ -6,6 +6,7 @@ import torch
 import yaml
 
 import distail
+from distail.torch_utils import usable_cores
 from distail.training import threads as module
 from distail.training.progress import Silent
 from distail.training.threads import free_threads, thread_count, threads
@@ -28,6 +29,36 @@ def four_cores(monkeypatch):
 def test_an_idle_machine_gives_all_without_a_word(four_cores):
     four_cores(3.0, 0.0, 8.0, 1.0)
     assert thread_count("auto") == (4, None)
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "150000 100000\n"}, 1),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu.max": "900000 100000\n"}, 4),
+        ({"cpu.max": "max 100000\n"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ({"cpu.max": "garbage"}, 4),
+        ({}, 4),
+    ],
+)
+def test_the_quota_of_a_container_bounds_the_cores(tmp_path, four_cores, files, cores):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert usable_cores(tmp_path) == cores
+
+
+@pytest.mark.parametrize(("percent", "count"), [((0, 0, 0, 0), 2), ((95, 90, 0, 0), 2), ((95, 90, 95, 0), 1)])
+def test_with_a_quota_others_may_have_the_cores_beyond_it(four_cores, monkeypatch, percent, count):
+    monkeypatch.setattr(module, "usable_cores", lambda: 2)
+    four_cores(*percent)
+    found, remark = thread_count("auto")
+    assert found == count
+    assert (remark is None) == (count == 2)
 
 
 @pytest.mark.parametrize(("percent", "count"), [((100, 0, 0, 0), 3), ((95, 90, 80, 0), 1), ((100, 100, 100, 100), 1)])

@@ -1,4 +1,4 @@
-"""How many threads a run computes with: as many as there are cores that no other program keeps busy."""
+"""How many threads a run computes with: as many as it has cores that no other program keeps busy."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ def thread_count(asked: int | Literal["auto"]) -> tuple[int, str | None]:
         return asked, None
     if os.environ.get(CHOSEN_BY_USER):
         return torch.get_num_threads(), None
-    cores, most = usable_cores(), torch.get_num_threads()
-    if min(cores, most) == 1:
+    usable, most = usable_cores(), torch.get_num_threads()
+    most = min(usable, most)
+    if most == 1:
         return most, None
-    busy = _busy_cores()
-    count = free_threads(min(cores, most), busy)
+    busy, cores = _busy_cores()
+    # Of a container with a quota others may use the cores that are beyond it.
+    count = free_threads(most, max(0.0, busy - max(0, cores - usable)))
     if count == most:
         return most, None
     return count, (
@@ -62,10 +64,11 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _busy_cores() -> float:
+def _busy_cores() -> tuple[float, int]:
+    """How many of the cores that this process is bound to are busy, and how many these are."""
     import psutil
 
     percent = psutil.cpu_percent(interval=_LOOK, percpu=True)
     if hasattr(os, "sched_getaffinity"):
         percent = [percent[core] for core in os.sched_getaffinity(0) if core < len(percent)]
-    return float(sum(percent)) / 100
+    return float(sum(percent)) / 100, len(percent)
