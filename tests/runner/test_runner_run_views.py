@@ -105,13 +105,32 @@ def test_a_student_that_is_done_asks_the_teacher_nothing(whole, tmp_path):
 
 @pytest.mark.parametrize("method", sorted(name for name in distail.list_methods() if name not in ("ce", "bkd")))
 def test_every_method_that_listens_to_a_teacher_runs_with_views(teacher, tmp_path, method):
-    config = experiment(tmp_path / "whole", method, checkpoint=teacher, epochs=1)
+    config = experiment(tmp_path / "whole", method, checkpoint=teacher, views=1, epochs=2)
     first = run(config)
     assert 0 <= first.student["top1"] <= 100
     config["output"] = str(tmp_path / "parts")
     with pytest.raises(Interrupted):
         run(config, StopAfter("student", 2))
     assert student(run(config).folder) == student(first.folder)
+
+
+def test_a_stage_of_no_more_epochs_than_views_asks_at_every_step_and_resumes(teacher, tmp_path):
+    def config(folder):
+        given = experiment(folder, checkpoint=teacher, views=2, epochs=5)
+        return {**given, "training": {**given["training"], "classifier_stage": {"epochs": 2}}}
+
+    watching, told = StopAfter(None, 1), []
+    watching.message = told.append
+    first = run(config(tmp_path / "whole"), watching)
+    assert watching.stages == [STAGE, "student", "student-classifier"]
+    assert sum("training.classifier_stage: 2 epochs" in each for each in told) == 1
+    with pytest.raises(Interrupted):
+        run(config(tmp_path / "parts"), StopAfter("student-classifier", 2))
+    assert student(run(config(tmp_path / "parts")).folder) == student(first.folder)
+
+    live = run(experiment(tmp_path / "live", checkpoint=teacher, views=0, epochs=2))
+    same = run(experiment(tmp_path / "same", checkpoint=teacher, views=2, epochs=2))
+    assert student(live.folder) == student(same.folder)
 
 
 def test_a_method_without_a_teacher_stores_nothing(tmp_path):

@@ -34,6 +34,12 @@ def test_each_view_is_shown_five_times_or_the_teacher_is_live(tmp_path, epochs, 
     assert chosen(tmp_path, epochs=epochs) == views
 
 
+@pytest.mark.parametrize(("epochs", "late", "views"), [(52, 2, 10), (51, 2, 0)])
+def test_the_epochs_of_a_classifier_stage_do_not_count(tmp_path, epochs, late, views):
+    training = {"epochs": epochs, "batch_size": 256, "classifier_stage": {"epochs": late}}
+    assert chosen(tmp_path, training=training) == views
+
+
 def test_memory_bounds_the_views(tmp_path):
     plan = plan_run(experiment(tmp_path / "run"))
     rows = len(plan.data.train) * 10 * 2  # bytes of one view in bf16; twice that in float32

@@ -121,8 +121,9 @@ class Teacher(Section):
     """By default what the method's own paper trains its teacher with: `ce` but for `dive`."""
     checkpoint: Path | None = None
     views: CountFromZeroOrAuto = 0
-    """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image. `auto` is
-    decided when a run begins, by its epochs and `trainer.cache_limit_mb`, and kept when it goes on."""
+    """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image, in each
+    stage of more than K epochs. `auto` is decided when a run begins, by the epochs before the classifier stage and
+    `trainer.cache_limit_mb`, and kept when it goes on."""
     training: dict[str, Any] = Field(default_factory=dict)
     logits: Path | None = None
     """A safetensors, npz or parquet file of stored answers (`distail teach` writes one) in place of a network."""

@@ -116,6 +116,11 @@ class Training(Section):
         return self
 
     @property
+    def backbone_epochs(self) -> int:
+        """The epochs before the classifier stage."""
+        return self.epochs - (self.classifier_stage.epochs if self.classifier_stage else 0)
+
+    @property
     def frozen_epochs(self) -> int:
         """The first epochs in which the classifier alone is trained."""
         if self.freeze is None or self.freeze.name == "none":

@@ -37,7 +37,7 @@ from distail.runner.precision import select_run_device
 from distail.runner.run import read_images, select_threads
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
-from distail.runner.views import asked_at_every_step, with_settled_views
+from distail.runner.views import asked_at_every_step, stored_views, with_settled_views
 from distail.training.checkpoint import KEPT, CheckpointFolder
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import SINGLE_PROCESS
@@ -297,10 +297,11 @@ def _steps(folder: RunFolder, stage: str) -> list[int]:
 
 
 def _left_out(experiment: Experiment) -> list[str]:
-    if experiment.teacher is None or not experiment.teacher.views:
+    teacher = experiment.teacher
+    if teacher is None or not stored_views(teacher.given_views, experiment.training.backbone_epochs):
         return []
     return [
-        f"the guess asks the teacher at every step; with teacher.views: {experiment.teacher.views} it is asked once "
+        f"the guess asks the teacher at every step; with teacher.views: {teacher.views} it is asked once "
         "about each view of each image, before the first step"
     ]
 

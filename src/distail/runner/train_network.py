@@ -22,6 +22,7 @@ from distail.runner.checks import classifier_composition, teacher_model
 from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE, RunContext
 from distail.runner.networks import classifier_path, seeded
 from distail.runner.stored_teacher import StoredTeacher
+from distail.runner.views import stored_views
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.finite import check_logits
 from distail.training.frozen_teacher import Teacher, frozen_teacher
@@ -55,7 +56,7 @@ def initial_weights_missing(run: RunContext, stage: str) -> list[Path]:
     """The files that a stage began with and that are gone; its checkpoints hold what has become of them."""
     student = run.experiment.student
     begun_with = (
-        [student.checkpoint, student.model.weights] if stage == STUDENT else [teacher_model(run.experiment).weights]
+        [student.checkpoint or student.model.weights] if stage == STUDENT else [teacher_model(run.experiment).weights]
     )
 
     def look() -> list[Path]:
@@ -72,7 +73,7 @@ def train(
     late = training.classifier_stage
     if late is None:
         return _fit(run, name, network, teacher, method, training)
-    early = training.model_copy(update={"epochs": training.epochs - late.epochs})
+    early = training.model_copy(update={"epochs": training.backbone_epochs})
     fitted = _fit(run, name, network, teacher, method, early)
     frozen = Freeze(name="backbone")
     changes = {"epochs": late.epochs, "schedule": late.schedule, "mix": None, "freeze": frozen}
@@ -105,7 +106,7 @@ def _fit(
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
     teacher = teacher if method.needs.teacher else None
     stored = teacher if isinstance(teacher, StoredTeacher) else None
-    views = experiment.teacher.given_views if teacher and experiment.teacher else 0
+    views = stored_views(experiment.teacher.given_views, training.epochs) if teacher and experiment.teacher else 0
     if training.mix and training.mix.labels == "distillation_only" and not teacher:
         if name == STUDENT and training.mix.share:
             run.note(

@@ -15,7 +15,17 @@ from distail.runner.precision import structure_of
 EPOCHS_A_VIEW = 5
 """How often `auto` shows each view: filling then costs a fifth of what a live teacher does."""
 FEWEST_VIEWS = 10
-"""Fewer than these cost accuracy on a small data set (docs/speed.md), so that `auto` asks at every step instead."""
+"""Fewer than these `auto` never stores: 1 to 8 views, which were measured (benchmarks/views/table.md, one seed of 30
+epochs), cost 0.9 to 3.2 points of top-1. What 10 and more cost was not measured."""
+
+
+def stored_views(views: int, epochs: int) -> int:
+    """How many of so many views a stage of a run stores: none where it has no more epochs, each of which asks once.
+
+    >>> stored_views(8, epochs=50), stored_views(8, epochs=8), stored_views(0, epochs=50)
+    (8, 0, 0)
+    """
+    return views if views < epochs else 0
 
 
 def with_settled_views(
@@ -25,13 +35,17 @@ def with_settled_views(
 
     A run that goes on keeps the number that it began with (`stored`).
     """
-    teacher = experiment.teacher
-    if teacher is None or teacher.views != AUTO:
+    teacher, notes = experiment.teacher, []
+    if teacher is None:
         return experiment, []
-    if stored is not None and stored.teacher is not None and stored.teacher.views != AUTO:
-        return _with_views(experiment, stored.teacher.views), []
-    views, why = _choose(experiment, data, formats)
-    return _with_views(experiment, views), [f"teacher.views: auto is {views}: {why}"]
+    if teacher.views != AUTO:
+        settled = experiment
+    elif stored is not None and stored.teacher is not None and stored.teacher.views != AUTO:
+        settled = _with_views(experiment, stored.teacher.views)
+    else:
+        views, why = _choose(experiment, data, formats)
+        settled, notes = _with_views(experiment, views), [f"teacher.views: auto is {views}: {why}"]
+    return settled, [*notes, *_live_stages(settled)]
 
 
 def asked_at_every_step(experiment: Experiment) -> Experiment:
@@ -44,8 +58,24 @@ def _with_views(experiment: Experiment, views: int) -> Experiment:
     return experiment.model_copy(update={"teacher": experiment.teacher.model_copy(update={"views": views})})
 
 
+def _live_stages(experiment: Experiment) -> list[str]:
+    """A sentence for each stage that asks the teacher at every step, although views were to be stored."""
+    training, teacher = experiment.training, experiment.teacher
+    if teacher is None or not (teacher.given_views and teacher.has_network and needs_of(experiment).teacher):
+        return []
+    stages = [("training", training.backbone_epochs)]
+    if training.classifier_stage:
+        stages.append(("training.classifier_stage", training.classifier_stage.epochs))
+    return [
+        f"{key}: {counted(epochs, 'epoch')}, no more than teacher.views: {teacher.given_views}, so that the teacher is "
+        "asked at every step, which costs no more"
+        for key, epochs in stages
+        if not stored_views(teacher.given_views, epochs)
+    ]
+
+
 def _choose(experiment: Experiment, data: PreparedData, formats: Precisions) -> tuple[int, str]:
-    teacher, mix, epochs = experiment.teacher, experiment.training.mix, experiment.training.epochs
+    teacher, mix, epochs = experiment.teacher, experiment.training.mix, experiment.training.backbone_epochs
     assert teacher is not None
     if not (teacher.has_network and needs_of(experiment).teacher):
         return 0, "no network is asked"
