@@ -1,5 +1,6 @@
 """Networks that begin with stored weights: of which head is dropped, and what is refused."""
 
+import json
 import math
 
 import pytest
@@ -8,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from distail.errors import CheckpointError, ModelError
-from distail.models import create_model
-from distail.models.new_head import nearly_uniform
+from distail.models import create_model, save_weights
+from distail.models.new_head import match_classes, nearly_uniform
 
 HEAD = ("classifier.weight", "classifier.bias")
 
@@ -97,6 +98,79 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path):
     )
     with pytest.raises(CheckpointError, match="nan or infinity"):
         begun(tmp_path / "a.pth")
+
+
+NAMES = ("cat", "dog", "owl", "yak")
+
+
+def named(path, names=NAMES, classifier="linear"):
+    """A trained network of four classes, in a file that names them."""
+    torch.manual_seed(1)
+    network = create_model("resnet8", num_classes=4, classifier=classifier).eval()
+    save_weights(network, path, {"class_names": json.dumps(names)})
+    return network
+
+
+@pytest.mark.parametrize("classifier", ["linear", "cosine"])
+def test_classes_in_another_order_are_found_by_name(tmp_path, classifier):
+    path, images = tmp_path / "a.safetensors", torch.randn(5, 3, 16, 16)
+    network = named(path, classifier=classifier)
+    other = ("yak", "cat", "owl", "dog")
+    model, [sentence] = begun(path, class_names=other, classifier=classifier)
+    expected = network(images)[:, [NAMES.index(name) for name in other]]
+    torch.testing.assert_close(model.eval()(images), expected)
+    assert all(words in sentence for words in (str(path), "another order", "classifier"))
+
+
+@pytest.mark.parametrize("names", [("ant", "bee", "fly", "gnu"), ("cat", "dog", "owl", "gnu")])
+def test_a_head_of_as_many_other_classes_is_dropped_and_said(tmp_path, names):
+    path = tmp_path / "a.safetensors"
+    network = named(path)
+    model, [sentence] = begun(path, class_names=names)
+    assert first_loss(model, 4) == pytest.approx(math.log(4), abs=0.02)
+    assert all(words in sentence for words in (str(path), "yak", "gnu", "is dropped"))
+    body = {name: value for name, value in network.state_dict().items() if name not in HEAD}
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in body.items())
+
+
+def test_the_same_classes_keep_their_head_without_a_word(tmp_path):
+    path = tmp_path / "a.safetensors"
+    network = named(path)
+    model, told = begun(path, class_names=NAMES)
+    assert told == []
+    assert all(torch.equal(network.state_dict()[name], value) for name, value in model.state_dict().items())
+
+
+class TwoHeads(nn.Module):
+    """Two classifiers, and a hidden layer that is as wide as they are."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head, self.head_dist = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def get_classifier(self):
+        return self.head, self.head_dist
+
+    def forward(self, rows):
+        seen = torch.relu(self.hidden(rows))
+        return (self.head(seen) + self.head_dist(seen)) / 2
+
+
+def test_only_what_classifies_is_reordered_and_all_of_it(tmp_path):
+    path, rows, told = tmp_path / "a.safetensors", torch.randn(5, 3), []
+    network = TwoHeads()
+    save_weights(network, path, {"class_names": json.dumps(NAMES)})
+    expected = network(rows).flip(1)
+    match_classes(network, path, NAMES[::-1], rows, what="mine", tell=told.append)
+    torch.testing.assert_close(network(rows), expected)
+    assert len(told) == 1
+    assert "head, head_dist" in told[0]
+
+
+def test_class_names_that_are_damaged_are_told(tmp_path):
+    save_weights(TwoHeads(), tmp_path / "a.safetensors", {"class_names": "[1, 2"})
+    with pytest.raises(CheckpointError, match="class_names"):
+        match_classes(TwoHeads(), tmp_path / "a.safetensors", NAMES, torch.ones(2, 3), what="mine", tell=print)
 
 
 def test_without_anyone_to_tell_it_is_a_warning(tmp_path):

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from distail.config.schema import Experiment
 from distail.errors import ConfigError
-from distail.models import create_model
+from distail.models import create_model, save_weights
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
 
@@ -76,6 +76,21 @@ def test_freezing_what_is_random_is_told(tmp_path):
     folder = run(tuned(tmp_path / "run", freeze=longer, epochs=1)).folder
     assert any(note.startswith("training.freeze.epochs: 9 of 1 epoch ") for note in notes(folder))
     assert any(note.startswith("training.freeze: ") and "student.model.weights" in note for note in notes(folder))
+
+
+@integration
+def test_what_has_no_effect_is_told(tmp_path, weights):
+    config = tuned(tmp_path / "run", weights, freeze={"name": "none", "epochs": 5}, epochs=1)
+    trained = tmp_path / "checkpoint.safetensors"
+    network, names = create_model("resnet8", num_classes=10, in_channels=1), [str(digit) for digit in range(10)]
+    save_weights(network, trained, {"class_names": json.dumps(names), "mean": "[0.0]", "std": "[1.0]"})
+    config["student"]["checkpoint"] = str(trained)
+    folder = run(config).folder
+    told = notes(folder)
+    assert any(note.startswith("training.freeze.epochs: 5") and "nothing is frozen" in note for note in told)
+    [note] = [each for each in told if str(weights) in each]
+    assert all(words in note for words in ("student.model.weights", "not used", "student.checkpoint"))
+    assert any(str(trained) in note and "mean 0 and std 1" in note for note in told)
 
 
 def read(**training):

@@ -10,6 +10,8 @@ from distail.config.schema import Training
 from distail.data.batches import TrainingBatches
 from distail.errors import ModelError
 from distail.models import FeatureTap, create_model
+from distail.models.feature_tap import with_its_equals
+from distail.models.timm_bridge import TimmModel
 from distail.training.freezing import Freezing
 from distail.training.parameter_groups import RATE, network_layers, parameter_groups
 from distail.training.signals import Interrupted
@@ -20,7 +22,7 @@ STEPS_PER_EPOCH = 5  # 35 images in batches of 8, the last of which holds what i
 
 
 def fine_tuned(frozen_epochs, **options):
-    return replace(stage(**options), classifier=HEAD, frozen_epochs=frozen_epochs)
+    return replace(stage(**options), classifiers=[HEAD], frozen_epochs=frozen_epochs)
 
 
 def is_of_head(name):
@@ -77,7 +79,7 @@ def test_rates_of_layers_and_decay_are_those_of_plain_steps_by_hand(tmp_path):
     for decay in (0.0, 0.5):
         for rates in ({}, {"layer_decay": 0.5, "backbone_learning_rate_factor": 0.2}):
             one = stage(**plain, weight_decay=decay, **rates, weight_decay_norm_and_bias=False)
-            one = replace(one, classifier=HEAD, batches=all_at_once())
+            one = replace(one, classifiers=[HEAD], batches=all_at_once())
             before = weights(one)
             train(one, tmp_path / f"{decay}{len(rates)}")
             after = weights(one)
@@ -99,7 +101,7 @@ def all_at_once():
 
 def test_by_default_there_is_one_group_and_everything_decays():
     network = create_model("resnet8", num_classes=3)
-    [group] = parameter_groups(network, network.parameters(), [nn.Parameter(torch.zeros(2))], Training(), None)
+    [group] = parameter_groups(network, network.parameters(), [nn.Parameter(torch.zeros(2))], Training())
     assert (group["weight_decay"], group[RATE]) == (Training().weight_decay, 1.0)
     assert len(group["params"]) == len(list(network.parameters())) + 1
 
@@ -120,4 +122,51 @@ def test_a_classifier_that_is_not_trainable_cannot_be_all_that_is_trained():
     tap = FeatureTap(create_model("resnet8", num_classes=3), 3)
     tap.model.classifier.requires_grad_(False)
     with pytest.raises(ModelError, match="'classifier' is not trainable"):
-        Freezing(tap, "classifier", 1)
+        Freezing(tap, ["classifier"], 1)
+
+
+class Distilled(nn.Module):
+    """Two classifiers whose mean is the answer, and what such networks of timm say of themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.table = nn.Parameter(torch.randn(1, 1, 6)), nn.Parameter(torch.randn(5, 2))
+        self.body, self.head, self.head_dist = nn.Linear(6, 6), nn.Linear(6, 3), nn.Linear(6, 3)
+
+    def no_weight_decay(self):
+        return {"token", "table", "not.here"}
+
+    def get_classifier(self):
+        return self.head, self.head_dist
+
+    def forward(self, rows):
+        seen = torch.relu(self.body(rows) + self.token[0]) * self.table.sum()
+        return (self.head(seen) + self.head_dist(seen)) / 2
+
+
+def test_what_a_network_says_does_not_decay():
+    network = Distilled()
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+
+    def decaying(network=network, **options):
+        groups = parameter_groups(network, network.parameters(), [], Training(**options))
+        return {names[id(each)] for group in groups if group["weight_decay"] for each in group["params"]}
+
+    assert decaying(weight_decay_norm_and_bias=False) == {"body.weight", "head.weight", "head_dist.weight"}
+    assert decaying() == set(names.values())
+    wrapped = TimmModel(network)
+    names |= {id(parameter): name.removeprefix("model.") for name, parameter in wrapped.named_parameters()}
+    assert decaying(wrapped, weight_decay_norm_and_bias=False) == {"body.weight", "head.weight", "head_dist.weight"}
+
+
+@pytest.mark.parametrize("wrap", [lambda network: network, TimmModel])
+def test_all_classifiers_of_a_network_are_trained_while_the_rest_is_frozen(wrap):
+    tap = FeatureTap(wrap(Distilled()), 3)
+    heads = with_its_equals(tap.model, tap.classifier_path, 3)
+    freezing = Freezing(tap, heads, 1)
+    freezing.begin(0)
+    trained = {name.removeprefix("model.") for name, each in tap.model.named_parameters() if each.requires_grad}
+    assert trained == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
+    assert len(freezing.trained_until(1)) == 4
+    *_, last = network_layers(tap.model, *heads)
+    assert {name.removeprefix("model.") for name in last} == trained

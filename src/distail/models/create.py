@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from distail.errors import ModelError, listed, unknown_name
 from distail.inputs import Inputs, described
 from distail.models.catalog import MODELS
 from distail.models.imported import check_imported_model, create_imported_model
-from distail.models.new_head import Tell, start_from
+from distail.models.new_head import Tell, match_classes, start_from
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import check_timm_model, create_timm_model
 
@@ -48,6 +49,7 @@ def create_model(
     depth: int | None = None,
     dropout: float | None = None,
     cardinalities: Sequence[int] | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> nn.Module:
     """A network from normalized images (N, in_channels, H, W), or inputs such as `example`, to logits (N, num_classes).
 
@@ -70,6 +72,8 @@ def create_model(
     - `hidden`, `depth`, `dropout`, of `mlp`: width and number of its hidden layers, and the share left out.
     - `cardinalities`, of `mlp` and of networks of your own that name it: of each column of a table how many codes of
       categories it has, of which 0 stands for none that is known; 0 of a number.
+    - `class_names`: what the logits stand for, in their order. Where `weights` name as many classes, but in another
+      order, the rows of their classifier are put into this one; where they name others, it begins anew; `tell` hears.
 
     Raises:
         ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.
@@ -88,16 +92,22 @@ def create_model(
         _check_example(name, example)
     if colon:
         _refuse_options(name, options, ("image_size",) if prefix in BRIDGES else ("image_size", "cardinalities"))
-        sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-        if prefix in BRIDGES:
-            return BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std, tell=tell)
+    sizes = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+    if prefix in BRIDGES:
+        model = BRIDGES[prefix].create(rest, **sizes, weights=weights, mean=mean, std=std, tell=tell)
+    elif colon:
         model = create_imported_model(name, **sizes, example=example, cardinalities=cardinalities)
     else:
         if isinstance(example, Tensor):
             options["input_shape"] = tuple(example.shape[1:])
         model = _create_from_catalog(name, options, num_classes=num_classes, in_channels=in_channels)
-    if weights is not None:
+    if weights is None:
+        return model
+    if prefix not in BRIDGES:
         start_from(model, weights, num_classes, what=name, tell=tell)
+    if class_names is not None:
+        inputs = torch.zeros(2, in_channels, image_size, image_size) if example is None else example
+        match_classes(model, weights, class_names, inputs, what=name, tell=tell)
     return model
 
 

@@ -164,6 +164,25 @@ def called_classifier(model: nn.Module, num_classes: int, inputs: Inputs) -> str
     return called[-1] if called and found not in called else found
 
 
+def with_its_equals(model: nn.Module, classifier: str, num_classes: int) -> tuple[str, ...]:
+    """The path of a classifier, and where the network's own `get_classifier` gives several with it, all of theirs.
+
+    The distilled transformers of timm have two, whose mean is their answer.
+
+    >>> network = nn.ModuleDict({"head": nn.Linear(4, 3), "head_dist": nn.Linear(4, 3), "aside": nn.Linear(4, 3)})
+    >>> network.get_classifier = lambda: (network["head"], network["head_dist"])
+    >>> with_its_equals(network, "head_dist", 3), with_its_equals(network, "aside", 3)
+    (('head', 'head_dist'), ('aside',))
+    """
+    get_classifier = getattr(model, "get_classifier", None)
+    given = get_classifier() if callable(get_classifier) else None
+    if not isinstance(given, tuple | list | nn.ModuleList):
+        return (classifier,)
+    inside = {id(module) for each in given if isinstance(each, nn.Module) for module in each.modules()}
+    paths = [path for path, head in fitting_classifiers(model, num_classes).items() if id(head) in inside]
+    return tuple(paths) if classifier in paths else (classifier,)
+
+
 def _find_classifier(model: nn.Module, num_classes: int) -> str:
     fitting = fitting_classifiers(model, num_classes)
     for wanted in _preferred(model):

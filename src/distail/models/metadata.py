@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from distail.errors import CheckpointError
@@ -76,6 +78,15 @@ class Metadata:
 
     def refuse(self, key: str, expected: str) -> Any:
         raise CheckpointError(f"{key}: it says {self.texts[key][:80]!r}; expected {expected}")
+
+
+@contextmanager
+def naming(file: str | Path) -> Iterator[None]:
+    """What is wrong with the texts of a file names the file."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(file)!r}: {error}") from None
 
 
 def _is_count(value: object) -> bool:

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from distail.models.feature_tap import fitting_classifiers
+from distail.errors import ModelError, some_of
+from distail.inputs import Inputs
+from distail.models.feature_tap import called_classifier, fitting_classifiers, with_its_equals
 from distail.models.layers import CosineClassifier
-from distail.models.weights import check_fit, check_numbers, stored_for
+from distail.models.metadata import Metadata, naming
+from distail.models.weights import check_fit, check_numbers, read_metadata, stored_for
 
 Tell = Callable[[str], None]
 # Of a new head's weights: logits of features of a length of 30 then have a deviation of 0.03 [ours].
@@ -97,4 +100,47 @@ def _is_new(tensors: Sequence[str], own: dict[str, Tensor], stored: dict[str, Te
         and len(stored[name]) != len(own[name])
         and stored[name].shape[1:] == own[name].shape[1:]
         for name in tensors
+    )
+
+
+@torch.no_grad()
+def match_classes(
+    model: nn.Module, path: str | Path, class_names: Sequence[str], inputs: Inputs, *, what: str, tell: Tell
+) -> None:
+    """Let a head that was filled from a file mean the data's classes, where the file names as many, but others.
+
+    The same names in another order: its rows are put into the data's. Other names: it begins near the uniform answer.
+    `tell` gets a sentence.
+
+    Raises:
+        CheckpointError: what the file says of its classes is damaged.
+    """
+    told = Metadata(read_metadata(path))
+    with naming(path):
+        stored = told.optional("class_names", told.names)
+    if stored is None or len(stored) != len(class_names) or stored == tuple(class_names):
+        return
+    classes = len(class_names)
+    try:
+        heads = with_its_equals(model, called_classifier(model, classes, inputs), classes)
+    except ModelError as error:
+        tell(f"{what}: the classes of {path} are not the data's, but no head is found that could be changed: {error}")
+        return
+    reordered = sorted(stored) == sorted(class_names)
+    order = [stored.index(name) for name in class_names] if reordered else []
+    for head in map(model.get_submodule, heads):
+        if not reordered:
+            nearly_uniform(head)
+            continue
+        for tensor in (*head.parameters(), *head.buffers()):
+            if tensor.ndim and len(tensor) == classes:
+                tensor.copy_(tensor[order])
+    named = ", ".join(heads)
+    if reordered:
+        tell(f"{what}: {path} has the data's classes in another order; its head ({named}) is put into the data's")
+        return
+    only_there, only_here = sorted({*stored} - {*class_names}), sorted({*class_names} - {*stored})
+    tell(
+        f"{what}: {path} is of other classes (only there: {some_of(only_there)}; only in the data: "
+        f"{some_of(only_here)}): its head ({named}) is dropped, and a new one begins near the uniform answer"
     )

@@ -45,6 +45,11 @@ class TimmModel(nn.Module):
     def get_classifier(self) -> Any:
         return self.model.get_classifier()  # type: ignore[operator]
 
+    def no_weight_decay(self) -> set[str]:
+        """The names of what does not decay, as timm's optimizers have it: tokens, position embeddings and biases."""
+        named = getattr(self.model, "no_weight_decay", None)
+        return {f"model.{name}" for name in named()} if callable(named) else set()
+
     def forward(self, images_NCHW: Tensor) -> Tensor:
         logits_NC: Tensor = self.model(self.normalization(images_NCHW))
         return logits_NC

@@ -16,19 +16,20 @@ from distail.data.dataset import is_images
 from distail.data.input_sources import sample_inputs
 from distail.data.prepare import PreparedData
 from distail.data.seeding import stream_key
-from distail.errors import CheckpointError, ModelError
+from distail.errors import ModelError
 from distail.inputs import each_tensor
 from distail.models import FeatureTap, create_model
 from distail.models.array_description import COLUMNS, describe_arrays
 from distail.models.description import Description
 from distail.models.ensemble import Ensemble
-from distail.models.feature_tap import called_classifier
+from distail.models.feature_tap import called_classifier, with_its_equals
 from distail.models.input_normalization import InputNormalization
-from distail.models.metadata import TARGETS, Metadata
+from distail.models.metadata import TARGETS, Metadata, naming
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import TimmModel
 from distail.models.weights import load_weights, read_metadata
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
+from distail.runner.normalization import normalization_notes, other_normalization
 from distail.torch_utils import kept_random_state
 
 _OF_TRAINING = ("mean", "std", "class_counts", "subset_sha256", "posterior")
@@ -53,7 +54,7 @@ def build_network(
     """A network that fits the data, tapped where its features are needed.
 
     Args:
-        tell: told where its classifier begins anew, although its weights are in a file.
+        tell: told where its classifier is not that of the file of its weights, or its inputs are normalized otherwise.
     """
     classes, example = len(data.class_names), sample_inputs(data.train, 2)
     if model.members:
@@ -69,9 +70,13 @@ def build_network(
         tell=tell,
         example=example,
         cardinalities=data.train.cardinalities if isinstance(data.train, LabeledArrays) else None,
+        class_names=data.class_names,
         **_image_sizes(data),
         **model.options,
     )
+    if model.weights is not None:
+        for note in normalization_notes(bare, model.weights, data, model.name):
+            tell(note)
     if not features:
         return FeatureTap(bare, classes, features=False)
     return FeatureTap(bare, classes, classifier=called_classifier(bare, classes, example))
@@ -84,17 +89,18 @@ def _image_sizes(data: PreparedData) -> dict[str, int]:
     return {"in_channels": channels, "image_size": min(height, width)}
 
 
-def classifier_path(network: FeatureTap, data: PreparedData) -> str:
-    """The path of the classifier in the bare network.
+def classifier_paths(network: FeatureTap, data: PreparedData) -> tuple[str, ...]:
+    """The path of the classifier in the bare network, or of each where there are several.
 
     Raises:
         ModelError: there is none to be found.
     """
-    if network.classifier_path is not None:
-        return network.classifier_path
-    device = next(network.parameters()).device
-    some = each_tensor(lambda tensor: tensor.to(device), sample_inputs(data.train, 2))
-    return called_classifier(network.model, network.num_classes, some)
+    path = network.classifier_path
+    if path is None:
+        device = next(network.parameters()).device
+        some = each_tensor(lambda tensor: tensor.to(device), sample_inputs(data.train, 2))
+        path = called_classifier(network.model, network.num_classes, some)
+    return with_its_equals(network.model, path, network.num_classes)
 
 
 def without_weights(model: Model) -> Model:
@@ -110,7 +116,7 @@ def _ensemble(model: Model, classifier: str, data: PreparedData) -> Ensemble:
         conversion = None
         if member.weights is not None:
             load_checkpoint(tap, member.weights, data, f"teacher {place}")
-            conversion = _other_normalization(tap, member.weights, data)
+            conversion = other_normalization(tap, member.weights, data)
         members.append(tap.model)
         conversions.append(conversion or InputNormalization(data.mean, data.std, data.mean, data.std))
     return Ensemble(members, conversions, model.average)
@@ -200,38 +206,6 @@ def _told(model: Model, classifier: str, data: PreparedData, bit_depth: int | No
     return description.metadata()
 
 
-def match_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> None:
-    """Let a loaded network see the data's images normalized as those that it was trained on, where its file says how.
-
-    Raises:
-        CheckpointError: what the file says is damaged.
-    """
-    convert = _other_normalization(tap, weights, data)
-    if convert is not None:
-        convert = convert.to(next(tap.parameters()).device)
-        tap.model.register_forward_pre_hook(lambda _, inputs: (convert(inputs[0]), *inputs[1:]))
-
-
-def _other_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> InputNormalization | None:
-    """From the data's normalization to that which a file of weights names; None where it is the same."""
-    told = Metadata(read_metadata(weights))
-    if not {"mean", "std"} <= told.texts.keys() or isinstance(tap.model, TimmModel):  # which converts by itself
-        return None
-    with _naming(weights):
-        mean, std = told.numbers("mean"), told.numbers("std")
-    same = (mean, std) == (data.mean, data.std)
-    return None if same else InputNormalization(data.mean, data.std, mean, std)
-
-
-@contextmanager
-def _naming(weights: Path) -> Iterator[None]:
-    """What is wrong with the metadata names their file."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{str(weights)!r}: {error}") from None
-
-
 def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "teacher") -> None:
     """Let pass weights of the data's classes, in the data's order, and those that name none.
 
@@ -242,7 +216,7 @@ def check_classes(weights: Path, class_names: tuple[str, ...], *, what: str = "t
     told = Metadata(read_metadata(weights))
     if "class_names" not in told.texts:
         return
-    with _naming(weights):
+    with naming(weights):
         names = told.names("class_names")
     if sorted(names) != sorted(class_names):
         missing, extra = sorted(set(class_names) - set(names)), sorted(set(names) - set(class_names))

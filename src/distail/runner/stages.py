@@ -30,10 +30,10 @@ from distail.runner.networks import (
     build_network,
     describe_network,
     load_checkpoint,
-    match_normalization,
     seeded,
     without_weights,
 )
+from distail.runner.normalization import match_normalization, normalization_notes
 from distail.runner.posterior import posterior_of_files, student_posterior, teacher_posterior
 from distail.runner.run_folder import RunFolder
 from distail.runner.stored_teacher import StoredTeacher, open_stored_teacher, refuse_another_file
@@ -63,7 +63,8 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
     model, stored = teacher_model(run.experiment), run.folder.weights(TEACHER)
     # A run begun with a teacher ends with it, whatever has become of its file since.
     kept = bool(options.files) and broadcast(lambda: _usable(stored, run.reporter))
-    built = without_weights(model) if kept else model
+    built = without_weights(model) if kept or options.checkpoint else model
+    run.note(*_overruled(TEACHER, options.model.weights, options.checkpoint))
     network = _untrained(run, TEACHER, built, options.classifier, features=teacher_features(run.experiment))
     fitted = None
     weights: Path | None = None
@@ -159,10 +160,13 @@ def untrained_student(run: RunContext) -> FeatureTap:
     """
     options = run.experiment.student
     features = needs_of(run.experiment).student_features
-    network = _untrained(run, STUDENT, options.model, options.classifier, features=features)
+    model = options.model if options.checkpoint is None else without_weights(options.model)
+    network = _untrained(run, STUDENT, model, options.classifier, features=features)
+    run.note(*_overruled(STUDENT, options.model.weights, options.checkpoint))
     if options.checkpoint is not None and options.checkpoint not in initial_weights_missing(run, STUDENT):
         run.note(*unused_weights(options.checkpoint))
         load_checkpoint(network, options.checkpoint, run.data, STUDENT)
+        run.note(*normalization_notes(network.model, options.checkpoint, run.data, STUDENT))
     run.note(*try_training(network, STUDENT, run.data, run.experiment.training.batch_size, run.runtime))
     training = run.experiment.training
     run.note(*try_fine_tuning(network, STUDENT, options.model, training, run.data, options.checkpoint))
@@ -191,6 +195,13 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | Store
 
     run.runtime.processes.broadcast_from_main(save)
     return Trained(network, fitted)
+
+
+def _overruled(whose: str, weights: Path | None, checkpoint: Path | None) -> list[str]:
+    """A sentence where two files are given to begin with."""
+    if weights is None or checkpoint is None:
+        return []
+    return [f"{whose}.model.weights: {weights} is not used, because all weights are those of {whose}.checkpoint"]
 
 
 def _untrained(run: RunContext, stage: str, model: Model, classifier: str, *, features: bool) -> FeatureTap:

@@ -18,10 +18,10 @@ from distail.runner.networks import (
     build_network,
     check_classes,
     check_columns,
-    match_normalization,
     seeded,
     without_weights,
 )
+from distail.runner.normalization import match_normalization
 from distail.runner.run_folder import RunFolder
 from distail.training.device import RuntimeDevice
 

@@ -20,7 +20,7 @@ from distail.methods.presets import create_method
 from distail.models import FeatureTap
 from distail.runner.checks import classifier_composition, teacher_model
 from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE, RunContext
-from distail.runner.networks import classifier_path, seeded
+from distail.runner.networks import classifier_paths, seeded
 from distail.runner.stored_teacher import StoredTeacher
 from distail.runner.views import stored_views
 from distail.training.checkpoint import CheckpointFolder
@@ -171,7 +171,7 @@ def _fit(
         prepare=prepare,
         fill=cache.fill if cache else None,
         earlier=earlier,
-        classifier=classifier_path(network, data) if training.frozen_epochs or training.rates_by_layer else None,
+        classifiers=classifier_paths(network, data) if training.frozen_epochs or training.rates_by_layer else (),
         frozen_epochs=training.frozen_epochs,
     )
     checkpoints = CheckpointFolder(run.folder.checkpoints(stage.title), run.reporter.message, run.require_folder)

@@ -25,7 +25,7 @@ from distail.models import FeatureTap
 from distail.models.catalog import MODELS
 from distail.outputs import logits_in
 from distail.runner.checks import needs_of
-from distail.runner.networks import build_network, classifier_path, seeded
+from distail.runner.networks import build_network, classifier_paths, seeded
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
 from distail.training.step import unused_parameters
@@ -84,14 +84,15 @@ def try_fine_tuning(
     Raises:
         ModelError: its classifier cannot be found.
     """
-    frozen = training.frozen_epochs
+    notes, frozen, asked = [], training.frozen_epochs, training.freeze.epochs if training.freeze else None
+    if training.freeze and training.freeze.name == "none" and asked is not None:
+        notes.append(f"training.freeze.epochs: {asked}, but with name: none nothing is frozen; expected name: backbone")
     if not (frozen or training.rates_by_layer or training.classifier_stage):
-        return []
+        return notes
     try:
-        classifier_path(network, data)
+        classifier_paths(network, data)
     except ModelError as error:
         raise ModelError(f"{whose}: {error}") from error
-    notes, asked = [], training.freeze.epochs if training.freeze else None
     if frozen and asked is not None and asked > training.epochs:
         notes.append(
             f"training.freeze.epochs: {asked} of {counted(training.epochs, 'epoch')} in all, in none of which the "

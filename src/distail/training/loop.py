@@ -85,12 +85,12 @@ class _Trainer:
         self.step: Step = self.step_module
         self.awaits_all = False  # whether other processes wait for the gradient of every parameter
         # Apart: the gradients of a method's own layers must not decide where the student's are clipped.
-        self.freezing = Freezing(stage.student, stage.classifier, stage.frozen_epochs)
+        self.freezing = Freezing(stage.student, stage.classifiers, stage.frozen_epochs)
         self.parameters = [
             self.freezing.trained_until(stage.training.epochs),
             [parameter for parameter in stage.method.parameters() if parameter.requires_grad],
         ]
-        self.optimizer = build_optimizer(stage.student.model, self.parameters, stage.training, stage.classifier)
+        self.optimizer = build_optimizer(stage.student.model, self.parameters, stage.training, stage.classifiers)
         self.state = TrainingState()
         self.epochs_before = 0
         if stage.earlier is not None:

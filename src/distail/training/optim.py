@@ -18,17 +18,17 @@ ONE_CYCLE_END = ONE_CYCLE_START / 1e4
 
 
 def build_optimizer(
-    network: nn.Module, trained: Sequence[Iterable[nn.Parameter]], training: Training, classifier: str | None = None
+    network: nn.Module, trained: Sequence[Iterable[nn.Parameter]], training: Training, classifiers: Sequence[str] = ()
 ) -> torch.optim.Optimizer:
     """The optimizer that `training` names.
 
     Args:
         network: the bare network.
         trained: of the network and of its method what is trained.
-        classifier: its path in the network, where layers have rates of their own.
+        classifiers: the paths of its classifiers, where layers have rates of their own.
     """
     of_network, of_method = trained
-    groups = parameter_groups(network, of_network, of_method, training, classifier)
+    groups = parameter_groups(network, of_network, of_method, training, classifiers)
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
     return torch.optim.SGD(

@@ -33,53 +33,66 @@ def parameter_groups(
     trained: Iterable[nn.Parameter],
     others: Iterable[nn.Parameter],
     training: Training,
-    classifier: str | None,
+    classifiers: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """What `torch.optim` takes: one group for each learning rate and weight decay.
+
+    With `weight_decay_norm_and_bias: false` neither parameters of one dimension decay, nor those that the network's own
+    `no_weight_decay()` names, as timm's vision transformers have it: tokens, position embeddings and biases.
 
     Args:
         network: the bare network.
         trained: those of its parameters that are trained.
         others: of a method, which train as the classifier does.
-        classifier: its path, where the network's layers have rates of their own.
+        classifiers: the path of the classifier, or of each where there are several, where the network's layers have
+            rates of their own.
 
     >>> network = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2))
     >>> slow = Training(learning_rate=1.0, layer_decay=0.5, weight_decay_norm_and_bias=False)
-    >>> for group in parameter_groups(network, network.parameters(), [], slow, "2"):
+    >>> for group in parameter_groups(network, network.parameters(), [], slow, ["2"]):
     ...     print(group["rate_factor"], group["weight_decay"], [tuple(each.shape) for each in group["params"]])
     0.5 0.0002 [(3, 4)]
     0.5 0.0 [(3,), (3,), (3,)]
     1.0 0.0002 [(2, 3)]
     1.0 0.0 [(2,)]
     """
-    factors = _rate_factors(network, training, classifier)
+    factors = _rate_factors(network, training, classifiers)
+    spared = set() if training.weight_decay_norm_and_bias else _without_decay(network)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in (*trained, *others):
-        decay = training.weight_decay if training.weight_decay_norm_and_bias or parameter.ndim > 1 else 0.0
+        all_decay = training.weight_decay_norm_and_bias or (parameter.ndim > 1 and parameter not in spared)
+        decay = training.weight_decay if all_decay else 0.0
         groups.setdefault((factors.get(parameter, 1.0), decay), []).append(parameter)
     return [{"params": each, "weight_decay": decay, RATE: factor} for (factor, decay), each in groups.items()]
 
 
-def _rate_factors(network: nn.Module, training: Training, classifier: str | None) -> Mapping[nn.Parameter, float]:
+def _without_decay(network: nn.Module) -> set[nn.Parameter]:
+    """What a network's own `no_weight_decay()` names, where it has one."""
+    named = getattr(network, "no_weight_decay", None)
+    names = set(named()) if callable(named) else set()
+    return {parameter for name, parameter in network.named_parameters() if name in names}
+
+
+def _rate_factors(network: nn.Module, training: Training, classifiers: Sequence[str]) -> Mapping[nn.Parameter, float]:
     if not training.rates_by_layer:
         return {}
-    assert classifier is not None
-    *backbone, last = network_layers(network, classifier)
+    *backbone, last = network_layers(network, *classifiers)
     factors = dict.fromkeys(last, 1.0)
     for depth, names in enumerate(reversed(backbone), start=1):
         factors |= dict.fromkeys(names, training.backbone_learning_rate_factor * training.layer_decay**depth)
     return {parameter: factors[name] for name, parameter in network.named_parameters()}
 
 
-def network_layers(network: nn.Module, classifier: str) -> list[list[str]]:
-    """The names of a network's parameters, layer by layer; the last are the classifier's.
+def network_layers(network: nn.Module, *classifiers: str) -> list[list[str]]:
+    """The names of a network's parameters, layer by layer; the last are those of its classifiers.
 
     >>> body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 2))
     >>> network_layers(body, "4")
     [['0.weight', '0.bias', '1.weight', '1.bias'], ['2.weight', '2.bias'], ['4.weight', '4.bias']]
     """
     weights = dict(network.named_parameters())
-    head = [name for name in weights if name.startswith(f"{classifier}." if classifier else "")]
+    inside = tuple(f"{classifier}." if classifier else "" for classifier in classifiers)
+    head = [name for name in weights if name.startswith(inside)]
     layers: list[list[str]] = []
     for names in _taken_apart(network, ""):
         own = [name for name in names if name in weights and name not in head]

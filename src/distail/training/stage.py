@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,8 +55,8 @@ class Stage:
     """What must be done before the first step of every start, resumed or not."""
     earlier: Fitted | None = None
     """What the stage before has left, if this one goes on with the same network: its epochs count on from there."""
-    classifier: str | None = None
-    """The path of the classifier in the bare network, where training treats it otherwise than the rest."""
+    classifiers: Sequence[str] = ()
+    """The paths of the bare network's classifiers, where training treats them otherwise than the rest."""
     frozen_epochs: int = 0
     """So many of its first epochs train the classifier alone."""
 
