@@ -65,7 +65,7 @@ def test_every_method_can_be_planned(tmp_path, method):
 
 
 def test_a_plan_with_stored_views_or_itself_as_teacher(tmp_path):
-    stored = plan_run(experiment(tmp_path / "out", teacher={"model": "same", "views": 2}))
+    stored = plan_run(experiment(tmp_path / "out", teacher={"model": "same", "views": 1}))
     assert any("views" in warning for warning in stored.warnings)
     alone = plan_run(experiment(tmp_path / "out", method="kd", teacher="previous_epoch"))
     assert [stage.name for stage in alone.stages] == ["student"]

@@ -141,7 +141,7 @@ def test_a_killed_worker_costs_no_more_than_the_checkpoint_interval(
 
 
 def test_stored_views_of_streamed_images(tree: Path, tmp_path: Path) -> None:
-    teacher = {"model": "same", "views": 2, "training": {"epochs": 1}}
+    teacher = {"model": "same", "views": 1, "training": {"epochs": 1}}
     one, other = (left_by(experiment(tree, tmp_path / how, how, teacher=teacher)) for how in ("never", "always"))
     assert one == other
 

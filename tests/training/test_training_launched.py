@@ -68,7 +68,7 @@ METHODS = {
     "one_stage": {"method": "ipwd", "teacher": "previous_epoch", "training": {"epochs": 3}},
     "krdistill": {"method": "krdistill"},
     "ltkd": {"method": "ltkd"},
-    "stored_views": {"method": "kd", "teacher": {"model": "networks:Plain", "views": 2, "training": {"epochs": 1}}},
+    "stored_views": {"method": "kd", "teacher": {"model": "networks:Plain", "views": 1, "training": {"epochs": 1}}},
 }
 
 
