@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from distail.audit import logits_csv
@@ -39,6 +42,20 @@ def test_each_kind_of_file_gives_the_same(tmp_path: Path) -> None:
         names[path.name] = table.class_names
     assert names.pop("c.csv") == ("dog", "cat, big", "bee")
     assert set(names.values()) == {None}
+
+
+def test_labels_may_be_names_of_classes(tmp_path: Path) -> None:
+    names, texts = ("bee", "ä", "cat"), np.array(["bee", "cat", "ä", "bee"])
+    rows = np.concatenate([LOGITS, LOGITS])
+    np.savez(tmp_path / "a.npz", logits=rows, target=texts, class_names=np.array(names))
+    stored = np.array([text.encode() for text in texts]).view(np.uint8).reshape(4, -1)
+    facts = {"class_names": json.dumps(names)}
+    padded = np.pad(stored, ((0, 0), (0, 2)))
+    save_file({"logits": rows, "target": padded}, tmp_path / "b.safetensors", metadata=facts)
+    table = pa.table({"logits": rows.tolist(), "labels": texts}).replace_schema_metadata(facts)
+    parquet.write_table(table, tmp_path / "c.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        assert read_logits(path).target.tolist() == [0, 2, 1, 0], path
 
 
 def test_the_teachers_logits_are_taken_where_there_are_both(tmp_path: Path) -> None:
@@ -102,6 +119,16 @@ def text(content: str) -> Callable[[Path], object]:
     [
         ("x.npz", pickled, "pickled"),
         ("x.npz", lambda path: path.write_bytes(pickle.dumps(LOGITS)), "pickled"),
+        (
+            "x.npz",
+            lambda path: np.savez(path, logits=LOGITS, labels=LABELS, class_names=np.array(list("abc"), dtype=object)),
+            r"array class_names.*class_names\.astype\(str\)",
+        ),
+        (
+            "x.npz",
+            lambda path: np.savez(path, logits=LOGITS, labels=["a", "d"], class_names=["a", "b", "c"]),
+            "labels hold 'd'; .* a, b, c",
+        ),
         ("x.npz", one_array, "single array"),
         ("x.npz", truncated, "npz"),
         ("x.npz", lambda path: path.write_bytes(b""), "npz"),

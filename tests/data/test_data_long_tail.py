@@ -166,6 +166,8 @@ def test_classes_without_images_are_all_listed() -> None:
         long_tail_subset(torch.tensor([0, 2]), 4, 10)
     with pytest.raises(DataError, match=r"class 1 \(dog\)"):
         require_every_class((1, 0), ("cat", "dog"))
+    with pytest.raises(DataError, match=r"1 of 2 classes has no training row(.|\n)*its rows from the test"):
+        require_every_class((1, 0), ("cat", "dog"), noun="row")
 
 
 def test_labels_out_of_range_are_all_listed() -> None:

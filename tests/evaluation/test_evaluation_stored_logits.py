@@ -78,6 +78,8 @@ def test_classes_are_matched_by_name(tmp_path, name, kind):
     assert columns_of_classes(file, told) is None
     with pytest.raises(DataError, match=r"only in the data: 'gnu'; only in the file: 'fox'"):
         columns_of_classes(file, [*own[:-1], "gnu"])
+    with pytest.raises(DataError, match=r"'gnu'; only in the file: none\. Of a teacher .* class_names"):
+        columns_of_classes(file, [*own, "gnu"])
 
 
 def test_the_rest_is_spread_by_shares(tmp_path):

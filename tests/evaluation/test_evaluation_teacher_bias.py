@@ -50,9 +50,9 @@ def test_a_biased_teacher_is_described_with_its_numbers() -> None:
     bias = teacher_bias(torch.eye(3)[predicted], target, [300, 50, 5])
     sentence = describe_bias(bias)
     assert sentence == (
-        "The teacher is wrong on 50.0 % of 8 images, predicts head classes for 62.5 % of them (true share 25.0 %) "
+        "The teacher is wrong on 50.0 % of 8 samples, predicts head classes for 62.5 % of them (true share 25.0 %) "
         "and tail classes for 12.5 % (true share 50.0 %), recalls 100.0 % of the head and 25.0 % of the tail, "
-        "and 66.7 % of its errors on tail images name a head class."
+        "and 66.7 % of its errors on tail samples name a head class."
     )
 
 
@@ -73,7 +73,7 @@ def test_the_sentence_claims_nothing_without_a_number(predicted: list[int], coun
 
 def test_a_faultless_teacher_makes_no_tail_errors() -> None:
     assert describe_bias(teacher_bias(torch.eye(3), torch.arange(3), [300, 50, 5])).endswith(
-        "recalls 100.0 % of the head and 100.0 % of the tail, and makes 0 errors on tail images."
+        "recalls 100.0 % of the head and 100.0 % of the tail, and makes 0 errors on tail samples."
     )
 
 

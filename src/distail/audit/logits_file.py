@@ -80,7 +80,8 @@ def _read_arrays(path: Path) -> LogitsTable:
             f"{path} holds the {file.kind} {', '.join(sorted(file.names)) or 'none'}; expected logits (samples, "
             "classes) and target or labels (samples,)."
         )
-    names, target_N = file.list_fact("class_names"), file.numbers(labels)
+    names = file.list_fact("class_names")
+    target_N = _target(file, labels, names)
     if source in LOGITS:
         logits_NC = file.numbers(source)
     else:
@@ -96,6 +97,32 @@ def _read_arrays(path: Path) -> LogitsTable:
     return _of_one_split(
         LogitsTable(logits_NC, target_N, names, source, posterior=posterior, can_teach=can_teach), file
     )
+
+
+def _target(file: ArrayFile, name: str, class_names: tuple[str, ...] | None) -> Tensor:
+    """Labels as numbers; texts are names of classes.
+
+    Raises:
+        DataError: they are other texts.
+    """
+    found = file.read(name)
+    if isinstance(found, Tensor):
+        if class_names is None or found.dtype != torch.uint8 or found.ndim != 2 or found.shape[1] == len(class_names):
+            return file.numbers(name)
+        found = file.texts(name)
+    if class_names is None:
+        raise DataError(
+            f"{file.path}: {name} are of type text, and no class_names say which class is which; expected these, or "
+            "numbers."
+        )
+    distinct, place_N = np.unique(found, return_inverse=True)
+    texts = [text.decode("utf-8", "replace") for text in distinct.tolist()]
+    if unknown := [repr(text) for text in texts if text not in class_names]:
+        raise DataError(
+            f"{file.path}: {name} hold {some_of(unknown, 3)}; expected class_names: {some_of(list(class_names))}."
+        )
+    label_of = {text: label for label, text in enumerate(class_names)}
+    return torch.from_numpy(np.array([label_of[text] for text in texts], dtype=np.int64)[place_N.reshape(-1)])
 
 
 def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:

@@ -76,9 +76,10 @@ def _training_time(plan: RunPlan) -> str:
 
 
 def _memory(plan: RunPlan) -> str:
-    held = "images stay on disk and are decoded batch by batch"
+    noun = plan.data.train.noun
+    held = f"{noun}s stay on disk and are {'decoded' if noun == 'image' else 'read'} batch by batch"
     if plan.image_megabytes is not None:
-        held = f"images take {_size(plan.image_megabytes)} in memory"
+        held = f"{noun}s take {_size(plan.image_megabytes)} in memory"
     peak = "" if plan.peak_megabytes is None else f"; at its peak {_size(plan.peak_megabytes)} of memory were in use"
     return f"Memory: {held}{peak}."
 

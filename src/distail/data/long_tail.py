@@ -167,8 +167,10 @@ def class_counts(labels_N: Tensor, num_classes: int) -> tuple[int, ...]:
     return tuple(torch.bincount(labels_N, minlength=num_classes).tolist())
 
 
-def require_every_class(counts_C: tuple[int, ...], class_names: tuple[str, ...] | None = None) -> None:
-    """Let pass classes that each have a training image.
+def require_every_class(
+    counts_C: tuple[int, ...], class_names: tuple[str, ...] | None = None, *, noun: str = "image"
+) -> None:
+    """Let pass classes that each have a training image, or whatever `noun` calls one.
 
     Raises:
         DataError: listing those that have none.
@@ -176,7 +178,13 @@ def require_every_class(counts_C: tuple[int, ...], class_names: tuple[str, ...] 
     names = class_names or tuple(str(c) for c in range(len(counts_C)))
     empty = [f"class {c} ({name})" if class_names else f"class {c}" for c, name in enumerate(names) if not counts_C[c]]
     if empty:
-        raise DataError(listed(empty, f"{len(empty)} of {len(counts_C)} classes have no training image:"))
+        has, their = ("has", "its") if len(empty) == 1 else ("have", "their")
+        raise DataError(
+            listed(
+                [*empty, f"add some to the training set, or remove {their} {noun}s from the test and validation sets"],
+                f"{len(empty)} of {len(counts_C)} classes {has} no training {noun}:",
+            )
+        )
 
 
 def _is_positive_integer(value: object) -> bool:

@@ -117,7 +117,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     else:
         train, validation = subset, source.validation if data.validation else None  # 0 asks for none
         kept, held_out = torch.arange(len(rows)), len(source.train) + torch.arange(len(source.validation))
-    check_learnable(train.labels, source.class_names)
+    check_learnable(train.labels, source.class_names, train.noun)
     mean, std = input_statistics(train)
     warnings = [
         lookalikes_warning(source.class_names, available),
@@ -155,13 +155,13 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     )
 
 
-def check_learnable(labels: Tensor, class_names: tuple[str, ...]) -> None:
+def check_learnable(labels: Tensor, class_names: tuple[str, ...], noun: str = "example") -> None:
     """Let pass training labels of which each class is there, and of several classes a sample none always.
 
     Raises:
         DataError: listing the others.
     """
-    require_every_class(class_counts(labels, len(class_names)), class_names)
+    require_every_class(class_counts(labels, len(class_names)), class_names, noun=noun)
     if always := never_absent(labels, class_names):
         raise DataError(
             f"every training example has {some_of(always, _NAMED_CLASSES)}: of a class that is never absent there is "

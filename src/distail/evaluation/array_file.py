@@ -116,16 +116,19 @@ def _open_safetensors(path: Path) -> ArrayFile:
 
 
 def _open_npz(path: Path) -> ArrayFile:
-    def guarded(work: Callable[[], Any]) -> Any:
+    def guarded(work: Callable[[], Any], name: str = "") -> Any:
         try:
             return work()
         except DataError:
             raise
         except ValueError as error:
             if "pickle" in str(error):
+                way = "numpy.savez(path, logits=logits.astype('float32'), labels=labels.astype('int64'))"
+                if name:
+                    way = f"{name}={name}.astype(str) if they are texts, otherwise {name}.astype('float32')"
                 raise DataError(
-                    f"{path} holds pickled objects, which are never loaded because they could run code. Store plain "
-                    "arrays: numpy.savez(path, logits=logits.astype('float32'), labels=labels.astype('int64'))."
+                    f"{path} holds pickled objects{f' in the array {name}' if name else ''}, which are never loaded "
+                    f"because they could run code. Store plain arrays: {way}."
                 ) from None
             raise DataError(f"{path} cannot be read as npz, or is damaged: {error}") from None
         except DAMAGED_ARCHIVE as error:
@@ -143,12 +146,12 @@ def _open_npz(path: Path) -> ArrayFile:
     facts = {}
     for name in names:
         if name in ("class_names", *FACTS):
-            texts = np.asarray(guarded(partial(load, name))).astype(str)
+            texts = np.asarray(guarded(partial(load, name), name)).astype(str)
             facts[name] = str(texts) if texts.ndim == 0 else json.dumps(texts.tolist())
 
     def read(name: str) -> Array:
-        found = guarded(lambda: _mapped(path, members[name]))
-        return _array(guarded(lambda: load(name)) if found is None else found, name, path)
+        found = guarded(lambda: _mapped(path, members[name]), name)
+        return _array(guarded(lambda: load(name), name) if found is None else found, name, path)
 
     return ArrayFile(path, "arrays", names, facts, read)
 

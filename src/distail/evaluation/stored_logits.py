@@ -202,6 +202,18 @@ def columns_of_classes(file: ArrayFile, class_names: Sequence[str]) -> list[int]
         raise DataError(
             f"{file.path}: its class_names are {len(names)} classes, the data have {len(class_names)}; only in the "
             f"data: {some_of(missing) or 'none'}; only in the file: {some_of(extra) or 'none'}"
+            + ("" if extra else _padding(file, len(missing)))
         )
     places = {name: place for place, name in enumerate(names)}
     return [places[name] for name in class_names]
+
+
+def _padding(file: ArrayFile, missing: int) -> str:
+    """How to add the classes that a teacher never saw."""
+    names = "name it at the end of class_names" if missing == 1 else "name them at the end of class_names"
+    kind = kind_of_answers(file)
+    if kind == TOP_K:
+        return f". Of a teacher that never saw {'it' if missing == 1 else 'them'}, {names}"
+    column = "a column" if missing == 1 else f"{missing} columns"
+    of = "zeros" if kind == PROBABILITIES else "a logit far below all others, such as logits.min() - 20"
+    return f". Of a teacher that never saw {'it' if missing == 1 else 'them'}, add {column} of {of}, and {names}"

@@ -146,13 +146,13 @@ def describe_bias(bias: TeacherBias) -> str:
 
     >>> import torch
     >>> print(describe_bias(teacher_bias(torch.eye(3)[[0, 0, 1, 0]], torch.tensor([0, 0, 1, 2]), [300, 50, 5])))
-    The teacher is wrong on 25.0 % of 4 images, predicts head classes for 75.0 % of them (true share 50.0 %) and tail \
+    The teacher is wrong on 25.0 % of 4 samples, predicts head classes for 75.0 % of them (true share 50.0 %) and tail \
 classes for 0.0 % (true share 25.0 %), recalls 100.0 % of the head and 0.0 % of the tail, and 100.0 % of its errors \
-on tail images name a head class.
+on tail samples name a head class.
     """
     predicted, true, recall = bias["predicted_share"], bias["true_share"], bias["recall"]
     claims = [
-        f"is wrong on {bias['wrong']:.1f} % of {bias['samples']:,} images",
+        f"is wrong on {bias['wrong']:.1f} % of {bias['samples']:,} samples",
         f"predicts head classes for {predicted['head']:.1f} % of them (true share {true['head']:.1f} %) "
         f"and tail classes for {predicted['tail']:.1f} % (true share {true['tail']:.1f} %)",
     ]
@@ -161,8 +161,8 @@ on tail images name a head class.
         claims.append(f"recalls {' and '.join(known)}")
     to_head = bias["tail_errors"]["head"]
     claims.append(
-        "and makes 0 errors on tail images"
+        "and makes 0 errors on tail samples"
         if to_head is None
-        else f"and {to_head:.1f} % of its errors on tail images name a head class"
+        else f"and {to_head:.1f} % of its errors on tail samples name a head class"
     )
     return f"The teacher {', '.join(claims)}."

@@ -91,12 +91,14 @@ def match_rows(
     every_M = np.arange(count)
     if views:
         for view in range(views):
-            by_view.append(lookup.find("train", every_M[view_M == view], what=f"training images in view {view}"))
+            by_view.append(
+                lookup.find("train", every_M[view_M == view], what=f"training {data.train.noun}s in view {view}")
+            )
         every_M = every_M[view_M == UNAUGMENTED]
     plain = lookup.find("train", every_M, required=not views)
     validation = None if data.validation is None else lookup.find("validation", every_M, required=False)
     test = lookup.find("test", every_M, required=False)
-    problems.stop("it is not of these images", DataError)
+    problems.stop(f"it is not of these {data.train.noun}s", DataError)
     train = torch.cat([rows for rows in by_view if rows is not None]) if views else plain
     assert train is not None
     matched = AnswerRows(train, views, view_seed, plain, validation, test, surplus=0, own_id=own_id)
@@ -202,7 +204,7 @@ class _Lookup:
         """The rows of a split's images; None where there are none of them, or they are told as a problem."""
         images = {"train": self.data.train, "validation": self.data.validation, "test": self.data.test}[split]
         assert images is not None
-        what = what or f"{SPLITS[split]} images"
+        what = what or f"{SPLITS[split]} {images.noun}s"
         if self.keys_M is None:
             return self._in_order(split, images, row_M, required, what)
         wanted_N = self._wanted(split, images)
@@ -234,7 +236,7 @@ class _Lookup:
         if len(missing_N) == len(wanted_N) and not required:
             return None
         unknown = keys_M[~np.isin(keys_M, wanted_N)]
-        others = f"; of other images there are {len(unknown):,} rows ({_some(unknown)})" if len(unknown) else ""
+        others = f"; of other {images.noun}s there are {len(unknown):,} rows ({_some(unknown)})" if len(unknown) else ""
         self.problems.add(
             f"{len(missing_N):,} of {len(wanted_N):,} {what} have no row, by {self.key}: "
             f"{_some(wanted_N[missing_N])}{others}"

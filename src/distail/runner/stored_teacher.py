@@ -170,7 +170,8 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
     with path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     labeled = any(name in file.names for name in LABELS)
-    notes = _notes(experiment, answers, matched, reordered=columns is not None, labeled=labeled)
+    noun = data.train.noun
+    notes = _notes(experiment, answers, matched, reordered=columns is not None, labeled=labeled, noun=noun)
     return StoredTeacher(path, sha256, answers, matched, file.facts, notes)
 
 
@@ -257,7 +258,7 @@ def _label(label: Any) -> str:
 
 
 def _notes(
-    experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool, labeled: bool
+    experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool, labeled: bool, noun: str
 ) -> tuple[str, ...]:
     assert experiment.teacher is not None
     path = experiment.teacher.logits
@@ -268,7 +269,7 @@ def _notes(
             "as it is, whatever crop or flip the student sees; `distail teach --views K` stores K views"
         )
     if answers.top_k is not None and answers.top_k < answers.num_classes:
-        spread = "evenly" if experiment.teacher.rest == "uniform" else "by training images"
+        spread = "evenly" if experiment.teacher.rest == "uniform" else f"by training {noun}s"
         notes.append(
             f"{path} holds the {answers.top_k} largest of {answers.num_classes} probabilities; the rest is spread "
             f"{spread} over the other classes (teacher.rest: {experiment.teacher.rest})"
@@ -283,7 +284,7 @@ def _notes(
             "has other numbers: an array target in the file, of its labels, decides which"
         )
     if matched.surplus:
-        notes.append(f"{counted(matched.surplus, 'row')} of {path} are of no image of this run, and are not used")
+        notes.append(f"{counted(matched.surplus, 'row')} of {path} are of no {noun} of this run, and are not used")
     if matched.test is None:
-        notes.append(f"{path} holds no answers for the test images: the teacher has no test figures")
+        notes.append(f"{path} holds no answers for the test {noun}s: the teacher has no test figures")
     return tuple(notes)

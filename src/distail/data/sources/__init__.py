@@ -163,7 +163,8 @@ def check_validation(options: Data) -> None:
 def _checked(source: Source) -> Source:
     """Labels in range, every class with a training image, something to test on."""
     num_classes = len(source.class_names)
-    require_every_class(class_counts(source.train.labels, num_classes), source.class_names)
+    counts = class_counts(source.train.labels, num_classes)
+    require_every_class(counts, source.class_names, noun=source.train.noun)
     class_counts(source.test.labels, num_classes)
     if source.validation is not None:
         class_counts(source.validation.labels, num_classes)
