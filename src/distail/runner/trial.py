@@ -168,8 +168,8 @@ def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str) -> list[str]:
         return []
     return [
         f"the {whose} recalls {100 * recall:.1f} % of a class on average over {len(target_N):,} training samples, "
-        f"where guessing recalls {100 * chance:.1f} %: are these the weights, the classes and the kind of data that it was "
-        "trained on?"
+        f"where guessing recalls {100 * chance:.1f} %: are these the weights, the classes and the kind of data that it "
+        "was trained on?"
     ]
 
 
