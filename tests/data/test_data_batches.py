@@ -14,8 +14,10 @@ from distail.data import pixels
 from distail.data.batches import (
     Batch,
     TrainingBatches,
+    batch_places,
     evaluation_batches,
     slice_of_rank,
+    steps_an_epoch,
     training_share,
     training_slice,
 )
@@ -77,6 +79,19 @@ def test_an_epoch_shows_every_image_once_and_keeps_the_last_batch(random_images:
     assert batches.steps_per_epoch == 3
     assert [len(batch.labels) for batch in epoch] == [8, 8, 5]
     assert sorted(torch.cat([batch.index for batch in epoch]).tolist()) == list(range(21))
+
+
+@given(num_images=st.integers(1, 2000), batch_size=st.integers(2, 200))
+def test_no_batch_is_too_small_to_learn_from(num_images: int, batch_size: int) -> None:
+    steps = steps_an_epoch(num_images, batch_size)
+    places = [batch_places(step, num_images, batch_size) for step in range(steps)]
+    assert [place for whole in places for place in range(num_images)[whole]] == list(range(num_images))
+    sizes = [whole.stop - whole.start for whole in places]
+    # One image that is left over can make a batch larger by one.
+    assert max(sizes) <= batch_size + 1
+    assert min(sizes) >= min(num_images, batch_size / 4)
+    if num_images % batch_size >= max(2, batch_size / 4):
+        assert sizes[:-1] == [batch_size] * (steps - 1)
 
 
 @pytest.mark.parametrize("options", [{}, {"views": 2}, {"sampler": "class_balanced"}])

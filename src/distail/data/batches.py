@@ -25,10 +25,11 @@ from distail.inputs import Inputs, each_tensor
 
 # Batch normalization cannot learn from one value a channel, and nothing can be learned from none.
 FEWEST_A_RANK = 2
+_SMALLEST_BATCH = 4  # of so many parts of a batch one may be the last batch of an epoch
 
 
 def steps_an_epoch(num_images: int, batch_size: int) -> int:
-    """Batches in an epoch: the last is smaller where it must be, but one image left over joins the batch before it.
+    """Batches in an epoch; one image left over joins the others.
 
     Batch normalization cannot learn from one value a channel, which a single image is where its map is one pixel.
 
@@ -42,11 +43,19 @@ def steps_an_epoch(num_images: int, batch_size: int) -> int:
 def batch_places(step: int, num_images: int, batch_size: int) -> slice:
     """The places of the batch of one step, counted from the epoch's first; all batches together are all places.
 
-    >>> [batch_places(step, 9, 4) for step in range(2)]
-    [slice(0, 4, None), slice(4, 9, None)]
+    The last batch is smaller. Where less than a quarter of a batch would be left for it, all batches of the epoch are
+    of one size instead, up to one image: a step on seven of 391 images, with the learning rate and the statistics of
+    batch normalization of a full one, cost a ResNet-20 twenty points of balanced accuracy on digits.
+
+    >>> [batch_places(step, 10, 4) for step in range(3)]
+    [slice(0, 4, None), slice(4, 8, None), slice(8, 10, None)]
+    >>> [batch_places(step, 34, 16) for step in range(3)]
+    [slice(0, 11, None), slice(11, 22, None), slice(22, 34, None)]
     """
-    last = step == steps_an_epoch(num_images, batch_size) - 1
-    return slice(step * batch_size, num_images if last else (step + 1) * batch_size)
+    steps = steps_an_epoch(num_images, batch_size)
+    if num_images % batch_size < max(2, batch_size / _SMALLEST_BATCH):
+        return slice_of_rank(num_images, step, steps)
+    return slice(step * batch_size, min((step + 1) * batch_size, num_images))
 
 
 def slice_of_rank(length: int, rank: int, world_size: int) -> slice:
