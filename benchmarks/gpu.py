@@ -139,7 +139,7 @@ def compiled(runtime: RuntimeDevice, steps: int) -> list[tuple[str, str]]:
         first = speed.timed(step, 3, runtime)
         seconds[name] = speed.timed(step, steps, runtime) / steps
         faster = f", {seconds['eager'] / seconds[name]:.2f} times as fast, first steps {first:.0f} s"
-        rows.append((f"resnet32, {name}", f"{1000 * seconds[name]:.2f} ms a step{faster if name != 'eager' else ''}"))
+        rows.append((f"resnet32, {name}", f"{1000 * seconds[name]:.2f} ms per step{faster if name != 'eager' else ''}"))
     return rows
 
 

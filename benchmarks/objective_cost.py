@@ -173,7 +173,7 @@ def draw(costs: list[Cost], path: Path) -> None:
         linear = {"mark": {"type": "line", "strokeDash": [5, 3], "color": "black"}, "encoding": place}
         return {"width": 420, "height": 330, "layer": [lines, {**linear, "data": {"values": ends}}]}
 
-    panels = [panel("time", "seconds a step"), panel("bytes", "bytes alive at most")]
+    panels = [panel("time", "seconds per step"), panel("bytes", "bytes alive at most")]
     spec = {"data": {"values": rows}, "hconcat": panels, "config": {"axis": {"gridOpacity": 0.3}}}
     with Image.open(io.BytesIO(vl_convert.vegalite_to_png(spec, scale=1.5))) as image:
         image.convert("RGB").save(path)

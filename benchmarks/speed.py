@@ -69,7 +69,7 @@ GOAL_OF_EXTRAS = 1 / 1.1
 
 @dataclass
 class Bench:
-    """One pair on one machine: every way of training is a function that returns images a second."""
+    """One pair on one machine: every way of training is a function that returns images per second."""
 
     pair: Pair
     data: LabeledImages

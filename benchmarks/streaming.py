@@ -12,8 +12,8 @@ training images, taken in turns, with the same number of worker processes and th
 - distail: the same images as training sees them: crops, flips and normalized floats as well
 - distail, trivial_augment and distail, cutmix: these as well, on all images and on half of them
 
-Prints the median images a second of each, ratios of rounds side by side, and the largest memory (proportional set size
-of this process and its workers together) while all images, and while a quarter of them, went through.
+Prints the median images per second of each, ratios of rounds side by side, and the largest memory (proportional set
+size of this process and its workers together) while all images, and while a quarter of them, went through.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ LIVE = 0
 
 @dataclass(frozen=True)
 class Plan:
-    """One teacher a seed, one student for each number of views."""
+    """One teacher per seed, one student for each number of views."""
 
     base: Experiment
     teacher: str

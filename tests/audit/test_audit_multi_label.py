@@ -1,4 +1,4 @@
-"""An audit of several classes an example, beside plain loops, and whether it recommends what made the bias.
+"""An audit of several classes per example, beside plain loops, and whether it recommends what made the bias.
 
 Shapes: N examples, C classes.
 """

@@ -222,6 +222,6 @@ def test_a_full_disk_is_a_message_and_leaves_what_was_there(config, tmp_path):
     limited = ["bash", "-c", f"ulimit -f 40; exec {sys.executable} -m distail run {config.name}"]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 1, done.stderr
-    assert "make room, and the same command goes on" in done.stderr
+    assert "free some space, then run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
     assert distail("run", config.name, cwd=tmp_path).returncode == 0

@@ -17,9 +17,9 @@ from distail.errors import ConfigError
     [
         (
             torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nand how much is"),
-            "Free the GPU or lower",
+            "lower trainer.cache_limit_mb",
         ),
-        (OSError(errno.ENOSPC, "No space left on device", "x.tmp"), "(x.tmp); make room"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.tmp"), "(x.tmp); free some space"),
         (ZeroDivisionError("division by zero"), "This is a bug in distail"),
     ],
 )

@@ -69,7 +69,7 @@ def test_an_ascii_terminal_gets_escapes(tmp_path):
         (OSError(errno.ENOMEM, "Cannot allocate memory"), BAD_INPUT, "not enough memory"),
         (MemoryError(), BAD_INPUT, "not enough memory (MemoryError)"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), BAD_INPUT, "not enough"),
-        (OSError(errno.ENOSPC, "No space left on device", "x.tmp"), FAILED, "make room"),
+        (OSError(errno.ENOSPC, "No space left on device", "x.tmp"), FAILED, "free some space"),
     ],
 )
 def test_errors_of_the_system(capsys, error, code, said):

@@ -17,7 +17,7 @@ def happen(reporter):
     reporter.progress("kd [x]-seed0", {"stage": "student", "steps": 10, "done": 4, "loss": 0.5, "balanced": 41.2})
     reporter.message("stopping")
     reporter.ended("kd [x]-seed0", "finished", "top-1 50.0")
-    reporter.ended("never-started", "failed", "not started, since its teacher failed")
+    reporter.ended("never-started", "failed", "not started, because its teacher failed")
     reporter.started("left-over")
     reporter.finish()
 
@@ -30,7 +30,7 @@ def test_without_a_terminal_there_is_one_line_an_event():
         "kd [x]-seed0: started",
         "stopping",
         "kd [x]-seed0: top-1 50.0",
-        "never-started: not started, since its teacher failed",
+        "never-started: not started, because its teacher failed",
         "left-over: started",
     ]
     assert isinstance(default_reporter(console), ComparisonLines)

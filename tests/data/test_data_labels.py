@@ -109,7 +109,7 @@ def test_another_order_of_classes(tmp_path):
         (np.full((8, 2), 2), "0 and 1"),
         (np.zeros((5, 2)), r"\(5, 2\).*\(8, classes\)"),
         (np.zeros((8, 2)), "2 of 2 classes have no training"),
-        (np.tile([True, False], (8, 1)) | (np.arange(8) % 2 == 0)[:, None], "never absent"),
+        (np.tile([True, False], (8, 1)) | (np.arange(8) % 2 == 0)[:, None], "always present"),
     ],
 )
 def test_labels_that_cannot_be_used(tmp_path, y, said):

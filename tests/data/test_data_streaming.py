@@ -274,7 +274,7 @@ def test_files_that_change_later_are_named(tmp_path: Path, workers: int) -> None
     with pytest.raises(DataError) as error:
         pixels(source.train)
     message = str(error.value)
-    assert "could be read when they were checked, but not any more" in message
+    assert "images were readable during the check" in message
     assert f"{names[0]}: No such file" in message
     assert f"{names[1]}: not an image" in message
     assert f"{names[2]}: now 11x9 gray, where all are 10x9 gray" in message

@@ -1,4 +1,4 @@
-"""Mean average precision by class and group, and what else a result of several classes a sample holds.
+"""Mean average precision by class and group, and what else a result of several classes per sample holds.
 
 Shapes: N samples, C classes.
 """

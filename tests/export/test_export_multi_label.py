@@ -1,4 +1,4 @@
-"""The exported file of a student of several classes an example: sigmoids, thresholds, mean average precision."""
+"""The exported file of a student of several classes per example: sigmoids, thresholds, mean average precision."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def make_method(case: str, counts: list[int], dtype: torch.dtype = torch.float64
 
 
 def teacher_pass(num_classes: int) -> tuple[Outputs, Tensor]:
-    """Teacher outputs and labels over a training set of three images a class."""
+    """Teacher outputs and labels over a training set of three images per class."""
     generator = torch.Generator().manual_seed(5)
     features = torch.randn(3 * num_classes, TEACHER_DIM, generator=generator)
     return Outputs(torch.zeros(3 * num_classes, num_classes), features), torch.arange(3 * num_classes) % num_classes

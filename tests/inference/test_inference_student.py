@@ -149,7 +149,7 @@ def test_a_file_alone_says_how_to_feed_its_network(tmp_path, network):
 def test_code_of_ones_own_is_run_for_a_run_or_by_name_not_because_a_file_says_so(tmp_path, monkeypatch):
     folder_run(tmp_path / "run", data=DIGITS, student=OWN, training={"epochs": 1})
     file = tmp_path / "run" / "student.safetensors"
-    with pytest.raises(ModelError, match="because a file says so"):
+    with pytest.raises(ModelError, match="because a file names it"):
         distail.load_student(file)
     assert distail.load_student(file, network=OWN).class_names == distail.load_student(tmp_path / "run").class_names
     monkeypatch.setenv("DISTAIL_NO_CODE", "1")
@@ -163,7 +163,7 @@ def test_what_cannot_be_loaded_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"no student\.safetensors"):
         distail.load_student(tmp_path)
     save_weights(nn.Linear(2, 2), tmp_path / "w.safetensors", {})
-    with pytest.raises(CheckpointError, match="what network"):
+    with pytest.raises(CheckpointError, match="does not name its network"):
         distail.load_student(tmp_path / "w.safetensors")
     told = {"model": "resnet8", "class_names": json.dumps(NAMES), "in_channels": "three", "image_size": "8"}
     save_weights(nn.Linear(2, 2), tmp_path / "w.safetensors", {**told, "mean": "[0.5, null]", "std": "[0]"})

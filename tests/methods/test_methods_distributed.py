@@ -282,7 +282,7 @@ def epochs_of(processes, shown, logits, stop=None, before=None):
 
 
 def permutations(seed, epochs=3):
-    """Each of twelve samples once an epoch, in steps of six."""
+    """Each of twelve samples once per epoch, in steps of six."""
     generator = torch.Generator().manual_seed(seed)
     shown = torch.stack([torch.randperm(SAMPLES, generator=generator).view(2, 6) for _ in range(epochs)])
     return shown, torch.randn(epochs, 2, 6, 2, generator=generator)

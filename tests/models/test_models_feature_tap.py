@@ -298,7 +298,7 @@ def test_a_head_of_another_kind_is_named_by_path_and_width():
     model = nn.Sequential(OrderedDict(body=nn.Flatten(), head=NormedLinear()))
     with pytest.raises(ModelError, match=r"no classifier with 5 outputs.*none.*classifier='dotted.path'"):
         FeatureTap(model, CLASSES)
-    with pytest.raises(ModelError, match=r"feature width of classifier 'head' .*give feature_dim"):
+    with pytest.raises(ModelError, match=r"feature width of classifier 'head' .*pass feature_dim"):
         FeatureTap(model, CLASSES, classifier="head")
     tap = FeatureTap(model, CLASSES, classifier="head", feature_dim=4)
     assert tap(torch.randn(2, 4)).features.shape == (2, 4)

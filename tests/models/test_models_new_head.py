@@ -56,7 +56,7 @@ def test_weights_without_a_head(tmp_path):
     stored(tmp_path / "a.pth", change=lambda state: {key: state[key] for key in state if key not in HEAD})
     model, told = begun(tmp_path / "a.pth")
     assert len(told) == 1
-    assert "holds no head (classifier.weight, classifier.bias)" in told[0]
+    assert "has no head (classifier.weight, classifier.bias)" in told[0]
     assert first_loss(model, 4) == pytest.approx(math.log(4), abs=0.02)
 
 

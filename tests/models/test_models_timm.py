@@ -141,7 +141,7 @@ def test_pretrained_weights_without_a_classifier_or_for_gray_images(timm, tmp_pa
         "timm:resnet18", num_classes=5, in_channels=1, weights=tmp_path / "body.safetensors", tell=told.append
     )
     assert len(told) == 1
-    assert "holds no head" in told[0]
+    assert "has no head" in told[0]
     torch.testing.assert_close(model.model.conv1.weight, pretrained.conv1.weight.sum(1, keepdim=True))
 
 

@@ -36,7 +36,7 @@ def hostile() -> str:
 
 
 def predictions(seed: int, counts: list[int], skill: float, bias: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Test logits of a model that favors large classes, 20 images a class."""
+    """Test logits of a model that favors large classes, 20 images per class."""
     generator = torch.Generator().manual_seed(seed)
     target = torch.arange(len(counts)).repeat(20)
     logits = torch.randn(len(target), len(counts), generator=generator)

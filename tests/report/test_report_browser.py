@@ -255,7 +255,7 @@ def test_a_comparison_is_drawn_fits_and_is_accessible(
         assert len(pictures) >= 4
         assert set(pictures) == {8}
         shown = page.locator("main").text_content()
-        assert "ipwd, seed 0: failed (no reason was kept)" in shown
+        assert "ipwd, seed 0: failed (no reason was recorded)" in shown
         assert "Everything else lies inside the noise." in shown
         assert "inside the noise" in page.locator("section[aria-labelledby=differences] table").first.text_content()
         assert complaints_of_axe(page) == ""

@@ -56,7 +56,7 @@ def test_of_several_students_the_best_are_named() -> None:
 def test_unfinished_runs_have_no_figures_yet() -> None:
     assert (
         captions.summary_sentence(ReportView("x", [TEACHER, RunView("kd", "student")]))
-        == "There are no test figures yet."
+        == "There are no test metrics yet."
     )
 
 
@@ -70,7 +70,7 @@ def test_noise_is_that_of_the_test_set() -> None:
     note = captions.noise_note(ReportView("x", [TEACHER, small, BKD]))
     assert note is not None
     assert "400 test images tell top-1 to within 4.9 points" in note  # 1.96 * sqrt(0.25 / 400)
-    assert captions.noise_note(ReportView("x", [KD])) == "One run each: half a point is ordinary noise between seeds."
+    assert captions.noise_note(ReportView("x", [KD])) == "One run each: half a point is normal noise between seeds."
     assert captions.noise_note(ReportView("x", [TEACHER])) is None
 
 

@@ -164,7 +164,7 @@ def test_a_damaged_comparison_still_gives_a_page(tmp_path: Path, content: bytes,
     view = report_view([tmp_path])
     if message:
         assert any(message in problem for problem in view.problems), view.problems
-    assert "There are no test figures yet." in write_comparison_report(tmp_path).read_text(encoding="utf-8")
+    assert "There are no test metrics yet." in write_comparison_report(tmp_path).read_text(encoding="utf-8")
 
 
 def test_a_comparison_that_has_just_begun_says_so(tmp_path: Path) -> None:

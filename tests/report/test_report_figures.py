@@ -60,7 +60,7 @@ def test_models_without_figures_keep_the_styles_of_the_others(tmp_path: Path, vi
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path, view: ReportView) -> None:
     with pytest.raises(ConfigError, match=r"unknown figure format 'sgv'\. Did you mean 'svg'"):
         recall_figure(tmp_path / "recall.sgv", view.runs, view.class_counts)
-    with pytest.raises(ConfigError, match="none of the 1 models has test figures"):
+    with pytest.raises(ConfigError, match="none of the 1 models has test metrics"):
         recall_figure(tmp_path / "recall.png", [RunView("kd", "student")], view.class_counts)
 
 

@@ -216,7 +216,7 @@ def test_numbers_that_are_not_finite_do_not_break_the_data(view: ReportView, tmp
 def test_an_unfinished_experiment_still_gives_a_page(tmp_path: Path, runs: list[RunView]) -> None:
     path = write_page(tmp_path / "new" / "p.html", ReportView("begun", runs, problems=["not finished"]))
     page = Page(path.read_text(encoding="utf-8"))
-    assert "There are no test figures yet." in page.texts["p"]
+    assert "There are no test metrics yet." in page.texts["p"]
     assert "not finished" in page.texts["li"]
     drawn = {chart.get("id") for chart in page.all("div")} - {None}
     assert drawn == ({"chart-loss"} if runs and runs[0].history else set())

@@ -114,7 +114,7 @@ def test_a_disk_that_fills_up_keeps_the_older_checkpoint_and_is_told(small_disk,
         assert main(["run", config, f"output={folder}/run"]) == 1
         said = " ".join(capsys.readouterr().err.split())
         assert "distail: No space left on device (" in said
-        assert "make room, and the same command goes on from its last checkpoint" in said
+        assert "free some space, then run the same command again to resume from the last checkpoint" in said
         found = CheckpointFolder(folder / "run" / "checkpoints" / "teacher")
         assert found.latest().step == found.steps()[0] == 2
         assert not list(folder.rglob("*.tmp"))

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 METHODS = {name: {"method": name} for name in PRESETS}
 METHODS["ipwd-one-stage"] = {"method": "ipwd", "teacher": "previous_epoch"}
 OPTIONS = {"training": {"epochs": 3, "batch_size": 128, "learning_rate": 0.05}, "student": "tiny_network:build"}
-# Of four steps an epoch: in the middle of the first epoch, and eight steps on, in the middle of the last.
+# Of four steps per epoch: in the middle of the first epoch, and eight steps on, in the middle of the last.
 KILLS = (2, 8)
 
 

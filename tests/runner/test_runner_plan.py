@@ -94,7 +94,7 @@ def test_other_data_than_the_folders_run_had_is_told_and_so_is_what_the_run_says
     assert any("equal class priors" in note for note in said)
     assert list(plan_run(config).warnings) == said
     write_photos(tmp_path / "photos", seed=1)
-    changes = [each for each in plan_run(config).warnings if "other data than there is now" in each]
+    changes = [each for each in plan_run(config).warnings if "whose data have changed" in each]
     assert [kind in " ".join(changes) for kind in ("training images", "test images")] == [True, True]
 
 

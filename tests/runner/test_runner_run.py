@@ -409,7 +409,7 @@ def test_a_teacher_of_which_only_the_weights_are_left_is_not_trained_again(tmp_p
     recorder = Recorder()
     run(asked, recorder)
     assert [stage for stage, _ in recorder.started] == ["student"]
-    assert any("the teacher's checkpoints are gone" in message for message in recorder.messages)
+    assert any("the teacher's checkpoints are missing" in message for message in recorder.messages)
     assert folder.weights("teacher").read_bytes() == before
 
 

@@ -256,7 +256,7 @@ def test_a_begun_student_goes_on_when_the_file_it_began_with_has_been_moved_away
     assert run(tmp_path / "run", **options).student == whole.student
     for path in (tmp_path / "spoilt" / "checkpoints" / "student").glob("*.safetensors"):
         path.write_bytes(b"half")
-    with pytest.raises(CheckpointError, match=r"no checkpoint is left to go on from, .*student.safe.* is missing"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint is left to resume from, .*student.safe.* is missing"):
         run(tmp_path / "spoilt", **options)
 
 

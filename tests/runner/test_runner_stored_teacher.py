@@ -86,7 +86,7 @@ def test_stored_views_are_those_that_the_network_would_have_been_asked_about(liv
     watching = Recorder()
     stored = run({**asked, "output": str(tmp_path / "stored"), "teacher": {"logits": str(path)}}, watching)
     np.testing.assert_allclose(losses(stored.folder), losses(tmp_path / "asked"), rtol=1e-6, atol=1e-6)
-    assert not any("do not see augmentation" in message for message in watching.messages)
+    assert not any("ignore augmentation" in message for message in watching.messages)
     with pytest.raises(DataError, match=r"drawn with augment .*crop.*, this run's is \[\]"):
         run(plain(tmp_path / "other", teacher={"logits": str(path)}))
     other_seed = experiment(tmp_path / "seed", seed=1, teacher={"logits": str(path)})
@@ -116,7 +116,7 @@ def test_a_stopped_run_goes_on_and_refuses_another_file(answers, tmp_path):
     tensors = load_file(answers)
     tensors["logits"] += 1
     save_file(tensors, path)
-    with pytest.raises(CheckpointError, match="other answers than this run began with"):
+    with pytest.raises(CheckpointError, match="other predictions than this run started with"):
         run(config)
     path.write_bytes(answers.read_bytes())
     assert (run(config).folder / "student.safetensors").read_bytes() == (
@@ -133,13 +133,13 @@ def test_without_answers_for_the_test_there_are_no_figures_of_the_teacher(answer
     result = run(config)
     assert result.teacher is None
     assert result.figures["teacher"]["test"] is None
-    assert any("the teacher has no test figures" in note for note in result.figures["notes"])
+    assert any("the teacher has no test metrics" in note for note in result.figures["notes"])
     assert run(config).teacher is None  # read again
     page = (result.folder / "report.html").read_text()
-    assert "no test figures" in page
+    assert "no test metrics" in page
     audited = load_target(result.folder)
     assert (audited.split, audited.student is not None) == ("validation", True)
-    with pytest.raises(ConfigError, match="no answers for the test images"):
+    with pytest.raises(ConfigError, match="no predictions for the test images"):
         load_target(result.folder, ["data.workers=1"], split="test")
 
 

@@ -81,7 +81,7 @@ def test_a_part_of_other_answers_is_begun_anew(trained, tmp_path, small_blocks):
     teach(trained, ["seed=1"], output=path, reporter=Silent())
     alone = teach(trained, ["seed=1"], output=tmp_path / "alone.safetensors", reporter=Silent()).path
     assert digest(path) == digest(alone)
-    with pytest.raises(DataError, match="holds other answers"):
+    with pytest.raises(DataError, match="contains other predictions"):
         teach(trained, output=path, reporter=Silent())
 
 

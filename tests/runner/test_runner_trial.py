@@ -215,7 +215,7 @@ def test_a_loaded_teacher_that_gives_probabilities_is_told(tmp_path, nets, teach
     loaded = {"model": f"{nets}:{name}", "checkpoint": str(teacher)}
     result = run(experiment(tmp_path / "run", "kd", teacher=loaded), recorder)
     (note,) = result.figures["notes"][-1:]
-    assert f"leave out its last {name.lower()}" in note
+    assert f"remove its last {name.lower()}" in note
     assert recorder.messages.count(note) == 1
 
 

@@ -95,7 +95,7 @@ def test_finalists_are_compared_over_other_seeds_and_chosen_by_validation_alone(
 
 def test_what_the_choice_is_worth_stands_with_its_interval(finished):
     label, comparison = finished.content["finalists"][0]["label"], finished.comparison.content
-    said = [sentence for sentence in finished.content["statements"] if sentence.startswith("What it is worth")]
+    said = [sentence for sentence in finished.content["statements"] if sentence.startswith("Result on the test set")]
     if label == "kd":
         assert said == []
         return

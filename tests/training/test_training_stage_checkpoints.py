@@ -51,12 +51,12 @@ def test_a_memory_that_is_missing_or_damaged_sends_back_to_the_checkpoint_before
     found, remembered = stage_checkpoints(tmp_path, told).newest("")
     assert found.step == 4
     assert remembered["running"][0, 0] == 4
-    assert "memory of step 5" in told[-1]
+    assert "predictions of step 5" in told[-1]
     assert CheckpointFolder(tmp_path).steps() == [4]
 
 
 def test_a_damaged_newest_checkpoint_after_a_kill_before_it_still_leaves_one_to_go_back_to(tmp_path):
-    """The memory of step 6 was written, its checkpoint was not; then the checkpoint of step 5 proves damaged."""
+    """The predictions of step 6 was written, its checkpoint was not; then the checkpoint of step 5 proves damaged."""
     told = []
     stage = stage_checkpoints(tmp_path, told)
     for step in (4, 5):
@@ -77,7 +77,7 @@ def test_no_memory_left_is_told_and_means_from_the_beginning(tmp_path):
     for path in (tmp_path / "memory").glob("*.safetensors"):
         path.unlink()
     assert stage_checkpoints(tmp_path, told).newest("") == (None, {})
-    assert [f"memory of step {step}" in line for step, line in zip((5, 4), told, strict=True)] == [True, True]
+    assert [f"predictions of step {step}" in line for step, line in zip((5, 4), told, strict=True)] == [True, True]
     assert not list(tmp_path.rglob("*.safetensors"))
 
 

@@ -162,7 +162,7 @@ def test_a_disk_without_room_is_told_before_it_is_used(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(
-        TrainingError, match=r"3 views take 1 MB.*cache_limit_mb: 0.*No space left on device.*Make room"
+        TrainingError, match=r"3 views take 1 MB.*cache_limit_mb: 0.*No space left on device.*Free some space"
     ):
         filled(tmp_path, limit_mb=0)
     assert list(tmp_path.iterdir()) == []

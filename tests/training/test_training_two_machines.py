@@ -167,7 +167,7 @@ def test_a_machine_that_is_gone_ends_the_run_with_a_checkpoint(hosts, how):
     else:
         subprocess.run(second.inside("ip", "link", "set", second.wire, "down"), check=True)
     assert machines[0].wait(TIMEOUT) != 0
-    assert "another process of this run has died, or was silent" in first.log
+    assert "another process of this run has died, or did not respond" in first.log
     assert "The same command resumes from the newest checkpoint" in first.log
     again = subprocess.run(
         ["timeout", "--signal", "INT", "20", sys.executable, "-m", "distail", "run", "config.yaml"],

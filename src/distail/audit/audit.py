@@ -133,15 +133,15 @@ def _cautions(groups: ImageGroups, class_counts: tuple[int, ...]) -> list[str]:
     cautions = []
     if min(class_counts) == max(class_counts):
         cautions.append(
-            f"All {len(class_counts)} classes have {class_counts[0]:,} training images: head, medium and tail are told "
-            "apart by their number alone."
+            f"All {len(class_counts)} classes have {class_counts[0]:,} training images: head, medium and tail are "
+            "defined only by the class index."
         )
     tail = int(groups.images["thirds"]["tail"].sum())
     if tail == 0:
-        cautions.append("None of the images belongs to the tail third: nothing can be said of the tail.")
+        cautions.append("None of the images belongs to the tail third: there are no results for the tail.")
     elif tail < FEW_IMAGES:
         belong = "belongs" if tail == 1 else "belong"
-        cautions.append(f"Only {tail} of the images {belong} to the tail third: what is said of the tail is uncertain.")
+        cautions.append(f"Only {tail} of the images {belong} to the tail third: results for the tail are uncertain.")
     return cautions
 
 

@@ -31,11 +31,11 @@ from distail.json_values import as_text, value_at
 from distail.runner.run_folder import RunFolder
 
 TEST_CAUTION = (
-    "These are test images. Choose nothing by them: the honest protocol touches the test set once, at the end."
+    "These are test images. Do not base any choice on them: the protocol touches the test set once, at the end."
 )
 COUNTED = (
-    "The training images of each class were counted from these labels. That is right for the training data; "
-    "for a validation or test set give --class-counts."
+    "The training images of each class were counted from these labels. This is correct for the training data; "
+    "for a validation or test set pass --class-counts."
 )
 
 
@@ -169,9 +169,9 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
     table = problems.attempt(lambda: read_logits(path))
     if table is not None and table.target.ndim == 2:
         raise ConfigError(
-            f"{path}: labels of shape {tuple(table.target.shape)} are of several classes an example, and the file does "
-            "not say among how many training examples each class was counted; expected the run's folder, or weights "
-            "with a CONFIG"
+            f"{path}: labels of shape {tuple(table.target.shape)} are multi-label, and the file does not contain the "
+            "number of training examples in which each class was counted; expected a run folder, or weights with a "
+            "CONFIG"
         )
     counts = None if class_counts is None else problems.attempt(lambda: read_class_counts(class_counts))
     if table is not None and table.logits.ndim == 2:

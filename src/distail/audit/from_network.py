@@ -200,8 +200,8 @@ def _cautions_of_answers(split: str) -> tuple[str, ...]:
     if split == "test":
         return (TEST_CAUTION,)
     return (
-        f"Nobody knows on which images the teacher was trained: if these {split} images were among them, it looks "
-        "better here than it is.",
+        f"It is not known on which images the teacher was trained. If they include these {split} images, the results "
+        "are too optimistic.",
     )
 
 
@@ -215,7 +215,7 @@ def _split(data: PreparedData, split: str | None) -> tuple[str, Examples, str]:
     if images is None:
         raise ConfigError(
             "there is no validation split: data.validation is 0. Use --split train, or hold some images out with "
-            "data.validation=0.1, which is honest for a network that was trained without them."
+            "data.validation=0.1, which is valid only for a network that was trained without them."
         )
     return split, images, ""
 
@@ -227,11 +227,12 @@ def _cautions(split: str, trained_on: str | None, data: PreparedData) -> tuple[s
     if split == "train":
         whose = "These are the images that it was trained on" if same else "It may have been trained on these images"
         return (
-            f"{whose}: on new images it errs more often. Training would see the same targets, crops and flips apart.",
+            f"{whose}: it makes more errors on new images. Training would use the same targets, except for crops and "
+            "flips.",
         )
     if same:
         return ()
     known = (
         "the file does not say on what" if trained_on is None else "on other images than this CONFIG's training split"
     )
-    return (f"It was trained {known}: if validation images were among them, it looks better here than it is.",)
+    return (f"It was trained {known}. If they include validation images, the results are too optimistic.",)

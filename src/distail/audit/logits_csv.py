@@ -46,7 +46,7 @@ class LogitsTable:
 
 
 def read_csv(path: Path) -> LogitsTable:
-    """A column ``label`` and one column of logits a class, numbered (``logit_0``) or named after the classes.
+    """A column ``label`` and one column of logits per class, numbered (``logit_0``) or named after the classes.
 
     Raises:
         DataError: larger than two GiB, no header, columns missing, doubled or not numbers, labels that name no class.
@@ -67,7 +67,7 @@ def read_csv(path: Path) -> LogitsTable:
         raise DataError(f"{path}: {len(doubled)} columns occur more than once: {_quoted(doubled)}.")
     classes = [name for name in header if name != label]
     if not classes:
-        raise DataError(f"{path} has labels but no column of logits; expected one a class, such as logit_0, logit_1.")
+        raise DataError(f"{path} has labels but no column of logits; expected one per class, such as logit_0, logit_1.")
     columns, names = _in_order(path, classes)
     logits_NC, labels = _read(path, header, columns, label)
     return LogitsTable(logits_NC, _targets(path, labels, names), names)

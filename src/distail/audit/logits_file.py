@@ -34,7 +34,7 @@ def read_logits(path: str | Path) -> LogitsTable:
     - ``.safetensors``, ``.npz`` and ``.parquet``: arrays ``logits`` and ``target`` (or ``labels``). A run's
       predictions.safetensors also has ``teacher_logits``: then those are taken. In place of logits ``probabilities``,
       or the K largest: ``values`` and ``indices``, with ``class_names`` (`distail.evaluation.stored_logits`).
-    - ``.csv``: a header, a column ``label``, and one column of logits a class: ``logit_0``, ``logit_1``, ..., or the
+    - ``.csv``: a header, a column ``label``, and one column of logits per class: ``logit_0``, ``logit_1``, ..., or the
       names of the classes in their order; labels are then names or numbers.
 
     Raises:
@@ -55,8 +55,8 @@ def read_logits(path: str | Path) -> LogitsTable:
     # That all lie between 0 and 1 could be true of logits, too: the audit tells it.
     if found in ("probabilities", "percentages"):
         raise DataError(
-            f"{path}: the {table.source} are {found} ({SIGNS[found]}); expected logits, what goes into the softmax. "
-            f"Their logarithm does as well: numpy.log({found})."
+            f"{path}: the {table.source} are {found} ({SIGNS[found]}); expected logits, the inputs of the softmax. "
+            f"Their logarithm also works: numpy.log({found})."
         )
     return table
 
@@ -170,7 +170,7 @@ READERS: dict[str, Callable[[Path], LogitsTable]] = {
 
 
 def read_class_counts(text_or_path: str) -> tuple[int, ...]:
-    """Whole numbers, one a class in the order of the classes; that they are at least 1 is checked with the logits.
+    """Whole numbers, one per class in the order of the classes; that they are at least 1 is checked with the logits.
 
     Args:
         text_or_path: the numbers themselves (``500,120,30``), or a file: text with numbers between commas, blanks or
@@ -193,7 +193,7 @@ def read_class_counts(text_or_path: str) -> tuple[int, ...]:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise DataError(
-                f"class counts: {path} is larger than {_LARGEST_BYTES // 2**20} MiB; expected one number a class."
+                f"class counts: {path} is larger than {_LARGEST_BYTES // 2**20} MiB; expected one number per class."
             )
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -234,5 +234,5 @@ def _parsed(text: str, where: str) -> tuple[int, ...]:
     wrong = [word for word in words if not re.fullmatch(r"\d{1,18}", word)]
     if wrong or not words:
         shown = f"{wrong[0]!r} is not a whole number" if wrong else "there is none"
-        raise DataError(f"{where}: expected one whole number a class, but {shown}.")
+        raise DataError(f"{where}: expected one whole number per class, but {shown}.")
     return tuple(int(word) for word in words)

@@ -1,4 +1,4 @@
-"""How a teacher of several classes an example treats them from the frequent to the rare, and which debias suits it.
+"""How a teacher of several classes per example treats them from the frequent to the rare, and which debias suits it.
 
 Shapes: N examples, C classes.
 """
@@ -244,11 +244,11 @@ def _cautions(names: Sequence[str], examples: Sequence[int], total: int) -> list
     found = []
     if absent:
         found.append(
-            f"No example here has {some_of(absent, 5)}: nothing is known of {len(absent)} of {len(names)} classes."
+            f"No example here has {some_of(absent, 5)}: there is no result for {len(absent)} of {len(names)} classes."
         )
     if few:
         found.append(
-            f"{few} of {len(names)} classes have fewer than {_FEW} examples here, of {total:,}: figures of them are "
-            "rough."
+            f"{few} of {len(names)} classes have fewer than {_FEW} examples here, of {total:,}: their metrics are "
+            "imprecise."
         )
     return found

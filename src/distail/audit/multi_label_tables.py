@@ -1,4 +1,4 @@
-"""An audit of several classes an example, as tables and in words."""
+"""An audit of several classes per example, as tables and in words."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from distail.report.table import Table
 _ROWS = ("average_precision", "prevalence", "mean_probability", "found", "rejected")
 _TITLES = ("Average precision", "Has it", "Mean probability", "Found", "Rejected")
 _MEANS = (
-    "Has it: of the examples here. Mean probability: what the teacher says on average. Found, rejected: of the "
-    "examples that have a class those that reach a half, of the others those that do not"
+    "Has it: share of the examples here. Mean probability: the teacher's. Found: share of the examples of a class with "
+    "a probability of at least 0.5. Rejected: share of the other examples below it"
 )
 
 
@@ -26,10 +26,10 @@ def multi_label_summary(found: MultiLabelAudit) -> list[str]:
     thirds = found["groups"]["thirds"]
     sentences = [
         f"{MAP} {_number(found['overall']['average_precision'])} %: {_by_third(thirds, 'average_precision')}.",
-        f"Of the examples that have a class it finds, at a half, {_by_third(thirds, 'found')}; of those that have it "
-        f"not it rejects {_by_third(thirds, 'rejected')}.",
-        f"Its probability of a class is on average {_by_third(thirds, 'mean_probability')}, where of the examples have "
-        f"it {_by_third(thirds, 'prevalence')}.",
+        f"At a threshold of 0.5 it finds {_by_third(thirds, 'found')} of the examples of a class, and rejects "
+        f"{_by_third(thirds, 'rejected')} of the other examples.",
+        f"Its mean probability of a class is {_by_third(thirds, 'mean_probability')}; the share of examples that have "
+        f"it is {_by_third(thirds, 'prevalence')}.",
     ]
     return [*sentences, _sentence(found["recommendation"])] if found["recommendation"] else sentences
 
@@ -38,22 +38,21 @@ def _sentence(found: MultiLabelRecommendation) -> str:
     before, after = found["before"], found["after"]
     if "name" not in found["method"] and after["tau"] == 0:
         return (
-            "Recommended: the targets as they are, with bce of tau 1 for the labels. The teacher aims at equal shares "
-            "already, and a debias would remove them twice. The targets decide right in "
-            f"{_number(before['average_class'])} % in an average class."
+            "Recommended: unchanged targets, with bce of tau 1 for the labels. The teacher already aims at equal class "
+            "frequencies, and a debias would remove them twice. The targets decide correctly in "
+            f"{_number(before['average_class'])} % of an average class."
         )
     if after["tau"] == 0:
         return (
-            "Recommended: kd. With no debias that keeps "
-            f"{found['keep_head']:g} % of the head the targets decide right more often in an average class than as "
-            f"they are ({_number(before['average_class'])} %)."
+            f"Recommended: kd. No debias that keeps {found['keep_head']:g} % of the head makes the targets correct "
+            f"more often in an average class ({_number(before['average_class'])} % without debias)."
         )
     moved = [f"from {_number(before['average_class'])} to {_number(after['average_class'])} % in an average class"]
     moved += [f"from {_number(was)} to {_number(now)} % in the {name}" for name, was, now in _pairs(before, after)]
     return (
-        f"Recommended: debias with tau {after['tau']:g}, and bce with the same. What the targets decide right at a "
-        f"half goes {', '.join(moved)}, examples with and without a class counting as much. Nothing was trained to "
-        "find this: the first choice to try, not the last."
+        f"Recommended: debias with tau {after['tau']:g}, and bce with the same tau. The share of correct decisions of "
+        f"the targets at 0.5 goes {', '.join(moved)}, with positive and negative examples weighted equally. No "
+        "training was used to find this: it is a first choice to try."
     )
 
 
@@ -80,25 +79,25 @@ def _groups(found: MultiLabelAudit) -> Table:
         ["", *columns, "All"],
         rows,
         "How the teacher treats classes",
-        f"Percent, means over classes; the mean of average precision is {MAP}. {_MEANS}. {NOTHING}: nothing to "
-        f"measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
+        f"Percent, means over classes; the mean of average precision is {MAP}. {_MEANS}. {NOTHING}: not "
+        f"defined. {found['rules']['thirds']}; {found['rules']['shots']}.",
         cut_text=True,
     )
 
 
 def _debias(found: MultiLabelAudit) -> Table:
     rows = [
-        [f"debias {one['tau']:g}" if one["tau"] else "as they are"]
+        [f"debias {one['tau']:g}" if one["tau"] else "unchanged"]
         + [_number(each) for each in (one["average_class"], one["head"], one["medium"], one["tail"])]
         for one in sorted(found["debias"], key=lambda one: one["tau"])
     ]
     return Table(
         ["Targets", "Average\nclass", "Head\nthird", "Medium\nthird", "Tail\nthird"],
         rows,
-        "What a debias would make of the targets",
-        "Percent that the targets decide right at a half, examples with and without a class counting as much. The log "
-        "odds of each class in the training data, times tau, are taken off the teacher's logits; the ranking of "
-        "examples, and so average precision, stays.",
+        "What debias would do to the targets",
+        "Percent of correct decisions of the targets at 0.5, with positive and negative examples weighted equally. The "
+        "log odds of each class in the training data, times tau, are subtracted from the teacher's logits. This does "
+        "not change the ranking of examples, and so not the average precision.",
         cut_text=True,
     )
 
@@ -120,8 +119,8 @@ def _classes(found: MultiLabelAudit, all_classes: bool) -> Table:
     return Table(
         ["Class", "Third", "Train", "Here", "AP", "Has it", "Prob.", "Found", "Rej."],
         rows,
-        title if hidden or all_classes else "Every class, the lowest average precision first",
-        f"Train, here: examples of the training set and of this audit that have the class. {_MEANS}.{more}",
+        title if hidden or all_classes else "Every class, lowest average precision first",
+        f"Train, here: positive examples in the training set and in this audit. {_MEANS}.{more}",
         text_columns=frozenset({0, 1}),
         cut_text=True,
     )

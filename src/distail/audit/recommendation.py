@@ -24,12 +24,12 @@ TAUS = (1.0, 0.75, 0.5, 0.25)
 BETAS = (0.9999, 0.999, 0.99, 0.9)
 _BALANCED_TEACHER = {"supervised": "balanced_softmax", "divergence": "kl", "temperature": 2.0}
 _WHY_NONE = {
-    "equal_classes": "All classes have as many training images, so a repair by class shares changes nothing: the "
-    "targets {now}",
-    "keep_head": "With every repair that was tried the share of the head's images whose target favors the label falls "
-    "below {keep} of what it was. As they are, the targets {now}",
-    "no_gain": "With every repair that was tried{kept} fewer targets favor the label in an average class than as they "
-    "are: now they {now}",
+    "equal_classes": "All classes have the same number of training images, so a repair by class priors changes "
+    "nothing: the targets {now}",
+    "keep_head": "With every repair tried, the share of head images whose target favors the label falls below {keep} "
+    "of its original value. Unchanged, the targets {now}",
+    "no_gain": "With every repair tried{kept}, fewer targets favor the label in an average class than without a "
+    "repair. Unchanged, the targets {now}",
 }
 
 
@@ -96,7 +96,7 @@ def sentence(found: Recommendation) -> str:
     now = f"favor the label of {before['average_class']:.1f} % of an average class's images"
     if found["reason"] == "balanced_teacher":
         return (
-            "Recommended: the targets as they are, with balanced_softmax for the labels. The teacher aims at equal "
+            "Recommended: unchanged targets, with balanced_softmax for the labels. The teacher aims at equal "
             f"class priors already, and a repair would remove them twice. The targets {now}."
         )
     if found["reason"] != "repair":
@@ -110,13 +110,13 @@ def sentence(found: Recommendation) -> str:
         if then is not None and now_too is not None:
             moved.append(f"from {then:.1f} to {now_too:.1f} % in the {name}")
     bound = (
-        "No image of the head was audited: what the repair costs it is not known."
+        "No image of the head was audited, so the cost of the repair for the head is not known."
         if no_head
-        else f"That of the head was to stay at {keep} or more of what it was."
+        else f"The share of the head had to stay at {keep} or more of its original value."
     )
     return (
         f"Recommended: {what}. The share of images whose target favors the label goes {', '.join(moved)}. {bound} "
-        "Nothing was trained to find this: the first choice to try, not the last."
+        "No training was used to find this: it is a first choice to try."
     )
 
 

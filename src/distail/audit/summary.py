@@ -74,12 +74,14 @@ def _confidence(found: AuditContent) -> list[str]:
     confidence, when_wrong = [], []
     for name, third in found["groups"]["thirds"].items():
         if third["confidence"] is not None:
-            confidence.append(f"{third['confidence']:.1f} % sure and {third['accuracy']:.1f} % right on the {name}")
+            confidence.append(
+                f"{third['confidence']:.1f} % confident and {third['accuracy']:.1f} % correct on the {name}"
+            )
         if third["confidence_when_wrong"] is not None:
             when_wrong.append(f"{third['confidence_when_wrong']:.1f} % on the {name}")
     sentences = [f"On average it is {_joined(confidence)}."]
     if when_wrong:
-        sentences.append(f"Where it is wrong, its mean confidence is {_joined(when_wrong)}.")
+        sentences.append(f"The mean confidence of its wrong predictions is {_joined(when_wrong)}.")
     return sentences
 
 
@@ -102,7 +104,7 @@ def _repairs(found: AuditContent) -> list[str]:
             before[name] = third["right"]
     groups: list[str] = [name for name in ("head", "tail") if name in before] or list(before)
     now = " and ".join(f"{before[name]:.1f} % of the {name}'s" for name in groups)
-    sentences = [f"As they are, the targets favor the label of {now} images."]
+    sentences = [f"Unchanged, the targets favor the label of {now} images."]
     for name, repair in found["repairs"].items():
         moves = [move for group in groups if (move := repair["groups"]["thirds"][group]) is not None]
         moved = " and ".join(f"{move['loss']:.2f}" for move in moves)
@@ -111,8 +113,8 @@ def _repairs(found: AuditContent) -> list[str]:
         ours = "; a reconstruction" if repair["reconstruction"] else ""
         if all(setting["student_side"] for setting in repair["settings"]):
             sentences.append(
-                f"The repair of {name} ({how}{ours}) leaves the targets as they are: it changes the student's logits "
-                "that they are compared with."
+                f"The repair of {name} ({how}{ours}) does not change the targets, but the student's logits that "
+                "they are compared with."
             )
             continue
         sentences.append(

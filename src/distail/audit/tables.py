@@ -93,10 +93,10 @@ def _groups(found: AuditContent) -> Table:
         columns,
         rows,
         "How biased the teacher is",
-        "Percent, except classes and images. Recall and precision are means over classes, the rest is over images, by "
-        "the class of their label. Shares: of the labels, of the first choices, and of the probability that the "
-        "teacher gives. Confidence: the probability of its first choice. "
-        f"{NOTHING}: nothing to measure. {found['rules']['thirds']}; {found['rules']['shots']}.",
+        "Percent, except classes and images. Recall and precision are means over classes; the other metrics are over "
+        "images, by the class of their label. Shares: of the labels, of the predictions, and of the teacher's mean "
+        "probability. Confidence: the probability of the predicted class. "
+        f"{NOTHING}: not defined. {found['rules']['thirds']}; {found['rules']['shots']}.",
         cut_text=True,
     )
 
@@ -104,15 +104,15 @@ def _groups(found: AuditContent) -> Table:
 def _adjusted(found: AuditContent) -> Table:
     adjusted = found["adjusted"]
     rows: list[list[str]] = []
-    for name, own in (("as it is", adjusted["before"]), (f"adjusted, tau {adjusted['tau']:g}", adjusted["after"])):
+    for name, own in (("unadjusted", adjusted["before"]), (f"adjusted, tau {adjusted['tau']:g}", adjusted["after"])):
         values = (own["top1"], own["balanced_accuracy"], own["head"], own["medium"], own["tail"])
         rows.append([name, *(_number(value, ".1f") for value in values)])
     return Table(
         ["Teacher", "Top-1", "Balanced\naccuracy", "Head\nthird", "Medium\nthird", "Tail\nthird"],
         rows,
-        "What adjusting after training gives",
-        "Adjusted: logits - tau * log(share of the class in the training data); nothing is trained. A repair is worth "
-        "what it gives beyond that. For a teacher that was trained for balanced classes it corrects twice.",
+        "Logit adjustment after training",
+        "Adjusted: logits - tau * log(class prior); prior: class share of the training data. This needs no training, "
+        "so compare repairs with it. For a teacher that was trained for balanced classes it corrects twice.",
         cut_text=True,
     )
 
@@ -127,8 +127,8 @@ def _error_flow(found: AuditContent) -> Table:
     return Table(
         ["Percent of its images", "Right", "Wrong,\nin head", "Wrong,\nin medium", "Wrong,\nin tail"],
         rows,
-        "Where the images of each third end",
-        "The last line: of the errors on tail images alone.",
+        "Predictions for the images of each third",
+        "Last line: only the errors on tail images.",
         cut_text=True,
     )
 
@@ -180,14 +180,14 @@ def _repairs(found: AuditContent) -> Table:
                 f" A reconstruction, not the authors' own: {name} (`distail methods {name}`: which choices are ours)."
             )
     acts = any(setting["student_side"] for repair in found["repairs"].values() for setting in repair["settings"])
-    on_student = f" An entry on the {ON_STUDENT} changes the student's logits, and moves no target." if acts else ""
+    on_student = f" An entry on the {ON_STUDENT} changes the student's logits, not the targets." if acts else ""
     return Table(
         ["Method: its repair", "T", *(f"Moves\n{name}" for name in THIRDS), *(f"Right\n{name}" for name in THIRDS)],
         rows,
         "What each method's repair would do to the targets",
-        "Moves: T^2 times the mean KL(repaired || original) of the targets at temperature T, which is the loss that "
-        "the repair charges a student that copies the teacher. Right: percent of images whose target then favors the "
-        f"label; swap uses the label itself.{on_student} Settings: {'; '.join(settings)}.{''.join(reconstructions)}",
+        "Moves: T^2 times the mean KL(repaired || original) of the targets at temperature T, i.e. the loss of a "
+        "student that copies the teacher. Right: percent of images whose repaired target favors the label; swap uses "
+        f"the label itself.{on_student} Settings: {'; '.join(settings)}.{''.join(reconstructions)}",
         cut_text=True,
     )
 
@@ -200,9 +200,9 @@ def _sample_weights(found: AuditContent) -> Table:
     return Table(
         ["Weights", *WEIGHT_TITLES],
         [*_weight_rows("ipwd", ipwd), *_weight_rows("wsld", wsld)],
-        "How unevenly images would be weighed",
-        f"ipwd: {ipwd['ratio']}, {raw}{clip}; before the batch mean is made 1. Relative: the mean over that of all "
-        f"images. ipwd: {ipwd['meaning']}. wsld: {wsld['meaning']}.",
+        "Spread of the sample weights",
+        f"ipwd: {ipwd['ratio']}, {raw}{clip}; before normalization to a batch mean of 1. Relative: the mean divided by "
+        f"that of all images. ipwd: {ipwd['meaning']}. wsld: {wsld['meaning']}.",
         cut_text=True,
     )
 

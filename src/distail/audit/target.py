@@ -38,7 +38,7 @@ def load_target(
         words: for weights the path of a CONFIG; for weights and runs, changes of it such as ``data.root=/data``.
         split: `train`, `validation` or `test`, of a run or a CONFIG. By default validation, or train where there is
             none.
-        class_counts: for a file of logits, training images a class: numbers, or a file of them.
+        class_counts: for a file of logits, training images per class: numbers, or a file of them.
         reporter: told of what takes long.
 
     Raises:
@@ -86,7 +86,7 @@ def _load_run(target: Path, options: _Options, problems: Problems) -> AuditInput
     run = RunFolder(target)
     config, overrides = _config_and_overrides(options.words)
     if config is not None:
-        problems.add(f"CONFIG {config!r} is given, but a run's folder has its own; leave it away.")
+        problems.add(f"CONFIG {config!r} is given, but a run folder has its own; leave it out.")
     _refuse_counts(options, problems)
     experiment = None
     if not run.config.is_file():
@@ -134,9 +134,9 @@ def _load_weights(target: Path, options: _Options, problems: Problems) -> AuditI
 
 def _load_logits(target: Path, options: _Options, problems: Problems) -> AuditInput:
     if options.words:
-        problems.add(f"{' '.join(options.words)!r} is given, but a file of logits has no CONFIG; leave it away.")
+        problems.add(f"{' '.join(options.words)!r} is given, but a file of logits has no CONFIG; leave it out.")
     if options.split in SPLITS:
-        problems.add("--split is given, but a file of logits is audited whole; leave it away.")
+        problems.add("--split is given, but a file of logits is always audited as a whole; leave it out.")
     problems.stop(f"{target} cannot be audited")
     options.reporter.message(f"{target}: reading the logits")
     return load_file(target, options.class_counts)

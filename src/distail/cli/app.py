@@ -40,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # slower as soon as another program wants the core; large tensors in small pages are slow to make anew.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-    # NumPy's and SciPy's OpenBLAS, which nothing here keeps busy, asks for 32 MB a thread as soon as it is loaded, and
-    # where there is a limit of memory it asks for ever. Elsewhere torch may compute with it.
+    # NumPy's and SciPy's OpenBLAS, which nothing here keeps busy, asks for 32 MB per thread as soon as it is loaded,
+    # and where there is a limit of memory it asks for ever. Elsewhere torch may compute with it.
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     settle_streams()

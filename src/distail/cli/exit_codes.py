@@ -72,8 +72,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"{error}; the same command resumes from {where}", 128 + signal_number
     if type(error).__name__ == "OutOfMemoryError":
         return (
-            f"the GPU has no memory left ({str(error).splitlines()[0]}). Free the GPU or lower "
-            "trainer.cache_limit_mb, and the same command goes on from its last checkpoint; another "
+            f"the GPU is out of memory ({str(error).splitlines()[0]}). Free GPU memory or lower "
+            "trainer.cache_limit_mb, then run the same command again to resume from the last checkpoint; another "
             "training.batch_size needs another output",
             FAILED,
         )
@@ -112,7 +112,8 @@ def _explain_system_error(error: OSError) -> tuple[str, int]:
     where = f" ({_shortened(os.fsdecode(error.filename))})" if error.filename else ""
     if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
         return f"{reason}{where}; expected the path of a file or folder", BAD_INPUT
-    room = "; make room, and the same command goes on from its last checkpoint" if error.errno in NO_ROOM else ""
+    resume = "; free some space, then run the same command again to resume from the last checkpoint"
+    room = resume if error.errno in NO_ROOM else ""
     return f"{reason}{where}{room}", FAILED
 
 

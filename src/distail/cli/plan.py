@@ -53,7 +53,7 @@ def _class_table(plan: RunPlan) -> Table:
 
 
 def _stage_table(plan: RunPlan) -> Table:
-    columns = ["Stage", "Network", "Parameters", "MACs", "Epochs", "Batch", "Steps", "Format", "ms a step", "Minutes"]
+    columns = ["Stage", "Network", "Parameters", "MACs", "Epochs", "Batch", "Steps", "Format", "ms per step", "Minutes"]
     rows = []
     for stage in plan.stages:
         parameters, macs = (f"{value / 1e6:,.2f} M" for value in (stage.parameters, stage.macs))

@@ -26,21 +26,21 @@ def advice(content: ComparisonContent) -> list[str]:
         return []
     best = max(known, key=lambda name: known[name])
     if best == baseline:
-        return [f"Ship {baseline}: no other student is better in an average class ({HEADLINE_WORDS[decisive]})."]
+        return [f"Use {baseline}: no other student is better in an average class ({HEADLINE_WORDS[decisive]})."]
     over_images = _difference_from(content, best, baseline)
     if over_images is None or over_images["p_corrected"] is None:
-        certainty = "whether it is more than noise was not tested"
+        certainty = "the difference was not tested against noise"
     elif over_images["inside_noise"]:
         return [
             f"Keep {baseline}: {best} is the best in an average class ({known[best]:.1f} % against "
-            f"{known[baseline]:.1f} %), but by no more than the noise of test images."
+            f"{known[baseline]:.1f} %), but the difference is within the noise of the test images."
         ]
     else:
-        certainty = "more than the noise of test images"
+        certainty = "more than the noise of the test images"
     seeds = len(seeds_of[baseline])
-    drawn = "one seed cannot tell how it is with another" if seeds == 1 else f"on average over {seeds} seeds"
+    drawn = "one seed, so other seeds may differ" if seeds == 1 else f"mean over {seeds} seeds"
     gains = " and ".join(
-        f"the {name} third {then:.1f} to {now:.1f} %"
+        f"the {name} third from {then:.1f} to {now:.1f} %"
         for name, metric in (("rarest", TAIL), ("most frequent", HEAD))
         if (then := _mean(content, baseline, metric)) is not None and (now := _mean(content, best, metric)) is not None
     )
@@ -48,11 +48,11 @@ def advice(content: ComparisonContent) -> list[str]:
     if multi_label:
         reached, of_a_class = (f"its {MAP} is", "")
     sentences = [
-        f"Ship {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "
-        f"{certainty}, {drawn}. It was picked by these very test images: expect a little less of it.",
+        f"Use {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "
+        f"{certainty}, {drawn}. It was selected on the same test images: expect slightly less.",
     ]
     if gains:
-        sentences.append(f"In place of {baseline} it takes {gains}.")
+        sentences.append(f"Compared with {baseline}, it changes {gains}.")
     return sentences
 
 

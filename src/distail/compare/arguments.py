@@ -39,9 +39,12 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
             continue
         label, method = labeled
         if not LABEL.fullmatch(label):
-            problems.add(f"{label!r} is no label: it names a folder; letters, digits and ._+- only, 60 at most")
+            problems.add(
+                f"{label!r} is not a valid label: it is used as a folder name; letters, digits and ._+- only, 60 at "
+                "most"
+            )
         elif label.lower() == "teacher":
-            problems.add(f"{label!r} is what the row of the teacher is called; give the method another label")
+            problems.add(f"{label!r} is the name of the teacher's row; give the method another label")
         elif label.lower() in (other.lower() for other in methods):
             problems.add(f"{label!r} is given twice; give one of them a label, such as other-{label}: {method}")
         else:
@@ -70,7 +73,7 @@ def read_seeds(text: str) -> tuple[int, ...]:
     if not seeds:
         raise ConfigError(f"{text!r} are not whole numbers from 0, such as 0,1,2 or 0-4")
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"{text!r} names a seed twice; a seed repeated is the same run, not another one")
+        raise ConfigError(f"{text!r} names a seed twice; repeating a seed gives the same run again")
     return tuple(seeds)
 
 
@@ -94,9 +97,9 @@ def read_grid(words: Iterable[str]) -> dict[str, list[object]]:
         if not re.fullmatch(r"\w+(\.\w+)+", key) or not values:
             problems.add(f"{word!r} is not key=value,value, such as method.temperature=1,2,4")
         elif section not in GRID_SECTIONS:
-            problems.add(f"{key!r} cannot vary within a comparison; valid are keys under {', '.join(GRID_SECTIONS)}")
+            problems.add(f"{key!r} cannot vary within a comparison; valid keys are under {', '.join(GRID_SECTIONS)}")
         elif key in axes:
-            problems.add(f"{key!r} is given twice; name all its values at once")
+            problems.add(f"{key!r} is given twice; list all its values at once")
         elif any(value in values[:i] for i, value in enumerate(values)):
             problems.add(f"{word!r} names a value twice")
         else:

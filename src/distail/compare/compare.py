@@ -44,7 +44,7 @@ def stored_problems(config: ComparisonConfig) -> list[str]:
     own = _common_settings(config)
     there = {"teachers": stored.get("teachers"), "experiment": without_free(stored.get("experiment"))}
     differing = list(differences(there, own))
-    where = f"{str(config.folder)!r} holds another comparison; choose another --output"
+    where = f"{str(config.folder)!r} contains another comparison; choose another --output"
     return [f"{where}. It differs in {one}" for one in differing]
 
 
@@ -109,7 +109,7 @@ class Comparison:
         if self.failed:
             raise TrainingError(
                 f"{len(self.failed)} of {len(self._states)} runs failed: {', '.join(self.failed)}; "
-                "the tables show the others. The same command tries them again."
+                "the tables show the others. Run the same command again to retry them."
             )
 
 
@@ -215,9 +215,7 @@ def refuse_other_data(plan: Plan) -> None:
                 known[data] = changed_data(job.experiment, identity)
             others += [f"{job.experiment.output}: {change}" for change in known[data]]
     if others:
-        headline = (
-            "the data is another now than the one of these finished runs; put it back, or choose another --output:"
-        )
+        headline = "the data have changed since these runs finished; restore them, or choose another --output:"
         raise ConfigError(listed(others, headline), others)
 
 

@@ -117,8 +117,8 @@ def out_of_fold(folders: Sequence[RunFolder]) -> MetricValues:
         result = folder.stored_result()
         if validation is None or result is None:
             raise CheckpointError(
-                f"{folder.predictions} holds nothing of its fold; remove {folder.result.name} beside it, and the run "
-                "is finished again from its checkpoint"
+                f"{folder.predictions} has no predictions for its fold; remove {folder.result.name} next to it, and "
+                "the run is finished again from its checkpoint"
             )
         tau, own_counts = tau_of(result, "student"), list(as_items(result["class_counts"]))
         logits.append(remove_prior(validation.logits, own_counts, tau) if tau else validation.logits)

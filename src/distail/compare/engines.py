@@ -49,7 +49,7 @@ class _Running:
 
 
 class LocalProcesses:
-    """One process a run. GPUs are given out in turn, one to a run; without any, the cores are shared out."""
+    """One process per run. GPUs are given out in turn, one to a run; without any, the cores are shared out."""
 
     def __init__(self, config: EngineConfig) -> None:
         gpus = visible_gpus() if config.device in ON_A_GPU else []
@@ -116,7 +116,7 @@ def _cause(code: int) -> str | None:
     if code > 0:
         return f"its process ended with exit code {code}"
     name = signal.Signals(-code).name
-    return f"its process was ended by {name}" + (", as systems do where memory runs out" if name == "SIGKILL" else "")
+    return f"its process was ended by {name}" + (", as systems do when memory runs out" if name == "SIGKILL" else "")
 
 
 ENGINES: dict[str, Callable[[EngineConfig], Engine]] = {"local": LocalProcesses, "ray": RayCluster}
@@ -128,7 +128,7 @@ def option_problems(engine: str, parallel: int | None, output: Path | None) -> l
     if engine not in ENGINES:
         problems.append(f"--engine: {unknown_name('engine', engine, ENGINES)}")
     if parallel is not None and parallel < 1:
-        problems.append(f"--parallel: {parallel} runs at once are too few; 1 is the least")
+        problems.append(f"--parallel: {parallel} concurrent runs; expected at least 1")
     if output is not None and (problem := output_problem(output)):
         problems.append(f"--output: {problem}")
     return problems

@@ -1,4 +1,4 @@
-"""From a comparison's configuration to its runs: every teacher once a seed, every student after its teacher."""
+"""From a comparison's configuration to its runs: every teacher once per seed, every student after its teacher."""
 
 from __future__ import annotations
 
@@ -221,13 +221,15 @@ def _option_problems(config: ComparisonConfig, baseline: str) -> list[str]:
     problems = []
     if config.axes and not config.base.data.validation:
         problems.append(
-            "--grid chooses on a validation split, but data.validation is 0, and the test set must not choose; "
+            "--grid chooses on a validation split, but data.validation is 0, so there is nothing to choose on; "
             "give one, such as data.validation=0.1"
         )
     if baseline not in config.methods:
         problems.append(f"--baseline: {baseline!r} is not among the methods: {', '.join(config.methods)}")
     if config.teachers == "own" and config.base.teacher is not None and config.base.teacher.files:
-        problems.append("--teachers own trains a teacher for each method; teacher.checkpoint gives them all one")
+        problems.append(
+            "--teachers own trains one teacher per method, but teacher.checkpoint gives all of them the same"
+        )
     return problems
 
 

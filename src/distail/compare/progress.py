@@ -47,8 +47,8 @@ class ComparisonLines:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def begin(self, runs: int, done: int, parallel: int) -> None:
-        kept = f", {done} of them finished already" if done else ""
-        self.message(f"{runs} run{'s' * (runs != 1)}{kept}; at most {parallel} at once")
+        kept = f", {done} already finished" if done else ""
+        self.message(f"{runs} run{'s' * (runs != 1)}{kept}; at most {parallel} in parallel")
 
     def started(self, name: str) -> None:
         self._said[name] = self._clock()

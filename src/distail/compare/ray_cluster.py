@@ -28,7 +28,7 @@ class _Running:
 
 
 class RayCluster:
-    """One task a run: on the cluster that `RAY_ADDRESS` names or that runs here, else on one of this machine alone.
+    """One task per run: on the cluster that `RAY_ADDRESS` names or that runs here, else on one of this machine alone.
 
     A run whose node is lost begins again on another, from its newest checkpoint; one that waits for more cores than any
     node has left is given what there is.
@@ -40,7 +40,7 @@ class RayCluster:
         except ImportError:
             raise ConfigError(
                 "--engine ray needs Ray, which is not installed: pip install 'distail[ray]'; "
-                "--engine local needs nothing further"
+                "--engine local needs no extra package"
             ) from None
         self._ray = ray
         self._started_here = not ray.is_initialized()
@@ -66,7 +66,7 @@ class RayCluster:
             running = self._running.pop(name)
             cause, is_lost = self._outcome(running)
             if is_lost and name not in self._stopped and running.losses < MOST_LOSSES:
-                _note(running.spec, "its process or its node is gone: it begins again, from its newest checkpoint")
+                _note(running.spec, "its process or its node was lost: it restarts from its newest checkpoint")
                 self._submit(running.spec, running.losses + 1)
             else:
                 causes[name] = cause
@@ -120,7 +120,10 @@ class RayCluster:
         for name, running in list(self._running.items()):
             has_room = any(all(node.get(kind, 0) >= asked for kind, asked in running.asks.items()) for node in nodes)
             if not has_room and name not in self._stopped:
-                _note(running.spec, f"no node with {running.asks['CPU']:g} cores is left: it is given what there is")
+                _note(
+                    running.spec,
+                    f"no node with {running.asks['CPU']:g} cores is left: it gets the cores that are available",
+                )
                 self._ray.cancel(running.task)
                 del self._running[name]
                 self._submit(running.spec, running.losses)
@@ -152,5 +155,7 @@ def _note(spec: JobSpec, text: str) -> None:
 
 def _run_job(spec: JobSpec) -> None:
     if not os.path.isdir(spec["directory"]):
-        raise ConfigError(f"{spec['directory']!r} does not exist on {platform.node()}: a cluster must share it")
+        raise ConfigError(
+            f"{spec['directory']!r} does not exist on {platform.node()}: all nodes of the cluster must share it"
+        )
     work(spec)

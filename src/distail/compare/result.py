@@ -248,12 +248,12 @@ def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, st
         for draw, result in method.results.items():
             if result["subset_sha256"] != subset_sha256[draw.key]:
                 warnings.append(
-                    f"{method.label}, {draw.words}, was trained on other images than other runs of that seed: "
-                    "what sets them apart is partly the data."
+                    f"{method.label}, {draw.words}, was trained on other images than the other runs of that seed: "
+                    "their differences are partly due to the data."
                 )
             for name, found in versions.items():
                 found.add(str(as_mapping(result.get("versions")).get(name)))
     for name, found in versions.items():
         if len(found) > 1:
-            warnings.append(f"The runs differ in {name}: what sets them apart is partly that.")
+            warnings.append(f"The runs differ in {name}: their differences are partly due to that.")
     return warnings

@@ -153,13 +153,13 @@ def resample(rows: Sequence[Row], notes: list[str]) -> Resampled:
         try:
             stored = load_predictions(job.folder.predictions)
             if target is not None and not stored.target.equal(target):
-                raise CheckpointError("the labels of its test images are not those of the other runs.")
+                raise CheckpointError("its test labels differ from those of the other runs.")
             for row, _ in of_run:
                 if (logits_NC := row.logits(draw, stored)) is not None:
                     facts[row.label, draw] = image_facts(logits_NC, stored.target, class_counts)
             target = stored.target
         except DistailError as error:
-            notes.append(f"{first.label}, {draw.words}, is left out of what other test images would say: {error}")
+            notes.append(f"{first.label}, {draw.words}, is left out of the bootstrap over test images: {error}")
     if target is None or class_counts is None:
         return {}
     draws = {row.label: row.draws for row in rows}

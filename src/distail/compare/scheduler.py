@@ -112,7 +112,9 @@ class Schedule:
             if request.signal_number is not None and stopping is None:
                 stopping = Interrupted(request.signal_number)
                 engine.stop()
-                reporter.message(f"stopping, {len(running)} under way: each writes a checkpoint; again stops at once")
+                reporter.message(
+                    f"stopping, {len(running)} in progress: each writes a checkpoint; stop again to end immediately"
+                )
         if stopping is not None:
             raise stopping
 
@@ -135,7 +137,7 @@ class Schedule:
             teacher = State(FINISHED) if job.after is None else self.states[job.after]
             if teacher.state == FAILED:
                 self.states[job.name] = State(FAILED, f"its teacher failed: {teacher.problem}")
-                reporter.ended(job.name, FAILED, "not started, since its teacher failed")
+                reporter.ended(job.name, FAILED, "not started, because its teacher failed")
             elif teacher.state == FINISHED and len(running) < engine.parallel:
                 self._status(job.name).unlink(missing_ok=True)
                 self._began[job.name] = time.monotonic()
@@ -181,7 +183,7 @@ class Schedule:
         else:
             # Nobody here stopped it, so nobody here starts it again: its students would wait for ever.
             stopped = f"it was {status['problem']} from outside" if status.get("state") == STOPPED else None
-            self.states[name] = State(FAILED, stopped or cause or "its process ended without a word")
+            self.states[name] = State(FAILED, stopped or cause or "its process ended without a message")
             reporter.ended(name, FAILED, f"failed: {self.states[name].problem} ({self._log(name)})")
         return None
 

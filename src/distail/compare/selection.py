@@ -90,7 +90,7 @@ def _last_validation(job: Job) -> float:
     value = None if validation is None else metric_at(validation, headline_path(validation))
     if value is None:
         raise CheckpointError(
-            f"{job.folder.metrics} lacks the last epoch; remove {job.folder.result.name} beside it, and "
+            f"{job.folder.metrics} lacks the last epoch; remove {job.folder.result.name} next to it, and "
             "the run is finished again from its checkpoint"
         )
     return value

@@ -92,7 +92,7 @@ def verdict(differences: Sequence[DifferenceContent], seeds: int, tests: int) ->
             inside.append(one["over"])
     parts = [f"more than the noise of {' and '.join(more)}"] if more else []
     if inside:
-        parts.append(f"inside the noise of {' and '.join(inside)}")
+        parts.append(f"within the noise of {' and '.join(inside)}")
     if cannot_tell:
         parts.append(f"{seeds} seeds are too few to tell")
     return "; ".join(parts)
@@ -115,24 +115,24 @@ def _conditions(content: ComparisonContent) -> list[str]:
     sentences, drawn = [_pairing(content)], "seed" if content.get("folds") is None else "seed and fold"
     if content["teacher_runs"]:
         sentences.append(
-            f"All methods learn from the same teacher, one for each {drawn}."
+            f"All methods use the same teacher, one per {drawn}."
             if content["teachers"] == "shared"
-            else f"Each method learns from a teacher that was trained as its own paper does, one for each {drawn}."
+            else f"Each method uses a teacher trained as in its paper, one per {drawn}."
         )
     sentences += _folds(content)
     if len(content["seeds"]) == 1:
-        sentences.append("One seed is one draw: how far figures move from seed to seed is not known here.")
+        sentences.append("There is one seed, so the variation between seeds is not known.")
     return [*sentences, *_corrections(content), *_what_seeds_can_tell(content)]
 
 
 def _folds(content: ComparisonContent) -> list[str]:
-    """That figures are means over folds, and what the methods are worth out of fold."""
+    """That metrics are means over folds, and the metrics of the methods out of fold."""
     folds = content.get("folds")
     if folds is None:
         return []
     sentences = [
-        f"Every figure of the test set is the mean over {folds} folds in each seed: students that were trained on all "
-        "training data but one fold."
+        f"All test metrics are means over {folds} folds per seed, of students trained on all training data except one "
+        "fold."
     ]
     for method, figures in content.get("out_of_fold", {}).items():
         means = {
@@ -141,7 +141,8 @@ def _folds(content: ComparisonContent) -> list[str]:
         known = [f"{METRIC_TITLES[metric]} {format_metric(mean)}" for metric, mean in means.items() if mean is not None]
         if known:
             sentences.append(
-                f"{method} on training data, each example judged by the student that held it out: {', '.join(known)}."
+                f"{method} on training data, each example predicted by the student that held it out: "
+                f"{', '.join(known)}."
             )
     return sentences
 
@@ -152,10 +153,10 @@ def _corrections(content: ComparisonContent) -> list[str]:
     for over in (OVER_IMAGES, OVER_SEEDS):
         tests = planned_tests(content, over)
         if over in tested and tests > 1:
-            sentences.append(f"p values over {over} are corrected for {tests} differences by Holm's rule.")
+            sentences.append(f"p values over {over} are corrected for {tests} differences by Holm's method.")
     if tested:
         titles = [METRIC_TITLES[metric] for metric in main_metrics(of_multi_label(content))]
-        sentences.append(f"Tested are {', '.join(titles[:-1])} and {titles[-1]}; other figures have no verdict.")
+        sentences.append(f"Tested metrics: {', '.join(titles[:-1])} and {titles[-1]}; other metrics have no verdict.")
     return sentences
 
 
@@ -164,8 +165,8 @@ def _what_seeds_can_tell(content: ComparisonContent) -> list[str]:
     if seeds < 2 or not tests:
         return []
     least = (
-        f"What {seeds} seeds can tell at most: of {tests} differences one that is more than "
-        f"{smallest_effect(seeds, tests):.1f} times its deviation from seed to seed"
+        f"With {tests} differences, {seeds} seeds can only detect one that exceeds "
+        f"{smallest_effect(seeds, tests):.1f} times its standard deviation over seeds"
     )
     if seeds_can_tell(seeds, tests):
         return [f"{least}."]
@@ -177,10 +178,10 @@ def _pairing(content: ComparisonContent) -> str:
     """What is true of every difference: over all seeds only where none is over fewer."""
     seeds, baseline, differences = len(content["seeds"]), content["baseline"], content["differences"]
     if not differences and len(content["methods"]) > 1:
-        return f"No difference from {baseline} is known: no other method shares a finished seed with it."
+        return f"No difference from {baseline} is known: no other method has a finished seed in common with it."
     if all(paired_seeds(content, one["method"], one["figure"]) == seeds for one in differences):
-        return f"Every difference is against {baseline}, over {seeds} seed{'s' * (seeds != 1)}."
-    return f"Every difference is against {baseline}, over those of the {seeds} seeds that both methods finished."
+        return f"All differences are from {baseline}, over {seeds} seed{'s' * (seeds != 1)}."
+    return f"All differences are from {baseline}, over those of the {seeds} seeds that both methods finished."
 
 
 def _grid(content: ComparisonContent) -> list[str]:
@@ -196,11 +197,11 @@ def _grid(content: ComparisonContent) -> list[str]:
         fewer = f" ({known} of {seeds} seeds)" if known < seeds else ""
         sentences.append(
             f"{point['label']} was chosen among {among} points by {grid['rule']}: "
-            f"{format_metric(point['mean'])}{fewer}. The test set had no part in it."
+            f"{format_metric(point['mean'])}{fewer}. The test set was not used."
         )
     lost = [point["label"] for point in grid["points"] if point["settings"] and _failed_runs(point)]
     if lost:
-        sentences.append(f"{', '.join(lost)} lost seeds: such a point ranks below every point that lost fewer.")
+        sentences.append(f"{', '.join(lost)} lost seeds: such a point ranks below all points that lost fewer.")
     return sentences
 
 
@@ -223,8 +224,8 @@ def _beyond_adjusting(content: ComparisonContent) -> list[str]:
     for against in adjusted_references(content)[:1]:
         tests = planned_tests(content, OVER_SEEDS, against)
         sentences.append(
-            f'Adjusting after training is free: what follows is what each method gives beyond "{against}", in a family '
-            f"of {tests} differences of its own."
+            f'Logit adjustment after training is free. The gain of each method over "{against}" follows, corrected '
+            f"as a separate family of {tests} differences."
         )
         for method in content["methods"]:
             adjusted = adjusted_name(method)
@@ -247,10 +248,13 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
     if too_few and over_images and over_images["interval"] and over_images["p_corrected"] is not None:
         # The interval over so few seeds is as wide as the scale: here it would only hide what is known.
         lower, upper = map(format_metric, over_images["interval"])
-        certain = "inside" if over_images["inside_noise"] else "more than"
+        certain = "within" if over_images["inside_noise"] else "more than"
         which = f"{pairs} of {seeds} seeds" if pairs < seeds else f"{seeds} seeds"
         said = format_signed(over_images["difference"])
-        return [f"{what}: {which} cannot tell; the test images say {said} ({lower} to {upper}), {certain} their noise."]
+        return [
+            f"{what}: {which} are too few to tell; over test images it is {said} ({lower} to {upper}), {certain} "
+            "their noise."
+        ]
     intervals = []
     for one in found:
         if one["interval"] is not None:
@@ -259,8 +263,8 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
     known = f" ({', '.join(intervals)})" if intervals else ""
     fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
     return [
-        f"{what}: {format_signed(found[0]['difference'])} "
-        f"points{fewer}{known}: {verdict_on(content, method, metric, against)}."
+        f"{what}: {format_signed(found[0]['difference'])} points{fewer}{known}: "
+        f"{verdict_on(content, method, metric, against)}."
     ]
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ON_A_TERMINAL = ("top1", BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, *THIRD_PATHS)
 CAPTION = (
-    f"{PROTOCOL}; mean ± deviation over seeds; intervals are 95 %, over seeds by Student's t, over test images by "
-    "paired bootstrap, each for itself: only p and verdicts are corrected for the number of differences"
+    f"{PROTOCOL}; mean ± standard deviation over seeds; intervals are 95 %, over seeds by Student's t, over test "
+    "images by paired bootstrap, and not corrected: only p and verdicts are corrected for the number of differences"
 )
 CSV_COLUMNS = (
     "method",

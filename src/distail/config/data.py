@@ -86,7 +86,8 @@ class Data(Section):
     test: Path | None = None
     """Of `list`: the file of the test images."""
     class_order: str = "natural"
-    """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file of the names in their order, one a line."""
+    """`natural`, `text` (as torchvision sorts folders: 1, 10, 2), or a file with the
+    names in their order, one per line."""
     imbalance_factor: Annotated[Number, Field(ge=1, allow_inf_nan=False)] | None = None
     profile: Literal["exp", "step"] = "exp"
     validation: Annotated[float | Folds | Path, BeforeValidator(_share_folds_or_file)] = 0.1

@@ -211,7 +211,7 @@ def read_plain_file(path: str | Path) -> Any:
         with open(path, "rb", opener=_open_at_once) as file:
             content = file.read(_LARGEST_BYTES + 1)
         if len(content) > _LARGEST_BYTES:
-            raise ConfigError(f"{str(path)!r} is larger than 256 KiB: no one wrote it by hand")
+            raise ConfigError(f"{str(path)!r} is larger than 256 KiB; expected a configuration file")
         return load_plain_yaml(content.decode("utf-8-sig"))
     except FileNotFoundError:
         near = sorted(p.name for p in path.parent.glob("[!.]*.yaml")) if path.parent.is_dir() else []
@@ -235,7 +235,7 @@ def _open_at_once(path: str, flags: int) -> int:
     if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         if not select.select([descriptor], [], [], _PATIENCE_WITH_PIPES)[0]:
             os.close(descriptor)
-            raise ConfigError(f"{path!r} is a pipe that nobody writes to; expected a file")
+            raise ConfigError(f"{path!r} is a pipe without a writer; expected a file")
         os.set_blocking(descriptor, True)
     return descriptor
 

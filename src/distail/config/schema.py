@@ -66,11 +66,11 @@ def output_problem(path: str | Path) -> str | None:
     (None, "'/' is the root of the file system; expected a folder of its own, such as runs/mine")
     """
     if not str(path).strip():
-        return f"{str(path)!r} names no folder; expected one, such as runs/mine, or leave the key out"
+        return f"{str(path)!r} does not name a folder; expected one, such as runs/mine, or leave the key out"
     if "\0" in str(path):
-        return f"{str(path)!r} holds a null character, which no path has"
+        return f"{str(path)!r} holds a null character, which a path cannot have"
     if any("\udc80" <= sign <= "\udcff" for sign in str(path)):  # how Python keeps a byte that is no text
-        return f"{str(path)!r} is no UTF-8, and the files of weights in it could not be opened; expected another name"
+        return f"{str(path)!r} is not UTF-8, so the weights files in it could not be opened; expected another name"
     absolute = os.path.normpath(path)
     if os.path.dirname(absolute) == absolute and os.path.isabs(absolute):
         return f"{str(path)!r} is the root of the file system; expected a folder of its own, such as runs/mine"

@@ -47,7 +47,7 @@ def copy_config(name: str, destination: Path | None = None) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(texts[name])
     except FileExistsError:
-        raise ConfigError(f"{str(path)!r} exists already; name another file to copy to") from None
+        raise ConfigError(f"{str(path)!r} exists already; choose another file") from None
     except OSError as error:
         raise ConfigError(f"cannot write {str(path)!r}: {error.strerror or error}") from None
     return path

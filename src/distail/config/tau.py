@@ -27,5 +27,5 @@ def read_tau(value: object) -> Tau:
     except (TypeError, ValueError, OverflowError):
         tau = math.nan
     if not 0 <= tau < math.inf:
-        raise ValueError(f"{value!r} is no tau; expected a number from 0 on, such as 1, or {AUTO}")
+        raise ValueError(f"{value!r} is not a valid tau; expected a number from 0 on, such as 1, or {AUTO}")
     return tau

@@ -110,8 +110,8 @@ class Training(Section):
         late = self.classifier_stage
         if late is not None and late.epochs >= self.epochs:
             raise ValueError(
-                f"classifier_stage.epochs is {late.epochs} of {self.epochs} epochs; expected fewer: they are the last "
-                "of them"
+                f"classifier_stage.epochs is {late.epochs} of {self.epochs} epochs; expected fewer, since they "
+                "are the last of these epochs"
             )
         return self
 

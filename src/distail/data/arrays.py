@@ -141,7 +141,9 @@ class Standardized(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float], dimensions: int) -> None:
         super().__init__()
         if len(mean) != len(std):
-            raise DataError(f"{len(mean)} means but {len(std)} deviations; expected one of each a column or channel")
+            raise DataError(
+                f"{len(mean)} means but {len(std)} standard deviations; expected one of each per column or channel"
+            )
         shape = (-1, *(1,) * (dimensions - 1))
         self.changes = bool(mean)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(shape), persistent=False)

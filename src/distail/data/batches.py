@@ -23,7 +23,7 @@ from distail.data.samplers import SAMPLERS, epoch_order, epoch_views
 from distail.errors import DataError, unknown_name
 from distail.inputs import Inputs, each_tensor
 
-# Batch normalization cannot learn from one value a channel, and nothing can be learned from none.
+# Batch normalization cannot learn from one value per channel, and nothing can be learned from none.
 FEWEST_A_RANK = 2
 _SMALLEST_BATCH = 4  # of so many parts of a batch one may be the last batch of an epoch
 
@@ -31,7 +31,7 @@ _SMALLEST_BATCH = 4  # of so many parts of a batch one may be the last batch of 
 def steps_an_epoch(num_images: int, batch_size: int) -> int:
     """Batches in an epoch; one image left over joins the others.
 
-    Batch normalization cannot learn from one value a channel, which a single image is where its map is one pixel.
+    Batch normalization cannot learn from one value per channel, which a single image is where its map is one pixel.
 
     >>> [steps_an_epoch(num_images, 4) for num_images in (8, 9, 10, 1)]
     [2, 2, 3, 1]
@@ -179,7 +179,7 @@ class TrainingBatches:
             raise DataError(f"views is {views}; expected at least 0")
         self._mix = mix if mix is not None and mix.share else None
         if views and self._mix:
-            raise DataError(f"views is {views}, but nothing that is stored of a view is known of a mixed image")
+            raise DataError(f"views is {views}, but the stored outputs of a view are not those of a mixed image")
         if sampler not in SAMPLERS:
             raise DataError(unknown_name("sampler", sampler, SAMPLERS))
         if self._mix is not None:
@@ -307,7 +307,7 @@ def evaluation_batches(
 
 def _check_sizes(data: Examples, batch_size: int, rank: int, world_size: int) -> None:
     if not len(data):
-        raise DataError(f"there are no {data.noun}s to make batches of")
+        raise DataError(f"there are no {data.noun}s for a batch")
     if batch_size < 1:
         raise DataError(f"batch_size is {batch_size}; expected at least 1")
     if not 0 <= rank < world_size:

@@ -70,7 +70,9 @@ def remembered(
     try:
         path = cache_folder() / f"{file}.safetensors"
     except RuntimeError:  # as in a container whose user is a bare number
-        return make(), ["decoded images are not kept: there is no home folder. Set DISTAIL_CACHE to a folder for them"]
+        return make(), [
+            "decoded images are not cached: there is no home folder. Set DISTAIL_CACHE to a folder for them"
+        ]
     notes: list[str] = []
     try:
         return unpack(_read(path)), notes
@@ -84,7 +86,7 @@ def remembered(
     except FolderInUseError:  # by one who writes the same, most often
         pass
     except OSError as error:
-        notes.append(f"decoded images are not kept in {path.parent} ({error}): they will be decoded again next time")
+        notes.append(f"decoded images are not cached in {path.parent} ({error}): the next run decodes them again")
     return made, notes
 
 

@@ -33,19 +33,19 @@ def check_class_names(names: Sequence[str], data: str) -> None:
     >>> check_class_names(["cat"], "pets.csv")
     Traceback (most recent call last):
         ...
-    distail.errors.DataError: pets.csv has a single class, 'cat'; there is nothing to tell apart with fewer than two
+    distail.errors.DataError: pets.csv has a single class, 'cat'; expected at least two classes
     """
     if len(names) < 2:
         found = f"a single class, {names[0]!r}" if names else "no class"
-        raise DataError(f"{data} has {found}; there is nothing to tell apart with fewer than two")
-    problems = [f"{name!a} holds a character that cannot be seen or printed" for name in names if not _printable(name)]
+        raise DataError(f"{data} has {found}; expected at least two classes")
+    problems = [f"{name!a} contains an invisible or unprintable character" for name in names if not _printable(name)]
     seen_alike = defaultdict(list)
     for name in filter(_printable, names):
         seen_alike[_as_seen(name)].append(name)
     for same in seen_alike.values():
         spellings = sorted(set(same))
         if len(spellings) > 1:
-            problems.append(f"{' and '.join(map(ascii, spellings))} differ by what cannot be seen only")
+            problems.append(f"{' and '.join(map(ascii, spellings))} differ only in invisible characters")
         elif len(same) > 1:
             problems.append(f"{same[0]!r} is the name of {len(same)} classes")
     if problems:

@@ -48,7 +48,7 @@ def check_class_order(class_order: str) -> None:
     """
     if class_order not in ORDERS and not Path(class_order).is_file():
         raise DataError(
-            f"there is no file {class_order!r} (current directory {Path.cwd()}), and it is no order. "
+            f"there is no file {class_order!r} (current directory {Path.cwd()}), and it is not a class order. "
             f"{did_you_mean(class_order, ORDERS)}"
         )
 
@@ -64,7 +64,7 @@ def _stored_order(path: str, class_names: Sequence[str]) -> list[str]:
         missing = some_of([repr(name) for name in class_names if name not in set(names)])
         unknown = some_of([repr(name) for name in names if name not in set(class_names)])
         raise DataError(
-            f"data.class_order: {path} must name the data's {len(class_names)} classes, one a line, each once; it "
-            f"names {len(names)}. Missing: {missing or 'none'}; not in the data: {unknown or 'none'}"
+            f"data.class_order: {path} must name the data's {len(class_names)} classes, one per line, each exactly "
+            f"once; it names {len(names)}. Missing: {missing or 'none'}; not in the data: {unknown or 'none'}"
         )
     return names

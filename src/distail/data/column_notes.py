@@ -38,9 +38,9 @@ def column_notes(
     known = {column.name: {*(column.levels or ())} for column in encoding.columns}
     notes = [
         f"{counted(len(numbers), 'column')} of numbers, {counted(len(categories), 'column')} of categories: "
-        f"{len(encoding.entries)} numbers a row"
-        + (", of each category its code" if encoding.cardinalities else "")
-        + ("; the column 'split' says which rows are for training" if split else "")
+        f"{len(encoding.entries)} numbers per row"
+        + (", one code per category" if encoding.cardinalities else "")
+        + ("; the column 'split' selects the training rows" if split else "")
     ]
     missing, unseen, others = [], [], [column.name for column in encoding.columns if column.other]
     for name, values in found.items():
@@ -55,10 +55,12 @@ def column_notes(
     odd = numbers_as_texts_note(found), rounded_note(trained), missing_note(missing, categories=True)
     notes += [note for note in odd if note]
     if unseen:
-        notes.append(f"categories that no training row has, which are given as none: {some_of(unseen, _NAMED)}")
+        notes.append(
+            f"categories that no training row has, treated as none of the known ones: {some_of(unseen, _NAMED)}"
+        )
     if others:
         most = MOST_CODES if encoding.cardinalities else MOST_LEVELS
-        notes.append(f"of the levels of {some_of(others, _NAMED)} only the {most:,} most frequent are told apart")
+        notes.append(f"only the {most:,} most frequent levels of {some_of(others, _NAMED)} are distinguished")
     return tuple(notes)
 
 
@@ -66,11 +68,11 @@ def missing_note(missing: Sequence[str], *, categories: bool = False) -> str | N
     """Which columns lack values, and what becomes of these; None where none does.
 
     >>> missing_note(["'age' (2)"])
-    "missing values in 'age' (2): numbers become the mean of training"
+    "missing values in 'age' (2): numbers become the training mean"
     """
     if not missing:
         return None
-    return f"missing values in {some_of(missing, _NAMED)}: numbers become the mean of training" + (
+    return f"missing values in {some_of(missing, _NAMED)}: numbers become the training mean" + (
         ", categories none, and where training rows lack a value a number, or code, of its own says so"
         if categories
         else ""
@@ -81,8 +83,8 @@ def numbers_as_texts_note(table: Mapping[str, Values]) -> str | None:
     """Which columns of texts look like numbers nearly all, with what keeps them from being such; None where none does.
 
     >>> numbers_as_texts_note({"age": np.array([*"123456789", "?"], dtype=object)})
-    "taken as categories, though nearly all values look like numbers: 'age' ('?'). If they are, leave missing values \
-empty, and write numbers as 1234.5"
+    "treated as categories although nearly all values look like numbers: 'age' ('?'). If they are numbers, leave \
+missing values empty and write 1234.5"
     """
     found = []
     for name, values in table.items():
@@ -101,8 +103,8 @@ empty, and write numbers as 1234.5"
     if not found:
         return None
     return (
-        f"taken as categories, though nearly all values look like numbers: {some_of(found, _NAMED)}. If they are, "
-        "leave missing values empty, and write numbers as 1234.5"
+        f"treated as categories although nearly all values look like numbers: {some_of(found, _NAMED)}. If they are "
+        "numbers, leave missing values empty and write 1234.5"
     )
 
 
@@ -112,7 +114,7 @@ def rounded_note(columns: Iterable[tuple[str, NDArray[np.float64]]]) -> str | No
     Looks at the first 10,000 values of each.
 
     >>> rounded_note([("time", 1.7e9 + np.arange(200.0))])
-    "float32 has no room for the differences in 'time' (of 200 different values 3 are left): subtract the smallest \
+    "float32 cannot represent the differences in 'time' (of 200 different values 3 are left): subtract the smallest \
 value, or divide, before you save them"
     """
     found = []
@@ -127,7 +129,7 @@ value, or divide, before you save them"
     if not found:
         return None
     return (
-        f"float32 has no room for the differences in {some_of(found, _NAMED)}: subtract the smallest value, or "
+        f"float32 cannot represent the differences in {some_of(found, _NAMED)}: subtract the smallest value, or "
         "divide, before you save them"
     )
 

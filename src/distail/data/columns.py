@@ -64,7 +64,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableEncoding:
-    """How the columns of a table become D numbers a row; what it knows it learned from training rows.
+    """How the columns of a table become D numbers per row; what it knows it learned from training rows.
 
     >>> table = {"age": np.array([4.0, np.nan]), "kind": np.array(["a", "b"], dtype=object)}
     >>> encoding = TableEncoding.learned(table, np.array([True, True]))
@@ -153,7 +153,7 @@ def column_values(column: Any, name: str) -> Values:
 
     kind = column.type
     if column.null_count == len(column):
-        raise DataError(f"the column {name!r} has no value; leave it out of data.features")
+        raise DataError(f"the column {name!r} has no values; remove it from data.features")
     if (
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
@@ -168,8 +168,8 @@ def column_values(column: Any, name: str) -> Values:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.array(column.to_pylist(), dtype=object)
     raise DataError(
-        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Leave it out of data.features, or "
-        "make it numbers"
+        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Remove it from data.features, or "
+        "convert it to numbers"
     )
 
 

@@ -31,7 +31,7 @@ class StreamedImages:
 
     `names` (N,) bytes, relative to the folder of `decode`; `labels` (N,) int64 or (N, C) bool; `digests`
     (N, 32) uint8, the SHA-256 of each file; `sums` and `squares` (N, channels) int64, of each image's gray levels and
-    of their squares. About 200 bytes an image, whatever its size. `workers` processes decode; 0: none but this one.
+    of their squares. About 200 bytes per image, whatever its size. `workers` processes decode; 0: none but this one.
     """
 
     names: NDArray[np.bytes_]

@@ -28,7 +28,7 @@ from distail.torch_utils import usable_cores
 
 _LARGEST_FILE = 1 << 28
 _CHUNK = 64
-# Below about this many encoded bytes an image, threads only wait for each other (Pillow's own Python code).
+# Below about this many encoded bytes per image, threads only wait for each other (Pillow's own Python code).
 _BYTES_WORTH_THREADS = 8192
 
 
@@ -143,7 +143,7 @@ def findings_notes(findings: Iterable[Sequence[int]], bit_depth: int | None) -> 
         kept = int(gray.max()) // 257 + 1
         notes.append(
             f"the largest level of {counted(int((gray > 0).sum()), 'gray image')} of 16 bits is {gray.max()}, of "
-            f"65,535 that there could be, so that at most {kept} of 256 levels are left; data.bit_depth: "
+            f"65,535 possible, so that at most {kept} of 256 levels are left; data.bit_depth: "
             f"{max(depth, 9)} keeps more, if that is how many bits the images have"
         )
     if 0 < color.max(initial=0) < 128:
@@ -153,11 +153,11 @@ def findings_notes(findings: Iterable[Sequence[int]], bit_depth: int | None) -> 
         )
     if count := int((over_white > 0).sum()):
         notes.append(
-            f"{counted(count, 'TIFF')} with a fourth band that is said to be transparency: the others are laid over "
+            f"{counted(count, 'TIFF')} with a fourth band declared as transparency: the others are laid over "
             "white by it. Where it is another kind of light, such as near infrared, store three bands"
         )
     if count := int((dropped > 0).sum()):
-        notes.append(f"{counted(count, 'TIFF')} with bands beyond gray, or red, green and blue: those are not used")
+        notes.append(f"{counted(count, 'TIFF')} with bands beyond gray, or red, green and blue: these are ignored")
     return tuple(notes)
 
 

@@ -25,14 +25,15 @@ def leakage_warning(train: Examples, other: Examples, where: str = "test") -> st
     >>> digests = torch.arange(3, dtype=torch.uint8)[:, None].repeat(1, 32)
     >>> three = LabeledImages(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), digests)
     >>> leakage_warning(three.subset(torch.tensor([0, 1])), three.subset(torch.tensor([1, 2])))
-    '1 of 2 test images is, byte for byte, a training image too: figures on the test set are too good'
+    '1 of 2 test images is a byte-for-byte copy of a training image: test metrics are too optimistic'
     """
     leaked = int(np.isin(_contents(other), _contents(train)).sum())
     if not leaked:
         return None
     noun = train.noun
-    are = f"is, byte for byte, a training {noun} too" if leaked == 1 else f"are, byte for byte, training {noun}s too"
-    return f"{leaked:,} of {len(other):,} {where} {noun}s {are}: figures on the {where} set are too good"
+    are = "is a byte-for-byte copy of a" if leaked == 1 else "are byte-for-byte copies of"
+    training = f"training {noun}{'s' * (leaked > 1)}"
+    return f"{leaked:,} of {len(other):,} {where} {noun}s {are} {training}: {where} metrics are too optimistic"
 
 
 def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str]) -> str | None:
@@ -42,7 +43,7 @@ def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str])
     >>> from distail.data.dataset import LabeledImages
     >>> same = LabeledImages(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]))
     >>> contradiction_warning([same], ["cat", "dog"])
-    "1 image lies, byte for byte, in several classes ('cat' and 'dog'): no network can be right on all of them"
+    "1 image lies, byte for byte, in several classes ('cat' and 'dog'): no network can be correct on all of them"
     """
     parts = list(parts)
     if any(is_multi_label(images.labels) for images in parts):
@@ -59,10 +60,10 @@ def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str])
     lie = "lies" if len(several) == 1 else "lie"
     return (
         f"{counted(len(several), parts[0].noun)} {lie}, byte for byte, in several classes "
-        f"({some_of(list(pairs), _NAMED_PAIRS)}): no network can be right on all of them"
+        f"({some_of(list(pairs), _NAMED_PAIRS)}): no network can be correct on all of them"
     )
 
 
 def _contents(examples: Examples) -> NDArray[np.void]:
-    """(N,) 32 bytes an example."""
+    """(N,) 32 bytes per example."""
     return np.ascontiguousarray(examples.contents()).view("V32").ravel()

@@ -74,7 +74,7 @@ def _read(data: bytes, image_size: int | None, bit_depth: int | None) -> tuple[P
         with Image.open(BytesIO(data), formats=_FORMATS) as image:
             width, height = image.size
             if not width or not height:
-                raise UnreadableImage(f"{width}x{height} pixels: there is nothing to see")
+                raise UnreadableImage(f"{width}x{height} pixels: the image is empty")
             if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
                 raise UnreadableImage(f"{width}x{height} pixels: more than the limit against decompression bombs")
             if image_size is not None:
@@ -132,7 +132,7 @@ def _gray_or_rgb(
     color_level = int(np.asarray(image).max()) if sixteen_bits else 0
     if color_level and bit_depth is not None:
         raise UnreadableImage(
-            f"16 bits in color or with transparency; data.bit_depth: {bit_depth} can only be had of gray images"
+            f"16 bits in color or with transparency; data.bit_depth: {bit_depth} is only available for gray images"
         )
     more_bands = tags.get(_SAMPLES, 1) > _COLOR_BANDS.get(tags.get(_PHOTOMETRIC), tags.get(_SAMPLES, 1))
     transparent = image.has_transparency_data

@@ -38,7 +38,7 @@ def check_augment(entries: Sequence[Augment], data: Examples) -> None:
         if length >= shorter:
             fitting = f"fewer than {shorter}, such as {shorter // 2}" if shorter > 1 else "no cutout"
             raise DataError(
-                f"data.augment: cutout with length {length} leaves little or nothing of images of {height} x {width} "
+                f"data.augment: cutout with length {length} would erase most or all of images of {height} x {width} "
                 f"pixels; expected {fitting}"
             )
 
@@ -47,12 +47,12 @@ def augment_notes(entries: Sequence[Augment]) -> list[str]:
     """What to tell the user of entries that go together, but rarely do.
 
     >>> augment_notes(["crop", "auto_augment", "trivial_augment"])
-    ['data.augment: auto_augment and trivial_augment both change every image; papers use one of them']
+    ['data.augment: auto_augment and trivial_augment are both augmentation policies; papers use one of them']
     """
     policies = [name for entry in entries if (name := augment_name(entry)) in POLICIES]
     if len(policies) < 2:
         return []
-    return [f"data.augment: {' and '.join(policies)} both change every image; papers use one of them"]
+    return [f"data.augment: {' and '.join(policies)} are both augmentation policies; papers use one of them"]
 
 
 class ImageInputs:

@@ -267,4 +267,4 @@ def _checked(inputs: Inputs | str) -> Inputs:
 
 
 def _not_applied(images: Tensor, bits: Tensor) -> Tensor:
-    raise AssertionError("items draw for themselves")
+    raise AssertionError("items have their own random numbers")

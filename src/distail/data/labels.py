@@ -1,4 +1,4 @@
-"""Labels of one class a sample, (N,) int64, or of several, (N, C) bool: what holds for both, and what differs.
+"""Labels of one class per sample, (N,) int64, or of several, (N, C) bool: what holds for both, and what differs.
 
 Shapes: N samples, C classes.
 """

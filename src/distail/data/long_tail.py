@@ -117,7 +117,7 @@ def short_classes_warning(available_C: tuple[int, ...], imbalance_factor: float 
     ]
     if not short:
         return None
-    have, keep = ("has", "keeps all it has") if len(short) == 1 else ("have", "keep all they have")
+    have, keep = ("has", "keeps all its images") if len(short) == 1 else ("have", "keep all their images")
     return (
         f"imbalance_factor {imbalance_factor:g} on data that is not balanced: {len(short)} of {len(available_C)} "
         f"classes {have} fewer images than the profile asks for and {keep} ({some_of(short, _NAMED_CLASSES)})"

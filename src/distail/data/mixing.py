@@ -91,10 +91,10 @@ def check_mix(mix: Mix, data: Examples) -> None:
     if is_images(data):
         return
     if mix.name != "mixup":
-        raise DataError(f"training.mix: {mix.name} pastes a box of pixels, and these data are no images; try mixup")
+        raise DataError(f"training.mix: {mix.name} needs images, and these data are not; try mixup")
     if not isinstance(data, LabeledArrays) or not data.inputs.is_floating_point():
         raise DataError(
-            "training.mix: mixup averages two examples, which means something for images and arrays of floats; leave "
+            "training.mix: mixup averages two examples, which is only defined for images and arrays of floats; leave "
             "training.mix out"
         )
     if data.cardinalities is not None:
@@ -103,7 +103,7 @@ def check_mix(mix: Mix, data: Examples) -> None:
             "data.categories: one_hot, or no training.mix"
         )
     if data.weights is not None:
-        raise DataError("training.mix: examples that have weights are not mixed; leave training.mix or the weights out")
+        raise DataError("training.mix: examples with weights cannot be mixed; leave out training.mix or the weights")
 
 
 def mix_inputs(inputs: Inputs, labels_B: Tensor, plan: MixPlan, size: int) -> tuple[Tensor, Mixed]:

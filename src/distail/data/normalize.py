@@ -1,4 +1,4 @@
-"""Bytes to numbers of mean 0 and deviation 1.
+"""Bytes to numbers of mean 0 and standard deviation 1.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -27,7 +27,7 @@ class Normalize:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device | str = "cpu") -> None:
         if len(mean) != len(std):
-            raise DataError(f"{len(mean)} means but {len(std)} deviations; expected one of each a channel")
+            raise DataError(f"{len(mean)} means but {len(std)} standard deviations; expected one of each per channel")
         self._shift_C = torch.tensor([value * 255 for value in mean], dtype=torch.float32, device=device)
         self._scale_C = torch.tensor([1 / (value * 255) for value in std], dtype=torch.float32, device=device)
 
@@ -35,7 +35,9 @@ class Normalize:
         """uint8 to float32, in the memory format of the images."""
         _, channels, height, width = images_BCHW.shape
         if channels != len(self._shift_C):
-            raise DataError(f"images of {channels} channels, but means and deviations for {len(self._shift_C)}")
+            raise DataError(
+                f"images of {channels} channels, but means and standard deviations for {len(self._shift_C)}"
+            )
         floats = images_BCHW.to(torch.float32)
         if floats.is_contiguous():
             return floats.sub_(self._shift_C[:, None, None]).mul_(self._scale_C[:, None, None])

@@ -98,7 +98,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     if isinstance(data, str):
         data = _options(data, options)
     elif options:
-        raise TypeError(f"keywords beside the section data: {', '.join(options)}; change the section instead")
+        raise TypeError(f"keywords in addition to the section data: {', '.join(options)}; change the section instead")
     source = load_source(data)
     num_classes = len(source.class_names)
     available = class_counts(source.train.labels, num_classes)
@@ -112,7 +112,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
     elif isinstance(data.validation, Folds):
         raise DataError(
             f"the data has a validation set of its own ({counted(len(source.validation), source.validation.noun)}), so "
-            f"that data.validation: {{folds: {data.validation.folds}}} has nothing to do; leave it out"
+            f"that data.validation: {{folds: {data.validation.folds}}} has no effect; leave it out"
         )
     else:
         train, validation = subset, source.validation if data.validation else None  # 0 asks for none
@@ -156,7 +156,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
 
 
 def check_learnable(labels: Tensor, class_names: tuple[str, ...], noun: str = "example") -> None:
-    """Let pass training labels of which each class is there, and of several classes a sample none always.
+    """Let pass training labels of which each class is there, and of several classes per sample none always.
 
     Raises:
         DataError: listing the others.
@@ -164,8 +164,8 @@ def check_learnable(labels: Tensor, class_names: tuple[str, ...], noun: str = "e
     require_every_class(class_counts(labels, len(class_names)), class_names, noun=noun)
     if always := never_absent(labels, class_names):
         raise DataError(
-            f"every training example has {some_of(always, _NAMED_CLASSES)}: of a class that is never absent there is "
-            "nothing to learn; leave it out"
+            f"every training example has {some_of(always, _NAMED_CLASSES)}: a class that is always present cannot be "
+            "learned; leave it out"
         )
 
 
@@ -230,25 +230,25 @@ def shared_groups_warnings(groups: Groups | None, *, own_validation: bool = Fals
 
     >>> import torch
     >>> shared_groups_warnings(Groups(train=torch.tensor([0, 1, 1]), test=torch.tensor([1, 2])))
-    ['1 of 2 groups of the test set is in the training set too: figures on the test set are too good for new groups']
+    ['1 of 2 groups of the test set is in the training set too: test metrics are too optimistic for new groups']
     """
     if groups is None:
         return []
     validation = groups.validation if own_validation else None
     pairs = [
-        (groups.test, "test", groups.train, "training", "figures on the test set are"),
-        (validation, "validation", groups.train, "training", "what is chosen by the validation set looks"),
-        (groups.test, "test", validation, "validation", "figures on the test set are"),
+        (groups.test, "test", groups.train, "training", "test metrics are"),
+        (validation, "validation", groups.train, "training", "validation metrics are"),
+        (groups.test, "test", validation, "validation", "test metrics are"),
     ]
     warnings = []
-    for inner, part, outer, other, figures in pairs:
+    for inner, part, outer, other, metrics in pairs:
         if inner is None or outer is None:
             continue
         judged = set(inner.tolist())
         if shared := len(judged & set(outer.tolist())):
             warnings.append(
                 f"{shared:,} of {counted(len(judged), 'group')} of the {part} set {'is' if shared == 1 else 'are'} in "
-                f"the {other} set too: {figures} too good for new groups"
+                f"the {other} set too: {metrics} too optimistic for new groups"
             )
     return warnings
 

@@ -36,7 +36,7 @@ def stratified_split(
 
     A class always keeps at least one image, so a class of one image holds none out. `fraction` lies in [0, 1); 0
     holds nothing out. With `groups_N` (N,) int64 whole groups are held out, about as many images of each class
-    (scikit-learn's `StratifiedGroupKFold`), but none that a class is not left without. Of several classes a sample
+    (scikit-learn's `StratifiedGroupKFold`), but none that a class is not left without. Of several classes per sample
     (labels (N, C) bool) the rarest counts. `noun` names a sample in messages, `group` what groups have in common.
 
     Raises:
@@ -51,7 +51,7 @@ def stratified_split(
     kept, held_out = _split(labels_N, fraction, seed, groups_N)
     if fraction > 0 and not len(held_out):
         raise DataError(
-            f"holding out {fraction:g} of every class leaves nothing held out: "
+            f"holding out {fraction:g} of every class holds out nothing: "
             f"{_size(labels_N, groups_N, noun, group)} are too few. "
             f"Hold out more, or 0 for none{_less_groups(groups_N)}"
         )

@@ -82,7 +82,7 @@ class ImageStream:
                 piece = next(pieces)
                 if isinstance(piece, list):
                     raise DataError(
-                        listed(first_of(piece), "images could be read when they were checked, but not any more:")
+                        listed(first_of(piece), "images were readable during the check, but no longer are:")
                     )
                 images_BHWC[filled : filled + len(piece)].copy_(piece, non_blocking=True)
                 filled += len(piece)

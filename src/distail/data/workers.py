@@ -73,7 +73,7 @@ class Workers(Generic[Task, Done]):
         self._passes = own = self._passes + 1
         found: Iterator[Done] | None = None
         while True:
-            assert own == self._passes, "another pass has begun"
+            assert own == self._passes, "another pass has started"
             try:
                 if found is None:
                     found = _without_signal_handler(lambda: iter(cast(Iterable[Done], self._loader)))
@@ -97,12 +97,12 @@ class Workers(Generic[Task, Done]):
         if os.strerror(errno.EMFILE) in reason or "ancdata" in reason:
             return TrainingError(
                 f"too many open files ({reason}): raise the limit (ulimit -n 65536), or lower data.workers (now "
-                f"{self._count}), and give the same command again: it goes on from its last checkpoint."
+                f"{self._count}), and run the same command again: it resumes from its last checkpoint."
             )
         return TrainingError(
-            f"a process that decodes images has ended ({reason}). Most often the machine, or the container, had no "
-            f"memory left, or too little of it at /dev/shm. Lower data.workers (now {self._count}) and give the same "
-            "command again: it goes on from the last checkpoint, if there is one."
+            f"a process that decodes images has ended ({reason}). The most common cause is that the machine or the "
+            f"container was out of memory, or out of /dev/shm. Lower data.workers (now {self._count}) and run the same "
+            "command again: it resumes from the last checkpoint, if there is one."
         )
 
 

@@ -1,4 +1,4 @@
-"""Adjusting after training: the class prior taken off the logits, by a strength that validation may choose.
+"""Logit adjustment after training: log class priors subtracted, with a strength that validation may choose.
 
 Shapes: N samples, C classes.
 """
@@ -56,7 +56,7 @@ def describe_adjustment(whose: str, adjustment: Adjustment) -> str:
     >>> describe_adjustment("the student", {"tau": 0.5, "chosen_on": "given"})
     "the student's logits are adjusted after training, with tau 0.5"
     """
-    chosen = f", which the validation split chose by balanced accuracy from {TAUS[0]:g}, {TAUS[1]:g}, ... {TAUS[-1]:g}"
+    chosen = f", chosen by balanced accuracy on the validation split from {TAUS[0]:g}, {TAUS[1]:g}, ... {TAUS[-1]:g}"
     how = chosen if adjustment["chosen_on"] == VALIDATION else ""
     return f"{whose}'s logits are adjusted after training, with tau {adjustment['tau']:g}{how}"
 
@@ -65,12 +65,12 @@ def corrects_twice(whose: str, posterior: str | None) -> list[str]:
     """A warning, where training, by its terms or its sampler, removed the prior already.
 
     >>> corrects_twice("the student", "balanced")
-    ['the student is trained for balanced classes already: adjusting it again corrects the prior twice']
+    ['the student is trained for balanced classes already: adjusting it again corrects the priors twice']
     """
     if posterior not in ("balanced", "mixed"):
         return []
     part = "in part " if posterior == "mixed" else ""
-    return [f"{whose} is trained for balanced classes {part}already: adjusting it again corrects the prior twice"]
+    return [f"{whose} is trained for balanced classes {part}already: adjusting it again corrects the priors twice"]
 
 
 def evaluate_adjusted(
@@ -83,8 +83,8 @@ def evaluate_adjusted(
     """
     if target_N.ndim == 2 and tau:
         raise DataError(
-            "adjusting shifts all scores of a class alike, which changes no average precision; expected labels of one "
-            "class a sample"
+            "logit adjustment shifts all scores of a class by the same amount, which does not change average "
+            "precision; expected single-label data"
         )
     adjusted_NC = remove_prior(logits_NC, class_counts, tau) if tau else logits_NC
     return evaluate_predictions(adjusted_NC, target_N, class_counts)
@@ -116,7 +116,7 @@ def settle(adjust: Tau, validation: tuple[Tensor, Tensor] | None, class_counts: 
         return {"tau": float(adjust), "chosen_on": GIVEN}
     if validation is None:
         raise DataError(
-            "auto chooses tau on the validation split, and there is none; expected one, or a number, such as 1"
+            "auto chooses tau on the validation split, but there is none; expected one, or a number, such as 1"
         )
     logits_NC, target_N = validation
 

@@ -293,8 +293,8 @@ def _append(file: IO[bytes], block: NDArray[Any]) -> None:
         file.flush()
     except OSError as error:
         raise DataError(
-            f"there is no room in {tempfile.gettempdir()} to unpack the file ({error.strerror}); set TMPDIR to a "
-            "folder with room, or store it as safetensors, which needs none."
+            f"there is no space in {tempfile.gettempdir()} to unpack the file ({error.strerror}); set TMPDIR to a "
+            "folder with enough space, or store it as safetensors, which needs none."
         ) from None
 
 

@@ -19,7 +19,7 @@ def rows_at_once(logits_NC: Tensor) -> int:
 
 
 def by_rows(work: Callable[..., Tensor], first_NC: Tensor, *others: Tensor, dtype: torch.dtype) -> Tensor:
-    """One number a row, (N,), of tensors with N rows each, worked on in blocks of rows.
+    """One number per row, (N,), of tensors with N rows each, worked on in blocks of rows.
 
     >>> by_rows(lambda rows, label: rows.sum(1) + label, torch.ones(2, 3), torch.tensor([0, 1]), dtype=torch.float64)
     tensor([3., 4.], dtype=torch.float64)

@@ -18,7 +18,7 @@ HEAD, _, TAIL = THIRD_PATHS = tuple(f"groups.thirds.{name}" for name in THIRDS)
 MANY_ABOVE = 100
 FEW_BELOW = 20
 
-SHOTS_RULE = "shots: many has more than 100 training images a class, medium 20 to 100, few less than 20"
+SHOTS_RULE = "shots: many has more than 100 training images per class, medium 20 to 100, few less than 20"
 THIRDS_RULE = "thirds: classes sorted by training images, the largest third is the head, the smallest the tail"
 
 

@@ -120,7 +120,7 @@ class GrowingFile:
 
     def _error(self, error: OSError) -> DataError:
         return DataError(
-            f"{self.path} cannot be written: {error.strerror or error}. The same command goes on after "
+            f"{self.path} cannot be written: {error.strerror or error}. Run the same command again to continue after "
             f"{getattr(self, 'done', 0):,} rows"
         )
 

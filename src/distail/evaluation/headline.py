@@ -1,4 +1,4 @@
-"""The metric by which epochs, methods and settings are chosen: of one class a sample, and of several."""
+"""The metric by which epochs, methods and settings are chosen: of one class per sample, and of several."""
 
 from __future__ import annotations
 

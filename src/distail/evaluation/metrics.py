@@ -205,7 +205,7 @@ def metric_values(
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Whole numbers a class as float64 (C,): images that have the label, that are given it, and both."""
+    """Whole numbers per class as float64 (C,): images that have the label, that are given it, and both."""
 
     images: Tensor
     predictions: Tensor
@@ -286,7 +286,7 @@ def _evaluate_multi_label(logits_NC: Tensor, target_NC: Tensor, class_counts: Se
     logits_NC, target_NC, counts = checked_predictions(logits_NC, target_NC, class_counts, multi_label=True)
     precisions = average_precisions(logits_NC, target_NC)
     if all(precision is None for precision in precisions):
-        raise DataError("no test image has any class; expected positives, of which average precision is a mean")
+        raise DataError("no test image has any class; expected positives, since average precision is a mean over them")
     everything = {MEAN_AVERAGE_PRECISION: range(len(counts)), **classes_by_group(counts)}
     by_path = {path: group_means(precisions, {"": classes})[""] for path, classes in everything.items()}
     return metric_values(by_path, precisions, multi_label=True)

@@ -48,12 +48,12 @@ class OtherOrder:
         names = some_of([repr(class_names[c]) for c in self.order], 4 if self.known_as else _NAMED)
         order, remedy = f"in the order {names}", "list them in a file, one per line, and set data.class_order to it"
         if self.known_as == "text":
-            order = f"sorted as text ({names}), as torchvision's ImageFolder has them"
+            order = f"sorted as text ({names}), as torchvision's ImageFolder does"
             remedy = "data.class_order: text"
         if from_file:
-            remedy = "bring labels and columns of logits into one order"
+            remedy = "use the same order for labels and columns of logits"
         if from_file and self.known_as == "from 1":
-            order, remedy = f"one further each ({names}), as where labels count from 1", "subtract 1 from each label"
+            order, remedy = f"shifted by one ({names}), as with labels that start at 1", "subtract 1 from each label"
         return (
             f"{whose} is right on {self.before:.1f} % of {self.samples:,} images, and on {self.after:.1f} % if its "
             f"outputs are the classes {order}: {remedy}"

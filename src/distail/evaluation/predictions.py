@@ -125,7 +125,7 @@ def load_predictions(path: str | Path) -> Predictions:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"there are no predictions at {path}; a finished run leaves predictions.safetensors.")
+        raise CheckpointError(f"there are no predictions at {path}; a finished run writes predictions.safetensors.")
     try:
         return files.read_tensors(path)[0]
     except (SafetensorError, OSError, ValueError) as error:

@@ -39,8 +39,8 @@ def kind_of_probabilities(logits_NC: Tensor) -> str | None:
 def probabilities_sentence(whose: str, kind: str) -> str:
     """What a user should know of a network that gives them, and how it is put right."""
     return (
-        f"{whose} gives {kind} ({SIGNS[kind]}), taken for logits: targets and confidences are nearly "
-        f"uniform. Expected logits: leave out its last {_LAYERS[kind]}"
+        f"{whose} returns {kind} ({SIGNS[kind]}) instead of logits: targets and confidences are nearly "
+        f"uniform. Expected logits: remove its last {_LAYERS[kind]}"
     )
 
 

@@ -56,7 +56,7 @@ class RunFiles:
 
     @property
     def skipped(self) -> Path:
-        """Images that could not be read and were left out (`skip_unreadable`), one a line."""
+        """Images that could not be read and were left out (`skip_unreadable`), one per line."""
         return self.path / "skipped_images.txt"
 
     @property
@@ -143,7 +143,7 @@ class StudentResult(StageResult):
 
 
 class Timing(TypedDict):
-    """What training took, and its training images a second."""
+    """What training took, and its training images per second."""
 
     seconds: float
     images_per_second: float

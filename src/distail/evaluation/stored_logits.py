@@ -75,7 +75,7 @@ class StoredLogits:
             kind = kind_of_probabilities(self.values.index_select(0, some_B).float())
             if kind in ("probabilities", "percentages"):
                 problems.add(
-                    f"{self.where}: the logits are {kind} ({SIGNS[kind]}); expected logits, what goes into the "
+                    f"{self.where}: the logits are {kind} ({SIGNS[kind]}); expected logits, the inputs of the "
                     "softmax, or the array called probabilities"
                 )
         found: dict[str, tuple[int, int]] = {}
@@ -107,13 +107,14 @@ class StoredLogits:
         sums_R = (values_RW.double().exp() if self.logarithmic else values_RW.double()).sum(1)
         off_R = (sums_R > 1 + _TOLERANCE) | wrong_sign_RW.any(1)
         yield (
-            "values that are neither probabilities nor their logarithms (of logits the rest is not known)",
+            "values that are neither probabilities nor their logarithms (for the K largest logits, the other "
+            "probabilities are unknown)",
             (off_R & finite_R),
         )
         indices_RK = self.indices.index_select(0, row_R).long()
         outside_R = ((indices_RK < 0) | (indices_RK >= self.num_classes)).any(1)
         yield f"indices outside of 0 to {self.num_classes - 1}", outside_R
-        yield "one class twice among the indices", (indices_RK.sort(1).values.diff(dim=1) == 0).any(1)
+        yield "a class that occurs twice in the indices", (indices_RK.sort(1).values.diff(dim=1) == 0).any(1)
 
 
 def _logarithms(values_BW: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ def stored_logits(
     problems.stop("no stored answers", DataError)
     classes = num_classes or values.shape[1]
     if indices is not None and num_classes is None:
-        raise DataError(f"{file.path} holds the K largest of each row, and does not say of how many classes")
+        raise DataError(f"{file.path} holds the K largest of each row, and does not contain the number of classes")
     shares = torch.ones(classes) if rest_shares is None else torch.tensor(rest_shares, dtype=torch.float64)
     order = None if columns is None else torch.tensor(columns, dtype=torch.int64)
     logarithmic = kind == TOP_K and not bool((values[:_LOOKED_AT] > 0).any())

@@ -82,7 +82,7 @@ class ExportContent(TypedDict):
     """`export.json`: the classes in the order of the outputs; the student as PyTorch runs it, then each file.
 
     `images` counts the test images, or what else the data holds, which `noun` names. `thresholds` are of a student of
-    several classes an image, one a class.
+    several classes per image, one per class.
     """
 
     schema_version: int
@@ -122,7 +122,7 @@ def read_options(
     if not names:
         problems.add(f"--format {formats!r} names none. Valid: {', '.join(FORMATS)}")
     if int8 and "onnx" not in names:
-        problems.add("--int8 is of ONNX files: name onnx among the formats")
+        problems.add("--int8 needs the format onnx; add it to --format")
     if given not in INPUTS:
         problems.add(f"--input: {unknown_name('input', given, INPUTS)}")
     if batch != "dynamic" and not (batch.isdecimal() and int(batch) >= 1):
@@ -164,9 +164,9 @@ def export(
     reporter.message(f"{experiment.data.name}: reading the data")
     data = prepare_data(experiment.data, seed=experiment.seed)
     if data.class_names != student.class_names:
-        raise CheckpointError(f"{run}: the data has other classes than the student, or in another order")
+        raise CheckpointError(f"{run}: the classes of the data differ from those of the student, or their order does")
     if isinstance(student.description, ArrayDescription) and data.encoding != student.description.columns:
-        raise CheckpointError(f"{run}: the columns of the table become other numbers than those of the student's file")
+        raise CheckpointError(f"{run}: the encoding of the table's columns differs from that in the student's file")
     judge = _Judge(student, data, reporter, options.seconds)
     found = [judge.student(run)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,9 +214,11 @@ def raise_if_lost(content: ExportContent) -> None:
             whole = f"{HEADLINE_WORDS[decides]} {found['differences'][decides]['difference']:+.2f}"
             problems.append(f"{each['file']}: the tail third loses {lost:.2f} points, {whole}; {_kept(each)}")
         elif each["float_layers"] is None and found["equal_answers"] < 100:
-            problems.append(f"{each['file']}: {100 - found['equal_answers']:.2f} % of the answers differ beyond ties")
+            problems.append(
+                f"{each['file']}: {100 - found['equal_answers']:.2f} % of the predictions differ beyond ties"
+            )
     if problems:
-        headline = f"more is lost than --max-tail-loss {content['max_tail_loss']:g} allows:"
+        headline = f"the loss exceeds --max-tail-loss {content['max_tail_loss']:g} allows:"
         raise IncompleteError(listed(problems, headline), LOST_TOO_MUCH)
 
 
@@ -231,7 +233,7 @@ def _experiment(run: RunFolder, overrides: Sequence[str]) -> Experiment:
     if not run.config.is_file() or run.stored_result() is None:
         raise ConfigError(
             f"{str(run.path)!r} is not the folder of a finished run: it has no config.yaml or no result.json. "
-            "`distail run CONFIG` makes or finishes one."
+            "Create or finish one with `distail run CONFIG`."
         )
     return Experiment.from_yaml(run.config, overrides)
 
@@ -274,7 +276,7 @@ class _Judge:
 
     def file(self, name: str, runtime: str, path: Path, signature: Signature) -> FileContent:
         self._reporter.message(
-            f"{path.name}: {len(self._data.test):,} test {self._data.test.noun}s, then its time and memory"
+            f"{path.name}: {len(self._data.test):,} test {self._data.test.noun}s, then latency and memory"
         )
         logits_NC = logits_of(RUNTIMES[runtime](path, 0), self._data.test, signature)
         labels, counts = self._data.test.labels, self._data.class_counts

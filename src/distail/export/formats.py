@@ -28,7 +28,7 @@ METADATA_FILE = "distail.json"
 """What the metadata of a `torch.export` file are called in it."""
 _SIGMOID = (
     "; each probability is the sigmoid of its logit alone, not a softmax: an example has every class whose probability "
-    "reaches its number in thresholds, perhaps none"
+    "reaches its number in thresholds, possibly none"
 )
 
 
@@ -65,7 +65,7 @@ def _input_in_words(signature: Signature, student: Student) -> str:
         missing = "not standardized, nan where a value is missing" if told.mean else "as the network takes them"
         return f"inputs: {told.input_type} (batch, {sizes}), {missing}{'; ' * bool(of)}{of}"
     order, most = ("height, width, channels", 255) if signature.input == "uint8" else ("channels, height, width", 1)
-    size = "any height and width" if signature.any_size else "height and width as said"
+    size = "any height and width" if signature.any_size else "height and width as given"
     return f"image: {signature.input} (batch, {order}) of 0 to {most}, {size}"
 
 

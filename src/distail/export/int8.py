@@ -115,7 +115,7 @@ def quantize(
         ranked: list[Layer] = []
         while loss > most and kept < len(quantizer.layers):
             if not ranked:
-                say(f"int8 loses {loss:.1f} points of the tail: looking for the layers that should stay in float")
+                say(f"int8 loses {loss:.1f} points of the tail: searching for the layers to keep in float")
                 ranked = quantizer.by_sensitivity(calibration[0])
             kept = min(2 * kept or 1, len(ranked))
             loss = tail_loss(quantizer.write(candidate, float_layers=ranked[:kept]))

@@ -74,7 +74,7 @@ def parity(
     *,
     resamples: int = 10_000,
 ) -> Parity:
-    """The file's logits beside the float student's; `thresholds` are of a student of several classes an image."""
+    """The file's logits beside the float student's; `thresholds` are of a student of several classes per image."""
     own, base = (evaluate_predictions(each, target_N, class_counts) for each in (logits_NC, student_NC))
     facts = [image_facts(each, target_N, class_counts) for each in (logits_NC, student_NC)]
     drawn = bootstrap_metrics(target_N.numpy(), class_counts, facts, resamples=resamples)
@@ -96,7 +96,7 @@ def parity(
 def equal_answers(logits_NC: Tensor, student_NC: Tensor, thresholds: Sequence[float] | None = None) -> float:
     """Percent of images on which both answer the same, or the student's logits of the two answers are a tie.
 
-    With `thresholds` of probability, one a class, an answer is all classes that reach theirs; a tie lies on one.
+    With `thresholds` of probability, one per class, an answer is all classes that reach theirs; a tie lies on one.
 
     >>> equal_answers(torch.tensor([[2.0, 1.0], [1.0, 1.00001]]), torch.tensor([[2.0, 1.0], [1.0, 1.0]]))
     100.0

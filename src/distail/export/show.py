@@ -26,7 +26,7 @@ def run_export(run: Path, options: Options, overrides: Sequence[str], output: Pa
     cost_table(content).print(console)
     console.print()
     parity_table(content).print(console)
-    lines = [*export_notes(content), f"{folder}: the files, and export.json with every number."]
+    lines = [*export_notes(content), f"{folder}: the files, and export.json with all results."]
     if folder.resolve() == (run / EXPORT).parent.resolve():
         lines.append(f"{write_report(run / 'report.html', [run])} shows them.")
     for line in lines:

@@ -33,12 +33,14 @@ def check_logits(logits_BC: Tensor, what: str) -> None:
 
 
 def check_target(target_B: Tensor, logits_BC: Tensor) -> None:
-    """Labels: int64, one a sample. Values are checked on the CPU only: elsewhere that would synchronize."""
+    """Labels: int64, one per sample. Values are checked on the CPU only: elsewhere that would synchronize."""
     check_tensor(target_B, "target", "an int64 tensor of shape (B,)")
     if target_B.dtype != torch.int64 or target_B.ndim != 1:
         raise MethodError(f"target is {_described(target_B)}; expected int64 of shape (B,)")
     if len(target_B) != len(logits_BC):
-        raise MethodError(f"target has {len(target_B)} labels for {len(logits_BC)} rows of logits; expected one a row")
+        raise MethodError(
+            f"target has {len(target_B)} labels for {len(logits_BC)} rows of logits; expected one per row"
+        )
     check_range(target_B, logits_BC.shape[1], "label")
 
 
@@ -60,10 +62,10 @@ def check_same_shape(first: Tensor, second: Tensor, first_name: str, second_name
 
 
 def check_one_a_class(values_C: Tensor, what: str, logits_BC: Tensor) -> None:
-    check_tensor(values_C, what, "a tensor of one value a class")
+    check_tensor(values_C, what, "a tensor of one value per class")
     if values_C.shape != logits_BC.shape[1:]:
         raise MethodError(
-            f"{what} have shape {tuple(values_C.shape)} for {logits_BC.shape[1]} classes; expected one a class"
+            f"{what} have shape {tuple(values_C.shape)} for {logits_BC.shape[1]} classes; expected one per class"
         )
 
 
@@ -119,7 +121,7 @@ def counts_of(class_counts: Sequence[int] | Tensor) -> tuple[int, ...]:
     """Training images per class as Python integers.
 
     Raises:
-        MethodError: not one whole number a class, fewer than two classes, or a class without images.
+        MethodError: not one whole number per class, fewer than two classes, or a class without images.
 
     >>> counts_of(torch.tensor([10, 2]))
     (10, 2)
@@ -130,10 +132,10 @@ def counts_of(class_counts: Sequence[int] | Tensor) -> tuple[int, ...]:
 def whole_counts(
     class_counts: Sequence[int] | Tensor, error: type[DistailError], least_classes: int = 1
 ) -> tuple[int, ...]:
-    """Whole numbers of at least 1, one a class, as Python integers; `error` says what is wrong with others."""
+    """Whole numbers of at least 1, one per class, as Python integers; `error` says what is wrong with others."""
     raw = class_counts.tolist() if hasattr(class_counts, "tolist") else class_counts
     if not isinstance(raw, Sequence) or isinstance(raw, str):
-        raise error(f"class_counts is {class_counts!r}; expected a sequence or tensor of one whole number a class")
+        raise error(f"class_counts is {class_counts!r}; expected a sequence or tensor of one whole number per class")
     counts = [count.item() if isinstance(count, Tensor) and count.ndim == 0 else count for count in raw]
     if len(counts) < least_classes:
         least = "1 class" if least_classes == 1 else f"at least {least_classes} classes"

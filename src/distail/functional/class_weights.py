@@ -1,4 +1,4 @@
-"""Constants of a data set, in float64: one number a class.
+"""Constants of a data set, in float64: one number per class.
 
 Shapes: C classes.
 """

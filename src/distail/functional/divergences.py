@@ -1,4 +1,4 @@
-"""Forward Kullback-Leibler divergences, teacher to student: summed over classes, one value a sample.
+"""Forward Kullback-Leibler divergences, teacher to student: summed over classes, one value per sample.
 
 Shapes: B batch, C classes, G groups of classes.
 """
@@ -33,7 +33,7 @@ def kl_divergence(
     log_target: bool = False,
     student_log_probs: Tensor | None = None,
 ) -> Tensor:
-    """``T^2 * KL(q || softmax(z_s / T))``, one value a sample [paper: Hinton et al. 2015].
+    """``T^2 * KL(q || softmax(z_s / T))``, one value per sample [paper: Hinton et al. 2015].
 
     Args:
         student_logits: (B, C).

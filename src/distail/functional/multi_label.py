@@ -1,4 +1,4 @@
-"""Multi-label losses: C yes-or-no questions a sample, of which several may be yes. One value a sample: their sum.
+"""Multi-label losses: C yes-or-no questions a sample, of which several may be yes. One value per sample: their sum.
 
 Shapes: B batch, C classes.
 """
@@ -27,7 +27,7 @@ from distail.functional.checks import (
 
 
 def check_labels(target: Tensor, logits_BC: Tensor) -> None:
-    """Labels of several classes a sample: (B, C), bool, or numbers of 0 to 1 (checked on the CPU only)."""
+    """Labels of several classes per sample: (B, C), bool, or numbers of 0 to 1 (checked on the CPU only)."""
     check_tensor(target, "target", "a bool tensor of shape (B, C)")
     if target.shape != logits_BC.shape or not (target.dtype == torch.bool or target.is_floating_point()):
         raise MethodError(
@@ -57,7 +57,7 @@ def class_log_odds(class_counts: Sequence[int] | Tensor, samples: int) -> Tensor
     if bool((counts_C >= samples).any()):
         raise MethodError(
             f"class_counts reach {int(counts_C.max())} of {samples} samples; expected fewer positives of a class than "
-            "samples: of what every sample has there is nothing to tell"
+            "samples: a class that every sample has cannot be learned"
         )
     return torch.log(counts_C) - torch.log(samples - counts_C)
 

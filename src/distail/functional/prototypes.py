@@ -120,7 +120,7 @@ def rectify_features(teacher_features: Tensor, priors: Tensor, prior_strength: f
 
 
 def cosine_distance(features: Tensor, direction: Tensor) -> Tensor:
-    """``1 - cos``, one value a sample: (B, D) features and (B, D) unit rows to (B,).
+    """``1 - cos``, one value per sample: (B, D) features and (B, D) unit rows to (B,).
 
     >>> cosine_distance(torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     tensor([1.])

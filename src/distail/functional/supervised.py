@@ -1,4 +1,4 @@
-"""Supervised terms: logits and labels in, one loss a sample out.
+"""Supervised terms: logits and labels in, one loss per sample out.
 
 Shapes: B batch, C classes.
 """
@@ -75,7 +75,7 @@ def weighted_by_label(
     """
     if losses_B.shape != target.shape:
         raise MethodError(
-            f"losses have shape {tuple(losses_B.shape)} and target {tuple(target.shape)}; expected one a sample, (B,)"
+            f"losses have shape {tuple(losses_B.shape)} and target {tuple(target.shape)}; expected one per sample, (B,)"
         )
     weights_B = weights_C.to(losses_B.dtype)[target]
     return weights_B / batch_mean(weights_B) * losses_B

@@ -19,7 +19,7 @@ def expand_top_k(log_values_BK: Tensor, indices_BK: Tensor, rest_shares_C: Tenso
     Args:
         log_values_BK: (B, K) log probabilities, whose exponentials sum to at most 1 a row.
         indices_BK: (B, K) int64, the class of each, all different in a row.
-        rest_shares_C: (C,) above 0: equal for an even spread, or training images a class.
+        rest_shares_C: (C,) above 0: equal for an even spread, or training images per class.
 
     >>> half_and_quarter = torch.tensor([[0.5, 0.25]]).log()
     >>> expand_top_k(half_and_quarter, torch.tensor([[2, 0]]), torch.ones(4)).exp()
@@ -29,6 +29,6 @@ def expand_top_k(log_values_BK: Tensor, indices_BK: Tensor, rest_shares_C: Tenso
     rest_B1 = (1 - values_BK.exp().sum(1, keepdim=True)).clamp_min(SMALLEST)
     shares_C = rest_shares_C.double()
     left_B1 = (shares_C.sum() - shares_C[indices_BK].sum(1, keepdim=True)).clamp_min(SMALLEST)
-    # One logarithm a row and one a class, not one for each of the B times C numbers.
+    # One logarithm a row and one per class, not one for each of the B times C numbers.
     spread_BC = (rest_B1 / left_B1).log().float() + shares_C.log().float()
     return spread_BC.scatter_(1, indices_BK, values_BK.float())

@@ -47,7 +47,7 @@ def adjustment(
     if counts is None:
         raise ConfigError(
             "the student's file does not say on how many images of each class it was trained (class_counts), so that "
-            "it cannot be adjusted; files that this version of `distail run` writes do"
+            "it cannot be adjusted; files written by this version of `distail run` do"
         )
     offset_1C = remove_prior(torch.zeros(1, len(counts), dtype=torch.float64), torch.tensor(counts), tau)
     if prior is not None:

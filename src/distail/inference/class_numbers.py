@@ -48,7 +48,7 @@ def in_class_order(
             problems.add(f"the {what} of class {name!r} is {values[name]:g}; expected {expected}")
     for name in values:
         if name not in class_names:
-            problems.add(f"{name!r} is no class of the student. {did_you_mean(name, class_names)}")
+            problems.add(f"{name!r} is not a class of the student. {did_you_mean(name, class_names)}")
     problems.stop(f"the {what}s of the classes cannot be used")
     return [values[name] for name in class_names]
 

@@ -34,7 +34,8 @@ def encoding_of(description: ArrayDescription) -> TableEncoding | None:
         raise CheckpointError(str(error)) from None
     if (len(encoding.entries),) != description.input_shape:
         raise CheckpointError(
-            f"columns: they make {len(encoding.entries)} numbers a row, but the network takes {description.input_shape}"
+            f"columns: they make {len(encoding.entries)} numbers per row, but the network takes "
+            f"{description.input_shape}"
         )
     return encoding
 
@@ -118,11 +119,11 @@ def notes_of(table: Mapping[str, Values], encoding: TableEncoding) -> list[str]:
             )
     notes = []
     if unknown:
-        notes.append(f"categories that no training row had, which are given as none: {'; '.join(unknown)}")
+        notes.append(f"categories that no training row had, treated as none of the known ones: {'; '.join(unknown)}")
     if missing:
         notes.append(
-            f"values are missing where no training row lacked one, in {some_of(missing, _NAMED)}: numbers become the "
-            "mean of training, categories none"
+            f"values are missing in columns without missing values in training: {some_of(missing, _NAMED)}: numbers "
+            "become the training mean, categories none"
         )
     return notes
 
@@ -187,8 +188,8 @@ def _check_codes(inputs_BD: Tensor, encoding: TableEncoding) -> None:
     problems = Problems()
     for entry, count, numbers_B in zip(encoding.entries, encoding.cardinalities or (), inputs_BD.T, strict=False):
         if count and not bool(((numbers_B >= 0) & (numbers_B < count) & (numbers_B == numbers_B.round())).all()):
-            problems.add(f"{entry}: expected whole numbers from 0, which is none that is known, to {count - 1}")
-    problems.stop("the numbers of rows hold what is no code of a category", DataError)
+            problems.add(f"{entry}: expected whole numbers from 0 (an unknown category) to {count - 1}")
+    problems.stop("the rows contain invalid category codes", DataError)
 
 
 def _shape_of(description: ArrayDescription) -> str:

@@ -207,9 +207,7 @@ def load_student(source: str | Path, *, network: str | nn.Module | None = None) 
     weights, trusted = _weights_of(Path(source))
     metadata = read_metadata(weights)
     if not metadata.get("model"):
-        raise CheckpointError(
-            f"{str(weights)!r} does not say what network it is of; expected a file that `distail run` wrote"
-        )
+        raise CheckpointError(f"{str(weights)!r} does not name its network; expected a file written by `distail run`")
     kind = ArrayDescription if INPUT_SHAPES in metadata else Description
     description = kind.read(metadata, weights)
     if description.class_counts is None and Path(source).is_dir():
@@ -231,14 +229,17 @@ def adjusted_student(student: Student, tau: float | None, prior: Path | None) ->
 
 
 def unadjusted_note(source: Path, tau: float | None, prior: Path | None) -> str | None:
-    """What to tell of a run whose own figures are of adjusted logits, where nothing is asked to be adjusted."""
+    """What to tell of a run whose own metrics are of adjusted logits, where nothing is asked to be adjusted."""
     run = RunFiles(source)
     if tau is not None or prior is not None or not run.result.is_file():
         return None
     used = as_number(value_at(read_json(run.result), "student.adjust.tau"))
     if not used:
         return None
-    return f"{source}: its figures are of logits adjusted with tau {used:g}, these answers are not: --adjust {used:g}"
+    return (
+        f"{source}: its metrics are of logits adjusted with tau {used:g}, these predictions are not: use --adjust "
+        f"{used:g}"
+    )
 
 
 def _weights_of(source: Path) -> tuple[Path, str | None]:
@@ -247,7 +248,7 @@ def _weights_of(source: Path) -> tuple[Path, str | None]:
         run = RunFiles(source)
         if not run.weights("student").is_file():
             raise ConfigError(
-                f"{str(source)!r} has no student.safetensors; expected the folder of a run that is finished, which "
+                f"{str(source)!r} has no student.safetensors; expected the folder of a finished run, which "
                 "`distail run CONFIG` makes"
             )
         return run.weights("student"), _configured_network(run)
@@ -278,8 +279,8 @@ def _built(
     told = name or description.model
     if name is None and told not in MODELS and not told.startswith("timm:") and told != trusted:
         raise ModelError(
-            f"{str(weights)!r} says that its network is {told!r}, code of your own, which is not run because a file "
-            f"says so. Name the folder of its run, or the network: network={told!r}"
+            f"{str(weights)!r} says that its network is {told!r}, your own code, which is not run just because a file "
+            f"names it. Name the folder of its run, or the network: network={told!r}"
         )
     try:
         with kept_random_state():  # the weights that it draws are filled at once

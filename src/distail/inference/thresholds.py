@@ -21,7 +21,7 @@ def thresholds_of(
         given: one for all classes, or one for each by name; None: a half.
 
     Raises:
-        ConfigError: numbers that are none between 0 and 1, classes without one, or a student of one class an example.
+        ConfigError: numbers that are none between 0 and 1, classes without one, or a student of one class per example.
 
     >>> thresholds_of({"dog": 0.2, "cat": 0.7}, ["cat", "dog"], multi_label=True)
     (0.7, 0.2)
@@ -29,7 +29,7 @@ def thresholds_of(
     if not multi_label:
         if given is not None:
             raise ConfigError(
-                "an example has one class here, the most probable; --threshold is for a student that was trained "
+                "this student predicts a single class; --threshold is for a student that was trained "
                 "with data.targets: multi_label"
             )
         return None
@@ -56,7 +56,7 @@ def read_threshold(text: str) -> float | dict[str, float]:
         path = Path(text)
     if not path.is_file():
         raise ConfigError(
-            f"--threshold {text!r} is no number, and there is no such file; expected {_EXPECTED}, or a file with the "
+            f"--threshold {text!r} is neither a number nor a file; expected {_EXPECTED}, or a file with the "
             "columns class,threshold"
         )
     return read_class_numbers(path, "--threshold", "threshold")

@@ -57,7 +57,7 @@ class StoredAnswers:
 
     @property
     def of_one_class(self) -> bool:
-        """Whether it holds probabilities, whole or the largest, which say of one class a sample."""
+        """Whether it holds probabilities, whole or the largest, which say of one class per sample."""
         return self._answers.kind != LOGITS
 
     def __len__(self) -> int:
@@ -74,7 +74,9 @@ def _rows(file: ArrayFile, count: int, keys: Sequence[str] | Sequence[int] | Non
     key = next((name for name in KEYS if name in file.names), None)
     if key is None:
         if keys is not None:
-            raise DataError(f"{file.path} has neither path nor id; expected no keys: its training rows as they lie")
+            raise DataError(
+                f"{file.path} has neither path nor id; expected no keys: its rows are the training samples in order"
+            )
         return np.flatnonzero(usable_M & (split_M == b"train"))
     if key == "id":  # which counts the training part, of which validation is drawn, and the test part
         usable_M &= split_M != b"test"
@@ -84,11 +86,11 @@ def _rows(file: ArrayFile, count: int, keys: Sequence[str] | Sequence[int] | Non
     told = [text.decode() for text in file.texts(key)[row_M].tolist()] if is_text else found[row_M].tolist()
     if keys is None and is_text:
         raise DataError(
-            f"{file.path} knows its rows by {key}, such as {told[0]!r}; expected keys=, that of each sample"
+            f"{file.path} identifies its rows by {key}, such as {told[0]!r}; expected keys=, one per sample"
         )
     row_of = dict(zip(told, row_M.tolist(), strict=True))
     if len(row_of) < len(told):
-        raise DataError(f"{file.path}: {len(told) - len(row_of)} rows have a {key} that another row has as well")
+        raise DataError(f"{file.path}: {len(told) - len(row_of)} rows have a {key} that is not unique")
     wanted = list(range(len(told)) if keys is None else keys)
     missing = [repr(each) for each in wanted if each not in row_of]
     if missing:

@@ -45,7 +45,7 @@ class IndexedDataset(Dataset[Any]):
         if teacher_logits is not None and len(teacher_logits) != len(dataset):
             raise DataError(
                 f"teacher_logits has {len(teacher_logits):,} rows and the data set {len(dataset):,} samples; "
-                "expected a row for each, in its order"
+                "expected one row per sample, in its order"
             )
         self.dataset, self.teacher_logits = dataset, teacher_logits
 
@@ -90,7 +90,8 @@ class KeptColumns:
         for name, column in added.items():
             if not column.isfinite().all():
                 raise DataError(
-                    f"{name} holds numbers that are not finite, and neither is the loss then; expected none"
+                    f"{name} contains values that are not finite, so the loss is not finite either; expected finite "
+                    "values"
                 )
         return {**batch, **added}
 
@@ -150,7 +151,7 @@ def _positives(rows: Sequence[Any], num_classes: int | None) -> Tensor:
         )
     if len(widths) > 1 or num_classes not in (None, *widths):
         raise DataError(
-            f"labels have {', '.join(map(str, sorted(widths)))} numbers a sample; expected one for each of "
+            f"labels have {', '.join(map(str, sorted(widths)))} numbers per sample; expected one for each of "
             f"{num_classes or max(widths)} classes"
         )
     labels_NC = torch.stack([torch.as_tensor(row) for row in rows])
@@ -185,7 +186,7 @@ def check_has_items(dataset: Any) -> None:
     if isinstance(dataset, IterableDataset) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise DataError(
             f"the training data set is {type(dataset).__name__}; expected one with a length and an item for each "
-            "position: of a stream no classes can be counted, so give class_counts=, and no sample has an index"
+            "position: of a stream the classes cannot be counted, so give class_counts=, and no sample has an index"
         )
 
 

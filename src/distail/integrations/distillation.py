@@ -77,10 +77,10 @@ class Distillation:
             problems.add("teacher and teacher_logits are both given; expected one of them")
         if needs.teacher and teacher is None and stored is False:
             problems.add(
-                f"{name} needs a teacher; expected teacher=, a network, or teacher_logits=, its stored answers"
+                f"{name} needs a teacher; expected teacher=, a network, or teacher_logits=, its stored predictions"
             )
         if needs.teacher_features and teacher is None:
-            problems.add(f"{name} reads the teacher's features, which no stored logits hold; expected teacher=")
+            problems.add(f"{name} reads the teacher's features, which stored logits do not contain; expected teacher=")
         problems.stop(name, MethodError)
         classes = len(self.class_counts)
         self.student = FeatureTap(student, classes, features=needs.student_features)
@@ -127,7 +127,9 @@ class Distillation:
         """
         needs, name = self.method.needs, self.method.name
         if needs.index and index_B is None:
-            raise MethodError(f"{name} remembers every sample; expected batches with their indices: IndexedDataset")
+            raise MethodError(
+                f"{name} stores predictions per sample; expected batches with sample indices: IndexedDataset"
+            )
         if needs.teacher and self.teacher is None and teacher_logits_BC is None:
             raise MethodError(
                 f"{name} needs a teacher; expected teacher=, or its logits in the batches: IndexedDataset"
@@ -222,8 +224,8 @@ def _look_at_teacher(logits_BC: Tensor) -> None:
     bad = int((~logits_BC.isfinite()).any(1).sum())
     if bad:
         raise DataError(
-            f"the teacher's logits of {bad} of {len(logits_BC)} samples of the first batch are not finite, and neither "
-            "is the loss then; expected numbers alone"
+            f"the teacher's logits of {bad} of {len(logits_BC)} samples of the first batch are not finite, so the "
+            "loss is not finite either; expected finite values"
         )
     kind = kind_of_probabilities(logits_BC)
     if kind:
@@ -237,9 +239,9 @@ def _class_counts(method: MethodLike, given: Sequence[int] | Tensor | None, samp
             raise MethodError("class_counts are missing; expected the training samples of each class: count_classes")
         return counts
     if counts not in (None, method.setup.class_counts):
-        raise MethodError(f"class_counts are {counts}, and the method was made with {method.setup.class_counts}")
+        raise MethodError(f"class_counts are {counts}, but the method was created with {method.setup.class_counts}")
     if samples not in (None, method.setup.samples):
-        raise MethodError(f"samples is {samples}, and the method was made with {method.setup.samples}")
+        raise MethodError(f"samples is {samples}, but the method was created with {method.setup.samples}")
     return method.setup.class_counts
 
 

@@ -125,8 +125,8 @@ class DistillationModule(LightningModule):
         loader = self.trainer.train_dataloader
         if not isinstance(loader, DataLoader):
             raise MethodError(
-                f"{self.method.name} must see the training data once; expected a DataLoader, not "
-                f"{type(loader).__name__}, or a method on which prepare was called"
+                f"{self.method.name} must read the training data once; expected a DataLoader, not "
+                f"{type(loader).__name__}, or a method that has been prepared with prepare()"
             )
         for batch in in_order(loader, self.trainer.global_rank, self.trainer.world_size):
             inputs, labels_B, *_ = _parts(self.transfer_batch_to_device(batch, self.device, 0))
@@ -234,5 +234,7 @@ def _epochs(trainer: Trainer) -> int:
         steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         limits.append(math.ceil(trainer.max_steps / steps))
     if not limits:
-        raise MethodError("training has no end; expected max_epochs or max_steps, by which a method's ramps are drawn")
+        raise MethodError(
+            "training has no end; expected max_epochs or max_steps, which the ramps of the method depend on"
+        )
     return min(limits)

@@ -45,9 +45,9 @@ except ImportError as error:
 METHOD_FILE = "distail_method.safetensors"
 """In the folder of a checkpoint: the method's state, and what it remembers of every sample."""
 _REFUSED = {
-    "model_init": "a network that is there when the method is made: model=",
+    "model_init": "an existing network: model=",
     "compute_loss_func": "none: the method is the loss",
-    "preprocess_logits_for_metrics": "none: groups of classes are measured from logits",
+    "preprocess_logits_for_metrics": "none: metrics by class group need the logits",
 }
 
 
@@ -120,7 +120,7 @@ class DistillationTrainer(Trainer):
         if class_counts is None and not isinstance(method, Method):
             class_counts, counted = self._counted(train_dataset)
             if samples not in (None, counted):
-                found = "labels of one class a sample" if counted is None else f"{counted} samples"
+                found = "single-label targets" if counted is None else f"{counted} samples"
                 raise MethodError(f"samples is {samples}, and train_dataset has {found}; leave it out")
             samples = counted
         with kept_random_state():
@@ -189,7 +189,7 @@ class DistillationTrainer(Trainer):
         missing = [parameter for parameter in self.method.trainable_parameters() if id(parameter) not in held]
         if missing and given:
             raise MethodError(
-                f"the optimizer does not hold the parameters of {self.method.name}; expected "
+                f"the optimizer does not contain the parameters of {self.method.name}; expected "
                 "method=distail.create_method(...) with its trainable_parameters() in the optimizer, or no optimizer"
             )
         if missing:
@@ -234,7 +234,7 @@ class DistillationTrainer(Trainer):
 
     def _counted(self, train_dataset: Any) -> tuple[tuple[int, ...], int | None]:
         if train_dataset is None:
-            raise DataError("there is no train_dataset in which to count the classes; expected it, or class_counts=")
+            raise DataError("there is no train_dataset to count the classes; expected one, or class_counts=")
         classes = getattr(getattr(self.model, "config", None), "num_labels", None)
         return count_labels(train_dataset, classes, [*self.label_names, *LABELS])
 
@@ -250,7 +250,7 @@ class DistillationTrainer(Trainer):
             return
         if isinstance(rows, StoredAnswers) and rows.of_one_class and self.method.setup.samples is not None:
             raise DataError(
-                "teacher_logits holds probabilities of one class a sample, and here a sample has several; expected a "
+                "teacher_logits contains single-label probabilities, but the data are multi-label; expected a "
                 "file of logits, the log odds of each class"
             )
         first, classes = self.train_dataset[0], len(self.distillation.class_counts)
@@ -258,7 +258,7 @@ class DistillationTrainer(Trainer):
             raise DataError(unknown_name("column", self._teacher_column, first))
         if len(first[self._teacher_column]) != classes:
             raise DataError(
-                f"teacher_logits has {len(first[self._teacher_column])} numbers a sample; expected one for each of "
+                f"teacher_logits has {len(first[self._teacher_column])} numbers per sample; expected one for each of "
                 f"{classes} classes"
             )
 
@@ -290,7 +290,7 @@ class DistillationTrainer(Trainer):
                 f"{folder} holds no {METHOD_FILE}; expected a checkpoint of this trainer, without save_only_model"
             ) from None
         except (OSError, SafetensorError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} is not of {self.method.name} as it is now, or is damaged: {error}") from None
+            raise CheckpointError(f"{path} does not match {self.method.name}, or is damaged: {error}") from None
         self.method.load_memory_state(_without("memory.", tensors))
 
     def _check_loop(self) -> None:
@@ -299,7 +299,7 @@ class DistillationTrainer(Trainer):
         if not whole and (self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1):
             raise MethodError(
                 f"{self.method.name} reads features or has parameters of its own, which this trainer cannot spread "
-                "over devices by FSDP, DeepSpeed or DataParallel; expected one process a device, as torchrun and "
+                "over devices by FSDP, DeepSpeed or DataParallel; expected one process per device, as torchrun and "
                 "accelerate launch start them"
             )
 
@@ -325,7 +325,9 @@ def _check_options(args: TrainingArguments | None, options: Mapping[str, Any]) -
     if args is not None and args.label_smoothing_factor:
         problems.add(f"label_smoothing_factor is {args.label_smoothing_factor}; expected 0: the method is the loss")
     if args is not None and args.batch_eval_metrics:
-        problems.add("batch_eval_metrics is set; expected False: groups of classes are measured over the whole set")
+        problems.add(
+            "batch_eval_metrics is set; expected False: metrics by class group are computed over the whole set"
+        )
     problems.stop("DistillationTrainer", MethodError)
 
 

@@ -125,8 +125,8 @@ class SlotOutput:
     """What a slot entry returns.
 
     Attributes:
-        values: the repaired logits (B, C) of a target repair; else one number a sample (B,).
-        auxiliary: further losses, one a sample (B,), by name.
+        values: the repaired logits (B, C) of a target repair; else one number per sample (B,).
+        auxiliary: further losses, one per sample (B,), by name.
         statistics: detached scalars to be logged; never part of the total.
         student: of a target repair that changes both sides: the student's logits (B, C) as the repairs that follow
             and the divergence see them. Labels, weights and representations are compared with the logits as they are.
@@ -164,7 +164,7 @@ class BatchContext:
         target: (B,) int64; (B, C) bool where a sample has several classes.
         index: (B,) int64 sample indices, or None.
         temperature: the method's.
-        progress: how far training is. Reading its numbers in `forward` makes `torch.compile` compile once an epoch:
+        progress: how far training is. Reading its numbers in `forward` makes `torch.compile` compile once per epoch:
             an entry better keeps what it derives from them, in its own `begin_epoch(progress)`.
         reduce: sums a tensor over the global batch, without gradient.
         supervised_losses: (B,), once the supervised entry has been called.

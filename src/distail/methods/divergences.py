@@ -1,4 +1,4 @@
-"""The third slot: how far the student is from the repaired target. One value a sample, already times T^2.
+"""The third slot: how far the student is from the repaired target. One value per sample, already times T^2.
 
 Shapes: B batch, C classes.
 """

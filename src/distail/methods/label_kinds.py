@@ -1,4 +1,4 @@
-"""What labels are, one class a sample or several, and which entries of the slots are for which."""
+"""What labels are, one class per sample or several, and which entries of the slots are for which."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTERPARTS: dict[str, dict[str, str | dict[str, Any]]] = {
     },
     "divergence": {"kl": "sigmoid"},
 }
-"""What an entry for one class a sample is where a sample has several: the same, for each class by itself."""
+"""What an entry for one class per sample is where a sample has several: the same, for each class by itself."""
 
 
 def kinds_of(builder: Callable[..., nn.Module], own: bool) -> tuple[str, ...]:
@@ -63,16 +63,16 @@ def wrong_entry(slot: str, name: str, labels: str, valid: Iterable[str]) -> str:
     """What to tell of an entry that does not take such labels; `valid` are those of its slot that do.
 
     >>> print(wrong_entry("supervised", "ce", MULTI_LABEL, ["bce"]))
-    supervised entry 'ce' takes one class a sample, and here a sample has several. Expected 'bce'; valid: bce
+    supervised entry 'ce' is for single-label data, but the data are multi-label. Expected 'bce'; valid: bce
     >>> print(wrong_entry("targets", "swap", MULTI_LABEL, ["power"]))
-    targets entry 'swap' takes one class a sample, and here a sample has several. Valid: power
+    targets entry 'swap' is for single-label data, but the data are multi-label. Valid: power
     """
-    takes, here = ("one class a sample", "several") if labels == MULTI_LABEL else ("several classes a sample", "one")
+    takes, here = ("single-label", "multi-label") if labels == MULTI_LABEL else ("multi-label", "single-label")
     back = {_name(new): old for old, new in reversed(COUNTERPARTS.get(slot, {}).items())}
     nearest = _name(counterpart(slot, name)) if labels == MULTI_LABEL else back.get(name, name)
     names = ", ".join(sorted(valid)) or "none, leave it out"
     expected = f"Expected {nearest!r}; valid" if nearest != name else "Valid"
-    return f"{slot} entry {name!r} takes {takes}, and here a sample has {here}. {expected}: {names}"
+    return f"{slot} entry {name!r} is for {takes} data, but the data are {here}. {expected}: {names}"
 
 
 def _name(entry: Any) -> str:

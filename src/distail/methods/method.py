@@ -141,7 +141,7 @@ class Method(nn.Module):
         return Terms(weighted_B, statistics)
 
     def _losses(self, context: BatchContext, outputs: list[SlotOutput]) -> dict[str, Tensor]:
-        """The terms, one loss a sample, before their weights; what the entries return is added to `outputs`."""
+        """The terms, one loss per sample, before their weights; what the entries return is added to `outputs`."""
 
         def call(entry: nn.Module, seen: BatchContext, *logits_BC: Tensor, shape: torch.Size) -> SlotOutput:
             outputs.append(checked_output(entry(seen, *logits_BC), entry, shape))
@@ -182,7 +182,9 @@ class Method(nn.Module):
         """
         epoch, epochs = check_whole("epoch", epoch, least=0), check_whole("epochs", epochs, least=1)
         if epoch >= epochs:
-            raise MethodError(f"epoch is {epoch} of {epochs}; expected 0 to {epochs - 1}, since epochs count from 0")
+            raise MethodError(
+                f"epoch is {epoch} of {epochs}; expected 0 to {epochs - 1}, since epochs are numbered from 0"
+            )
         if self.previous_epoch is not None:
             self.previous_epoch.advance(epoch, self.reduce)
         self._set_progress(Progress(epoch, epochs))

@@ -53,7 +53,7 @@ class FixedDtypeBuffer(nn.Module):
             # Another machine's mathematics may differ in the last digits, another accelerator's in all beyond float32.
             if not torch.allclose(stored.to("cpu", torch.float64), own, rtol=1e-5, atol=1e-12):
                 error_msgs.append(
-                    f"{prefix.rstrip('.')} differs from what this method was made with: the state is of other class "
+                    f"{prefix.rstrip('.')} does not match this method: the state is of other class "
                     "counts, or of other parameters"
                 )
                 return

@@ -48,7 +48,7 @@ def own_entry(slot: str, path: str, valid: tuple[str, ...]) -> Builder:
     whose, name = f"{slot} entry {path!r}", path.partition(":")[2]
     module = found if isinstance(found, type) else None
     if module is not None and not issubclass(module, nn.Module):
-        raise MethodError(f"{whose} is a class that is no torch.nn.Module; expected one, or a function")
+        raise MethodError(f"{whose} is a class but not a torch.nn.Module; expected a module or a function")
     posterior = getattr(found, "posterior", None)
     if posterior not in (None, NATURAL, BALANCED):
         raise MethodError(f"{whose}: its posterior is {posterior!r}; expected {NATURAL!r}, {BALANCED!r} or None")

@@ -181,7 +181,7 @@ PRESETS: dict[str, Preset] = {
             "temperature": 2.0,
         },
         provenance=(
-            "[ours] labels and targets aim at equal shares, and the shares are taken off once; weights and T "
+            "[ours] labels and targets aim at equal class priors, and the priors are removed once; weights and T "
             "(configs/cifar100-lt-100-recipe.yaml has the training that it is made for)",
             "[paper] its parts: balanced softmax (Ren 2020), logit adjustment (Menon 2021)",
         ),
@@ -248,7 +248,7 @@ PRESETS: dict[str, Preset] = {
         },
         provenance=(
             "[paper, code] both sides standardized per sample, T 2, weight 9; [code] cross-entropy with weight 0.1",
-            "[ours] the deviation floored at 1e-6 (the code adds 1e-7)",
+            "[ours] the standard deviation floored at 1e-6 (the code adds 1e-7)",
         ),
     ),
 }

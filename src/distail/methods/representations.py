@@ -1,4 +1,4 @@
-"""The fifth slot: what the student's features learn. One loss a sample.
+"""The fifth slot: what the student's features learn. One loss per sample.
 
 Shapes: B batch, C classes, D feature width.
 """
@@ -29,7 +29,7 @@ ASSIGNMENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class BalancedPrototypes(nn.Module):
     """``1 - cos(g(f_s), normalize(normalize(f_t) + prior_strength * v_y))``: KRDistill, a reconstruction [ours].
 
-    g is a linear projector that exists only in training; v are `balanced_prototypes`, one a class.
+    g is a linear projector that exists only in training; v are `balanced_prototypes`, one per class.
 
     Args:
         prior_strength: how far the teacher's feature is pulled towards the prior of its class; 0 leaves it alone.

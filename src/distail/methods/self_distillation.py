@@ -55,7 +55,7 @@ class SelfDistillation(nn.Module):
 
     def check(self, index: Tensor | None, target: Tensor, reader: str) -> None:
         if index is None:
-            raise MethodError(f"{reader} remembers every sample; expected their indices, index=")
+            raise MethodError(f"{reader} stores predictions per sample; expected the sample indices, index=")
         check_tensor(index, "index", "an int64 tensor of shape (B,)")
         if index.shape != target.shape or index.dtype != torch.int64:
             raise MethodError(f"index is {index.dtype} of shape {tuple(index.shape)}; expected int64 of shape (B,)")
@@ -71,7 +71,7 @@ class SelfDistillation(nn.Module):
         if epoch > 0 and self.memory.is_new:
             warnings.warn(
                 f"epoch {epoch} begins, and nothing is remembered of those before, so that every sample keeps its "
-                "plain supervised loss: a training that goes on needs load_memory_state as well as load_state_dict",
+                "plain supervised loss: a resumed training needs load_memory_state as well as load_state_dict",
                 stacklevel=3,
             )
         self.memory.advance(epoch, reduce)

@@ -1,4 +1,4 @@
-"""The first slot: what the student learns from the labels. Each entry gives one loss a sample.
+"""The first slot: what the student learns from the labels. Each entry gives one loss per sample.
 
 Shapes: B batch, C classes.
 """

@@ -116,7 +116,7 @@ class ArrayDescription:
                 problems.add(f"{key}: {len(values)} numbers for {shape[0]} columns or channels")
         if std and min(std) <= 0:
             problems.add(f"std: {list(std)[:8]}; expected numbers above 0")
-        problems.stop(f"{str(file)!r} does not say all that is needed to use its network", CheckpointError)
+        problems.stop(f"{str(file)!r} does not contain everything needed to use its network", CheckpointError)
         return ArrayDescription(
             model or "",
             metadata.get("classifier", "linear"),

@@ -63,7 +63,7 @@ def create_model(
     - `image_size`: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
     - `weights`: a file to start from, of any kind that `load_weights` reads; for timm, its pretrained weights. Where
-      it is of another number of classes, or holds no classifier, the classifier begins anew, near the uniform answer,
+      it is of another number of classes, or holds no classifier, the classifier starts with near-uniform predictions,
       and `tell` gets a sentence that says so.
     - `mean`, `std`: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
       with a normalization of their own, convert from it. Others do not need them.

@@ -116,7 +116,7 @@ class Description:
                 problems.add(f"{key}: {len(values)} numbers for {channels} channels")
         if std is not None and min(std) <= 0:
             problems.add(f"std: {list(std)}; expected numbers above 0")
-        problems.stop(f"{str(file)!r} does not say all that is needed to use its network", CheckpointError)
+        problems.stop(f"{str(file)!r} does not contain everything needed to use its network", CheckpointError)
         return Description(
             model or "",
             metadata.get("shortcut", "conv"),

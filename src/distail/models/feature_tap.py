@@ -196,7 +196,7 @@ def _find_classifier(model: nn.Module, num_classes: int) -> str:
     raise ModelError(
         f"no classifier with {num_classes} outputs in {type(model).__name__}. "
         f"Linear layers and 1x1 convolutions (the last 8): {seen or 'none'}. "
-        "Give the model as many outputs as there are classes, or name the module with classifier='dotted.path'"
+        "Give the model one output per class, or name the module with classifier='dotted.path'"
     )
 
 
@@ -217,7 +217,8 @@ def _feature_dim(head: nn.Module, path: str) -> int:
     widths = _widths(head)
     if widths is None:
         raise ModelError(
-            f"the feature width of classifier {path!r} ({type(head).__name__}) cannot be read; give feature_dim=..."
+            f"the feature width of classifier {path!r} ({type(head).__name__}) cannot be determined; pass "
+            "feature_dim=..."
         )
     return widths[0]
 

@@ -11,13 +11,13 @@ from distail.errors import ModelError
 
 
 class InputNormalization(nn.Module):
-    """Images (N, C, H, W), or arrays (N, C, ...), normalized with one mean and deviation, as they would be by others.
+    """Images (N, C, H, W), or arrays (N, C, ...), renormalized from one mean and standard deviation to others.
 
     All four are per channel, in 0..1 units for images; without any, inputs stay as they are. The constants are not part
     of the `state_dict`: a network's weights stay the same whatever its images were normalized with.
 
     Raises:
-        ModelError: the four are not of one length, or a deviation is not positive.
+        ModelError: the four are not of one length, or a standard deviation is not positive.
 
     >>> convert = InputNormalization(mean_from=[0.5], std_from=[0.25], mean_to=[0.0], std_to=[1.0])
     >>> convert(torch.tensor([[[[-2.0, 0.0, 2.0]]]])).tolist()
@@ -41,7 +41,7 @@ class InputNormalization(nn.Module):
         if len(set(widths.values())) != 1:
             raise ModelError(f"a normalization needs one value per channel everywhere, got {widths}")
         if not (values["std_from"] > 0).all() or not (values["std_to"] > 0).all():
-            raise ModelError(f"deviations must be positive, got {list(std_from)} and {list(std_to)}")
+            raise ModelError(f"standard deviations must be positive, got {list(std_from)} and {list(std_to)}")
         scale_C = values["std_from"] / values["std_to"]
         shift_C = (values["mean_from"] - values["mean_to"]) / values["std_to"]
         self.register_buffer("scale", scale_C.float()[:, None, None], persistent=False)

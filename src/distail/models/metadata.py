@@ -27,7 +27,7 @@ class Metadata:
 
     def text(self, key: str) -> str:
         if not self.texts.get(key):
-            raise CheckpointError(f"{key}: it says none; files that `distail run` writes do")
+            raise CheckpointError(f"{key}: missing; files written by `distail run` have it")
         return self.texts[key]
 
     def optional(self, key: str, read: Callable[[str], Value]) -> Value | None:

@@ -1,4 +1,4 @@
-"""A network that begins with stored weights: where they are of other classes, its head begins anew, near the uniform.
+"""A network that begins with stored weights: a head of other classes is reinitialized to near-uniform predictions.
 
 Shapes: B batch, C classes, D features.
 """
@@ -20,7 +20,7 @@ from distail.models.metadata import Metadata, naming
 from distail.models.weights import check_fit, check_numbers, read_metadata, stored_for
 
 Tell = Callable[[str], None]
-# Of a new head's weights: logits of features of a length of 30 then have a deviation of 0.03 [ours].
+# Of a new head's weights: logits of features of a length of 30 then have a standard deviation of 0.03 [ours].
 _DEVIATION = 0.001
 
 
@@ -29,7 +29,7 @@ def nearly_uniform(head: nn.Module) -> None:
     """Let a linear layer, 1x1 convolution or `CosineClassifier` give all classes nearly the same logit.
 
     The first cross-entropy is then about ln C, whatever the features: nothing has to be unlearned. Not quite the same,
-    because a method that standardizes logits divides by their deviation.
+    because a method that standardizes logits divides by their standard deviation.
 
     >>> _ = torch.manual_seed(0)
     >>> head = nn.Linear(64, 8)
@@ -47,25 +47,25 @@ def nearly_uniform(head: nn.Module) -> None:
 
 
 def new_head_sentence(what: str, path: str | Path, tensors: Sequence[str], stored: int | None, here: int) -> str:
-    """What a user is told of a head that begins anew; `stored` is None where the file holds none.
+    """What a user is told of a reinitialized head; `stored` is None if the file has none.
 
     >>> print(new_head_sentence("mine", "r18.pth", ["fc.weight"], 10, 5))
-    mine: r18.pth is of 10 classes, the data of 5: its head (fc.weight) is dropped, and a new one begins near ...
+    mine: r18.pth has 10 classes, the data 5: its head (fc.weight) is discarded and reinitialized to near-uniform ...
     """
     names = ", ".join(tensors)
     if stored is None:
-        return f"{what}: {path} holds no head ({names}); a new one of {here:,} classes begins near the uniform answer"
+        return f"{what}: {path} has no head ({names}); a new one for {here:,} classes starts near uniform predictions"
     return (
-        f"{what}: {path} is of {stored:,} classes, the data of {here:,}: its head ({names}) is dropped, and a new one "
-        "begins near the uniform answer"
+        f"{what}: {path} has {stored:,} classes, the data {here:,}: its head ({names}) is discarded and reinitialized "
+        "to near-uniform predictions"
     )
 
 
 def start_from(model: nn.Module, path: str | Path, num_classes: int, *, what: str, tell: Tell) -> None:
     """Fill a network with weights from which its training begins, as `load_weights` does, but for its head.
 
-    A classifier that is missing in the file, or has another number of classes there, begins near the uniform answer,
-    and `tell` gets a sentence that says so.
+    A classifier that is missing in the file, or has another number of classes there, starts with near-uniform
+    predictions, and `tell` gets a sentence that says so.
 
     Raises:
         CheckpointError: the file is missing, cannot be read, or holds weights that are quantized or not finite.

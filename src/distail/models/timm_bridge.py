@@ -82,9 +82,9 @@ def create_timm_model(
     """The timm model `name`, taking images that were normalized with `mean` and `std`.
 
     Without `mean` and `std` images reach the model as they are: then normalize them as timm does for this model.
-    For another number of channels than timm's, its mean and deviation are averaged over channels [ours].
+    For another number of channels than timm's, its mean and standard deviation are averaged over channels [ours].
     `weights` is a local file of pretrained weights, safetensors or of `torch.save`. A classifier that is not in it, or
-    of another number of classes, begins near the uniform answer [ours]; of one that is dropped `tell` hears.
+    of another number of classes, starts with near-uniform predictions [ours]; `tell` reports a discarded one.
 
     Raises:
         ModelError: as `check_timm_model`, and for models that do not take these images, which one forward pass shows.
@@ -192,7 +192,7 @@ def _mismatch(torch_version: str, torchvision_version: str, error: Exception) ->
     index = f" --index-url https://download.pytorch.org/whl/{build}" if build else ""
     return (
         f"timm needs torchvision, but the installed torchvision {torchvision_version} was built for another torch than "
-        f"{torch_version} ({error}). Install the one that belongs to it: pip install --force-reinstall --no-deps "
+        f"{torch_version} ({error}). Install the matching version: pip install --force-reinstall --no-deps "
         f"'torchvision==0.{minor + 15}.*'{index}"
     )
 

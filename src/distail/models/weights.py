@@ -111,7 +111,7 @@ def is_torch_file(path: Path) -> bool:
 
 
 def _not_safetensors(path: str | Path, error: Exception) -> str:
-    return f"{path} is not a safetensors file, or is damaged ({error}), and no file of torch.save"
+    return f"{path} is not a safetensors file, or is damaged ({error}), nor a file of torch.save"
 
 
 def _check_file(path: Path, what: str) -> None:
@@ -175,7 +175,7 @@ def _state_dict(content: object, path: Path) -> Mapping[object, Tensor]:
     advice = ""
     if inside:
         first = next(iter(inside))
-        advice = f". Several of them could be meant: store one alone, such as {first!r} by {_stored_alone(path, first)}"
+        advice = f". Which one is ambiguous: store one of them alone, such as {first!r} by {_stored_alone(path, first)}"
     raise CheckpointError(f"{expected}; it holds {some_of([repr(key) for key in content]) or 'nothing'}{advice}")
 
 
@@ -318,7 +318,7 @@ def check_numbers(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], path:
     bad = [name for name, tensor in stored.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise CheckpointError(
-            f"{what}: {path} holds nan or infinity in {len(bad)} of {len(stored)} tensors: {some_of(bad)}. "
+            f"{what}: {path} has nan or infinity in {len(bad)} of {len(stored)} tensors: {some_of(bad)}. "
             "The training that wrote it diverged; expected finite weights, such as those of an earlier epoch"
         )
 

@@ -33,12 +33,12 @@ def multi_run_view(views: Sequence[ReportView], folder_names: Sequence[str]) -> 
             )
     notes = [
         f"{name} was trained on other images than the first run (the subset hashes differ): "
-        "what sets them apart is partly the data."
+        "their differences are partly due to the data."
         for name, view in named
         if view.class_counts and view.subset_sha256 != first.subset_sha256
     ]
     notes += [
-        f"{name} was tested on other images than the first run: its metrics cannot be held against the others."
+        f"{name} was tested on other images than the first run: its metrics cannot be compared with the others."
         for name, view in named
         if view.test_labels and first.test_labels and list(view.test_labels) != list(first.test_labels)
     ]
@@ -103,7 +103,7 @@ def report_view(folders: Sequence[str | Path], title: str | None = None) -> Repo
             folders, or runs with different classes.
     """
     if not folders:
-        raise ConfigError("no folder was named; expected at least one that `distail run` or `distail compare` left.")
+        raise ConfigError("no folder was named; expected at least one written by `distail run` or `distail compare`.")
     paths = [Path(folder) for folder in folders]
     _check(paths)
     if is_comparison(paths[0]):
@@ -122,7 +122,7 @@ def _check(paths: Sequence[Path]) -> None:
 
 
 def _problem(path: Path, *, alone: bool) -> str | None:
-    expected = "expected the folder that `distail run` or `distail compare` left"
+    expected = "expected a folder written by `distail run` or `distail compare`"
     if not path.exists():
         return f"there is no folder {str(path)!r}; {expected}."
     if not path.is_dir():

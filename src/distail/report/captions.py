@@ -15,14 +15,14 @@ from distail.report.views import ComparisonView, ReportView, RunView, capital, s
 
 
 def summary_sentence(view: ReportView) -> str:
-    """What came out, in one sentence.
+    """The result in one sentence.
 
     >>> summary_sentence(ReportView("begun"))
-    'There are no test figures yet.'
+    'There are no test metrics yet.'
     """
     taught, teaching, words = students(view.runs), teachers(view.runs), words_of(view.runs)
     if not taught:
-        return "There are no test figures yet."
+        return "There are no test metrics yet."
     if view.comparison is not None:
         return _compared(view.comparison, len(taught), sum(run.role == "student" for run in view.runs))
     against = teaching[0] if len(teaching) == 1 else None
@@ -49,8 +49,8 @@ def _compared(comparison: ComparisonView, measured: int, asked: int) -> str:
     seeds = len(comparison.seeds)
     many = f"{measured} of {asked} methods" if measured < asked else counted(asked, "method")
     each = "one seed" if seeds == 1 else f"{seeds} seeds"
-    how = "the same teacher for all" if comparison.teachers == "shared" else "a teacher of its own for each"
-    against = f" The others are measured against {comparison.baseline}." if comparison.baseline else ""
+    how = "all with the same teacher" if comparison.teachers == "shared" else "each with its own teacher"
+    against = f" The others are compared with {comparison.baseline}." if comparison.baseline else ""
     return f"{many}, {each}, {how}{' of a seed' if seeds > 1 else ''}.{against}"
 
 
@@ -62,7 +62,7 @@ def noise_note(view: ReportView) -> str | None:
     taught = students(view.runs)
     if not taught or any(len(run.seeds) > 1 for run in taught):
         return None
-    note = "One run each: half a point is ordinary noise between seeds"
+    note = "One run each: half a point is normal noise between seeds"
     known = [(run, share) for run in taught if (share := metric_at(run.metrics, "top1")) is not None]
     sizes = [(sum(item.count for item in run.reliability), share / 100) for run, share in known]
     # A file written by hand may hold anything: there is no interval around a share that is none.
@@ -91,8 +91,7 @@ def describe_recall(runs: Sequence[RunView], data: RecallData) -> str:
     how = f"Mean over {data.window} neighboring classes: " if data.window > 1 else ""
     return (
         f"{capital(words_of(runs).by_class)} of {len(data.counts)} classes, from {data.counts[0]:,} down to "
-        f"{data.counts[-1]:,} training images. "
-        f"{how}{'; '.join(parts)}."
+        f"{data.counts[-1]:,} training images. {how}{'; '.join(parts)}."
     )
 
 

@@ -47,7 +47,7 @@ def charts_of(view: ReportView, data: ChartData) -> dict[str, Chart]:
     if any(data.parameters):
         charts["cost-parameters"] = cost_chart(runs, data.parameters, "parameters, millions", "million parameters")
     if any(data.latency):
-        charts["cost-latency"] = cost_chart(runs, data.latency, "milliseconds an image", "milliseconds an image")
+        charts["cost-latency"] = cost_chart(runs, data.latency, "milliseconds per image", "milliseconds per image")
     if any(data.loss):
         charts["loss"] = curve_chart(runs, data.loss, "Training loss", "loss")
     if any(data.validation):

@@ -55,7 +55,7 @@ def recall_figure(
         raise ConfigError(f"{path}: {unknown_name('figure format', ending, FORMATS)}")
     data = recall_data(runs, [""] * len(class_counts), class_counts)
     if data is None:
-        raise ConfigError(f"{path}: none of the {len(runs)} models has test figures, so there is nothing to draw.")
+        raise ConfigError(f"{path}: none of the {len(runs)} models has test metrics, so there is nothing to plot.")
     spec = recall_chart(runs, data).spec(runs)
     return _save(path, _svg({**spec, "title": title} if title else spec, runs))
 

@@ -47,7 +47,7 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail compare` left.")
+        raise ConfigError(f"there is no folder {str(folder)!r}; expected a folder written by `distail compare`.")
     problems: list[str] = []
     content = _read_content(folder, problems)
     class_counts, class_names = _read_classes(content, problems)
@@ -215,7 +215,7 @@ def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
     for entry in as_mappings(content.get("runs")):
         if as_text(entry.get("method")) is None or entry.get("state") == FINISHED:
             continue
-        failed = f"failed ({entry.get('problem') or 'no reason was kept'})"
+        failed = f"failed ({entry.get('problem') or 'no reason was recorded'})"
         state = failed if entry.get("state") == FAILED else "not run"
         missing.append(f"{entry['method']}, {_draw(entry)}: {state}")
     return ComparisonView(

@@ -41,7 +41,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
     """
     folder, files = Path(folder), RunFiles(Path(folder))
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {str(folder)!r}; expected the folder that `distail run` left.")
+        raise ConfigError(f"there is no folder {str(folder)!r}; expected a folder written by `distail run`.")
     problems: list[str] = []
     stored = _result(files.result, problems)
     result = stored or {}
@@ -136,7 +136,7 @@ def _metrics(result: Mapping[str, object], stage: str, classes: int, problems: l
 
 
 def _adjusted(result: Mapping[str, object], stage: str, counts: Sequence[int]) -> Adjusted | None:
-    """The model with the prior taken off its logits, unless that was done in training or for its own metrics."""
+    """The model with the log class priors subtracted, unless that was done in training or for its own metrics."""
     if not counts or tau_of(result, stage) or not holds_prior(value_at(result, f"posterior.{stage}"), counts):
         return None
     metrics = clean_metrics(value_at(result, f"{stage}.test_adjusted"), len(counts))

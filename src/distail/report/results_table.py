@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 PROTOCOL = "Percent on the test set, last epoch unless a name says otherwise"
 ADJUSTED = (
-    "adjusted: logits - tau * log(share of the class in the training data), after training, with tau 1 unless a name "
-    "says otherwise"
+    "adjusted: logits - tau * log(class prior), after training (prior: class share of the training data), with tau 1 "
+    "unless a name says otherwise"
 )
 MODELS_AS_COLUMNS_UP_TO = 5
 
@@ -129,8 +129,8 @@ def caption(
         runs: whose latency is shown, so that the caption says how it was measured.
     """
     rules = dict.fromkeys(column.rule for column in chosen_columns(columns, runs) if column.rule)
-    means = {0: [], 1: ["one seed, so no deviation is known"]}.get(
-        seeds, [f"mean ± sample deviation over {seeds} seeds"]
+    means = {0: [], 1: ["one seed, so no standard deviation"]}.get(
+        seeds, [f"mean ± sample standard deviation over {seeds} seeds"]
     )
     timed = [_how_timed(runs)] if "latency" in columns and any(run.latency is not None for run in runs) else []
     defined = [MAP_RULE] if MEAN_AVERAGE_PRECISION in columns and words_of(runs).multi_label else []
@@ -138,7 +138,7 @@ def caption(
 
 
 def _how_timed(runs: Sequence[RunView]) -> str:
-    known = dict.fromkeys(run.processor or "a processor that is not known" for run in runs if run.latency is not None)
+    known = dict.fromkeys(run.processor or "an unknown processor" for run in runs if run.latency is not None)
     return (
         f"latency: processor time of one image in PyTorch on one thread of {' or '.join(known)}, the median of some "
         "calls when the run ended: equal networks differ by noise alone"

@@ -19,7 +19,7 @@ from distail.errors import CheckpointError
 from distail.inputs import first_tensor
 
 BUDGET_BYTES = 950_000
-# Largest side in pixels and images a class, best first; the last is used even where not every class fits.
+# Largest side in pixels and images per class, best first; the last is used even where not every class fits.
 CHOICES = ((64, 3), (48, 3), (32, 3), (32, 2), (32, 1))
 
 

@@ -79,7 +79,7 @@ def match_rows(
     for name in (*KEYS, "split", "view"):
         if name in file.names:
             columns[name] = problems.attempt(lambda name=name: _column(file, name, count))  # type: ignore[misc]
-    problems.stop("its rows cannot be told apart", DataError)
+    problems.stop("its rows cannot be identified", DataError)
     view_M = columns.get("view")
     views = 0 if view_M is None else int(view_M.max()) + 1
     view_seed = _check_views(file, data, augment, problems) if views else None
@@ -108,7 +108,7 @@ def match_rows(
 def _column(file: ArrayFile, name: str, count: int) -> NDArray[Any]:
     found: NDArray[Any] = _texts_or_numbers(file, name)
     if found.shape != (count,):
-        raise DataError(f"{name} have the shape {found.shape}; expected ({count},), one a row of answers")
+        raise DataError(f"{name} have the shape {found.shape}; expected ({count},), one per row of answers")
     if name == "view" and (found.dtype.kind != "i" or found.min() < UNAUGMENTED):
         raise DataError(f"view holds {found.min()} of type {found.dtype}; expected whole numbers, -1 for no view")
     if name == "split" and len(odd := set(found[: 1 << 20].tolist()) - {each.encode() for each in SPLITS}):
@@ -211,8 +211,8 @@ class _Lookup:
         if wanted_N is None:
             if required:
                 self.problems.add(
-                    f"its rows are keyed by {self.key}, but the {what} are not files with names; expected id, their "
-                    "rows in the data set"
+                    f"its rows are identified by {self.key}, but the {what} are not files with names; expected id, "
+                    "their rows in the data set"
                 )
             return None
         if self.of_all is None and self.keys_M.dtype.kind != "S":  # paths are of one data set, rows are of a part of it
@@ -223,11 +223,11 @@ class _Lookup:
         twice_M = _where(lambda block: keys_M[order_M[1:][block]] == keys_M[order_M[:-1][block]], len(keys_M) - 1)
         if len(twice_M):
             shown = _shown(keys_M[order_M[twice_M[0]]])
-            self.problems.add(f"{len(twice_M)} rows have a {self.key} that another row has as well, such as {shown}")
+            self.problems.add(f"{len(twice_M)} rows have a {self.key} that is not unique, such as {shown}")
         if len(keys_M):
             at_N = np.searchsorted(keys_M, wanted_N, sorter=order_M)
             found_N = order_M[np.minimum(at_N, len(keys_M) - 1, out=at_N)]
-            del order_M, at_N  # 8 bytes a row each, and there may be millions
+            del order_M, at_N  # 8 bytes per row each, and there may be millions
             missing_N = _where(lambda block: keys_M[found_N[block]] != wanted_N[block], len(wanted_N))
         else:
             found_N, missing_N = np.zeros(0, np.int64), np.arange(len(wanted_N))

@@ -102,7 +102,7 @@ class AnswersWriter:
         processes, taught = self.runtime.processes, self._taught(output)
         rows, columns = sum(count for _, count in self._counts()), self._columns()
         if processes.broadcast_from_main(lambda: self._finished(output)):
-            reporter.message(f"{output} holds these answers already")
+            reporter.message(f"{output} already contains these predictions")
             return taught
         with ExitStack() as held:
             file: GrowingFile | None = None
@@ -116,7 +116,7 @@ class AnswersWriter:
 
             done = processes.broadcast_from_main(begin)
             if done:
-                reporter.message(f"{output}: {done:,} of {rows:,} rows are there; going on after those")
+                reporter.message(f"{output}: {done:,} of {rows:,} rows exist; continuing after them")
             reporter.start(STAGE, 1, -(-(rows - done) // self.size), 0)
             kept_at = time.monotonic()
             for first, answers_FC in self._blocks(done):
@@ -143,7 +143,7 @@ class AnswersWriter:
         top_k = file.numbers("indices").shape[1] if "indices" in file.names else None
         views = int(file.numbers("view").max()) + 1 if "view" in file.names else 0
         if {**file.facts, "top_k": top_k, "views": views} != expected:
-            raise DataError(f"--output {output} holds other answers; choose another name, or remove it")
+            raise DataError(f"--output {output} contains other predictions; choose another name, or remove it")
         return True
 
     def _counts(self) -> Iterator[tuple[str, int]]:
@@ -272,6 +272,6 @@ def taught_sentence(taught: Taught) -> str:
     kept = "logits" if taught.top_k is None else f"the {taught.top_k} largest probabilities"
     size = taught.path.stat().st_size / 2**20
     return (
-        f"{taught.path}: {kept} of {images} images{views}; {size:,.2f} MB. It teaches with teacher: "
+        f"{taught.path}: {kept} of {images} images{views}; {size:,.2f} MB. Use it with teacher: "
         f"{{logits: {taught.path}}}"
     )

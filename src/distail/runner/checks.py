@@ -163,15 +163,15 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
 
 def _check_members(model: Model, needs: Requirements | None, classifier: str, problems: Problems) -> None:
     if needs is not None and needs.teacher_features:
-        problems.add("teacher: several networks have no features in common, which this method reads; expected one")
+        problems.add("teacher: an ensemble has no common features, which this method reads; expected one network")
     if not model.members:
         problems.add("teacher: an empty list; expected networks with their checkpoints, or one network")
     for place, member in enumerate(model.members, start=1):
         problems.attempt(partial(_look_up, member, classifier), f"teacher, number {place}")
         if member.weights is None:
             problems.add(
-                f"teacher, number {place}: no checkpoint; expected {{model: {member.name}, checkpoint: FILE}}. Several "
-                "teachers are trained before, each in a run of its own (role=teacher), whose student.safetensors is "
+                f"teacher, number {place}: no checkpoint; expected {{model: {member.name}, checkpoint: FILE}}. Train "
+                "each teacher of an ensemble beforehand in a run of its own (role=teacher); its student.safetensors is "
                 "the checkpoint"
             )
 
@@ -182,13 +182,13 @@ def _check_mix(experiment: Experiment, problems: Problems) -> None:
         return
     if teacher.is_previous_epoch:
         problems.add(
-            f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} remembers what the student says of each image, "
+            f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} stores the student's prediction for each image, "
             "and a mixed one is not that image; leave training.mix out, or choose a teacher"
         )
     elif teacher.given_views:
         problems.add(
-            f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher is asked about the images "
-            "before they are mixed; expected teacher.views: 0"
+            f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher predicts the images before "
+            "they are mixed; expected teacher.views: 0"
         )
     elif mix.labels == "distillation_only":
         with suppress(MethodError):  # which has been told
@@ -219,7 +219,7 @@ def _other_classifier(section: str, needs: Requirements, model: Model, classifie
     # How a network of the user's own ends is not known.
     if not needs.cosine_classifier or classifier == "cosine" or model.name not in MODELS:
         return []
-    return [f"{section}.classifier: {classifier!r}, but ldam takes margins off cosines; expected 'cosine'"]
+    return [f"{section}.classifier: {classifier!r}, but ldam subtracts margins from cosines; expected 'cosine'"]
 
 
 def method_composition(experiment: Experiment) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def deployment_of(run: RunContext, stage: str, network: nn.Module) -> Deployment
         latency = _latency(network, sample_inputs(run.data.train, 1))
     except Exception as error:  # of a user's own network, as one that keeps tensors on a GPU: training must not be lost
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        run.reporter.message(f"{stage}: how long one image takes on the CPU could not be measured ({reason})")
+        run.reporter.message(f"{stage}: the latency of one image on the CPU could not be measured ({reason})")
     return {"bytes": run.folder.weights(stage).stat().st_size, "latency": latency, "processor": _processor()}
 
 

@@ -70,7 +70,7 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
     if result is None:
         raise ConfigError(
             f"{str(run.path)!r} is not the folder of a finished run: it has no result.json. "
-            "`distail run CONFIG` makes or finishes one."
+            "Create or finish one with `distail run CONFIG`."
         )
     stored, counts = load_predictions(run.predictions), result["class_counts"]
     if adjust == AUTO and stored.validation is None and stored.target.ndim == 1:
@@ -89,7 +89,7 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
             held_out = (validation_NC, stored.validation.target)
         metrics[stage] = evaluate_adjusted(*test, tau=tau_of(result, stage))
         if stored.target.ndim == 2:
-            notes = ["adjusting shifts all scores of a class alike, which changes no average precision: no such row"]
+            notes = ["logit adjustment does not change average precision: there is no such row"]
             continue
         found = settle(adjust, held_out, counts)
         adjusted[stage] = {**found, "test": evaluate_adjusted(*test, tau=found["tau"])}
@@ -107,12 +107,12 @@ def _logits(stored: Predictions, stage: str) -> Tensor | None:
 def _no_validation(result: RunResult) -> str:
     held_out = value_at(result, "config.data.validation")
     why = (
-        "this run held none out (data.validation is 0)"
+        "this run has none (data.validation is 0)"
         if held_out == 0
         else "an earlier version finished this run, and stored no predictions of it"
     )
     return (
-        f"--adjust {AUTO} chooses tau on the validation split, and the test set must not choose: {why}. Expected a "
+        f"--adjust {AUTO} chooses tau on the validation split, never on the test set: {why}. Expected a "
         "number, such as --adjust 1"
     )
 

@@ -15,19 +15,15 @@ def label_problems(experiment: Experiment) -> list[str]:
     found = []
     if experiment.adjust is not None:
         found.append(
-            f"method.adjust: {experiment.adjust}, but with data.targets: multi_label adjusting shifts all scores of a "
-            "class alike, which changes no average precision; leave it out"
+            f"method.adjust: {experiment.adjust}, but with data.targets: multi_label an adjustment does not change "
+            "average precision; leave it out"
         )
     if experiment.teacher is not None and experiment.teacher.model.average == "probabilities":
-        found.append(
-            "teacher.average: probabilities are those of one class each, and here an example has several; expected "
-            "logits"
-        )
+        found.append("teacher.average: probabilities need single-label data; expected logits")
     stages = [experiment.training, *([experiment.teacher_training] if experiment.teacher else [])]
     samplers = {stage.classifier_stage.sampler for stage in stages if stage.classifier_stage is not None}
     found += [
-        f"training.classifier_stage.sampler: {sampler} draws by one class, and here an example has several; expected "
-        "instance"
+        f"training.classifier_stage.sampler: {sampler} samples by class and needs single-label data; expected instance"
         for sampler in sorted({str(sampler) for sampler in samplers - {None, "instance"}})
     ]
     return found

@@ -126,7 +126,7 @@ def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: st
     """Fill a network with weights that were trained on the data's classes.
 
     Raises:
-        ModelError: they are of other classes, of another number of classes an example, or of a table whose columns
+        ModelError: they are of other classes, of another number of classes per example, or of a table whose columns
             became other numbers.
         CheckpointError: the file cannot be read, or does not fit.
     """
@@ -137,7 +137,7 @@ def load_checkpoint(tap: FeatureTap, weights: Path, data: PreparedData, what: st
     if "class_names" in told and trained != wanted:  # of files of others nobody knows
         raise ModelError(
             f"the {what} {str(weights)!r} was trained with data.targets: {trained}, and here they are {wanted}; "
-            "expected one that was trained with the same"
+            "expected one trained with the same"
         )
     load_weights(tap.model, weights, what=what)
 

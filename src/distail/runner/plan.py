@@ -117,7 +117,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
     """
     experiment = read_experiment(config)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("a plan is made in one process; start it without torchrun or accelerate launch")
+        raise ConfigError("--plan runs in one process; start it without torchrun or accelerate launch")
     check(experiment)
     with _scratch_folder() as scratch:
         told = _Told({str(scratch): str(experiment.output)})
@@ -278,7 +278,7 @@ def _standing(experiment: Experiment) -> str | None:
         return "holds this run, finished: `distail run` returns its result at once"
     done = [f"{stage} after step {steps[-1]:,}" for stage in (TEACHER, STUDENT) if (steps := _steps(folder, stage))]
     where = ", ".join(done) or "before its first checkpoint"
-    return f"holds this run, stopped ({where}): `distail run` goes on from there"
+    return f"holds this run, stopped ({where}): `distail run` resumes from there"
 
 
 def _changed(experiment: Experiment, now: Identity) -> list[str]:
@@ -286,7 +286,7 @@ def _changed(experiment: Experiment, now: Identity) -> list[str]:
     recorded = RunFolder(experiment.output).recorded_identities()
     changes = [changed_parts(identity, {**now, "teacher": identity.get("teacher")}) for identity in recorded]
     return [
-        f"{experiment.output} holds a run with other data than there is now: {change}. `distail run` does not go on "
+        f"{experiment.output} holds a run whose data have changed: {change}. `distail run` does not go on "
         "with it; choose another output"
         for change in dict.fromkeys(change for found in changes for change in found)
     ]

@@ -90,7 +90,7 @@ def _say_what_changed(experiment: Experiment, result: RunResult, reporter: Repor
     identity = result.get("identity")
     if identity is not None and (changed := changed_data(experiment, identity)):
         reporter.message(
-            f"this run was finished before, with other data than there is now: {' and '.join(changed)}. What follows "
+            f"this run was finished earlier, but the data have changed since: {' and '.join(changed)}. What follows "
             "is of the data as it was; choose another output to train on what it is"
         )
 

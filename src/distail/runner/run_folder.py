@@ -119,7 +119,7 @@ class RunFolder(RunFiles):
             if lock.missing:
                 warn(
                     f"the file system of {str(self.path)!r} has no locks ({lock.missing}): "
-                    "nothing keeps a second run out of this folder"
+                    "a second run in this folder would not be prevented"
                 )
             yield lock
 

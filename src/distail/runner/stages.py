@@ -79,7 +79,7 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
         run.note(*look_at_loaded(network, TEACHER, run.data, run.runtime))
     elif broadcast(lambda: _teacher_checkpoints_missing(run.folder)):
         # Trained again it could be another one (on a GPU it would be), and the student is half way.
-        run.reporter.message(f"the teacher's checkpoints are gone; {stored} is used as it is")
+        run.reporter.message(f"the teacher's checkpoints are missing; {stored} is used")
         # The output lies where the main process is; from it the others take the weights below.
         broadcast(lambda: load_weights(network.model, stored, what=TEACHER))
     else:
@@ -117,7 +117,7 @@ def _stored_teacher(run: RunContext) -> StoredTeacher:
     run.note(*stored.notes)
     processes.broadcast_from_main(lambda: refuse_another_file(stored, _began_with(run)))
     if processes.broadcast_from_main(lambda: stored.sha256) != stored.sha256:
-        raise CheckpointError(f"{str(stored.path)!r} is another file on another machine; expected the same on all")
+        raise CheckpointError(f"{str(stored.path)!r} differs between machines; expected the same file on all")
     run.note(*look_at_answers(*stored.some_of_training(run.data.train.labels), TEACHER, run.data.class_names))
     return stored
 
@@ -131,8 +131,8 @@ def _refuse_another(teacher: FeatureTap, files: Sequence[Path], run: RunContext)
     began_with = _began_with(run)
     if began_with is not None and began_with != teacher_hash(teacher):
         raise CheckpointError(
-            f"{' and '.join(repr(str(path)) for path in files)} is another teacher than this run began with; put that "
-            "one back, or begin anew with another output"
+            f"{' and '.join(repr(str(path)) for path in files)} is not the teacher that this run started with; restore "
+            "it, or start again with another output"
         )
 
 

@@ -63,7 +63,7 @@ def network_of_run(run: RunFolder, experiment: Experiment) -> StoredNetwork:
         return StoredNetwork(student, experiment.student.model, experiment.student.classifier, name)
     raise ConfigError(
         f"{str(run.path)!r} has neither teacher.safetensors nor student.safetensors yet; finish the run with "
-        "`distail run`, or audit a file of weights with a CONFIG."
+        "`distail run`, or audit a weights file with a CONFIG."
     )
 
 

@@ -161,7 +161,7 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
         problems.add(*_labels_problems(file, len(answers), columns, matched, data))
     if answers is not None and data.samples is not None and (answers.top_k or answers.kind == PROBABILITIES):
         problems.add(
-            "it holds probabilities of one class an image, and here an image may have several; expected logits, the "
+            "it holds probabilities of one class per image, and here an image may have several; expected logits, the "
             "log odds of each class"
         )
     problems.stop(f"teacher.logits: {str(path)!r} cannot teach", DataError)
@@ -183,8 +183,8 @@ def refuse_another_file(teacher: StoredTeacher, began_with: object) -> None:
     """
     if began_with is not None and began_with != teacher.sha256:
         raise CheckpointError(
-            f"{str(teacher.path)!r} holds other answers than this run began with; put those back, or begin anew with "
-            "another output"
+            f"{str(teacher.path)!r} contains other predictions than this run started with; restore them, or start "
+            "again with another output"
         )
 
 
@@ -265,7 +265,7 @@ def _notes(
     notes = []
     if experiment.data.augment and not matched.views:
         notes.append(
-            f"stored answers do not see augmentation: {path} says of each training image what the teacher said of it "
+            f"stored predictions ignore augmentation: {path} says of each training image what the teacher said of it "
             "as it is, whatever crop or flip the student sees; `distail teach --views K` stores K views"
         )
     if answers.top_k is not None and answers.top_k < answers.num_classes:
@@ -286,5 +286,5 @@ def _notes(
     if matched.surplus:
         notes.append(f"{counted(matched.surplus, 'row')} of {path} are of no {noun} of this run, and are not used")
     if matched.test is None:
-        notes.append(f"{path} holds no answers for the test {noun}s: the teacher has no test figures")
+        notes.append(f"{path} has no predictions for the test {noun}s: the teacher has no test metrics")
     return tuple(notes)

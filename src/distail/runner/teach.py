@@ -49,7 +49,7 @@ def teach(
     if top_k is not None and top_k < 1:
         problems.add(f"--top-k: {top_k}; expected at least 1, such as 32")
     if views < 0:
-        problems.add(f"--views: {views}; expected 0, or how many crops and flips of each training image")
+        problems.add(f"--views: {views}; expected 0 or the number of augmented views per training image")
     found = problems.attempt(lambda: _experiment_of(target, words))
     experiment = found[1] if found else None
     if experiment is not None and views and not experiment.data.augment:
@@ -76,9 +76,7 @@ def teach(
         if top_k is not None and top_k > len(data.class_names):
             raise DataError(f"--top-k: {top_k}, but there are {len(data.class_names)} classes; expected at most these")
         if top_k is not None and data.samples is not None:
-            raise DataError(
-                "--top-k keeps the answer of a softmax, and here an image may have several classes; leave it out"
-            )
+            raise DataError("--top-k needs the probabilities of a softmax, but the data are multi-label; leave it out")
         return AnswersWriter(experiment, data, selected, tap, network, top_k, views).write(output, tell)
 
 
@@ -88,13 +86,13 @@ def _experiment_of(target: Path, words: Sequence[str]) -> tuple[Path, Experiment
     if target.is_dir():
         run = RunFolder(target)
         if not run.config.is_file():
-            raise DataError(f"{str(target)!r} is not the folder of a run: it has no config.yaml")
+            raise DataError(f"{str(target)!r} is not a run folder: it has no config.yaml")
         own = Experiment.from_yaml(run.config)
         return target, Experiment.from_yaml(config or run.config, overrides), own
     problems = Problems()
     problems.attempt(lambda: recognize_weights(target))
     if config is None:
-        problems.add(f"{str(target)!r} is a file of weights, which needs a CONFIG that names the data")
+        problems.add(f"{str(target)!r} is a weights file and needs a CONFIG that names the data")
     experiment = None if config is None else problems.attempt(lambda: Experiment.from_yaml(config, overrides))
     problems.stop("the arguments", DataError)
     assert experiment is not None

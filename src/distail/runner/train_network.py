@@ -115,7 +115,7 @@ def _fit(
             )
         training = training.model_copy(update={"mix": None})
     if training.ema_decay is not None:
-        run.note(f"the {name}'s figures are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
+        run.note(f"the {name}'s metrics are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
     batches = TrainingBatches(
         data.train,
         batch_size=training.batch_size,
@@ -149,7 +149,7 @@ def _fit(
     def prepare() -> None:
         if missing:
             raise CheckpointError(
-                f"{name}: no checkpoint is left to go on from, and to begin anew {str(missing[0])!r} is missing"
+                f"{name}: no checkpoint is left to resume from, and to start again {str(missing[0])!r} is missing"
             )
         if method.needs.class_means:
             assert live_teacher is not None

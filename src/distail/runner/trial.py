@@ -103,7 +103,7 @@ def try_fine_tuning(
     if frozen and anew:
         notes.append(
             f"training.freeze: the {whose} begins with random weights, and its backbone keeps them for "
-            f"{counted(frozen, 'epoch')}; expected {whose}.model.weights, a file of trained ones"
+            f"{counted(frozen, 'epoch')}; expected {whose}.model.weights, a file of trained weights"
         )
     return notes
 
@@ -141,7 +141,7 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
     bad = int((~torch.isfinite(logits_NC)).any(dim=1).sum())
     if bad:
         raise ModelError(
-            f"the {whose} gives logits that are not finite for {bad:,} of {len(some):,} training {some.noun}s, "
+            f"the {whose} returns logits that are not finite for {bad:,} of {len(some):,} training {some.noun}s, "
             "although its weights are finite; expected weights with which it has been used (a variance below 0 gives "
             "such logits)"
         )
@@ -193,6 +193,6 @@ def _of_unused(unused: frozenset[str], trained: int, whose: str) -> list[str]:
     if not unused:
         return []
     return [
-        f"{len(unused)} of the {whose}'s {trained} parameters get no gradient and stay as they are: "
+        f"{len(unused)} of the {whose}'s {trained} parameters get no gradient and do not change: "
         f"{some_of(sorted(unused))}"
     ]

@@ -82,7 +82,7 @@ def _choose(experiment: Experiment, data: PreparedData, formats: Precisions) -> 
     if mix is not None and mix.share:
         return 0, f"the teacher must see the images that {mix.name} has mixed"
     if not experiment.data.augment:
-        return 1, "without augmentation the teacher says the same of an image at every step"
+        return 1, "without augmentation the teacher's prediction of an image is the same at every step"
     views = epochs // EPOCHS_A_VIEW
     if views < FEWEST_VIEWS:
         return 0, f"{counted(epochs, 'epoch')} are too few to store enough views of each image"

@@ -24,7 +24,7 @@ METRICS: Mapping[str, tuple[str, Callable[[MetricValues], float]]] = {
 
 
 def metrics_for(targets: str) -> tuple[str, ...]:
-    """What there is to choose by, the default first, of data with one class an example, or several.
+    """What there is to choose by, the default first, of data with one class per example, or several.
 
     >>> metrics_for("multi_label")
     ('mean_average_precision', 'worst_third')
@@ -78,6 +78,8 @@ class Goal:
     def rule(self) -> str:
         """The whole rule in words."""
         bound = (
-            "" if self.top1_loss is None else f", with at most {self.top1_loss:g} points of top-1 lost there against kd"
+            ""
+            if self.top1_loss is None
+            else f", with a loss of at most {self.top1_loss:g} points of top-1 relative to kd"
         )
         return f"{METRICS[self.metric][0]} on the validation split after the last epoch{bound}"

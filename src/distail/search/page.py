@@ -66,7 +66,8 @@ def _trials_chart(content: SearchContent) -> Spec:
         "legend": {"orient": "top"},
     }
     return {
-        "description": "The searched figure of each trial on the validation split, in the order in which they began.",
+        "description": "The searched metric of each trial on the validation split, in the order in which the trials "
+        "started.",
         "layer": [
             layer({"type": "line", "interpolate": "step-after", "color": SOFT}, {"x": x, "y": y}, line),
             layer(
@@ -82,9 +83,9 @@ def _trials_chart(content: SearchContent) -> Spec:
 def _importances_chart(content: SearchContent) -> Spec:
     rows: list[Spec] = [{"name": name, "share": 100 * share} for name, share in content["importances"].items()]
     y: Spec = {"field": "name", "type": "nominal", "sort": "-x", "title": None}
-    x = quantity("share", "share of what made finished trials differ", axis={"labelExpr": "datum.label + ' %'"})
+    x = quantity("share", "share of the variance between finished trials", axis={"labelExpr": "datum.label + ' %'"})
     return {
-        "description": "What share of the differences between finished trials each parameter explains.",
+        "description": "Share of the variance between finished trials that each parameter explains.",
         "layer": [layer({"type": "bar", "color": SOFT, "height": 14}, {"x": x, "y": y}, rows)],
         "height": 24 * len(rows),
     }

@@ -1,4 +1,4 @@
-"""What a person sees of a search: a live table on a terminal, plain lines anywhere else. Never a figure of the test."""
+"""What a person sees of a search: a live table on a terminal, plain lines anywhere else. Never a test metric."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SearchLines:
         self._lines.progress(name, status)
 
     def ended(self, name: str, state: str, text: str) -> None:
-        # The text of a run that is finished has figures of its test, which nobody should choose by.
+        # The text of a run that is finished has test metrics, which nobody should choose by.
         if state == FAILED or not name.startswith("trial-"):
             self._lines.ended(name, state, state if state == FINISHED else text)
 
@@ -119,7 +119,7 @@ def trials_table(content: SearchContent, most: int | None = None, steps: dict[st
     left = len(ranked) - len(rows)
     minutes = content["seconds"] / 60
     top1 = [] if content["top1_loss"] is None else ["Top-1"]
-    titles = ["Trial", "What", "Epochs", "Figure", *top1, "State"]
+    titles = ["Trial", "What", "Epochs", "Metric", *top1, "State"]
     return Table(
         titles,
         rows,

@@ -101,7 +101,7 @@ def search(
     if minutes is not None and not 0 < minutes < float("inf"):
         problems.add(f"--minutes: {minutes:g}; expected a number above 0, such as 60")
     if trials is not None and trials < 1:
-        problems.add(f"--trials: {trials} are too few; 1 is the least, and 40 make a search")
+        problems.add(f"--trials: {trials} is too small; expected at least 1, such as 40")
     problems.add(*option_problems(engine, parallel, output))
     chosen_seeds = problems.attempt(lambda: read_seeds(seeds), "--seeds") if seeds is not None else ()
     if base is None or chosen_seeds is None:
@@ -110,7 +110,7 @@ def search(
     if base.seed in chosen_seeds:
         problems.add(
             f"--seeds: {base.seed} is the seed that is searched with; expected others, such as "
-            f"{base.seed + 1},{base.seed + 2}: on its own seed the choice looks better than it is"
+            f"{base.seed + 1},{base.seed + 2}: on its own seed the choice is judged too optimistically"
         )
     settings = SearchConfig(
         base,
@@ -176,8 +176,8 @@ def _experiment_problems(base: Experiment) -> list[str]:
     problems = Problems()
     if not base.data.validation:
         problems.add(
-            "a search chooses on a validation split, but data.validation is 0, and the test set must not choose; "
-            "give one, such as data.validation=0.2"
+            "a search chooses on a validation split, but data.validation is 0, and the test set must not be used for "
+            "this; give one, such as data.validation=0.2"
         )
     if base.teacher is None or base.teacher.is_previous_epoch:
         problems.add("a search distills from one teacher, and none is given; expected one, such as teacher: resnet56")
@@ -264,7 +264,7 @@ def _stored_problems(settings: SearchConfig) -> list[str]:
         return []
     stored = read_yaml(path)
     there = {**stored, "experiment": without_free(stored.get("experiment"))}
-    where = f"{str(settings.folder)!r} holds another search; choose another --output"
+    where = f"{str(settings.folder)!r} contains another search; choose another --output"
     return [f"{where}. It differs in {one}" for one in differences(there, _own_settings(settings))]
 
 

@@ -51,10 +51,10 @@ def _worth(label: str, comparison: ComparisonContent) -> str:
             known = f" ({', '.join(between)})" if between else ""
             parts.append(f"{format_signed(found[0]['difference'])} points against {against}{known}")
     if not parts:
-        return "What it is worth on the test set is not known: runs of the comparison are not finished."
+        return "The result on the test set is not known: runs of the comparison are not finished."
     seeds = ", ".join(map(str, comparison["seeds"]))
     words = HEADLINE_WORDS[decides(comparison)]
-    return f"What it is worth on the test set in {words}, seeds {seeds}: {' and '.join(parts)}."
+    return f"Result on the test set in {words}, seeds {seeds}: {' and '.join(parts)}."
 
 
 def _tried(trials: Sequence[TrialContent]) -> str:
@@ -63,8 +63,8 @@ def _tried(trials: Sequence[TrialContent]) -> str:
 
     failed = f", {number(FAILED)} failed" if number(FAILED) else ""
     return (
-        f"{counted(len(trials), 'trial')}: {number(FINISHED)} finished, {number(STOPPED_EARLY)} stopped early, since "
-        f"others were better after as many epochs{failed}."
+        f"{counted(len(trials), 'trial')}: {number(FINISHED)} finished, {number(STOPPED_EARLY)} stopped early, because "
+        f"others were better after the same number of epochs{failed}."
     )
 
 
@@ -73,13 +73,13 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     if not finalists:
         return [f"The best so far is trial {best['number']} ({best['words']}), by {content['rule']}."]
     lost = _lost_to_the_bound(content)
-    again = f"Of kd and {counted(len(finalists) - 1, 'other trial')}, trained with other seeds too"
+    again = f"Of kd and {counted(len(finalists) - 1, 'other trial')}, also trained with other seeds"
     kd = next(one for one in finalists if one["number"] == REFERENCE)
     chosen = finalists[0]
     if chosen is kd:
         if len(content["trials"]) == 1:
-            return ["Nothing but kd was tried."]
-        nothing = "Nothing that was tried is" if len(finalists) == 1 else f"{again}, nothing is"
+            return ["Only kd was tried."]
+        nothing = "No trial is" if len(finalists) == 1 else f"{again}, nothing is"
         return [f"{nothing} better than kd by {content['rule']}.", *lost]
     assert chosen["figure"] is not None
     against = "" if kd["figure"] is None else f", kd {format_metric(kd['figure'])}"
@@ -87,20 +87,18 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     sentences = [
         f"{again}, trial {best['number']} ({best['words']}) is chosen by {content['rule']}, mean over seeds: "
         f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}{against}{lower}. "
-        "The test set had no part in it."
+        "The test set was not used."
     ]
     higher = [one for one in finalists if one["within_bound"] and (one["figure"] or 0.0) > chosen["figure"]]
     if higher:
         numbers = " and ".join(str(one["number"]) for one in higher)
         sentences.append(
-            f"On average trial {numbers} has more, but not by more than a standard error over the seeds: of two that "
-            "cannot be told apart the one without a teacher is chosen."
+            f"The mean of trial {numbers} is higher, but not by more than one standard error over the seeds: of two "
+            "indistinguishable trials, the one without a teacher is chosen."
         )
     if best["recipe"]:
         keys = ", ".join(best["recipe"])
-        sentences.append(
-            f"It changes {keys} as well, which kd and ce do not: what it gains is not that of the repair alone."
-        )
+        sentences.append(f"It also changes {keys}, unlike kd and ce: its gain is not due to the repair alone.")
     return sentences + lost
 
 
@@ -113,7 +111,7 @@ def _lost_to_the_bound(content: SearchContent) -> list[str]:
     figure, loss = format_metric(best["figure"]), format_metric(best["top1_loss"])
     return [
         f"Trial {best['number']} ({best['words']}) has {figure} with the searched seed, but loses {loss} points of "
-        "top-1: a larger --top1-loss, with another --output, could choose it."
+        "top-1: a larger --top1-loss, with another --output, would allow it."
     ]
 
 
@@ -121,4 +119,4 @@ def what_mattered(content: SearchContent) -> str:
     """The parameters by their importance, in one sentence; empty where too few trials are known."""
     shares = sorted(content["importances"].items(), key=lambda item: -item[1])
     named = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares[: len(KD)])
-    return f"What made finished trials differ: {named}." if named else ""
+    return f"Importance of the parameters over finished trials: {named}." if named else ""

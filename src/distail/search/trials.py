@@ -162,7 +162,7 @@ class Trials:
             f"--minutes {self.budget.minutes:g} are too few: kd took {self.cost.student / 60:.1f} minutes here, its "
             f"teacher {self.cost.teacher / 60:.1f}, and to compare {methods} methods over "
             f"{counted(seeds, 'other seed')} at the end takes about {self._reserve / 60:.0f}. Expected at least "
-            f"{least}, or fewer --seeds; what is trained is kept, and the same command with more minutes goes on"
+            f"{least}, or fewer --seeds; what is trained is kept; run the same command with more minutes to continue"
         )
 
     @property
@@ -253,7 +253,7 @@ class Trials:
         if failed is not None:
             if one.trial.number == REFERENCE:
                 raise TrainingError(
-                    f"kd, against which every trial is held, failed: {failed.problem}; the same command tries it again"
+                    f"kd, the reference of all trials, failed: {failed.problem}; run the same command again to retry it"
                 )
             self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
             self._to_stop += [job.name for job in one.jobs]  # its other folds

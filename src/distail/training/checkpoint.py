@@ -80,7 +80,7 @@ class CheckpointFolder:
             problem: Exception = error
         except (SafetensorError, ValueError, KeyError) as error:
             problem = error
-        self._warn(f"checkpoint {path} is damaged ({problem}); going back to the one before it")
+        self._warn(f"checkpoint {path} is damaged ({problem}); using the previous one")
         self.remove(step)
         return None
 

@@ -158,7 +158,7 @@ def process_group(device: str, minutes: float) -> Iterator[Processes]:
         if runs_on_cpu(device) and distributed.get_backend() == "nccl":
             raise ConfigError(
                 f"trainer.device is {device!r}, but these processes have begun on GPUs, and talk by NCCL, which knows "
-                "no CPU. Launch the program anew for this run"
+                "no CPU. Launch the program again for this run"
             )
         control, patient = (distributed.new_group(backend="gloo", timeout=t) for t in (silence, LONGEST_PREPARATION))
         yield Processes(state.process_index, state.num_processes, state.local_process_index, control, patient)
@@ -167,8 +167,8 @@ def process_group(device: str, minutes: float) -> Iterator[Processes]:
             raise
         detail = str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". ")[0]
         raise TrainingError(
-            f"another process of this run has died, or was silent for {minutes:g} minutes; what it said last tells "
-            f"why. The same command resumes from the newest checkpoint ({detail})"
+            f"another process of this run has died, or did not respond for {minutes:g} minutes; its last message "
+            f"says why. The same command resumes from the newest checkpoint ({detail})"
         ) from error
     # Only after success: while an error is under way the others may have gone, and this would wait for them.
     for group in (control, patient):

@@ -32,7 +32,7 @@ class StageCheckpoints:
                     self._warn(remark)
                 self._forget_old()
                 return found, memory.tensors
-            self._warn(f"no memory of step {found.step}; going back to the one before it")
+            self._warn(f"the stored predictions of step {found.step} are missing; using the previous checkpoint")
             self._folder.remove(found.step)
         self._forget_old()
         return None, {}

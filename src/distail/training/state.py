@@ -90,8 +90,7 @@ def check_origin(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> list[st
     changed = changed_parts(values.get("identity", {}), identity)
     if changed:
         raise CheckpointError(
-            f"this run began with {' and '.join(changed)}; put back what it began with, or begin anew with another "
-            "output"
+            f"this run started with {' and '.join(changed)}; restore that, or start again with another output"
         )
     now = arithmetic()
     others = [

@@ -130,7 +130,7 @@ def unused_parameters(student: nn.Module, batch: Batch, runtime: RuntimeDevice, 
     """
     trained = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     if not trained:
-        raise ModelError("all its parameters are frozen (requires_grad=False), so that nothing could be learned")
+        raise ModelError("all its parameters are frozen (requires_grad=False), so it cannot learn")
     with undisturbed(student):
         torch.manual_seed(seed)
         student.train()
@@ -138,7 +138,7 @@ def unused_parameters(student: nn.Module, batch: Batch, runtime: RuntimeDevice, 
         if not outputs.logits.requires_grad:
             raise ModelError(
                 "its outputs are cut off from its parameters in training mode (detach(), torch.no_grad() or numpy in "
-                "its forward pass), so that nothing could be learned"
+                "its forward pass), so it cannot learn"
             )
         labels = batch.labels if batch.labels.ndim == 1 else batch.labels.float()
         loss = functional.cross_entropy(outputs.logits.float(), labels)

@@ -69,7 +69,7 @@ class TeacherCache:
         count = batches.views * batches.num_images
         # Always the same, since it decides the last bits: a cache that is filled again holds the same ones.
         size = evaluation_batch_size(batches.data.input_shape)
-        reporter.message(f"teacher: storing what it says of {batches.views} views of each training image")
+        reporter.message(f"teacher: storing its outputs for {batches.views} views of each training image")
         reporter.start(STAGE, 1, -(-count // size), 0)
         for step, batch in enumerate(batches.every_view(size)):
             answers_BW = self._answers(batch)
@@ -116,8 +116,8 @@ class TeacherCache:
             raise TrainingError(
                 f"the teacher's outputs for {self._batches.views} views take {size / MEGABYTE:,.0f} MB, more than "
                 f"trainer.cache_limit_mb: {self._limit_mb} or than the GPU has left, and {str(self._folder)!r} cannot "
-                f"hold them: {error.strerror or error}. Make room or raise trainer.cache_limit_mb, "
-                "and the same command goes on; fewer teacher.views need another output"
+                f"hold them: {error.strerror or error}. Free some space or raise trainer.cache_limit_mb, "
+                "then run the same command again; fewer teacher.views need another output"
             ) from None
 
 

@@ -40,7 +40,7 @@ def thread_count(asked: int | Literal["auto"]) -> tuple[int, str | None]:
         return most, None
     return count, (
         f"other programs keep {busy:.1f} of {cores} cores busy: computing with {count} of {most} threads, which is "
-        f"faster than to wait for them (trainer.threads={most} insists; a run that goes on keeps its number)"
+        f"faster than to wait for them (trainer.threads={most} forces it; a resumed run keeps its number)"
     )
 
 

@@ -100,7 +100,7 @@ class AccelerateTracker:
         except Exception as error:
             self._failed = True
             self._warn(
-                f"the tracker {self._name} failed ({type(error).__name__}: {error}); training goes on without it"
+                f"the tracker {self._name} failed ({type(error).__name__}: {error}); training continues without it"
             )
 
 

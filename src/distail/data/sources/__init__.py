@@ -79,7 +79,7 @@ def load_source(options: Data) -> Source:
     if options.name not in TABLES:
         _check_unused(options, _OF_TABLES, "is no table", "tables")
     if options.name != "list":
-        _check_unused(options, _OF_LISTS, "is no list of images", "lists")
+        _check_unused(options, _OF_LISTS, "is not a list of images", "lists")
     return in_class_order(_checked(source), options.class_order)
 
 
@@ -108,7 +108,7 @@ def check_name(name: str) -> None:
 
 
 def check_targets(options: Data) -> None:
-    """Let pass what can be done with several classes an example, where they have several.
+    """Let pass what can be done with several classes per example, where they have several.
 
     Raises:
         DataError: listing what cannot.
@@ -123,14 +123,15 @@ def check_targets(options: Data) -> None:
     problems = Problems()
     if ":" not in options.name and options.name not in MULTI_LABEL_SOURCES:
         problems.add(
-            f"data set {options.name!r} has one class an example; several have "
+            f"data set {options.name!r} is single-label; multi-label data sets are "
             f"{', '.join(sorted(MULTI_LABEL_SOURCES))} and package.module:function"
         )
     if options.imbalance_factor not in (None, 1):
-        problems.add("data.imbalance_factor thins one class at a time, and here an example has several; leave it out")
+        problems.add("data.imbalance_factor subsamples class by class and needs single-label data; leave it out")
     if options.sampler != "instance":
-        problems.add(f"data.sampler: {options.sampler} draws by one class, and here an example has several; expected "
-                     "instance (supervised: distribution_balanced weighs as drawing by class would)")  # fmt: skip
+        problems.add(f"data.sampler: {options.sampler} samples by class and needs single-label data; expected instance "
+                     "(supervised: distribution_balanced has weights that correspond to class-balanced "
+                     "sampling)")  # fmt: skip
     problems.stop("data.targets: multi_label", DataError)
 
 

@@ -23,8 +23,7 @@ from distail.outputs import MULTI_LABEL
 _KNOWN = ("X", "y", "split", "group", "weight", "class_names")
 _MOST_CHANNELS = 4
 _EXPECTED = (
-    "expected a file of np.savez with X (N, ...), y (N,) and, as far as there are, split, group and weight (N,) and "
-    "class_names"
+    "expected a file of np.savez with X (N, ...), y (N,) and optionally split, group and weight (N,) and class_names"
 )
 
 
@@ -47,7 +46,7 @@ def load_arrays(options: Data) -> Source:
     arrays = read_npz(root, _EXPECTED)
     problems = Problems()
     for name in arrays.keys() - {*_KNOWN}:
-        problems.add(f"{name!r} is none of its arrays. {did_you_mean(name, _KNOWN)}")
+        problems.add(f"{name!r} is not one of its arrays. {did_you_mean(name, _KNOWN)}")
     for name in ("X", "y"):
         if name not in arrays:
             problems.add(f"there is no array {name!r}")
@@ -132,7 +131,9 @@ def _examples(x: NDArray[Any], labels: torch.Tensor, weights: torch.Tensor | Non
         if x.shape[1] > _MOST_CHANNELS:
             x = x.transpose(0, 3, 1, 2)
         if weights is not None:
-            raise DataError(f"{root}: X are images (uint8), which have no weights; leave the array 'weight' out")
+            raise DataError(
+                f"{root}: X are images (uint8), for which weights are not supported; leave the array 'weight' out"
+            )
         return LabeledImages(torch.from_numpy(np.ascontiguousarray(x)), labels, names=names)
     if x.dtype.kind not in "fiub":
         raise DataError(f"{root}: X is {x.dtype}; expected numbers. A table with texts is data.name: csv-table")
@@ -158,7 +159,7 @@ def _notes(x: NDArray[Any], root: Path) -> tuple[str, ...]:
     columns = [f"X[:, {place}]" for place in range(x.shape[1])]
     gone_D = np.isnan(x).sum(axis=(0, *range(2, x.ndim))).tolist()
     if empty := [name for name, gone in zip(columns, gone_D, strict=True) if gone == x[:, 0].size]:
-        raise DataError(f"{root}: no value, only nan, is in {some_of(empty)}; leave out what is never known")
+        raise DataError(f"{root}: there are no values, only nan, in {some_of(empty)}; leave out what is never known")
     missing = missing_note([f"{name!r} ({gone:,})" for name, gone in zip(columns, gone_D, strict=True) if gone])
     wide = x[:MOST_COMPARED] if x.itemsize > np.dtype(np.float32).itemsize else x[:0]
     rounded = rounded_note((name, wide[:, place].reshape(-1)) for place, name in enumerate(columns))

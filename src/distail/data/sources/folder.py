@@ -60,7 +60,7 @@ def load_folder(options: Data) -> Source:
         return _load_and_split(place, options)
     if not class_folder_names(tests[0]) and _holds_images(tests[0]):
         raise DataError(
-            f"{tests[0]} holds images, but no class folders, so that nobody knows their labels; expected the class "
+            f"{tests[0]} holds images, but no class folders, so their labels are unknown; expected the class "
             f"folders of {train}. Without {tests[0].name}/ a stratified fifth of train/ is the test set"
         )
     names = _usable(check_same_classes(train, tests[0]), train)
@@ -137,8 +137,8 @@ def _passed_over_note(folder: Path, passed_over: Mapping[str, Counter[str]]) -> 
     suffixes = [f"{count:,} {repr(suffix) if suffix else 'without suffix'}" for suffix, count in total.most_common()]
     classes = sorted(passed_over, key=lambda name: -passed_over[name].total())
     return (
-        f"{folder}: {counted(total.total(), 'file')} in class folders passed over, not being called like images that "
-        f"are read: {some_of(suffixes)}; in {some_of(classes, 3)}"
+        f"{folder}: {counted(total.total(), 'file')} in class folders ignored, because they do not have an image "
+        f"suffix: {some_of(suffixes)}; in {some_of(classes, 3)}"
     )
 
 
@@ -163,7 +163,7 @@ def _refuse_splits_as_classes(place: Path) -> None:
     if len(like) > 1:
         raise DataError(
             f"{place} holds {', '.join(f'{name}/' for name in like)}, which look like parts of a data set, not like "
-            "classes; expected train/ and test/ (or val/, valid/, validation/), so written"
+            "classes; expected train/ and test/ (or val/, valid/, validation/), spelled like this"
         )
 
 
@@ -195,7 +195,7 @@ def _usable(names: list[str], place: Path) -> list[str]:
     if len(names) < 2:
         found = f"only one, {names[0]}/" if names else "none"
         if _holds_images(place):
-            found += ", and images (where the folder is itself a class, list the images in a manifest, data.name: csv)"
+            found += ", and images (if the folder is itself a class, list the images in a manifest, data.name: csv)"
         raise DataError(
             f"{place} must hold a folder of images for each class, two at least; found {found}. "
             "data.root is the folder that holds train/ and test/, or the class folders themselves"
@@ -205,7 +205,7 @@ def _usable(names: list[str], place: Path) -> list[str]:
     largest = max(inner.values(), key=len)
     if len(parts) * 2 > len(names) and len(largest) > 1 and all(inner[name] <= largest for name in parts):
         raise DataError(
-            f"{place}: {some_of([f'{name}/' for name in parts])} hold no images themselves, but all the same folders "
+            f"{place}: {some_of([f'{name}/' for name in parts])} contain no images, but all the same subfolders "
             f"({some_of(natural_sorted(largest), 4)}), so they look like parts of a data set, not like classes; "
             "expected the class folders themselves, or train/ and test/ (or val/) of them. Where those are classes, "
             "list the images in a manifest (data.name: csv)"

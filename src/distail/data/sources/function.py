@@ -27,10 +27,10 @@ from distail.outputs import MULTI_LABEL
 _AT_ONCE = 64
 _FAILED = "failures"
 _NO_LABEL = (
-    "a label that is no number of a class (expected a whole number, a place in class_names; or, with data.targets: "
+    "a label that is not a class index (expected a whole number, an index into class_names; or, with data.targets: "
     "multi_label, a row of 0 and 1)"
 )
-_NOT_FINITE = "inputs that are not finite (nan, or infinite), of which neither loss nor metrics would be"
+_NOT_FINITE = "inputs that are not finite (nan or infinite), so the loss and the metrics would not be either"
 
 
 def find_function(name: str) -> Any:
@@ -58,7 +58,7 @@ def load_function(options: Data) -> Source:
             raise DataError(f"{options.name!r} must return distail.Datasets, got {type(given).__name__}")
         names = tuple(given.class_names)
         if not all(isinstance(name, str) for name in names):
-            raise DataError(f"{options.name!r}: class_names hold what is no text")
+            raise DataError(f"{options.name!r}: class_names must be texts")
         check_class_names(names, f"data set {options.name!r}")
         fetched = [
             None if dataset is None else _fetched(dataset, part, given, options)
@@ -144,8 +144,8 @@ def _labels(found: list[int | list[float]], given: Datasets, what: str, options:
     wrong = [row for row, label in enumerate(found) if not isinstance(label, list) or len(label) != classes]
     if wrong:
         raise DataError(
-            f"{what}: {len(wrong)} of {len(found)} labels, the first of item {wrong[0]}, are no rows of {classes} "
-            "numbers; data.targets: multi_label expects of each class whether an item has it (0 or 1)"
+            f"{what}: {len(wrong)} of {len(found)} labels, the first of item {wrong[0]}, are not rows of {classes} "
+            "numbers; data.targets: multi_label expects 0 or 1 per class"
         )
     return matrix_of(np.array(found), given.class_names, what)[0]
 

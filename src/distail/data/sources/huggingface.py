@@ -126,7 +126,7 @@ def _by_folder(rows: Sequence[Row], file: Path) -> Mapping[str, list[Row]]:
             f"split, such as {outside[0].path!r}; expected all of them in train/, test/ or validation/, or none"
         )
     if "train" not in found:
-        raise DataError(f"{file} has images in folders of {held_out}, and none in train/; expected some to learn from")
+        raise DataError(f"{file} has images in folders of {held_out}, and none in train/; expected some")
     return {split: of_split for split, of_split in found.items() if split is not None}
 
 
@@ -160,7 +160,7 @@ def _class_label_names(file: Path) -> tuple[str, ...]:
         names = [names[key] for key in sorted(names, key=int)]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise DataError(
-            f"{file} does not say what its labels are called: there is no ClassLabel of {column!r} in the schema's "
+            f"{file} does not contain the names of its labels: there is no ClassLabel of {column!r} in the schema's "
             "metadata (key 'huggingface'); save it with `datasets`, its label cast to ClassLabel"
         )
     check_class_names(names, str(file))
@@ -206,7 +206,7 @@ def _read_json_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:
                 row = json.loads(line)
                 rows.append((number, row if isinstance(row, dict) else {}))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: a line is no JSON in UTF-8: {error}") from error
+        raise DataError(f"{file}: a line is not JSON in UTF-8: {error}") from error
     return rows
 
 

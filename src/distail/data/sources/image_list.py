@@ -46,7 +46,10 @@ def load_list(options: Data) -> Source:
     missing = [f"data.{key}" for key, value in {"root": root, **given}.items() if value is None]
     problems = [f"needs {', '.join(missing)}; such as {_EXAMPLE}"] if missing else []
     if root is not None and not root.is_dir():
-        problems.append(f"data.root is {root}, which is not a folder; expected the one that the lists' paths begin in")
+        problems.append(
+            f"data.root is {root}, which is not a folder; expected the folder that the paths in the "
+            "lists are relative to"
+        )
     if problems or root is None:
         raise DataError(f"data set 'list': {'; '.join(problems)}")
     given["validation"] = options.validation if isinstance(options.validation, Path) else None
@@ -84,7 +87,7 @@ def read_lines(file: Path) -> list[Line]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no text in UTF-8: {error}") from error
+        raise DataError(f"{file} is not text in UTF-8: {error}") from error
     found, problems = [], []
     for number, line in enumerate(text.splitlines(), start=1):
         columns = [column.strip() for column in line.split("\t")]

@@ -25,7 +25,7 @@ def expand_home(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
-        raise DataError(f"{str(path)!r}: there is no such home folder here; expected a whole path") from None
+        raise DataError(f"{str(path)!r}: there is no such home folder; expected a full path") from None
 
 
 def places_to_look(options: Data, others: Sequence[Path] = ()) -> tuple[Path, ...]:

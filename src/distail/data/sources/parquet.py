@@ -93,7 +93,7 @@ def _problems(files: Sequence[Path], split: str) -> list[str]:
         exports[export].append(file.name)
     if len(exports) > 1:
         each = "; ".join(some_of(names, 3) for names in exports.values())
-        return [f"{split} is there {len(exports)} times ({each}): keep one"]
+        return [f"{split} exists {len(exports)} times ({each}): keep one"]
     ((export, names),) = exports.items()
     if not export.startswith("-of-"):
         return []

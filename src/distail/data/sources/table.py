@@ -183,7 +183,7 @@ def _check_no_measurement(class_names: Sequence[str], label: str, root: Path) ->
         raise DataError(
             f"{root}: {len(fractions):,} of the {len(numbers):,} different values of the label {label!r} are fractions "
             f"({some_of(fractions, 3)}); expected whole numbers or texts. Make classes of a measurement, or give its "
-            "values names that are no numbers"
+            "values names that are not numbers"
         )
 
 

@@ -95,7 +95,7 @@ def _with_gaps(table: Any, texts: set[str]) -> Any:
 
     for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if pa.types.is_binary(column.type):
-            raise ValueError(f"the column {name!r} is no text")
+            raise ValueError(f"the column {name!r} is not text")
         if pa.types.is_string(column.type):
             gap = compute.equal(compute.utf8_trim_whitespace(column) if name in texts else column, "")
             if name not in texts:
@@ -110,7 +110,7 @@ def _header(path: Path) -> tuple[str, list[str]]:
         line = file.readline()
         delimiter = max(DELIMITERS, key=line.count)
         if "\0" in line:
-            raise ValueError("it holds zero bytes")
+            raise ValueError("it contains zero bytes")
         file.seek(0)
         return delimiter, next(csv.reader(file, delimiter=delimiter), [])
 
