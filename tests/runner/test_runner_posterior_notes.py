@@ -57,7 +57,7 @@ def config(method="ce", *, data=None, stage=None, teacher=None):
         ({**BALANCED, "adjust": 0}, {}, "balanced", []),
         ({**BALANCED, "adjust": 1}, {}, "balanced", ["method.adjust is 1, but the student"]),
         ({**BALANCED, "adjust": "auto"}, {"data": {"validation": 0.1}}, "balanced", ["method.adjust is auto"]),
-        ({"name": "ce", "adjust": 1}, {"data": SAMPLED}, "balanced", ["adjusting it again corrects the prior twice"]),
+        ({"name": "ce", "adjust": 1}, {"data": SAMPLED}, "balanced", ["adjusting it again corrects the priors twice"]),
         ({"name": "ce", "adjust": 1}, {"stage": {"supervised": "balanced_softmax"}}, "balanced", ["method.adjust"]),
     ],
 )

@@ -46,7 +46,7 @@ def adjustment(
     counts = description.class_counts
     if counts is None:
         raise ConfigError(
-            "the student's file does not say on how many images of each class it was trained (class_counts), so that "
+            "the student's file does not contain the number of training images per class (class_counts), so that "
             "it cannot be adjusted; files written by this version of `distail run` do"
         )
     offset_1C = remove_prior(torch.zeros(1, len(counts), dtype=torch.float64), torch.tensor(counts), tau)

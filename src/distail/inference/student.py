@@ -279,7 +279,7 @@ def _built(
     told = name or description.model
     if name is None and told not in MODELS and not told.startswith("timm:") and told != trusted:
         raise ModelError(
-            f"{str(weights)!r} says that its network is {told!r}, your own code, which is not run just because a file "
+            f"{str(weights)!r} names the network {told!r}, your own code, which is not run just because a file "
             f"names it. Name the folder of its run, or the network: network={told!r}"
         )
     try:

@@ -51,8 +51,8 @@ def cost_table(content: Mapping[str, Any]) -> Table:
         size, peak = as_number(file.get("bytes")), as_number(file.get("peak_mb"))
         rows.append([_name(file), _megabytes(size), *times, _UNKNOWN if peak is None else f"{peak:,.0f}"])
     caption = (
-        "Milliseconds of a call: the median, and what 95 of 100 calls do not exceed. Size and the peak memory of a "
-        "process that does nothing else, its libraries included, in units of 2**20 bytes."
+        "Milliseconds per call: median and 95th percentile. Size, and peak memory of a separate process including its "
+        "libraries, in units of 2**20 bytes."
     )
     return Table(["File", "Size", *titles, "Memory"], rows, caption=caption)
 
@@ -71,8 +71,8 @@ def parity_table(content: Mapping[str, Any]) -> Table:
     images, noun = as_number(content.get("images")), as_text(content.get("noun")) or "image"
     whole = "" if images is None else f" ({images:,.0f} {noun}s)"
     caption = (
-        f"Percent on the test set{whole}; then points beside the student as it was trained and their 95 % "
-        f"interval, over the same {noun}s drawn again. Equal answers in percent, ties counted{_all_classes(shown)}. "
+        f"Percent on the test set{whole}; then the difference from the trained student in points with its 95 % "
+        f"bootstrap interval over the same {noun}s. Equal predictions in percent, counting ties{_all_classes(shown)}. "
         f"{THIRDS_RULE.capitalize()}{_defined(shown)}."
     )
     return Table(["File", *titles, "Equal\nanswers", "Logits\nat most"], rows, caption=caption)
@@ -86,16 +86,16 @@ def export_notes(content: Mapping[str, Any]) -> list[str]:
         reached = f"{least:g}" if least == most else f"from {least:g} to {most:g} by class"
         noun = as_text(content.get("noun")) or "image"
         notes.append(
-            f"Several classes an {noun}: each of the files' probabilities is the sigmoid of its logit alone, not a "
-            f"softmax, and an {noun} has every class that reaches its threshold ({reached}; `thresholds` in the files' "
+            f"Multi-label: each probability in the files is the sigmoid of its logit, not a softmax, and an "
+            f"{noun} has all classes that reach their threshold ({reached}; `thresholds` in the files' "
             "metadata)."
         )
     if content.get("adjusted") is True:
-        notes.append("All were adjusted for other shares of classes than those of the training images.")
+        notes.append("All files are adjusted to other class priors than those of the training images.")
     for file in as_mappings(content.get("files")):
         layers = [name for name in as_items(file.get("float_layers")) if isinstance(name, str)]
         if isinstance(file.get("float_layers"), list):
-            kept = f"stayed in float for the tail: {', '.join(layers)}" if layers else "is in int8 in every layer"
+            kept = f"keeps these layers in float for the tail: {', '.join(layers)}" if layers else "has all layers in int8"
             notes.append(f"{_name(file)} {kept}.")
         if reason := as_text(file.get("failed")):
             notes.append(f"{_name(file)}: time and memory could not be measured ({reason}).")

@@ -139,7 +139,7 @@ def _check_views(file: ArrayFile, data: PreparedData, augment: Sequence[Any], pr
         )
     seed = file.facts.get("view_seed", "")
     if not seed.isdecimal():
-        problems.add("it does not say what its views were drawn from (view_seed), as `distail teach` does")
+        problems.add("it does not contain the random seed of its views (view_seed), as files of `distail teach` do")
         return None
     return int(seed)
 
@@ -287,7 +287,7 @@ class _Lookup:
                 f"which data: expected {own} for these"
             )
         elif told != own:
-            self.problems.add(f"its {what} are others: {fact} is {_short(told)}, that of this run's is {_short(own)}")
+            self.problems.add(f"its {what} differ: {fact} is {_short(told)}, in this run {_short(own)}")
         return torch.from_numpy(row_M) if len(row_M) == len(images) else None
 
 

@@ -9,7 +9,7 @@ from distail.outputs import MULTI_LABEL
 def label_problems(experiment: Experiment) -> list[str]:
     """One string a problem, each beginning with the key that it is about."""
     if "labels" in experiment.method:
-        return [f"method.labels: {experiment.method['labels']!r}; expected data.targets to say it"]
+        return [f"method.labels: {experiment.method['labels']!r}; set data.targets instead"]
     if experiment.data.targets != MULTI_LABEL:
         return []
     found = []

@@ -146,7 +146,7 @@ class RunFolder(RunFiles):
             left = [path.name for path in (self.result, self.path / "checkpoints") if path.exists()]
             if left:
                 raise ConfigError(
-                    f"{str(self.path)!r} holds {' and '.join(left)} of a run, but not the config.yaml that says which; "
+                    f"{str(self.path)!r} holds {' and '.join(left)} of a run, but not its config.yaml; "
                     "choose another output, or empty the folder"
                 )
             return None

@@ -128,8 +128,8 @@ def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Compo
     mix = experiment.training.mix
     if mix is not None and mix.share:
         problems.add(
-            f"training.mix: {mix.name}, but teacher.logits says what the teacher said of each image, and of a mixed "
-            "one nothing is known; leave training.mix out, or choose a teacher with a network"
+            f"training.mix: {mix.name}, but teacher.logits has predictions for unmixed images only; leave "
+            "training.mix out, or choose a teacher with a network"
         )
     file = problems.attempt(lambda: open_arrays(Path(str(teacher.logits))), "teacher.logits")
     if file is not None:
@@ -265,8 +265,8 @@ def _notes(
     notes = []
     if experiment.data.augment and not matched.views:
         notes.append(
-            f"stored predictions ignore augmentation: {path} says of each training image what the teacher said of it "
-            "as it is, whatever crop or flip the student sees; `distail teach --views K` stores K views"
+            f"stored predictions ignore augmentation: {path} has predictions for the "
+            "unaugmented training images, whatever crop or flip the student sees; `distail teach --views K` stores K views"
         )
     if answers.top_k is not None and answers.top_k < answers.num_classes:
         spread = "evenly" if experiment.teacher.rest == "uniform" else f"by training {noun}s"
