@@ -1,4 +1,4 @@
-"""A target repair of your own: the teacher's logits clipped at a multiple of their deviation."""
+"""A target repair of your own: the teacher's logits clipped at a multiple of their standard deviation."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from distail.methods.targets import TARGETS
 
 
 class Clip(nn.Module):
-    """Clip every logit at ``deviations`` times the sample's deviation [ours, an example]."""
+    """Clip every logit at ``deviations`` times the standard deviation of the sample [ours, an example]."""
 
     def __init__(self, setup: SlotSetup, *, deviations: float = 2.0) -> None:
         super().__init__()

@@ -152,7 +152,7 @@ class Teacher(Section):
 
 
 class Student(Section):
-    """The network that is shipped."""
+    """The network to deploy."""
 
     model: Model
     checkpoint: Path | None = None
@@ -188,7 +188,7 @@ class Trainer(Section):
 
 
 class Experiment(Section):
-    """Everything that decides a run.
+    """The complete configuration of a run.
 
     >>> quick = {"name": "quick", "data": "digits", "student": "resnet8", "method": "ce"}
     >>> experiment = Experiment.from_mapping(quick)
@@ -252,7 +252,7 @@ class Experiment(Section):
 
     @property
     def adjust(self) -> Tau | None:
-        """How far the student's logits are adjusted after training; None where they are not."""
+        """Strength of logit adjustment of the student after training; None: no adjustment."""
         tau: Tau | None = self.method.get("adjust")
         return tau
 

@@ -126,22 +126,22 @@ class _PlannedBatch(NamedTuple):
 class TrainingBatches:
     """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
 
-    `batch_size` is that of all ranks together; the last, smaller batch of an epoch is kept, but a single image left
-    over joins the batch before it. Each rank yields its contiguous slice of the same global batch: the slices of all
-    ranks side by side are what one process would yield. A batch of fewer than two images a rank goes whole to every
-    rank (`training_share` counts it once).
+    `batch_size` is the global batch size over all ranks. The last, smaller batch of an epoch is kept, but a single
+    remaining image joins the previous batch. Each rank yields its contiguous slice of the same global batch: together,
+    the slices of all ranks equal the batch of a single process. A batch with fewer than two images per rank is yielded
+    whole on every rank (`training_share` counts it once).
 
-    With `views` above 0 the draws of a sample come from that many fixed ones, of which each epoch shows the next:
-    whatever is known of every view (`every_view`) is then known of every image that training shows. `view_seed` is what
-    these are drawn from where they were drawn before, by default `seed`.
+    With `views` above 0 each sample has that many fixed augmented views, and each epoch shows the next one. Results for
+    every view (`every_view`) are then available for every image shown in training. `view_seed` is the random seed of
+    the views (default: `seed`).
 
-    With `mix` a share of each global batch is mixed with other images of it, which a rank looks up as well where they
-    are not its own.
+    With `mix` a share of each global batch is mixed with other images of it; a rank also loads those that are not in
+    its own slice.
 
-    `weights` (N,), of mean 1, is how much each example counts in the loss; None where all count alike.
+    `weights` (N,), with mean 1, weights the loss of each example; None weights all equally.
 
-    Images that are streamed give the same batches as the same images in memory; the processes that decode them stay
-    until `close`, and one pass over the batches ends the one before.
+    Streamed images give the same batches as images in memory. The decoding processes run until `close`; starting a
+    pass over the batches ends the previous pass.
 
     Raises:
         DataError: samplers or augmentations are unknown, the data set is empty, sizes or ranks are out of range, or
@@ -205,7 +205,7 @@ class TrainingBatches:
         self.steps_per_epoch = steps_an_epoch(len(data), batch_size)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from `first_step` on: the same as the last ones of the whole epoch."""
+        """The batches of one epoch, starting at `first_step`; they equal those of the full epoch."""
         return self._batches(self._epoch_plans(epoch, first_step))
 
     def every_view(self, batch_size: int, first_row: int = 0) -> Iterator[Batch]:
@@ -222,7 +222,7 @@ class TrainingBatches:
         return self._batches(self._view_plans(batch_size, first_row))
 
     def close(self) -> None:
-        """End the processes that decode, if there are any."""
+        """Stop the decoding processes, if there are any."""
         self._source.close()
 
     def _epoch_plans(self, epoch: int, first_step: int) -> Iterator[_PlannedBatch]:

@@ -64,7 +64,7 @@ class Column:
 
 @dataclass(frozen=True)
 class TableEncoding:
-    """How the columns of a table become D numbers per row; what it knows it learned from training rows.
+    """Encoding of the columns of a table as D numbers per row, fitted on the training rows.
 
     >>> table = {"age": np.array([4.0, np.nan]), "kind": np.array(["a", "b"], dtype=object)}
     >>> encoding = TableEncoding.learned(table, np.array([True, True]))
@@ -83,9 +83,9 @@ class TableEncoding:
     def learned(
         cls, table: Mapping[str, Values], training_N: NDArray[np.bool_], *, embedded: bool = False
     ) -> TableEncoding:
-        """From the rows of training alone: which levels there are, and where values are missing.
+        """Fit on the training rows only: the levels of each column, and which columns have missing values.
 
-        Of more than 64 levels, with `embedded` 1,000, the most frequent stay, and all others are one.
+        At most the 64 most frequent levels are kept (with `embedded`, 1,000); all others share one.
         """
         return cls(tuple(_column(name, values[training_N], embedded) for name, values in table.items()))
 
@@ -93,17 +93,17 @@ class TableEncoding:
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """The names (D,) of the numbers of a row."""
+        """Names (D,) of the encoded numbers."""
         return tuple(entry for column in self.columns for entry in column.entries)
 
     @property
     def plain(self) -> NDArray[np.bool_]:
-        """(D,): which numbers are 1 or 0 and stay so; all others are standardized."""
+        """(D,): which numbers are indicators of 0 or 1, which are not standardized."""
         return np.array([entry != column.name for column in self.columns for entry in column.entries], dtype=bool)
 
     @property
     def cardinalities(self) -> tuple[int, ...] | None:
-        """(D,): of a code how many there are, of other numbers 0; None where no category is embedded."""
+        """(D,): the number of codes of an embedded category, 0 for other numbers; None without embedded categories."""
         found = tuple(column.cardinality for column in self.columns for _ in column.entries)
         return found if any(found) else None
 

@@ -9,19 +9,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Datasets:
-    """Map-style torch data sets, whose items are (input, label) or mappings of tensors with `label`.
+    """Map-style torch data sets with items (input, label) or mappings of tensors with `label`.
 
-    The tensors of a mapping, but for its label, reach the network as keywords. Labels are whole numbers that index
-    `class_names`; with `data.targets: multi_label` rows of 0 and 1, one number for each class. What items draw at
-    random, as augmentation does, is seeded anew for each item and epoch, through the generators of torch, numpy and
-    `random`.
+    The tensors of a mapping, except the label, are passed to the network as keyword arguments. Labels are integer
+    indices into `class_names`; with `data.targets: multi_label`, rows of 0 and 1, one per class. The generators of
+    torch, numpy and `random` are seeded per item and epoch, so that random augmentation in items is reproducible.
 
     Attributes:
         train, test: with `__len__` and `__getitem__`.
-        validation: None to have one drawn from `train` (`data.validation`).
+        validation: None draws one from `train` (`data.validation`).
         class_names: in the order of the labels.
-        collate: makes a batch of a list of items, by default torch's `default_collate`.
-        groups: of each item of `train`, what must not be torn apart where validation is drawn, such as its patient.
+        collate: turns a list of items into a batch; default: torch's `default_collate`.
+        groups: the group of each item of `train`, such as its patient; a drawn validation set keeps groups together.
 
     >>> import torch
     >>> items = [(torch.zeros(3), 0), (torch.ones(3), 1)]

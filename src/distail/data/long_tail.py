@@ -35,7 +35,7 @@ PROFILES: dict[str, Callable[[int, int, float], list[float]]] = {"exp": _exponen
 
 
 def long_tail_counts(num_classes: int, largest: int, imbalance_factor: float, profile: str = "exp") -> tuple[int, ...]:
-    """Training images per class, class 0 the largest: the profiles of the CIFAR-LT benchmarks (Cui 2019, Cao 2019).
+    """Training images per class, class 0 largest: the profiles of the CIFAR-LT benchmarks (Cui 2019, Cao 2019).
 
     `exp`: class c keeps `int(largest * imbalance_factor ** (-c / (C - 1)))`. `step`: the first half of the
     classes (the larger half of an odd number) keeps `largest`, the others `int(largest / imbalance_factor)`. Every
@@ -104,7 +104,7 @@ def short_classes_warning(available_C: tuple[int, ...], imbalance_factor: float 
 
     >>> print(short_classes_warning((100, 20), 2, "exp"))  # doctest: +NORMALIZE_WHITESPACE
     imbalance_factor 2 on data that is not balanced: 1 of 2 classes has fewer images than the profile asks for and keeps
-    all it has (class 1 has 20 of 50)
+    all its images (class 1 has 20 of 50)
     """
     if imbalance_factor is None or imbalance_factor == 1:
         return None

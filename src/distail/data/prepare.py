@@ -40,13 +40,13 @@ _SMALLEST_STD = 1 / 255
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Everything a run knows of its data.
+    """The data of a run.
 
-    Counts, `subset_sha256`, mean and deviation describe `train`: the long-tailed subset after the validation split;
-    `validation_sha256` and `test_sha256` are the same hash of the other two. `mean` and
+    Counts, `subset_sha256`, mean and standard deviation describe `train`, the long-tailed subset without the validation
+    split; `validation_sha256` and `test_sha256` are the same hash of the other two. `mean` and
     `std` are per channel of images, in units of 0 to 1; per column or channel of arrays, in their own units; empty for
-    what the network gets as it is. `skipped` are images that could not be read, each with the reason;
-    `notes` are sentences for the user: what is odd about the data, and how it is held.
+    inputs that are not normalized. `skipped` lists unreadable images with the reason;
+    `notes` are messages for the user about unusual data and how the data are held.
     """
 
     train: Examples
@@ -74,22 +74,22 @@ class PreparedData:
 
     @property
     def samples(self) -> int | None:
-        """Training examples, where one may have several classes; None where the class counts say how many."""
+        """Number of training examples of multi-label data; None for single-label data."""
         return len(self.train) if is_multi_label(self.train.labels) else None
 
 
 def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> PreparedData:
-    """Load a source, thin its training set to a long tail, then hold out a stratified validation set.
+    """Load a data set, subsample its training set to a long tail, then hold out a stratified validation set.
 
-    The test set is left as it is.
+    The test set is not changed.
 
     Args:
         data: the section `data` of an experiment; or the name of a data set, with the section's other keys as keywords
-            and, unless `validation` says otherwise, nothing held out.
-        seed: decides which images stay and which are held out.
+            and `validation` 0 by default.
+        seed: random seed of the subset and of the validation split.
 
     Raises:
-        DataError: something is wrong with the data or the options.
+        DataError: the data or the options are invalid.
 
     >>> data = prepare_data("digits", imbalance_factor=10, validation=0.1)
     >>> len(data.class_counts), sum(data.class_counts) == len(data.train), data.train.image_shape

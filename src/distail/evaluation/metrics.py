@@ -241,15 +241,15 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
 
     Args:
         logits_NC: (N, C) floating and finite.
-        target_N: (N,) integer labels, 0 to C - 1; (N, C) bool where a sample has several classes.
-        class_counts: (C,) training images of each class, at least 1; they decide the groups.
+        target_N: (N,) integer labels, 0 to C - 1; (N, C) bool for multi-label data.
+        class_counts: (C,) training images per class, at least 1; they define the groups.
 
     Returns:
         ``top1``; ``balanced_accuracy`` (mean recall), ``gmean`` (geometric mean of the recalls), ``macro_f1`` and
         ``worst_class`` (lowest recall), all four over the classes that have test images; ``ece`` (15 equal-width bins);
         ``per_class_recall`` (a list, None for a class without test images); ``groups.shots`` and ``groups.thirds``
-        (mean recall, None where a group has no class to measure). Plain floats, ready for JSON. Of several classes a
-        sample ``mean_average_precision``, ``per_class_average_precision`` and the groups, means of the latter.
+        (mean recall, None for a group without classes to measure). Plain floats, ready for JSON. For multi-label data:
+        ``mean_average_precision``, ``per_class_average_precision`` and the groups, means of the latter.
 
     Raises:
         DataError: shapes that do not match, nothing to evaluate, logits that are not finite, labels out of range.

@@ -28,9 +28,10 @@ RATIOS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
 
 
 def standardize(logits: Tensor, *, correction: int = 0) -> Tensor:
-    """Zero mean and unit deviation over classes, per sample; constant logits become zeros. (B, C) to (B, C).
+    """Zero mean and unit standard deviation over classes, per sample; constant logits become zeros. (B, C) to (B, C).
 
-    The deviation is the population's (`correction` 0), or the sample's (1: logit standardization, Sun et al. 2024).
+    The standard deviation is that of the population (`correction` 0) or of the sample (1: logit standardization, Sun
+    et al. 2024).
 
     >>> standardize(torch.tensor([[1.0, 3.0], [5.0, 5.0]]))
     tensor([[-1.,  1.],
@@ -54,18 +55,18 @@ def inverse_propensity(
     """IPWD's sample weights: one over the estimated probability that a sample lies in the machine domain.
 
     H is the cross-entropy of a head with the label, the head's logits standardized per sample [note: IPWD, arXiv
-    2210.12787]. ``w = 1 + H_kd / H_cls`` raises the samples that the distilled head explains worse than the label-only
-    head, which is the paper's stated purpose [ours]; ``cls_over_kd`` is the other way round, as a summary of the paper
-    prints it [note]. The denominator is floored at 1e-6, weights are clipped at `max_weight`, then divided by their
+    2210.12787]. ``w = 1 + H_kd / H_cls`` upweights samples that the distilled head explains worse than the label-only
+    head, which is the paper's stated purpose [ours]; ``cls_over_kd`` is the inverse ratio, as in a summary of the paper
+    [note]. The denominator is floored at 1e-6, weights are clipped at `max_weight`, then divided by their
     batch mean [ours].
 
     Args:
         kd_logits, cls_logits: (B, C), of the distilled head and of the head trained with labels only.
         target: (B,) int64.
         ratio: "kd_over_cls" or "cls_over_kd".
-        max_weight: the clip, above 0; None is off.
-        normalize: divide by the batch mean, after the clip.
-        standardize_logits: off, the cross-entropies are those of the logits as they are.
+        max_weight: maximum weight, above 0; None: no clipping.
+        normalize: divide by the batch mean, after clipping.
+        standardize_logits: False uses the unstandardized logits.
 
     Returns:
         (B,), in at least float32, without gradient.
@@ -108,7 +109,7 @@ def loss_ratio(
 ) -> Tensor:
     """WSLD's weights, ``1 - exp(-CE(z_s, y) / CE(z_t, y))``, without gradient [paper: Zhou et al. 2021]. (B,).
 
-    The denominator is floored at 1e-6 [ours]. `student_log_probs` is ``log softmax(z_s)``, where it is known already.
+    The denominator is floored at 1e-6 [ours]. `student_log_probs` is ``log softmax(z_s)``, if already computed.
 
     >>> same = torch.tensor([[1.0, 0.0]])
     >>> loss_ratio(same, same, torch.tensor([0]))

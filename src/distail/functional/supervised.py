@@ -28,8 +28,9 @@ def cross_entropy(
 ) -> Tensor:
     """``-log softmax(z)[y]``: (B, C) and (B,) to (B,), in at least float32.
 
-    With `label_smoothing` s the label is ``1 - s`` of itself and ``s / C`` of every class [paper: Szegedy et al. 2016].
-    `log_probs` is ``log softmax(z)``, where it is known already.
+    With `label_smoothing` s the target is ``1 - s`` for the label plus ``s / C`` for every class [paper: Szegedy et
+    al. 2016].
+    `log_probs` is ``log softmax(z)``, if already computed.
 
     Raises:
         MethodError: shapes do not fit, or the smoothing is not in 0 to 1.
@@ -52,7 +53,7 @@ def cross_entropy(
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, *, log_probs: Tensor | None = None) -> Tensor:
     """``(1 - p[y])**gamma * CE`` [paper: Lin et al. 2017]. (B, C) and (B,) to (B,).
 
-    `log_probs` is ``log softmax(z)``, where it is known already.
+    `log_probs` is ``log softmax(z)``, if already computed.
 
     >>> focal_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))
     tensor([0.1733])
@@ -66,9 +67,9 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, *, log_probs:
 def weighted_by_label(
     losses_B: Tensor, weights_C: Tensor, target: Tensor, batch_mean: Callable[[Tensor], Tensor] = torch.mean
 ) -> Tensor:
-    """Each loss times its label's weight over the batch mean of those weights, as torch's weighted mean does.
+    """Each loss times the weight of its label, divided by the batch mean of these weights, as in torch's weighted mean.
 
-    ``batch_mean`` takes the mean over the global batch where training is distributed.
+    ``batch_mean`` computes the mean over the global batch in distributed training.
 
     >>> weighted_by_label(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 3.0]), torch.tensor([0, 1]))
     tensor([0.5000, 1.5000])
@@ -84,7 +85,7 @@ def weighted_by_label(
 def subtract_margin(logits: Tensor, target: Tensor, margins: Tensor, scale: float, classifier_scale: float) -> Tensor:
     """LDAM's logits, ``scale * (cosine - margin of the label)`` [paper: Cao et al. 2019]. (B, C) to (B, C).
 
-    ``classifier_scale`` is what the cosine classifier multiplied its cosines by; dividing by it gives them back.
+    ``classifier_scale`` is the scale of the cosine classifier; the logits divided by it are the cosines.
 
     >>> subtract_margin(torch.tensor([[30.0, 0.0]]), torch.tensor([0]), torch.tensor([0.5, 0.5]), 30.0, 30.0)
     tensor([[15.,  0.]])
@@ -99,7 +100,7 @@ def subtract_margin(logits: Tensor, target: Tensor, margins: Tensor, scale: floa
 
 
 def adjust_logits(logits: Tensor, log_share: Tensor, tau: float = 1.0) -> Tensor:
-    """Logits plus ``tau`` times the log of the class shares [paper: Menon et al. 2021; at tau 1 Ren et al. 2020].
+    """Logits plus ``tau`` times the log class priors [paper: Menon et al. 2021; at tau 1 Ren et al. 2020].
 
     >>> adjust_logits(torch.tensor([[0.0, 0.0]]), torch.tensor([0.75, 0.25]).log()).softmax(1)
     tensor([[0.7500, 0.2500]])

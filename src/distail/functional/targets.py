@@ -1,4 +1,4 @@
-"""Target repairs: teacher logits in, teacher logits out, so that they chain; one softmax comes last.
+"""Target repairs: teacher logits in, teacher logits out, so they can be chained; the softmax comes last.
 
 Shapes: B batch, C classes.
 """
@@ -24,11 +24,11 @@ from distail.functional.supervised import adjust_logits
 
 
 def swap_rectify(teacher_logits: Tensor, target: Tensor) -> Tensor:
-    """Where the teacher is wrong, exchange its largest logit with that of the label.
+    """If the teacher is wrong, swap its largest logit with that of the label.
 
-    Per sample: if ``argmax z_t != y``, exchange ``z_t[argmax]`` and ``z_t[y]``; else unchanged [code, paper: DR-KD,
+    Per sample: if ``argmax z_t != y``, swap ``z_t[argmax]`` and ``z_t[y]``; else unchanged [code, paper: DR-KD,
     arXiv 2201.11319]. The authors' code swaps in place; this does not [ours]. A label that ties with the largest logit
-    counts as correct: exchanging equal values changes nothing.
+    counts as correct: swapping equal values changes nothing.
 
     Args:
         teacher_logits: (B, C), any floating dtype, which is kept.
@@ -65,17 +65,17 @@ def reweigh_logits(teacher_logits: Tensor, log_weights: Tensor, temperature: flo
 
 
 def remove_prior(logits: Tensor, class_counts: Sequence[int] | Tensor, tau: float = 1.0) -> Tensor:
-    """Logits less ``tau`` times the log of the class shares: what they would be had all classes been as frequent.
+    """Logit adjustment: logits minus ``tau`` times the log class priors (class shares of the training data).
 
     ``z - tau * log(n / sum n)`` [paper: Menon et al. 2021, arXiv 2007.07314, logit adjustment after training]. A
-    network trained with plain cross-entropy has learned ``p ~ share * p_balanced``: at tau 1 the softmax of this is
+    network trained with plain cross-entropy learns ``p ~ share * p_balanced``: at tau 1 the softmax of the result is
     ``p_balanced``. At temperature T divide afterwards: ``softmax((z - log share) / T)``. With ``tau = T`` that is
     `reweigh_targets` with weights ``1 / n``.
 
     Args:
         logits: (B, C), of a teacher, a student, or stored predictions; the gradient flows through.
-        class_counts: (C,) training images of each class, whole numbers of at least 1.
-        tau: how much of the prior is removed; 0 changes nothing.
+        class_counts: (C,) training images per class, whole numbers of at least 1.
+        tau: strength of the adjustment; 0: no change.
 
     Returns:
         (B, C), in at least float32.
@@ -116,7 +116,7 @@ def reweigh_targets(teacher_logits: Tensor, weights: Tensor, temperature: float)
         (B, C) probabilities, in at least float32, detached.
 
     Raises:
-        MethodError: shapes that do not fit, a weight that is not positive (checked on the CPU), or a bad temperature.
+        MethodError: mismatched shapes, a weight that is not positive (checked on the CPU), or an invalid temperature.
 
     >>> reweigh_targets(torch.tensor([[0.0, 0.0]]), torch.tensor([1.0, 3.0]), temperature=2.0)
     tensor([[0.2500, 0.7500]])

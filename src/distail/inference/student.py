@@ -48,15 +48,15 @@ class Prediction:
 
 
 class Student(nn.Module):
-    """A network with what its file says of it.
+    """A trained student with its preprocessing and class names.
 
     Attributes:
-        network: from normalized images, or standardized arrays, to logits, as it was trained.
+        network: the trained network, from normalized images or standardized arrays to logits.
         description: classes, sizes and normalization.
-        preprocess: levels of any size, or arrays, to what the network takes.
-        encoding: of a student for tables, how their columns become numbers.
-        offset: (C,), added to the logits; zeros unless the student was adjusted.
-        thresholds: where an image may have several classes, the probability from which on it has each; else None.
+        preprocess: converts uint8 pixels of any size, or arrays, to the inputs of the network.
+        encoding: for tables, the encoding of the columns.
+        offset: (C,), added to the logits; zeros unless the student is adjusted.
+        thresholds: for multi-label students, the minimum probability of each class; otherwise None.
     """
 
     offset: Tensor
@@ -81,7 +81,7 @@ class Student(nn.Module):
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may have several classes, each logit the log odds of one."""
+        """Whether the student is multi-label: each logit is the log odds of one class."""
         return self.description.targets != SINGLE_LABEL
 
     @property
@@ -121,14 +121,14 @@ class Student(nn.Module):
 
     @torch.inference_mode()
     def predict(self, examples: Any, top: int = 1) -> list[Prediction]:
-        """An answer for each image or row.
+        """Predict each image or row.
 
         Args:
             examples: one image or a list of them: a path, a PIL image, uint8 (H, W, channels) or float
                 (channels, H, W) of 0 to 1; or several in one tensor, (B, H, W, channels) or (B, channels, H, W). Of
                 any size. For a student of tables columns by name (a mapping of lists or arrays, a pandas, polars or
                 pyarrow table), or the numbers (B, D) that they become; of arrays a tensor (B, ...), or one example.
-            top: how many of the most probable classes each answer lists.
+            top: number of the most probable classes in each prediction.
 
         Raises:
             DataError: examples that cannot be used.
@@ -154,11 +154,11 @@ class Student(nn.Module):
         return [tuple(name for name, yes in zip(self.class_names, has, strict=True) if yes) for has in has_BC.tolist()]
 
     def adjusted(self, tau: float = 1.0, prior: Mapping[str, float] | None = None) -> Student:
-        """The same network for another distribution of classes than that of its training images.
+        """The same network, adjusted to other class priors than those of its training images.
 
         Args:
-            tau: how much of the shift from the training images' shares to the expected ones; 0 changes nothing.
-            prior: expected share of each class, in any unit; None expects all classes equally often.
+            tau: strength of the shift from the class priors of the training images to the expected ones; 0: no change.
+            prior: expected share of each class, in any unit; None: equal priors.
 
         Raises:
             ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
@@ -172,10 +172,10 @@ class Student(nn.Module):
         return Student(self.network, self.description, offset_C)
 
     def with_thresholds(self, threshold: float | Mapping[str, float]) -> Student:
-        """The same network, whose images have the classes that reach this probability.
+        """The same network with other thresholds for assigning classes.
 
         Args:
-            threshold: above 0 and below 1; one for all classes, or one for each by name. A half before.
+            threshold: above 0 and below 1; one for all classes, or one per class by name. Default: 0.5.
 
         Raises:
             ConfigError: an image has one class here, or thresholds do not fit.
@@ -184,16 +184,16 @@ class Student(nn.Module):
 
 
 def load_student(source: str | Path, *, network: str | nn.Module | None = None) -> Student:
-    """The student of a run's folder, or of a file of weights that says what its network is.
+    """Load the student of a run folder, or of a weights file that names its network.
 
     Args:
-        source: the folder that `distail run` left, or its `student.safetensors` wherever that lies now.
-        network: for a file whose network is code of your own: that network, or its name `package.module:function`,
-            which a file alone is not trusted with. The folder of a run names it.
+        source: a folder written by `distail run`, or its `student.safetensors` in any place.
+        network: for a file whose network is your own code: the network, or its name `package.module:function`, since
+            the name in a file alone is not trusted. Not needed for a run folder.
 
     Raises:
         ConfigError: there is no such folder or file, or the run is not finished.
-        CheckpointError: the file is damaged, or does not say what it needs to.
+        CheckpointError: the file is damaged, or lacks required metadata.
         ModelError: the network cannot be built, or does not fit.
 
     >>> import tempfile, distail

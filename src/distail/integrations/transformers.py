@@ -52,33 +52,33 @@ _REFUSED = {
 
 
 class DistillationTrainer(Trainer):
-    """A `Trainer` whose loss is a method's: it counts the classes, asks the teacher, and measures groups of classes.
+    """A `Trainer` whose loss is a distillation method; counts the classes, runs the teacher, reports class groups.
 
-    Beside what `Trainer` logs there are the method's terms (`supervised`, `distillation`, ...) and statistics, means
-    since the last log; and at each evaluation, in percent, `eval_top1`, `eval_balanced_accuracy`, `eval_head`,
-    `eval_medium` and `eval_tail` (thirds of the classes by their training samples; a group without classes is left
-    out). `eval_loss` is plain cross-entropy, whatever the method: of what is evaluated no teacher is asked.
+    In addition to the logs of `Trainer`, it logs the method's terms (`supervised`, `distillation`, ...) and statistics,
+    as means since the last log, and at each evaluation, in percent, `eval_top1`, `eval_balanced_accuracy`, `eval_head`,
+    `eval_medium` and `eval_tail` (thirds of the classes by training samples; a group without classes is omitted).
+    `eval_loss` is plain cross-entropy for every method; the teacher is not used in evaluation.
 
-    Where labels are rows (C,) of 0.0 and 1.0, a sample has several classes: `eval_mean_average_precision` stands in
-    place of both accuracies, the groups are means of average precision, and `eval_loss` is binary cross-entropy, the
-    sum over classes.
+    Labels that are rows (C,) of 0.0 and 1.0 are multi-label: `eval_mean_average_precision` replaces both accuracies,
+    the groups are means of average precision, and `eval_loss` is binary cross-entropy, summed over classes.
 
-    The method's own parameters are in the optimizer, outside of gradient clipping; its state is in each checkpoint, in
-    a file of its own, so that `save_model` leaves the student as `from_pretrained` reads it.
+    The parameters of the method are in the optimizer, but not in gradient clipping. Its state is a separate file in
+    each checkpoint, so that `save_model` writes the student in the format of `from_pretrained`.
 
     Args:
-        model: the student: takes a batch's columns as keywords, and gives logits (B, C), or an output with `.logits`.
+        model: the student; takes the columns of a batch as keyword arguments and returns logits (B, C), or an output
+            with `.logits`.
         method: a name of `distail.list_methods`, a mapping of slots, or a `distail.Method`.
-        teacher: a network, called with those columns that its forward pass names; set to evaluation, never trained.
-        teacher_logits: in its place its stored answers of the training set, (N, C) in its order: a tensor, an array,
+        teacher: a network, called with the columns named in its `forward`; in evaluation mode, never trained.
+        teacher_logits: instead of `teacher`, its logits (N, C) in the order of the training set: a tensor, an array,
             a memory-mapped array, `StoredAnswers` of a file, or the name of a column.
-        class_counts: training samples of each class; by default counted in `train_dataset`, as `count_classes` does.
-        samples: beside `class_counts`, where a sample has several classes: how many training samples there are.
-        compute_metrics: further metrics, as `Trainer` has them.
-        options: whatever else `Trainer` takes.
+        class_counts: training samples per class; by default counted in `train_dataset` with `count_classes`.
+        samples: for multi-label data with `class_counts`: the number of training samples.
+        compute_metrics: further metrics, as in `Trainer`.
+        options: further arguments of `Trainer`.
 
     Raises:
-        MethodError: the method does not fit, or an option has no place beside it; all at once.
+        MethodError: the method does not fit, or an option is not supported; all are listed.
         DataError: labels or stored logits cannot be used.
     """
 

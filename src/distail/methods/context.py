@@ -20,7 +20,7 @@ from distail.outputs import Outputs
 
 Reduce = Callable[[Tensor], Tensor]
 NATURAL, BALANCED, MIXED = "natural", "balanced", "mixed"
-"""Which posterior an entry aims at: that of the training data's class shares, or that of equal shares."""
+"""Which posterior an entry aims at: that with the class priors of the training data, or with equal priors."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Requirements:
         student_features, teacher_features: `Outputs.features` on that side, and its width at creation.
         index: the sample indices, `index=`.
         class_means: one call of `prepare` with the teacher's outputs over the training data.
-        memory: `memory_state` must be stored and restored as well as `state_dict`.
+        memory: `memory_state` must be saved and restored in addition to `state_dict`.
         cosine_classifier: logits that are scaled cosines of features and class directions.
     """
 
@@ -127,9 +127,9 @@ class SlotOutput:
     Attributes:
         values: the repaired logits (B, C) of a target repair; else one number per sample (B,).
         auxiliary: further losses, one per sample (B,), by name.
-        statistics: detached scalars to be logged; never part of the total.
-        student: of a target repair that changes both sides: the student's logits (B, C) as the repairs that follow
-            and the divergence see them. Labels, weights and representations are compared with the logits as they are.
+        statistics: detached scalars for logging; never part of the total.
+        student: for a target repair that changes both sides: the student's logits (B, C) for the following repairs and
+            the divergence. Supervised losses, weights and representations use the unchanged logits.
     """
 
     values: Tensor
@@ -161,9 +161,9 @@ class BatchContext:
 
     Attributes:
         student, teacher: `Outputs`; the teacher is None for a method without one.
-        target: (B,) int64; (B, C) bool where a sample has several classes.
+        target: (B,) int64; (B, C) bool for multi-label data.
         index: (B,) int64 sample indices, or None.
-        temperature: the method's.
+        temperature: that of the method.
         progress: how far training is. Reading its numbers in `forward` makes `torch.compile` compile once per epoch:
             an entry better keeps what it derives from them, in its own `begin_epoch(progress)`.
         reduce: sums a tensor over the global batch, without gradient.
@@ -194,7 +194,7 @@ class BatchContext:
         self._student_log_probabilities: dict[float, Tensor] = {}
 
     def student_log_probabilities(self, temperature: float = 1.0) -> Tensor:
-        """``log softmax(z_s / T)``, computed once for every entry that asks."""
+        """``log softmax(z_s / T)``, computed once and shared by all entries."""
         known = self._student_log_probabilities
         if temperature not in known:
             known[temperature] = log_probabilities(self.student.logits, temperature)
@@ -223,7 +223,7 @@ class BatchContext:
         return changed
 
     def global_sum(self, values: Tensor) -> Tensor:
-        """A tensor summed over the processes that share the batch, with its gradient."""
+        """A tensor summed over the processes of the batch, with its gradient."""
         if self.reduce is identity_reduce:
             return values
         total: Tensor = _GlobalSum.apply(values, self.reduce)  # type: ignore[no-untyped-call]

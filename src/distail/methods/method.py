@@ -99,7 +99,7 @@ class Method(nn.Module):
             student: `Outputs`: logits (B, C), and features (B, D) where `needs.student_features`. Half and bfloat16 are
                 promoted to float32, also inside autocast.
             teacher: the same of the teacher, never written to and never given a gradient; None where there is none.
-            target: (B,) int64 labels; (B, C) bool where a sample has several classes.
+            target: (B,) int64 labels; (B, C) bool for multi-label data.
             index: (B,) int64 sample indices, where `needs.index`.
 
         Raises:
@@ -173,7 +173,7 @@ class Method(nn.Module):
         return losses_B
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Say which epoch starts, from 0, of how many: drives deferral, ramps and memory. Never called: as at the end.
+        """Start an epoch (from 0): controls deferral, ramps and memory. If never called: as at the end of training.
 
         Every process calls it in distributed training.
 
@@ -202,13 +202,14 @@ class Method(nn.Module):
 
     @property
     def prepared(self) -> bool:
-        """Whether nothing is left for `prepare` to do."""
+        """Whether `prepare` has been done or is not needed."""
         return bool(getattr(self.representation, "prepared", True))
 
     def prepare(self, batches: Iterable[tuple[Outputs, Tensor]]) -> None:
-        """One pass over (teacher `Outputs`, labels) of the training data, where `needs.class_means`; else none.
+        """One pass over (teacher `Outputs`, labels) of the training data if `needs.class_means`; otherwise no effect.
 
-        What it finds is in the `state_dict`: a resumed method is prepared. Distributed, each process gives its share.
+        The result is in the `state_dict`, so a resumed method is prepared. In distributed training each process
+        passes its own share of the data.
 
         Raises:
             MethodError: features are missing or have the wrong width, or a class has no sample.
@@ -218,15 +219,15 @@ class Method(nn.Module):
             entry.prepare(batches, self.reduce)
 
     def memory_state(self) -> dict[str, Tensor]:
-        """What the method remembers of every sample, stored apart from `state_dict`; empty unless `needs.memory`.
+        """The method's stored predictions per sample, separate from `state_dict`; empty unless `needs.memory`.
 
-        With `running_epoch` it resumes an epoch exactly. The tensors are copies, on the CPU. In distributed training
-        every process calls it, and gets the same.
+        With `running_epoch` it resumes an epoch exactly. The tensors are copies on the CPU. In distributed training
+        every process must call it; all get the same.
         """
         return {} if self.previous_epoch is None else self.previous_epoch.memory.state(self.reduce)
 
     def load_memory_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a `memory_state`, the same in every process; in either order with `load_state_dict`.
+        """Load a `memory_state`, the same in every process, before or after `load_state_dict`.
 
         Raises:
             CheckpointError: entries are missing or have other shapes.

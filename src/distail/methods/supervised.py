@@ -127,7 +127,7 @@ class LDAM(nn.Module):
 
 
 class BalancedSoftmax(nn.Module):
-    """CE of the logits plus the log of the class shares [paper: Ren et al. 2020]: `logit_adjusted` at tau 1.
+    """CE of the logits plus the log class priors [paper: Ren et al. 2020]: `logit_adjusted` at tau 1.
 
     Args:
         label_smoothing: the share of the label that all classes get alike.
@@ -147,7 +147,7 @@ class BalancedSoftmax(nn.Module):
 
 
 class LogitAdjusted(nn.Module):
-    """CE of the logits plus tau times the log of the class shares [paper: Menon et al. 2021].
+    """CE of the logits plus tau times the log class priors [paper: Menon et al. 2021].
 
     Args:
         tau: 0 is plain CE; at 1 this is the same function as `balanced_softmax`.

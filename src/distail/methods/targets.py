@@ -88,9 +88,9 @@ class Power(nn.Module):
 
 
 class Debias(nn.Module):
-    """Take the class shares of the training data out of the teacher's logits: ``z_t - tau * log share`` [ours].
+    """Subtract the log class priors of the training data from the teacher's logits: ``z_t - tau * log share`` [ours].
 
-    A teacher trained with plain cross-entropy has learned ``p ~ share * p_balanced``; logit adjustment (Menon et al.
+    A teacher trained with plain cross-entropy learns ``p ~ share * p_balanced``; logit adjustment (Menon et al.
     2021) takes the share out, once, whatever the temperature is. Where a sample has several classes the log odds of
     each class, ``log(n / (N - n))``, stand in place of the log share.
 
@@ -118,7 +118,7 @@ class Debias(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Both sides' logits to mean 0 and sample deviation 1 over classes, per sample [paper, code: Sun et al. 2024].
+    """Standardize both sides' logits over classes, per sample (sample std) [paper, code: Sun et al. 2024].
 
     The divergence then compares the shape of the two answers and not how large their logits are.
     """

@@ -54,30 +54,30 @@ def create_model(
     """A network from normalized images (N, in_channels, H, W), or inputs such as `example`, to logits (N, num_classes).
 
     `name` is one of `list_models` (case and `_` for `-` do not matter), `timm:NAME`, or
-    `package.module:function` for a builder of your own, which is called with `num_classes=` and `in_channels=` as
-    far as it takes them (with less of them, where it swallows and refuses them) and whose network is tried once on a
-    batch of zeros.
+    `package.module:function` for your own builder. It is called with `num_classes=` and `in_channels=` if it accepts
+    them, and its network is tested once on a batch of zeros.
 
     - `shortcut`, of the CIFAR ResNets: `conv` (RepDistiller and mdistiller line) or `pad` (LDAM and BKD line).
     - `classifier`, of all our own networks: `linear` or `cosine`.
     - `image_size`: side of the images in pixels. Our own networks take any size; it decides about VGG's fourth
       pooling, the position embedding of some timm models, and the trial batch.
-    - `weights`: a file to start from, of any kind that `load_weights` reads; for timm, its pretrained weights. Where
-      it is of another number of classes, or holds no classifier, the classifier starts with near-uniform predictions,
-      and `tell` gets a sentence that says so.
-    - `mean`, `std`: what the images are normalized with, per channel in 0..1 units; timm models, which were trained
-      with a normalization of their own, convert from it. Others do not need them.
+    - `weights`: a file to start from, of any kind that `load_weights` reads; for timm, its pretrained weights. If it
+      has another number of classes or no classifier, the classifier starts with near-uniform predictions and `tell`
+      receives a message.
+    - `mean`, `std`: the normalization of the images, per channel in 0..1 units. timm models convert it to the
+      normalization that they were trained with; other models ignore it.
     - `example`: inputs of a few examples, for data that is not images: one tensor (N, ...), or tensors by the names of
-      the network's parameters. `mlp` and networks of your own take them.
-    - `hidden`, `depth`, `dropout`, of `mlp`: width and number of its hidden layers, and the share left out.
-    - `cardinalities`, of `mlp` and of networks of your own that name it: of each column of a table how many codes of
-      categories it has, of which 0 stands for none that is known; 0 of a number.
-    - `class_names`: what the logits stand for, in their order. Where `weights` name as many classes, but in another
-      order, the rows of their classifier are put into this one; where they name others, it begins anew; `tell` hears.
+      the network's parameters. Used by `mlp` and your own networks.
+    - `hidden`, `depth`, `dropout`, for `mlp`: width and number of hidden layers, and the dropout probability.
+    - `cardinalities`, for `mlp` and your own networks with this parameter: for each column of a table the number of
+      category codes, of which 0 is an unknown category; 0 for a number.
+    - `class_names`: the classes of the logits, in order. If the file of `weights` names the same classes in another
+      order, the rows of its classifier are reordered; if it names other classes, the classifier is reinitialized. `tell`
+      receives a message.
 
     Raises:
         ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.
-        ModelError: the weights do not fit; what is missing, surplus or of another shape is listed.
+        ModelError: the weights do not fit; missing, unexpected and mismatched tensors are listed.
         CheckpointError: the weights are missing or damaged.
 
     >>> model = create_model("resnet20", num_classes=10, in_channels=1)

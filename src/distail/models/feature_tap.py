@@ -19,19 +19,19 @@ from distail.torch_utils import eval_mode
 
 
 class FeatureTap(nn.Module):
-    """Wraps a network that gives logits (B, C), so that it gives `Outputs` with its classifier's input (B, D) as well.
+    """Wraps a network with logits (B, C) to also return the input (B, D) of its classifier, as `Outputs`.
 
     The classifier is, in this order: the module at the dotted path `classifier`; the model's own `classifier`
-    attribute; what timm's `get_classifier()` gives; the last linear layer, 1x1 convolution or `CosineClassifier`
+    attribute; the result of timm's `get_classifier()`; the last linear layer, 1x1 convolution or `CosineClassifier`
     with `num_classes` outputs. A map (B, D, H, W) that reaches a 1x1 convolution, or tokens (B, N, D) that reach a
-    linear layer, are averaged over space or tokens [ours]; whatever reaches another module is flattened.
+    linear layer, are averaged over space or tokens [ours]; inputs of other modules are flattened.
 
-    Of a network that gives more than logits, its `.logits` or the first of its tuple are taken. It is called with what
-    the tap is called with, images or keyword inputs, of whose tensors it gets copies, which it may change in place.
+    For a network with several outputs, `.logits` or the first element of the tuple is used. The network gets copies of
+    the inputs of the tap (images or keyword arguments), which it may modify in place.
 
     `tap.model` is the bare network; store `tap.model.state_dict()`. Its parameters are shared, not copied.
-    `feature_dim` is read from the classifier; for a classifier of the user's own kind, give it. `features=False` taps
-    no classifier: the outputs' features are None, and any network that gives logits will do.
+    `feature_dim` is read from the classifier; pass it for a custom classifier module. With `features=False` no
+    classifier is needed: `Outputs.features` is None, and any network that returns logits works.
 
     Raises:
         ModelError: there is no classifier to be found, the forward pass does not call it, or the network's output is

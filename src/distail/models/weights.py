@@ -20,7 +20,7 @@ _CONTAINERS = ("state_dict", "model")
 
 
 def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Writes `model.state_dict()` and `metadata` to a safetensors file, whole or not at all.
+    """Writes `model.state_dict()` and `metadata` to a safetensors file, atomically.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -34,10 +34,10 @@ def save_weights(model: nn.Module, path: str | Path, metadata: Mapping[str, str]
 def load_weights(model: nn.Module, path: str | Path, *, what: str = "teacher") -> None:
     """Fills every weight of `model` from a file that must fit it exactly; `what` names the model in messages.
 
-    Reads safetensors, and files of `torch.save` that hold a plain state dict, alone or beside other things (under
-    `state_dict`, `model`, or the only name that has one); which of them it is its content says, not its suffix. One
-    prefix that all keys share, left by a wrapper (`module.`, `_orig_mod.`), is ignored, and so are whole numbers that
-    only count (`n_averaged`, `num_batches_tracked`), where they are missing or surplus.
+    Reads safetensors, and files of `torch.save` that hold a plain state dict, alone or with other entries (under
+    `state_dict`, `model`, or the only name that has one). The format is detected from the content, not the suffix. A
+    prefix shared by all keys, left by a wrapper (`module.`, `_orig_mod.`), is ignored, and so are missing or unexpected
+    integer counters (`n_averaged`, `num_batches_tracked`).
 
     Raises:
         CheckpointError: the file is missing, cannot be read, or holds weights that are quantized or not finite.

@@ -39,14 +39,14 @@ from distail.training.trackers import build_trackers
 
 
 def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Reporter | None = None) -> Result:
-    """Run an experiment, resume an unfinished one, or return a finished one at once.
+    """Run an experiment, or resume it; a finished run returns at once.
 
     The run's folder (`output`, by default `runs/<name>-seed<seed>`) then holds `result.json`, the predictions, the
     weights of student and teacher, `metrics.jsonl`, the trackers' files, checkpoints and `report.html`.
 
     Args:
         config: an `Experiment`, a mapping with its keys, or the path of a YAML file.
-        reporter: who is told of the progress; a progress bar or plain lines on standard error by default.
+        reporter: receives the progress; default: a progress bar or plain lines on standard error.
 
     Raises:
         DistailError: the experiment, the data or a file cannot be used; raised before any training.
