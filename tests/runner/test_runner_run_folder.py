@@ -199,7 +199,7 @@ def test_a_run_whose_configuration_is_gone_is_refused(finished, left):
     for path in list(finished.path.iterdir()):
         if path.name != left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(ConfigError, match=rf"holds {left} of a run, but not the config\.yaml"):
+    with pytest.raises(ConfigError, match=rf"holds {left} of a run, but not its config\.yaml"):
         run(finished.path)
 
 

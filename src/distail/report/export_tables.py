@@ -95,7 +95,9 @@ def export_notes(content: Mapping[str, Any]) -> list[str]:
     for file in as_mappings(content.get("files")):
         layers = [name for name in as_items(file.get("float_layers")) if isinstance(name, str)]
         if isinstance(file.get("float_layers"), list):
-            kept = f"keeps these layers in float for the tail: {', '.join(layers)}" if layers else "has all layers in int8"
+            kept = (
+                f"keeps these layers in float for the tail: {', '.join(layers)}" if layers else "has all layers in int8"
+            )
             notes.append(f"{_name(file)} {kept}.")
         if reason := as_text(file.get("failed")):
             notes.append(f"{_name(file)}: time and memory could not be measured ({reason}).")

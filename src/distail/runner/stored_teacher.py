@@ -266,7 +266,8 @@ def _notes(
     if experiment.data.augment and not matched.views:
         notes.append(
             f"stored predictions ignore augmentation: {path} has predictions for the "
-            "unaugmented training images, whatever crop or flip the student sees; `distail teach --views K` stores K views"
+            "unaugmented training images, whatever crop or flip the student sees; `distail teach --views K` stores K "
+            "views"
         )
     if answers.top_k is not None and answers.top_k < answers.num_classes:
         spread = "evenly" if experiment.teacher.rest == "uniform" else f"by training {noun}s"
