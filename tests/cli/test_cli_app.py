@@ -80,7 +80,7 @@ def test_a_run_its_evaluation_and_its_second_start(config, tmp_path):
     assert "epoch" not in again.stderr
     evaluated = distail("evaluate", "runs/quick-seed0", cwd=tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr
-    assert "result.json holds exactly what the stored predictions give" in " ".join(evaluated.stdout.split())
+    assert "result.json matches the stored predictions exactly" in " ".join(evaluated.stdout.split())
     as_json = distail("evaluate", "runs/quick-seed0", "--json", cwd=tmp_path)
     told = yaml.safe_load(as_json.stdout)
     assert told["student"]["groups"]["thirds"].keys() == {"head", "medium", "tail"}

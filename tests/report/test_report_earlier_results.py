@@ -42,7 +42,7 @@ def test_evaluation_computes_the_new_metric_and_finds_the_others_as_they_were(
     assert told["student"]["gmean"] is not None
     console = Console(file=io.StringIO(), width=200)
     print_evaluation(earlier, console, as_json=False)
-    assert "holds exactly" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "matches the stored predictions" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("change", [{"top1": 1.0}, {"groups": {"shots": {}, "thirds": {}}}, {"unknown": 1.0}])
@@ -50,7 +50,7 @@ def test_a_metric_that_differs_is_still_told(make_folder: Callable[..., Path], c
     folder = make_folder("changed", method="kd", change=lambda result: result["student"]["test"].update(change))
     console = Console(file=io.StringIO(), width=200)
     print_evaluation(folder, console, as_json=False)
-    assert "student: result.json does not hold" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "student: result.json does not match" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_page_says_that_it_was_not_measured(earlier: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_run_whose_folder_was_removed_writes_nothing_more_there(tmp_path, begu
                 folder.mkdir()
                 (folder / ".lock").touch()
 
-    with pytest.raises(TrainingError, match="was removed or begun anew"):
+    with pytest.raises(TrainingError, match="was removed or recreated"):
         run(experiment(folder, "ce"), Removes(folder, 4))
     left = {path.name for path in folder.rglob("*")} if folder.exists() else set()
     assert left == ({".lock"} if begun_anew else set())

@@ -170,8 +170,8 @@ class _SplitPredictor:
         logits_NC = teacher.logits(self.split)
         if logits_NC is None:
             raise ConfigError(
-                f"{str(teacher.path)!r} holds no answers for the {self.split} images as they are; expected another "
-                "--split, or answers for these"
+                f"{str(teacher.path)!r} has no predictions for the unaugmented {self.split} images; expected "
+                "another --split, or predictions for these"
             )
         return replace(
             self._input(f"the answers in {teacher.path}", logits_NC, student),

@@ -72,7 +72,9 @@ def predict(
     if not isinstance(loaded.description, Description):
         answers, places = predict_rows(loaded, images, top, identity, tell), places_of(identity)
     elif identity is not None:
-        raise ConfigError(f"--id {identity}: the student is for images, whose answers name their files; leave it out")
+        raise ConfigError(
+            f"--id {identity}: the student is for images, whose predictions are named by file; leave it out"
+        )
     else:
         answers = predict_files(loaded, image_paths(images), top)
     if note := unadjusted_note(student, adjust, prior):

@@ -58,9 +58,9 @@ def print_evaluation(folder: Path, console: Console, *, as_json: bool, adjust: T
     stored = {"teacher": found.result["teacher"], "student": found.result["student"]}
     differing = [stage for stage, own in found.metrics.items() if not _holds(stored[stage], own)]
     console.print(
-        f"{' and '.join(differing)}: result.json does not hold what the stored predictions give"
+        f"{' and '.join(differing)}: result.json does not match the stored predictions"
         if differing
-        else "result.json holds exactly what the stored predictions give.",
+        else "result.json matches the stored predictions exactly.",
         highlight=False,
     )
 

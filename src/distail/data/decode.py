@@ -144,7 +144,7 @@ def findings_notes(findings: Iterable[Sequence[int]], bit_depth: int | None) -> 
         notes.append(
             f"the largest level of {counted(int((gray > 0).sum()), 'gray image')} of 16 bits is {gray.max()}, of "
             f"65,535 possible, so that at most {kept} of 256 levels are left; data.bit_depth: "
-            f"{max(depth, 9)} keeps more, if that is how many bits the images have"
+            f"{max(depth, 9)} keeps more, if this is the true bit depth of the images"
         )
     if 0 < color.max(initial=0) < 128:
         notes.append(

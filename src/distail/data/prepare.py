@@ -269,9 +269,9 @@ def unjudged_note(subset: Examples, validation: float | Folds | Path, seed: int,
     if not kept:
         return None
     alone = (
-        "are the only one of their class" if groups is None else "lie in groups without which a class would have none"
+        "are the only one of their class" if groups is None else "are in groups that contain all examples of a class"
     )
-    return f"{counted(kept, f'training {subset.noun}')} {alone}: no fold holds them out, nothing judges them"
+    return f"{counted(kept, f'training {subset.noun}')} {alone}: they are in no held-out fold and not evaluated"
 
 
 def untested_classes_warning(

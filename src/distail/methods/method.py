@@ -72,8 +72,8 @@ class Method(nn.Module):
         super().__init__()
         if slots.previous_epoch is not None and getattr(slots.weights, "replaces_labels", False):
             raise MethodError(
-                "kd_head_ce: false leaves the student's own head nothing but its teacher, and teacher: previous_epoch "
-                "is that head itself: no label would reach it, and in the first epoch nothing at all; expected "
+                "kd_head_ce: false trains the student's own head only on its teacher, but teacher: previous_epoch is "
+                "that head itself: it would learn from no labels, and from nothing in the first epoch; expected "
                 "kd_head_ce: true, or another teacher"
             )
         self.name = name

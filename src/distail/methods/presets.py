@@ -76,8 +76,8 @@ def create_method(
     ignored = [key for key in ("supervised", "supervised_weight") if key in given]
     if ignored and getattr(method.sample_weights, "replaces_labels", False):
         raise MethodError(
-            f"{name}: {' and '.join(ignored)} would change nothing, since kd_head_ce: false takes the student's own "
-            "head its labels; expected one or the other"
+            f"{name}: {' and '.join(ignored)} has no effect with kd_head_ce: false, which trains the student's own "
+            "head without labels; expected one or the other"
         )
     return method
 

@@ -176,7 +176,7 @@ def _shape(told: Metadata) -> tuple[int, ...]:
     if "" not in shapes:
         raise CheckpointError(
             f"its network takes several tensors by name ({', '.join(map(repr, shapes))[:200]}), which predict, export "
-            "and load_student do not make: build the network, and load the file with distail.models.load_weights"
+            "and load_student do not support: build the network and load the file with distail.models.load_weights"
         )
     shape = shapes[""]
     if not isinstance(shape, list) or any(type(size) is not int or size < 0 for size in shape):

@@ -79,9 +79,9 @@ def create_imported_model(
         if cardinalities is not None:
             if not any("cardinalities" in names for names in _taken(builder)):
                 raise ModelError(
-                    f"{path!r} does not take cardinalities: of each column of the table how many codes it has, 0 of a "
-                    "number. With data.categories: embedded its inputs (batch, columns) hold codes; expected a "
-                    "parameter cardinalities, for an nn.Embedding each, or data.categories: one_hot"
+                    f"{path!r} has no parameter cardinalities: the number of codes of each column of the table, 0 for "
+                    "a number. With data.categories: embedded its inputs (batch, columns) hold codes; expected a "
+                    "parameter cardinalities (sizes of nn.Embedding), or data.categories: one_hot"
                 )
             arguments["cardinalities"] = tuple(cardinalities)
         model = _build(builder, arguments, path)

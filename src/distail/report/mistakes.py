@@ -79,7 +79,7 @@ def _rows(path: Path) -> Iterator[Mistake]:
         with path.open(newline="", encoding="utf-8", errors="replace") as file:
             rows = csv.DictReader(file)
             if not {"path", "label", "answer", "probability"} <= set(rows.fieldnames or ()):
-                raise CheckpointError(f"{path.name} has not the columns path, label, answer and probability")
+                raise CheckpointError(f"{path.name} does not have the columns path, label, answer and probability")
             for row in rows:
                 yield Mistake(row["path"], row["label"], row["answer"], _probability(row["probability"], path))
     except (OSError, csv.Error) as error:

@@ -96,8 +96,8 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
         answers_NC = remove_prior(answers_NC, run.data.class_counts, tau)
         said = describe_adjustment(run.experiment.method_name, tested.adjust)
         run.note(
-            f"{said}; its weights are those of the network as it was "
-            f"trained: distail predict --adjust {tau:g} answers alike"
+            f"{said}; the stored weights are not adjusted: use distail predict --adjust {tau:g} for the same "
+            "predictions"
         )
     taught_by = _tested_teacher(run, teacher)
     best = _best_on_validation(run, student)

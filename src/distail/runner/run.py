@@ -90,8 +90,8 @@ def _say_what_changed(experiment: Experiment, result: RunResult, reporter: Repor
     identity = result.get("identity")
     if identity is not None and (changed := changed_data(experiment, identity)):
         reporter.message(
-            f"this run was finished earlier, but the data have changed since: {' and '.join(changed)}. What follows "
-            "is of the data as it was; choose another output to train on what it is"
+            f"this run was finished earlier, but the data have changed since: {' and '.join(changed)}. The "
+            "results are those of the earlier data; choose another output to train on the current data"
         )
 
 

@@ -131,8 +131,8 @@ class RunFolder(RunFiles):
         """
         if lock is not None and not lock.still_ours():
             raise TrainingError(
-                f"the folder {str(self.path)!r} was removed or begun anew while this run was going on: it writes "
-                "nothing more there. Start it again"
+                f"the folder {str(self.path)!r} was removed or recreated during this run, which writes nothing more "
+                "there. Start the run again"
             )
 
     def stored_experiment(self, experiment: Experiment) -> Experiment | None:

@@ -113,8 +113,8 @@ def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Compo
     given = [name for name, is_given in networks.items() if is_given]
     if given:
         problems.add(
-            f"teacher: {' and '.join(given)} of a network beside teacher.logits, in whose place a file of answers "
-            f"teaches; expected teacher: {{logits: {teacher.logits}}} alone"
+            f"teacher: {' and '.join(given)} of a network in addition to teacher.logits, a file of predictions "
+            f"that replaces the network; expected only teacher: {{logits: {teacher.logits}}}"
         )
     if teacher.given_views:
         problems.add(f"teacher.views: {teacher.views}, but the file of teacher.logits has its own; leave it out")
@@ -122,7 +122,7 @@ def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Compo
     if readers:
         problems.add(
             f"teacher.logits: {' and '.join(readers)} of method {experiment.method_name!r} reads the teacher's "
-            "features, and a file of answers has none; expected a teacher with a network, or "
+            "features, and a file of predictions has none; expected a teacher with a network, or "
             "method.representation=null"
         )
     mix = experiment.training.mix
@@ -213,7 +213,7 @@ def _labels_problems(
         stored_M = file.texts(name) if as_text else file.numbers(name)
     expected = (count,) if data.samples is None else (count, len(data.class_names))
     if stored_M.shape != expected:
-        return [f"its {name} has the shape {tuple(stored_M.shape)}; expected {expected}, of each row of answers"]
+        return [f"its {name} has the shape {tuple(stored_M.shape)}; expected {expected}, of each row"]
     splits: list[tuple[str, Tensor | None, Examples | None]] = [
         ("training", matched.plain if matched.plain is not None else matched.train[: len(data.train)], data.train),
         ("validation", matched.validation, data.validation),

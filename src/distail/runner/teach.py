@@ -70,7 +70,7 @@ def teach(
         data = processes.local_main_first(lambda: prepare_data(experiment.data, seed=experiment.seed))
         if views:
             check_augment(experiment.data.augment, data.train)
-        tell.message(f"{experiment.data.name}: the answers of {network.name}, a {network.model.name}")
+        tell.message(f"{experiment.data.name}: the predictions of {network.name}, a {network.model.name}")
         selected = select_device(trainer.device, "fp32", smallest_side(data.train), processes)
         tap = load_network(network, experiment, data, selected, tell.message)
         if top_k is not None and top_k > len(data.class_names):

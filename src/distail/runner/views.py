@@ -78,9 +78,9 @@ def _choose(experiment: Experiment, data: PreparedData, formats: Precisions) -> 
     teacher, mix, epochs = experiment.teacher, experiment.training.mix, experiment.training.backbone_epochs
     assert teacher is not None
     if not (teacher.has_network and needs_of(experiment).teacher):
-        return 0, "no network is asked"
+        return 0, "no teacher network is needed"
     if mix is not None and mix.share:
-        return 0, f"the teacher must see the images that {mix.name} has mixed"
+        return 0, f"the teacher must see the images after {mix.name}"
     if not experiment.data.augment:
         return 1, "without augmentation the teacher's prediction of an image is the same at every step"
     views = epochs // EPOCHS_A_VIEW
@@ -89,9 +89,9 @@ def _choose(experiment: Experiment, data: PreparedData, formats: Precisions) -> 
     limit = experiment.trainer.cache_limit_mb
     fits = int(limit * MEGABYTE / (len(data.train) * _bytes_a_row(experiment, data, formats)))
     if fits < FEWEST_VIEWS:
-        return 0, f"trainer.cache_limit_mb: {limit} holds the answers to {counted(fits, 'view')} of each image alone"
+        return 0, f"trainer.cache_limit_mb: {limit} holds the outputs of only {counted(fits, 'view')} per image"
     return min(views, fits), (
-        f"the teacher is asked once about each view of an image, which {epochs:,} epochs show in turn"
+        f"the teacher runs once per view of each image, and {epochs:,} epochs use the views in turn"
     )
 
 

@@ -180,7 +180,7 @@ def _experiment_problems(base: Experiment) -> list[str]:
             "this; give one, such as data.validation=0.2"
         )
     if base.teacher is None or base.teacher.is_previous_epoch:
-        problems.add("a search distills from one teacher, and none is given; expected one, such as teacher: resnet56")
+        problems.add("a search needs a teacher; expected one, such as teacher: resnet56")
     return problems.found
 
 

@@ -83,8 +83,8 @@ def check_origin(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> list[st
     written_with: dict[str, str] = values.get("written_with", {})
     if values.get("format", FORMAT) != FORMAT:
         raise CheckpointError(
-            f"the checkpoint is in format {values['format']} of distail {written_with.get('distail', '?')}; "
-            f"this is {__version__}, which reads format {FORMAT}. Finish the run with that version, or begin anew with "
+            f"the checkpoint is in format {values['format']} of distail {written_with.get('distail', '?')}; this is "
+            f"{__version__}, which reads format {FORMAT}. Finish the run with that version, or start again with "
             "another output"
         )
     changed = changed_parts(values.get("identity", {}), identity)

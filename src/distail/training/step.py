@@ -186,8 +186,8 @@ def convert_sync_batch_norm(network: nn.Module) -> nn.Module:
     odd = {type(layer).__name__ for layer in _batch_norm_layers(network) if type(layer) not in plain}
     if odd:
         raise ModelError(
-            f"trainer.sync_batch_norm would leave out what {', '.join(sorted(odd))} of this network do beside "
-            "normalizing; set it false"
+            f"trainer.sync_batch_norm does not support {', '.join(sorted(odd))} of this network, which do more than "
+            "normalize; set it to false"
         )
     converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return converted

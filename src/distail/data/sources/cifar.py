@@ -84,7 +84,7 @@ def _load(cifar: _Cifar, options: Data) -> Source:
     if pickled:
         raise DataError(
             f"{pickled[0]} is the pickled Python version of {options.name}, and distail unpickles nothing: loading a "
-            f"pickle runs whatever code it holds. Download the binary version, {download}, and put it beside it"
+            f"pickle runs any code in it. Download the binary version, {download}, and put it next to it"
         )
     layouts = (
         "Layouts: train.parquet and test.parquet; train/<class>/*.png and test/<class>/*.png; "
