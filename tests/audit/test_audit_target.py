@@ -319,7 +319,7 @@ def test_what_looks_like_bias_and_is_none(tmp_path: Path) -> None:
     for changed, labels, said in (
         (logits[:, by_text], target, "sorted as text ('class 0', 'class 1', 'class 10', 'class 11'"),
         (logits[target < 11], target[target < 11] + 1, "subtract 1 from each label"),
-        (logits.sigmoid(), target, "leave out its last sigmoid"),
+        (logits.sigmoid(), target, "remove its last sigmoid"),
     ):
         cautions = odd(changed, labels, tmp_path)
         assert len(cautions) == usual + 1

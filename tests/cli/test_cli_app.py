@@ -90,7 +90,7 @@ def test_a_run_its_evaluation_and_its_second_start(config, tmp_path):
     assert "with tau 0.5" in adjusted.stdout
     as_json = distail("evaluate", "runs/quick-seed0", "--adjust", "0", "--json", cwd=tmp_path)
     assert yaml.safe_load(as_json.stdout)["adjusted"]["student"]["test"] == told["student"]
-    for wrong, said in (("auto", "data.validation is 0"), ("much", "'much' is no tau")):
+    for wrong, said in (("auto", "data.validation is 0"), ("much", "'much' is not a valid tau")):
         refused = distail("evaluate", "runs/quick-seed0", "--adjust", wrong, cwd=tmp_path)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert said in " ".join(refused.stderr.split())

@@ -47,7 +47,7 @@ def test_it_is_by_mean_average_precision(finished):
     over_images = [one for one in content["differences"] if one["over"] == "test images"]
     assert any(one["interval"] is not None for one in over_images if one["figure"] == "mean_average_precision")
     assert not content["beyond_adjusting"]
-    assert "Tested are mAP and Tail third" in " ".join(content["statements"])
+    assert "Tested metrics: mAP and Tail third" in " ".join(content["statements"])
 
 
 def test_tables_and_page_speak_of_it(finished):

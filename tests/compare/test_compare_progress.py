@@ -26,7 +26,7 @@ def test_without_a_terminal_there_is_one_line_an_event():
     console = Console(file=io.StringIO(), width=40)
     happen(default_reporter(console))
     assert console.file.getvalue().splitlines() == [
-        "3 runs, 1 of them finished already; at most 2 at once",
+        "3 runs, 1 already finished; at most 2 in parallel",
         "kd [x]-seed0: started",
         "stopping",
         "kd [x]-seed0: top-1 50.0",

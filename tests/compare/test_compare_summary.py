@@ -140,15 +140,15 @@ def test_what_the_seeds_can_tell_at_most_is_said_and_the_test_images_answer_come
         one |= {"inside_noise": not tested, "p_corrected": 0.015 if tested else None}
     content["differences"] = [*content["differences"], *images]
     sentences = statements(content)
-    (most,) = [one for one in sentences if "at most" in one]
+    (most,) = [one for one in sentences if "can only detect" in one]
     assert "2 seeds" in most
     assert "135.0 times" in most
     assert "with 4 seeds" in most
     (top1,) = [one for one in sentences if one.startswith("m0 against kd, Top-1")]
-    assert "2 seeds cannot tell; the test images say -49.0 (-53.7 to -44.5), more than their noise" in top1
+    assert "2 seeds are too few to tell; over test images it is -49.0 (-53.7 to -44.5), more than their noise" in top1
     assert "over seeds" not in top1, "an interval as wide as the scale"
     assert difference_table(content, ["top1"]).rows[0][-1].endswith("2 seeds are too few to tell")
-    assert not any("inside the noise" in one for one in sentences)
+    assert not any("within the noise" in one for one in sentences)
     rows = {row[1]: row for row in difference_table(content, [*METRICS]).rows if row[0] == "m0"}
     assert rows["ECE"][-1] == "not tested"
     assert rows["ECE"][5] == rows["ECE"][7] == ""

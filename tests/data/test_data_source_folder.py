@@ -123,7 +123,7 @@ def test_the_same_file_in_both_parts_is_told(tmp_path: Path, write_image: WriteI
     assert prepare_data("folder", root=tmp_path).notes == ()
     shutil.copy(tmp_path / "train/a/0.png", tmp_path / "test/a/copy.png")
     (note,) = prepare_data("folder", root=tmp_path).notes
-    assert note.startswith("1 of 5 test images is, byte for byte, a training image too")
+    assert note.startswith("1 of 5 test images is a byte-for-byte copy of a training image")
 
 
 def test_the_same_image_in_two_classes_or_in_validation_is_told(tmp_path: Path, write_image: WriteImage) -> None:

@@ -89,7 +89,7 @@ def test_the_tables_say_which_tau_a_student_has_and_do_not_adjust_it_twice(adjus
     assert names[2] == ("kd, adjusted" if tau == 1 else f"kd, adjusted (tau {tau:g})")
     assert sum("adjusted" in name and "best" not in name for name in names) == 2  # the teacher's and this
     assert view.problems == []
-    assert any("validation split chose" in note for note in view.notes)
+    assert any("on the validation split" in note for note in view.notes)
     right = sum(a == b for a, b in zip(view.runs[1].predicted, view.test_labels, strict=True))
     assert 100 * right / len(view.test_labels) == pytest.approx(result.student["top1"])
 
@@ -106,7 +106,7 @@ def test_auto_needs_a_validation_split_and_a_tau_is_checked_before_images_are_re
     (problem,) = problems_of(read_experiment(asked))
     assert problem.startswith("method.adjust: auto")
     assert "data.validation" in problem
-    with pytest.raises(ConfigError, match="'much' is no tau"):
+    with pytest.raises(ConfigError, match="'much' is not a valid tau"):
         read_experiment({**asked, "method": {"name": "kd", "adjust": "much"}})
 
 

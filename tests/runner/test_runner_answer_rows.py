@@ -122,7 +122,7 @@ def test_views_are_those_of_the_same_images_drawn_alike(tmp_path):
     ("arrays", "said"),
     [
         ({"path": np.array(WHOLE[:5])}, ["2 of 5 training images have no row, by path: train/a/7.png, train/a/9.png"]),
-        ({"path": np.array(["a/0.png"] * 5)}, ["4 rows have a path that another row has", "5 of 5 training images"]),
+        ({"path": np.array(["a/0.png"] * 5)}, ["4 rows have a path that is not unique", "5 of 5 training images"]),
         ({"path": np.array([*WHOLE, TESTED[0]])}, ["2 of 3 test images have no row"]),
         ({"path": np.array(WHOLE[:9]), "split": np.array(["tset"] * 9)}, ["split holds tset; expected train, val"]),
         ({"id": np.arange(3)}, ["3 of 5 training images have no row, by id: 7, 4, 9"]),

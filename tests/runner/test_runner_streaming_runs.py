@@ -160,7 +160,7 @@ def test_files_that_go_while_it_trains_are_named(tree: Path, tmp_path: Path) -> 
         for path in root.glob("*/*"):
             path.unlink()
 
-    with pytest.raises(DataError, match=r"not any more:\n  - (ant|bee|cow)/\d+\.(jpg|png): No such file"):
+    with pytest.raises(DataError, match=r"no longer are:\n  - (ant|bee|cow)/\d+\.(jpg|png): No such file"):
         distail.run(experiment(root, tmp_path / "run", data={"workers": 0}), reporter=At(2, go))
 
 

@@ -155,7 +155,7 @@ def test_what_cannot_learn_is_refused(digits, nets, name, told):
         ("Inception", "the student gives tuple"),
         (
             "SecondHead",
-            "2 of the student's 8 parameters get no gradient and stay as they are: unused.bias, unused.weight",
+            "2 of the student's 8 parameters get no gradient and do not change: unused.bias, unused.weight",
         ),
         ("Softmax", "the student gives probabilities"),
         ("Sigmoid", "the student gives sigmoids"),

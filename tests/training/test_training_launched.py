@@ -386,7 +386,7 @@ def test_the_process_that_is_left_says_that_the_other_died(there):
         killed.kill()
     assert left.returncode == 1, said
     message = said.splitlines()[-1]
-    assert message.startswith("distail: another process of this run has died, or was silent for "), said
+    assert message.startswith("distail: another process of this run has died, or did not respond for "), said
     assert "The same command resumes from the newest checkpoint" in message
     assert "Traceback" not in said
 
@@ -439,7 +439,7 @@ def test_a_worker_that_hangs_ends_the_run(there):
     run.wait_for_step("hanging", 20)
     os.kill(run.workers()[1], signal.SIGSTOP)
     said = run.ended(90)  # the launcher waits 30 seconds for the one that hangs
-    assert "another process of this run has died, or was silent for 0.1 minutes" in said
+    assert "another process of this run has died, or did not respond for 0.1 minutes" in said
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def multi_label_summary(found: MultiLabelAudit) -> list[str]:
     thirds = found["groups"]["thirds"]
     sentences = [
         f"{MAP} {_number(found['overall']['average_precision'])} %: {_by_third(thirds, 'average_precision')}.",
-        f"At a threshold of 0.5 it finds {_by_third(thirds, 'found')} of the examples of a class, and rejects "
+        f"At a threshold of one half it finds {_by_third(thirds, 'found')} of the examples of a class, and rejects "
         f"{_by_third(thirds, 'rejected')} of the other examples.",
         f"Its mean probability of a class is {_by_third(thirds, 'mean_probability')}; the share of examples that have "
         f"it is {_by_third(thirds, 'prevalence')}.",
@@ -51,7 +51,7 @@ def _sentence(found: MultiLabelRecommendation) -> str:
     moved += [f"from {_number(was)} to {_number(now)} % in the {name}" for name, was, now in _pairs(before, after)]
     return (
         f"Recommended: debias with tau {after['tau']:g}, and bce with the same tau. The share of correct decisions of "
-        f"the targets at 0.5 goes {', '.join(moved)}, with positive and negative examples weighted equally. No "
+        f"the targets at one half goes {', '.join(moved)}, with positive and negative examples weighted equally. No "
         "training was used to find this: it is a first choice to try."
     )
 
