@@ -175,7 +175,7 @@ def test_class_names_that_are_damaged_are_told(tmp_path):
 
 def test_without_anyone_to_tell_it_is_a_warning(tmp_path):
     stored(tmp_path / "a.pth")
-    with pytest.warns(UserWarning, match="is dropped"):
+    with pytest.warns(UserWarning, match="is discarded"):
         create_model("resnet8", num_classes=4, weights=tmp_path / "a.pth")
 
 

@@ -47,9 +47,9 @@ def test_a_frozen_backbone_ends_as_its_file_has_it_and_what_was_dropped_is_said_
         "classifier.weight",
         "classifier.bias",
     }
-    [note] = [each for each in notes(folder) if "is dropped" in each]
+    [note] = [each for each in notes(folder) if "is discarded" in each]
     assert recorder.messages.count(note) == 1
-    assert "of 4 classes, the data of 10" in note
+    assert "has 4 classes, the data 10" in note
 
 
 @integration
