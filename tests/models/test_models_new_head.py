@@ -128,7 +128,7 @@ def test_a_head_of_as_many_other_classes_is_dropped_and_said(tmp_path, names):
     network = named(path)
     model, [sentence] = begun(path, class_names=names)
     assert first_loss(model, 4) == pytest.approx(math.log(4), abs=0.02)
-    assert all(words in sentence for words in (str(path), "yak", "gnu", "is dropped"))
+    assert all(words in sentence for words in (str(path), "yak", "gnu", "is discarded"))
     body = {name: value for name, value in network.state_dict().items() if name not in HEAD}
     assert all(torch.equal(model.state_dict()[name], value) for name, value in body.items())
 

@@ -72,8 +72,8 @@ def create_model(
     - `cardinalities`, for `mlp` and your own networks with this parameter: for each column of a table the number of
       category codes, of which 0 is an unknown category; 0 for a number.
     - `class_names`: the classes of the logits, in order. If the file of `weights` names the same classes in another
-      order, the rows of its classifier are reordered; if it names other classes, the classifier is reinitialized. In both
-      cases `tell` receives a message.
+      order, the rows of its classifier are reordered; if it names other classes, the classifier is reinitialized.
+      `tell` receives a message in both cases.
 
     Raises:
         ModelError: the name is unknown, or the network does not have a parameter (all are named) or cannot be built.

@@ -142,5 +142,5 @@ def match_classes(
     only_there, only_here = sorted({*stored} - {*class_names}), sorted({*class_names} - {*stored})
     tell(
         f"{what}: {path} is of other classes (only there: {some_of(only_there)}; only in the data: "
-        f"{some_of(only_here)}): its head ({named}) is dropped, and a new one begins near the uniform answer"
+        f"{some_of(only_here)}): its head ({named}) is discarded and reinitialized to near-uniform predictions"
     )

@@ -301,8 +301,8 @@ def _left_out(experiment: Experiment) -> list[str]:
     if teacher is None or not stored_views(teacher.given_views, experiment.training.backbone_epochs):
         return []
     return [
-        f"the estimate runs the teacher at every step; with teacher.views: {teacher.views} it runs once per view of each "
-        "image, before the first step"
+        f"the estimate runs the teacher at every step; with teacher.views: {teacher.views} it runs once per view of "
+        "each image, before the first step"
     ]
 
 
