@@ -39,7 +39,7 @@ def test_a_head_of_other_classes_is_dropped_and_said_once(tmp_path, name, classi
     state = stored(tmp_path / name, classifier=classifier)
     model, told = begun(tmp_path / name, classifier=classifier)
     [sentence] = told
-    assert all(word in sentence for word in (name, "10 classes", "classifier.weight", "data of 4"))
+    assert all(word in sentence for word in (name, "10 classes", "classifier.weight", "data 4"))
     own = model.state_dict()
     assert all(torch.equal(own[key], state[key]) for key in own if key not in HEAD)
     assert first_loss(model, 4) == pytest.approx(math.log(4), abs=0.02)
