@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import shutil
@@ -273,6 +274,10 @@ class Code:
 
 def test_nothing_is_unpickled(tmp_path):
     witness = tmp_path / "was-here"
+    options = {"model": nn.Linear(2, 2).state_dict(), "args": argparse.Namespace(lr=0.1)}
+    torch.save(options, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"argparse\.Namespace.*'a\.pth', weights_only=False\)\['model'\]"):
+        load_weights(resnet8(), tmp_path / "a.pth")
     for content in (Code(f"touch {witness}"), nn.Linear(2, 2)):
         torch.save(content, tmp_path / "a.pth")
         with pytest.raises(CheckpointError, match=r"more than tensors.*could run code"):
@@ -331,6 +336,24 @@ def test_other_channels_are_no_other_classes(tmp_path):
     save_weights(resnet8(in_channels=1), tmp_path / "a.safetensors", {})
     with pytest.raises(ModelError, match=r"stem\.0\.weight \(16, 1, 3, 3\) in the file, \(16, 3, 3, 3\) here"):
         load_weights(resnet8(), tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_one_of_several_networks_in_a_file_can_be_stored_alone(tmp_path, inside):
+    own = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    state = {f"{prefix}.{name}": tensor for prefix in ("net", "teacher") for name, tensor in own.state_dict().items()}
+    state |= {"loss.weight": torch.ones(3)}
+    torch.save({"state_dict": state, "epoch": 1} if inside else state, tmp_path / "a.pth")
+    with pytest.raises(ModelError, match="'net\\.', 'teacher\\.'") as caught:
+        load_weights(own, tmp_path / "a.pth")
+    code = str(caught.value).rpartition("torch.save(")[2].removesuffix(", 'weights.pth')")
+    torch.save(eval(code, {"state": state}), tmp_path / "b.pth")
+    load_weights(own, tmp_path / "b.pth")
+    with pytest.raises(ModelError, match="another architecture"):
+        load_weights(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3)), tmp_path / "a.pth")
+    torch.save({**own.state_dict(), "loss.weight": torch.ones(3)}, tmp_path / "c.pth")
+    with pytest.raises(ModelError, match="beside all of the model"):
+        load_weights(own, tmp_path / "c.pth")
 
 
 def test_another_architecture_is_told_by_the_file_itself(tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from distail.errors import CheckpointError, ModelError, listed, some_of
 from distail.files import CONTENT_HASH, is_utf8, open_tensors, read_tensors, write_tensors
+from distail.models.weights_advice import more_than_tensors, one_of_several, stored_alone
 
 # How the files of torch.save begin: an archive, or before torch 1.6 a pickle.
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -155,10 +156,7 @@ def _load_torch(path: Path, *, mapped: bool) -> object:
             content: object = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
             return content
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors, which is never loaded because it could run code. "
-            "Store the state dict alone: torch.save(model.state_dict(), path), or better as safetensors"
-        ) from error
+        raise CheckpointError(more_than_tensors(path, error)) from error
     except Exception as error:  # fed with garbage, torch's reader raises anything, IndexError included
         raise CheckpointError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
@@ -175,7 +173,7 @@ def _state_dict(content: object, path: Path) -> Mapping[object, Tensor]:
     advice = ""
     if inside:
         first = next(iter(inside))
-        advice = f". Which one is ambiguous: store one of them alone, such as {first!r} by {_stored_alone(path, first)}"
+        advice = f". Which one is ambiguous: store one of them alone, such as {first!r} by {stored_alone(path, first)}"
     raise CheckpointError(f"{expected}; it holds {some_of([repr(key) for key in content]) or 'nothing'}{advice}")
 
 
@@ -184,10 +182,6 @@ def _state_dicts_in(content: Mapping[object, object]) -> dict[object, Mapping[ob
     inside = {key: value for key, value in content.items() if _is_state_dict(value)}
     usual = [key for key in _CONTAINERS if key in inside]
     return {key: inside[key] for key in [*usual, *(key for key in inside if key not in usual)]}
-
-
-def _stored_alone(path: Path, key: object) -> str:
-    return f"torch.save(torch.load({path.name!r}, weights_only=True)[{key!r}], 'weights.pth')"
 
 
 def unused_weights(path: Path) -> list[str]:
@@ -210,7 +204,7 @@ def unused_weights(path: Path) -> list[str]:
         return []
     return [
         f"{path}: the weights under {used!r} are used, not those under {some_of([repr(key) for key in same])}; for "
-        f"others store them alone, such as {_stored_alone(path, same[0])}"
+        f"others store them alone, such as {stored_alone(path, same[0])}"
     ]
 
 
@@ -289,14 +283,15 @@ def check_fit(model: nn.Module, own: Mapping[str, Tensor], stored: Mapping[str, 
         )
         if names
     ]
-    raise ModelError(listed([*problems, _origin(path)], f"{what}: {path} does not fit {type(model).__name__}:"))
+    raise ModelError(listed([*problems, _origin(path, own)], f"{what}: {path} does not fit {type(model).__name__}:"))
 
 
-def _origin(path: Path) -> str:
+def _origin(path: Path, own: Mapping[str, Tensor]) -> str:
     """What a file says of its network, or seems to be where it says nothing."""
     told = read_metadata(path)
     if "model" not in told:
-        return "it looks like another architecture, or like weights of another library"
+        several = one_of_several([name for name in own if not is_counter(own[name])], read_state_dict(path, "weights"))
+        return several or "it looks like another architecture, or like weights of another library"
     options = [f"{key} {told[key]!r}" for key in ("shortcut", "classifier", "in_channels") if key in told]
     return f"the file says that it is {told['model']!r}{' with ' if options else ''}{', '.join(options)}"
 
