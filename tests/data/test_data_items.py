@@ -232,7 +232,7 @@ def test_collate_and_groups(module):
     assert not groups[0] & groups[1]
     assert any("10 groups for training" in note for note in data.notes)
     assert not any("stay together" in note for note in prepared(f"{module}:collated", group=None).notes)
-    assert any("are, byte for byte, training examples too" in note for note in data.notes)
+    assert any("are byte-for-byte copies of training examples" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_the_same_row_in_training_and_test_is_told(tmp_path):
     split = np.array(["train"] * 40 + ["test"] * 20)
     x[57] = x[0]
     notes = prepared(saved(tmp_path, X=x, y=y, split=split)).notes
-    assert any("1 of 20 test examples is, byte for byte, a training example too" in note for note in notes)
+    assert any("1 of 20 test examples is a byte-for-byte copy of a training example" in note for note in notes)
 
 
 def test_mixup_is_of_floats_and_cutmix_of_images():

@@ -129,7 +129,10 @@ def test_views_are_those_of_the_same_images_drawn_alike(tmp_path):
         ({"id": np.array([0.5] * 10)}, ["id are torch.float64; expected whole numbers or texts"]),
         ({"id": np.arange(9), "view": np.arange(8)}, [r"view have the shape (8,); expected (9,)"]),
         ({"x": np.zeros(4)}, ["4 rows for 5 training images", "neither path nor id", "expected " + "1" * 64]),
-        ({"x": np.zeros(5), "subset_sha256": np.array("9" * 64)}, ["subset_sha256 is 999999999999", "in this run 1111111"]),
+        (
+            {"x": np.zeros(5), "subset_sha256": np.array("9" * 64)},
+            ["subset_sha256 is 999999999999", "in this run 1111111"],
+        ),
     ],
 )
 def test_what_does_not_fit_is_told(tmp_path, arrays, said):
