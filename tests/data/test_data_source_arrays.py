@@ -130,8 +130,8 @@ def test_class_names_name_whole_numbers(tmp_path):
         ({"y": np.zeros(60, dtype=int)}, ["a single class"]),
         ({"group": np.array([1.0, 2.0, np.nan] * 20)}, ["20 of 60 have no group", "number 2 ", "'nan'"]),
         ({"group": np.array(["a", " ", "b"] * 20)}, ["20 of 60 have no group", "number 1 "]),
-        ({"X": np.stack([np.arange(60.0), np.full(60, np.nan)], 1)}, ["only nan, is in X[:, 1];"]),
-        ({"X": np.stack([np.full((60, 4), np.nan), np.zeros((60, 4))], 1)}, ["only nan, is in X[:, 0];"]),
+        ({"X": np.stack([np.arange(60.0), np.full(60, np.nan)], 1)}, ["only nan, in X[:, 1];"]),
+        ({"X": np.stack([np.full((60, 4), np.nan), np.zeros((60, 4))], 1)}, ["only nan, in X[:, 0];"]),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path, changes, culprits):
@@ -179,7 +179,7 @@ def test_mixup_is_of_floats_and_cutmix_of_images():
                                                                            mixed.inputs[i], atol=1e-5))
                             for i in range(8)])  # fmt: skip
     torch.testing.assert_close(mixed.inputs, own * plain.inputs + (1 - own) * partners, atol=1e-5, rtol=0)
-    for data, name, said in ((floats, "cutmix", "pixels"), (whole, "mixup", "floats")):
+    for data, name, said in ((floats, "cutmix", "needs images"), (whole, "mixup", "floats")):
         with pytest.raises(DataError, match=said):
             TrainingBatches(data, **options, mix=Mix(name=name))
 
