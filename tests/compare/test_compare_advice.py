@@ -39,7 +39,7 @@ ROWS = {"ce": figures(60.0, 90.0, 30.0), "bkd": figures(70.0, 85.0, 55.0)}
 
 def test_the_best_student_is_named_with_what_it_brings_and_costs():
     first, second = advice(content(ROWS, [difference("bkd", inside_noise=False)]))
-    assert first.startswith("Ship bkd")
+    assert first.startswith("Use bkd")
     assert "70.0 %" in first
     assert "60.0 %" in first
     assert "30.0 to 55.0" in second
@@ -60,7 +60,7 @@ def test_a_difference_without_a_p_value_is_not_called_sure():
 def test_a_row_that_was_only_adjusted_can_win_and_its_difference_is_found_the_other_way_round():
     rows = {**ROWS, "ce, adjusted": figures(75.0, 80.0, 66.0)}
     beyond = [difference("ce", inside_noise=False, against="ce, adjusted")]
-    assert advice(content(rows, [difference("bkd", inside_noise=False)], beyond))[0].startswith("Ship ce, adjusted")
+    assert advice(content(rows, [difference("bkd", inside_noise=False)], beyond))[0].startswith("Use ce, adjusted")
 
 
 @pytest.mark.parametrize("rows", [{}, {"bkd": ROWS["bkd"]}, {"ce": ROWS["ce"]}])
@@ -70,4 +70,4 @@ def test_nothing_is_recommended_where_nothing_can_be_compared(rows):
 
 def test_a_baseline_that_is_best_is_shipped():
     rows = {"ce": figures(70.0, 90.0, 50.0), "bkd": figures(60.0, 90.0, 30.0)}
-    assert advice(content(rows))[0].startswith("Ship ce")
+    assert advice(content(rows))[0].startswith("Use ce")

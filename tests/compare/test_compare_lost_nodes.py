@@ -80,7 +80,7 @@ def test_a_run_whose_node_is_lost_begins_again_with_what_is_left(cluster, tmp_pa
     ray.died[1] = None
     assert engine.ended() == {"a": None}
     assert [cores for cores, _ in ray.tasks] == [8, 2]
-    assert "begins again" in (tmp_path / "a.log").read_text()
+    assert "restarts" in (tmp_path / "a.log").read_text()
 
 
 def test_a_run_that_loses_each_process_fails_in_the_end(cluster, tmp_path):

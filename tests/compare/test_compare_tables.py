@@ -106,9 +106,9 @@ def test_csv_leaves_empty_what_is_not_known():
         ([("test images", 0.01, False), ("seeds", 0.01, False)], "more than the noise of test images and seeds"),
         (
             [("test images", 0.01, False), ("seeds", 0.2, True)],
-            "more than the noise of test images; inside the noise of seeds",
+            "more than the noise of test images; within the noise of seeds",
         ),
-        ([("test images", 0.3, True), ("seeds", 0.2, True)], "inside the noise of test images and seeds"),
+        ([("test images", 0.3, True), ("seeds", 0.2, True)], "within the noise of test images and seeds"),
     ],
 )
 def test_a_verdict_says_what_test_images_and_seeds_know(entries, expected):

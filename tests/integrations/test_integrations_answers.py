@@ -56,7 +56,7 @@ def test_ids_count_the_training_part(tmp_path):
     with pytest.raises(DataError, match="by id: 2"):
         StoredAnswers(tmp_path / "views.safetensors", [1, 2])
     write_tensors(tmp_path / "twice.safetensors", {**tensors, "id": torch.tensor([0, 0, 1, 0, 1])}, {})
-    with pytest.raises(DataError, match="another row"):
+    with pytest.raises(DataError, match="not unique"):
         StoredAnswers(tmp_path / "twice.safetensors")
 
 

@@ -121,7 +121,7 @@ def test_a_column_that_is_not_finite_is_refused_at_its_batch():
     items = [{"labels": 0, "said": [0.0, row / 2]} for row in range(3)] + [{"labels": 0, "said": [0.0, np.nan]}]
     carry = KeptColumns(lambda given: {"labels": torch.tensor([item["labels"] for item in given])}, ("said",))
     assert carry(items[:3])["said"].tolist() == [[0, 0], [0, 0.5], [0, 1]]
-    with pytest.raises(DataError, match="said holds"):
+    with pytest.raises(DataError, match="said contains"):
         carry(items[2:])
 
 

@@ -179,7 +179,7 @@ def test_folders_that_are_neither_are_told_apart(make_folder: MakeFolder, make_c
         report_view([run.parent])
     with pytest.raises(ConfigError, match="is a comparison, which has a page of its own"):
         report_view([run, comparison])
-    with pytest.raises(ConfigError, match=r"is a file; expected the folder"):
+    with pytest.raises(ConfigError, match=r"is a file; expected a folder"):
         report_view([run / "config.yaml"])
     with pytest.raises(ConfigError, match=r"no folder.*nowhere'.*\n.*neither"):
         report_view([run.parent / "nowhere", run.parent / "empty"])

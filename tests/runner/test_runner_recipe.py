@@ -23,7 +23,7 @@ def test_mixing_what_is_stored_or_remembered_of_single_images_is_refused():
     [views] = problems(method="kd", training=training, teacher={"model": "same", "views": 2})
     assert views.startswith("training.mix: cutmix, but with teacher.views: 2")
     [memory] = problems(method="ipwd", training=training, teacher="previous_epoch")
-    assert memory.startswith("training.mix: cutmix, but teacher: previous_epoch remembers")
+    assert memory.startswith("training.mix: cutmix, but teacher: previous_epoch stores")
     only_features = {"representation": "balanced_prototypes", "divergence": None}
     [nothing_left] = problems(method=only_features, training={**TRAINING, "mix": MIX})
     assert nothing_left.startswith("training.mix.labels: distillation_only")
