@@ -80,6 +80,7 @@ def test_the_student_is_the_one_that_the_network_teaches(live, answers, tmp_path
 def test_stored_views_are_those_that_the_network_would_have_been_asked_about(live, tmp_path):
     asked = experiment(tmp_path / "asked", "bkd")
     asked["teacher"] = {"model": "same", "checkpoint": str(live / "teacher.safetensors"), "views": 2}
+    asked["training"]["epochs"] = 3  # with as few as views the network would be asked at every step
     run(asked)
     path = tmp_path / "views.safetensors"
     teach(live, ["data.augment=[crop]"], output=path, views=2, reporter=Silent())
@@ -139,7 +140,7 @@ def test_without_answers_for_the_test_there_are_no_figures_of_the_teacher(answer
     assert "no test metrics" in page
     audited = load_target(result.folder)
     assert (audited.split, audited.student is not None) == ("validation", True)
-    with pytest.raises(ConfigError, match="no predictions for the test images"):
+    with pytest.raises(ConfigError, match="no predictions for the unaugmented test images"):
         load_target(result.folder, ["data.workers=1"], split="test")
 
 
