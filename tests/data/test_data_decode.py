@@ -190,7 +190,7 @@ def test_what_is_told_of_findings() -> None:
     assert "15 of 255" in color
     over_white, dropped = findings_notes([(0, 0, 1, 0), (0, 0, 0, 1)], None)
     assert "laid over white" in over_white
-    assert "not used" in dropped
+    assert "ignored" in dropped
 
 
 @pytest.mark.parametrize("stream", ["never", "always"])

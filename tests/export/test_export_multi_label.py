@@ -141,7 +141,7 @@ def test_predict_says_which_classes_an_example_has(finished, tmp_path, capsys):
 
 def test_thresholds_that_cannot_be_used_are_told(finished, tmp_path, capsys):
     data, student = str(finished.folder.parent / "several.npz"), distail.load_student(finished.folder)
-    for threshold, culprit in (("1.5", "above 0 and below 1"), ("missing.csv", "no such file")):
+    for threshold, culprit in (("1.5", "above 0 and below 1"), ("missing.csv", "neither a number nor a file")):
         assert main(["predict", str(finished.folder), data, "--threshold", threshold]) == 2
         assert culprit in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"(?s)'fog'.*'snwo'.*snow"):

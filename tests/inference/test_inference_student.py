@@ -100,7 +100,7 @@ def test_other_shares_of_classes_follow_bayes_rule(finished, photos):
     same = student.adjusted(prior=dict(zip(names, counts.tolist(), strict=True)))
     torch.testing.assert_close(same(image).softmax(1)[0], plain.softmax(0).float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(student.adjusted(0.0)(image)[0], plain.float())
-    with pytest.raises(ConfigError, match=r"(?s)no share of class 'one'.*'on' is no class.*'one'"):
+    with pytest.raises(ConfigError, match=r"(?s)no share of class 'one'.*'on' is not a class.*'one'"):
         student.adjusted(prior={"zero": 1, "on": 1, "two": 1, "three": 0.0})
 
 

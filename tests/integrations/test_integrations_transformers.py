@@ -160,7 +160,7 @@ REFUSED = {
         MethodError,
         ["features"],
     ),
-    "samples of several classes": ({"samples": 40}, MethodError, ["samples", "one class"]),
+    "samples of several classes": ({"samples": 40}, MethodError, ["samples", "single-label"]),
     "two teachers": ({"teacher": nn.Identity(), "teacher_logits": torch.zeros(40, 3)}, MethodError, ["one of them"]),
     "too few rows": ({"teacher_logits": np.zeros((39, 3))}, DataError, ["39", "40"]),
     "other classes": ({"teacher_logits": np.zeros((40, 4))}, DataError, ["4", "3"]),

@@ -183,7 +183,7 @@ def test_what_it_cannot_write_is_told_at_once(trained, tmp_path):
     with pytest.raises(ConfigError, match="needs a CONFIG"):
         teach(trained / "student.safetensors", output=tmp_path / "x.safetensors")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match="not the folder of a run"):
+    with pytest.raises(ConfigError, match="not a run folder"):
         teach(tmp_path / "empty", output=tmp_path / "x.safetensors")
     path = teach(trained, output=tmp_path / "a.safetensors", reporter=Silent()).path
     taught = experiment(tmp_path / "taught", "kd", teacher={"logits": str(path)})
