@@ -60,6 +60,20 @@ def start(folder, *arguments, verb="compare", **environment):
     )
 
 
+def wait_for(process, folder, pattern, count):
+    """Until so many files are there; the process must go on."""
+    until = time.monotonic() + TIMEOUT
+    while len(list(folder.glob(pattern))) < count:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def finish(process):
+    _, told = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, told
+
+
 def figures(folder, name):
     return json.loads((folder / "comparisons" / name / "comparison.json").read_text())["figures"]
 
@@ -71,21 +85,15 @@ def test_a_comparison_survives_the_loss_of_its_larger_node(cluster, workplace, c
     on_ray = start(workplace, "--engine", "ray", "--parallel", str(parallel), RAY_ADDRESS=cluster.address)
     try:
         runs = workplace / "comparisons/quick"
-        until = time.monotonic() + TIMEOUT
-        while not list(runs.glob("runs/*/checkpoints/student/step-*.safetensors")):
-            assert on_ray.poll() is None, on_ray.stderr.read()
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for(on_ray, runs, "runs/*/checkpoints/student/step-*.safetensors", 1)
         cluster.remove_node(larger, allow_graceful=False)
-        _, told = on_ray.communicate(timeout=TIMEOUT)
-        assert on_ray.returncode == 0, told
+        finish(on_ray)
         logs = "".join(log.read_text() for log in (runs / "logs").glob("*.log"))
         assert "its node was lost" in logs
         assert f"no node with {cores if parallel == 1 else 3} cores is left" in logs
         assert "resuming after step" in logs
         local = start(workplace, "--output", "comparisons/local", "--parallel", "1")
-        _, told = local.communicate(timeout=TIMEOUT)
-        assert local.returncode == 0, told
+        finish(local)
         assert figures(workplace, "quick") == figures(workplace, "local")
     finally:
         on_ray.kill()
@@ -97,14 +105,9 @@ def test_a_search_survives_the_loss_of_a_node(cluster, workplace):
     on_ray = start(workplace, "--engine", "ray", "--parallel", "2", verb="search", RAY_ADDRESS=cluster.address)
     try:
         folder = workplace / "searches/quick"
-        until = time.monotonic() + TIMEOUT
-        while len(list(folder.glob("runs/trial-*/metrics.jsonl"))) < 3:
-            assert on_ray.poll() is None, on_ray.stderr.read()
-            assert time.monotonic() < until
-            time.sleep(0.02)
+        wait_for(on_ray, folder, "runs/trial-*/metrics.jsonl", 3)
         cluster.remove_node(other, allow_graceful=False)
-        _, told = on_ray.communicate(timeout=TIMEOUT)
-        assert on_ray.returncode == 0, told
+        finish(on_ray)
         assert "its node was lost" in "".join(log.read_text() for log in (folder / "logs").glob("*.log"))
         found = json.loads((folder / "search.json").read_text())
         assert [one["state"] for one in found["trials"] if one["state"] not in ("finished", "stopped early")] == []

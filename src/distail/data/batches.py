@@ -126,10 +126,10 @@ class _PlannedBatch(NamedTuple):
 class TrainingBatches:
     """Training batches: order, crops and flips are a pure function of (seed, epoch, step).
 
-    `batch_size` is the global batch size over all ranks. The last, smaller batch of an epoch is kept, but a single
-    remaining image joins the previous batch. Each rank yields its contiguous slice of the same global batch: together,
-    the slices of all ranks equal the batch of a single process. A batch with fewer than two images per rank is yielded
-    whole on every rank (`training_share` counts it once).
+    `batch_size` is the global batch size over all ranks. The last, smaller batch of an epoch is kept; where it would be
+    less than a quarter of one, all batches have one size instead (`batch_places`). Each rank yields its contiguous
+    slice of the same global batch: together, the slices of all ranks equal the batch of a single process. A batch with
+    fewer than two images per rank is yielded whole on every rank (`training_share` counts it once).
 
     With `views` above 0 each sample has that many fixed augmented views, and each epoch shows the next one. Results for
     every view (`every_view`) are then available for every image shown in training. `view_seed` is the random seed of

@@ -110,6 +110,7 @@ class Trials:
         self._schedule = schedule
         self._comparison_runs, self._parallel, self._changed = comparison_runs, parallel, changed
         self._under_way: dict[int, UnderWay] = {}
+        self._proposals: dict[int, Proposal] = {}
         self._ready = list(self._resumed())
         self._to_stop: list[str] = []
         self._cost: Cost | None = None
@@ -119,7 +120,7 @@ class Trials:
         news = self._look()
         jobs, self._ready = self._ready, []
         while len(jobs) < free and self.budget.has_room(len(self._begun), self.cost, self._reserve):
-            jobs += self._begin(self._new_trial())
+            jobs += self._begin(*self._new_trial())
         if news or jobs:
             self._changed()
         return jobs
@@ -175,24 +176,27 @@ class Trials:
         trials = self.study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state.name != "WAITING" and _REPEATED not in trial.user_attrs]
 
-    def _new_trial(self) -> Trial:
-        """The next trial that differs from all before: the same one again would train the same bits."""
+    def _new_trial(self) -> tuple[Trial, Proposal]:
+        """The next trial that differs from all before, since the same one again would train the same bits."""
         import optuna
 
         known = [self._proposal(trial) for trial in self._begun]
         for attempt in itertools.count():
             at_random = attempt >= _SUGGESTIONS
             trial = next_trial(self.study, self.runs.base.seed, self.space.starts, at_random=at_random)
-            if self.space.propose(trial) not in known:
+            proposal = self.space.propose(trial)
+            if proposal not in known:
                 break
             trial.set_user_attr(_REPEATED, True)
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return trial
+        return trial, proposal
 
     def _proposal(self, trial: FrozenTrial) -> Proposal:
-        with suppress(ValueError):  # killed while it was filled in
-            return proposal_of(self.space, trial.params)
-        return Proposal({}, {}, "")
+        # Kept, since what may be adjusted depends on the teacher's files, and every trial is asked for at every change.
+        if trial.number not in self._proposals:
+            with suppress(ValueError):  # killed while it was filled in
+                self._proposals[trial.number] = proposal_of(self.space, trial.params)
+        return self._proposals.get(trial.number, Proposal({}, {}, ""))
 
     def _resumed(self) -> Iterator[Job]:
         """The runs of trials that an earlier start left under way."""
@@ -201,10 +205,10 @@ class Trials:
         for frozen in self._begun:
             if frozen.state == optuna.trial.TrialState.RUNNING:
                 self.study.sampler = sampler(self.runs.base.seed, frozen.number, self.space.starts)
-                yield from self._begin(optuna.trial.Trial(self.study, frozen._trial_id), frozen.last_step or 0)
+                trial = optuna.trial.Trial(self.study, frozen._trial_id)
+                yield from self._begin(trial, self.space.propose(trial), frozen.last_step or 0)
 
-    def _begin(self, trial: Trial, reported: int = 0) -> list[Job]:
-        proposal = self.space.propose(trial)
+    def _begin(self, trial: Trial, proposal: Proposal, reported: int = 0) -> list[Job]:
         plan = self.runs.plan(trial.number, proposal)
         self._under_way[trial.number] = UnderWay(trial, proposal, list(plan.runs.values()), reported)
         return plan.jobs

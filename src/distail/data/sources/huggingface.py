@@ -29,8 +29,9 @@ _LAYOUTS = (
     "train/metadata.csv (or metadata.jsonl) with file_name and label, and test/ likewise; or one metadata.csv of all, "
     "whose file names may begin with train/ and test/. Class folders without metadata are `name: folder`."
 )
+_TRAIN = ("train", "training")
 _SPLIT_OF = {
-    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(_TRAIN, "train"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
 }
@@ -66,7 +67,7 @@ def load_huggingface(options: Data) -> Source:
         return load_parquet(files, _class_label_names(files.train[0]), options)
     splits = _splits(place, options.group)
     notes = []
-    if (unused := _metadata(place)) and any(_metadata(place / name) for name in ("train", "training")):
+    if (unused := _metadata(place)) and any(_metadata(place / name) for name in _TRAIN):
         notes.append(f"{unused} is not read: train/ has metadata of its own")
     if "test" not in splits and "validation" in splits:
         splits["test"] = splits.pop("validation")
