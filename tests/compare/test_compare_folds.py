@@ -100,7 +100,7 @@ def test_the_figures_are_means_over_folds_and_the_training_data_is_judged_out_of
                 assert value == pytest.approx(fmean(metric_at(test, path) for test in tests))
                 assert content["out_of_fold"][method][path]["values"][seed] == metric_at(together, path)
     said = " ".join(content["statements"])
-    assert f"over {FOLDS} folds" in said
+    assert f"means over {FOLDS} folds" in said
     view = comparison_view_from_folder(finished.folder)
     assert view.problems == []
     for one in view.runs:

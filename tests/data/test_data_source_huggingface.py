@@ -52,7 +52,7 @@ def test_parquet_in_parts_with_names_from_the_schema(tmp_path, names):
 def test_labels_without_names_are_refused(tmp_path):
     for split in ("train", "test"):
         write_parquet(tmp_path / f"{split}.parquet", [0, 1], None)
-    with pytest.raises(DataError, match=r"train.parquet does not .*ClassLabel"):
+    with pytest.raises(DataError, match=r"train.parquet does not contain the names of its labels.*ClassLabel"):
         load_source(of(tmp_path))
 
 
