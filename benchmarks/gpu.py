@@ -96,7 +96,7 @@ class Report:
 def tests(quick: bool, seconds: float) -> list[tuple[str, str]]:
     """The tests that are marked `gpu`: none is skipped where there is one."""
     chosen = [ROOT.parent / "tests" / name for name in ("training", "data")]
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *map(str, chosen)]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-o", "addopts=", "-p", "no:warnings", *map(str, chosen)]
     done = subprocess.run(
         command + (["--collect-only"] if quick else []),
         capture_output=True,
@@ -104,7 +104,7 @@ def tests(quick: bool, seconds: float) -> list[tuple[str, str]]:
         timeout=seconds,
         cwd=ROOT.parent,
     )
-    last = [line for line in done.stdout.splitlines() if re.search(r"passed|failed|skipped|collected|tests", line)][-1:]
+    last = done.stdout.strip().splitlines()[-1:]
     failed = [line[:200] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return [("pytest -m gpu", " ".join(last) or f"exit code {done.returncode}"), *(("", line) for line in failed[:10])]
 
@@ -214,7 +214,9 @@ def _train(
         stage = Stage(
             name="student",
             student=network,
-            teacher=frozen_teacher(teacher, runtime, examples=noise_inputs(data, 4)) if teacher else None,
+            teacher=frozen_teacher(teacher, runtime, graph_size=BATCH, examples=noise_inputs(data, 4))
+            if teacher
+            else None,
             method=method.to(runtime.device),
             batches=TrainingBatches(
                 data,
@@ -231,6 +233,7 @@ def _train(
             training=training,
             runtime=runtime,
             seed=0,
+            cuda_graph=True,
         )
         history = History(Path(folder))
         fitted = fit(stage, CheckpointFolder(Path(folder) / "checkpoints"), history, Silent(), every)
@@ -284,7 +287,7 @@ def main() -> None:
         parser.error("there is no GPU here; `--device cpu --quick` says whether everything runs")
     report = Report(given.output, time.monotonic() + 60 * given.minutes)
     quick = given.quick
-    images = speed.make_data(BATCH if quick else 49_920, real=False)
+    images = speed.make_data(BATCH if quick else 12_800, real=False)
     benches = [speed.Bench(pair, images, runtime, "kd", 1 if quick else 2, 1, compile=False) for pair in speed.PAIRS]
     name = torch.cuda.get_device_name() if on_gpu else "CPU"
     report.part(
@@ -299,7 +302,7 @@ def main() -> None:
         )
     report.part("waiting", 30, lambda: no_wait(benches[0]))
     report.part("compiling", 60, lambda: compiled(runtime, 2 if quick else 200))
-    report.part("checkpoints", 30, lambda: checkpoints(runtime, images, 1))
+    report.part("checkpoints", 30, lambda: checkpoints(runtime, images, 1 if quick else 5))
     if given.data is not None:
         report.part("CIFAR-100-LT", 60, lambda: student(runtime, given.data, 1 if quick else 200, report))
     else:

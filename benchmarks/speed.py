@@ -172,7 +172,13 @@ class Bench:
             size = evaluation_batch_size(self.data.image_shape) if views else BATCH
             network = self._network(self.pair.teacher, plain=False)
             examples = noise_inputs(self.data, 4)
-            listen = frozen_teacher(network, self.runtime, size if self.compile else None, examples=examples)
+            listen = frozen_teacher(
+                network,
+                self.runtime,
+                size if self.compile else None,
+                graph_size=None if views or self.watched else BATCH,
+                examples=examples,
+            )
         with tempfile.TemporaryDirectory() as folder:
             cache = None
             if listen and views:
@@ -190,6 +196,7 @@ class Bench:
                 runtime=self.runtime,
                 seed=0,
                 compile=self.compile,
+                cuda_graph=not self.watched,  # recording waits, once
                 fill=cache.fill if cache else None,
             )
             history = History(Path(folder))

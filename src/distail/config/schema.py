@@ -174,6 +174,10 @@ class Trainer(Section):
     the run begins, and keeps their number when it goes on; where OMP_NUM_THREADS is set, that."""
     checkpoint_every_steps: Count = 200
     compile: bool = False
+    cuda_graphs: Literal["auto"] | bool = "auto"
+    """On one GPU: record the training step of a full batch once and launch it whole. `auto` does so where networks and
+    method consist of torch's and this package's layers; `true` for any, whose Python code must do the same at every
+    step."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Who is told of every epoch: `tensorboard`, and any tracker that Accelerate knows, such as `wandb` or `mlflow`."""
     cache_limit_mb: CountFromZero = 2048

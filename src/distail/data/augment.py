@@ -192,6 +192,17 @@ class Draws:
         return Draws(size, {name: bits[part] for name, bits in self.bits.items()})
 
 
+def joined(several: Sequence[Draws]) -> Draws:
+    """The draws of several batches as those of one.
+
+    >>> one = Draws(2, {"flip": torch.tensor([[1], [2]])})
+    >>> joined([one, one]).bits["flip"].flatten().tolist()
+    [1, 2, 1, 2]
+    """
+    names = several[0].bits
+    return Draws(sum(map(len, several)), {name: torch.cat([draws.bits[name] for draws in several]) for name in names})
+
+
 def in_order(entries: Sequence[config.Augment]) -> dict[str, Augmentation]:
     """The augmentations by name, checked, in the order in which they are applied (that of `config.AUGMENTATIONS`).
 

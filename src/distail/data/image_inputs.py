@@ -5,20 +5,23 @@ Shapes: B batch, C channels, H height, W width; pixels as in `distail.data.augme
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import tee
+from itertools import islice, tee
 
 import torch
 from torch import Tensor
 
 from distail.config.augment import POLICIES, Augment, Cutout, augment_name
-from distail.data.augment import Augmentation, Draws, apply_drawn, as_images, crop_pixels, in_order
+from distail.data.augment import Augmentation, Draws, apply_drawn, as_images, crop_pixels, in_order, joined
 from distail.data.boxes import cutout_length
 from distail.data.dataset import Examples, Images, is_images
 from distail.data.normalize import Normalize
 from distail.data.pixels import images_in_order, pixel_source
 from distail.errors import DataError
 from distail.torch_utils import to_device
+
+_MOST_AT_ONCE = 2**24  # numbers in the images of several batches, 64 MB of them: 42 batches of 128 images of 32 pixels
 
 
 def check_augment(entries: Sequence[Augment], data: Examples) -> None:
@@ -81,15 +84,34 @@ class ImageInputs:
         self._source = pixel_source(data, batch_size, device, channels_last=channels_last, border=self._crops)
         self._normalize = Normalize(mean, std, device)
         self._device = torch.device(device)
+        self._at_once = 1
+        if self._device.type == "cuda" and self._source.holds_all:
+            self._at_once = max(1, _MOST_AT_ONCE // (batch_size * math.prod(data.image_shape)))
 
     def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
+        if self._at_once > 1:
+            yield from self._several(wanted)
+            return
         ahead, here = tee(wanted)
         for (index, draws), pixels in zip(here, self._source.iterate(index for index, _ in ahead), strict=True):
-            index_B = to_device(index, self._device)
-            rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
-            images = as_images(self._windows(pixels, rows_B, draws))
-            images = self._normalize(apply_drawn(images, draws, self._before))
-            yield index_B, apply_drawn(images, draws, self._after)
+            yield self._images(index, draws, pixels)
+
+    def _several(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The same batches, several made at once: an operation on a few images costs a GPU's host as much."""
+        left = iter(wanted)
+        while some := list(islice(left, self._at_once)):
+            index = torch.cat([index for index, _ in some])
+            [pixels] = self._source.iterate([index])
+            made = self._images(index, joined([draws for _, draws in some]), pixels)
+            sizes = [len(index) for index, _ in some]
+            yield from zip(*(torch.split(each, sizes) for each in made), strict=True)
+
+    def _images(self, index: Tensor, draws: Draws, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        index_B = to_device(index, self._device)
+        rows_B = index_B if self._source.holds_all else torch.arange(len(index_B), device=self._device)
+        images = as_images(self._windows(pixels, rows_B, draws))
+        images = self._normalize(apply_drawn(images, draws, self._before))
+        return index_B, apply_drawn(images, draws, self._after)
 
     def close(self) -> None:
         """End the processes that decode, if there are any."""

@@ -201,6 +201,11 @@ class Method(nn.Module):
         return list(self.parameters())
 
     @property
+    def varies_with_epoch(self) -> bool:
+        """Whether an entry takes part in `begin_epoch`: a recorded step (a CUDA graph) holds for one epoch."""
+        return any(hasattr(entry, "begin_epoch") for entry in self._entries())
+
+    @property
     def prepared(self) -> bool:
         """Whether `prepare` has been done or is not needed."""
         return bool(getattr(self.representation, "prepared", True))

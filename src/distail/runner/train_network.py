@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from distail.config.training import Freeze, Training
 from distail.data.batches import TrainingBatches
 from distail.data.input_sources import noise_inputs
@@ -24,6 +26,7 @@ from distail.runner.networks import classifier_paths, seeded
 from distail.runner.stored_teacher import StoredTeacher
 from distail.runner.views import stored_views
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.cuda_graph import can_record
 from distail.training.finite import check_logits
 from distail.training.frozen_teacher import Teacher, frozen_teacher
 from distail.training.loop import images_a_pass
@@ -167,6 +170,7 @@ def _fit(
         runtime=runtime,
         seed=seed,
         compile=experiment.trainer.compile,
+        cuda_graph=_recorded(run, network, method) and not method.needs.memory,
         identity=identity,
         prepare=prepare,
         fill=cache.fill if cache else None,
@@ -183,7 +187,14 @@ def _frozen(run: RunContext, teacher: FeatureTap, training: Training, views: int
     train, runtime = run.data.train, run.runtime_for(TEACHER_INFERENCE)
     size = evaluation_batch_size(train.input_shape) if views else images_a_pass(training, runtime.processes)
     most = size if run.experiment.trainer.compile else None
-    return frozen_teacher(teacher, runtime, most, examples=noise_inputs(train, 4))
+    graph = None if views or not _recorded(run, teacher) else size
+    return frozen_teacher(teacher, runtime, most, graph_size=graph, examples=noise_inputs(train, 4))
+
+
+def _recorded(run: RunContext, *modules: nn.Module) -> bool:
+    """Whether what these do on a GPU is recorded."""
+    wanted = run.experiment.trainer.cuda_graphs
+    return can_record(*modules) if wanted == "auto" else wanted
 
 
 def _validation(run: RunContext, name: str) -> Validate | None:

@@ -27,17 +27,25 @@ class NonFiniteDetector:
     def __init__(self, device: torch.device) -> None:
         self._first = torch.full((2,), NEVER, dtype=torch.int64, device=device)
 
-    def update(self, step: int, loss: Tensor, teacher: Outputs | None) -> None:
-        """Take up one step's loss and teacher."""
-        finite = torch.isfinite(loss.detach())
-        teacher_finite = torch.isfinite(teacher.logits).all() if teacher is not None else torch.ones_like(finite)
-        bad = torch.where(torch.stack([finite, teacher_finite]), NEVER, step)
-        self._first = torch.minimum(self._first, bad)
+    def update(self, step: int, finite: Tensor) -> None:
+        """Take up the `finite_flags` of one step."""
+        self._first = torch.minimum(self._first, torch.where(finite, NEVER, step))
 
     def first_steps(self) -> list[int]:
         """The first bad step of the loss and of the teacher, or `NEVER`; waits for the device."""
         steps: list[int] = self._first.tolist()
         return steps
+
+
+def finite_flags(loss: Tensor, teacher: Outputs | None) -> Tensor:
+    """Whether the loss, and the teacher's logits, are finite: (2,) bool.
+
+    >>> finite_flags(torch.tensor(float("nan")), None).tolist()
+    [False, True]
+    """
+    finite = torch.isfinite(loss.detach())
+    teacher_finite = torch.isfinite(teacher.logits).all() if teacher is not None else torch.ones_like(finite)
+    return torch.stack([finite, teacher_finite])
 
 
 def not_finite_error(

@@ -15,6 +15,7 @@ from distail.data.batches import Batch
 from distail.inputs import Inputs, call, each_tensor
 from distail.models.folding import folded, says_the_same
 from distail.outputs import Outputs
+from distail.training.cuda_graph import RecordedTeacher
 from distail.training.device import RuntimeDevice
 
 Teacher = Callable[[Batch], Outputs]
@@ -26,6 +27,7 @@ def frozen_teacher(
     runtime: RuntimeDevice,
     compile_size: int | None = None,
     *,
+    graph_size: int | None = None,
     examples: Inputs | None = None,
 ) -> Teacher:
     """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors.
@@ -35,6 +37,7 @@ def frozen_teacher(
 
     Args:
         compile_size: compile it for batches of this size, its weights as constants; None: do not compile.
+        graph_size: on a GPU, record it as a CUDA graph for batches of this size; None: do not.
         examples: a few inputs such as it is asked about, on which a copy must say what the network does; None: there
             is no copy.
     """
@@ -53,6 +56,8 @@ def frozen_teacher(
         features = None if outputs.features is None else outputs.features.clone()
         return Outputs(outputs.logits.clone(), features)
 
+    if graph_size is not None and runtime.device.type == "cuda":
+        return RecordedTeacher(teacher, graph_size)
     return teacher
 
 

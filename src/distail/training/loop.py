@@ -18,12 +18,13 @@ from distail.errors import TrainingError, some_of
 from distail.evaluation.headline import headline
 from distail.evaluation.metrics import MetricValues
 from distail.evaluation.run_files import EpochRow
-from distail.methods.method import Terms
+from distail.outputs import Outputs
 from distail.torch_utils import kept_random_state
 from distail.training.averaging import AveragedWeights
 from distail.training.checkpoint import CheckpointFolder
+from distail.training.cuda_graph import Computed, RecordedPass
 from distail.training.distributed import Processes
-from distail.training.finite import NEVER, NonFiniteDetector, not_finite_error
+from distail.training.finite import NEVER, NonFiniteDetector, finite_flags, not_finite_error
 from distail.training.freezing import Freezing
 from distail.training.history import History
 from distail.training.optim import build_optimizer, learning_rate_factor
@@ -32,7 +33,7 @@ from distail.training.progress import Reporter
 from distail.training.signals import Interrupted, StopRequest, stop_requests
 from distail.training.stage import Fitted, Stage
 from distail.training.stage_checkpoints import StageCheckpoints
-from distail.training.state import Best, TrainingState, capture, restore
+from distail.training.state import Best, RunningSums, TrainingState, capture, restore
 from distail.training.step import Step, TrainingStep, distributed_step, sync_batch_norm_statistics
 
 
@@ -97,6 +98,11 @@ class _Trainer:
             before = stage.earlier
             self.state = TrainingState(seconds=before.seconds, history=[*before.history], best=before.best)
             self.epochs_before = len(before.history)
+        self.sums = RunningSums()
+        self.recorded: RecordedPass | None = None
+        if records(stage):
+            every = [each for trained in self.parameters for each in trained]
+            self.recorded = RecordedPass(self._compute, self.step_module, every, stage.training.batch_size)
         self.changed = False  # since the newest checkpoint
         self.finite = NonFiniteDetector(self.device)
         self.clock = time.perf_counter()
@@ -123,6 +129,8 @@ class _Trainer:
             if self.freezing.begin(epoch):
                 self._distribute_step()
             stage.method.begin_epoch(epoch, stage.training.epochs)
+            if self.recorded is not None and (stage.method.varies_with_epoch or stage.frozen_epochs):
+                self.recorded.forget()
             for batch in self._batches(epoch, first_step, request):
                 self._train_step(batch)
                 if self.state.step % steps == 0:
@@ -195,14 +203,22 @@ class _Trainer:
         """Add the gradient of a batch, or of a part of one `of` so many images."""
         stage, step = self.stage, self.state.step
         teacher = stage.teacher(batch) if stage.teacher is not None else None
-        loss, terms = self.step(batch.inputs, batch.labels, batch.index, teacher, batch.mixed)
-        self.finite.update(step, loss, teacher)
         size = self._batch_size(step)
         share = training_share(size, self.processes.rank, self.processes.size) * len(batch.labels) / of
         # The processes' gradients are averaged: each counts by its share, and together they are the whole batch's.
         weight = share * self.processes.size
+        computed = self._compute(batch, teacher, weight) if self.recorded is None else self.recorded(batch, teacher)
+        self.finite.update(step, computed.finite)
+        self.sums.add(self.state.sums, computed.names, computed.values * (share * size))
+
+    def _compute(self, batch: Batch, teacher: Outputs | None, weight: float = 1) -> Computed:
+        """Forward and backward pass."""
+        loss, terms = self.step(batch.inputs, batch.labels, batch.index, teacher, batch.mixed)
         torch.autograd.backward(loss if weight == 1 else loss * weight)
-        self._accumulate(terms, share * size)
+        values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
+        values |= {f"statistics/{name}": value for name, value in terms.statistics.items()}
+        reported = torch.stack([value.detach().float() for value in values.values()])
+        return Computed(finite_flags(loss, teacher), tuple(values), reported)
 
     def _unsynced(self) -> AbstractContextManager[None]:
         """Gradients stay with their process for now."""
@@ -246,13 +262,6 @@ class _Trainer:
         if min(bad_loss, bad_teacher) < NEVER:
             kept = self.processes.broadcast_from_main(self.checkpoints.steps)
             raise not_finite_error(self.stage.name, bad_loss, bad_teacher, self.stage.batches.steps_per_epoch, kept)
-
-    def _accumulate(self, terms: Terms, samples: float) -> None:
-        values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
-        values |= {f"statistics/{name}": value for name, value in terms.statistics.items()}
-        for name, value in values.items():
-            weighted = value.detach().float() * samples
-            self.state.sums[name] = self.state.sums[name] + weighted if name in self.state.sums else weighted
 
     def _end_epoch(self, request: StopRequest) -> None:
         stage, state = self.stage, self.state
@@ -317,7 +326,7 @@ class _Trainer:
             self.average.sync_buffers(self.processes)
 
     def _summed_over_processes(self) -> dict[str, Tensor]:
-        return {name: self.processes.sum(self.state.sums[name]) for name in sorted(self.state.sums)}
+        return {name: self.processes.sum(self.state.sums[name].clone()) for name in sorted(self.state.sums)}
 
     def _count_time(self, *, of_an_epoch: bool = True) -> None:
         now = time.perf_counter()
@@ -336,6 +345,13 @@ def _parts(training: Training, processes: Processes, mine: int, whole: int) -> l
     fewest = min(mine, whole // processes.size)
     count = max(1, min(training.accumulation_steps, fewest // FEWEST_A_RANK))
     return [slice_of_rank(mine, place, count) for place in range(count)]
+
+
+def records(stage: Stage) -> bool:
+    """Whether its full batches go through a recorded pass: on one GPU, where no gradients of several passes add up."""
+    runtime = stage.runtime
+    one_pass = images_a_pass(stage.training, runtime.processes) == stage.training.batch_size
+    return stage.cuda_graph and runtime.device.type == "cuda" and runtime.processes.size == 1 and one_pass
 
 
 def images_a_pass(training: Training, processes: Processes) -> int:

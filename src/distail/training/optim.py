@@ -29,14 +29,17 @@ def build_optimizer(
     """
     of_network, of_method = trained
     groups = parameter_groups(network, of_network, of_method, training, classifiers)
+    # One kernel for all parameters; None leaves the choice to torch.
+    fused = next(network.parameters()).is_cuda or None
     if training.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+        return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay, fused=fused)
     return torch.optim.SGD(
         groups,
         lr=training.learning_rate,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         nesterov=training.nesterov,
+        fused=fused,
     )
 
 

@@ -47,6 +47,9 @@ class Stage:
     runtime: RuntimeDevice
     seed: int
     compile: bool = False
+    cuda_graph: bool = False
+    """On a GPU: record forward and backward pass as a CUDA graph. What student and method decide on the host may only
+    change from epoch to epoch, where the method says so (`Method.varies_with_epoch`)."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the run is (`distail.training.identity`): a checkpoint of another one is refused."""
     prepare: Callable[[], None] | None = None

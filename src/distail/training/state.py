@@ -42,6 +42,30 @@ class TrainingState:
     best: Best | None = None
 
 
+class RunningSums:
+    """Adds what every step reports to sums by name, in one operation: their tensors are views of one vector.
+
+    >>> sums: dict[str, Tensor] = {}
+    >>> running = RunningSums()
+    >>> for step in range(3):
+    ...     running.add(sums, ("loss", "terms/supervised"), torch.tensor([1.0, 0.5]))
+    >>> {name: value.item() for name, value in sums.items()}
+    {'loss': 3.0, 'terms/supervised': 1.5}
+    """
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._sums_K = torch.empty(0)
+
+    def add(self, sums: dict[str, Tensor], names: tuple[str, ...], values_K: Tensor) -> None:
+        """Add one step's values to `sums`, which may be those of a checkpoint, or empty for a new epoch."""
+        if not sums or names != self._names:
+            zero = torch.zeros((), device=values_K.device)
+            self._names, self._sums_K = names, torch.stack([sums.get(name, zero) for name in names])
+            sums |= dict(zip(names, self._sums_K.unbind(), strict=True))
+        self._sums_K.add_(values_K)
+
+
 def capture(
     state: TrainingState,
     student: nn.Module,
