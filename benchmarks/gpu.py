@@ -32,7 +32,7 @@ import torch
 
 import speed
 from distail import create_method
-from distail.config.schema import Data, Schedule, Training
+from distail.config.schema import Data, Experiment, Schedule
 from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabeledImages
 from distail.data.input_sources import noise_inputs
@@ -165,7 +165,7 @@ def checkpoints(runtime: RuntimeDevice, data: LabeledImages, epochs: int) -> lis
 
 
 def student(runtime: RuntimeDevice, file: Path, epochs: int, report: Report) -> list[tuple[str, str]]:
-    """CIFAR-100-LT, factor 100: a teacher, and a ResNet-32 distilled from it by `distail`; time and top-1."""
+    """CIFAR-100-LT, factor 100, the recipe: a teacher, and a ResNet-32 distilled from it; time and top-1."""
     train, test, counts = _read(file)
     expected = _expected_seconds(runtime, train, epochs)
     if report.seconds_left < expected:
@@ -204,12 +204,10 @@ def _train(
 ) -> tuple[FeatureTap, Fitted]:
     mean, std = channel_statistics(data)
     network = _network(name, runtime)
-    training = Training(
-        epochs=epochs,
-        batch_size=BATCH,
-        weight_decay=5e-4,
-        schedule=Schedule(name="cosine", warmup_epochs=min(5, epochs - 1)),
-    )
+    recipe = Experiment.from_yaml(ROOT.parent / "configs" / "cifar100-lt-100-recipe.yaml")
+    schedule = Schedule(name="cosine", warmup_epochs=min(5, epochs - 1))
+    mix = recipe.training.mix if teacher else None
+    training = recipe.training.model_copy(update={"epochs": epochs, "schedule": schedule, "mix": mix})
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(
             name="student",
@@ -223,9 +221,10 @@ def _train(
                 batch_size=BATCH,
                 mean=mean,
                 std=std,
-                augment=("crop", "flip"),
+                augment=recipe.data.augment,
                 num_classes=CLASSES,
                 seed=0,
+                mix=mix,
                 device=runtime.device,
                 channels_last=runtime.channels_last,
             ),
@@ -297,7 +296,7 @@ def main() -> None:
     for bench in benches[: 1 if quick else None]:
         report.part(
             f"speed, {bench.pair}",
-            90,
+            60,
             lambda bench=bench: ratios(bench, 1 if quick else 2, speed.GOAL_OVER_REFERENCE_ON_GPU),
         )
     report.part("waiting", 30, lambda: no_wait(benches[0]))

@@ -176,8 +176,8 @@ class Trainer(Section):
     compile: bool = False
     cuda_graphs: Literal["auto"] | bool = "auto"
     """On one GPU: record the training step of a full batch once and launch it whole. `auto` does so where networks and
-    method consist of torch's and this package's layers; `true` for any, whose Python code must do the same at every
-    step."""
+    method consist of torch's and this package's layers and nothing is compiled; `true` always: their Python code must
+    then do the same at every step."""
     trackers: tuple[str, ...] = ("tensorboard",)
     """Who is told of every epoch: `tensorboard`, and any tracker that Accelerate knows, such as `wandb` or `mlflow`."""
     cache_limit_mb: CountFromZero = 2048

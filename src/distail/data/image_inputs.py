@@ -61,7 +61,8 @@ def augment_notes(entries: Sequence[Augment]) -> list[str]:
 class ImageInputs:
     """Images (B, C, H, W) of one training batch after another, on the training device.
 
-    `batch_size` is the most that are wanted at once.
+    `batch_size` is the most that are wanted at once. Of images in memory, `at_once` batches are made together; None: as
+    many as are fast on the device.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ImageInputs:
         augment: Sequence[Augment],
         device: torch.device | str,
         channels_last: bool,
+        at_once: int | None = None,
     ) -> None:
         self.augmentations: Mapping[str, Augmentation] = in_order(augment)
         self._crops = "crop" in self.augmentations
@@ -85,8 +87,8 @@ class ImageInputs:
         self._normalize = Normalize(mean, std, device)
         self._device = torch.device(device)
         self._at_once = 1
-        if self._device.type == "cuda" and self._source.holds_all:
-            self._at_once = max(1, _MOST_AT_ONCE // (batch_size * math.prod(data.image_shape)))
+        if self._source.holds_all and (at_once is not None or self._device.type == "cuda"):
+            self._at_once = at_once or max(1, _MOST_AT_ONCE // (batch_size * math.prod(data.image_shape)))
 
     def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
         if self._at_once > 1:

@@ -193,8 +193,8 @@ def _frozen(run: RunContext, teacher: FeatureTap, training: Training, views: int
 
 def _recorded(run: RunContext, *modules: nn.Module) -> bool:
     """Whether what these do on a GPU is recorded."""
-    wanted = run.experiment.trainer.cuda_graphs
-    return can_record(*modules) if wanted == "auto" else wanted
+    trainer = run.experiment.trainer
+    return can_record(*modules) and not trainer.compile if trainer.cuda_graphs == "auto" else trainer.cuda_graphs
 
 
 def _validation(run: RunContext, name: str) -> Validate | None:

@@ -41,19 +41,30 @@ class CudaGraph(Generic[T]):
     Args:
         work: what is done with the tensors, all of it on the GPU and without waiting for it.
         given: tensors of the shapes and types of every later call.
+
+    Raises:
+        TrainingError: the work waits for the GPU, or cannot be recorded for another reason.
     """
 
     def __init__(self, work: Callable[[Tensors], T], given: Mapping[str, Tensor]) -> None:
         self._inputs = {name: tensor.clone() for name, tensor in given.items()}
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UP):
-                work(self._inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._outputs = work(self._inputs)
+        try:
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP):
+                    work(self._inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._outputs = work(self._inputs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise TrainingError(
+                f"a step cannot be recorded as a CUDA graph ({str(error).splitlines()[0][:200]}); set "
+                "trainer.cuda_graphs: false"
+            ) from error
 
     def fits(self, given: Mapping[str, Tensor]) -> bool:
         """Whether these are tensors of the same names, shapes and types."""
@@ -99,11 +110,7 @@ class RecordedPass:
         self._graph = None
 
     def __call__(self, batch: Batch, teacher: Outputs | None) -> Computed:
-        """Gradients are those of this batch alone.
-
-        Raises:
-            TrainingError: the pass cannot be recorded.
-        """
+        """Gradients are those of this batch alone."""
         given = _tensors_of(batch, teacher)
         if len(batch.labels) != self._size:
             return self._compute(batch, teacher)
@@ -124,14 +131,8 @@ class RecordedPass:
             computed = self._compute(*_batch_of(inputs))
             return computed, [parameter.grad for parameter in self._parameters]
 
-        try:
-            with undisturbed(self._module):
-                self._graph = CudaGraph(work, given)
-        except RuntimeError as error:
-            raise TrainingError(
-                f"a training step cannot be recorded as a CUDA graph ({str(error).splitlines()[0][:200]}); set "
-                "trainer.cuda_graphs: false"
-            ) from error
+        with undisturbed(self._module):
+            self._graph = CudaGraph(work, given)
 
 
 class RecordedTeacher:
