@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distail.compare.advice import advice
+from distail.compare.advice import advice, teacher_behind
 
 
 def figures(balanced, head, tail):
@@ -71,3 +71,29 @@ def test_nothing_is_recommended_where_nothing_can_be_compared(rows):
 def test_a_baseline_that_is_best_is_shipped():
     rows = {"ce": figures(70.0, 90.0, 50.0), "bkd": figures(60.0, 90.0, 30.0)}
     assert advice(content(rows))[0].startswith("Use ce")
+
+
+def free(method, against, difference):
+    return {
+        "method": method,
+        "against": against,
+        "figure": "balanced_accuracy",
+        "over": "test images",
+        "difference": difference,
+    }
+
+
+@pytest.mark.parametrize(("gain", "told"), [(3.0, True), (-3.0, False)])
+def test_a_teacher_that_is_no_better_than_the_student_without_it_is_told(gain, told):
+    rows = {**ROWS, "teacher, adjusted": figures(62.0, 80.0, 40.0), "ce, adjusted": figures(62.0 + gain, 80.0, 45.0)}
+    beyond = [free("bkd", "ce, adjusted", 5.0), free("ce, adjusted", "teacher, adjusted", gain)]
+    found = teacher_behind(content(rows, beyond=beyond))
+    assert len(found) == told
+    if told:
+        assert "62.0 %" in found[0]
+        assert "65.0 %" in found[0]
+
+
+def test_a_teacher_is_not_held_against_a_student_that_it_taught():
+    rows = {**ROWS, "teacher, adjusted": figures(62.0, 80.0, 40.0), "kd, adjusted": figures(65.0, 80.0, 45.0)}
+    assert teacher_behind(content(rows, beyond=[free("kd, adjusted", "teacher, adjusted", 3.0)])) == []

@@ -56,6 +56,25 @@ def advice(content: ComparisonContent) -> list[str]:
     return sentences
 
 
+def teacher_behind(content: ComparisonContent) -> list[str]:
+    """That the shared teacher, its class priors removed, is no better than the student without it: what it could teach
+    is only seen once its bias is out of both."""
+    teacher, decisive = adjusted_name("teacher"), decides(content)
+    for one in content["beyond_adjusting"]:
+        if one["against"] != teacher or one["figure"] != decisive or one["over"] != OVER_IMAGES:
+            continue
+        student = one["method"]
+        own = any(other["against"] == student for other in content["beyond_adjusting"])  # `ce`, adjusted
+        if own and one["difference"] >= 0:
+            behind, ahead = (f"{_mean(content, label, decisive):.1f} %" for label in (teacher, student))
+            return [
+                f"The teacher has little to teach here: logits adjusted, it has {behind} {HEADLINE_WORDS[decisive]}, "
+                f'and "{student}", which has no teacher, {ahead}. A repair takes out a bias, not what the teacher has '
+                "not learned; compare methods without a teacher (balanced_softmax), or take a better one."
+            ]
+    return []
+
+
 def _mean(content: ComparisonContent, label: str, metric: str) -> float | None:
     return content["figures"][label][metric]["mean"]
 

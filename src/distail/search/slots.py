@@ -38,6 +38,8 @@ STARTS: tuple[Mapping[str, object], ...] = (
     # What costs nothing, and what every repair must beat; plain ce where nothing is to be adjusted. A tau that is
     # given: `auto` would choose it on the very split by which the trial is judged.
     {"supervised": "ce", "divergence": NONE, "adjust": 1.0},
+    # The best where the teacher has nothing to teach.
+    {"supervised": "balanced_softmax", "divergence": NONE},
     _preset("distail", **_DEBIAS),
     _preset("krdistill", **_DEBIAS),
     _preset("bkd", reweigh_beta=0.9999),
