@@ -212,7 +212,7 @@ def _train(
         stage = Stage(
             name="student",
             student=network,
-            teacher=frozen_teacher(teacher, runtime, graph_size=BATCH, examples=noise_inputs(data, 4))
+            teacher=frozen_teacher(teacher, runtime, graph_sizes=[BATCH], examples=noise_inputs(data, 4))
             if teacher
             else None,
             method=method.to(runtime.device),

@@ -176,7 +176,7 @@ class Bench:
                 network,
                 self.runtime,
                 size if self.compile else None,
-                graph_size=None if views or self.watched else BATCH,
+                graph_sizes=() if views or self.watched else [BATCH],
                 examples=examples,
             )
         with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from distail.data.dataset import LabeledImages
 from distail.models import FeatureTap, create_model
 from distail.training import cuda_graph
 from distail.training.checkpoint import CheckpointFolder
-from distail.training.cuda_graph import can_record
+from distail.training.cuda_graph import NotRecordedError, can_record
 from distail.training.device import RuntimeDevice
 from distail.training.frozen_teacher import frozen_teacher
 from distail.training.history import History
@@ -70,7 +70,7 @@ def trained(folder: Path, device: torch.device, method: str, *, recorded: bool, 
         device=device,
         channels_last=runtime.channels_last,
     )
-    ask = frozen_teacher(teacher, runtime, graph_size=SIZE if recorded else None, examples=torch.randn(2, 3, 16, 16))
+    ask = frozen_teacher(teacher, runtime, graph_sizes=[SIZE] if recorded else (), examples=torch.randn(2, 3, 16, 16))
     made = create_method(
         method, class_counts=[9] * CLASSES, student_dim=student.feature_dim, teacher_dim=teacher.feature_dim
     ).to(device)
@@ -122,6 +122,53 @@ def test_recording_leaves_no_trace(tmp_path, method, monkeypatch):
     assert rows == again
     for name, value in weights.items():
         assert torch.equal(replayed[name], value), name
+
+
+class Refused:
+    """Stands for work that cannot be recorded, which shows only while it is."""
+
+    def __init__(self, work, given):
+        work({name: tensor.clone() for name, tensor in given.items()})
+        raise NotRecordedError("it waits")
+
+
+def test_what_cannot_be_recorded_goes_on_as_it_is_and_is_told(tmp_path, monkeypatch):
+    device, told = torch.device("cpu"), []
+    rows, weights = trained(tmp_path / "plain", device, "bkd", recorded=False)
+    monkeypatch.setattr(cuda_graph, "CudaGraph", Refused)
+    monkeypatch.setattr("distail.training.loop.records", lambda stage: stage.cuda_graph)
+    monkeypatch.setattr(Silent, "message", lambda self, text: told.append(text))
+    again, refused = trained(tmp_path / "refused", device, "bkd", recorded=True)
+    assert rows == again
+    assert all(torch.equal(refused[name], value) for name, value in weights.items())
+    assert len(told) == 1
+    assert "it waits" in told[0]
+
+
+def sharpened(context, logits):
+    return logits * (1 + context.progress.fraction)
+
+
+def test_code_of_ones_own_is_not_recorded_unasked_and_belongs_to_its_epoch():
+    method = create_method({"divergence": "kl", "targets": [f"{__name__}:sharpened"]}, class_counts=[3, 1])
+    assert not can_record(method)
+    states = []
+    for epoch in range(2):
+        method.begin_epoch(epoch, 2)
+        states.append(method.host_state())
+    assert states[0] != states[1]
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_step_is_recorded_again_only_where_the_host_decides_otherwise(changes):
+    given = {"divergence": "kl", "targets": [{"name": "reweigh", "defer_until": 0.5}]} if changes else "dkd"
+    method = create_method(given, class_counts=[3, 1])
+    states = []
+    for epoch in range(4):
+        method.begin_epoch(epoch, 4)
+        states.append(method.host_state())
+    assert (states[0] != states[3]) == changes
+    assert states[0] == states[1]
 
 
 class Own(nn.Module):

@@ -72,9 +72,9 @@ def _explain(error: BaseException) -> tuple[str, int]:
         return f"{error}; the same command resumes from {where}", 128 + signal_number
     if type(error).__name__ == "OutOfMemoryError":
         return (
-            f"the GPU is out of memory ({str(error).splitlines()[0]}). Free GPU memory or lower "
-            "trainer.cache_limit_mb, then run the same command again to resume from the last checkpoint; another "
-            "training.batch_size needs another output",
+            f"the GPU is out of memory ({str(error).splitlines()[0]}). Free GPU memory, lower "
+            "trainer.cache_limit_mb or set trainer.cuda_graphs=false, then run the same command again to resume from "
+            "the last checkpoint; another training.batch_size needs another output",
             FAILED,
         )
     if memory := _out_of_memory(error):

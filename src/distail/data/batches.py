@@ -5,6 +5,7 @@ Shapes: B batch of one rank, G batch of all ranks together, N images, D draws of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import tee
 from typing import NamedTuple
@@ -56,6 +57,17 @@ def batch_places(step: int, num_images: int, batch_size: int) -> slice:
     if num_images % batch_size < max(2, batch_size / _SMALLEST_BATCH):
         return slice_of_rank(num_images, step, steps)
     return slice(step * batch_size, min((step + 1) * batch_size, num_images))
+
+
+def usual_sizes(num_images: int, batch_size: int) -> frozenset[int]:
+    """The sizes of batches that an epoch has more than once, or once where each comes once.
+
+    >>> sorted(usual_sizes(1000, 128)), sorted(usual_sizes(395, 64)), sorted(usual_sizes(5, 8))
+    ([128], [56, 57], [5])
+    """
+    places = [batch_places(step, num_images, batch_size) for step in range(steps_an_epoch(num_images, batch_size))]
+    counts = Counter(place.stop - place.start for place in places)
+    return frozenset(size for size, count in counts.items() if count > 1 or count == max(counts.values()))
 
 
 def slice_of_rank(length: int, rank: int, world_size: int) -> slice:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice, tee
+from itertools import tee
 
 import torch
 from torch import Tensor
@@ -61,8 +61,8 @@ def augment_notes(entries: Sequence[Augment]) -> list[str]:
 class ImageInputs:
     """Images (B, C, H, W) of one training batch after another, on the training device.
 
-    `batch_size` is the most that are wanted at once. Of images in memory, `at_once` batches are made together; None: as
-    many as are fast on the device.
+    `batch_size` is the most that are wanted at once. Batches of images in memory are made together until they are
+    `at_once` images; None: as many as are fast on the device.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class ImageInputs:
         self._source = pixel_source(data, batch_size, device, channels_last=channels_last, border=self._crops)
         self._normalize = Normalize(mean, std, device)
         self._device = torch.device(device)
-        self._at_once = 1
+        self._at_once = 0  # images
         if self._source.holds_all and (at_once is not None or self._device.type == "cuda"):
-            self._at_once = at_once or max(1, _MOST_AT_ONCE // (batch_size * math.prod(data.image_shape)))
+            self._at_once = _MOST_AT_ONCE // math.prod(data.image_shape) if at_once is None else at_once
 
     def batches(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._at_once > 1:
+        if self._at_once:
             yield from self._several(wanted)
             return
         ahead, here = tee(wanted)
@@ -101,12 +101,20 @@ class ImageInputs:
     def _several(self, wanted: Iterable[tuple[Tensor, Draws]]) -> Iterator[tuple[Tensor, Tensor]]:
         """The same batches, several made at once: an operation on a few images costs a GPU's host as much."""
         left = iter(wanted)
-        while some := list(islice(left, self._at_once)):
+        while some := self._next_few(left):
             index = torch.cat([index for index, _ in some])
             [pixels] = self._source.iterate([index])
             made = self._images(index, joined([draws for _, draws in some]), pixels)
             sizes = [len(index) for index, _ in some]
             yield from zip(*(torch.split(each, sizes) for each in made), strict=True)
+
+    def _next_few(self, left: Iterator[tuple[Tensor, Draws]]) -> list[tuple[Tensor, Draws]]:
+        some: list[tuple[Tensor, Draws]] = []
+        images = 0
+        while images < self._at_once and (one := next(left, None)) is not None:
+            some.append(one)
+            images += len(one[0])
+        return some
 
     def _images(self, index: Tensor, draws: Draws, pixels: Tensor) -> tuple[Tensor, Tensor]:
         index_B = to_device(index, self._device)

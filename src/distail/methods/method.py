@@ -26,6 +26,7 @@ from distail.methods.context import (
     TermWeights,
     identity_reduce,
 )
+from distail.methods.own_entries import FunctionEntry
 from distail.methods.self_distillation import SelfDistillation
 from distail.outputs import Outputs
 
@@ -200,10 +201,17 @@ class Method(nn.Module):
         """The method's own parameters, such as a projector; they join the optimizer and exist only in training."""
         return list(self.parameters())
 
-    @property
-    def varies_with_epoch(self) -> bool:
-        """Whether an entry takes part in `begin_epoch`: a recorded step (a CUDA graph) holds for one epoch."""
-        return any(hasattr(entry, "begin_epoch") for entry in self._entries())
+    def host_state(self) -> list[object]:
+        """The flags and numbers, not tensors, that its entries decide by: a recorded step (a CUDA graph) holds as long
+        as they are equal. Entries of one's own may decide by the progress, which then belongs to them.
+        """
+        entries = list(self._entries())
+        own = any(
+            isinstance(entry, FunctionEntry) or not type(entry).__module__.startswith(("distail.", "torch."))
+            for entry in entries
+        )
+        plain = [value for entry in entries for value in vars(entry).values() if isinstance(value, bool | int | float)]
+        return [*plain, self.progress if own else None]
 
     @property
     def prepared(self) -> bool:

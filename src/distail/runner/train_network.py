@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from distail.config.training import Freeze, Training
-from distail.data.batches import TrainingBatches
+from distail.data.batches import TrainingBatches, usual_sizes
 from distail.data.input_sources import noise_inputs
 from distail.data.seeding import stream_key
 from distail.errors import CheckpointError
@@ -187,8 +187,10 @@ def _frozen(run: RunContext, teacher: FeatureTap, training: Training, views: int
     train, runtime = run.data.train, run.runtime_for(TEACHER_INFERENCE)
     size = evaluation_batch_size(train.input_shape) if views else images_a_pass(training, runtime.processes)
     most = size if run.experiment.trainer.compile else None
-    graph = None if views or not _recorded(run, teacher) else size
-    return frozen_teacher(teacher, runtime, most, graph_size=graph, examples=noise_inputs(train, 4))
+    alone = runtime.processes.size == 1 and training.accumulation_steps == 1
+    sizes = usual_sizes(len(train), training.batch_size) if alone and not views and _recorded(run, teacher) else ()
+    tell = run.reporter.message
+    return frozen_teacher(teacher, runtime, most, graph_sizes=sizes, tell=tell, examples=noise_inputs(train, 4))
 
 
 def _recorded(run: RunContext, *modules: nn.Module) -> bool:

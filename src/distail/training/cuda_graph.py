@@ -5,7 +5,8 @@ Shapes: B batch, K values that a step reports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from distail.data.batches import Batch
 from distail.data.mixing import Mixed
-from distail.errors import TrainingError
+from distail.methods.own_entries import FunctionEntry
 from distail.outputs import Outputs
 from distail.torch_utils import undisturbed
 
@@ -21,6 +22,7 @@ _WARM_UP = 3  # runs before the recording, in which libraries choose their kerne
 
 Tensors = dict[str, Tensor]
 T = TypeVar("T")
+Tell = Callable[[str], None]
 
 
 def can_record(*modules: nn.Module) -> bool:
@@ -29,8 +31,13 @@ def can_record(*modules: nn.Module) -> bool:
     >>> can_record(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     True
     """
-    kinds = {type(layer).__module__ for module in modules for layer in module.modules()}
-    return all(f"{kind}.".startswith(("torch.nn.", "distail.")) for kind in kinds)
+    layers = [layer for module in modules for layer in module.modules()]
+    known = all(f"{type(layer).__module__}.".startswith(("torch.nn.", "distail.")) for layer in layers)
+    return known and not any(isinstance(layer, FunctionEntry) for layer in layers)
+
+
+class NotRecordedError(Exception):
+    """The work waits for the GPU, or cannot be recorded for another reason."""
 
 
 class CudaGraph(Generic[T]):
@@ -39,16 +46,17 @@ class CudaGraph(Generic[T]):
     The outputs are overwritten by the next call. What the host decides while `work` runs is recorded as it was.
 
     Args:
-        work: what is done with the tensors, all of it on the GPU and without waiting for it.
+        work: what is done with the tensors, all of it on their GPU and without waiting for it.
         given: tensors of the shapes and types of every later call.
 
     Raises:
-        TrainingError: the work waits for the GPU, or cannot be recorded for another reason.
+        NotRecordedError: the work cannot be recorded.
     """
 
     def __init__(self, work: Callable[[Tensors], T], given: Mapping[str, Tensor]) -> None:
         self._inputs = {name: tensor.clone() for name, tensor in given.items()}
-        try:
+        self._device = next(iter(self._inputs.values())).device
+        with torch.cuda.device(self._device):
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -56,24 +64,62 @@ class CudaGraph(Generic[T]):
                     work(self._inputs)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self._outputs = work(self._inputs)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise TrainingError(
-                f"a step cannot be recorded as a CUDA graph ({str(error).splitlines()[0][:200]}); set "
-                "trainer.cuda_graphs: false"
-            ) from error
+            try:
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+                    self._outputs = work(self._inputs)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                raise NotRecordedError(str(error).splitlines()[0][:200]) from error
 
     def fits(self, given: Mapping[str, Tensor]) -> bool:
         """Whether these are tensors of the same names, shapes and types."""
         return _kinds(given) == _kinds(self._inputs)
 
     def __call__(self, given: Mapping[str, Tensor]) -> T:
-        torch._foreach_copy_(list(self._inputs.values()), [given[name] for name in self._inputs])
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            torch._foreach_copy_(list(self._inputs.values()), [given[name] for name in self._inputs])
+            self._graph.replay()
         return self._outputs
+
+
+class _Graphs(Generic[T]):
+    """One graph for each size of batch that comes again and again, recorded at the first one.
+
+    Args:
+        work: what is recorded.
+        sizes: of batches.
+        tell: is told where nothing can be recorded; the work then goes on as it is.
+        module: of which recording must change nothing.
+    """
+
+    def __init__(
+        self, work: Callable[[Tensors], T], sizes: Collection[int], tell: Tell, module: nn.Module | None = None
+    ) -> None:
+        self._work, self._sizes, self._tell, self._module = work, sizes, tell, module
+        self._graphs: dict[int, CudaGraph[T]] = {}
+
+    def forget(self) -> None:
+        self._graphs = {}
+
+    def run(self, batch: Batch, teacher: Outputs | None = None) -> T | None:
+        """What the work gives, in tensors that the next run overwrites; None where it is not recorded."""
+        size = len(batch.labels)
+        if size not in self._sizes:
+            return None
+        given = _tensors_of(batch, teacher)
+        if size not in self._graphs:
+            try:
+                with nullcontext() if self._module is None else undisturbed(self._module):
+                    self._graphs[size] = CudaGraph(self._work, given)
+            except NotRecordedError as error:
+                self._sizes = ()
+                self._tell(
+                    f"trainer.cuda_graphs: kernels are launched one by one, as a step cannot be recorded ({error})"
+                )
+                return None
+        graph = self._graphs[size]
+        return graph(given) if graph.fits(given) else None
 
 
 class Computed(NamedTuple):
@@ -91,72 +137,68 @@ Compute = Callable[[Batch, Outputs | None], Computed]
 
 
 class RecordedPass:
-    """A forward and backward pass over full batches, recorded at the first one; smaller batches run as they are.
+    """A forward and backward pass, recorded; batches of other sizes run as they are.
 
     Args:
-        compute: the pass; it adds to the gradients of the parameters.
+        compute: the pass.
         module: whose buffers it changes.
         parameters: whose gradients it leaves.
-        size: of a full batch.
+        sizes: of the batches to record.
+        tell: is told where nothing can be recorded.
     """
 
-    def __init__(self, compute: Compute, module: nn.Module, parameters: Iterable[nn.Parameter], size: int) -> None:
-        self._compute, self._module, self._size = compute, module, size
-        self._parameters = list(parameters)
-        self._graph: CudaGraph[tuple[Computed, list[Tensor | None]]] | None = None
+    def __init__(
+        self,
+        compute: Compute,
+        module: nn.Module,
+        parameters: Iterable[nn.Parameter],
+        sizes: Collection[int],
+        tell: Tell,
+    ) -> None:
+        self._compute, self._parameters = compute, list(parameters)
+        self._graphs = _Graphs(self._work, sizes, tell, module)
 
     def forget(self) -> None:
-        """Record anew at the next full batch: what the host decides has changed."""
-        self._graph = None
+        """Record anew: what the host decides has changed. Frees the graphs' memory."""
+        self._graphs.forget()
 
     def __call__(self, batch: Batch, teacher: Outputs | None) -> Computed:
-        """Gradients are those of this batch alone."""
-        given = _tensors_of(batch, teacher)
-        if len(batch.labels) != self._size:
+        """Leaves the gradients of this batch alone."""
+        found = self._graphs.run(batch, teacher)
+        if found is None:
+            for parameter in self._parameters:  # those of a recording that failed
+                parameter.grad = None
             return self._compute(batch, teacher)
-        if self._graph is None:
-            self._record(given)
-        assert self._graph is not None
-        if not self._graph.fits(given):
-            return self._compute(batch, teacher)
-        computed, gradients = self._graph(given)
+        computed, gradients = found
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return computed
 
-    def _record(self, given: Tensors) -> None:
-        def work(inputs: Tensors) -> tuple[Computed, list[Tensor | None]]:
-            for parameter in self._parameters:
-                parameter.grad = None
-            computed = self._compute(*_batch_of(inputs))
-            return computed, [parameter.grad for parameter in self._parameters]
-
-        with undisturbed(self._module):
-            self._graph = CudaGraph(work, given)
+    def _work(self, inputs: Tensors) -> tuple[Computed, list[Tensor | None]]:
+        for parameter in self._parameters:
+            parameter.grad = None
+        computed = self._compute(*_batch_of(inputs))
+        return computed, [parameter.grad for parameter in self._parameters]
 
 
 class RecordedTeacher:
-    """A teacher's answers to full batches, recorded at the first one; other batches are answered as they are.
+    """A teacher's answers, recorded; batches of other sizes are answered as they are.
 
     Args:
         teacher: a network that is not trained.
-        size: of a full batch.
+        sizes: of the batches to record.
+        tell: is told where nothing can be recorded.
     """
 
-    def __init__(self, teacher: Callable[[Batch], Outputs], size: int) -> None:
-        self._teacher, self._size = teacher, size
-        self._graph: CudaGraph[Outputs] | None = None
+    def __init__(self, teacher: Callable[[Batch], Outputs], sizes: Collection[int], tell: Tell) -> None:
+        self._teacher = teacher
+        self._graphs = _Graphs(lambda inputs: teacher(_batch_of(inputs)[0]), sizes, tell)
 
     def __call__(self, batch: Batch) -> Outputs:
         """Tensors of their own, which no later call overwrites."""
-        given = _tensors_of(batch._replace(mixed=None), None)
-        if len(batch.labels) != self._size:
+        outputs = self._graphs.run(batch._replace(mixed=None))
+        if outputs is None:
             return self._teacher(batch)
-        if self._graph is None:
-            self._graph = CudaGraph(lambda inputs: self._teacher(_batch_of(inputs)[0]), given)
-        if not self._graph.fits(given):
-            return self._teacher(batch)
-        outputs = self._graph(given)
         features = None if outputs.features is None else outputs.features.clone()
         return Outputs(outputs.logits.clone(), features)
 

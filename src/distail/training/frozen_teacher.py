@@ -6,7 +6,7 @@ Shapes: B batch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -27,7 +27,8 @@ def frozen_teacher(
     runtime: RuntimeDevice,
     compile_size: int | None = None,
     *,
-    graph_size: int | None = None,
+    graph_sizes: Collection[int] = (),
+    tell: Callable[[str], None] = print,
     examples: Inputs | None = None,
 ) -> Teacher:
     """The network as a teacher: evaluation mode, no gradient, its outputs ordinary tensors.
@@ -37,7 +38,8 @@ def frozen_teacher(
 
     Args:
         compile_size: compile it for batches of this size, its weights as constants; None: do not compile.
-        graph_size: on a GPU, record it as a CUDA graph for batches of this size; None: do not.
+        graph_sizes: on a GPU, record it as a CUDA graph for batches of each of these sizes.
+        tell: is told where that cannot be.
         examples: a few inputs such as it is asked about, on which a copy must say what the network does; None: there
             is no copy.
     """
@@ -56,8 +58,8 @@ def frozen_teacher(
         features = None if outputs.features is None else outputs.features.clone()
         return Outputs(outputs.logits.clone(), features)
 
-    if graph_size is not None and runtime.device.type == "cuda":
-        return RecordedTeacher(teacher, graph_size)
+    if graph_sizes and runtime.device.type == "cuda":
+        return RecordedTeacher(teacher, graph_sizes, tell)
     return teacher
 
 

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distail.config.schema import Training
-from distail.data.batches import FEWEST_A_RANK, Batch, batch_places, slice_of_rank, training_share, training_slice
+from distail.data.batches import (
+    FEWEST_A_RANK,
+    Batch,
+    batch_places,
+    slice_of_rank,
+    training_share,
+    training_slice,
+    usual_sizes,
+)
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError, some_of
 from distail.evaluation.headline import headline
@@ -56,6 +64,9 @@ def fit(
             trainer.average.apply()
     finally:
         trainer.freezing.lift()
+        if trainer.recorded is not None:
+            trainer.recorded.forget()
+            trainer.optimizer.zero_grad(set_to_none=True)
         reporter.finish()
         stage.batches.close()
     return Fitted(trainer.state.seconds, trainer.state.history, trainer.state.best, trainer.average is not None)
@@ -100,9 +111,11 @@ class _Trainer:
             self.epochs_before = len(before.history)
         self.sums = RunningSums()
         self.recorded: RecordedPass | None = None
+        self.decided: object = None  # what a recorded pass holds for
         if records(stage):
             every = [each for trained in self.parameters for each in trained]
-            self.recorded = RecordedPass(self._compute, self.step_module, every, stage.training.batch_size)
+            sizes = usual_sizes(stage.batches.num_images, stage.training.batch_size)
+            self.recorded = RecordedPass(self._compute, self.step_module, every, sizes, reporter.message)
         self.changed = False  # since the newest checkpoint
         self.finite = NonFiniteDetector(self.device)
         self.clock = time.perf_counter()
@@ -129,8 +142,10 @@ class _Trainer:
             if self.freezing.begin(epoch):
                 self._distribute_step()
             stage.method.begin_epoch(epoch, stage.training.epochs)
-            if self.recorded is not None and (stage.method.varies_with_epoch or stage.frozen_epochs):
+            decided = self.freezing.frozen, stage.method.host_state()
+            if self.recorded is not None and decided != self.decided:
                 self.recorded.forget()
+            self.decided = decided
             for batch in self._batches(epoch, first_step, request):
                 self._train_step(batch)
                 if self.state.step % steps == 0:
@@ -217,7 +232,7 @@ class _Trainer:
         torch.autograd.backward(loss if weight == 1 else loss * weight)
         values = {"loss": terms.total, **{f"terms/{name}": value for name, value in terms.items()}}
         values |= {f"statistics/{name}": value for name, value in terms.statistics.items()}
-        reported = torch.stack([value.detach().float() for value in values.values()])
+        reported = torch.stack([value.detach().float().to(loss.device).reshape(()) for value in values.values()])
         return Computed(finite_flags(loss, teacher), tuple(values), reported)
 
     def _unsynced(self) -> AbstractContextManager[None]:
@@ -348,10 +363,9 @@ def _parts(training: Training, processes: Processes, mine: int, whole: int) -> l
 
 
 def records(stage: Stage) -> bool:
-    """Whether its full batches go through a recorded pass: on one GPU, where no gradients of several passes add up."""
-    runtime = stage.runtime
-    one_pass = images_a_pass(stage.training, runtime.processes) == stage.training.batch_size
-    return stage.cuda_graph and runtime.device.type == "cuda" and runtime.processes.size == 1 and one_pass
+    """Whether its batches go through a recorded pass: on one GPU, where no gradients of several passes add up."""
+    alone = stage.runtime.processes.size == 1 and stage.training.accumulation_steps == 1
+    return stage.cuda_graph and stage.runtime.device.type == "cuda" and alone
 
 
 def images_a_pass(training: Training, processes: Processes) -> int:

@@ -49,7 +49,7 @@ class Stage:
     compile: bool = False
     cuda_graph: bool = False
     """On a GPU: record forward and backward pass as a CUDA graph. What student and method decide on the host may only
-    change from epoch to epoch, where the method says so (`Method.varies_with_epoch`)."""
+    change from epoch to epoch, where `Method.host_state` shows it."""
     identity: Mapping[str, Any] = field(default_factory=dict)
     """What the run is (`distail.training.identity`): a checkpoint of another one is refused."""
     prepare: Callable[[], None] | None = None
