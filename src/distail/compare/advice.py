@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import decides, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
@@ -56,21 +58,29 @@ def advice(content: ComparisonContent) -> list[str]:
     return sentences
 
 
-def teacher_behind(content: ComparisonContent) -> list[str]:
-    """That the shared teacher, its class priors removed, is no better than the student without it: what it could teach
-    is only seen once its bias is out of both."""
+def teacher_behind(content: ComparisonContent, without_teacher: Collection[str]) -> list[str]:
+    """That the shared teacher has little to teach: with the class priors removed from both, it is worse than a student
+    that had no teacher, by more than the noise of test images, and no student that it taught is better than all others.
+
+    Args:
+        without_teacher: the labels of the methods that use none.
+    """
     teacher, decisive = adjusted_name("teacher"), decides(content)
+    alone = {name for label in without_teacher for name in (label, adjusted_name(label))}
+    students = [name for label in content["methods"] for name in (label, adjusted_name(label))]
+    means = {name: _mean(content, name, decisive) or 0.0 for name in students if name in content["figures"]}
+    if not means or max(means, key=means.__getitem__) not in alone:
+        return []
     for one in content["beyond_adjusting"]:
-        if one["against"] != teacher or one["figure"] != decisive or one["over"] != OVER_IMAGES:
-            continue
-        student = one["method"]
-        own = any(other["against"] == student for other in content["beyond_adjusting"])  # `ce`, adjusted
-        if own and one["difference"] >= 0:
+        of_images = one["figure"] == decisive and one["over"] == OVER_IMAGES
+        sure = one["difference"] > 0 and one["p_corrected"] is not None and not one["inside_noise"]
+        if one["against"] == teacher and of_images and sure and one["method"] in alone:
+            student = one["method"]
             behind, ahead = (f"{_mean(content, label, decisive):.1f} %" for label in (teacher, student))
             return [
                 f"The teacher has little to teach here: logits adjusted, it has {behind} {HEADLINE_WORDS[decisive]}, "
                 f'and "{student}", which has no teacher, {ahead}. A repair takes out a bias, not what the teacher has '
-                "not learned; compare methods without a teacher (balanced_softmax), or take a better one."
+                "not learned; compare more methods without a teacher (balanced_softmax), or take a better one."
             ]
     return []
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from distail.compare.advice import teacher_behind
 from distail.compare.content import (
     SCHEMA_VERSION,
     ComparisonContent,
@@ -53,6 +54,10 @@ class ComparedMethod:
     jobs: Mapping[Draw, Job]
     undecided: bool
     results: Mapping[Draw, RunResult]
+
+    @property
+    def has_no_teacher(self) -> bool:
+        return all(job.experiment.teacher is None for job in self.jobs.values())
 
     @property
     def is_ce(self) -> bool:
@@ -113,7 +118,8 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
     }
     notes += _warnings(compared, content["subset_sha256"])
     notes += reconstruction_notes(json.dumps([dict(method) for method in plan.config.methods.values()]))
-    content["statements"] = [*statements(content), *notes]
+    alone = [method.label for method in compared if method.has_no_teacher]
+    content["statements"] = [*statements(content), *teacher_behind(content, alone), *notes]
     return content
 
 

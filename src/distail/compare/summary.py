@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distail.compare.advice import advice, teacher_behind
+from distail.compare.advice import advice
 from distail.compare.content import (
     ComparisonContent,
     DifferenceContent,
@@ -55,7 +55,6 @@ def statements(content: ComparisonContent) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
     return [
         *advice(content),
-        *teacher_behind(content),
         *_conditions(content),
         *_grid(content),
         *_taus(content),

@@ -38,7 +38,7 @@ STARTS: tuple[Mapping[str, object], ...] = (
     # What costs nothing, and what every repair must beat; plain ce where nothing is to be adjusted. A tau that is
     # given: `auto` would choose it on the very split by which the trial is judged.
     {"supervised": "ce", "divergence": NONE, "adjust": 1.0},
-    # The best where the teacher has nothing to teach.
+    # For teachers that have little to teach.
     {"supervised": "balanced_softmax", "divergence": NONE},
     _preset("distail", **_DEBIAS),
     _preset("krdistill", **_DEBIAS),
