@@ -25,7 +25,9 @@ from helpers.whole_runs import experiment, run
 
 FILE = Path(__file__).with_name("pinned_losses.json")
 REWRITE = "PIN_LOSSES" in os.environ
-TOLERANCE = 1e-4  # relative; kernels of other CPUs, and other numbers of threads, stay below 4e-5
+TOLERANCE = (
+    3e-4  # relative; other numbers of threads stay below 4e-5, kernels of a CPU without bf16 below 1.5e-4 (dist)
+)
 STEPS = 20
 RUNS: dict[str, dict[str, Any]] = {name: {"method": name} for name in list_methods()}
 RUNS["ipwd in one stage"] = {"method": "ipwd", "teacher": "previous_epoch"}

@@ -29,7 +29,7 @@ from distail.training.checkpoint import CheckpointFolder
 from distail.training.cuda_graph import can_record
 from distail.training.finite import check_logits
 from distail.training.frozen_teacher import Teacher, frozen_teacher
-from distail.training.loop import images_a_pass
+from distail.training.passes import images_a_pass
 from distail.training.predict import evaluation_batch_size, in_order, predict
 from distail.training.stage import Fitted, Stage, Validate
 from distail.training.teacher_cache import TeacherCache

@@ -11,16 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from distail.config.schema import Training
-from distail.data.batches import (
-    FEWEST_A_RANK,
-    Batch,
-    batch_places,
-    slice_of_rank,
-    training_share,
-    training_slice,
-    usual_sizes,
-)
+from distail.data.batches import Batch, batch_places, training_share, usual_sizes
 from distail.data.seeding import stream_key
 from distail.errors import TrainingError, some_of
 from distail.evaluation.headline import headline
@@ -31,12 +22,12 @@ from distail.torch_utils import kept_random_state
 from distail.training.averaging import AveragedWeights
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.cuda_graph import Computed, RecordedPass
-from distail.training.distributed import Processes
 from distail.training.finite import NEVER, NonFiniteDetector, finite_flags, not_finite_error
 from distail.training.freezing import Freezing
 from distail.training.history import History
 from distail.training.optim import build_optimizer, learning_rate_factor
 from distail.training.parameter_groups import RATE
+from distail.training.passes import images_a_pass, parts_of_batch, records
 from distail.training.progress import Reporter
 from distail.training.signals import Interrupted, StopRequest, stop_requests
 from distail.training.stage import Fitted, Stage
@@ -198,7 +189,7 @@ class _Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(state.step) * group[RATE]
         self.optimizer.zero_grad(set_to_none=True)
-        parts = _parts(stage.training, self.processes, len(batch.labels), self._batch_size(state.step))
+        parts = parts_of_batch(stage.training, self.processes, len(batch.labels), self._batch_size(state.step))
         for part in parts:
             with nullcontext() if part is parts[-1] else self._unsynced():
                 self._backward(batch if len(parts) == 1 else batch.part(part), len(batch.labels))
@@ -349,30 +340,6 @@ class _Trainer:
         if of_an_epoch:
             self.state.epoch_seconds += now - self.clock
         self.clock = now
-
-
-def _parts(training: Training, processes: Processes, mine: int, whole: int) -> list[slice]:
-    """This process's images of a batch in the parts that go through the network one after the other.
-
-    All processes have as many, since some layers and methods talk in every forward pass, and none has fewer than two
-    images, from which batch normalization can learn.
-    """
-    fewest = min(mine, whole // processes.size)
-    count = max(1, min(training.accumulation_steps, fewest // FEWEST_A_RANK))
-    return [slice_of_rank(mine, place, count) for place in range(count)]
-
-
-def records(stage: Stage) -> bool:
-    """Whether its batches go through a recorded pass: on one GPU, where no gradients of several passes add up."""
-    alone = stage.runtime.processes.size == 1 and stage.training.accumulation_steps == 1
-    return stage.cuda_graph and stage.runtime.device.type == "cuda" and alone
-
-
-def images_a_pass(training: Training, processes: Processes) -> int:
-    """How many images of a full batch go through this process's network at a time."""
-    mine = training_slice(training.batch_size, processes.rank, processes.size)
-    part = _parts(training, processes, int(mine.stop - mine.start), training.batch_size)[-1]
-    return int(part.stop - part.start)
 
 
 def _with_prefix(prefix: str, values: dict[str, float]) -> dict[str, float]:
