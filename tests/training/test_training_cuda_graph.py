@@ -13,14 +13,12 @@ from distail.data.batches import TrainingBatches
 from distail.data.dataset import LabeledImages
 from distail.models import FeatureTap, create_model
 from distail.training import cuda_graph
-from distail.training.checkpoint import CheckpointFolder
 from distail.training.cuda_graph import NotRecordedError, can_record
 from distail.training.device import RuntimeDevice
 from distail.training.frozen_teacher import frozen_teacher
-from distail.training.history import History
-from distail.training.loop import fit
 from distail.training.progress import Silent
 from distail.training.stage import Stage
+from helpers.small_stages import train
 
 CLASSES, IMAGES, SIZE = 5, 44, 16  # the last batch of an epoch is smaller
 MIX = Mix(name="cutmix", alpha=1.0, share=0.5, labels="distillation_only")
@@ -87,9 +85,7 @@ def trained(folder: Path, device: torch.device, method: str, *, recorded: bool, 
         cuda_graph=recorded,
         prepare=lambda: made.prepare((ask(batch), batch.labels) for batch in batches.epoch(0)),
     )
-    history = History(folder)
-    fitted = fit(stage, CheckpointFolder(folder / "checkpoints"), history, Silent(), 10**9)
-    history.close()
+    fitted = train(stage, folder, every=10**9)
     rows = [{"loss": row["loss"], **row["terms"], **row["statistics"]} for row in fitted.history]
     return rows, {name: value.cpu() for name, value in student.model.state_dict().items()}
 

@@ -26,7 +26,7 @@ from distail.methods.context import (
     TermWeights,
     identity_reduce,
 )
-from distail.methods.own_entries import FunctionEntry
+from distail.methods.own_entries import is_own
 from distail.methods.self_distillation import SelfDistillation
 from distail.outputs import Outputs
 
@@ -206,12 +206,8 @@ class Method(nn.Module):
         as they are equal. Entries of one's own may decide by the progress, which then belongs to them.
         """
         entries = list(self._entries())
-        own = any(
-            isinstance(entry, FunctionEntry) or not type(entry).__module__.startswith(("distail.", "torch."))
-            for entry in entries
-        )
         plain = [value for entry in entries for value in vars(entry).values() if isinstance(value, bool | int | float)]
-        return [*plain, self.progress if own else None]
+        return [*plain, self.progress if any(map(is_own, entries)) else None]
 
     @property
     def prepared(self) -> bool:

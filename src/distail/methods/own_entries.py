@@ -34,6 +34,15 @@ class FunctionEntry(nn.Module):
         return self.function(context, *logits_BC, **self.bound)
 
 
+def is_own(module: nn.Module) -> bool:
+    """Whether a layer, or an entry, is the user's own code: neither torch's nor this package's.
+
+    >>> is_own(nn.ReLU()), is_own(FunctionEntry("mine:entry", print, {}))
+    (False, True)
+    """
+    return isinstance(module, FunctionEntry) or not f"{type(module).__module__}.".startswith(("torch.nn.", "distail."))
+
+
 def own_entry(slot: str, path: str, valid: tuple[str, ...]) -> Builder:
     """What builds the entry at an import path: called with a `SlotSetup` and the entry's parameters by keyword.
 

@@ -29,7 +29,7 @@ from distail.training.checkpoint import CheckpointFolder
 from distail.training.cuda_graph import can_record
 from distail.training.finite import check_logits
 from distail.training.frozen_teacher import Teacher, frozen_teacher
-from distail.training.passes import images_a_pass
+from distail.training.passes import images_a_pass, is_one_pass
 from distail.training.predict import evaluation_batch_size, in_order, predict
 from distail.training.stage import Fitted, Stage, Validate
 from distail.training.teacher_cache import TeacherCache
@@ -187,8 +187,8 @@ def _frozen(run: RunContext, teacher: FeatureTap, training: Training, views: int
     train, runtime = run.data.train, run.runtime_for(TEACHER_INFERENCE)
     size = evaluation_batch_size(train.input_shape) if views else images_a_pass(training, runtime.processes)
     most = size if run.experiment.trainer.compile else None
-    alone = runtime.processes.size == 1 and training.accumulation_steps == 1
-    sizes = usual_sizes(len(train), training.batch_size) if alone and not views and _recorded(run, teacher) else ()
+    recorded = not views and is_one_pass(training, runtime.processes) and _recorded(run, teacher)
+    sizes = usual_sizes(len(train), training.batch_size) if recorded else ()
     tell = run.reporter.message
     return frozen_teacher(teacher, runtime, most, graph_sizes=sizes, tell=tell, examples=noise_inputs(train, 4))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from distail.data.batches import Batch
 from distail.data.mixing import Mixed
-from distail.methods.own_entries import FunctionEntry
+from distail.methods.own_entries import is_own
 from distail.outputs import Outputs
 from distail.torch_utils import undisturbed
 
@@ -31,9 +31,7 @@ def can_record(*modules: nn.Module) -> bool:
     >>> can_record(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
     True
     """
-    layers = [layer for module in modules for layer in module.modules()]
-    known = all(f"{type(layer).__module__}.".startswith(("torch.nn.", "distail.")) for layer in layers)
-    return known and not any(isinstance(layer, FunctionEntry) for layer in layers)
+    return not any(is_own(layer) for module in modules for layer in module.modules())
 
 
 class NotRecordedError(Exception):
@@ -55,6 +53,7 @@ class CudaGraph(Generic[T]):
 
     def __init__(self, work: Callable[[Tensors], T], given: Mapping[str, Tensor]) -> None:
         self._inputs = {name: tensor.clone() for name, tensor in given.items()}
+        self._kinds = _kinds(given)
         self._device = next(iter(self._inputs.values())).device
         with torch.cuda.device(self._device):
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -74,7 +73,7 @@ class CudaGraph(Generic[T]):
 
     def fits(self, given: Mapping[str, Tensor]) -> bool:
         """Whether these are tensors of the same names, shapes and types."""
-        return _kinds(given) == _kinds(self._inputs)
+        return _kinds(given) == self._kinds
 
     def __call__(self, given: Mapping[str, Tensor]) -> T:
         with torch.cuda.device(self._device):
@@ -157,9 +156,16 @@ class RecordedPass:
     ) -> None:
         self._compute, self._parameters = compute, list(parameters)
         self._graphs = _Graphs(self._work, sizes, tell, module)
+        self._state: object = None
+
+    def hold_for(self, state: object) -> None:
+        """Record anew where what the host decides by is another than before."""
+        if state != self._state:
+            self.forget()
+        self._state = state
 
     def forget(self) -> None:
-        """Record anew: what the host decides has changed. Frees the graphs' memory."""
+        """Let go of the graphs and their memory."""
         self._graphs.forget()
 
     def __call__(self, batch: Batch, teacher: Outputs | None) -> Computed:

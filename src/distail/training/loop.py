@@ -102,7 +102,6 @@ class _Trainer:
             self.epochs_before = len(before.history)
         self.sums = RunningSums()
         self.recorded: RecordedPass | None = None
-        self.decided: object = None  # what a recorded pass holds for
         if records(stage):
             every = [each for trained in self.parameters for each in trained]
             sizes = usual_sizes(stage.batches.num_images, stage.training.batch_size)
@@ -133,10 +132,8 @@ class _Trainer:
             if self.freezing.begin(epoch):
                 self._distribute_step()
             stage.method.begin_epoch(epoch, stage.training.epochs)
-            decided = self.freezing.frozen, stage.method.host_state()
-            if self.recorded is not None and decided != self.decided:
-                self.recorded.forget()
-            self.decided = decided
+            if self.recorded is not None:
+                self.recorded.hold_for((self.freezing.frozen, stage.method.host_state()))
             for batch in self._batches(epoch, first_step, request):
                 self._train_step(batch)
                 if self.state.step % steps == 0:

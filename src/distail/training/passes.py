@@ -21,8 +21,13 @@ def parts_of_batch(training: Training, processes: Processes, mine: int, whole: i
 
 def records(stage: Stage) -> bool:
     """Whether its batches go through a recorded pass: on one GPU, where no gradients of several passes add up."""
-    alone = stage.runtime.processes.size == 1 and stage.training.accumulation_steps == 1
-    return stage.cuda_graph and stage.runtime.device.type == "cuda" and alone
+    runtime = stage.runtime
+    return stage.cuda_graph and runtime.device.type == "cuda" and is_one_pass(stage.training, runtime.processes)
+
+
+def is_one_pass(training: Training, processes: Processes) -> bool:
+    """Whether every batch goes through one network, in one process, as a whole."""
+    return processes.size == 1 and training.accumulation_steps == 1
 
 
 def images_a_pass(training: Training, processes: Processes) -> int:
