@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-SUBSETS = ((100, 0), (100, 1), (50, 0))  # imbalance factor and seed
+SUBSETS = ((100, 0), (100, 1), (100, 2), (50, 0))  # imbalance factor and seed
 
 
 def pack(folder: Path) -> None:
