@@ -2,7 +2,7 @@
 
     export DISTAIL_DATA=folder-that-holds-cifar100
     python benchmarks/recipe/train.py ce distail ce@1             # these; all of runs.yaml where none is named
-    python benchmarks/recipe/train.py --parallel 5 --minutes 9    # on a GPU; what would not end in time is not begun
+    python benchmarks/recipe/train.py --parallel 5 --minutes 9    # on a GPU, stopped in time
 
 On one GPU, NVIDIA's MPS (`nvidia-cuda-mps-control -d` before, `echo quit | nvidia-cuda-mps-control` after) lets the
 kernels of several runs go side by side.
@@ -75,20 +75,15 @@ def main() -> None:
     threads = {} if given.parallel == 1 else {"OMP_NUM_THREADS": "1"}
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
     began: dict[tuple[str, int], float] = {}
-    longest = 0.0  # seconds of a run
     while (waiting or running) and time.monotonic() < until:
         for one in [one for one, process in running.items() if process.poll() is not None]:
             code = running.pop(one).returncode
             said = _said(given.output, *one) if finished(given.output, *one) else f"exit code {code}"
             seconds = time.monotonic() - began[one]
-            longest = max(longest, seconds)
             print(f"{one[0]}, seed {one[1]}: {said}, {seconds:.0f} s", flush=True)
         for one in list(waiting):
             name, seed = one
             teachers = runs[name].get("teachers", ())
-            resumed = folder(given.output, name, seed).exists()
-            if not resumed and time.monotonic() + longest > until:
-                continue
             if len(running) < given.parallel and all(finished(given.output, each, seed) for each in teachers):
                 waiting.remove(one)
                 began[one] = time.monotonic()
@@ -96,7 +91,7 @@ def main() -> None:
                 words = command(runs, name, seed, given.output, given.key)
                 running[one] = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **threads})
         if waiting and not running:
-            print("not begun, since the time or their teachers are missing:", ", ".join(f"{a}@{b}" for a, b in waiting))
+            print("not begun, since their teachers are missing:", ", ".join(f"{a}@{b}" for a, b in waiting))
             break
         time.sleep(0.5)
     for process in running.values():

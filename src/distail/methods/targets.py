@@ -97,7 +97,8 @@ class Debias(nn.Module):
     Args:
         tau: how much of it; 0 changes nothing.
         side: `teacher`, or `student`: leave the target as it is and add the shares to the student's logits instead,
-            ``KL(softmax(z_t / T) || softmax((z_s + tau * log share) / T))``: the same optimum, another gradient.
+            ``KL(softmax(z_t / T) || softmax((z_s + tau * log share) / T))``. The same optimum for a teacher that
+            generalizes; from one that knows its training images by heart only this side learns equal shares.
     """
 
     label_kinds = KINDS

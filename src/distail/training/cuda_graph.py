@@ -5,8 +5,8 @@ Shapes: B batch, K values that a step reports.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import nullcontext
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -58,16 +58,13 @@ class CudaGraph(Generic[T]):
         with torch.cuda.device(self._device):
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream), _fastest_convolutions():
+            with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP):
                     work(self._inputs)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
             try:
-                with (
-                    _fastest_convolutions(),
-                    torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"),
-                ):
+                with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                     self._outputs = work(self._inputs)
             except torch.OutOfMemoryError:
                 raise
@@ -210,17 +207,6 @@ class RecordedTeacher:
             return self._teacher(batch)
         features = None if outputs.features is None else outputs.features.clone()
         return Outputs(outputs.logits.clone(), features)
-
-
-@contextmanager
-def _fastest_convolutions() -> Iterator[None]:
-    """cuDNN times its kernels in the first run and keeps the fastest: a recording has one size of batch."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def _kinds(given: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
