@@ -65,7 +65,8 @@ def test_a_result_says_of_which_weights_it_is(tmp_path):
     averaged = run(experiment(tmp_path / "run", "kd", teacher=teacher, training={**TRAINING, "ema_decay": 0.9}))
     figures = averaged.figures
     assert (figures["student"]["weights"], figures["teacher"]["weights"]) == ("averaged", "last")
-    assert [note for note in figures["notes"] if "averaged weights (training.ema_decay: 0.9)" in note]
+    (said,) = [note for note in figures["notes"] if "averaged weights (training.ema_decay: 0.9)" in note]
+    assert "10 steps of a training of" in said, "a short training is told that the average covers most of it"
     stored = json.loads((averaged.folder / "result.json").read_text())
     assert stored["student"]["weights"] == "averaged"
 

@@ -67,7 +67,7 @@ def test_starts_leave_the_recipe_as_it_is():
 
 
 def test_what_the_experiment_has_already_is_no_choice_but_can_be_left_out():
-    training = {**CONFIG["training"], "mix": "cutmix", "ema_decay": 0.99}
+    training = {**CONFIG["training"], "epochs": 3000, "mix": "cutmix", "ema_decay": 0.99}
     data = {**CONFIG["data"], "augment": ["crop", "cutout"]}
     switches = space_for(Experiment.from_mapping({**CONFIG, "training": training, "data": data})).switches
     assert set(switches["mix"]) == {"mixup", "none"}
@@ -79,14 +79,21 @@ def test_what_the_data_refuse_is_no_choice():
     base = Experiment.from_mapping(CONFIG)
     labels = torch.tensor([0, 1, 0, 1])
     of_numbers = space_of(base, LabeledArrays(torch.zeros(4, 3), labels))
-    assert {name: [*options] for name, options in of_numbers.switches.items()} == {
-        "mix": ["mixup"],
-        "ema_decay": ["0.99", "0.999"],
-    }
+    assert {name: [*options] for name, options in of_numbers.switches.items()} == {"mix": ["mixup"]}
     of_tokens = space_of(base, LabeledArrays(torch.zeros(4, 3, dtype=torch.int64), labels))
-    assert {*of_tokens.switches} == {"ema_decay"}
+    assert {*of_tokens.switches} == set()
     policy = {**CONFIG["data"], "augment": ["crop", "auto_augment"]}
     assert [*space_for(Experiment.from_mapping({**CONFIG, "data": policy})).switches["augment"]] == ["cutout"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "decays"), [(24, []), (25, ["0.9"]), (250, ["0.9", "0.99"]), (2500, ["0.99", "0.999"])]
+)
+def test_averages_that_are_tried_cover_a_tenth_of_the_training_at_most(epochs, decays):
+    training = {**CONFIG["training"], "epochs": epochs}
+    base = Experiment.from_mapping({**CONFIG, "training": training})
+    tried = space_for(base).switches.get("ema_decay", {})
+    assert [*tried] == decays
 
 
 def test_a_choice_that_changes_the_recipe_keeps_the_teacher_that_was_searched_with():

@@ -25,6 +25,7 @@ from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE, RunConte
 from distail.runner.networks import classifier_paths, seeded
 from distail.runner.stored_teacher import StoredTeacher
 from distail.runner.views import stored_views
+from distail.training.averaging import covered_steps
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.cuda_graph import can_record
 from distail.training.finite import check_logits
@@ -117,8 +118,6 @@ def _fit(
                 "distillation alone, and this method has no teacher; for mixed labels training.mix.labels=mixed"
             )
         training = training.model_copy(update={"mix": None})
-    if training.ema_decay is not None:
-        run.note(f"the {name}'s metrics are those of its averaged weights (training.ema_decay: {training.ema_decay:g})")
     batches = TrainingBatches(
         data.train,
         batch_size=training.batch_size,
@@ -136,6 +135,8 @@ def _fit(
         rank=runtime.processes.rank,
         world_size=runtime.processes.size,
     )
+    if training.ema_decay is not None:
+        run.note(_of_averaged_weights(name, training.ema_decay, training.epochs * batches.steps_per_epoch))
     live_teacher = _frozen(run, teacher, training, views) if isinstance(teacher, FeatureTap) else None
     cache = None
     if live_teacher and views:
@@ -180,6 +181,18 @@ def _fit(
     )
     checkpoints = CheckpointFolder(run.folder.checkpoints(stage.title), run.reporter.message, run.require_folder)
     return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
+
+
+def _of_averaged_weights(name: str, decay: float, steps: int) -> str:
+    """What is measured, and that an average over much of a short training is behind what was learned last."""
+    said = f"the {name}'s metrics are those of its averaged weights (training.ema_decay: {decay:g})"
+    covered = covered_steps(decay)
+    if covered <= steps / 4:
+        return said
+    return (
+        f"{said}, which cover about {covered:,} steps of a training of {steps:,}, early ones among them, and may be "
+        "worse than the last weights; a smaller ema_decay averages fewer"
+    )
 
 
 def _frozen(run: RunContext, teacher: FeatureTap, training: Training, views: int) -> Teacher:

@@ -9,14 +9,18 @@ from typing import Any
 
 from distail.config.augment import POLICIES, augment_name
 from distail.config.reading import apply_overrides
-from distail.config.schema import Experiment
+from distail.config.schema import Experiment, Training
+from distail.data.batches import steps_an_epoch
 from distail.data.dataset import Examples, is_images
 from distail.errors import DistailError
 from distail.runner.checks import check_fits_data, problems_of
 from distail.runner.posterior import can_be_adjusted
 from distail.search.slots import NONE, SLOTS, Choices, Slots
+from distail.training.averaging import covered_steps
 
 AS_GIVEN = "as given"
+_DECAYS = (0.9, 0.99, 0.999, 0.9999)
+_TENTH = 10
 Recipe = Mapping[str, object]
 
 
@@ -93,7 +97,7 @@ def space_of(base: Experiment, train: Examples) -> Space:
     candidates: dict[str, dict[str, Recipe]] = {
         "augment": {name: {"data.augment": [*augment, name]} for name in more},
         "mix": {name: {"training.mix": {"name": name}} for name in ("cutmix", "mixup")},
-        "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in (0.99, 0.999)},
+        "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in _decays(training, len(train))},
     }
     if training.mix is not None:
         candidates["mix"][NONE] = {"training.mix": None}
@@ -105,6 +109,12 @@ def space_of(base: Experiment, train: Examples) -> Space:
         for name, options in candidates.items()
     }
     return Space({name: options for name, options in kept.items() if options}, base)
+
+
+def _decays(training: Training, num_images: int) -> list[float]:
+    """The two longest averages of weights that cover a tenth of the training at most: early weights blur others."""
+    steps = training.epochs * steps_an_epoch(num_images, training.batch_size)
+    return [decay for decay in _DECAYS if _TENTH * covered_steps(decay) <= steps][-2:]
 
 
 def with_recipe(base: Experiment, recipe: Recipe) -> dict[str, object]:

@@ -12,6 +12,15 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from distail.training.distributed import Processes
 
 
+def covered_steps(decay: float) -> int:
+    """Over how many of the last steps such an average goes, by and large: ``1 / (1 - decay)``.
+
+    >>> covered_steps(0.99)
+    100
+    """
+    return round(1 / (1 - decay))
+
+
 class AveragedWeights:
     """``sum_s decay**(t - s) * w_s``, over the sum of those factors, for the weights ``w_s`` after each step s to t.
 
