@@ -56,12 +56,12 @@ def run_shell(commands, names, page):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-OF_A_MINUTE_OR_MORE = {"your-own-data", "which-repair", "deploying"}
+OF_HALF_A_MINUTE_OR_MORE = {"your-own-data", "which-repair", "deploying", "stored-teacher", "robustness", "multi-label"}
 RUNNERS = {"python": run_python, "sh": run_shell, "yaml": run_yaml, "console": lambda *_: None}
 
 
 def _marked(page):
-    return pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in OF_A_MINUTE_OR_MORE else [])
+    return pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in OF_HALF_A_MINUTE_OR_MORE else [])
 
 
 @pytest.mark.integration

@@ -143,7 +143,9 @@ def test_an_output_that_cannot_be_written_is_told(config, tmp_path):
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)]
+)
 def test_a_signal_writes_a_checkpoint_and_the_same_command_resumes(config, tmp_path, number, code):
     arguments = ["run", config.name, "training.epochs=40", "training.batch_size=64"]
     process = subprocess.Popen(

@@ -15,7 +15,7 @@ from helpers.lightning_loop import trainer_of as lightning_trainer
 from helpers.other_loops import METHODS, sentences
 from helpers.transformers_loop import logged, trainer_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 WORKER = Path(__file__).parents[1] / "helpers" / "other_loops_worker.py"
 NAMES = ("krdistill", "ipwd", "ipwd one-stage")  # with parameters, statistics of the batch, and memory

@@ -165,7 +165,7 @@ def test_a_plan_an_audit_and_a_comparison_take_the_file(answers, tmp_path, monke
 def test_a_search_leaves_out_mixed_images_of_which_nothing_is_stored(answers, tmp_path):
     base = Experiment.from_mapping(plain(tmp_path / "run", teacher={"logits": str(answers)}))
     assert problems_of(base) == []
-    assert {*space_for(base).switches} == {"augment", "ema_decay"}
+    assert {*space_for(base).switches} == {"augment"}
 
 
 def refused(config, kind=ConfigError):

@@ -144,6 +144,7 @@ distail.run(json.loads(Path("mine.json").read_text()))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_what_one_writes_and_learn_from_it(trained, tmp_path):
     alone = load_file(teach(trained, output=tmp_path / "alone.safetensors", views=2, reporter=Silent()).path)
     config = experiment("taught", "kd", teacher={"logits": "both.safetensors"})
