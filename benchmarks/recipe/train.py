@@ -74,19 +74,16 @@ def main() -> None:
     given.output.mkdir(parents=True, exist_ok=True)
     threads = {} if given.parallel == 1 else {"OMP_NUM_THREADS": "1"}
     running: dict[tuple[str, int], subprocess.Popen[bytes]] = {}
-    began: dict[tuple[str, int], float] = {}
     while (waiting or running) and time.monotonic() < until:
         for one in [one for one, process in running.items() if process.poll() is not None]:
             code = running.pop(one).returncode
             said = _said(given.output, *one) if finished(given.output, *one) else f"exit code {code}"
-            seconds = time.monotonic() - began[one]
-            print(f"{one[0]}, seed {one[1]}: {said}, {seconds:.0f} s", flush=True)
+            print(f"{one[0]}, seed {one[1]}: {said}", flush=True)
         for one in list(waiting):
             name, seed = one
             teachers = runs[name].get("teachers", ())
             if len(running) < given.parallel and all(finished(given.output, each, seed) for each in teachers):
                 waiting.remove(one)
-                began[one] = time.monotonic()
                 log = (given.output / f"recipe-{name}-seed{seed}.log").open("wb")
                 words = command(runs, name, seed, given.output, given.key)
                 running[one] = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, **threads})
@@ -104,9 +101,9 @@ def main() -> None:
 
 
 def _said(output: Path, name: str, seed: int) -> str:
-    student = json.loads((folder(output, name, seed) / "result.json").read_text())["student"]
-    own, adjusted = (student[kind]["top1"] for kind in ("test", "test_adjusted"))
-    return f"top-1 {own:.1f}, adjusted {adjusted:.1f}"
+    result = json.loads((folder(output, name, seed) / "result.json").read_text())
+    own, adjusted = (result["student"][kind]["top1"] for kind in ("test", "test_adjusted"))
+    return f"top-1 {own:.1f}, adjusted {adjusted:.1f}, {result['timing']['student']['seconds']:.0f} s"
 
 
 if __name__ == "__main__":

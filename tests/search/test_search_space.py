@@ -76,12 +76,15 @@ def test_what_the_experiment_has_already_is_no_choice_but_can_be_left_out():
 
 
 def test_what_the_data_refuse_is_no_choice():
-    base = Experiment.from_mapping(CONFIG)
+    base = Experiment.from_mapping({**CONFIG, "training": {**CONFIG["training"], "epochs": 10_000}})  # of one step
     labels = torch.tensor([0, 1, 0, 1])
     of_numbers = space_of(base, LabeledArrays(torch.zeros(4, 3), labels))
-    assert {name: [*options] for name, options in of_numbers.switches.items()} == {"mix": ["mixup"]}
+    assert {name: [*options] for name, options in of_numbers.switches.items()} == {
+        "mix": ["mixup"],
+        "ema_decay": ["0.99", "0.999"],
+    }
     of_tokens = space_of(base, LabeledArrays(torch.zeros(4, 3, dtype=torch.int64), labels))
-    assert {*of_tokens.switches} == set()
+    assert {*of_tokens.switches} == {"ema_decay"}
     policy = {**CONFIG["data"], "augment": ["crop", "auto_augment"]}
     assert [*space_for(Experiment.from_mapping({**CONFIG, "data": policy})).switches["augment"]] == ["cutout"]
 
