@@ -3,6 +3,7 @@
     python benchmarks/views.py                       # 30 epochs of CIFAR-100-LT at factor 100, two cores: hours
     python benchmarks/views.py --seeds 0,1           # more than one seed: mean and spread
     python benchmarks/views.py --epochs 100 --views 0,20,10 --output benchmarks/views/100-epochs
+    python benchmarks/views.py --teacher resnet32 --weights runs/teacher/student.safetensors  # trained before
     python benchmarks/views.py --quick               # digits, 2 epochs: says whether it runs
 
 Every run is a run folder under --runs: the same command again goes on where it was stopped. The table is written anew
@@ -42,13 +43,14 @@ class Plan:
     student: str
     method: str
     runs: Path
+    weights: Path | None = None
 
     def teacher_run(self, seed: int) -> dict[str, Any]:
         """The shared teacher, trained alone: with the loop, the data and the protocol of the students."""
         return self._run(f"teacher-{self.teacher}", seed, self.teacher, method={"name": "ce"}, teacher=None)
 
     def student_run(self, seed: int, views: int) -> dict[str, Any]:
-        weights = Path(self.teacher_run(seed)["output"]) / "student.safetensors"
+        weights = self.weights or Path(self.teacher_run(seed)["output"]) / "student.safetensors"
         teacher = {"model": self._model(self.teacher), "checkpoint": str(weights), "views": views}
         name = f"{self.method}-{self.student}-{'live' if views == LIVE else views}"
         return self._run(name, seed, self.student, method={"name": self.method}, teacher=teacher)
@@ -79,14 +81,20 @@ def main() -> None:
     parser.add_argument("--views", default="0,1,2,4,8", help="0 is a live teacher")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--output", type=Path, default=ROOT / "views")
+    parser.add_argument("--weights", type=Path, help="of a teacher that is trained already; with one seed")
     given = parser.parse_args()
 
     overrides = ["data.name=digits", "data.augment=[crop]"] if given.quick else []
     overrides.append(f"training.epochs={2 if given.quick else given.epochs}")
-    plan = Plan(Experiment.from_yaml(CONFIG, overrides), given.teacher, given.student, given.method, given.runs)
+    plan = Plan(
+        Experiment.from_yaml(CONFIG, overrides), given.teacher, given.student, given.method, given.runs, given.weights
+    )
     seeds, numbers = ([int(number) for number in listed.split(",")] for listed in (given.seeds, given.views))
+    if plan.weights is not None and len(seeds) > 1:
+        parser.error("--weights: one teacher has seen the images of one seed; give one with --seeds")
     for seed in seeds:
-        distail.run(plan.teacher_run(seed))
+        if plan.weights is None:
+            distail.run(plan.teacher_run(seed))
         for views in numbers:
             distail.run(plan.student_run(seed, views))
             write(given.output, plan, seeds, numbers)

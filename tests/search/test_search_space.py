@@ -82,9 +82,10 @@ def test_what_the_data_refuse_is_no_choice():
     assert {name: [*options] for name, options in of_numbers.switches.items()} == {
         "mix": ["mixup"],
         "ema_decay": ["0.99", "0.999"],
+        "learning_rate": ["0.025", "0.1"],
     }
     of_tokens = space_of(base, LabeledArrays(torch.zeros(4, 3, dtype=torch.int64), labels))
-    assert {*of_tokens.switches} == {"ema_decay"}
+    assert {*of_tokens.switches} == {"ema_decay", "learning_rate"}
     policy = {**CONFIG["data"], "augment": ["crop", "auto_augment"]}
     assert [*space_for(Experiment.from_mapping({**CONFIG, "data": policy})).switches["augment"]] == ["cutout"]
 
@@ -97,6 +98,29 @@ def test_averages_that_are_tried_cover_a_tenth_of_the_training_at_most(epochs, d
     base = Experiment.from_mapping({**CONFIG, "training": training})
     tried = space_for(base).switches.get("ema_decay", {})
     assert [*tried] == decays
+
+
+@pytest.mark.parametrize(
+    ("num_images", "given", "tried"),
+    [(1000, 128, ["64", "32"]), (1000, 40, ["20"]), (1000, 24, []), (100, 128, ["64", "32"]), (40, 128, ["32"])],
+)
+def test_smaller_batches_are_tried_where_they_give_more_steps(num_images, given, tried):
+    training = {**CONFIG["training"], "batch_size": given}
+    labels = torch.arange(num_images) % 2
+    space = space_of(
+        Experiment.from_mapping({**CONFIG, "training": training}), LabeledArrays(torch.zeros(num_images, 3), labels)
+    )
+    assert [*space.switches.get("batch_size", {})] == tried
+
+
+def test_a_switch_that_an_earlier_search_did_not_know_is_as_given():
+    space = space_for(Experiment.from_mapping(CONFIG))
+    start = space.start(0)
+    del start["batch_size"], start["learning_rate"]
+    assert proposal_of(space, start) == proposal_of(space, space.start(0))
+    del start["divergence"]
+    with pytest.raises(ValueError, match="divergence"):
+        proposal_of(space, start)
 
 
 def test_a_choice_that_changes_the_recipe_keeps_the_teacher_that_was_searched_with():

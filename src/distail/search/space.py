@@ -21,6 +21,7 @@ from distail.training.averaging import covered_steps
 AS_GIVEN = "as given"
 _DECAYS = (0.9, 0.99, 0.999, 0.9999)
 _TENTH = 10
+_LEAST_BATCH = 16
 Recipe = Mapping[str, object]
 
 
@@ -98,6 +99,11 @@ def space_of(base: Experiment, train: Examples) -> Space:
         "augment": {name: {"data.augment": [*augment, name]} for name in more},
         "mix": {name: {"training.mix": {"name": name}} for name in ("cutmix", "mixup")},
         "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in _decays(training, len(train))},
+        "batch_size": {f"{size}": {"training.batch_size": size} for size in _batch_sizes(training, len(train))},
+        "learning_rate": {
+            f"{rate:g}": {"training.learning_rate": rate}
+            for rate in (training.learning_rate / 2, training.learning_rate * 2)
+        },
     }
     if training.mix is not None:
         candidates["mix"][NONE] = {"training.mix": None}
@@ -115,6 +121,13 @@ def _decays(training: Training, num_images: int) -> list[float]:
     """The two longest averages of weights that cover a tenth of the training at most: early weights blur others."""
     steps = training.epochs * steps_an_epoch(num_images, training.batch_size)
     return [decay for decay in _DECAYS if _TENTH * covered_steps(decay) <= steps][-2:]
+
+
+def _batch_sizes(training: Training, num_images: int) -> list[int]:
+    """Half and a quarter of what is given: a short training of few images lacks steps more often than large batches."""
+    sizes = (training.batch_size // 2, training.batch_size // 4)
+    given = steps_an_epoch(num_images, training.batch_size)
+    return [size for size in sizes if size >= _LEAST_BATCH and steps_an_epoch(num_images, size) > given]
 
 
 def with_recipe(base: Experiment, recipe: Recipe) -> dict[str, object]:
@@ -155,7 +168,8 @@ class _Given:
     parameters: Mapping[str, object]
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self._given(name)
+        # A search that an earlier version began had fewer switches.
+        return AS_GIVEN if AS_GIVEN in choices and name not in self.parameters else self._given(name)
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         return float(str(self._given(name)))
