@@ -51,6 +51,7 @@ def start(folder, *arguments):
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
+@pytest.mark.slow
 def test_kill_9_keeps_what_is_finished_and_the_same_command_ends_with_the_same_student(workplace):
     long = ("training.epochs=3", "training.batch_size=64", "trainer.checkpoint_every_steps=4")
     arguments = (*long, "teacher.training.epochs=1", "--methods", "kd", "--seeds", "0")

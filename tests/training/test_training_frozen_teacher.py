@@ -100,6 +100,7 @@ def test_what_is_no_image_is_tried_as_well():
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 def test_compiled_with_its_weights_as_constants():
     tap = a_teacher()
     runtime = RuntimeDevice(torch.device("cpu"), "fp32")

@@ -328,6 +328,7 @@ class Launched:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+@pytest.mark.slow
 def test_a_launched_run_survives_a_signal_and_the_death_of_a_worker(there):
     """SIGTERM to the launcher, then SIGKILL to a worker; what is left goes on, and ends as if it had never stopped."""
     # Some 500 steps: time enough to be stopped in.
@@ -390,6 +391,7 @@ def test_the_process_that_is_left_says_that_the_other_died(there):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_accelerate_launch_learns_what_one_process_learns(there):
     changes = METHODS["class_balanced"]
     (there / "accelerated.yaml").write_text(json.dumps(experiment("two-accelerated", **changes)))
