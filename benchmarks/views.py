@@ -2,7 +2,7 @@
 
     python benchmarks/views.py                       # 30 epochs of CIFAR-100-LT at factor 100, two cores: hours
     python benchmarks/views.py --seeds 0,1           # more than one seed: mean and spread
-    python benchmarks/views.py --epochs 100 --views 0,20,10 --output benchmarks/views/100-epochs
+    python benchmarks/views.py --epochs 100 --views 10,20,0 --output benchmarks/views/100-epochs
     python benchmarks/views.py --teacher resnet32 --weights runs/teacher/student.safetensors  # trained before
     python benchmarks/views.py --quick               # digits, 2 epochs: says whether it runs
 
