@@ -167,7 +167,7 @@ def test_a_search_leaves_out_mixed_images_of_which_nothing_is_stored(answers, tm
     given["training"] = {**given["training"], "epochs": 100}  # enough to average weights
     base = Experiment.from_mapping(given)
     assert problems_of(base) == []
-    assert {*space_for(base).switches} == {"augment", "ema_decay"}
+    assert {*space_for(base).switches} == {"augment", "ema_decay", "batch_size", "learning_rate"}
 
 
 def refused(config, kind=ConfigError):
