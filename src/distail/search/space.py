@@ -124,7 +124,7 @@ def _decays(training: Training, num_images: int) -> list[float]:
 
 
 def _batch_sizes(training: Training, num_images: int) -> list[int]:
-    """Half and a quarter of what is given: a short training of few images lacks steps more often than large batches."""
+    """Half and a quarter of what is given, where that gives more steps: short trainings on few images lack them."""
     sizes = (training.batch_size // 2, training.batch_size // 4)
     given = steps_an_epoch(num_images, training.batch_size)
     return [size for size in sizes if size >= _LEAST_BATCH and steps_an_epoch(num_images, size) > given]
