@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
+import distail
 from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
 from distail.compare.metrics import main_metrics, metrics_of
@@ -22,6 +24,7 @@ from distail.evaluation.metrics import metric_at
 from distail.report.table import escape_markdown
 from distail.runner.run_folder import RunFolder
 from distail.training.history import History
+from distail.training.progress import Silent
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
 
 METRICS = metrics_of(multi_label=False)
@@ -430,3 +433,24 @@ def test_data_exchanged_between_two_calls_is_refused_by_name(photos):
     assert "kd-seed0" in compared(*data, methods="ce,kd", seeds="0")[1].started_runs
     shutil.rmtree(photos)  # gone altogether is no fault of what is finished
     assert compared(*data, methods="ce,kd", seeds="0")[1].started_runs == []
+
+
+def test_the_teacher_is_asked_once_for_all_its_students(workplace, monkeypatch):
+    seen = []
+
+    class Watched(InProcess):
+        def start(self, spec):
+            super().start(spec)
+            files = Path("shared/views").glob("*")
+            seen.append((spec["name"], [(path.name, path.stat().st_mtime_ns) for path in files]))
+
+    monkeypatch.setitem(ENGINES, "local", Watched)
+    together, _ = compared("teacher.views=all", methods="ce,kd,bkd", seeds="0", output=Path("shared"))
+    after = dict(seen)
+    assert len(after["kd-seed0"]) == 1
+    assert after["bkd-seed0"] == after["kd-seed0"]
+    assert not Path("shared/views").exists()
+    content = yaml.safe_load((together.folder / "runs" / "bkd-seed0" / "config.yaml").read_text())
+    alone = distail.run({**content, "output": "alone", "trainer": CONFIG["trainer"]}, reporter=Silent())
+    student = "student.safetensors"
+    assert (alone.folder / student).read_bytes() == (together.folder / "runs" / "bkd-seed0" / student).read_bytes()

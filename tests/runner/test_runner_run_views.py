@@ -133,6 +133,77 @@ def test_a_stage_of_no_more_epochs_than_views_asks_at_every_step_and_resumes(tea
     assert student(live.folder) == student(same.folder)
 
 
+def test_all_stores_a_view_for_each_epoch_of_each_stage_and_resumes(teacher, tmp_path):
+    def config(folder):
+        given = experiment(folder, checkpoint=teacher, views="all", epochs=5)
+        return {**given, "training": {**given["training"], "classifier_stage": {"epochs": 2}}}
+
+    class Steps(StopAfter):
+        def __init__(self):
+            super().__init__(None, 1)
+            self.by_stage = []
+
+        def start(self, stage, *counts):
+            super().start(stage, *counts)
+            self.by_stage.append([stage, 0])
+
+        def step(self):
+            self.by_stage[-1][1] += 1
+
+    steps = Steps()
+    first = run(config(tmp_path / "whole"), steps)
+    images = sum(json.loads((first.folder / "result.json").read_text())["class_counts"])
+    assert steps.stages == [STAGE, "student", STAGE, "student-classifier"]
+    asked = [count for stage, count in steps.by_stage if stage == STAGE]
+    assert asked == [math.ceil(epochs * images / 512) for epochs in (3, 2)]
+    with pytest.raises(Interrupted):
+        run(config(tmp_path / "parts"), StopAfter("student", 2))
+    assert student(run(config(tmp_path / "parts")).folder) == student(first.folder)
+
+
+def told_by(config):
+    watching, told = StopAfter(None, 1), []
+    watching.message = told.append
+    return run(config, watching), watching.stages, told
+
+
+def test_runs_share_what_one_of_them_stored(teacher, tmp_path):
+    def config(name, method="bkd", *, limit_mb=2048, seed=0, folder=tmp_path / "views", views="all"):
+        trainer = {"cache_limit_mb": limit_mb, "views_folder": folder and str(folder)}
+        return {**experiment(tmp_path / name, method, checkpoint=teacher, views=views, trainer=trainer), "seed": seed}
+
+    alone = run(config("alone", folder=None))
+    first, stages, _ = told_by(config("first"))
+    [stored] = (tmp_path / "views").iterdir()
+    assert stages == [STAGE, "student"]
+    for name, limit_mb in (("again", 2048), ("mapped", 0)):
+        again, stages, told = told_by(config(name, limit_mb=limit_mb))
+        assert stages == ["student"]
+        assert sum("stored by another run" in each for each in told) == 1
+        assert student(again.folder) == student(first.folder) == student(alone.folder)
+    # Another method asks the same; what needs features, another seed or other views is another file.
+    assert told_by(config("kd", "kd"))[1] == ["student"]
+    for count, other in enumerate(
+        (config("features", "krdistill"), config("seed", seed=1), config("two", views=2)), start=2
+    ):
+        assert told_by(other)[1] == [STAGE, "student"]
+        assert len(list((tmp_path / "views").iterdir())) == count
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-2] + bytes(2))
+    damaged, stages, told = told_by(config("damaged"))
+    assert any("cannot be read" in each and stored.name in each for each in told)
+    assert (stages, student(damaged.folder)) == ([STAGE, "student"], student(first.folder))
+    assert stored.read_bytes() == content
+
+
+def test_a_folder_that_cannot_be_written_costs_no_run(teacher, tmp_path):
+    (tmp_path / "file").write_text("")
+    trainer = {"views_folder": str(tmp_path / "file" / "views")}
+    finished, _, told = told_by(experiment(tmp_path / "run", checkpoint=teacher, views=1, trainer=trainer))
+    assert student(finished.folder)
+    assert sum("other runs store the teacher's outputs again" in each for each in told) == 1
+
+
 def test_a_method_without_a_teacher_stores_nothing(tmp_path):
     watching = StopAfter(None, 1)
     run(experiment(tmp_path / "run", "ce", epochs=1), watching)

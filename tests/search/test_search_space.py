@@ -75,6 +75,15 @@ def test_what_the_experiment_has_already_is_no_choice_but_can_be_left_out():
     assert set(switches["augment"]) == {"trivial_augment"}
 
 
+def test_mixed_images_are_shown_to_a_teacher_whose_views_are_as_many_as_the_epochs():
+    for views, mixed in (("all", {"cutmix", "mixup"}), (2, None), (0, {"cutmix", "mixup"})):
+        base = Experiment.from_mapping({**CONFIG, "teacher": {**CONFIG["teacher"], "views": views}})
+        switches = space_for(base).switches
+        assert (set(switches["mix"]) if "mix" in switches else None) == mixed
+        for recipe in switches.get("mix", {}).values():
+            assert Experiment.from_mapping(with_recipe(base, recipe)).teacher.views == 0
+
+
 def test_what_the_data_refuse_is_no_choice():
     base = Experiment.from_mapping({**CONFIG, "training": {**CONFIG["training"], "epochs": 10_000}})  # of one step
     labels = torch.tensor([0, 1, 0, 1])

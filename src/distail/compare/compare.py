@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from distail.compare.arguments import read_grid, read_methods, read_seeds
 from distail.compare.content import ComparisonContent, RunContent
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import ENGINES, option_problems
-from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan
+from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan, views_folder
 from distail.compare.progress import ComparisonReporter, default_reporter
 from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
@@ -184,6 +185,8 @@ def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: Comp
                 ends.callback(engine.close)
                 ends.callback(reporter.finish)
                 schedule.run_jobs(engine, reporter, request, write)
+    if not schedule.left:
+        shutil.rmtree(views_folder(plan.folder), ignore_errors=True)
     comparison = write(bootstrap=True)
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)

@@ -137,6 +137,11 @@ class ComparisonConfig:
         return self.output or Path("comparisons") / f"{self.base.name}{suffix}"
 
 
+def views_folder(folder: Path) -> Path:
+    """Where the runs of a comparison share what their teachers say of stored views, until all are finished."""
+    return folder / "views"
+
+
 @dataclass(frozen=True)
 class Job:
     """One run: its name, also that of its log, and what it waits for."""
@@ -247,6 +252,10 @@ class _Student:
         teacher = experiment.teacher
         if teacher is not None and not teacher.is_previous_epoch and not _listens(experiment):
             experiment = experiment.model_copy(update={"teacher": None})
+        elif teacher is not None and teacher.views and experiment.trainer.views_folder is None:
+            shared = {"views_folder": views_folder(config.folder)}
+            trainer = experiment.trainer.model_copy(update=shared)
+            experiment = experiment.model_copy(update={"trainer": trainer})
         self.experiment = experiment
 
     def teacher_run(self) -> TeacherRun | None:

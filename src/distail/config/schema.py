@@ -25,11 +25,11 @@ from distail.config.section import (
     AUTO,
     Count,
     CountFromZero,
-    CountFromZeroOrAuto,
     CountOrAuto,
     Number,
     Positive,
     Section,
+    Views,
     Whole,
 )
 from distail.config.tau import Tau, read_tau
@@ -120,10 +120,11 @@ class Teacher(Section):
     supervised: dict[str, Any] | None = None
     """By default what the method's own paper trains its teacher with: `ce` but for `dive`."""
     checkpoint: Path | None = None
-    views: CountFromZeroOrAuto = 0
+    views: Views = 0
     """0 asks the teacher at every step; K asks it once about each of K fixed crops and flips of every image, in each
     stage of more than K epochs. `auto` is decided when a run begins, by the epochs before the classifier stage and
-    `trainer.cache_limit_mb`, and kept when it goes on."""
+    `trainer.cache_limit_mb`, and kept when it goes on. `all` asks it about as many as there are epochs, beforehand:
+    no view is shown twice, and the runs of a comparison or a search share the answers (`trainer.views_folder`)."""
     training: dict[str, Any] = Field(default_factory=dict)
     logits: Path | None = None
     """A safetensors, npz or parquet file of stored answers (`distail teach` writes one) in place of a network."""
@@ -131,9 +132,9 @@ class Teacher(Section):
     """How what the K largest probabilities of a file leave of 1 is spread over the other classes."""
 
     @property
-    def given_views(self) -> int:
-        """How many views are stored, where that is a number already; of `auto`, which a run has still to settle, 0."""
-        return 0 if self.views == AUTO else self.views
+    def stores_views(self) -> bool:
+        """Whether answers are stored for sure; `auto` is still to be settled by a run."""
+        return self.views not in (0, AUTO)
 
     @property
     def is_previous_epoch(self) -> bool:
@@ -185,6 +186,9 @@ class Trainer(Section):
 
     What `teacher: previous_epoch` remembers may not be larger.
     """
+    views_folder: Path | None = None
+    """Where teacher outputs for stored views are kept for other runs with the same teacher, data and seed; None: they
+    end with the run. Comparisons and searches give their runs one, and remove it when all are finished."""
     sync_batch_norm: bool = False
     """With several processes on GPUs: batch statistics over the global batch, not over each process's part."""
     process_timeout_minutes: Positive = 10

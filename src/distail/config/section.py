@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 AUTO: Literal["auto"] = "auto"
 """The value with which a user leaves a choice to the run."""
+ALL: Literal["all"] = "all"
 
 
 def number(value: Any) -> Any:
@@ -27,12 +28,12 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else number(value)
 
 
-def _whole_or_auto(value: Any, first: int) -> Any:
-    if value == AUTO:
+def _whole_or_word(value: Any, first: int, words: tuple[str, ...] = (AUTO,)) -> Any:
+    if value in words:
         return value
     whole = int(value) if isinstance(value, float) and value.is_integer() else value
     if isinstance(whole, bool) or not isinstance(whole, int) or not first <= whole < 2**31:
-        raise ValueError(f"{value!r} is not valid; expected a whole number from {first} on, or {AUTO}")
+        raise ValueError(f"{value!r} is not valid; expected a whole number from {first} on, or {' or '.join(words)}")
     return whole
 
 
@@ -43,8 +44,8 @@ NonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[Whole, Field(ge=1, lt=2**31)]
 CountFromZero = Annotated[Whole, Field(ge=0, lt=2**31)]
 # Of a union pydantic would tell two problems, in words of its own.
-CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(partial(_whole_or_auto, first=1))]
-CountFromZeroOrAuto = Annotated[int | Literal["auto"], BeforeValidator(partial(_whole_or_auto, first=0))]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(partial(_whole_or_word, first=1))]
+Views = Annotated[int | Literal["auto", "all"], BeforeValidator(partial(_whole_or_word, first=0, words=(AUTO, ALL)))]
 
 
 class Section(BaseModel):

@@ -131,7 +131,7 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     if teacher is None:
         return
     if teacher.is_previous_epoch:
-        if teacher.given_views:
+        if teacher.stores_views:
             problems.add(
                 f"teacher.views: {teacher.views}, but teacher: {PREVIOUS_EPOCH} has no network whose outputs could be "
                 "stored; expected 0"
@@ -185,7 +185,7 @@ def _check_mix(experiment: Experiment, problems: Problems) -> None:
             f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} stores the student's prediction for each image, "
             "and a mixed one is not that image; leave training.mix out, or choose a teacher"
         )
-    elif teacher.given_views:
+    elif teacher.stores_views:
         problems.add(
             f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher predicts the images before "
             "they are mixed; expected teacher.views: 0"

@@ -298,7 +298,7 @@ def _steps(folder: RunFolder, stage: str) -> list[int]:
 
 def _left_out(experiment: Experiment) -> list[str]:
     teacher = experiment.teacher
-    if teacher is None or not stored_views(teacher.given_views, experiment.training.backbone_epochs):
+    if teacher is None or not stored_views(teacher.views, experiment.training.backbone_epochs):
         return []
     return [
         f"the estimate runs the teacher at every step; with teacher.views: {teacher.views} it runs once per view of "

@@ -116,7 +116,7 @@ def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Compo
             f"teacher: {' and '.join(given)} of a network in addition to teacher.logits, a file of predictions "
             f"that replaces the network; expected only teacher: {{logits: {teacher.logits}}}"
         )
-    if teacher.given_views:
+    if teacher.stores_views:
         problems.add(f"teacher.views: {teacher.views}, but the file of teacher.logits has its own; leave it out")
     readers = dict.fromkeys(reader for each in compositions for reader in each.readers_of_teacher_features)
     if readers:

@@ -24,7 +24,7 @@ from distail.runner.checks import classifier_composition, teacher_model
 from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE, RunContext
 from distail.runner.networks import classifier_paths, seeded
 from distail.runner.stored_teacher import StoredTeacher
-from distail.runner.views import stored_views
+from distail.runner.views import shared_file, stored_views
 from distail.training.averaging import covered_steps
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.cuda_graph import can_record
@@ -110,7 +110,7 @@ def _fit(
     identity = {**run.identity, "teacher": teacher_hash(teacher)}
     teacher = teacher if method.needs.teacher else None
     stored = teacher if isinstance(teacher, StoredTeacher) else None
-    views = stored_views(experiment.teacher.given_views, training.epochs) if teacher and experiment.teacher else 0
+    views = stored_views(experiment.teacher.views, training.epochs) if teacher and experiment.teacher else 0
     if training.mix and training.mix.labels == "distillation_only" and not teacher:
         if name == STUDENT and training.mix.share:
             run.note(
@@ -147,6 +147,7 @@ def _fit(
             features=method.needs.teacher_features,
             limit_mb=experiment.trainer.cache_limit_mb,
             folder=run.folder.path,
+            shared=shared_file(run, batches, identity, features=method.needs.teacher_features),
         )
     missing = initial_weights_missing(run, name) if earlier is None else []
 

@@ -1,16 +1,23 @@
-"""How many views of each image a teacher is asked about, where `teacher.views: auto` leaves it to the run."""
+"""How many views of each image a teacher is asked about, and in which file several runs share what it says of them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
 from distail.config.precision import Precisions
 from distail.config.schema import Experiment
-from distail.config.section import AUTO
+from distail.config.section import ALL, AUTO
+from distail.data.batches import TrainingBatches
 from distail.data.prepare import PreparedData
 from distail.errors import counted
 from distail.files import MEGABYTE
 from distail.runner.checks import needs_of, teacher_model
-from distail.runner.context import TEACHER
+from distail.runner.context import TEACHER, RunContext
 from distail.runner.precision import structure_of
+from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS
 
 EPOCHS_A_VIEW = 5
 """How often `auto` shows each view: filling then costs a fifth of what a live teacher does."""
@@ -19,13 +26,44 @@ FEWEST_VIEWS = 10
 epochs), cost 0.9 to 3.2 points of top-1. What 10 and more cost was not measured."""
 
 
-def stored_views(views: int, epochs: int) -> int:
-    """How many of so many views a stage of a run stores: none where it has no more epochs, each of which asks once.
+def stored_views(views: int | str, epochs: int) -> int:
+    """How many views a stage of a run stores: none where it has no more epochs than views, each of which asks once.
 
-    >>> stored_views(8, epochs=50), stored_views(8, epochs=8), stored_views(0, epochs=50)
-    (8, 0, 0)
+    Args:
+        views: `teacher.views`; of `auto`, which a run has still to settle, none are.
+
+    >>> stored_views(8, epochs=50), stored_views(8, epochs=8), stored_views("all", epochs=8)
+    (8, 0, 8)
     """
-    return views if views < epochs else 0
+    if views == ALL:
+        return epochs
+    return int(views) if views != AUTO and int(views) < epochs else 0
+
+
+def shared_file(
+    run: RunContext, batches: TrainingBatches, identity: Mapping[str, object], *, features: bool
+) -> Path | None:
+    """Where a stage shares the teacher's answers with other runs, named by all that decides them; None: nowhere.
+
+    Several processes, which may not see the same disk, share nothing.
+    """
+    folder, teacher = run.experiment.trainer.views_folder, run.experiment.teacher
+    if folder is None or run.runtime.processes.size > 1:
+        return None
+    assert teacher is not None
+    data = run.experiment.model_dump(mode="json")["data"]
+    shown = {key: value for key, value in data.items() if key not in {*CHANGEABLE_DATA_SETTINGS, "sampler"}}
+    content = {
+        "teacher": identity["teacher"],
+        "network": [teacher_model(run.experiment).model_dump(mode="json"), teacher.classifier],
+        "training_data": identity["training_data"],
+        "data": shown,
+        "views": [batches.views, batches.view_seed],
+        "features": features,
+        "computed": [run.formats.teacher_inference, run.runtime.device.type],
+    }
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return folder / f"{digest[:24]}.safetensors"
 
 
 def with_settled_views(
@@ -53,7 +91,7 @@ def asked_at_every_step(experiment: Experiment) -> Experiment:
     return _with_views(experiment, 0) if experiment.teacher and experiment.teacher.views else experiment
 
 
-def _with_views(experiment: Experiment, views: int) -> Experiment:
+def _with_views(experiment: Experiment, views: int | str) -> Experiment:
     assert experiment.teacher is not None
     return experiment.model_copy(update={"teacher": experiment.teacher.model_copy(update={"views": views})})
 
@@ -61,16 +99,16 @@ def _with_views(experiment: Experiment, views: int) -> Experiment:
 def _live_stages(experiment: Experiment) -> list[str]:
     """A sentence for each stage that asks the teacher at every step, although views were to be stored."""
     training, teacher = experiment.training, experiment.teacher
-    if teacher is None or not (teacher.given_views and teacher.has_network and needs_of(experiment).teacher):
+    if teacher is None or not (teacher.stores_views and teacher.has_network and needs_of(experiment).teacher):
         return []
     stages = [("training", training.backbone_epochs)]
     if training.classifier_stage:
         stages.append(("training.classifier_stage", training.classifier_stage.epochs))
     return [
-        f"{key}: {counted(epochs, 'epoch')}, no more than teacher.views: {teacher.given_views}, so that the teacher is "
+        f"{key}: {counted(epochs, 'epoch')}, no more than teacher.views: {teacher.views}, so that the teacher is "
         "asked at every step, which costs no more"
         for key, epochs in stages
-        if not stored_views(teacher.given_views, epochs)
+        if not stored_views(teacher.views, epochs)
     ]
 
 

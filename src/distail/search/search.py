@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from distail.compare.compare import (
 )
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import ENGINES, option_problems
-from distail.compare.plan import Plan
+from distail.compare.plan import Plan, views_folder
 from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
@@ -131,7 +132,9 @@ def search(
         raise ConfigError(problems_in(f"the search {base.name}", problems.found), problems.found)
     with RunFolder(settings.folder).locked():
         content = _try_trials(settings, runs, reference, reporter or default_reporter())
-        return _finish(settings, runs, content, comparison_reporter)
+        finished = _finish(settings, runs, content, comparison_reporter)
+        shutil.rmtree(views_folder(settings.folder), ignore_errors=True)
+        return finished
 
 
 def _goal(metric: str | None, top1_loss: float | None, targets: str, problems: Problems) -> Goal:

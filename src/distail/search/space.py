@@ -10,6 +10,7 @@ from typing import Any
 from distail.config.augment import POLICIES, augment_name
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment, Training
+from distail.config.section import ALL
 from distail.data.batches import steps_an_epoch
 from distail.data.dataset import Examples, is_images
 from distail.errors import DistailError
@@ -95,9 +96,11 @@ def space_of(base: Experiment, train: Examples) -> Space:
     here = {augment_name(entry) for entry in base.data.augment}
     policy = () if here.intersection(POLICIES) else ("trivial_augment",)
     more = [name for name in (*policy, "cutout") if name not in here] if is_images(train) else []
+    # With a view for each epoch the teacher may as well see the mixed images themselves.
+    live: Recipe = {"teacher.views": 0} if base.teacher is not None and base.teacher.views == ALL else {}
     candidates: dict[str, dict[str, Recipe]] = {
         "augment": {name: {"data.augment": [*augment, name]} for name in more},
-        "mix": {name: {"training.mix": {"name": name}} for name in ("cutmix", "mixup")},
+        "mix": {name: {"training.mix": {"name": name}, **live} for name in ("cutmix", "mixup")},
         "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in _decays(training, len(train))},
         "batch_size": {f"{size}": {"training.batch_size": size} for size in _batch_sizes(training, len(train))},
         "learning_rate": {

@@ -10,11 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distail.data.batches import Batch, TrainingBatches
 from distail.errors import TrainingError
-from distail.files import MEGABYTE, take_room
+from distail.files import MEGABYTE, read_tensors, take_room, write_tensors
 from distail.inputs import each_tensor
 from distail.outputs import Outputs
 from distail.torch_utils import to_device
@@ -24,6 +25,7 @@ from distail.training.predict import evaluation_batch_size
 from distail.training.progress import Reporter
 
 STAGE = "teacher's views"
+_ANSWERS, _CLASSES = "answers", "classes"
 
 
 class TeacherCache:
@@ -33,8 +35,8 @@ class TeacherCache:
     rounded. The array lies on the training device; one of more than `limit_mb` megabytes (of 2**20 bytes) is a single
     memory-mapped file in `folder`, without a name and gone when the process ends, however it ends.
 
-    Nothing is kept from one start of a run to the next, since `fill` gives the same bits again. Distributed, each
-    process asks for its share and then holds every row: an image may be in anyone's part of a batch.
+    Without `shared` nothing is kept from one start of a run to the next, since `fill` gives the same bits again.
+    Distributed, each process asks for its share and then holds every row: an image may be in anyone's part of a batch.
 
     Args:
         teacher: the live teacher.
@@ -42,6 +44,8 @@ class TeacherCache:
         features: keep the features too.
         limit_mb: the largest array that is held in memory.
         folder: where a larger one goes.
+        shared: a file that the first of several runs writes and the others read, mapped into memory; its name says
+            what it holds. Only for a run of one process.
     """
 
     def __init__(
@@ -53,18 +57,50 @@ class TeacherCache:
         features: bool,
         limit_mb: int,
         folder: Path,
+        shared: Path | None = None,
     ) -> None:
         self._teacher, self._batches, self._runtime = teacher, batches, runtime
         self._features, self._limit_mb, self._folder = features, limit_mb, folder
+        self._shared = shared
         self._classes = 0
         self._rows_RW = torch.empty(0)
 
     def fill(self, reporter: Reporter) -> None:
-        """Ask the teacher about every view.
+        """Ask the teacher about every view, or read what an earlier run asked.
 
         Raises:
             TrainingError: the disk has no room for the memory-mapped file.
         """
+        if self._shared is not None and self._shared.is_file() and self._read(self._shared, reporter):
+            return
+        self._ask(reporter)
+        if self._shared is not None:
+            self._write(self._shared, reporter)
+
+    def _read(self, path: Path, reporter: Reporter) -> bool:
+        """Whether the file of another run could be read; where it is damaged, the teacher is asked again."""
+        try:
+            tensors, facts = read_tensors(path)
+            rows_RW, self._classes = tensors[_ANSWERS], int(facts[_CLASSES])
+        except (OSError, SafetensorError, ValueError, KeyError) as error:
+            reporter.message(f"{str(path)!r} cannot be read ({error}); the teacher predicts its views again")
+            return False
+        if rows_RW.nbytes <= self._limit_mb * MEGABYTE:
+            with suppress(torch.OutOfMemoryError):
+                rows_RW = rows_RW.to(self._runtime.device)
+        self._rows_RW = rows_RW
+        reporter.message(
+            f"teacher: its outputs for {self._batches.views} views of each training image were stored by another run"
+        )
+        return True
+
+    def _write(self, path: Path, reporter: Reporter) -> None:
+        try:
+            write_tensors(path, {_ANSWERS: self._rows_RW}, {_CLASSES: str(self._classes)})
+        except OSError as error:
+            reporter.message(f"{error.filename}: {error.strerror}; other runs store the teacher's outputs again")
+
+    def _ask(self, reporter: Reporter) -> None:
         batches = self._batches
         count = batches.views * batches.num_images
         # Always the same, since it decides the last bits: a cache that is filled again holds the same ones.
