@@ -1,6 +1,5 @@
 """The command line as a user meets it: a process, its output and its exit code."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import time
 
 import pytest
 import yaml
+
+from helpers.commands import distail
 
 pytestmark = pytest.mark.integration
 
@@ -22,10 +23,10 @@ CONFIG = {
 }
 
 
-def distail(*arguments, cwd, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "distail", *arguments], cwd=cwd, capture_output=True, text=True, timeout=240, **options
-    )
+def started(*arguments, cwd):
+    """With the start itself, which takes seconds; the tests' `distail` leaves it out."""
+    command = [sys.executable, "-m", "distail", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture
@@ -64,13 +65,13 @@ def test_importing_the_package_loads_nothing_heavy(tmp_path):
 
 
 def test_version(tmp_path):
-    done = distail("--version", cwd=tmp_path)
+    done = started("--version", cwd=tmp_path)
     assert done.returncode == 0
     assert done.stdout.strip() == "0.1.0"
 
 
 def test_a_run_its_evaluation_and_its_second_start(config, tmp_path):
-    first = distail("run", config.name, cwd=tmp_path)
+    first = started("run", config.name, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "digits: 489 training images of 10 classes" in first.stderr
     assert "student epoch 1/1" in first.stderr
@@ -164,14 +165,15 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_resumes(config, tmp_p
     assert "the same command resumes from the checkpoint" in rest
     assert "Traceback" not in rest
     assert list((tmp_path / "runs/quick-seed0/checkpoints/student").glob("*.safetensors"))
-    resumed = distail(*arguments, cwd=tmp_path)
+    resumed = started(*arguments, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after step" in resumed.stderr
 
 
+@pytest.mark.slow  # tests/runner/test_runner_unkillable.py kills runs in every stage, without the starts
 def test_sigkill_loses_at_most_the_interval_and_ends_with_the_same_student(config, tmp_path):
     arguments = ["run", config.name, "training.epochs=6", "trainer.checkpoint_every_steps=2"]
-    whole = distail(*arguments, "output=whole", cwd=tmp_path)
+    whole = started(*arguments, "output=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
     checkpoints = tmp_path / "killed/checkpoints/student"
     kills = 0
@@ -185,14 +187,14 @@ def test_sigkill_loses_at_most_the_interval_and_ends_with_the_same_student(confi
         process.kill()
         process.wait()
     assert kills, "no run was caught under way"
-    resumed = distail(*arguments, "output=killed", cwd=tmp_path)
+    resumed = started(*arguments, "output=killed", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     for name in ("student.safetensors", "predictions.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_methods_lists_every_method_and_explains_one(tmp_path):
-    listed = distail("methods", cwd=tmp_path, env={**os.environ, "COLUMNS": "200"})
+    listed = distail("methods", cwd=tmp_path, COLUMNS="200")
     for name in ("ce", "kd", "bkd", "drkd", "ipwd", "krdistill"):
         assert f"\n{name} " in listed.stdout
     explained = distail("methods", "krdistill", cwd=tmp_path)
@@ -208,7 +210,7 @@ def test_a_reader_that_leaves_early_is_no_bug(tmp_path):
 
 
 def test_configs_lists_and_copies_and_never_overwrites(tmp_path):
-    listed = distail("configs", cwd=tmp_path, env={**os.environ, "COLUMNS": "200"})
+    listed = distail("configs", cwd=tmp_path, COLUMNS="200")
     assert "cifar100-lt-100-bkd" in listed.stdout
     copied = distail("configs", "cifar100-lt-100-bkd", cwd=tmp_path)
     assert copied.returncode == 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from distail.cli.app import main
+from helpers import commands
 
 pytestmark = pytest.mark.integration
 
@@ -28,15 +27,7 @@ CONFIG = {
 COUNTS = [500, 299, 179, 107, 64, 38, 23, 13, 8, 5]
 
 
-def distail(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "distail", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "COLUMNS": "80"},
-    )
+distail = partial(commands.distail, COLUMNS="80")
 
 
 @pytest.fixture(scope="module")

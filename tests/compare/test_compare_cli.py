@@ -12,6 +12,7 @@ import yaml
 
 import distail
 from distail.training.progress import Silent
+from helpers import commands
 from helpers.comparison_cases import CONFIG
 
 pytestmark = pytest.mark.integration
@@ -26,8 +27,7 @@ def workplace(tmp_path):
 
 
 def compare(folder, *arguments):
-    command = [*DISTAIL, "compare", "quick.yaml", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    return commands.distail("compare", "quick.yaml", *arguments, cwd=folder)
 
 
 def content(folder, name="quick"):

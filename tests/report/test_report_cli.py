@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from helpers.commands import distail
 
 pytestmark = pytest.mark.integration
 
@@ -16,8 +16,7 @@ MakeFolder = Callable[..., Path]
 
 
 def report(*arguments: str, cwd: Path) -> Any:
-    command = [sys.executable, "-m", "distail", "report", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240)
+    return distail("report", *arguments, cwd=cwd)
 
 
 def test_a_comparison_gets_its_page_and_figures_in_its_folder(make_comparison: MakeFolder, tmp_path: Path) -> None:

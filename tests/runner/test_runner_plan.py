@@ -1,7 +1,5 @@
 """A dry run: it says what the run then does, and leaves nothing."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from distail.errors import ConfigError, DistailError
 from distail.methods import list_methods
 from distail.runner.plan import plan_run
 from distail.training.signals import Interrupted
+from helpers.commands import distail
 from helpers.whole_runs import Killed, experiment, run
 
 pytestmark = pytest.mark.integration
@@ -108,16 +107,12 @@ def test_the_plan_on_the_terminal_and_its_exit_codes(tmp_path):
     config = {**experiment("out"), "output": "out"}
     Path(tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
 
-    def distail(*words):
-        command = [sys.executable, "-m", "distail", "run", "c.yaml", "--plan", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-
-    done = distail()
+    done = distail("run", "c.yaml", "--plan", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for part in ("Training", "Validation", "Test", "MACs", "minute", "out/student.safetensors", "out/ is new"):
         assert part in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
-    wrong = distail("method.beta=-1", "student=resnte8")
+    wrong = distail("run", "c.yaml", "--plan", "method.beta=-1", "student=resnte8", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "resnet8" in wrong.stderr
     assert "beta" in wrong.stderr

@@ -92,7 +92,10 @@ class Schedule:
         stopping: BaseException | None = None
         while True:
             if feed is not None and stopping is None:
-                waiting += self._added(feed.more(engine.parallel - len(running) - len(waiting)))
+                # The first student that waits for a teacher under way will take its teacher's place.
+                shared = {job.after for job in waiting} & running
+                free = engine.parallel - len(running) - len(waiting) + len(shared)
+                waiting += self._added(feed.more(free))
                 self._call_off(set(feed.called_off()), waiting, running, engine)
             if not running and not (waiting and stopping is None):
                 break
