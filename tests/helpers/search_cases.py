@@ -92,7 +92,7 @@ class MadeUp:
             )
         rows = []
         for epoch in range(experiment.training.epochs):
-            row = {"stage": "student", "epoch": epoch, "loss": 1.0, "validation": metrics(*score)}
+            row = {"stage": "student", "epoch": epoch, "loss": 1.0, "validation": metrics(*score), "seconds": 0.0625}
             rows.append(json.dumps(row) + "\n")
         (folder / "metrics.jsonl").write_text("".join(rows))
         (folder / "config.yaml").write_text(experiment.to_yaml())

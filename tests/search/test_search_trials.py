@@ -128,6 +128,18 @@ def test_an_experiment_without_switches_is_searched_for_its_repair(tmp_path):
     assert "augment" in found[0]["parameters"]
 
 
+def test_what_is_asked_once_for_all_trials_is_a_cost_of_the_teacher(tmp_path):
+    costs = {}
+    for views in (0, "all"):
+        config = {"teacher": {**CONFIG["teacher"], "views": views}}
+        for _ in range(2):  # the second start knows of finished runs what they took to train: a second each
+            found = made_up_search(tmp_path / str(views), MadeUp(by_temperature), trials=2, config=config)
+        costs[views] = found.cost
+    assert (costs[0].teacher, costs[0].student) == (1.0, 1.0)
+    asked = 1.0 - 9 * 0.0625
+    assert (costs["all"].teacher, costs["all"].student) == (1.0 + asked, 1.0 - asked)
+
+
 def folded(folds):
     return {"data": {**CONFIG["data"], "validation": {"folds": folds}}}
 

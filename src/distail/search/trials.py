@@ -16,6 +16,7 @@ from distail.config.schema import Experiment
 from distail.errors import ConfigError, TrainingError, counted, problems_in
 from distail.evaluation import run_files
 from distail.evaluation.metrics import MetricValues, metric_at
+from distail.evaluation.run_files import read_epochs
 from distail.runner.run_folder import RunFolder
 from distail.search import content
 from distail.search.budget import Budget, Cost
@@ -71,6 +72,13 @@ class TrialRuns:
     def students(self, number: int) -> list[RunFolder]:
         """Where a trial's students are, one for each fold."""
         return students_of(self.base, self.folder, f"trial-{number:03d}", self.base.seed)
+
+
+def _seconds_before_training(job: Job) -> float:
+    """What a finished run spent before its first step."""
+    result = job.folder.stored_result()
+    epochs = sum(row["seconds"] for row in read_epochs(job.folder.metrics)[0] if row["stage"].startswith("student"))
+    return max(0.0, result["timing"]["student"]["seconds"] - epochs) if result else 0.0
 
 
 @dataclass
@@ -136,7 +144,10 @@ class Trials:
         if self._cost is None and all(folder.result.is_file() for folder in self.runs.students(REFERENCE)):
             plan = self.runs.plan(REFERENCE, proposal_of(self.space, self.space.start(REFERENCE)))
             teachers = sum(self._seconds(teacher.job) for teacher in plan.teachers)
-            self._cost = Cost(teachers, sum(map(self._seconds, plan.runs.values())))
+            # What a teacher says of stored views is asked by the first of its students, for all of them.
+            stores = self.runs.base.teacher is not None and self.runs.base.teacher.views
+            asked = sum(map(_seconds_before_training, plan.runs.values())) if stores else 0.0
+            self._cost = Cost(teachers + asked, max(0.0, sum(map(self._seconds, plan.runs.values())) - asked))
         return self._cost
 
     def _seconds(self, job: Job) -> float:
