@@ -4,11 +4,12 @@ import time
 
 import pytest
 
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, TrainingError
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
 from distail.search.goal import Goal
 from distail.search.slots import STARTS
-from helpers.search_cases import CONFIG, MadeUp, made_up_search
+from helpers.search_cases import CONFIG, MadeUp, made_up_search, space_for
 
 pytest.importorskip("optuna")
 
@@ -24,11 +25,11 @@ def by_temperature(experiment):
 
 
 def test_the_starts_go_to_their_end_and_of_others_only_the_best_third(tmp_path):
-    found = made_up_search(tmp_path, MadeUp(by_temperature), trials=16).content()
-    assert len(found) == 16
+    found = made_up_search(tmp_path, MadeUp(by_temperature), trials=30).content()
+    assert len(found) == 30
     assert [one["state"] for one in found[: len(STARTS)]] == [FINISHED] * len(STARTS)
     stopped = [one for one in found if one["state"] == STOPPED_EARLY]
-    assert stopped, "sixteen trials of one formula cannot all be among the best third"
+    assert stopped, "thirty trials of one formula cannot all be among the best third"
     for one in stopped:
         assert one["epochs"] in (1, 3), "9 epochs are looked at after a ninth and after a third"
         before = [other for other in found if other["number"] < one["number"] and other["epochs"] >= one["epochs"]]
@@ -126,6 +127,25 @@ def test_an_experiment_without_switches_is_searched_for_its_repair(tmp_path):
     found = made_up_search(tmp_path, MadeUp(by_temperature), trials=2, config={"teacher": teacher}).content()
     assert "mix" not in found[0]["parameters"]
     assert "augment" in found[0]["parameters"]
+
+
+def test_after_the_starts_each_switch_is_tried_once_on_the_best_trial_by_then(tmp_path):
+    def score(experiment):
+        training, method = experiment.training, experiment.method
+        gain = 5 * (training.batch_size == 32) + 2 * (training.learning_rate == 0.025) + 3 * ("targets" in method)
+        return 50.0 + gain - method.get("temperature", 0.0) / 100, 80.0
+
+    space = space_for(Experiment.from_mapping(CONFIG))
+    switches = [(name, option) for name, options in space.switches.items() for option in options]
+    assert {"batch_size", "learning_rate", "augment", "mix"} <= {name for name, _ in switches}
+    found = made_up_search(tmp_path, MadeUp(score), trials=len(STARTS) + len(switches)).content()
+    best = max(found[: len(STARTS)], key=lambda one: one["figure"])
+    assert best["method"]["targets"]
+    for trial, (name, option) in zip(found[len(STARTS) :], switches, strict=True):
+        assert trial["parameters"] == {**best["parameters"], name: option}
+        if trial["state"] == FINISHED and trial["figure"] > best["figure"]:
+            best = trial
+    assert best["recipe"] == {"training.batch_size": 32, "training.learning_rate": 0.025}
 
 
 def test_what_is_asked_once_for_all_trials_is_a_cost_of_the_teacher(tmp_path):

@@ -99,14 +99,14 @@ def space_of(base: Experiment, train: Examples) -> Space:
     # With a view for each epoch the teacher may as well see the mixed images themselves.
     live: Recipe = {"teacher.views": 0} if base.teacher is not None and base.teacher.views == ALL else {}
     candidates: dict[str, dict[str, Recipe]] = {
-        "augment": {name: {"data.augment": [*augment, name]} for name in more},
-        "mix": {name: {"training.mix": {"name": name}, **live} for name in ("cutmix", "mixup")},
-        "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in _decays(training, len(train))},
         "batch_size": {f"{size}": {"training.batch_size": size} for size in _batch_sizes(training, len(train))},
         "learning_rate": {
             f"{rate:g}": {"training.learning_rate": rate}
             for rate in (training.learning_rate / 2, training.learning_rate * 2)
         },
+        "augment": {name: {"data.augment": [*augment, name]} for name in more},
+        "mix": {name: {"training.mix": {"name": name}, **live} for name in ("cutmix", "mixup")},
+        "ema_decay": {f"{decay:g}": {"training.ema_decay": decay} for decay in _decays(training, len(train))},
     }
     if training.mix is not None:
         candidates["mix"][NONE] = {"training.mix": None}

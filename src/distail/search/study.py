@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,12 @@ from distail.search.space import Space
 
 if TYPE_CHECKING:
     from optuna import Study
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
 REDUCTION = 3
 """Of the trials that reach a rung a third goes on; each rung is three times as many epochs as the one before."""
 _FIRST_SHARE = REDUCTION * REDUCTION  # two comparisons before the end
+_SWITCHED = "switched"
 _LEAST_FOR_IMPORTANCE = 6  # finished trials; of fewer nothing can be said
 
 
@@ -70,8 +72,11 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
     return study
 
 
-def next_trial(study: Study, seed: int, starts: int, *, at_random: bool = False) -> Trial:
-    """The next trial to fill in: a start, or what the trials so far suggest, or anything.
+def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False) -> Trial:
+    """The next trial to fill in: a start, the best so far with one switch changed, what all suggest, or anything.
+
+    A search of some thirty trials has too few for a space of a dozen parameters: once the starts have ended, each
+    switch of the recipe is tried once on the best trial by then.
 
     Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
     would have suggested, and nothing needs to be pickled.
@@ -79,9 +84,28 @@ def next_trial(study: Study, seed: int, starts: int, *, at_random: bool = False)
     import optuna
 
     waiting = optuna.trial.TrialState.WAITING
-    number = sum(trial.state != waiting for trial in study.get_trials(deepcopy=False))
-    study.sampler = sampler(seed, number, starts, at_random=at_random)
-    return study.ask()
+    trials = study.get_trials(deepcopy=False)
+    number = sum(trial.state != waiting for trial in trials)
+    study.sampler = sampler(seed, number, space.starts, at_random=at_random)
+    switch = None if at_random else _untried_switch(trials, space)
+    if switch is not None:
+        name, option = switch
+        study.enqueue_trial({**study.best_trial.params, name: option})
+    trial = study.ask()
+    if switch is not None:
+        trial.set_user_attr(_SWITCHED, list(switch))
+    return trial
+
+
+def _untried_switch(trials: Sequence[FrozenTrial], space: Space) -> tuple[str, str] | None:
+    """The next switch and its option to try on the best trial; None where all were, or starts have still to end."""
+    starts = trials[: space.starts]
+    ended = len(starts) == space.starts and all(trial.state.is_finished() for trial in starts)
+    if not ended or not any(trial.state.name == "COMPLETE" for trial in trials):
+        return None
+    tried = [tuple(trial.user_attrs.get(_SWITCHED, ())) for trial in trials]
+    every = [(name, option) for name, options in space.switches.items() for option in options]
+    return next((switch for switch in every if switch not in tried), None)
 
 
 def sampler(seed: int, number: int, starts: int, *, at_random: bool = False) -> Any:

@@ -194,7 +194,7 @@ class Trials:
         known = [self._proposal(trial) for trial in self._begun]
         for attempt in itertools.count():
             at_random = attempt >= _SUGGESTIONS
-            trial = next_trial(self.study, self.runs.base.seed, self.space.starts, at_random=at_random)
+            trial = next_trial(self.study, self.runs.base.seed, self.space, at_random=at_random)
             proposal = self.space.propose(trial)
             if proposal not in known:
                 break
