@@ -143,7 +143,8 @@ def test_a_choice_that_changes_the_recipe_keeps_the_teacher_that_was_searched_wi
 
 def test_what_costs_nothing_is_always_among_those_that_are_trained_again():
     def trial(number, figure):
-        return {"number": number, "state": "finished", "figure": figure, "within_bound": True, "epochs": 9}
+        known = {"state": "finished", "figure": figure, "within_bound": True, "epochs": 9}
+        return {"number": number, "method": {"supervised": f"of trial {number}"}, **known}
 
     trials = [trial(number, figure) for number, figure in enumerate([50.0, 51.0, 70.0, 60.0, 90.0, 80.0])]
     assert [one["number"] for one in finalists_of({"trials": trials})] == [1, 4, 5, 2]

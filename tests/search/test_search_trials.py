@@ -7,8 +7,11 @@ import pytest
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, TrainingError
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
+from distail.search.finals import choose, finalists_of
 from distail.search.goal import Goal
 from distail.search.slots import STARTS
+from distail.search.space import with_recipe
+from distail.search.trials import FREE
 from helpers.search_cases import CONFIG, MadeUp, made_up_search, space_for
 
 pytest.importorskip("optuna")
@@ -129,7 +132,7 @@ def test_an_experiment_without_switches_is_searched_for_its_repair(tmp_path):
     assert "augment" in found[0]["parameters"]
 
 
-def test_after_the_starts_each_switch_is_tried_once_on_the_best_trial_by_then(tmp_path):
+def test_after_the_starts_each_switch_and_then_each_method_is_tried_on_the_best_by_then(tmp_path):
     def score(experiment):
         training, method = experiment.training, experiment.method
         gain = 5 * (training.batch_size == 32) + 2 * (training.learning_rate == 0.025) + 3 * ("targets" in method)
@@ -138,14 +141,49 @@ def test_after_the_starts_each_switch_is_tried_once_on_the_best_trial_by_then(tm
     space = space_for(Experiment.from_mapping(CONFIG))
     switches = [(name, option) for name, options in space.switches.items() for option in options]
     assert {"batch_size", "learning_rate", "augment", "mix"} <= {name for name, _ in switches}
-    found = made_up_search(tmp_path, MadeUp(score), trials=len(STARTS) + len(switches)).content()
-    best = max(found[: len(STARTS)], key=lambda one: one["figure"])
+    starts = len(STARTS)
+    found = made_up_search(tmp_path, MadeUp(score), trials=2 * starts + len(switches) - 1).content()
+    best = max(found[:starts], key=lambda one: one["figure"])
     assert best["method"]["targets"]
-    for trial, (name, option) in zip(found[len(STARTS) :], switches, strict=True):
+    for trial, (name, option) in zip(found[starts:], switches, strict=False):
         assert trial["parameters"] == {**best["parameters"], name: option}
         if trial["state"] == FINISHED and trial["figure"] > best["figure"]:
             best = trial
     assert best["recipe"] == {"training.batch_size": 32, "training.learning_rate": 0.025}
+    others = found[starts + len(switches) :]
+    assert {str(one["method"]) for one in [*others, best]} == {str(one["method"]) for one in found[:starts]}
+    assert all(one["recipe"] == best["recipe"] for one in others)
+
+
+def test_what_costs_nothing_is_tried_again_with_the_best_recipe_and_chosen_where_only_that_is_better(tmp_path):
+    def score(experiment):
+        better = "targets" in experiment.method and experiment.method["temperature"] < 3
+        return 50.0 + 10 * (experiment.training.batch_size == 32) + 0.5 * better, 80.0
+
+    search = made_up_search(tmp_path, MadeUp(score), trials=26)
+    content = {"trials": search.content()}
+    given, again, *best = finalists_of(content)
+    assert (given["number"], given["recipe"]) == (FREE, {})
+    assert (again["method"], again["recipe"]) == (given["method"], {"training.batch_size": 32})
+    assert len(best) == 3
+    engine = MadeUp(score)
+    for one in (None, given, again, *best):  # the comparison's runs over other seeds, the same figures made up
+        label, method, recipe = (
+            ("kd", {"name": "kd"}, {}) if one is None else (f"trial-{one['number']}", one["method"], one["recipe"])
+        )
+        for seed in (1, 2):
+            raw = {**with_recipe(search.runs.base, recipe), "method": method, "seed": seed}
+            output = tmp_path / "comparison" / "runs" / f"{label}-seed{seed}"
+            experiment = Experiment.from_mapping({**raw, "output": str(output)})
+            status = str(tmp_path / "status.json")
+            engine.start({"name": output.name, "experiment": experiment.model_dump(mode="json"), "status": status})
+    found = choose(search.runs, search.goal, content, (1, 2), tmp_path / "comparison")
+    assert found[0]["number"] == best[0]["number"], "half a point over every seed is beyond its error"
+    for label in (f"trial-{one['number']}-seed2" for one in best):
+        metrics = tmp_path / "comparison" / "runs" / label / "metrics.jsonl"
+        metrics.write_text(metrics.read_text().replace("60.5", "59.6"))
+    found = choose(search.runs, search.goal, content, (1, 2), tmp_path / "comparison")
+    assert found[0]["number"] == again["number"]
 
 
 def test_what_is_asked_once_for_all_trials_is_a_cost_of_the_teacher(tmp_path):

@@ -22,15 +22,27 @@ from distail.search.validation import students_of, validation_by_epoch
 FINALISTS = 3
 """How many trials are trained again: a validation split has few images of rare classes, and the best of many trials is
 often only the luckiest."""
-METHODS = 3 + FINALISTS
+METHODS = 4 + FINALISTS
 CE, KD = "ce", "kd"
 
 
 def finalists_of(content: SearchContent) -> list[TrialContent]:
-    """What costs nothing, where it was tried, and the best other trials; without kd, which is always there."""
+    """What costs nothing, where it was tried, and the best other trials; without kd, which is always there.
+
+    What costs nothing is there twice where another recipe makes it better: a gain of the recipe is not the repair's.
+    """
     finished = ranked(content["trials"])
-    best = [one for one in finished if one["number"] not in (REFERENCE, FREE)]
-    return [one for one in finished if one["number"] == FREE] + best[:FINALISTS]
+    free = free_trials(content)
+    best = [one for one in finished if one["number"] not in {REFERENCE, *free}]
+    given = [one for one in finished if one["number"] == FREE]
+    better = [one for one in finished if one["number"] in free][:1]
+    return given + [one for one in better if one not in given] + best[:FINALISTS]
+
+
+def free_trials(content: SearchContent) -> set[int]:
+    """The trials of the method without a teacher and without cost, with whatever recipe."""
+    method = next((one["method"] for one in content["trials"] if one["number"] == FREE), None)
+    return {one["number"] for one in content["trials"] if one["method"] == method}
 
 
 def comparison_of(base: Experiment, content: SearchContent, seeds: Sequence[int], folder: Path) -> ComparisonConfig:
@@ -74,8 +86,8 @@ def choose(
         found.append({"number": number, "label": label, "figure": figure, "top1_loss": loss, "within_bound": within})
     # Sorting is stable: of equal ones kd, then the one that was better in the search.
     found = sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
-    free = next((one for one in found if one["number"] == FREE and one["within_bound"]), None)
-    if free is None or beyond_its_error(figures[found[0]["number"]], figures[FREE]):
+    free = next((one for one in found if one["number"] in free_trials(content) and one["within_bound"]), None)
+    if free is None or beyond_its_error(figures[found[0]["number"]], figures[free["number"]]):
         return found
     return [free, *(one for one in found if one is not free)]
 

@@ -23,6 +23,7 @@ AS_GIVEN = "as given"
 _DECAYS = (0.9, 0.99, 0.999, 0.9999)
 _TENTH = 10
 _LEAST_BATCH = 16
+_METHOD = "method of start"
 Recipe = Mapping[str, object]
 
 
@@ -78,6 +79,19 @@ class Space:
     def start(self, number: int) -> dict[str, object]:
         """The choices of a start, with the recipe as it is given."""
         return {**self._slots.starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
+
+    @property
+    def variations(self) -> list[tuple[str, str]]:
+        """What to change of a good trial, one at a time: each switch, then the method for that of each start."""
+        switches = [(name, option) for name, options in self.switches.items() for option in options]
+        return [*switches, *((_METHOD, str(number)) for number in range(self.starts))]
+
+    def vary(self, parameters: Mapping[str, object], name: str, option: str) -> dict[str, object]:
+        """The choices of a trial with one variation."""
+        if name != _METHOD:
+            return {**parameters, name: option}
+        recipe = {switch: parameters.get(switch, AS_GIVEN) for switch in self.switches}
+        return {**self._slots.starts[int(option)], **recipe}
 
     @property
     def _slots(self) -> Slots:

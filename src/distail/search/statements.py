@@ -10,9 +10,10 @@ from distail.errors import counted
 from distail.evaluation.headline import HEADLINE_WORDS
 from distail.report.numbers import format_metric, format_signed
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
+from distail.search.finals import free_trials
 from distail.search.goal import METRICS
 from distail.search.slots import KD
-from distail.search.trials import REFERENCE
+from distail.search.trials import FREE, REFERENCE
 
 _FREE = "ce, adjusted"
 
@@ -99,6 +100,13 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     if best["recipe"]:
         keys = ", ".join(best["recipe"])
         sentences.append(f"It also changes {keys}, unlike kd and ce: its gain is not due to the repair alone.")
+        same = free_trials(content) - {FREE, best["number"]}
+        for one in finalists:
+            if one["number"] in same and one["figure"] is not None:
+                words = next(trial["words"] for trial in content["trials"] if trial["number"] == one["number"])
+                sentences.append(
+                    f"Trial {one['number']} ({words}), which costs nothing, has {format_metric(one['figure'])}."
+                )
     return sentences + lost
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REDUCTION = 3
 """Of the trials that reach a rung a third goes on; each rung is three times as many epochs as the one before."""
 _FIRST_SHARE = REDUCTION * REDUCTION  # two comparisons before the end
-_SWITCHED = "switched"
+_VARIATION = "variation"
 _LEAST_FOR_IMPORTANCE = 6  # finished trials; of fewer nothing can be said
 
 
@@ -73,10 +73,10 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
 
 
 def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False) -> Trial:
-    """The next trial to fill in: a start, the best so far with one switch changed, what all suggest, or anything.
+    """The next trial to fill in: a start, a variation of the best trial so far, what all suggest, or anything.
 
     A search of some thirty trials has too few for a space of a dozen parameters: once the starts have ended, each
-    switch of the recipe is tried once on the best trial by then.
+    switch of the recipe is tried once on the best trial by then, and each start's method with the best recipe.
 
     Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
     would have suggested, and nothing needs to be pickled.
@@ -87,25 +87,23 @@ def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False
     trials = study.get_trials(deepcopy=False)
     number = sum(trial.state != waiting for trial in trials)
     study.sampler = sampler(seed, number, space.starts, at_random=at_random)
-    switch = None if at_random else _untried_switch(trials, space)
-    if switch is not None:
-        name, option = switch
-        study.enqueue_trial({**study.best_trial.params, name: option})
+    variation = None if at_random else _untried_variation(trials, space)
+    if variation is not None:
+        study.enqueue_trial(space.vary(study.best_trial.params, *variation))
     trial = study.ask()
-    if switch is not None:
-        trial.set_user_attr(_SWITCHED, list(switch))
+    if variation is not None:
+        trial.set_user_attr(_VARIATION, list(variation))
     return trial
 
 
-def _untried_switch(trials: Sequence[FrozenTrial], space: Space) -> tuple[str, str] | None:
-    """The next switch and its option to try on the best trial; None where all were, or starts have still to end."""
+def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> tuple[str, str] | None:
+    """The next one to try on the best trial; None where all were, or starts have still to end."""
     starts = trials[: space.starts]
     ended = len(starts) == space.starts and all(trial.state.is_finished() for trial in starts)
     if not ended or not any(trial.state.name == "COMPLETE" for trial in trials):
         return None
-    tried = [tuple(trial.user_attrs.get(_SWITCHED, ())) for trial in trials]
-    every = [(name, option) for name, options in space.switches.items() for option in options]
-    return next((switch for switch in every if switch not in tried), None)
+    tried = [tuple(trial.user_attrs.get(_VARIATION, ())) for trial in trials]
+    return next((variation for variation in space.variations if variation not in tried), None)
 
 
 def sampler(seed: int, number: int, starts: int, *, at_random: bool = False) -> Any:

@@ -251,10 +251,15 @@ class Trials:
             one.reported = epoch
             # Asked of the starts too, so that they count among those that others must beat.
             worse = one.trial.should_prune() if epoch < last else False
-            if worse and one.trial.number >= self.space.starts:
+            if worse and not self._goes_to_its_end(one):
                 self.study.tell(one.trial, state=optuna.trial.TrialState.PRUNED)
                 self._to_stop += [job.name for job in one.jobs]
                 return
+
+    def _goes_to_its_end(self, one: UnderWay) -> bool:
+        """A start; and what costs nothing, whatever its recipe, so that a gain of the recipe is known as such."""
+        free = proposal_of(self.space, self.space.start(FREE))
+        return one.trial.number < self.space.starts or one.proposal.method == free.method
 
     def _end(self, one: UnderWay) -> None:
         """Tell Optuna of a trial whose runs ended."""
