@@ -46,8 +46,8 @@ def workplace(tmp_path_factory):
         yield folder
 
 
-def searched(*overrides, **options):
-    reporter, compared = Watching(), Quiet()
+def searched(*overrides, reporter=None, **options):
+    reporter, compared = reporter or Watching(), Quiet()
     chosen = {"trials": TRIALS, "seeds": "1", **options}
     found = search("quick.yaml", overrides, reporter=reporter, comparison_reporter=compared, **chosen)
     return found, [*reporter.started_runs, *compared.started_runs]
@@ -187,6 +187,15 @@ def test_what_is_shown_of_a_search_has_no_figure_of_the_test(finished, kind):
     assert "45.6" not in shown
     assert f"{finished.content['trials'][0]['figure']:.1f}" in shown
     assert isinstance(trials_table(finished.content), Table)
+
+
+@pytest.mark.parametrize(("views", "told"), [(0, 1), ("all", 0)])
+def test_that_all_trials_could_share_what_the_teacher_says_is_told_once(workplace, views, told):
+    reporter = Watching()
+    output = workplace / f"views-{views}"
+    searched(f"teacher.views={views}", "data.augment=[crop]", reporter=reporter, trials=3, output=output)
+    assert sum("teacher.views=all" in event[1] for event in reporter.events if event[0] == "message") == told
+    assert not (output / "views").exists()
 
 
 def test_a_search_that_was_interrupted_goes_on_where_it_was(workplace):
