@@ -195,7 +195,7 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
     space = space_of(base, prepare_data(data, seed=base.seed).train)
     if base.teacher is not None and base.teacher.has_network and base.teacher.views == 0:
         reporter.message(
-            "teacher.views: 0, so each trial runs the teacher at every step; teacher.views=all runs it once for all trials"
+            "teacher.views: 0, so each trial runs the teacher at every step; teacher.views=all runs it once for all"
         )
     files.write_text(folder / "search.yaml", dump_plain_yaml(_own_settings(settings)))
     study = open_study(folder / "study.journal", base.training.epochs, space)
