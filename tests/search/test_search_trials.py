@@ -120,6 +120,15 @@ def test_more_trials_later_go_on_from_those_before(tmp_path):
     assert engine.started == ["trial-007-seed0", "trial-008-seed0"]
 
 
+def test_runs_that_are_finished_before_their_trials_are_told_do_not_end_the_search(tmp_path):
+    made_up_search(tmp_path, MadeUp(by_temperature), trials=3)
+    (tmp_path / "study.journal").unlink()
+    engine = MadeUp(by_temperature)
+    found = made_up_search(tmp_path, engine, trials=5).content()
+    assert [one["state"] for one in found] == [FINISHED] * 5
+    assert engine.started == ["trial-003-seed0", "trial-004-seed0"]
+
+
 def test_a_budget_of_no_time_still_has_kd(tmp_path):
     found = made_up_search(tmp_path, MadeUp(by_temperature), trials=None, minutes=1e-6).content()
     assert [one["state"] for one in found] == [FINISHED]

@@ -91,13 +91,16 @@ class Schedule:
         running: set[str] = set()
         stopping: BaseException | None = None
         while True:
+            brought: list[Job] = []
             if feed is not None and stopping is None:
                 # The first student that waits for a teacher under way will take its teacher's place.
                 shared = {job.after for job in waiting} & running
                 free = engine.parallel - len(running) - len(waiting) + len(shared)
-                waiting += self._added(feed.more(free))
+                brought = [*feed.more(free)]
+                waiting += self._added(brought)
                 self._call_off(set(feed.called_off()), waiting, running, engine)
-            if not running and not (waiting and stopping is None):
+            # Jobs that were finished before are brought, too, and others after them.
+            if not running and not ((waiting or brought) and stopping is None):
                 break
             if stopping is None:
                 waiting = self._start(waiting, running, engine, reporter)
