@@ -44,14 +44,14 @@ def faults_and_bytes(*arguments):
     return faults, held
 
 
-@pytest.mark.parametrize("side", [8, 64])
+@pytest.mark.parametrize("side", [pytest.param(8, marks=pytest.mark.slow), 64])
 def test_memory_is_kept_where_images_are_small(side):
     faults, _ = faults_and_bytes(str(side))
     assert faults * 4096 < ALL / 10
     assert faults_and_bytes()[0] > 2 * faults
 
 
-@pytest.mark.parametrize("side", [65, 224])
+@pytest.mark.parametrize("side", [65, pytest.param(224, marks=pytest.mark.slow)])
 def test_memory_is_given_back_where_images_are_large(side):
     faults, held = faults_and_bytes(str(side))
     assert held < 8 * 2**20
