@@ -23,7 +23,7 @@ EPOCHS_A_VIEW = 5
 """How often `auto` shows each view: filling then costs a fifth of what a live teacher does."""
 FEWEST_VIEWS = 10
 """Fewer than these `auto` never stores: 1 to 8 views, which were measured (benchmarks/views/table.md, one seed of 30
-epochs), cost 0.9 to 3.2 points of top-1. What 10 and more cost was not measured."""
+epochs), cost 0.9 to 3.2 points of top-1; 10 and 20 of 100 epochs cost none (benchmarks/views/100-epochs, one seed)."""
 
 
 def stored_views(views: int | str, epochs: int) -> int:
