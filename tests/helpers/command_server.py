@@ -1,19 +1,19 @@
 """Runs `distail` commands in forks of one process that has imported everything: a start costs no import.
 
 A request is a line of JSON: `arguments`, `cwd`, `environment`, and `out` and `err`, files for what is printed. The
-answer is a line of its own: the exit code, or the negative number of the signal.
+answer is the exit code, or the negative number of the signal.
 """
 
-import json
 import os
 import sys
-import threading
 import traceback
+
+from forks import serve  # as a program this file has its own folder on the path
 
 from distail.cli.app import main
 
 
-def serve(request):
+def run_in_fork(request):
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -43,7 +43,4 @@ if __name__ == "__main__":
     import distail.runner.plan
     import distail.runner.run  # noqa: F401
 
-    assert threading.active_count() == 1, "a fork of several threads may hang"
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(serve(json.loads(line)), flush=True)
+    serve(run_in_fork)

@@ -1,21 +1,19 @@
 """`distail` as a process of its own, as a user starts it, but without the seconds that it takes to import torch."""
 
 import atexit
-import json
 import subprocess
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 
+from helpers.forks import ForkServer
+
 
 @cache
 def _server():
-    source = Path(__file__).with_name("command_server.py")
-    process = subprocess.Popen([sys.executable, str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    atexit.register(process.stdin.close)
-    assert process.stdout.readline() == "ready\n"
-    return process
+    server = ForkServer(Path(__file__).with_name("command_server.py"))
+    atexit.register(server.close)
+    return server
 
 
 def distail(*arguments, cwd, **environment):
@@ -24,9 +22,6 @@ def distail(*arguments, cwd, **environment):
         files = {name: str(Path(folder) / name) for name in ("out", "err")}
         words = [str(argument) for argument in arguments]
         request = {"arguments": words, "cwd": str(cwd), "environment": environment, **files}
-        server = _server()
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
+        code = _server().ask(request)
         out, err = (Path(path).read_text() if Path(path).exists() else "" for path in files.values())
     return subprocess.CompletedProcess(["distail", *words], code, out, err)

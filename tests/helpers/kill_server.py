@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from pathlib import Path
 
 import torch
 import vl_convert
+from forks import serve  # as a program this file has its own folder on the path
 
 import distail
 from distail.training.progress import Silent
@@ -91,10 +91,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         # Everything that a run imports is imported once, here.
         distail.run({**json.loads(sys.argv[1]), "output": str(Path(folder) / "run")}, reporter=Silent())
-    assert threading.active_count() == 1, "a fork of several threads may hang"
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(json.dumps(run_in_fork(json.loads(line))), flush=True)
+    serve(run_in_fork)
 
 
 if __name__ == "__main__":

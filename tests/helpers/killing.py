@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+
+from helpers.forks import ForkServer
 
 BYTES = ("student.safetensors", "teacher.safetensors", "predictions.safetensors")
 TIMES = ("seconds", "images_per_second")
@@ -25,27 +25,13 @@ def experiment(**changes):
     }
 
 
-class KillServer:
+class KillServer(ForkServer):
     def __init__(self, warm_up):
-        source = Path(__file__).with_name("kill_server.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(source), json.dumps(warm_up)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert self.process.stdout.readline() == "ready\n"
+        program = Path(__file__).with_name("kill_server.py")
+        super().__init__(program, json.dumps(warm_up), env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     def run(self, experiment, folder, **kill):
-        request = {"experiment": {**experiment, "output": str(folder)}, **kill}
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
+        return self.ask({"experiment": {**experiment, "output": str(folder)}, **kill})
 
 
 def assert_same_run(folder, whole):
