@@ -37,7 +37,7 @@ def stored_views(views: int | str, epochs: int) -> int:
     """
     if views == ALL:
         return epochs
-    return int(views) if views != AUTO and int(views) < epochs else 0
+    return views if isinstance(views, int) and views < epochs else 0
 
 
 def shared_file(

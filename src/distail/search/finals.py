@@ -86,7 +86,8 @@ def choose(
         found.append({"number": number, "label": label, "figure": figure, "top1_loss": loss, "within_bound": within})
     # Sorting is stable: of equal ones kd, then the one that was better in the search.
     found = sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
-    free = next((one for one in found if one["number"] in free_trials(content) and one["within_bound"]), None)
+    free_numbers = free_trials(content)
+    free = next((one for one in found if one["number"] in free_numbers and one["within_bound"]), None)
     if free is None or beyond_its_error(figures[found[0]["number"]], figures[free["number"]]):
         return found
     return [free, *(one for one in found if one is not free)]

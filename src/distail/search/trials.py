@@ -258,8 +258,9 @@ class Trials:
 
     def _goes_to_its_end(self, one: UnderWay) -> bool:
         """A start; and what costs nothing, whatever its recipe, so that a gain of the recipe is known as such."""
-        free = proposal_of(self.space, self.space.start(FREE))
-        return one.trial.number < self.space.starts or one.proposal.method == free.method
+        if one.trial.number < self.space.starts:
+            return True
+        return one.proposal.method == proposal_of(self.space, self.space.start(FREE)).method
 
     def _end(self, one: UnderWay) -> None:
         """Tell Optuna of a trial whose runs ended."""
