@@ -202,6 +202,8 @@ class Hinted(Watching):
 def test_that_all_trials_could_share_what_the_teacher_says_is_told_where_they_do_not(workplace):
     with pytest.raises(Told):
         searched(reporter=Hinted(), output=workplace / "apart")
+    # Mixed images are no stored view, so that there is nothing to be told.
+    searched("training.mix=cutmix", reporter=Hinted(), trials=1, output=workplace / "mixed")
     found, _ = searched("teacher.views=all", reporter=Hinted(), trials=1, output=workplace / "shared")
     assert not (found.folder / "views").exists()
 

@@ -193,7 +193,8 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
     try_waiting_students(reference, [job.name for job in reference.jobs if not job.folder.result.is_file()])
     data = next(iter(reference.runs.values())).experiment.data  # of one fold, where there are folds
     space = space_of(base, prepare_data(data, seed=base.seed).train)
-    if base.teacher is not None and base.teacher.has_network and base.teacher.views == 0:
+    live = base.teacher is not None and base.teacher.has_network and base.teacher.views == 0
+    if live and not (base.training.mix and base.training.mix.share):  # whose images no stored view could be
         reporter.message(
             "teacher.views: 0, so each trial runs the teacher at every step; teacher.views=all runs it once for all"
         )
