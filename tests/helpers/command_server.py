@@ -8,8 +8,6 @@ import os
 import sys
 import traceback
 
-from forks import serve  # as a program this file has its own folder on the path
-
 from distail.cli.app import main
 
 
@@ -36,6 +34,8 @@ def run_in_fork(request):
 
 if __name__ == "__main__":
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1"}  # as the command does before torch
+    from forks import serve  # as a program this file has its own folder on the path
+
     import distail.audit.show
     import distail.cli.show
     import distail.compare.compare

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 import vl_convert
-from forks import serve  # as a program this file has its own folder on the path
 
 import distail
 from distail.training.progress import Silent
@@ -85,6 +84,8 @@ def run_in_fork(request):
 
 
 def main():
+    from forks import serve  # as a program this file has its own folder on the path
+
     torch.set_num_threads(1)
     # It compiles in threads of its own, of which a fork has none: it would wait for them for ever.
     vl_convert.vegalite_to_vega = lambda spec: {"legends": [], **spec}
