@@ -446,6 +446,7 @@ def test_the_teacher_is_asked_once_for_all_its_students(workplace, monkeypatch):
 
     monkeypatch.setitem(ENGINES, "local", Watched)
     together, _ = compared("teacher.views=all", methods="ce,kd,bkd", seeds="0", output=Path("shared"))
+    assert [each for each in together.content["runs"] if each["state"] != "finished"] == []
     after = dict(seen)
     assert len(after["kd-seed0"]) == 1
     assert after["bkd-seed0"] == after["kd-seed0"]

@@ -14,7 +14,11 @@ import torch
 
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import LocalProcesses
+from distail.compare.status import read_status
+from distail.runner.run import run
 from distail.runner.run_folder import RunFolder
+from distail.training.progress import Silent
+from helpers.comparison_cases import CONFIG
 
 
 class Process:
@@ -51,7 +55,7 @@ def machine(monkeypatch):
 
 
 def spec(tmp_path, name):
-    return {"name": name, "log": str(tmp_path / "log")}
+    return {"name": name, "log": str(tmp_path / "log"), "status": str(tmp_path / f"{name}.json")}
 
 
 def test_gpus_are_given_out_one_to_a_run_and_again_when_free(machine, tmp_path):
@@ -150,3 +154,82 @@ def test_a_job_is_plain_json(machine, tmp_path):
     engine = LocalProcesses(EngineConfig(1, None, "cpu"))
     engine.start({**spec(tmp_path, "a"), "experiment": {"name": "ü"}})
     assert json.loads(Process.made[0].stdin.getvalue())["experiment"] == {"name": "ü"}
+
+
+NETWORKS = """
+import os
+from distail.models import create_model
+
+def told(num_classes, **options):
+    print("of process", os.getpid())
+    return create_model("resnet8", num_classes=num_classes, **options)
+
+def dies(**options):
+    os._exit(3)
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path, monkeypatch):
+    """Makes a job of a network's name."""
+    (tmp_path / "networks.py").write_text(NETWORKS)
+    monkeypatch.chdir(tmp_path)
+
+    def make(name, student="networks:told"):
+        experiment = {**CONFIG, "teacher": None, "student": student, "output": str(tmp_path / name)}
+        status = str(tmp_path / f"{name}.json")
+        log = str(tmp_path / f"{name}.log")
+        return {"name": name, "directory": str(tmp_path), "experiment": experiment, "status": status, "log": log}
+
+    return make
+
+
+def outcomes(engine, *specs):
+    """How jobs end that an engine runs one after the other."""
+    found = {}
+    for each in specs:
+        engine.start(each)
+        while not (ended := engine.ended()):
+            time.sleep(0.05)
+        found |= ended
+    return found
+
+
+@pytest.mark.integration
+def test_a_process_runs_one_job_after_the_other_as_a_new_one_would(jobs, tmp_path):
+    engine = LocalProcesses(EngineConfig(9, 1, "cpu"))
+    try:
+        found = outcomes(
+            engine, jobs("a"), jobs("dies", "networks:dies"), jobs("b"), jobs("missing", "networks:no"), jobs("c")
+        )
+    finally:
+        engine.close()
+    assert found == {"a": None, "dies": "its process ended with exit code 3", "b": None, "missing": None, "c": None}
+    assert "no" in read_status(tmp_path / "missing.json")["problem"]
+    processes = {}
+    for name in "abc":
+        log = (tmp_path / f"{name}.log").read_text()
+        assert read_status(tmp_path / f"{name}.json") == {"state": "finished"}
+        assert {line.split(":")[0] for line in log.splitlines() if "epoch" in line} == {name}
+        (processes[name],) = {line for line in log.splitlines() if "of process" in line}
+    assert processes["a"] != processes["b"] == processes["c"]
+    run({**jobs("alone")["experiment"], "output": str(tmp_path / "alone")}, reporter=Silent())
+    for name in "abc":
+        student = (tmp_path / name / "student.safetensors").read_bytes()
+        assert student == (tmp_path / "alone" / "student.safetensors").read_bytes()
+
+
+@pytest.mark.integration
+def test_a_request_to_stop_that_comes_too_late_does_not_stop_the_next_job(jobs, tmp_path):
+    engine = LocalProcesses(EngineConfig(9, 1, "cpu"))
+    try:
+        engine.start(jobs("a"))
+        while read_status(tmp_path / "a.json").get("state") != "finished":
+            time.sleep(0.05)
+        time.sleep(0.5)
+        engine.stop("a")
+        assert engine.ended() == {"a": None}
+        assert outcomes(engine, jobs("b")) == {"b": None}
+    finally:
+        engine.close()
+    assert read_status(tmp_path / "b.json") == {"state": "finished"}

@@ -16,16 +16,20 @@ import torch
 
 from distail.compare.engine_config import ON_A_GPU, EngineConfig, default_parallel, set_by_user, thread_settings
 from distail.compare.ray_cluster import RayCluster
+from distail.compare.status import read_status
 from distail.compare.worker import JobSpec
 from distail.config.schema import output_problem
 from distail.errors import unknown_name
+from distail.evaluation.run_files import FAILED, FINISHED, STOPPED
 from distail.torch_utils import usable_cores
 from distail.training.distributed import runs_on_cpu
 from distail.training.signals import STARTED_BY_ANOTHER
 
+_ENDED = (FINISHED, FAILED, STOPPED)
+
 
 class Engine(Protocol):
-    """Runs up to `parallel` jobs at once, each in a process of its own."""
+    """Runs up to `parallel` jobs at once, no two in one process at a time."""
 
     parallel: int
 
@@ -46,10 +50,14 @@ class Engine(Protocol):
 class _Running:
     process: subprocess.Popen[str]
     place: int
+    status: Path
 
 
 class LocalProcesses:
-    """One process per run. GPUs are given out in turn, one to a run; without any, the cores are shared out."""
+    """As many processes as runs at once, each for one run after the other, since to import torch takes seconds.
+
+    GPUs are given out in turn, one to a process; without any, the cores are shared out.
+    """
 
     def __init__(self, config: EngineConfig) -> None:
         gpus = visible_gpus() if config.device in ON_A_GPU else []
@@ -60,16 +68,24 @@ class LocalProcesses:
         self._gpus = gpus
         self._threads = {**thread_settings(cores, self.parallel), **set_by_user()}
         self._running: dict[str, _Running] = {}
+        self._idle: dict[int, subprocess.Popen[str]] = {}
 
     def start(self, spec: JobSpec) -> None:
         taken = {running.place for running in self._running.values()}
         place = next(place for place in range(self.parallel) if place not in taken)
+        process = self._idle.pop(place, None)
+        if process is None or not _sent(spec, process):
+            process = self._begin(place, Path(spec["log"]))
+            _sent(spec, process)  # where it has died already, `ended` says of what
+        self._running[spec["name"]] = _Running(process, place, Path(spec["status"]))
+
+    def _begin(self, place: int, log_file: Path) -> subprocess.Popen[str]:
         environment = {**os.environ, **self._threads, STARTED_BY_ANOTHER: "1"}
         if self._gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[place % len(self._gpus)]
-        with Path(spec["log"]).open("a", encoding="utf-8") as log:
+        with log_file.open("a", encoding="utf-8") as log:
             # A session of its own: Ctrl-C reaches the comparison alone, which then asks each run to stop.
-            process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "distail.compare.worker"],
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -78,29 +94,39 @@ class LocalProcesses:
                 env=environment,
                 start_new_session=True,
             )
-        assert process.stdin is not None
-        self._running[spec["name"]] = _Running(process, place)
-        try:
-            process.stdin.write(json.dumps(spec) + "\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            return  # it has died already; `ended` says of what
 
     def ended(self) -> dict[str, str | None]:
-        done = {name: running.process for name, running in self._running.items() if running.process.poll() is not None}
-        for name in done:
+        causes: dict[str, str | None] = {}
+        for name, running in list(self._running.items()):
+            code = running.process.poll()
+            if code is None and read_status(running.status).get("state") not in _ENDED:
+                continue
+            if code is None:
+                self._idle[running.place] = running.process
+            causes[name] = _cause(code or 0)
             del self._running[name]
-        return {name: _cause(process.returncode) for name, process in done.items()}
+        return causes
 
     def stop(self, name: str | None = None) -> None:
         for running in self._running.values() if name is None else [self._running[name]]:
             running.process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
-        for running in self._running.values():
-            running.process.kill()
-            running.process.wait()
-        self._running = {}
+        for process in [*(running.process for running in self._running.values()), *self._idle.values()]:
+            process.kill()
+            process.wait()
+        self._running, self._idle = {}, {}
+
+
+def _sent(spec: JobSpec, process: subprocess.Popen[str]) -> bool:
+    """Tell a process what to run; returns whether it is there to hear it."""
+    assert process.stdin is not None
+    try:
+        process.stdin.write(json.dumps(spec) + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return False
+    return True
 
 
 def visible_gpus() -> list[str]:

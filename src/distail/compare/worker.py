@@ -1,7 +1,11 @@
-"""One run of a comparison, in a process of its own: `python -m distail.compare.worker`, told what to do on stdin."""
+"""Runs of a comparison, one after the other: `python -m distail.compare.worker`, told what to do on stdin.
+
+A process that has imported everything runs the next job several seconds sooner than a new one.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -9,7 +13,9 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TextIO, TypedDict
 
 from distail.compare.status import Status, StatusReporter, write_status
@@ -79,18 +85,49 @@ def _wait_until_free(experiment: Any) -> None:
             time.sleep(0.2)
 
 
-def _leave_with_parent() -> None:
-    """When the comparison's process is gone, however it ended, its end of the pipe closes: checkpoint and leave."""
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
+def _specs() -> Iterator[JobSpec]:
+    """One job after another, from the lines of stdin, until it closes.
+
+    Which is how the comparison's process goes, however it ends: the job under way writes a checkpoint and leaves.
+    """
+    lines: SimpleQueue[bytes] = SimpleQueue()
+
+    def read() -> None:
+        # Without a buffer, whose lock a process that ends could not take from this thread.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
+            for line in stdin:
+                lines.put(line)
+        lines.put(b"")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=read, daemon=True).start()
+    while line := lines.get():
+        yield json.loads(line)
+
+
+def _clean_up() -> None:
+    """Leave nothing of a job that the next one could meet: memory that is kept, and what was compiled."""
+    import torch
+
+    gc.collect()
+    if torch.cuda._initialized:
+        torch.cuda.empty_cache()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 def main() -> None:
-    """Read one job from the first line of stdin and run it."""
-    spec = json.loads(sys.stdin.readline())
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    work(spec)
+    """Run one job after the other; what a job prints goes to its log."""
+    for spec in _specs():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with Path(spec["log"]).open("a", encoding="utf-8") as log:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(log.fileno(), stream.fileno())
+        work(spec)
+        # One that was meant for a job that had just ended must not end the next one.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        _clean_up()
 
 
 if __name__ == "__main__":
