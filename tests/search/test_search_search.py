@@ -21,7 +21,7 @@ from distail.runner.checks import problems_of
 from distail.search import study
 from distail.search.progress import SearchLines, SearchTable, trials_table
 from distail.search.search import search
-from distail.search.trials import FREE
+from distail.search.slots import FREE
 from distail.terminal import PrintableConsole
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
 

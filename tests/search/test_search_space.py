@@ -10,9 +10,8 @@ from distail.methods.presets import read_composition
 from distail.runner.checks import problems_of
 from distail.search.finals import best_yaml, finalists_of
 from distail.search.goal import Goal
-from distail.search.slots import STARTS
+from distail.search.slots import FREE, STARTS
 from distail.search.space import Space, proposal_of, space_of, with_recipe
-from distail.search.trials import FREE
 from helpers.search_cases import CONFIG, AtRandom, metrics, space_for
 
 

@@ -9,9 +9,8 @@ from distail.errors import ConfigError, TrainingError
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
 from distail.search.finals import choose, finalists_of
 from distail.search.goal import Goal
-from distail.search.slots import STARTS
+from distail.search.slots import FREE, STARTS
 from distail.search.space import with_recipe
-from distail.search.trials import FREE
 from helpers.search_cases import CONFIG, MadeUp, made_up_search, space_for
 
 pytest.importorskip("optuna")
@@ -141,27 +140,40 @@ def test_an_experiment_without_switches_is_searched_for_its_repair(tmp_path):
     assert "augment" in found[0]["parameters"]
 
 
-def test_after_the_starts_each_switch_and_then_each_method_is_tried_on_the_best_by_then(tmp_path):
+def test_after_the_starts_come_switches_without_a_teacher_then_methods_and_then_switches_of_the_best(
+    tmp_path,
+):
     def score(experiment):
         training, method = experiment.training, experiment.method
         gain = 5 * (training.batch_size == 32) + 2 * (training.learning_rate == 0.025) + 3 * ("targets" in method)
+        if "targets" in method and training.mix:
+            gain += 1  # which only a student with a teacher gains by
         return 50.0 + gain - method.get("temperature", 0.0) / 100, 80.0
 
     space = space_for(Experiment.from_mapping(CONFIG))
     switches = [(name, option) for name, options in space.switches.items() for option in options]
     assert {"batch_size", "learning_rate", "augment", "mix"} <= {name for name, _ in switches}
     starts = len(STARTS)
-    found = made_up_search(tmp_path, MadeUp(score), trials=2 * starts + len(switches) - 1).content()
-    best = max(found[:starts], key=lambda one: one["figure"])
-    assert best["method"]["targets"]
+    found = made_up_search(tmp_path, MadeUp(score), trials=2 * starts + 2 * len(switches) - 3).content()
+    best = found[FREE]
+    assert max(found[:starts], key=lambda one: one["figure"])["method"].get("targets"), "another start is better"
     for trial, (name, option) in zip(found[starts:], switches, strict=False):
+        assert trial["parameters"] == {**best["parameters"], name: option}
+        assert trial["state"] == FINISHED
+        if trial["figure"] > best["figure"]:
+            best = trial
+    assert best["recipe"] == {"training.batch_size": 32, "training.learning_rate": 0.025}
+    methods, rest = found[starts + len(switches) :][: starts - 1], found[2 * starts + len(switches) - 1 :]
+    assert {str(one["method"]) for one in [*methods, best]} == {str(one["method"]) for one in found[:starts]}
+    assert all(one["recipe"] == best["recipe"] for one in methods)
+    best = max([one for one in found[: -len(rest)] if one["state"] == FINISHED], key=lambda one: one["figure"])
+    assert best in methods
+    left = [(name, option) for name, option in switches if best["parameters"][name] != option]
+    for trial, (name, option) in zip(rest, left, strict=True):
         assert trial["parameters"] == {**best["parameters"], name: option}
         if trial["state"] == FINISHED and trial["figure"] > best["figure"]:
             best = trial
-    assert best["recipe"] == {"training.batch_size": 32, "training.learning_rate": 0.025}
-    others = found[starts + len(switches) :]
-    assert {str(one["method"]) for one in [*others, best]} == {str(one["method"]) for one in found[:starts]}
-    assert all(one["recipe"] == best["recipe"] for one in others)
+    assert best["recipe"].keys() == {"training.batch_size", "training.learning_rate", "training.mix"}
 
 
 def test_what_costs_nothing_is_tried_again_with_the_best_recipe_and_chosen_where_only_that_is_better(tmp_path):

@@ -15,8 +15,9 @@ from distail.evaluation.metrics import MetricValues
 from distail.json_values import as_mapping
 from distail.search.content import FinalistContent, SearchContent, TrialContent, ranked
 from distail.search.goal import Goal
+from distail.search.slots import FREE, REFERENCE
 from distail.search.space import with_recipe
-from distail.search.trials import FREE, REFERENCE, TrialRuns
+from distail.search.trials import TrialRuns
 from distail.search.validation import students_of, validation_by_epoch
 
 FINALISTS = 3

@@ -35,10 +35,11 @@ from distail.search.finals import METHODS, best_yaml, choose, comparison_of
 from distail.search.goal import Goal, metrics_for
 from distail.search.page import write_search_page
 from distail.search.progress import SearchReporter, default_reporter
+from distail.search.slots import REFERENCE
 from distail.search.space import Proposal, Space, proposal_of, space_of
 from distail.search.statements import statements
 from distail.search.study import importances, open_study, require_optuna
-from distail.search.trials import REFERENCE, TrialRuns, Trials
+from distail.search.trials import TrialRuns, Trials
 from distail.training.signals import stop_requests
 
 DEFAULT_MINUTES = 60.0

@@ -46,6 +46,7 @@ STARTS: tuple[Mapping[str, object], ...] = (
     _preset("dive", power_exponent=0.5),
 )
 """Tried first and to the end: what is known to be good elsewhere. The rest of a search learns from them."""
+REFERENCE, FREE = 0, 1  # of these starts, whatever the labels: kd, and plain training without a teacher, adjusted
 _MULTI_LABEL_KD = {**KD, "supervised": "bce", "bce_tau": 0.0, "divergence": "sigmoid"}
 _EVEN = {"temperature": 2.0, "supervised_weight": 0.5, "distillation_weight": 1.0}
 MULTI_LABEL_STARTS: tuple[Mapping[str, object], ...] = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from distail.config.augment import POLICIES, augment_name
 from distail.config.reading import apply_overrides
@@ -24,7 +24,21 @@ _DECAYS = (0.9, 0.99, 0.999, 0.9999)
 _TENTH = 10
 _LEAST_BATCH = 16
 _METHOD = "method of start"
+OF_FREE, OF_BEST = "without a teacher", "best"
 Recipe = Mapping[str, object]
+
+
+class Variation(NamedTuple):
+    """One change of a good trial.
+
+    Attributes:
+        of: `OF_FREE`, the best trial of the method without a teacher and without cost, or `OF_BEST`, of all trials.
+        name, option: what is changed, and to what.
+    """
+
+    of: str
+    name: str
+    option: str
 
 
 @dataclass(frozen=True)
@@ -81,17 +95,29 @@ class Space:
         return {**self._slots.starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
 
     @property
-    def variations(self) -> list[tuple[str, str]]:
-        """What to change of a good trial, one at a time: each switch, then the method for that of each start."""
-        switches = [(name, option) for name, options in self.switches.items() for option in options]
-        return [*switches, *((_METHOD, str(number)) for number in range(self.starts))]
+    def variations(self) -> list[Variation]:
+        """What to change of good trials, one at a time.
 
-    def vary(self, parameters: Mapping[str, object], name: str, option: str) -> dict[str, object]:
+        Each switch without a teacher, which is cheap, and where the start is not one of several that was lucky; then
+        the method of each start with the best recipe of these; then each switch with the best method.
+        """
+        switches = [(name, option) for name, options in self.switches.items() for option in options]
+        return [
+            *(Variation(OF_FREE, *switch) for switch in switches),
+            *(Variation(OF_FREE, _METHOD, str(number)) for number in range(self.starts)),
+            *(Variation(OF_BEST, *switch) for switch in switches),
+        ]
+
+    def vary(self, parameters: Mapping[str, object], variation: Variation) -> dict[str, object]:
         """The choices of a trial with one variation."""
-        if name != _METHOD:
-            return {**parameters, name: option}
+        if variation.name != _METHOD:
+            return {**parameters, variation.name: variation.option}
         recipe = {switch: parameters.get(switch, AS_GIVEN) for switch in self.switches}
-        return {**self._slots.starts[int(option)], **recipe}
+        return {**self._slots.starts[int(variation.option)], **recipe}
+
+    def method_part(self, parameters: Mapping[str, object]) -> dict[str, object]:
+        """The choices of a trial but for those of the recipe."""
+        return {name: value for name, value in parameters.items() if name not in self.switches}
 
     @property
     def _slots(self) -> Slots:

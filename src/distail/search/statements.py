@@ -12,8 +12,7 @@ from distail.report.numbers import format_metric, format_signed
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
 from distail.search.finals import free_trials
 from distail.search.goal import METRICS
-from distail.search.slots import KD
-from distail.search.trials import FREE, REFERENCE
+from distail.search.slots import FREE, KD, REFERENCE
 
 _FREE = "ce, adjusted"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, DistailError
-from distail.search.space import Space
+from distail.search.slots import FREE
+from distail.search.space import OF_FREE, Space, Variation
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -76,10 +77,10 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
 
 
 def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False) -> Trial:
-    """The next trial to fill in: a start, a variation of the best trial so far, what all suggest, or anything.
+    """The next trial to fill in: a start, a variation of a good trial, what all suggest, or anything.
 
-    A search of some thirty trials has too few for a space of a dozen parameters: once the starts have ended, each
-    switch of the recipe is tried once on the best trial by then, and each start's method with the best recipe.
+    A search of some thirty trials has too few for a space of a dozen parameters, so the variations of the space come
+    first, each once and on the best trial by then.
 
     Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
     would have suggested, and nothing needs to be pickled.
@@ -92,21 +93,30 @@ def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False
     study.sampler = sampler(seed, number, space.starts, at_random=at_random)
     variation = None if at_random else _untried_variation(trials, space)
     if variation is not None:
-        study.enqueue_trial(space.vary(study.best_trial.params, *variation))
+        study.enqueue_trial(space.vary(_to_vary(study, trials, space, variation).params, variation))
     trial = study.ask()
     if variation is not None:
         trial.set_user_attr(_VARIATION, list(variation))
     return trial
 
 
-def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> tuple[str, str] | None:
-    """The next one to try on the best trial; None where all were, or starts have still to end."""
+def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> Variation | None:
+    """The next one to try; None where all were, or starts have still to end."""
     starts = trials[: space.starts]
     ended = len(starts) == space.starts and all(trial.state.is_finished() for trial in starts)
     if not ended or not any(trial.state.name == "COMPLETE" for trial in trials):
         return None
     tried = [tuple(trial.user_attrs.get(_VARIATION, ())) for trial in trials]
     return next((variation for variation in space.variations if variation not in tried), None)
+
+
+def _to_vary(study: Study, trials: Sequence[FrozenTrial], space: Space, variation: Variation) -> FrozenTrial:
+    """The best trial by now of those that the variation is of; of all, where none of these was finished."""
+    method = space.method_part(trials[FREE].params)
+    free = [one for one in trials if one.state.name == "COMPLETE" and space.method_part(one.params) == method]
+    if variation.of == OF_FREE and free:
+        return max(free, key=lambda one: -math.inf if one.value is None else one.value)
+    return study.best_trial
 
 
 def sampler(seed: int, number: int, starts: int, *, at_random: bool = False) -> Any:

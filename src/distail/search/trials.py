@@ -22,6 +22,7 @@ from distail.search import content
 from distail.search.budget import Budget, Cost
 from distail.search.content import TrialContent
 from distail.search.goal import Goal
+from distail.search.slots import FREE, REFERENCE
 from distail.search.space import Proposal, Recipe, Space, proposal_of
 from distail.search.study import next_trial, sampler
 from distail.search.validation import students_of, validation_by_epoch
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-REFERENCE, FREE = 0, 1  # the trials that are kd, and plain training without a teacher, adjusted
 _MOST_EXCEEDED = 1.5  # of the minutes, by a search that a comparison of measured cost still follows
 _FEW_TRIALS = 8  # without which nothing was searched
 _SUGGESTIONS = 10  # that may repeat earlier trials, before one is drawn at random
