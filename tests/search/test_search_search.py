@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from distail.compare.advice import advice
 from distail.compare.engines import ENGINES
 from distail.config.schema import Experiment
 from distail.data import prepare
@@ -91,6 +92,13 @@ def test_finalists_are_compared_over_other_seeds_and_chosen_by_validation_alone(
     known = [one["figure"] for one in content["finalists"] if one["within_bound"]]
     assert known[1:] == sorted(known[1:], reverse=True)
     assert known[0] >= known[1] or content["best"] == FREE
+
+
+def test_nothing_is_recommended_by_the_test_set(finished):
+    recommended = advice(finished.comparison.content)
+    assert recommended
+    assert set(recommended) <= {*finished.comparison.content["statements"]}
+    assert not {*recommended} & {*finished.content["statements"]}
 
 
 def test_what_the_choice_is_worth_stands_with_its_interval(finished):
