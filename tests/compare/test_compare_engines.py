@@ -15,9 +15,7 @@ import torch
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import LocalProcesses
 from distail.compare.status import read_status
-from distail.runner.run import run
 from distail.runner.run_folder import RunFolder
-from distail.training.progress import Silent
 from helpers.comparison_cases import CONFIG
 
 
@@ -184,14 +182,16 @@ def jobs(tmp_path, monkeypatch):
     return make
 
 
-def outcomes(engine, *specs):
-    """How jobs end that an engine runs one after the other."""
-    found = {}
-    for each in specs:
-        engine.start(each)
-        while not (ended := engine.ended()):
+def ended(engine, spec, late=None):
+    """How one job ends; `late` is asked to stop when it already has."""
+    engine.start(spec)
+    if late is not None:
+        while read_status(Path(spec["status"])).get("state") != "finished":
             time.sleep(0.05)
-        found |= ended
+        time.sleep(0.5)
+        engine.stop(late)
+    while not (found := engine.ended()):
+        time.sleep(0.05)
     return found
 
 
@@ -199,37 +199,20 @@ def outcomes(engine, *specs):
 def test_a_process_runs_one_job_after_the_other_as_a_new_one_would(jobs, tmp_path):
     engine = LocalProcesses(EngineConfig(9, 1, "cpu"))
     try:
-        found = outcomes(
-            engine, jobs("a"), jobs("dies", "networks:dies"), jobs("b"), jobs("missing", "networks:no"), jobs("c")
-        )
+        assert ended(engine, jobs("a")) == {"a": None}
+        assert ended(engine, jobs("dies", "networks:dies")) == {"dies": "its process ended with exit code 3"}
+        assert ended(engine, jobs("b"), late="b") == {"b": None}
+        assert ended(engine, jobs("missing", "networks:no")) == {"missing": None}
+        assert ended(engine, jobs("c")) == {"c": None}
     finally:
         engine.close()
-    assert found == {"a": None, "dies": "its process ended with exit code 3", "b": None, "missing": None, "c": None}
     assert "no" in read_status(tmp_path / "missing.json")["problem"]
-    processes = {}
+    processes, students = {}, {}
     for name in "abc":
         log = (tmp_path / f"{name}.log").read_text()
         assert read_status(tmp_path / f"{name}.json") == {"state": "finished"}
         assert {line.split(":")[0] for line in log.splitlines() if "epoch" in line} == {name}
         (processes[name],) = {line for line in log.splitlines() if "of process" in line}
+        students[name] = (tmp_path / name / "student.safetensors").read_bytes()
     assert processes["a"] != processes["b"] == processes["c"]
-    run({**jobs("alone")["experiment"], "output": str(tmp_path / "alone")}, reporter=Silent())
-    for name in "abc":
-        student = (tmp_path / name / "student.safetensors").read_bytes()
-        assert student == (tmp_path / "alone" / "student.safetensors").read_bytes()
-
-
-@pytest.mark.integration
-def test_a_request_to_stop_that_comes_too_late_does_not_stop_the_next_job(jobs, tmp_path):
-    engine = LocalProcesses(EngineConfig(9, 1, "cpu"))
-    try:
-        engine.start(jobs("a"))
-        while read_status(tmp_path / "a.json").get("state") != "finished":
-            time.sleep(0.05)
-        time.sleep(0.5)
-        engine.stop("a")
-        assert engine.ended() == {"a": None}
-        assert outcomes(engine, jobs("b")) == {"b": None}
-    finally:
-        engine.close()
-    assert read_status(tmp_path / "b.json") == {"state": "finished"}
+    assert students["a"] == students["b"] == students["c"], "c was not the first in its process"
