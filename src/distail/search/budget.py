@@ -13,7 +13,7 @@ class Cost:
 
     Attributes:
         teacher: 0 where it is loaded.
-        student: of one trial that goes to its end.
+        student: of a trial that goes to its end, on average.
     """
 
     teacher: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from distail.data.dataset import Examples, is_images
 from distail.errors import DistailError
 from distail.runner.checks import check_fits_data, problems_of
 from distail.runner.posterior import can_be_adjusted
-from distail.search.slots import NONE, SLOTS, Choices, Slots
+from distail.search.slots import FREE, NONE, SLOTS, Choices, Slots
 from distail.training.averaging import covered_steps
 
 AS_GIVEN = "as given"
@@ -94,17 +94,19 @@ class Space:
         """The choices of a start, with the recipe as it is given."""
         return {**self._slots.starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
 
-    @property
-    def variations(self) -> list[Variation]:
+    def variations(self, starts: Iterable[int]) -> list[Variation]:
         """What to change of good trials, one at a time.
 
         Each switch without a teacher, which is cheap, and where the start is not one of several that was lucky; then
         the method of each start with the best recipe of these; then each switch with the best method.
+
+        Args:
+            starts: their numbers, from the best on, whose methods are the first to be tried once more.
         """
         switches = [(name, option) for name, options in self.switches.items() for option in options]
         return [
             *(Variation(OF_FREE, *switch) for switch in switches),
-            *(Variation(OF_FREE, _METHOD, str(number)) for number in range(self.starts)),
+            *(Variation(OF_FREE, _METHOD, str(number)) for number in starts),
             *(Variation(OF_BEST, *switch) for switch in switches),
         ]
 
@@ -115,9 +117,9 @@ class Space:
         recipe = {switch: parameters.get(switch, AS_GIVEN) for switch in self.switches}
         return {**self._slots.starts[int(variation.option)], **recipe}
 
-    def method_part(self, parameters: Mapping[str, object]) -> dict[str, object]:
-        """The choices of a trial but for those of the recipe."""
-        return {name: value for name, value in parameters.items() if name not in self.switches}
+    def is_free(self, proposal: Proposal) -> bool:
+        """Whether it is the method without a teacher and without cost, with whatever recipe."""
+        return proposal.method == proposal_of(self, self.start(FREE)).method
 
     @property
     def _slots(self) -> Slots:

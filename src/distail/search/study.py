@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, DistailError
-from distail.search.slots import FREE
-from distail.search.space import OF_FREE, Space, Variation
+from distail.search.space import OF_FREE, Space, Variation, proposal_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -107,16 +106,21 @@ def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> Variation
     if not ended or not any(trial.state.name == "COMPLETE" for trial in trials):
         return None
     tried = [tuple(trial.user_attrs.get(_VARIATION, ())) for trial in trials]
-    return next((variation for variation in space.variations if variation not in tried), None)
+    best_first = sorted(range(space.starts), key=lambda number: -_value(trials[number]))
+    return next((variation for variation in space.variations(best_first) if variation not in tried), None)
 
 
 def _to_vary(study: Study, trials: Sequence[FrozenTrial], space: Space, variation: Variation) -> FrozenTrial:
     """The best trial by now of those that the variation is of; of all, where none of these was finished."""
-    method = space.method_part(trials[FREE].params)
-    free = [one for one in trials if one.state.name == "COMPLETE" and space.method_part(one.params) == method]
+    finished = [one for one in trials if one.state.name == "COMPLETE"]
+    free = [one for one in finished if space.is_free(proposal_of(space, one.params))]
     if variation.of == OF_FREE and free:
-        return max(free, key=lambda one: -math.inf if one.value is None else one.value)
+        return max(free, key=_value)
     return study.best_trial
+
+
+def _value(trial: FrozenTrial) -> float:
+    return -math.inf if trial.value is None else trial.value
 
 
 def sampler(seed: int, number: int, starts: int, *, at_random: bool = False) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from distail.compare.plan import ComparisonConfig, Job, Plan, make_plan
@@ -22,7 +23,7 @@ from distail.search import content
 from distail.search.budget import Budget, Cost
 from distail.search.content import TrialContent
 from distail.search.goal import Goal
-from distail.search.slots import FREE, REFERENCE
+from distail.search.slots import REFERENCE
 from distail.search.space import Proposal, Recipe, Space, proposal_of
 from distail.search.study import next_trial, sampler
 from distail.search.validation import students_of, validation_by_epoch
@@ -74,10 +75,10 @@ class TrialRuns:
         return students_of(self.base, self.folder, f"trial-{number:03d}", self.base.seed)
 
 
-def _seconds_before_training(job: Job) -> float:
+def _seconds_before_training(folder: RunFolder) -> float:
     """What a finished run spent before its first step."""
-    result = job.folder.stored_result()
-    epochs = sum(row["seconds"] for row in read_epochs(job.folder.metrics)[0] if row["stage"].startswith("student"))
+    result = folder.stored_result()
+    epochs = sum(row["seconds"] for row in read_epochs(folder.metrics)[0] if row["stage"].startswith("student"))
     return max(0.0, result["timing"]["student"]["seconds"] - epochs) if result else 0.0
 
 
@@ -121,7 +122,8 @@ class Trials:
         self._proposals: dict[int, Proposal] = {}
         self._ready = list(self._resumed())
         self._to_stop: list[str] = []
-        self._cost: Cost | None = None
+        self._teacher_seconds: float | None = None
+        self._student_seconds: dict[int, float] = {}
 
     def more(self, free: int) -> Iterable[Job]:
         """Take up what the runs have come to, then begin as many trials as there is room for."""
@@ -140,21 +142,28 @@ class Trials:
 
     @property
     def cost(self) -> Cost | None:
-        """What runs take, by the first trial; None before it is finished."""
-        if self._cost is None and all(folder.result.is_file() for folder in self.runs.students(REFERENCE)):
+        """What runs take: students on average over trials that went to their end; None before the first has."""
+        for trial in self._begun:
+            if trial.state.name == "COMPLETE" and trial.number not in self._student_seconds:
+                students = self.runs.students(trial.number)
+                self._student_seconds[trial.number] = sum(self._seconds(one.path.name, one) for one in students)
+        if REFERENCE not in self._student_seconds:
+            return None
+        if self._teacher_seconds is None:
             plan = self.runs.plan(REFERENCE, proposal_of(self.space, self.space.start(REFERENCE)))
-            teachers = sum(self._seconds(teacher.job) for teacher in plan.teachers)
             # What a teacher says of stored views is asked by the first of its students, for all of them.
             stores = self.runs.base.teacher is not None and self.runs.base.teacher.views
-            asked = sum(map(_seconds_before_training, plan.runs.values())) if stores else 0.0
-            self._cost = Cost(teachers + asked, max(0.0, sum(map(self._seconds, plan.runs.values())) - asked))
-        return self._cost
+            asked = sum(_seconds_before_training(job.folder) for job in plan.runs.values()) if stores else 0.0
+            teachers = [teacher.job for teacher in plan.teachers]
+            self._teacher_seconds = sum(self._seconds(job.name, job.folder) for job in teachers) + asked
+            self._student_seconds[REFERENCE] = max(0.0, self._student_seconds[REFERENCE] - asked)
+        return Cost(self._teacher_seconds, fmean(self._student_seconds.values()))
 
-    def _seconds(self, job: Job) -> float:
+    def _seconds(self, name: str, folder: RunFolder) -> float:
         """What a run took; of one that an earlier start trained, its training alone is known."""
-        result = job.folder.stored_result()
+        result = folder.stored_result()
         trained = result["timing"]["student"]["seconds"] if result else 0.0
-        return self._schedule.seconds.get(job.name, trained)
+        return self._schedule.seconds.get(name, trained)
 
     def check_minutes(self) -> None:
         """Let pass minutes in which something could be tried, and which the comparison will not exceed by half.
@@ -171,8 +180,8 @@ class Trials:
         least = math.ceil((needed + _FEW_TRIALS * self.cost.student / self._parallel) / 60)
         seeds, methods = self._comparison_runs
         raise ConfigError(
-            f"--minutes {self.budget.minutes:g} are too few: kd took {self.cost.student / 60:.1f} minutes here, its "
-            f"teacher {self.cost.teacher / 60:.1f}, and to compare {methods} methods over "
+            f"--minutes {self.budget.minutes:g} are too few: a trial takes {self.cost.student / 60:.1f} minutes here, "
+            f"the teacher {self.cost.teacher / 60:.1f}, and to compare {methods} methods over "
             f"{counted(seeds, 'other seed')} at the end takes about {self._reserve / 60:.0f}. Expected at least "
             f"{least}, or fewer --seeds; what is trained is kept; run the same command with more minutes to continue"
         )
@@ -258,9 +267,7 @@ class Trials:
 
     def _goes_to_its_end(self, one: UnderWay) -> bool:
         """A start; and what costs nothing, whatever its recipe, so that a gain of the recipe is known as such."""
-        if one.trial.number < self.space.starts:
-            return True
-        return one.proposal.method == proposal_of(self.space, self.space.start(FREE)).method
+        return one.trial.number < self.space.starts or self.space.is_free(one.proposal)
 
     def _end(self, one: UnderWay) -> None:
         """Tell Optuna of a trial whose runs ended."""
