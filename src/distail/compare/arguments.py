@@ -12,6 +12,7 @@ from distail.errors import ConfigError, Problems
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 SEED_RANGE = re.compile(r"(\d+)(?:-|\.\.)(\d+)")
+METHOD_SETTING = re.compile(r"method(\.|=\s*\{)")
 MOST_SEEDS = 1000
 HOW_METHODS = (
     "expected names and labeled methods, such as --methods 'ce, kd, bkd-beta0: {name: bkd, beta: 0}', "
@@ -53,6 +54,15 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
         problems.add(f"no method is named; {HOW_METHODS}")
     problems.stop("the methods")
     return methods
+
+
+def unused_overrides(overrides: Iterable[str], instead: str) -> list[str]:
+    """A problem for each override of a setting of the configuration's method, which is not among what is trained.
+
+    >>> unused_overrides(["seed=1", "method=kd", "method.adjust=1"], "use --methods")
+    ['method.adjust=1: no run would have this setting; use --methods']
+    """
+    return [f"{word}: no run would have this setting; {instead}" for word in overrides if METHOD_SETTING.match(word)]
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

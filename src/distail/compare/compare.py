@@ -11,7 +11,7 @@ from typing import cast, get_args
 
 from distail import files
 from distail.compare import defaults
-from distail.compare.arguments import read_grid, read_methods, read_seeds
+from distail.compare.arguments import HOW_METHODS, read_grid, read_methods, read_seeds, unused_overrides
 from distail.compare.content import ComparisonContent, RunContent
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import ENGINES, option_problems
@@ -141,7 +141,9 @@ def compare(
     chosen_seeds = problems.attempt(lambda: read_seeds(seeds), "--seeds")
     if teachers not in get_args(Teachers):
         problems.add(f"--teachers: {unknown_name('choice', teachers, get_args(Teachers))}")
-    problems.add(*option_problems(engine, parallel, output))
+    problems.add(
+        *option_problems(engine, parallel, output), *unused_overrides(overrides, f"use --methods: {HOW_METHODS}")
+    )
     # Without these there are no runs to look at.
     if base is None or chosen_methods is None or chosen_seeds is None or teachers not in get_args(Teachers):
         raise _config_error(problems, str(config) if base is None else base.name)

@@ -69,6 +69,7 @@ class LocalProcesses:
         self._threads = {**thread_settings(cores, self.parallel), **set_by_user()}
         self._running: dict[str, _Running] = {}
         self._idle: dict[int, subprocess.Popen[str]] = {}
+        self._stopping: set[str] = set()
 
     def start(self, spec: JobSpec) -> None:
         taken = {running.place for running in self._running.values()}
@@ -100,16 +101,20 @@ class LocalProcesses:
         for name, running in list(self._running.items()):
             code = running.process.poll()
             if code is None and read_status(running.status).get("state") not in _ENDED:
+                if name in self._stopping:  # a process that was still between two runs has not heard of it
+                    running.process.send_signal(signal.SIGTERM)
                 continue
             if code is None:
                 self._idle[running.place] = running.process
             causes[name] = _cause(code or 0)
+            self._stopping.discard(name)
             del self._running[name]
         return causes
 
     def stop(self, name: str | None = None) -> None:
-        for running in self._running.values() if name is None else [self._running[name]]:
-            running.process.send_signal(signal.SIGTERM)
+        for each in list(self._running) if name is None else [name]:
+            self._stopping.add(each)
+            self._running[each].process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
         for process in [*(running.process for running in self._running.values()), *self._idle.values()]:

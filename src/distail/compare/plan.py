@@ -11,6 +11,7 @@ from typing import Literal
 
 from distail.compare.arguments import folder_name
 from distail.compare.draws import Draw, draws_of, with_draw
+from distail.config.precision import Precisions, read_precision
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
@@ -278,6 +279,7 @@ class _Student:
             "student": {"model": teacher_model(base).model_dump(mode="json"), "classifier": teacher.classifier},
             "method": {"name": "ce", **({} if plain else {"supervised": supervised})},
             "training": base.teacher_training.model_dump(mode="json"),
+            "trainer": base.trainer.model_copy(update={"precision": _of_the_teacher(base)}).model_dump(mode="json"),
         }
         raw = with_draw(base.model_dump(mode="json"), self.draw)
         experiment = Experiment.from_mapping({**raw, **changes}, where="the teacher")
@@ -291,6 +293,12 @@ class _Student:
         changes = {"model": teacher_model(self.config.base), "checkpoint": weights}
         loaded = self.experiment.teacher.model_copy(update=changes)
         return Job(self.name, self.experiment.model_copy(update={"teacher": loaded}), after=teacher.job.name)
+
+
+def _of_the_teacher(base: Experiment) -> str | Precisions:
+    """The number formats of a run that trains the teacher as what `run` calls the student."""
+    given = base.trainer.precision
+    return given if isinstance(given, str) else read_precision({**given.model_dump(), "student": given.teacher})
 
 
 def _listens(experiment: Experiment) -> bool:

@@ -22,6 +22,7 @@ from distail.compare.status import Status, StatusReporter, write_status
 from distail.evaluation.run_files import FAILED, FINISHED, STOPPED
 
 SECONDS_FOR_ANOTHER_TO_LEAVE = 60
+SECONDS_BETWEEN_REQUESTS = 0.5
 
 
 class JobSpec(TypedDict):
@@ -98,7 +99,9 @@ def _specs() -> Iterator[JobSpec]:
             for line in stdin:
                 lines.put(line)
         lines.put(b"")
-        os.kill(os.getpid(), signal.SIGTERM)
+        while True:  # also where the main thread is between two jobs, and deaf
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(SECONDS_BETWEEN_REQUESTS)
 
     threading.Thread(target=read, daemon=True).start()
     while line := lines.get():

@@ -41,7 +41,7 @@ def normalization_notes(network: nn.Module, weights: Path, data: PreparedData, w
     Raises:
         CheckpointError: what the file says is damaged.
     """
-    stored = _stored_normalization(weights)
+    stored = stored_normalization(weights)
     here: Normalization = (data.mean, data.std)
     if isinstance(network, TimmModel):  # which converts by itself
         here = (network.mean or data.mean, network.std or data.std)
@@ -66,7 +66,7 @@ def _nearly_equal(one: Normalization, other: Normalization) -> bool:
     )
 
 
-def _stored_normalization(weights: Path) -> Normalization | None:
+def stored_normalization(weights: Path) -> Normalization | None:
     """Mean and deviation that a file of weights names."""
     told = Metadata(read_metadata(weights))
     with naming(weights):
@@ -76,7 +76,7 @@ def _stored_normalization(weights: Path) -> Normalization | None:
 
 def other_normalization(tap: FeatureTap, weights: Path, data: PreparedData) -> InputNormalization | None:
     """From the data's normalization to that which a file of weights names; None where it is the same."""
-    stored = _stored_normalization(weights)
+    stored = stored_normalization(weights)
     if stored is None or isinstance(tap.model, TimmModel):  # which converts by itself
         return None
     mean, std = stored

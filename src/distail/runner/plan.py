@@ -230,8 +230,9 @@ class _StepTimer:
         training, network, data = stage.training, stage.student.model, self._data
         steps = stage.batches.steps_per_epoch * training.epochs
         looked_at = training.epochs * len(data.validation) if data.validation else 0
-        # Weights, what the optimizer remembers of each, and the best epoch's weights.
+        # Weights, what the optimizer remembers of each, the best epoch's weights, and averaged ones.
         copies = 1 + (2 if training.optimizer == "adamw" else bool(training.momentum)) + bool(data.validation)
+        copies += training.ema_decay is not None
         parameters = count_parameters(network)
         model = self._experiment.student.model if stage.name == STUDENT else teacher_model(self._experiment)
         return PlannedStage(

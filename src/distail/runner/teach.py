@@ -52,7 +52,8 @@ def teach(
         problems.add(f"--views: {views}; expected 0 or the number of augmented views per training image")
     found = problems.attempt(lambda: _experiment_of(target, words))
     experiment = found[1] if found else None
-    if experiment is not None and views and not experiment.data.augment:
+    # The items of a function may draw for themselves.
+    if experiment is not None and views and not experiment.data.augment and ":" not in str(experiment.data.name):
         problems.add(f"--views: {views}, but data.augment is empty, so that all views are the same; leave it out")
     network = None
     if found is not None:

@@ -93,10 +93,11 @@ def try_fine_tuning(
         classifier_paths(network, data)
     except ModelError as error:
         raise ModelError(f"{whose}: {error}") from error
-    if frozen and asked is not None and asked > training.epochs:
+    if frozen and asked is not None and asked + bool(training.classifier_stage) > training.backbone_epochs:
+        before = "before the classifier stage" if training.classifier_stage else "in all"
         notes.append(
-            f"training.freeze.epochs: {asked} of {counted(training.epochs, 'epoch')} in all, in none of which the "
-            f"{whose}'s backbone is trained"
+            f"training.freeze.epochs: {asked} of {counted(training.backbone_epochs, 'epoch')} {before}, in none "
+            f"of which the {whose}'s backbone is trained"
         )
     # What a function of the user's begins with is not known.
     anew = model.weights is None and checkpoint is None and (model.name in MODELS or model.name.startswith("timm:"))

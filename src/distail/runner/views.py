@@ -11,11 +11,13 @@ from distail.config.precision import Precisions
 from distail.config.schema import Experiment
 from distail.config.section import ALL, AUTO
 from distail.data.batches import TrainingBatches
+from distail.data.items import StreamedItems
 from distail.data.prepare import PreparedData
 from distail.errors import counted
 from distail.files import MEGABYTE
 from distail.runner.checks import needs_of, teacher_model
 from distail.runner.context import TEACHER, RunContext
+from distail.runner.normalization import stored_normalization
 from distail.runner.precision import structure_of
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS
 
@@ -56,6 +58,7 @@ def shared_file(
     content = {
         "teacher": identity["teacher"],
         "network": [teacher_model(run.experiment).model_dump(mode="json"), teacher.classifier],
+        "normalization": stored_normalization(run.folder.weights(TEACHER)),
         "training_data": identity["training_data"],
         "data": shown,
         "views": [batches.views, batches.view_seed],
@@ -119,7 +122,7 @@ def _choose(experiment: Experiment, data: PreparedData, formats: Precisions) -> 
         return 0, "no teacher network is needed"
     if mix is not None and mix.share:
         return 0, f"the teacher must see the images after {mix.name}"
-    if not experiment.data.augment:
+    if not experiment.data.augment and not isinstance(data.train, StreamedItems):  # which may draw for themselves
         return 1, "without augmentation the teacher's prediction of an image is the same at every step"
     views = epochs // EPOCHS_A_VIEW
     if views < FEWEST_VIEWS:

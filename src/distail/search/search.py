@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distail import files
 from distail.compare.advice import advice
-from distail.compare.arguments import read_seeds
+from distail.compare.arguments import read_seeds, unused_overrides
 from distail.compare.compare import (
     Comparison,
     refuse_other_data,
@@ -45,6 +45,7 @@ from distail.training.signals import stop_requests
 
 DEFAULT_MINUTES = 60.0
 DEFAULT_TOP1_LOSS = 5.0
+_HOW_METHODS = "a search chooses the method, and distail compare trains those of its --methods"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def search(
         problems.add(f"--minutes: {minutes:g}; expected a number above 0, such as 60")
     if trials is not None and trials < 1:
         problems.add(f"--trials: {trials} is too small; expected at least 1, such as 40")
-    problems.add(*option_problems(engine, parallel, output))
+    problems.add(*option_problems(engine, parallel, output), *unused_overrides(overrides, _HOW_METHODS))
     chosen_seeds = problems.attempt(lambda: read_seeds(seeds), "--seeds") if seeds is not None else ()
     if base is None or chosen_seeds is None:
         raise ConfigError(problems_in(f"the search {config}", problems.found), problems.found)
