@@ -306,6 +306,13 @@ def test_words_that_mean_nothing_start_nothing(workplace, options, said):
     assert not (workplace / "nothing").exists()
 
 
+@pytest.mark.parametrize("override", ["method.label_smoothing=0.3", "method={name: kd, label_smoothing: 0.3}"])
+def test_a_setting_of_a_method_that_no_run_would_have_is_refused(workplace, override):
+    with pytest.raises(ConfigError, match=r"method.*label_smoothing.*--methods"):
+        compared(override, methods="ce", seeds="0", output=workplace / "nothing")
+    assert not (workplace / "nothing").exists()
+
+
 @pytest.fixture(scope="module")
 def with_grid(workplace):
     return compared(methods="ce,kd", seeds="0,1", grid=["method.temperature=1,4"], output=workplace / "grid")[0]

@@ -204,6 +204,14 @@ def test_a_process_runs_one_job_after_the_other_as_a_new_one_would(jobs, tmp_pat
         assert ended(engine, jobs("b"), late="b") == {"b": None}
         assert ended(engine, jobs("missing", "networks:no")) == {"missing": None}
         assert ended(engine, jobs("c")) == {"c": None}
+        long = jobs("long")
+        long["experiment"]["training"] = {**CONFIG["training"], "epochs": 1000}
+        engine.start(long)
+        engine.stop("long")  # while the process still cleans up after the job before
+        while not (found := engine.ended()):
+            time.sleep(0.05)
+        assert found.keys() == {"long"}
+        assert not (tmp_path / "long" / "result.json").exists()
     finally:
         engine.close()
     assert "no" in read_status(tmp_path / "missing.json")["problem"]

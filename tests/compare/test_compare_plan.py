@@ -69,6 +69,14 @@ def test_a_teacher_is_an_ordinary_run_on_the_teachers_network_with_its_training(
     assert plan.runs["kd", Draw(3)].experiment.training.epochs == 1
 
 
+def test_a_teacher_is_trained_in_its_own_number_format():
+    formats = {"student": "fp32", "teacher": "bf16", "teacher_inference": "bf16"}
+    plan = plan_of("kd", "0", trainer={"precision": formats})
+    assert plan.teachers[0].job.experiment.trainer.precision == "bf16"
+    assert plan.runs["kd", Draw(0)].experiment.trainer.precision.student == "fp32"
+    assert plan_of("kd", "0", trainer={"precision": "fp32"}).teachers[0].job.experiment.trainer.precision == "fp32"
+
+
 def test_own_teachers_are_those_of_the_papers_and_stand_in_a_folder_of_their_own():
     shared, own = plan_of("kd,bkd,dive", "0"), plan_of("kd,bkd,dive", "0", teachers="own")
     assert [teacher.supervised for teacher in shared.teachers] == ["ce"]

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from distail.config.schema import Experiment
 from distail.errors import ConfigError
 from distail.models import create_model, save_weights
+from distail.runner.plan import plan_run
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
 
@@ -76,6 +77,15 @@ def test_freezing_what_is_random_is_told(tmp_path):
     folder = run(tuned(tmp_path / "run", freeze=longer, epochs=1)).folder
     assert any(note.startswith("training.freeze.epochs: 9 of 1 epoch ") for note in notes(folder))
     assert any(note.startswith("training.freeze: ") and "student.model.weights" in note for note in notes(folder))
+
+
+@integration
+@pytest.mark.parametrize(("frozen", "told"), [(3, False), (4, True)])
+def test_a_backbone_that_is_frozen_until_the_classifier_stage_is_told(tmp_path, frozen, told):
+    options = {"freeze": {"name": "backbone", "epochs": frozen}, "classifier_stage": {"epochs": 2}}
+    warnings = plan_run(tuned(tmp_path / "run", epochs=6, **options)).warnings
+    start = f"training.freeze.epochs: {frozen} of 4 epochs before the classifier stage"
+    assert any(warning.startswith(start) for warning in warnings) == told
 
 
 @integration

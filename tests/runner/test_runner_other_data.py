@@ -20,6 +20,7 @@ from distail.evaluation.predictions import load_predictions
 from distail.models import FeatureTap, create_model, load_weights, read_metadata
 from distail.runner.plan import plan_run
 from distail.runner.run_folder import RunFolder
+from distail.runner.teach import teach
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from helpers.killing import assert_same_run
@@ -227,6 +228,22 @@ def test_items_with_keywords_and_a_network_with_logits_resume_bit_for_bit(tmp_pa
     }
     with pytest.raises(CheckpointError, match="'input_ids'"):
         distail.load_student(tmp_path / "run")
+
+
+def test_views_of_items_that_draw_for_themselves_are_as_many_as_of_augmented_images(tmp_path, own):
+    def planned(epochs):
+        teacher = {"model": f"{own}:Classifier", "training": {"epochs": 1}, "views": "auto"}
+        training = {"epochs": epochs, "batch_size": 80}
+        changes = {"teacher": teacher, "student": f"{own}:Classifier", "training": training}
+        return plan_run(experiment(tmp_path / "run", {"name": f"{own}:load"}, **changes)).experiment.teacher.views
+
+    assert (planned(4), planned(50)) == (0, 10)
+    run(experiment(tmp_path / "run", {"name": f"{own}:load"}, student=f"{own}:Classifier", method="ce", teacher=None))
+    taught = teach(tmp_path / "run", output=tmp_path / "views.safetensors", views=2, reporter=Silent())
+    stored = load_file(taught.path)
+    one, other = (stored["logits"][(stored["view"] == view) & (stored["split"][:, 1] == ord("r"))] for view in (0, 1))
+    assert len(one) == len(other) > 0
+    assert not torch.equal(one, other)
 
 
 @pytest.mark.parametrize(

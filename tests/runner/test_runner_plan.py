@@ -18,8 +18,10 @@ from helpers.whole_runs import Killed, experiment, run
 pytestmark = pytest.mark.integration
 
 
-def test_a_plan_counts_images_steps_and_files_as_the_run_does_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("ema_decay", [None, 0.5])
+def test_a_plan_counts_images_steps_and_files_as_the_run_does_and_leaves_nothing(tmp_path, ema_decay):
     config = experiment(tmp_path / "out", method="krdistill")
+    config["training"] = {**config["training"], "ema_decay": ema_decay}
     plan = plan_run(config)
     assert list(tmp_path.iterdir()) == []
     assert plan.standing is None

@@ -6,9 +6,11 @@ import os
 import signal
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import distail
 from distail.errors import ConfigError
+from distail.models import read_metadata
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from distail.training.teacher_cache import STAGE
@@ -194,6 +196,21 @@ def test_runs_share_what_one_of_them_stored(teacher, tmp_path):
     assert any("cannot be read" in each and stored.name in each for each in told)
     assert (stages, student(damaged.folder)) == ([STAGE, "student"], student(first.folder))
     assert stored.read_bytes() == content
+
+
+def test_a_teacher_whose_file_names_no_normalization_shares_with_none_that_does(teacher, tmp_path):
+    """The same weights, but what is asked about is normalized otherwise."""
+    bare = tmp_path / "bare.safetensors"
+    save_file(load_file(teacher), bare)
+    named = tmp_path / "named.safetensors"
+    save_file(load_file(teacher), named, {**read_metadata(teacher), "mean": "[0.9]", "std": "[2.0]"})
+    trainer = {"views_folder": str(tmp_path / "views")}
+    run(experiment(tmp_path / "first", checkpoint=bare, trainer=trainer))
+    shared, alone = (
+        run(experiment(tmp_path / name, checkpoint=named, trainer=given)).folder
+        for name, given in (("shared", trainer), ("alone", None))
+    )
+    assert student(shared) == student(alone) != student(tmp_path / "first")
 
 
 def test_a_folder_that_cannot_be_written_costs_no_run(teacher, tmp_path):

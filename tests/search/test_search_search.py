@@ -162,11 +162,12 @@ def test_another_search_is_refused_in_the_same_folder(finished):
 
 def test_every_problem_is_told_at_once_and_before_any_work(workplace):
     wrong = {"metric": "balanced", "seeds": "0,1", "trials": 0, "parallel": 0, "engine": "rey", "top1_loss": -1.0}
+    changes = ["data.validation=0", "teacher=null", "method.beta=0.9"]
     with pytest.raises(ConfigError) as told:
-        search("quick.yaml", ["data.validation=0", "teacher=null"], output=workplace / "never", minutes=-1.0, **wrong)
+        search("quick.yaml", changes, output=workplace / "never", minutes=-1.0, **wrong)
     said = str(told.value)
     options = ("--metric", "--seeds", "--trials", "--parallel", "--engine", "--top1-loss", "--minutes")
-    for part in (*options, "'balanced_accuracy'", "data.validation", "teacher", "'ray'"):
+    for part in (*options, "'balanced_accuracy'", "data.validation", "teacher", "'ray'", "method.beta"):
         assert part in said
     assert not (workplace / "never").exists()
 
