@@ -15,10 +15,8 @@ from distail.audit.teacher_statistics import ImageGroups, TeacherStatistics, per
 from distail.errors import DataError
 from distail.evaluation.adjustment import TAU, evaluate_adjusted
 from distail.evaluation.checks import checked_predictions
-from distail.evaluation.groups import RULES, group_shares
+from distail.evaluation.groups import FEW_IMAGES, RULES, group_shares
 from distail.evaluation.teacher_bias import error_flow, tail_errors
-
-FEW_IMAGES = 30
 
 
 def audit(

@@ -104,6 +104,12 @@ def sentence(found: Recommendation) -> str:
         return f"Recommended: kd. {_WHY_NONE[found['reason']].format(keep=keep, kept=kept, now=now)}."
     targets = method.get("targets")
     what = f"debias with tau {targets[0]['tau']:g}" if targets else f"bkd with beta {method['beta']:g}"
+    if after["average_class"] == before["average_class"]:
+        return (
+            f"Recommended for want of evidence: {what}. No repair changes how many targets {now.partition(' of ')[0]} "
+            f"on these images ({before['average_class']:.1f} % in an average class), so that they do not show which "
+            "one helps: compare some of them by training (distail compare)."
+        )
     moved = [f"from {before['average_class']:.1f} to {after['average_class']:.1f} % in an average class"]
     for name in ("head", "medium", "tail"):
         then, now_too = before[name], after[name]

@@ -138,7 +138,8 @@ def _load_logits(target: Path, options: _Options, problems: Problems) -> AuditIn
     if options.split in SPLITS:
         problems.add("--split is given, but a file of logits is always audited as a whole; leave it out.")
     problems.stop(f"{target} cannot be audited")
-    options.reporter.message(f"{target}: reading the logits")
+    if target.is_file():
+        options.reporter.message(f"{target}: reading the logits")
     return load_file(target, options.class_counts)
 
 

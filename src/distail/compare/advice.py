@@ -30,17 +30,19 @@ def advice(content: ComparisonContent) -> list[str]:
     if best == baseline:
         return [f"Use {baseline}: no other student is better in an average class ({HEADLINE_WORDS[decisive]})."]
     over_images = _difference_from(content, best, baseline)
+    seeds = len(seeds_of[baseline])
+    drawn = "one seed, so other seeds may differ" if seeds == 1 else f"mean over {seeds} seeds"
     if over_images is None or over_images["p_corrected"] is None:
-        certainty = "the difference was not tested against noise"
-    elif over_images["inside_noise"]:
+        how = "; a method of its own, such as --methods 'kd-adjusted: {name: kd, adjust: 1}', is"
+        return [
+            f"The best in an average class is {best} ({known[best]:.1f} %, {baseline} {known[baseline]:.1f} %; "
+            f"{drawn}), but this difference was not tested against noise{'' if best in content['methods'] else how}."
+        ]
+    if over_images["inside_noise"]:
         return [
             f"Keep {baseline}: {best} is the best in an average class ({known[best]:.1f} % against "
             f"{known[baseline]:.1f} %), but the difference is within the noise of the test images."
         ]
-    else:
-        certainty = "more than the noise of the test images"
-    seeds = len(seeds_of[baseline])
-    drawn = "one seed, so other seeds may differ" if seeds == 1 else f"mean over {seeds} seeds"
     gains = " and ".join(
         f"the {name} third from {then:.1f} to {now:.1f} %"
         for name, metric in (("rarest", TAIL), ("most frequent", HEAD))
@@ -51,7 +53,8 @@ def advice(content: ComparisonContent) -> list[str]:
         reached, of_a_class = (f"its {MAP} is", "")
     sentences = [
         f"Use {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "
-        f"{certainty}, {drawn}. It was selected on the same test images: expect slightly less.",
+        f"more than the noise of the test images, {drawn}. It was selected on the same test images: expect slightly "
+        "less.",
     ]
     if gains:
         sentences.append(f"Compared with {baseline}, it changes {gains}.")

@@ -145,9 +145,11 @@ def compare(
         *option_problems(engine, parallel, output), *unused_overrides(overrides, f"use --methods: {HOW_METHODS}")
     )
     # Without these there are no runs to look at.
-    if base is None or chosen_methods is None or chosen_seeds is None or teachers not in get_args(Teachers):
+    if base is None or chosen_methods is None or teachers not in get_args(Teachers):
         raise _config_error(problems, str(config) if base is None else base.name)
-    comparison = ComparisonConfig(base, chosen_methods, chosen_seeds, cast(Teachers, teachers), baseline, axes, output)
+    comparison = ComparisonConfig(
+        base, chosen_methods, chosen_seeds or (base.seed,), cast(Teachers, teachers), baseline, axes, output
+    )
     return run_comparison(comparison, engine, parallel, reporter, problems)
 
 

@@ -125,6 +125,8 @@ class ComparisonConfig:
     output: Path | None = None
     recipes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Label of a method to what its runs change beside it, such as `{"training.ema_decay": 0.99}`."""
+    recommends: bool = True
+    """Whether it says which student to use, by the test images; not where a search has chosen by validation."""
 
     @property
     def draws(self) -> tuple[Draw, ...]:

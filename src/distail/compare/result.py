@@ -119,7 +119,8 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
     notes += _warnings(compared, content["subset_sha256"])
     notes += reconstruction_notes(json.dumps([dict(method) for method in plan.config.methods.values()]))
     alone = [method.label for method in compared if method.has_no_teacher]
-    content["statements"] = [*statements(content), *teacher_behind(content, alone), *notes]
+    told = statements(content, recommends=plan.config.recommends)
+    content["statements"] = [*told, *teacher_behind(content, alone), *notes]
     return content
 
 

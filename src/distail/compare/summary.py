@@ -51,10 +51,10 @@ def paired_seeds(content: ComparisonContent, method: str, metric: str, against: 
     return sum(seed in other for seed in own)
 
 
-def statements(content: ComparisonContent) -> list[str]:
+def statements(content: ComparisonContent, *, recommends: bool = True) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
     return [
-        *advice(content),
+        *(advice(content) if recommends else []),
         *_conditions(content),
         *_grid(content),
         *_taus(content),

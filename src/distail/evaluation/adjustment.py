@@ -14,6 +14,7 @@ from torch import Tensor
 from distail.config.section import AUTO
 from distail.config.tau import Tau
 from distail.errors import DataError
+from distail.evaluation.groups import FEW_IMAGES, images_of_tail
 from distail.evaluation.metrics import ClassCounts, MetricValues, evaluate_predictions
 from distail.functional import remove_prior
 from distail.json_values import as_number, value_at
@@ -59,6 +60,21 @@ def describe_adjustment(whose: str, adjustment: Adjustment) -> str:
     chosen = f", chosen by balanced accuracy on the validation split from {TAUS[0]:g}, {TAUS[1]:g}, ... {TAUS[-1]:g}"
     how = chosen if adjustment["chosen_on"] == VALIDATION else ""
     return f"{whose}'s logits are adjusted after training, with tau {adjustment['tau']:g}{how}"
+
+
+def chosen_on_few(target_N: Tensor, class_counts: Sequence[int]) -> list[str]:
+    """A warning, where the validation images (N,) by which tau is chosen hardly have any of the tail third.
+
+    >>> chosen_on_few(torch.tensor([0] * 90 + [1] * 9 + [2]), [900, 90, 10])  # doctest: +ELLIPSIS
+    ['only 1 of the validation images belongs to the tail third, so that the choice of tau is uncertain; ...']
+    """
+    tail = images_of_tail(target_N, class_counts)
+    if tail >= FEW_IMAGES:
+        return []
+    return [
+        f"only {tail} of the validation images belong{'s' if tail == 1 else ''} to the tail third, so that the choice "
+        "of tau is uncertain; expected a number, such as 1, or a larger data.validation"
+    ]
 
 
 def corrects_twice(whose: str, posterior: str | None) -> list[str]:

@@ -15,6 +15,8 @@ SHOTS = ("many", "medium", "few")
 THIRDS = ("head", "medium", "tail")
 HEAD, _, TAIL = THIRD_PATHS = tuple(f"groups.thirds.{name}" for name in THIRDS)
 """Where the metrics of the thirds stand in those of a test set."""
+FEW_IMAGES = 30
+"""Of so few of the tail third, a figure of it says little."""
 MANY_ABOVE = 100
 FEW_BELOW = 20
 
@@ -48,6 +50,15 @@ def shots(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
     few = tuple(c for c, count in enumerate(counts) if count < FEW_BELOW)
     medium = tuple(c for c, count in enumerate(counts) if FEW_BELOW <= count <= MANY_ABOVE)
     return dict(zip(SHOTS, (many, medium, few), strict=True))
+
+
+def images_of_tail(target_N: Tensor, class_counts: Sequence[int] | Tensor) -> int:
+    """How many of these labels (N,) are of the tail third.
+
+    >>> images_of_tail(torch.tensor([0, 2, 2, 1]), [100, 10, 1])
+    2
+    """
+    return int(torch.isin(target_N, torch.tensor(thirds(class_counts)["tail"], dtype=target_N.dtype)).sum())
 
 
 def thirds(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ from distail.errors import ConfigError, DistailError
 from distail.evaluation.adjustment import (
     TAU,
     Adjustment,
+    chosen_on_few,
     corrects_twice,
     describe_adjustment,
     evaluate_adjusted,
@@ -95,6 +96,8 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
         adjusted[stage] = {**found, "test": evaluate_adjusted(*test, tau=found["tau"])}
         posterior = as_text(value_at(result, f"posterior.{stage}")) or _posterior(run, stage)
         notes.append(describe_adjustment(f"the {stage}", found))
+        if adjust == AUTO and held_out is not None:
+            notes += [note for note in chosen_on_few(held_out[1], counts) if note not in notes]
         if found["tau"]:
             notes += corrects_twice(f"the {stage}", posterior)
     return Evaluation(result, metrics, adjusted, notes)

@@ -29,7 +29,7 @@ from distail.files import MEGABYTE
 from distail.inputs import first_tensor
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
-from distail.runner.checks import check, check_fits_data, check_memory, read_experiment, teacher_model
+from distail.runner.checks import check, check_fits_data, check_memory, needs_of, read_experiment, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.posterior import posterior_notes
@@ -37,6 +37,7 @@ from distail.runner.precision import select_run_device
 from distail.runner.run import read_images, select_threads
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
+from distail.runner.training_notes import training_notes
 from distail.runner.views import asked_at_every_step, stored_views, with_settled_views
 from distail.training.checkpoint import KEPT, CheckpointFolder
 from distail.training.device import RuntimeDevice
@@ -141,6 +142,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             formats=formats,
         )
         context.note(*posterior_notes(experiment), *augment_notes(experiment.data.augment), *notes, *views_notes)
+        context.note(*training_notes(experiment, data))
         count = select_threads(experiment, None, runtime, told)
         with threads(count):
             student = untrained_student(context)
@@ -298,12 +300,12 @@ def _steps(folder: RunFolder, stage: str) -> list[int]:
 
 
 def _left_out(experiment: Experiment) -> list[str]:
-    teacher = experiment.teacher
-    if teacher is None or not stored_views(teacher.views, experiment.training.backbone_epochs):
+    teacher, epochs = experiment.teacher, experiment.training.backbone_epochs
+    if teacher is None or not (needs_of(experiment).teacher and stored_views(teacher.views, epochs)):
         return []
     return [
         f"the estimate runs the teacher at every step; with teacher.views: {teacher.views} it runs once per view of "
-        "each image, before the first step"
+        "each image, before the first step, which takes less time"
     ]
 
 

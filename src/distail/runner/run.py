@@ -28,6 +28,7 @@ from distail.runner.precision import select_run_device
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
 from distail.runner.stages import prepare_teacher, train_student, untrained_student
+from distail.runner.training_notes import training_notes
 from distail.runner.views import with_settled_views
 from distail.training.device import RuntimeDevice
 from distail.training.distributed import Processes, process_group
@@ -118,6 +119,7 @@ def _run_stages(
             experiment, folder, data, runtime, history, reporter, identity, require_folder, formats=formats
         )
         context.note(*posterior_notes(experiment), *augment_notes(experiment.data.augment), *notes, *views_notes)
+        context.note(*training_notes(experiment, data))
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:

@@ -38,7 +38,7 @@ from distail.runner.posterior import posterior_of_files, student_posterior, teac
 from distail.runner.run_folder import RunFolder
 from distail.runner.stored_teacher import StoredTeacher, open_stored_teacher, refuse_another_file
 from distail.runner.train_network import initial_weights_missing, teacher_hash, teacher_width, train
-from distail.runner.trial import look_at_answers, look_at_loaded, try_fine_tuning, try_training
+from distail.runner.trial import look_at_answers, look_at_loaded, look_at_trained, try_fine_tuning, try_training
 from distail.training.checkpoint import CheckpointFolder
 from distail.training.progress import Reporter
 from distail.training.stage import Fitted
@@ -88,6 +88,7 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
         run.note(*try_fine_tuning(network, TEACHER, model, training, run.data, None))
         method = teacher_method(run.experiment, run.data)
         fitted = train(run, TEACHER, network, None, method, training)
+        run.note(*look_at_trained(network, TEACHER, run.data, run.runtime))
     run.runtime.processes.broadcast_parameters(network.model)
 
     def save() -> None:

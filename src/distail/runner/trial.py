@@ -149,6 +149,15 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
     return look_at_answers(logits_NC, some.labels, whose, data.class_names)
 
 
+def look_at_trained(network: FeatureTap, whose: str, data: PreparedData, runtime: RuntimeDevice) -> list[str]:
+    """A sentence for the user on a network that was trained here and knows nothing of its training images."""
+    some = data.train.subset(spread_over(len(data.train)))
+    if is_multi_label(some.labels):
+        return []
+    logits_NC = predict(network, some, data.mean, data.std, runtime)
+    return _of_chance(logits_NC, some.labels, whose, "has its training diverged, or was it too short?")
+
+
 def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str]) -> list[str]:
     """Sentences for the user on logits of some training images: probabilities, another order of classes, or chance."""
     kind = kind_of_probabilities(logits_NC)
@@ -156,11 +165,12 @@ def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names
     if is_multi_label(labels_N):
         return notes  # no class is the answer, by which another order would be seen
     order = find_other_order(logits_NC, labels_N, class_names)
-    odd = [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose)
+    doubt = "are these the weights, the classes and the kind of data that it was trained on?"
+    odd = [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose, doubt)
     return [*notes, *odd]
 
 
-def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str) -> list[str]:
+def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str, doubt: str) -> list[str]:
     """A teacher of other data, or one whose weights are not those that were trained, knows none of the classes."""
     right_N = logits_NC.argmax(1) == target_N
     recalls = [float(right_N[target_N == label].float().mean()) for label in set(target_N.tolist())]
@@ -169,8 +179,7 @@ def _of_chance(logits_NC: Tensor, target_N: Tensor, whose: str) -> list[str]:
         return []
     return [
         f"the {whose} recalls {100 * recall:.1f} % of a class on average over {len(target_N):,} training samples, "
-        f"where guessing recalls {100 * chance:.1f} %: are these the weights, the classes and the kind of data that it "
-        "was trained on?"
+        f"where guessing recalls {100 * chance:.1f} %: {doubt}"
     ]
 
 

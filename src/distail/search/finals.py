@@ -56,6 +56,7 @@ def comparison_of(base: Experiment, content: SearchContent, seeds: Sequence[int]
         baseline=KD,
         output=folder,
         recipes={_label(one): one["recipe"] for one in finalists if one["recipe"]},
+        recommends=False,
     )
 
 

@@ -117,13 +117,14 @@ def trials_table(content: SearchContent, most: int | None = None, steps: dict[st
     ranked = sorted(content["trials"], key=_rank)
     rows = [_row(one, content, steps or {}) for one in ranked[:most]]
     left = len(ranked) - len(rows)
-    minutes = content["seconds"] / 60
+    seconds = content["seconds"]
+    took = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
     top1 = [] if content["top1_loss"] is None else ["Top-1"]
     titles = ["Trial", "What", "Epochs", "Metric", *top1, "State"]
     return Table(
         titles,
         rows,
-        title=f"{content['name']}: {len(ranked)} trials in {minutes:.0f} min" + (f", {left} not shown" if left else ""),
+        title=f"{content['name']}: {len(ranked)} trials in {took}" + (f", {left} not shown" if left else ""),
         caption=f"By {content['rule']}.",
         text_columns=frozenset({0, 1, len(titles) - 1}),
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distail import files
-from distail.compare.advice import advice
 from distail.compare.arguments import read_seeds, unused_overrides
 from distail.compare.compare import (
     Comparison,
@@ -168,9 +167,7 @@ def _finish(
     content["comparison"] = comparison.folder.relative_to(folder).as_posix()
     content["finalists"] = choose(runs, settings.goal, content, seeds, comparison.folder)
     content["best"] = content["finalists"][0]["number"]
-    by_test = advice(comparison.content)  # might recommend another one than was chosen, which saw no test image
-    told = [sentence for sentence in comparison.content["statements"] if sentence not in by_test]
-    content["statements"] = [*statements(content, comparison.content), *told]
+    content["statements"] = [*statements(content, comparison.content), *comparison.content["statements"]]
     best = next(one for one in content["trials"] if one["number"] == content["best"])
     plan = runs.plan(best["number"], Proposal(best["method"], best["recipe"], best["words"]))
     teacher = next(iter(plan.runs.values())).experiment.teacher

@@ -15,7 +15,8 @@ from distail.evaluation.checks import by_rows
 from distail.outputs import Outputs
 
 _ADVICE = (
-    "Try a lower training.learning_rate, training.gradient_clip: 5 or trainer.precision=fp32, with another output."
+    "Try a lower training.learning_rate, training.gradient_clip: 5 or, where it was bf16, trainer.precision=fp32, with "
+    "another output."
 )
 NEVER = 2**62
 """A step that no training reaches."""

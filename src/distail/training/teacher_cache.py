@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from distail.data.batches import Batch, TrainingBatches
-from distail.errors import TrainingError
+from distail.errors import TrainingError, counted
 from distail.files import MEGABYTE, read_tensors, take_room, write_tensors
 from distail.inputs import each_tensor
 from distail.outputs import Outputs
@@ -89,9 +89,8 @@ class TeacherCache:
             with suppress(torch.OutOfMemoryError):
                 rows_RW = rows_RW.to(self._runtime.device)
         self._rows_RW = rows_RW
-        reporter.message(
-            f"teacher: its outputs for {self._batches.views} views of each training image were stored by another run"
-        )
+        views = counted(self._batches.views, "view")
+        reporter.message(f"teacher: its outputs for {views} of each training image were stored by another run")
         return True
 
     def _write(self, path: Path, reporter: Reporter) -> None:
@@ -105,7 +104,7 @@ class TeacherCache:
         count = batches.views * batches.num_images
         # Always the same, since it decides the last bits: a cache that is filled again holds the same ones.
         size = evaluation_batch_size(batches.data.input_shape)
-        reporter.message(f"teacher: storing its outputs for {batches.views} views of each training image")
+        reporter.message(f"teacher: storing its outputs for {counted(batches.views, 'view')} of each training image")
         reporter.start(STAGE, 1, -(-count // size), 0)
         for step, batch in enumerate(batches.every_view(size)):
             answers_BW = self._answers(batch)

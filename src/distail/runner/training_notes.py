@@ -1,0 +1,46 @@
+"""What the configuration asks for and does not get: of few epochs, small batches, and few images to choose on."""
+
+from __future__ import annotations
+
+from distail.config.schema import Experiment, Training
+from distail.config.section import AUTO
+from distail.data.batches import FEWEST_A_RANK
+from distail.data.prepare import PreparedData
+from distail.errors import counted, some_of
+from distail.evaluation.adjustment import chosen_on_few
+from distail.runner.checks import needs_teacher
+
+
+def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
+    """Sentences for the user: of the student's training, of a teacher's where that is another, and of tau."""
+    notes = _of_training("training", experiment.training)
+    teacher = experiment.teacher
+    trained_here = teacher is not None and not (teacher.is_previous_epoch or teacher.files or teacher.logits)
+    if teacher is not None and teacher.training and trained_here and needs_teacher(experiment):
+        notes += _of_training("teacher.training", experiment.teacher_training)
+    if experiment.adjust == AUTO and data.validation is not None:
+        told = chosen_on_few(data.validation.labels, data.class_counts)
+        notes += [f"method.adjust: {AUTO}: {sentence}" for sentence in told]
+    return notes
+
+
+def _of_training(key: str, training: Training) -> list[str]:
+    notes, schedule, epochs = [], training.schedule, training.backbone_epochs
+    late = [f"{milestone:g}" for milestone in schedule.milestones if milestone >= epochs]
+    if schedule.name == "step" and late:
+        notes.append(
+            f"{key}.schedule.milestones: {some_of(late)} of {counted(epochs, 'epoch')}, so that the learning rate does "
+            "not fall there; expected fewer than the epochs"
+        )
+    if schedule.warmup_epochs >= epochs:
+        notes.append(
+            f"{key}.schedule.warmup_epochs: {schedule.warmup_epochs:g} of {counted(epochs, 'epoch')}, so that the "
+            "training ends while the learning rate still rises; expected fewer than the epochs"
+        )
+    most = max(1, training.batch_size // FEWEST_A_RANK)
+    if training.accumulation_steps > most:
+        notes.append(
+            f"{key}.accumulation_steps: {training.accumulation_steps}, but a batch of {training.batch_size} has at "
+            f"most {most} parts of {FEWEST_A_RANK} images, the fewest from which batch normalization can learn"
+        )
+    return notes
