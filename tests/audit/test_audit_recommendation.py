@@ -102,6 +102,16 @@ def test_one_reason_is_told_where_no_repair_is_recommended():
     assert len(set(said)) == 3
 
 
+def test_a_repair_that_changes_nothing_on_the_images_is_not_called_better():
+    counts = (400, 200, 100, 50, 20, 5)
+    target = torch.arange(60) % 6
+    logits = 40.0 * torch.eye(6, dtype=torch.float64)[target]  # right, by more than any repair moves a target
+    found = recommend(logits, target, counts)
+    assert (found["reason"], found["after"]) == ("repair", found["before"])
+    assert "do not show which one helps" in sentence(found)
+    assert "from 100.0 to 100.0" not in sentence(found)
+
+
 def test_without_images_of_the_head_the_bound_is_said_to_be_unchecked():
     counts = (400, 200, 100, 50, 20, 5)
     logits, target = biased_teacher(0, counts, signal=4.0)

@@ -57,6 +57,15 @@ def test_a_difference_without_a_p_value_is_not_called_sure():
     assert "not tested" in first
 
 
+def test_what_was_not_tested_is_not_recommended():
+    rows = {**ROWS, "bkd, adjusted": figures(75.0, 80.0, 66.0)}
+    (only,) = advice(content(rows, [difference("bkd", inside_noise=False)]))
+    assert "bkd, adjusted (75.0 %, ce 60.0 %" in only
+    assert "not tested" in only
+    assert "adjust: 1" in only
+    assert "Use " not in only
+
+
 def test_a_row_that_was_only_adjusted_can_win_and_its_difference_is_found_the_other_way_round():
     rows = {**ROWS, "ce, adjusted": figures(75.0, 80.0, 66.0)}
     beyond = [difference("ce", inside_noise=False, against="ce, adjusted")]

@@ -1,0 +1,72 @@
+"""What a configuration asks for and does not get is told before any work, and again in the result."""
+
+import pytest
+
+from distail.runner.evaluate import evaluate_run
+from distail.runner.plan import plan_run
+from distail.runner.run_folder import RunFolder
+from helpers.whole_runs import experiment, run
+
+pytestmark = pytest.mark.integration
+
+
+def warnings(tmp_path, method="bkd", **changes):
+    return plan_run(experiment(tmp_path / "run", method, **changes)).warnings
+
+
+def training(**changes):
+    return {"epochs": 3, "batch_size": 128, "learning_rate": 0.05, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"schedule": {"name": "cosine", "warmup_epochs": 10}}, "training.schedule.warmup_epochs: 10 of 3 epochs"),
+        (
+            {"schedule": {"name": "step", "milestones": [2, 30], "factors": [0.1, 0.01]}},
+            "training.schedule.milestones: 30 of 3 epochs",
+        ),
+        ({"accumulation_steps": 100}, "training.accumulation_steps: 100, but a batch of 128"),
+    ],
+)
+def test_what_few_epochs_and_small_batches_do_not_allow_is_told_once(tmp_path, changes, start):
+    told = warnings(tmp_path, training=training(**changes), teacher={"model": "same"})
+    assert sum(start in each for each in told) == 1, "not once more of the teacher, which is trained alike"
+
+
+def test_what_fits_is_not_told(tmp_path):
+    fitting = training(accumulation_steps=64, schedule={"name": "step", "milestones": [2], "factors": [0.1]})
+    assert not any(each.startswith("training") for each in warnings(tmp_path, training=fitting))
+
+
+def test_a_teachers_own_training_is_told_where_it_happens(tmp_path):
+    teacher = {"model": "same", "training": {"epochs": 1, "schedule": {"name": "cosine", "warmup_epochs": 5}}}
+    start = "teacher.training.schedule.warmup_epochs: 5 of 1 epoch"
+    assert any(each.startswith(start) for each in warnings(tmp_path, teacher=teacher))
+    assert not any(each.startswith(start) for each in warnings(tmp_path, "ce", teacher=teacher))
+
+
+def test_a_tau_that_few_images_choose_is_told(tmp_path):
+    told = "of the validation images belong"
+    method = {"name": "kd", "adjust": "auto"}
+    assert any(told in each for each in warnings(tmp_path, method))
+    assert not any(told in each for each in warnings(tmp_path, "kd"))
+    finished = run(experiment(tmp_path / "run", "kd"))
+    assert sum(told in note for note in evaluate_run(RunFolder(finished.folder), "auto").notes) == 1
+    assert not any(told in note for note in evaluate_run(RunFolder(finished.folder), 1.0).notes)
+
+
+def test_a_teacher_that_has_diverged_is_told(tmp_path):
+    teacher = {"model": "same", "training": {"epochs": 1, "learning_rate": 1000.0, "gradient_clip": 5.0}}
+    short = training(epochs=1)
+    notes = run(experiment(tmp_path / "run", "kd", teacher=teacher, training=short)).figures["notes"]
+    assert any(note.startswith("the teacher recalls") and "diverged" in note for note in notes)
+
+
+def test_a_plan_speaks_of_stored_views_only_where_a_teacher_is_asked(tmp_path):
+    teacher = {"model": "same", "views": 1}
+    said = [
+        any("the estimate runs the teacher" in each for each in warnings(tmp_path, method, teacher=teacher))
+        for method in ("kd", "ce")
+    ]
+    assert said == [True, False]
