@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from distail.compare import draws
 from distail.compare.advice import advice
 from distail.compare.engines import ENGINES
 from distail.config.schema import Experiment
@@ -24,6 +25,7 @@ from distail.search.progress import SearchLines, SearchTable, trials_table
 from distail.search.search import search
 from distail.search.show import print_search
 from distail.search.slots import FREE
+from distail.search.validation import few_to_choose_on
 from distail.terminal import PrintableConsole
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
 
@@ -68,6 +70,16 @@ def test_the_folder_holds_what_the_guide_says(finished):
     assert len(content["trials"]) == TRIALS
     assert content["budget"] == {"minutes": None, "trials": TRIALS, "used_up": True}
     assert content["best"] == content["finalists"][0]["number"]
+
+
+@pytest.mark.parametrize(("changes", "few"), [({}, True), ({"imbalance_factor": 1}, False), ({"folds": 2}, False)])
+def test_few_validation_images_of_rare_classes_are_told(workplace, changes, few):
+    folds = {"validation": {"folds": 2, "fold": None}} if "folds" in changes else changes
+    raw = yaml.safe_load((workplace / "quick.yaml").read_text())
+    base = Experiment.from_mapping({**raw, "data": {**raw["data"], **folds}})
+    of_one_run = draws.with_draw(base.model_dump(mode="json"), draws.draws_of(base, [0])[0])
+    told = few_to_choose_on(base, prepare.prepare_data(Experiment.from_mapping(of_one_run).data, seed=0))
+    assert [sentence.startswith("only ") for sentence in told] == [True] * few
 
 
 def test_the_choice_is_an_experiment_that_can_be_run(finished):

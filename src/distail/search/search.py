@@ -40,6 +40,7 @@ from distail.search.space import Proposal, Space, proposal_of, space_of
 from distail.search.statements import statements
 from distail.search.study import importances, open_study, require_optuna
 from distail.search.trials import TrialRuns, Trials
+from distail.search.validation import few_to_choose_on
 from distail.training.signals import stop_requests
 
 DEFAULT_MINUTES = 60.0
@@ -194,7 +195,10 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
     refuse_other_data(reference)
     try_waiting_students(reference, [job.name for job in reference.jobs if not job.folder.result.is_file()])
     data = next(iter(reference.runs.values())).experiment.data  # of one fold, where there are folds
-    space = space_of(base, prepare_data(data, seed=base.seed).train)
+    prepared = prepare_data(data, seed=base.seed)
+    space = space_of(base, prepared.train)
+    for sentence in few_to_choose_on(base, prepared):
+        reporter.message(sentence)
     live = base.teacher is not None and base.teacher.has_network and base.teacher.views == 0
     if live and not (base.training.mix and base.training.mix.share):  # whose images no stored view could be
         reporter.message(

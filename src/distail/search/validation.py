@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distail.compare.draws import draws_of, out_of_fold
+from distail.config.data import Folds
 from distail.config.schema import Experiment
+from distail.data.prepare import PreparedData
+from distail.errors import counted
+from distail.evaluation.groups import FEW_IMAGES, images_of_tail
 from distail.evaluation.headline import is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
 from distail.evaluation.run_files import read_epochs
@@ -33,6 +37,19 @@ def validation_by_epoch(students: Sequence[RunFolder], epochs: int) -> dict[int,
     if all(student.result.is_file() for student in students):
         known[epochs] = out_of_fold(students)
     return dict(sorted(known.items()))
+
+
+def few_to_choose_on(base: Experiment, data: PreparedData) -> list[str]:
+    """A sentence for the user, where one validation split hardly has any image of the rare classes."""
+    if data.validation is None or isinstance(base.data.validation, Folds) or data.validation.labels.ndim == 2:
+        return []
+    tail = images_of_tail(data.validation.labels, data.class_counts)
+    if tail >= FEW_IMAGES:
+        return []
+    return [
+        f"only {counted(tail, 'validation image')} of the tail third, by which trials are compared: the choice is "
+        "uncertain; data.validation={folds: 5} judges them by every training image, in five times the time"
+    ]
 
 
 def _of_run(student: RunFolder) -> dict[int, MetricValues]:
