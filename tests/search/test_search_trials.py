@@ -178,6 +178,36 @@ def test_after_the_starts_come_switches_without_a_teacher_then_methods_and_then_
     assert best["recipe"].keys() == {"training.batch_size", "training.learning_rate", "training.mix"}
 
 
+class SlowTeacher(MadeUp):
+    """Its teacher takes so many looks."""
+
+    looks = 12
+
+    def ended(self):
+        found = super().ended()
+        self.looks -= 1
+        if self.looks > 0 and "teacher-ce-seed0" in found:
+            self._done["teacher-ce-seed0"] = found.pop("teacher-ce-seed0")
+        return found
+
+
+def test_while_the_teacher_trains_batch_sizes_are_tried_without_it(tmp_path):
+    engine = SlowTeacher(by_temperature, parallel=2)
+    found = made_up_search(tmp_path, engine, trials=16).content()
+    sizes, starts = ["64", "32"], len(STARTS)
+    early = [starts + place for place in range(len(sizes))]
+    order = [f"trial-{number:03d}-seed0" for number in (1, 2, *early)]
+    assert engine.started[: len(order) + 1] == ["teacher-ce-seed0", *order], "then it waits: the rest builds on these"
+    assert engine.started.index("trial-000-seed0") == len(order) + 1
+    by_number = {one["number"]: one for one in found}
+    assert [by_number[number]["parameters"]["batch_size"] for number in early] == sizes
+    assert all(by_number[number]["method"] == by_number[FREE]["method"] for number in early)
+    assert [one["state"] for one in found[:starts]] == [FINISHED] * starts
+    again = made_up_search(tmp_path, MadeUp(by_temperature, parallel=2), trials=18).content()
+    assert again[:16] == found
+    assert len({repr((one["method"], one["recipe"])) for one in again}) == 18
+
+
 def test_what_costs_nothing_is_tried_again_with_the_best_recipe_and_chosen_where_only_that_is_better(tmp_path):
     def score(experiment):
         better = "targets" in experiment.method and experiment.method["temperature"] < 3

@@ -90,6 +90,10 @@ class Space:
                 words += f", {name} {option}"
         return Proposal(method, recipe, words)
 
+    def start_has_teacher(self, number: int) -> bool:
+        """Whether a start waits for the teacher."""
+        return self._slots.starts[number]["divergence"] != NONE
+
     def start(self, number: int) -> dict[str, object]:
         """The choices of a start, with the recipe as it is given."""
         return {**self._slots.starts[number], **dict.fromkeys(self.switches, AS_GIVEN)}
@@ -103,12 +107,16 @@ class Space:
         Args:
             starts: their numbers, from the best on, whose methods are the first to be tried once more.
         """
-        switches = [(name, option) for name, options in self.switches.items() for option in options]
         return [
-            *(Variation(OF_FREE, *switch) for switch in switches),
+            *self.switches_without_a_teacher,
             *(Variation(OF_FREE, _METHOD, str(number)) for number in starts),
-            *(Variation(OF_BEST, *switch) for switch in switches),
+            *(one._replace(of=OF_BEST) for one in self.switches_without_a_teacher),
         ]
+
+    @property
+    def switches_without_a_teacher(self) -> list[Variation]:
+        """The first of the variations."""
+        return [Variation(OF_FREE, name, option) for name, options in self.switches.items() for option in options]
 
     def vary(self, parameters: Mapping[str, object], variation: Variation) -> dict[str, object]:
         """The choices of a trial with one variation."""

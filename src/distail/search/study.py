@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distail.errors import ConfigError, DistailError
+from distail.search.slots import FREE
 from distail.search.space import OF_FREE, Space, Variation, proposal_of
 
 if TYPE_CHECKING:
@@ -75,11 +76,14 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
     return study
 
 
-def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False) -> Trial:
+def next_trial(
+    study: Study, seed: int, space: Space, *, at_random: bool = False, teacher_is_busy: bool = False
+) -> Trial:
     """The next trial to fill in: a start, a variation of a good trial, what all suggest, or anything.
 
     A search of some thirty trials has too few for a space of a dozen parameters, so the variations of the space come
-    first, each once and on the best trial by then.
+    first, each once and on the best trial by then. Those without a teacher need not wait for it, as a start may have to
+    (`teacher_is_busy`).
 
     Its sampler is drawn anew from the seed and the trial's number, so that a search that was killed suggests what it
     would have suggested, and nothing needs to be pickled.
@@ -90,6 +94,8 @@ def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False
     trials = study.get_trials(deepcopy=False)
     number = sum(trial.state != waiting for trial in trials)
     study.sampler = sampler(seed, number, space.starts, at_random=at_random)
+    if teacher_is_busy and (early := _without_a_teacher(study, trials, space)) is not None:
+        return early
     variation = None if at_random else _untried_variation(trials, space)
     if variation is not None:
         study.enqueue_trial(space.vary(_to_vary(study, trials, space, variation).params, variation))
@@ -99,15 +105,45 @@ def next_trial(study: Study, seed: int, space: Space, *, at_random: bool = False
     return trial
 
 
+def _without_a_teacher(study: Study, trials: Sequence[FrozenTrial], space: Space) -> Trial | None:
+    """A variation in place of the next start; None where that needs no teacher either, or there is none.
+
+    Only of the first switch: the others build on what it brings, which is not known before kd is.
+    """
+    import optuna
+
+    start = next((trial.number for trial in trials if trial.state.name == "WAITING"), None)
+    if start is None or start <= FREE or not space.start_has_teacher(start):
+        return None
+    first = [one for one in space.switches_without_a_teacher if one.name == next(iter(space.switches))]
+    variation = next(_untried(trials, first), None)
+    if variation is None:
+        return None
+    # Asked for as usual, Optuna would give the start that waits.
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING,
+            params=space.vary(trials[FREE].params, variation),
+            distributions=trials[FREE].distributions,
+            user_attrs={_VARIATION: list(variation)},
+        )
+    )
+    return optuna.trial.Trial(study, study.get_trials(deepcopy=False)[-1]._trial_id)
+
+
+def _untried(trials: Sequence[FrozenTrial], variations: Iterable[Variation]) -> Iterator[Variation]:
+    tried = {tuple(trial.user_attrs.get(_VARIATION, ())) for trial in trials}
+    return (variation for variation in variations if variation not in tried)
+
+
 def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> Variation | None:
     """The next one to try; None where all were, or starts have still to end."""
     starts = trials[: space.starts]
     ended = len(starts) == space.starts and all(trial.state.is_finished() for trial in starts)
     if not ended or not any(trial.state.name == "COMPLETE" for trial in trials):
         return None
-    tried = [tuple(trial.user_attrs.get(_VARIATION, ())) for trial in trials]
     best_first = sorted(range(space.starts), key=lambda number: -_value(trials[number]))
-    return next((variation for variation in space.variations(best_first) if variation not in tried), None)
+    return next(_untried(trials, space.variations(best_first)), None)
 
 
 def _to_vary(study: Study, trials: Sequence[FrozenTrial], space: Space, variation: Variation) -> FrozenTrial:

@@ -196,6 +196,13 @@ class Trials:
         trials = self.study.get_trials(deepcopy=False)
         return [trial for trial in trials if trial.state.name != "WAITING" and _REPEATED not in trial.user_attrs]
 
+    @property
+    def _teacher_is_busy(self) -> bool:
+        """Whether trials wait for a teacher that is still trained."""
+        teachers = {job.after for one in self._under_way.values() for job in one.jobs if job.after is not None}
+        states = [self._schedule.states.get(name) for name in teachers]
+        return any(state is None or state.state != run_files.FINISHED for state in states)
+
     def _new_trial(self) -> tuple[Trial, Proposal]:
         """The next trial that differs from all before, since the same one again would train the same bits."""
         import optuna
@@ -203,7 +210,13 @@ class Trials:
         known = [self._proposal(trial) for trial in self._begun]
         for attempt in itertools.count():
             at_random = attempt >= _SUGGESTIONS
-            trial = next_trial(self.study, self.runs.base.seed, self.space, at_random=at_random)
+            trial = next_trial(
+                self.study,
+                self.runs.base.seed,
+                self.space,
+                at_random=at_random,
+                teacher_is_busy=self._teacher_is_busy,
+            )
             proposal = self.space.propose(trial)
             if proposal not in known:
                 break
