@@ -178,21 +178,23 @@ def test_after_the_starts_come_switches_without_a_teacher_then_methods_and_then_
     assert best["recipe"].keys() == {"training.batch_size", "training.learning_rate", "training.mix"}
 
 
-class SlowTeacher(MadeUp):
-    """Its teacher takes so many looks."""
+class Slow(MadeUp):
+    """One of its runs takes so many looks."""
 
-    looks = 12
+    def __init__(self, name, looks):
+        super().__init__(by_temperature, parallel=2)
+        self.name, self.looks = name, looks
 
     def ended(self):
         found = super().ended()
-        self.looks -= 1
-        if self.looks > 0 and "teacher-ce-seed0" in found:
-            self._done["teacher-ce-seed0"] = found.pop("teacher-ce-seed0")
+        if self.name in found and self.looks > 0:
+            self.looks -= 1
+            self._done[self.name] = found.pop(self.name)
         return found
 
 
 def test_while_the_teacher_trains_batch_sizes_are_tried_without_it(tmp_path):
-    engine = SlowTeacher(by_temperature, parallel=2)
+    engine = Slow("teacher-ce-seed0", looks=12)
     found = made_up_search(tmp_path, engine, trials=16).content()
     sizes, starts = ["64", "32"], len(STARTS)
     early = [starts + place for place in range(len(sizes))]
@@ -206,6 +208,14 @@ def test_while_the_teacher_trains_batch_sizes_are_tried_without_it(tmp_path):
     again = made_up_search(tmp_path, MadeUp(by_temperature, parallel=2), trials=18).content()
     assert again[:16] == found
     assert len({repr((one["method"], one["recipe"])) for one in again}) == 18
+
+
+def test_switches_without_a_teacher_do_not_wait_for_the_last_start(tmp_path):
+    last = len(STARTS) - 1
+    found = made_up_search(tmp_path, Slow(f"trial-{last:03d}-seed0", looks=12), trials=len(STARTS) + 2).content()
+    changed = [one["parameters"] | {"batch_size": "as given"} for one in found[len(STARTS) :]]
+    assert changed == [found[FREE]["parameters"]] * 2
+    assert [one["parameters"]["batch_size"] for one in found[len(STARTS) :]] == ["64", "32"]
 
 
 def test_what_costs_nothing_is_tried_again_with_the_best_recipe_and_chosen_where_only_that_is_better(tmp_path):

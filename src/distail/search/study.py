@@ -137,13 +137,15 @@ def _untried(trials: Sequence[FrozenTrial], variations: Iterable[Variation]) -> 
 
 
 def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> Variation | None:
-    """The next one to try; None where all were, or starts have still to end."""
+    """The next one to try; None where all were, or what it builds on has still to end."""
     starts = trials[: space.starts]
-    ended = len(starts) == space.starts and all(trial.state.is_finished() for trial in starts)
-    if not ended or not any(trial.state.name == "COMPLETE" for trial in trials):
+    best_first = sorted(range(len(starts)), key=lambda number: -_value(starts[number]))
+    variation = next(_untried(trials, space.variations(best_first)), None)
+    states = [trial.state.name for trial in starts]
+    if len(starts) < space.starts or "WAITING" in states or "COMPLETE" not in states:
         return None
-    best_first = sorted(range(space.starts), key=lambda number: -_value(trials[number]))
-    return next(_untried(trials, space.variations(best_first)), None)
+    of_free = variation in space.switches_without_a_teacher and states[FREE] == "COMPLETE"
+    return variation if of_free or "RUNNING" not in states else None
 
 
 def _to_vary(study: Study, trials: Sequence[FrozenTrial], space: Space, variation: Variation) -> FrozenTrial:
