@@ -65,6 +65,7 @@ def describe_adjustment(whose: str, adjustment: Adjustment) -> str:
 def chosen_on_few(target_N: Tensor, class_counts: Sequence[int]) -> list[str]:
     """A warning, where the validation images (N,) by which tau is chosen hardly have any of the tail third.
 
+    >>> import torch
     >>> chosen_on_few(torch.tensor([0] * 90 + [1] * 9 + [2]), [900, 90, 10])  # doctest: +ELLIPSIS
     ['only 1 of the validation images belongs to the tail third, so that the choice of tau is uncertain; ...']
     """
