@@ -13,6 +13,7 @@ from torch import Tensor
 
 from distail.config.schema import Experiment, Model, Training
 from distail.data.batches import evaluation_batches
+from distail.data.dataset import Examples
 from distail.data.input_sources import sample_inputs
 from distail.data.labels import is_multi_label
 from distail.data.prepare import PreparedData, prepare_data
@@ -137,8 +138,7 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
     Raises:
         ModelError: its logits are not finite.
     """
-    some = data.train.subset(spread_over(len(data.train)))
-    logits_NC = predict(network, some, data.mean, data.std, runtime)
+    some, logits_NC = _some_answers(network, data, runtime)
     bad = int((~torch.isfinite(logits_NC)).any(dim=1).sum())
     if bad:
         raise ModelError(
@@ -151,11 +151,16 @@ def look_at_loaded(network: FeatureTap, whose: str, data: PreparedData, runtime:
 
 def look_at_trained(network: FeatureTap, whose: str, data: PreparedData, runtime: RuntimeDevice) -> list[str]:
     """A sentence for the user on a network that was trained here and knows nothing of its training images."""
-    some = data.train.subset(spread_over(len(data.train)))
-    if is_multi_label(some.labels):
+    if is_multi_label(data.train.labels):
         return []
-    logits_NC = predict(network, some, data.mean, data.std, runtime)
+    some, logits_NC = _some_answers(network, data, runtime)
     return _of_chance(logits_NC, some.labels, whose, "has its training diverged, or was it too short?")
+
+
+def _some_answers(network: FeatureTap, data: PreparedData, runtime: RuntimeDevice) -> tuple[Examples, Tensor]:
+    """Training examples from all over the set, and the network's logits (N, C) of them."""
+    some = data.train.subset(spread_over(len(data.train)))
+    return some, predict(network, some, data.mean, data.std, runtime)
 
 
 def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str]) -> list[str]:
