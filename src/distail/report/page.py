@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from distail import files
 from distail._version import __version__
@@ -37,6 +38,9 @@ from distail.report.views import (
     teachers,
     words_of,
 )
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _HIGHLIGHTS = (
     ("Top-1", "top1"),
@@ -148,6 +152,14 @@ def render_page(view: ReportView) -> str:
 
 def render(template: str, *, colors: Mapping[str, Mapping[str, str]] | None = None, **content: object) -> str:
     """A page from a template of `assets/`, which finds its style, colors and version beside what it is given."""
+    return _templates().get_template(template).render(
+        css=_asset("page.css"), font=PAGE_FONT, version=__version__, colors=colors or _colors([]), **content
+    )
+
+
+@cache
+def _templates() -> Environment:
+    """The templates of `assets/`, each compiled once: that takes longer than filling it in."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -160,9 +172,7 @@ def render(template: str, *, colors: Mapping[str, Mapping[str, str]] | None = No
     environment.filters["unbroken"] = lambda text: text.replace(" %", "\u00a0%")
     environment.filters["signed"] = signed
     environment.filters["capital"] = capital
-    return environment.get_template(template).render(
-        css=_asset("page.css"), font=PAGE_FONT, version=__version__, colors=colors or _colors([]), **content
-    )
+    return environment
 
 
 def _colors(runs: Sequence[RunView]) -> dict[str, Mapping[str, str]]:
