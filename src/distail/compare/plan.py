@@ -264,7 +264,7 @@ class _Student:
     def teacher_run(self) -> TeacherRun | None:
         """The run that trains this student's teacher; None where there is nothing to train."""
         teacher = self.experiment.teacher
-        if teacher is None or teacher.is_previous_epoch or teacher.files:
+        if teacher is None or not teacher.trained_here:
             return None
         supervised: dict[str, object] = teacher.supervised or {"name": "ce"}
         if self.config.teachers == "own":

@@ -150,9 +150,10 @@ def render_page(view: ReportView) -> str:
     )
 
 
-def render(template: str, *, colors: Mapping[str, Mapping[str, str]] | None = None, **content: object) -> str:
+def render(name: str, *, colors: Mapping[str, Mapping[str, str]] | None = None, **content: object) -> str:
     """A page from a template of `assets/`, which finds its style, colors and version beside what it is given."""
-    return _templates().get_template(template).render(
+    template = _templates().get_template(name)
+    return template.render(
         css=_asset("page.css"), font=PAGE_FONT, version=__version__, colors=colors or _colors([]), **content
     )
 

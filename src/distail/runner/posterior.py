@@ -55,7 +55,7 @@ def posterior_notes(experiment: Experiment) -> list[str]:
     Parts are the terms of the method, of its classifier stage and of its teacher, the sampler, and `method.adjust`.
     """
     teacher, taught, notes = experiment.teacher, _taught(experiment), []
-    if teacher is not None and not teacher.files and not teacher.is_previous_epoch and needs_teacher(experiment):
+    if teacher is not None and teacher.trained_here and needs_teacher(experiment):
         own = _by_stage(experiment, lambda composition: [composition.sampling_warning()], of_teacher=True)
         notes += [f"of the teacher: {warning}" for warning in own]
     notes += _by_stage(

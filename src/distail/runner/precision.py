@@ -58,7 +58,7 @@ def _trained(experiment: Experiment, use: str) -> Model | None:
     if use == STUDENT:
         return experiment.student.model
     teacher = experiment.teacher
-    if use == TEACHER_INFERENCE or teacher is None or not teacher.has_network or teacher.files:
+    if use == TEACHER_INFERENCE or teacher is None or not teacher.trained_here:
         return None
     return teacher_model(experiment)
 

@@ -15,8 +15,7 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     """Sentences for the user: of the student's training, of a teacher's where that is another, and of tau."""
     notes = _of_training("training", experiment.training)
     teacher = experiment.teacher
-    trained_here = teacher is not None and not (teacher.is_previous_epoch or teacher.files)
-    if teacher is not None and teacher.training and trained_here and needs_teacher(experiment):
+    if teacher is not None and teacher.trained_here and teacher.training and needs_teacher(experiment):
         notes += _of_training("teacher.training", experiment.teacher_training)
     if experiment.adjust == AUTO and data.validation is not None:
         told = chosen_on_few(data.validation.labels, data.class_counts)
