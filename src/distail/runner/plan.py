@@ -19,7 +19,6 @@ import torch
 
 from distail.config.schema import Experiment
 from distail.data.dataset import StreamedImages, is_images
-from distail.data.image_inputs import augment_notes
 from distail.data.input_sources import sample_inputs
 from distail.data.items import StreamedItems
 from distail.data.long_tail import class_counts
@@ -32,7 +31,6 @@ from distail.outputs import Outputs
 from distail.runner.checks import check, check_fits_data, check_memory, needs_of, read_experiment, teacher_model
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
-from distail.runner.posterior import posterior_notes
 from distail.runner.precision import select_run_device
 from distail.runner.run import read_images, select_threads
 from distail.runner.run_folder import RunFolder
@@ -141,8 +139,7 @@ def plan_run(config: Experiment | Mapping[str, Any] | str | Path) -> RunPlan:
             fit=timer.fit,
             formats=formats,
         )
-        context.note(*posterior_notes(experiment), *augment_notes(experiment.data.augment), *notes, *views_notes)
-        context.note(*training_notes(experiment, data))
+        context.note(*training_notes(experiment, data), *notes, *views_notes)
         count = select_threads(experiment, None, runtime, told)
         with threads(count):
             student = untrained_student(context)

@@ -13,7 +13,6 @@ import torch
 from distail import files
 from distail.config.precision import Precisions, read_precision
 from distail.config.schema import Experiment
-from distail.data.image_inputs import augment_notes
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import counted
@@ -23,7 +22,6 @@ from distail.report.build import write_report
 from distail.runner.checks import check, check_fits_data, check_memory, read_experiment
 from distail.runner.context import RunContext
 from distail.runner.identity import changed_data, identity_of
-from distail.runner.posterior import posterior_notes
 from distail.runner.precision import select_run_device
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
@@ -118,8 +116,7 @@ def _run_stages(
         context = RunContext(
             experiment, folder, data, runtime, history, reporter, identity, require_folder, formats=formats
         )
-        context.note(*posterior_notes(experiment), *augment_notes(experiment.data.augment), *notes, *views_notes)
-        context.note(*training_notes(experiment, data))
+        context.note(*training_notes(experiment, data), *notes, *views_notes)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
         if stored is None:

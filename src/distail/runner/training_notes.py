@@ -1,19 +1,22 @@
-"""What the configuration asks for and does not get: of few epochs, small batches, and few images to choose on."""
+"""What is suspicious in a configuration, though it can be run: parts that do not fit, few epochs, few images."""
 
 from __future__ import annotations
 
 from distail.config.schema import Experiment, Training
 from distail.config.section import AUTO
 from distail.data.batches import FEWEST_A_RANK
+from distail.data.image_inputs import augment_notes
 from distail.data.prepare import PreparedData
 from distail.errors import counted, some_of
 from distail.evaluation.adjustment import chosen_on_few
 from distail.runner.checks import needs_teacher
+from distail.runner.posterior import posterior_notes
 
 
 def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
-    """Sentences for the user: of the student's training, of a teacher's where that is another, and of tau."""
-    notes = _of_training("training", experiment.training)
+    """Sentences for the user: of posteriors, of augmentation, of the training of student and teacher, and of tau."""
+    notes = [*posterior_notes(experiment), *augment_notes(experiment.data.augment)]
+    notes += _of_training("training", experiment.training)
     teacher = experiment.teacher
     if teacher is not None and teacher.trained_here and teacher.training and needs_teacher(experiment):
         notes += _of_training("teacher.training", experiment.teacher_training)
