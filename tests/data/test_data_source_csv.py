@@ -259,3 +259,11 @@ def test_accents_of_paths_written_together_and_apart(
     assert len(source.train) + len(source.test) == 10
     with pytest.raises(DataError, match="listed more than once"):
         load("csv", manifest("path,label\n" + "\n".join([*lines, f"images/{normalize(on_disk, 'thé')}.png,a"])))
+
+
+def test_rows_are_known_by_their_place_in_the_file(manifest: Callable[[str], Path]) -> None:
+    source = load("csv", manifest("path,label\n" + "\n".join(f"images/i{9 - row}.png,{row % 2}" for row in range(10))))
+    assert source.file_rows is not None
+    for rows, images in zip(source.file_rows, (source.train, source.test), strict=True):
+        assert images.names is not None
+        assert [f"images/i{9 - row}.png" for row in rows.tolist()] == [name.decode() for name in images.names.tolist()]

@@ -51,3 +51,8 @@ def test_it_can_be_resized() -> None:
 def test_it_has_no_root() -> None:
     with pytest.raises(DataError, match=r"data\.root is /x"):
         load("digits", "/x")
+
+
+def test_groups_that_the_data_do_not_have_are_refused() -> None:
+    with pytest.raises(DataError, match=r"data\.group: 'patient'.*'digits' has no groups"):
+        load("digits", group="patient")

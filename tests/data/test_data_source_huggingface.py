@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from distail.config.schema import Data
+from distail.data.prepare import prepare_data
 from distail.data.sources import load_source
 from distail.errors import DataError
 
@@ -21,10 +22,10 @@ def png(seed):
     return buffer.getvalue(), pixels
 
 
-def write_parquet(file, labels, names, first=0):
+def write_parquet(file, labels, names, first=0, **columns):
     """As `datasets` writes it: a struct of bytes and path, names in the schema's metadata."""
     images = [{"bytes": png(first + row)[0], "path": f"{row}.png"} for row in range(len(labels))]
-    table = pa.table({"image": images, "label": pa.array(labels, pa.int64())})
+    table = pa.table({"image": images, "label": pa.array(labels, pa.int64()), **columns})
     if names is not None:
         features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
         told = json.dumps({"info": {"features": features}})
@@ -235,3 +236,36 @@ def test_an_image_that_is_listed_twice_is_refused(tmp_path):
         "test/metadata.jsonl, line 1",
     ):
         assert place in str(told.value)
+
+
+def patients(root, **columns):
+    """Two images of each of ten patients, and two of another for the test."""
+    write_parquet(root / "train.parquet", [0, 1] * 10, ["a", "b"], **columns)
+    write_parquet(root / "test.parquet", [0, 1], ["a", "b"], 20, **{name: ["z", "z"] for name in columns})
+    return root
+
+
+def test_groups_of_parquet_stay_whole(tmp_path):
+    root = patients(tmp_path, patient=[f"p{row // 2}" for row in range(20)])
+    for name, options in (("group", {}), ("patient", {"group": "patient"})):
+        data = prepare_data(of(root, validation=0.3, **options), seed=0)
+        kept, held_out = ({row // 2 for row in rows.tolist()} for rows in (data.train_rows, data.validation_rows))
+        assert bool(kept & held_out) == (name == "group"), "a default name that no column has makes no groups"
+    with pytest.raises(DataError, match=r"data\.group: .*'patients'.*patient"):
+        load_source(of(root, group="patients"))
+    with pytest.raises(DataError, match="10 of 20 have no group"):
+        load_source(of(patients(tmp_path / "gaps", patient=["a", None] * 10), group="patient"))
+
+
+@pytest.mark.parametrize(("labels", "names"), [((0.0, 1.0), ("0", "1")), ((False, True), ("False", "True"))])
+def test_numbers_of_metadata_are_written_alike(tmp_path, labels, names):
+    for split in ("train", "test"):
+        write_folder(tmp_path / split, labels, "jsonl")
+    assert load_source(of(tmp_path)).class_names == names
+
+
+def test_one_table_says_where_its_rows_are(tmp_path):
+    write_table(tmp_path, [f"{row}.png" for row in range(20)])
+    source = load_source(of(tmp_path))
+    for rows, images in zip(source.file_rows, (source.train, source.test), strict=True):
+        assert [f"{row}.png" for row in rows.tolist()] == names_of(images)

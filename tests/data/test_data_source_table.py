@@ -259,6 +259,8 @@ def test_a_measurement_called_group_need_not_be_one(tmp_path):
         ({}, {"age": [float("inf")] * ROWS}, ["90 numbers are infinite"]),
         ({}, {"split": ["train"] * ROWS}, ["'test'"]),
         ({"augment": ["crop"]}, {}, ["data.augment"]),
+        ({}, {"group": [float("nan"), *map(float, range(1, ROWS))]}, ["1 of 90 have no group", "'nan'"]),
+        ({}, {"group": ["", *map(str, range(1, ROWS))]}, ["1 of 90 have no group"]),
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path, options, changes, culprits):
@@ -279,3 +281,14 @@ def test_files_that_are_no_table(tmp_path, name, content):
 def test_other_data_has_no_label_column():
     with pytest.raises(DataError, match=r"data\.label"):
         prepare_data(Data(name="digits", label="y"))
+
+
+def test_rows_of_several_files_are_called_by_file(tmp_path):
+    content = {name: values for name, values in columns().items() if name != "split"}
+    for part in ("train", "test"):
+        written(tmp_path, "parquet", content).rename(tmp_path / f"{part}.parquet")
+    data = prepared(tmp_path, "parquet", group=None)
+    assert [data.test.names[row].decode() for row in (0, -1)] == [
+        "test.parquet, row 0",
+        f"test.parquet, row {ROWS - 1}",
+    ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 import distail
 from distail.errors import CheckpointError, DataError, MethodError
@@ -199,3 +200,43 @@ def test_checkpoints_of_others_are_told(tmp_path):
     (tmp_path / "checkpoint-5" / METHOD_FILE).unlink()
     with pytest.raises(CheckpointError, match=METHOD_FILE):
         trainer_of(tmp_path, "ipwd", arguments_=steps).train(resume_from_checkpoint=True)
+
+
+class Stream(IterableDataset):
+    """A data set without a length."""
+
+    def __iter__(self):
+        yield from ITEMS
+
+
+@pytest.mark.parametrize("steps", [8, 250])
+def test_a_ramp_rises_by_steps_where_nobody_knows_the_epochs(steps, tmp_path):
+    trainer = trainer_of(
+        tmp_path, "dkd", reader(8, 1), train_dataset=Stream(), arguments_={"max_steps": steps}, class_counts=COUNTS
+    )
+    losses_of(trainer)
+    told = [row["distillation"] > 0 for row in logged(trainer)]
+    assert told == [step * 100 // steps > 0 for step in range(steps)]
+
+
+def test_unlabeled_items_are_predicted_though_the_teacher_reads_other_columns(tmp_path):
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, features):
+            return self.head(features)
+
+    items = [{**item, "features": torch.ones(4), "index": f"{row}.txt"} for row, item in enumerate(ITEMS)]
+    trainer = trainer_of(tmp_path, "bkd", reader(8, 1), train_dataset=items, teacher=Wide())
+    losses_of(trainer)  # a column of the user's own that is called index is no index of ours
+    unlabeled = [{name: value for name, value in item.items() if name not in ("labels", "index")} for item in items]
+    labeled = [{**item, "labels": given["labels"]} for item, given in zip(unlabeled, ITEMS, strict=True)]
+    found, expected = (trainer.predict(data).predictions for data in (unlabeled, labeled))
+    assert np.array_equal(found, expected)
+
+
+def test_ldam_on_a_linear_classifier_warns(tmp_path):
+    with pytest.warns(UserWarning, match="cosine"):
+        trainer_of(tmp_path, {"supervised": "ldam"}, reader(8, 1))

@@ -58,6 +58,14 @@ def test_dkd_ramps_up_over_the_first_twelfth():
         assert total(method, call) == pytest.approx(min(1, epoch / 20) * full)
 
 
+def test_dkd_distills_in_a_training_of_one_epoch():
+    batch = made_batch(2)
+    method, call = make_method("dkd", batch.counts), make_call(batch)
+    full = total(method, call)
+    method.begin_epoch(0, 1)
+    assert total(method, call) == full
+
+
 @pytest.mark.parametrize(
     ("warmup", "shares"), [(0.0, [1, 1, 1, 1]), (0.5, [0, 0.5, 1, 1]), (1.0, [0, 0.25, 0.5, 0.75])]
 )

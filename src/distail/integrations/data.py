@@ -193,6 +193,7 @@ def check_has_items(dataset: Any) -> None:
 def in_order(loader: DataLoader[Any], rank: int, size: int) -> Iterator[Any]:
     """The batches of a process's own part of a loader's data set: together they hold every sample once."""
     dataset: Any = loader.dataset
+    check_has_items(dataset)
     part = Subset(dataset, range(rank, len(dataset), size))
     yield from DataLoader(part, loader.batch_size or _BATCH_OF_A_PASS, collate_fn=loader.collate_fn)
 

@@ -22,6 +22,7 @@ from distail.functional.checks import counts_of
 from distail.methods.method import Method, Terms
 from distail.methods.presets import create_method, read_composition
 from distail.models.feature_tap import FeatureTap
+from distail.models.layers import CosineClassifier
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL, Outputs
 
 MethodLike = str | Mapping[str, Any] | Method
@@ -71,6 +72,12 @@ class Distillation:
             for warning in (composition.posterior_warning(None), composition.correction_warning(None)):
                 if warning:
                     warnings.warn(warning, stacklevel=3)
+            if needs.cosine_classifier and not any(isinstance(part, CosineClassifier) for part in student.modules()):
+                warnings.warn(
+                    f"{_name(method)} subtracts margins from cosines, and the student has no cosine classifier; with a "
+                    "linear one the margins have the wrong scale",
+                    stacklevel=3,
+                )
         name = _name(method)
         problems = Problems()
         if teacher is not None and stored:

@@ -233,6 +233,11 @@ def _epochs(trainer: Trainer) -> int:
     if trainer.max_steps > 0 and math.isfinite(trainer.num_training_batches):
         steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         limits.append(math.ceil(trainer.max_steps / steps))
+    if not limits and trainer.max_steps > 0:
+        raise MethodError(
+            "the training data have no length, so max_steps says nothing of epochs, which the ramps of the method "
+            "depend on; expected max_epochs as well"
+        )
     if not limits:
         raise MethodError(
             "training has no end; expected max_epochs or max_steps, which the ramps of the method depend on"

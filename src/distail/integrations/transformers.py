@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -238,9 +239,17 @@ class DistillationTrainer(Trainer):
         classes = getattr(getattr(self.model, "config", None), "num_labels", None)
         return count_labels(train_dataset, classes, [*self.label_names, *LABELS])
 
+    def prediction_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """As `Trainer`'s; without labels, which it calls the student with, the teacher's columns are left out."""
+        if self.label_names[0] not in inputs:
+            inputs = dict(accepted(self.distillation.student.model, inputs))
+        return super().prediction_step(model, inputs, *args, **options)
+
     def _carry(self, teacher_logits: Any) -> None:
         """Have batches carry indices and stored answers, past the removal of columns and whatever collates."""
-        self.data_collator = KeptColumns(self.data_collator, (INDEX, self._teacher_column))
+        by_index = self.method.needs.index or not (teacher_logits is None or isinstance(teacher_logits, str))
+        self._carried = [INDEX] * by_index + [self._teacher_column] * (teacher_logits is not None)
+        self.data_collator = KeptColumns(self.data_collator, self._carried)
         rows = None if isinstance(teacher_logits, str) else teacher_logits
         if self.train_dataset is None or (teacher_logits is None and not self.method.needs.index):
             return
@@ -267,7 +276,7 @@ class DistillationTrainer(Trainer):
             super()._set_signature_columns_if_needed()
             teacher = self.distillation.teacher
             heard = [] if teacher is None else list(accepted_names(teacher.model))
-            self._signature_columns = [*(self._signature_columns or []), INDEX, self._teacher_column, *heard]
+            self._signature_columns = [*(self._signature_columns or []), *self._carried, *heard]
 
     def _inputs_and_labels(self, batch: dict[str, Any]) -> tuple[Mapping[str, Any], Tensor]:
         given = dict(self._prepare_inputs(batch))
@@ -305,16 +314,31 @@ class DistillationTrainer(Trainer):
 
 
 class _TellMethod(TrainerCallback):
-    """Tells a method where training is; `Trainer` forgets the gradients of the student's parameters only."""
+    """Tells a method where training is; `Trainer` forgets the gradients of the student's parameters only.
+
+    Of a data set without a length nobody knows the epochs: there a hundredth of `max_steps` counts as one.
+    """
+
+    _PARTS = 100
 
     def __init__(self, method: Any) -> None:
         self._method = method
+        self._part = -1
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._method.begin_epoch(int(state.epoch or 0), state.num_train_epochs)
+        if not self._without_length(state):
+            self._method.begin_epoch(int(state.epoch or 0), state.num_train_epochs)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._method.zero_grad()
+        part = state.global_step * self._PARTS // state.max_steps if self._without_length(state) else self._part
+        if part != self._part:
+            self._part = part
+            self._method.begin_epoch(part, self._PARTS)
+
+    @staticmethod
+    def _without_length(state: Any) -> bool:
+        return bool(state.num_train_epochs == sys.maxsize)
 
 
 def _check_options(args: TrainingArguments | None, options: Mapping[str, Any]) -> None:

@@ -83,7 +83,8 @@ class DecoupledKL(nn.Module):
     Args:
         target_weight: of the two-way divergence, label against the rest (the paper's alpha).
         non_target_weight: of the divergence among the other classes (the paper's beta).
-        warmup: the share of training over which the ramp rises; 0 is off. Default 20 of 240 epochs.
+        warmup: the share of training over which the ramp rises; 0 is off. Default 20 of 240 epochs. A single epoch,
+            which would be the one without distillation, has no ramp [ours].
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class DecoupledKL(nn.Module):
         self.ramp = FixedDtypeBuffer(torch.ones((), dtype=torch.float64), persistent=False)
 
     def begin_epoch(self, progress: Progress) -> None:
-        rising = self.warmup > 0 and progress.fraction < self.warmup
+        rising = progress.epochs != 1 and progress.fraction < self.warmup
         self.ramp.value.fill_(progress.fraction / self.warmup if rising else 1.0)
 
     def forward(self, context: BatchContext, logits_BC: Tensor) -> SlotOutput:

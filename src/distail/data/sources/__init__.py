@@ -76,6 +76,8 @@ def load_source(options: Data) -> Source:
         source = replace(source, train=train, test=test, validation=held_out)
     else:
         _check_unused(options, _OF_IMAGES, "holds no images", "images")
+    if source.groups is None and options.group not in (None, Data.model_fields["group"].default):
+        raise DataError(f"data.group: {options.group!r}, but data set {options.name!r} has no groups; leave it out")
     if options.name not in TABLES:
         _check_unused(options, _OF_TABLES, "is no table", "tables")
     if options.name != "list":

@@ -103,11 +103,26 @@ def with_groups(source: Source, group_of: Mapping[str, str] | None) -> Source:
     code_of = dict(zip(group_of, group_codes(texts).tolist(), strict=True))
 
     def of(images: Examples) -> torch.Tensor:
-        assert images.names is not None
-        return torch.tensor([code_of[os.fsdecode(name)] for name in images.names.tolist()])
+        return torch.tensor([code_of[os.fsdecode(name)] for name in _names(images)])
 
     held_out = source.validation
     return replace(source, groups=Groups(of(source.train), of(source.test), None if held_out is None else of(held_out)))
+
+
+def with_file_rows(source: Source, row_of: Mapping[str, int]) -> Source:
+    """Where in one file the images that could be read are listed, by their names: `Source.file_rows`."""
+
+    def of(*parts: Examples | None) -> torch.Tensor:
+        names = [name for images in parts if images is not None for name in _names(images)]
+        return torch.tensor([row_of[os.fsdecode(name)] for name in names])
+
+    return replace(source, file_rows=(of(source.train, source.validation), of(source.test)))
+
+
+def _names(images: Examples) -> list[bytes]:
+    assert images.names is not None
+    names: list[bytes] = images.names.tolist()
+    return names
 
 
 def decode_source(

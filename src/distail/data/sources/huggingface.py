@@ -15,10 +15,10 @@ import torch
 from distail.config.schema import Data
 from distail.data.class_names import check_class_names, natural_sorted
 from distail.data.dataset import Source
-from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
+from distail.data.sources.encoded import ImageFile, load_files, with_file_rows, with_groups, with_validation
 from distail.data.sources.locate import locate
 from distail.data.sources.manifest import listed_rows
-from distail.data.sources.parquet import find_parquet, label_column, load_parquet
+from distail.data.sources.parquet import find_parquet, groups_of, label_column, load_parquet
 from distail.data.sources.rows import group_codes
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, first_of, listed, some_of
@@ -51,7 +51,7 @@ def load_huggingface(options: Data) -> Source:
     """`root` is a data set as `huggingface-cli download` leaves it: parquet files, or `imagefolder` with metadata.
 
     Parquet: columns `image` and `label`, class names from the ClassLabel in the schema's metadata. Metadata: a table of
-    `file_name` and `label` beside the images; labels are names, or whole numbers; images that have the same in the
+    `file_name` and `label` beside the images; labels are names, or whole numbers. Images that have the same in the
     column `data.group` (by default `group`, where there is one) are not torn apart. Splits are the folders `train`,
     `test` and `validation`, or what `datasets` calls them else, each with metadata of its own, or those in which the
     images of one table lie. Beside `test` the validation split is used as such, else as the test set. Without either
@@ -64,7 +64,8 @@ def load_huggingface(options: Data) -> Source:
     if files := find_parquet(place):
         if options.stream == "always":
             raise DataError("data.stream: always, but images in parquet files are held in memory; set it auto")
-        return load_parquet(files, _class_label_names(files.train[0]), options)
+        source = load_parquet(files, _class_label_names(files.train[0]), options)
+        return with_groups(source, groups_of(files, options.group))
     splits = _splits(place, options.group)
     notes = []
     if (unused := _metadata(place)) and any(_metadata(place / name) for name in _TRAIN):
@@ -78,6 +79,7 @@ def load_huggingface(options: Data) -> Source:
         if unknown := sorted({row.label for row in rows} - set(names)):
             raise DataError(f"{place}: {split} has the labels {some_of(unknown)}, of which train has no image")
     group_of = _groups_of([row for rows in splits.values() for row in rows], options.group, place)
+    row_of: dict[str, int] | None = None
     parts = {split: [ImageFile(row.path, place, label_of[row.label]) for row in rows] for split, rows in splits.items()}
     if "test" not in parts:
         codes = group_codes(np.array([group_of[file.name] for file in parts["train"]])) if group_of else None
@@ -85,11 +87,14 @@ def load_huggingface(options: Data) -> Source:
             torch.tensor([file.label for file in parts["train"]]), codes, group=options.group or ""
         )
         whole = parts["train"]
+        row_of = {file.name: row for row, file in enumerate(whole)}
         parts = {"train": [whole[row] for row in kept.tolist()], "test": [whole[row] for row in held_out.tolist()]}
     validation = parts.get("validation", [])
     source = load_files("huggingface", [*parts["train"], *validation], parts["test"], names, options, notes)
     if validation:
         source = with_validation(source, {file.name for file in validation})
+    if row_of is not None:
+        source = with_file_rows(source, row_of)
     return with_groups(source, group_of)
 
 
@@ -181,7 +186,7 @@ def _rows(folder: Path, place: Path, group: str | None) -> list[Row]:
     )
     rows, problems = [], []
     for line, row in table:
-        path, label = (str(row.get(key) or "").strip() if row.get(key) != 0 else "0" for key in ("file_name", "label"))
+        path, label = (_text(row.get(key)) for key in ("file_name", "label"))
         where = os.path.normpath(folder / path)
         if not path or not label:
             problems.append(f"line {line}: no {'file_name' if not path else 'label'}; the columns are {', '.join(row)}")
@@ -197,6 +202,12 @@ def _rows(folder: Path, place: Path, group: str | None) -> list[Row]:
         problems = first_of(problems) or ["it lists no image"]
         raise DataError(listed(problems, f"{counted(len(problems), 'problem')} in {file}:"))
     return rows
+
+
+def _text(value: Any) -> str:
+    """What stands in a cell; pandas writes whole numbers with .0 where a column has gaps."""
+    whole = isinstance(value, float) and value.is_integer()
+    return "" if value is None else str(int(value) if whole else value).strip()
 
 
 def _read_json_lines(file: Path) -> list[tuple[int, dict[str, Any]]]:

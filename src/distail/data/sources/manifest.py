@@ -17,7 +17,7 @@ from distail.config.schema import Data
 from distail.data.class_names import check_class_names
 from distail.data.dataset import Source
 from distail.data.labels import is_multi_label, separated
-from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
+from distail.data.sources.encoded import ImageFile, load_files, with_file_rows, with_groups, with_validation
 from distail.data.sources.locate import way_out
 from distail.data.sources.rows import PARTS, SPLITS, check_split, classes_of, group_codes, parts_of
 from distail.data.sources.table_file import DELIMITERS
@@ -75,6 +75,7 @@ def load_manifest(options: Data) -> Source:
     source = load_files("csv", [*train, *held_out], test, names, options)
     if held_out:
         source = with_validation(source, {file.name for file in held_out})
+    source = with_file_rows(source, {row.path: number for number, row in enumerate(rows)})
     if codes is None:
         return source
     return with_groups(source, {row.path: row.group or "" for row in rows})

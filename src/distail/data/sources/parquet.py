@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint
 from distail.data.dataset import Source, image_names
 from distail.data.decode import EncodedImage, decoding_options
 from distail.data.sources.encoded import EncodedSplit, decode_source, with_validation
-from distail.errors import DataError, first_of, listed, some_of
+from distail.data.sources.rows import check_groups
+from distail.errors import DataError, did_you_mean, first_of, listed, some_of
 
 _IMAGE_COLUMNS = ("img", "image")
 _LABEL_COLUMNS = ("fine_label", "label")
@@ -123,6 +126,37 @@ def load_parquet(files: ParquetFiles, class_names: tuple[str, ...], options: Dat
         names = image_names(source.train, "train")
         source = with_validation(source, {name for name in names if name.rpartition(_ROW)[0] in of_validation})
     return replace(source, notes=(*files.notes, *source.notes))
+
+
+def groups_of(files: ParquetFiles, column: str | None) -> dict[str, str] | None:
+    """The group of each image, by what it is called; None where no file has such a column.
+
+    Raises:
+        DataError: a column that was asked for is in none of the files, or only in some; or rows have no group.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = [*files.train, *files.validation, *files.test]
+    without = [path for path in paths if column not in pq.read_schema(path).names]
+    if column is None or len(without) == len(paths):
+        if column not in (None, Data.model_fields["group"].default):
+            columns = pq.read_schema(paths[0]).names
+            raise DataError(f"data.group: {paths[0]} has no column {column!r}. {did_you_mean(column, columns)}")
+        return None
+    if without:
+        raise DataError(f"{without[0]} has no column {column!r}, which other files have")
+    found: dict[str, str] = {}
+    for path in paths:
+        table = pq.read_table(path, columns=[column]).column(0)
+        try:
+            texts = table.cast(pa.string()).to_pylist()
+        except pa.ArrowException:
+            raise DataError(f"{path}: the column {column!r} is {table.type}; expected texts or whole numbers") from None
+        groups = np.array(["" if text is None else text.strip() for text in texts], dtype=str)
+        check_groups(groups, str(path))
+        found |= {f"{path.name}{_ROW}{row}": group for row, group in enumerate(groups.tolist())}
+    return found
 
 
 def _read(paths: list[Path]) -> EncodedSplit:

@@ -18,7 +18,7 @@ from distail.data.column_notes import column_notes, identifiers_note
 from distail.data.columns import TableEncoding, Values, column_values
 from distail.data.dataset import Source
 from distail.data.labels import separated
-from distail.data.sources.rows import Rows, classes_of, group_codes, parts_of, source_of_rows
+from distail.data.sources.rows import Rows, check_groups, classes_of, group_codes, parts_of, source_of_rows
 from distail.data.sources.table_columns import index_columns, is_unnamed, left_out_note, own_ids
 from distail.data.sources.table_file import column_names, gaps_by_name, read_table
 from distail.errors import DataError, Problems, did_you_mean, some_of
@@ -82,10 +82,22 @@ def load_table(options: Data) -> Source:
         split = np.repeat(np.array(list(files), dtype=str), [len(each) for each in parts.values()])
     elif _SPLIT in columns:
         split = _texts(table, _SPLIT, root)
-    return _source(table, split, options, root, left_out)
+    names = [
+        f"{files[part].name}, row {row}" if len(files) > 1 else f"row {row}"
+        for part, each in parts.items()
+        for row in range(len(each))
+    ]
+    return _source(table, split, options, root, left_out, np.array(names, dtype=np.bytes_))
 
 
-def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Path, left_out: str | None) -> Source:
+def _source(
+    table: Any,
+    split: NDArray[np.str_] | None,
+    options: Data,
+    root: Path,
+    left_out: str | None,
+    row_names: NDArray[np.bytes_],
+) -> Source:
     columns, labeled, group = table.column_names, _label_columns(options), options.group
     problems = Problems()
     aside = {*labeled, _SPLIT, *_group_column(options)}
@@ -109,8 +121,9 @@ def _source(table: Any, split: NDArray[np.str_] | None, options: Data, root: Pat
             found[name] = values
     problems.stop(str(root), DataError)
     labels, class_names = _labels(table, options, root)
-    row_names = np.array([f"row {row}" for row in range(len(labels))], dtype=np.bytes_)
     of_group = _texts(table, group, root) if group is not None and group in columns else None
+    if of_group is not None:
+        check_groups(of_group, f"{root}, {group}")
     codes = None if of_group is None else group_codes(of_group)
     training_N = parts_of(labels, split, codes, str(root), group=group) == "train"
     encoding = TableEncoding.learned(found, training_N, embedded=options.categories == "embedded")
