@@ -211,3 +211,12 @@ def test_labels_that_no_number_of_torch_holds(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", logits=np.zeros((2, 2)), labels=np.array([0, 2**63], dtype=np.uint64))
     with pytest.raises(DataError, match=r"labels hold 9223372036854775808"):
         read_logits(tmp_path / "x.npz")
+
+
+def test_names_with_as_many_bytes_as_there_are_classes_are_names(tmp_path: Path) -> None:
+    names = [*"abcdefghi", "automobile"]
+    texts = np.array([name.ljust(10, "\0").encode() for name in names]).view("S10")
+    stored = np.frombuffer(b"".join(text.ljust(10, b"\0") for text in texts.tolist()), np.uint8).reshape(10, 10)
+    rows = np.eye(10, dtype=np.float32) * 3
+    save_file({"logits": rows, "target": stored}, tmp_path / "a.safetensors", {"class_names": json.dumps(names)})
+    assert read_logits(tmp_path / "a.safetensors").target.tolist() == list(range(10))

@@ -341,3 +341,14 @@ def test_an_unfinished_run_says_what_is_missing(folder: Path, tmp_path: Path) ->
 def test_a_configuration_alone_is_told_where_it_belongs(tmp_path):
     with pytest.raises(ConfigError, match=r"mine\.yaml.*distail audit teacher\.safetensors"):
         load_target(tmp_path / "mine.yaml")
+
+
+def test_by_the_test_rows_of_a_file_nothing_is_recommended(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    rows = (draw.normal(size=(300, 3)) + 2 * np.eye(3)[labels]).astype(np.float32)
+    for split, chooses in (("validation", True), ("test", False)):
+        np.savez(tmp_path / f"{split}.npz", logits=rows, target=labels, split=np.array([split] * 300))
+        found = load_target(tmp_path / f"{split}.npz", class_counts="500,60,5").audit()
+        assert (found["recommendation"] is not None) == chooses
+        assert any("These are test images" in caution for caution in found["cautions"]) != chooses

@@ -19,7 +19,7 @@ from distail.data.columns import TableEncoding
 from distail.errors import DataError, ModelError
 from distail.evaluation.predictions import load_predictions
 from distail.export import export as module
-from distail.export.runtimes import open_onnx, open_torch
+from distail.export.runtimes import open_onnx, open_student, open_torch
 from distail.models import read_metadata
 from distail.runner.teach import teach
 from distail.training.progress import Silent
@@ -133,3 +133,8 @@ def test_its_answers_are_stored_and_a_table_of_other_levels_is_refused(folder, t
     config["data"] = {**data_section(folder.parent / "table.csv"), "categories": "one_hot"}
     with pytest.raises(ModelError, match=r"data\.categories"):
         distail.run({**config, "output": str(tmp_path / "one-hot")}, reporter=Silent())
+
+
+def test_the_student_itself_can_be_timed(folder):
+    numbers = np.random.default_rng(0).random((3, 6), dtype=np.float32)  # which are no codes
+    assert np.isfinite(open_student(folder, 1)(numbers)).all()

@@ -28,6 +28,8 @@ from distail.inference.student import Student
 from distail.models.description import Description
 from distail.report.page import render_page
 from distail.report.read_run import run_view_from_folder
+from helpers.class_folders import folder_run
+from helpers.whole_runs import Recorder
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("onnx")
@@ -247,3 +249,15 @@ def test_elsewhere_onnxruntime_and_numpy_are_enough(finished, exported, tmp_path
     answers, imported = map(json.loads, done.stdout.splitlines())
     assert answers == [answer.name for answer in student.predict(paths)]
     assert imported == []
+
+
+def test_what_is_odd_about_the_metrics_is_told_and_stays_on_the_page(tmp_path):
+    method = {"name": "ce", "supervised": "balanced_softmax"}
+    folder = folder_run(tmp_path / "run", method=method, training={"epochs": 1, "batch_size": 32}).folder
+    (tmp_path / "run-photos" / "test" / "two" / "0.png").unlink()
+    told = Recorder()
+    export(folder, Options(int8=True, batch=512, adjust=1.0, max_tail_loss=100.0, seconds=0.02), reporter=told)
+    page = render_page(run_view_from_folder(folder))
+    for words in ("corrects the priors twice", "other test images"):
+        assert sum(words in line for line in told.messages) == 1
+        assert words in page

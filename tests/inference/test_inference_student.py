@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import distail
+from distail.cli import main
 from distail.data.prepare import prepare_data
 from distail.errors import CheckpointError, ConfigError, DataError, ModelError
 from distail.evaluation.predictions import load_predictions
@@ -102,6 +103,27 @@ def test_other_shares_of_classes_follow_bayes_rule(finished, photos):
     torch.testing.assert_close(student.adjusted(0.0)(image)[0], plain.float())
     with pytest.raises(ConfigError, match=r"(?s)no share of class 'one'.*'on' is not a class.*'one'"):
         student.adjusted(prior={"zero": 1, "on": 1, "two": 1, "three": 0.0})
+
+
+def test_a_student_of_balanced_classes_takes_other_shares_from_equal_ones(finished, photos, tmp_path, capsys):
+    weights, balanced = finished.folder / "student.safetensors", tmp_path / "balanced.safetensors"
+    told = read_metadata(weights)
+    assert (told["posterior"], distail.load_student(weights).posterior) == ("natural", "natural")
+    save_weights(distail.load_student(weights).network, balanced, {**told, "posterior": "balanced"})
+    student, image = distail.load_student(balanced), next((photos / "test" / "two").iterdir())
+    shares = {"zero": 4, "one": 3, "two": 2, "three": 1}
+    expected = student(image)[0] + torch.tensor([shares[name] for name in student.class_names]).log()
+    torch.testing.assert_close(student.adjusted(prior=shares)(image)[0].softmax(0), expected.softmax(0))
+    (tmp_path / "shares.json").write_text(json.dumps(shares))
+    for words, twice in ((["--adjust", "1"], True), (["--prior", str(tmp_path / "shares.json")], False), ([], False)):
+        assert main(["predict", str(balanced), str(image), *words]) == 0
+        assert ("corrects the priors twice" in capsys.readouterr().err) == twice
+        assert main(["predict", str(weights), str(image), *words]) == 0
+        assert "corrects the priors twice" not in capsys.readouterr().err
+
+
+def test_no_image_has_no_prediction(finished):
+    assert distail.load_student(finished.folder).predict([]) == []
 
 
 def test_a_run_of_an_earlier_version_can_be_adjusted_too(finished, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,21 @@ def test_other_images_are_noted_and_other_classes_refused(make_folder: MakeFolde
     strange = make_folder("c", change=lambda r: r["class_names"].reverse())
     with pytest.raises(ConfigError, match=r"c has 12 classes \(digit 11, .*the first run 12 \(digit 0"):
         report_view([first, strange])
+
+
+def test_other_test_images_with_the_same_labels_are_noted_too(make_folder: MakeFolder) -> None:
+    def tested_on(digest: str) -> Callable[[dict[str, Any]], None]:
+        return lambda result: result.update(identity={"test_data": digest})
+
+    clean, again, noisy = (
+        make_folder(name, change=tested_on(digest * 32))
+        for name, digest in (("clean", "aa"), ("again", "aa"), ("noisy", "bb"))
+    )
+    words = "noisy was tested on other images than the first run"
+    assert any(words in note for note in report_view([clean, noisy]).notes)
+    assert not any("tested on other images" in note for note in report_view([clean, again]).notes)
+    beside = report_view([clean, noisy])
+    assert [bool(run.predicted) for run in beside.runs if run.role == "student"] == [True, False]
 
 
 def test_an_unfinished_run_beside_a_finished_one_is_named(make_folder: MakeFolder, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ class AuditInput:
         teacher: what must be added to it so that what was audited teaches: keys and values.
         posterior: which class posterior it learned, where that is known: `natural`, `balanced` or `mixed`.
         samples: where an example may have several classes, labels (N, C) bool, how many training examples there are.
+        chooses: whether a repair may be chosen by these images: not by those of the test.
     """
 
     what: str
@@ -72,6 +73,7 @@ class AuditInput:
     teacher: Mapping[str, Any] = field(default_factory=dict)
     posterior: str | None = None
     samples: int | None = None
+    chooses: bool = True
 
     def audit(self, temperature: float | None = None, keep_head: float = KEEP_HEAD) -> AuditReport | MultiLabelReport:
         """All findings, ready for JSON: those of `distail.audit.audit`, what was audited, and the summary.
@@ -91,7 +93,7 @@ class AuditInput:
             method=self.method,
             temperature=temperature,
             student=self.student,
-            keep_head=None if self.split == "test" else keep_head,  # which the test set must not choose
+            keep_head=keep_head if self.chooses and self.split != "test" else None,
             posterior=self.posterior,
         )
         names = [each["name"] for each in found["classes"]]
@@ -112,7 +114,7 @@ class AuditInput:
             self.class_counts,
             samples,
             class_names=self.class_names,
-            keep_head=None if self.split == "test" else keep_head,
+            keep_head=keep_head if self.chooses and self.split != "test" else None,
             posterior=self.posterior,
         )
         kind = kind_of_probabilities(self.logits)
@@ -189,12 +191,16 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
         what=f"{table.source} in {path}",
         images=f"{len(table.target):,} images of {len(counts):,} classes; {_of_which_split(table.split)}",
         split=None,
+        chooses=table.split != "test",
         counts_from=_counts_from(table, class_counts),
         logits=table.logits,
         target=table.target,
         class_counts=counts,
         class_names=table.class_names,
-        cautions=(COUNTED,) if class_counts is None and table.class_counts is None else (),
+        cautions=(
+            *((COUNTED,) if class_counts is None and table.class_counts is None else ()),
+            *((TEST_CAUTION,) if table.split == "test" else ()),
+        ),
         # In place of whatever teacher the CONFIG has.
         teacher={"teacher": {"logits": str(path)}} if table.can_teach else {},
         posterior=table.posterior,

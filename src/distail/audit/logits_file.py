@@ -107,7 +107,9 @@ def _target(file: ArrayFile, name: str, class_names: tuple[str, ...] | None) -> 
     """
     found = file.read(name)
     if isinstance(found, Tensor):
-        if class_names is None or found.dtype != torch.uint8 or found.ndim != 2 or found.shape[1] == len(class_names):
+        of_bytes = found.dtype == torch.uint8 and found.ndim == 2
+        multi_hot = of_bytes and found.shape[1] == len(class_names or ()) and bool((found <= 1).all())
+        if class_names is None or not of_bytes or multi_hot:
             return file.numbers(name)
         found = file.texts(name)
     if class_names is None:

@@ -60,7 +60,7 @@ def predict(
     from distail.inference.paths import image_paths
     from distail.inference.predict import predict_files, write_answers
     from distail.inference.row_files import places_of, predict_rows
-    from distail.inference.student import adjusted_student, load_student, unadjusted_note
+    from distail.inference.student import adjusted_student, adjustment_notes, load_student
     from distail.inference.thresholds import read_threshold
     from distail.models.description import Description
     from distail.training.progress import default_reporter
@@ -77,7 +77,7 @@ def predict(
         )
     else:
         answers = predict_files(loaded, image_paths(images), top)
-    if note := unadjusted_note(student, adjust, prior):
+    for note in adjustment_notes(loaded, student, adjust, prior):
         tell(note)
     write_answers(answers, output, as_json=as_json, top=top, places=places, multi_label=loaded.multi_label)
 

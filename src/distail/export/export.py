@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,11 +30,12 @@ from distail.export.int8 import quantize
 from distail.export.measure import BATCHES, Task, measure
 from distail.export.parity import Parity, given_as, logits_of, parity, tail_loss
 from distail.export.runtimes import RUNTIMES, open_onnx
-from distail.inference.student import Student, adjusted_student, load_student, unadjusted_note
+from distail.inference.student import Student, adjusted_student, adjustment_notes, load_student
 from distail.inference.thresholds import read_threshold
 from distail.latency import Latency
 from distail.models.array_description import ArrayDescription
 from distail.models.description import Description
+from distail.runner.identity import other_images
 from distail.runner.run_folder import RunFolder
 from distail.training.progress import Reporter, Silent
 
@@ -82,7 +84,8 @@ class ExportContent(TypedDict):
     """`export.json`: the classes in the order of the outputs; the student as PyTorch runs it, then each file.
 
     `images` counts the test images, or what else the data holds, which `noun` names. `thresholds` are of a student of
-    several classes per image, one per class.
+    several classes per image, one per class. `notes` are sentences for the user: how it is adjusted, or that the data
+    have changed since it was trained.
     """
 
     schema_version: int
@@ -92,6 +95,7 @@ class ExportContent(TypedDict):
     images: int
     noun: str
     adjusted: bool
+    notes: list[str]
     thresholds: list[float] | None
     max_tail_loss: float
     files: list[FileContent]
@@ -159,14 +163,15 @@ def export(
     student = adjusted_student(load_student(run), options.adjust, options.prior)
     if options.threshold is not None:
         student = student.with_thresholds(options.threshold)
-    if note := unadjusted_note(run, options.adjust, options.prior):
-        reporter.message(note)
     reporter.message(f"{experiment.data.name}: reading the data")
     data = prepare_data(experiment.data, seed=experiment.seed)
     if data.class_names != student.class_names:
         raise CheckpointError(f"{run}: the classes of the data differ from those of the student, or their order does")
     if isinstance(student.description, ArrayDescription) and data.encoding != student.description.columns:
         raise CheckpointError(f"{run}: the encoding of the table's columns differs from that in the student's file")
+    notes = [*adjustment_notes(student, run, options.adjust, options.prior), *_other_data(RunFolder(run), data)]
+    for note in notes:
+        reporter.message(note)
     judge = _Judge(student, data, reporter, options.seconds)
     found = [judge.student(run)]
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +194,7 @@ def export(
         "images": len(data.test),
         "noun": data.test.noun,
         "adjusted": bool(student.offset.any()),
+        "notes": notes,
         "thresholds": None if student.thresholds is None else list(student.thresholds),
         "max_tail_loss": options.max_tail_loss,
         "files": found,
@@ -236,6 +242,12 @@ def _experiment(run: RunFolder, overrides: Sequence[str]) -> Experiment:
             "Create or finish one with `distail run CONFIG`."
         )
     return Experiment.from_yaml(run.config, overrides)
+
+
+def _other_data(run: RunFolder, data: PreparedData) -> list[str]:
+    changed = other_images(run.stored_result(), data)
+    told = " and ".join(changed)
+    return [f"{run.path}: the metrics are of current data, which are not those of the run: {told}"] if changed else []
 
 
 def _signature(student: Student, options: Options, any_size: bool) -> Signature:
@@ -296,8 +308,8 @@ class _Judge:
         data, classes = self._data, len(self._data.class_names)
         chosen = data.train.subset(balanced_rows(data.train.labels, classes))
         calibration = [given_as(levels, signature) for levels in raw_batches(chosen, signature.batch or 64)]
-        if signature.batch and len(calibration[-1]) < signature.batch:
-            calibration.pop()
+        if signature.batch:  # the last one may be shorter
+            calibration[-1] = np.resize(calibration[-1], (signature.batch, *calibration[-1].shape[1:]))
         judged = [data.train.subset(balanced_rows(data.train.labels, classes, _SEARCH_IMAGES))]
         judged += [data.validation] if data.validation is not None else []
         targets = torch.cat([images.labels for images in judged])

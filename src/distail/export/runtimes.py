@@ -58,13 +58,16 @@ def open_student(path: Path, threads: int) -> Run:
     import torch
 
     from distail.inference.student import load_student
+    from distail.models.description import Description
 
     _set_threads(threads)
     student = load_student(path)
+    # Arrays as they are: the codes of categories that a user gives are checked, those of random numbers are not valid.
+    answer = student if isinstance(student.description, Description) else student.logits
 
     def run(images: NDArray[Any]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits: NDArray[np.float32] = student(torch.from_numpy(images)).numpy()
+            logits: NDArray[np.float32] = answer(torch.from_numpy(images)).numpy()
         return logits
 
     return run

@@ -20,7 +20,11 @@ from distail.models.description import Description
 
 
 def adjustment(
-    description: Description | ArrayDescription, tau: float = 1.0, prior: Mapping[str, float] | None = None
+    description: Description | ArrayDescription,
+    tau: float = 1.0,
+    prior: Mapping[str, float] | None = None,
+    *,
+    from_equal: bool = False,
 ) -> Tensor:
     """What makes logits of a network those for other shares of classes: (C,) float32.
 
@@ -31,6 +35,7 @@ def adjustment(
         description: which classes, and on how many images of each the network was trained.
         tau: 0 or above.
         prior: expected share of each class, in any unit; None: equal shares.
+        from_equal: whether the network was trained for equal shares, whatever those of its images are.
 
     Raises:
         ConfigError: the counts are not known, or tau or the shares cannot be used.
@@ -49,7 +54,8 @@ def adjustment(
             "the student's file does not contain the number of training images per class (class_counts), so that "
             "it cannot be adjusted; files written by this version of `distail run` do"
         )
-    offset_1C = remove_prior(torch.zeros(1, len(counts), dtype=torch.float64), torch.tensor(counts), tau)
+    learned = torch.ones(len(counts), dtype=torch.int64) if from_equal else torch.tensor(counts)
+    offset_1C = remove_prior(torch.zeros(1, len(counts), dtype=torch.float64), learned, tau)
     if prior is not None:
         offset_1C = offset_1C + tau * _checked_shares(prior, description.class_names).log()
     # Only differences count: around 0 no digits are lost.

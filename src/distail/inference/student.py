@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from distail.data.arrays import Standardized
 from distail.data.image_file import Pixels
 from distail.errors import CheckpointError, ConfigError, DistailError, ModelError
+from distail.evaluation.adjustment import corrects_twice
 from distail.evaluation.run_files import RunFiles, usable_counts
 from distail.inference.adjust import adjustment, read_prior
 from distail.inference.images import levels_of, pixels_of_file
 from distail.inference.preprocess import Preprocess
 from distail.inference.rows import encoding_of, inputs_of
 from distail.inference.thresholds import thresholds_of
-from distail.json_values import as_items, as_number, read_json, value_at
+from distail.json_values import as_items, as_number, as_text, read_json, value_at
+from distail.methods.context import BALANCED
 from distail.models.array_description import INPUT_SHAPES, ArrayDescription
 from distail.models.catalog import MODELS
 from distail.models.create import create_model
@@ -57,6 +59,7 @@ class Student(nn.Module):
         encoding: for tables, the encoding of the columns.
         offset: (C,), added to the logits; zeros unless the student is adjusted.
         thresholds: for multi-label students, the minimum probability of each class; otherwise None.
+        posterior: `natural`, `balanced` or `mixed`: with which class priors it was trained; None where nobody knows.
     """
 
     offset: Tensor
@@ -67,9 +70,10 @@ class Student(nn.Module):
         description: Description | ArrayDescription,
         offset_C: Tensor | None = None,
         threshold: float | Mapping[str, float] | None = None,
+        posterior: str | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.description = network.eval(), description
+        self.network, self.description, self.posterior = network.eval(), description, posterior
         if isinstance(description, Description):
             self.preprocess: Preprocess | Standardized = Preprocess(description)
         else:
@@ -97,7 +101,8 @@ class Student(nn.Module):
         """
         if isinstance(self.description, ArrayDescription):
             return self.logits(inputs_of(examples, self.description, self.encoding))
-        return torch.cat([self.logits(levels) for levels in levels_of(examples, self.description)])
+        found = [self.logits(levels) for levels in levels_of(examples, self.description)]
+        return torch.cat(found) if found else self.offset.new_empty(0, len(self.class_names))
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits (B, C) of levels of 0 to 255 or of arrays, not normalized; floats are not rounded when resized.
@@ -158,7 +163,8 @@ class Student(nn.Module):
 
         Args:
             tau: strength of the shift from the class priors of the training images to the expected ones; 0: no change.
-            prior: expected share of each class, in any unit; None: equal priors.
+            prior: expected share of each class, in any unit; None: equal priors. A student that was trained for equal
+                priors (`posterior`) is shifted to them from equal ones.
 
         Raises:
             ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
@@ -168,8 +174,9 @@ class Student(nn.Module):
                 "images may have several classes here, each with odds of its own: shares of classes (--adjust, "
                 "--prior) are for images of one class"
             )
-        offset_C = adjustment(self.description, tau, prior).to(self.offset)
-        return Student(self.network, self.description, offset_C)
+        from_equal = prior is not None and self.posterior == BALANCED
+        offset_C = adjustment(self.description, tau, prior, from_equal=from_equal).to(self.offset)
+        return Student(self.network, self.description, offset_C, posterior=self.posterior)
 
     def with_thresholds(self, threshold: float | Mapping[str, float]) -> Student:
         """The same network with other thresholds for assigning classes.
@@ -180,7 +187,7 @@ class Student(nn.Module):
         Raises:
             ConfigError: an image has one class here, or thresholds do not fit.
         """
-        return Student(self.network, self.description, self.offset, threshold)
+        return Student(self.network, self.description, self.offset, threshold, self.posterior)
 
 
 def load_student(source: str | Path, *, network: str | nn.Module | None = None) -> Student:
@@ -212,9 +219,12 @@ def load_student(source: str | Path, *, network: str | nn.Module | None = None) 
     description = kind.read(metadata, weights)
     if description.class_counts is None and Path(source).is_dir():
         description = replace(description, class_counts=_counts_of_result(RunFiles(Path(source)), description))
+    posterior = metadata.get("posterior")
+    if posterior is None and Path(source).is_dir() and (result := RunFiles(Path(source)).result).is_file():
+        posterior = as_text(value_at(read_json(result), "posterior.student"))
     model = network if isinstance(network, nn.Module) else _built(network, description, weights, trusted)
     load_weights(model, weights, what="student")
-    return Student(model, description)
+    return Student(model, description, posterior=posterior)
 
 
 def adjusted_student(student: Student, tau: float | None, prior: Path | None) -> Student:
@@ -228,18 +238,19 @@ def adjusted_student(student: Student, tau: float | None, prior: Path | None) ->
     return student.adjusted(1.0 if tau is None else tau, None if prior is None else read_prior(prior))
 
 
-def unadjusted_note(source: Path, tau: float | None, prior: Path | None) -> str | None:
-    """What to tell of a run whose own metrics are of adjusted logits, where nothing is asked to be adjusted."""
+def adjustment_notes(student: Student, source: Path, tau: float | None, prior: Path | None) -> list[str]:
+    """What to tell of `--adjust` and `--prior`: class priors corrected twice, or not at all though the run's were."""
+    if tau is not None or prior is not None:
+        done = None if student.posterior == BALANCED and prior is not None else student.posterior
+        return corrects_twice("the student", done) if tau != 0 else []
     run = RunFiles(source)
-    if tau is not None or prior is not None or not run.result.is_file():
-        return None
-    used = as_number(value_at(read_json(run.result), "student.adjust.tau"))
+    used = as_number(value_at(read_json(run.result), "student.adjust.tau")) if run.result.is_file() else None
     if not used:
-        return None
-    return (
+        return []
+    return [
         f"{source}: its metrics are of logits adjusted with tau {used:g}, these predictions are not: use --adjust "
         f"{used:g}"
-    )
+    ]
 
 
 def _weights_of(source: Path) -> tuple[Path, str | None]:

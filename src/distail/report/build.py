@@ -40,7 +40,7 @@ def multi_run_view(views: Sequence[ReportView], folder_names: Sequence[str]) -> 
     notes += [
         f"{name} was tested on other images than the first run: its metrics cannot be compared with the others."
         for name, view in named
-        if view.test_labels and first.test_labels and list(view.test_labels) != list(first.test_labels)
+        if all(each.test_sha256 or each.test_labels for each in (view, first)) and not view.tested_as(first)
     ]
     runs = _merged_runs(named)
     one_teacher = sum(run.role == "teacher" for run in runs) == 1
@@ -54,6 +54,7 @@ def multi_run_view(views: Sequence[ReportView], folder_names: Sequence[str]) -> 
         config="\n".join(f"# {name}\n{view.config}" for name, view in named),
         versions=first.versions,
         subset_sha256=first.subset_sha256,
+        test_sha256=first.test_sha256,
         notes=list(dict.fromkeys([*notes, *(note for view in views for note in view.notes)])),
         problems=problems,
         test_labels=first.test_labels,
@@ -64,11 +65,11 @@ def multi_run_view(views: Sequence[ReportView], folder_names: Sequence[str]) -> 
 def _merged_runs(named: Sequence[tuple[str, ReportView]]) -> list[RunView]:
     """Teachers first, those with equal metrics once; names that occur twice get their folder's name."""
     kept: list[tuple[str, RunView]] = []
-    labels = next((view.test_labels for _, view in named if view.test_labels), ())
+    shown = next((view for _, view in named if view.test_labels), named[0][1])
     for folder, view in named:
         for own in view.runs:
             # Of other test images an answer cannot stand below the shared samples.
-            run = own if view.test_labels == labels else replace(own, predicted=())
+            run = own if view.tested_as(shown) else replace(own, predicted=())
             shared = run.role == "teacher" and run.metrics is not None
             if not (shared and any(other.role == "teacher" and other.metrics == run.metrics for _, other in kept)):
                 kept.append((folder, run))

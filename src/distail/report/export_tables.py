@@ -90,6 +90,7 @@ def export_notes(content: Mapping[str, Any]) -> list[str]:
             f"{noun} has all classes that reach their threshold ({reached}; `thresholds` in the files' "
             "metadata)."
         )
+    notes += [f"{note}." for note in map(as_text, as_items(content.get("notes"))) if note]
     if content.get("adjusted") is True:
         notes.append("All files are adjusted to other class priors than those of the training images.")
     for file in as_mappings(content.get("files")):

@@ -88,7 +88,7 @@ def joined_samples(views: Sequence[ReportView]) -> Samples | None:
     """The samples of all runs with the first run's test images, each image once."""
     import torch
 
-    stored = [view.samples for view in views if view.samples is not None and view.test_labels == views[0].test_labels]
+    stored = [view.samples for view in views if view.samples is not None and view.tested_as(views[0])]
     if not stored or any(samples.images.shape[1:] != stored[0].images.shape[1:] for samples in stored):
         return stored[0] if stored else None
     index = torch.cat([samples.index for samples in stored])

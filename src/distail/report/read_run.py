@@ -90,6 +90,7 @@ def run_view_from_folder(folder: str | Path) -> ReportView:
         config=config,
         versions={str(name): str(value) for name, value in as_mapping(result.get("versions")).items()},
         subset_sha256=as_text(result.get("subset_sha256")),
+        test_sha256=as_text(value_at(result, "identity.test_data")),
         notes=[
             *(str(note) for note in as_items(result.get("notes"))),
             *reconstruction_notes(json.dumps([method, value_at(result, "config.method")]) + config),

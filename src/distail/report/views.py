@@ -117,6 +117,7 @@ class ReportView:
     config: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     subset_sha256: str | None = None
+    test_sha256: str | None = None
     notes: Sequence[str] = ()
     problems: Sequence[str] = ()
     comparison: ComparisonView | None = None
@@ -127,6 +128,12 @@ class ReportView:
     """What `export.json` holds, for one run that was exported."""
     mistakes: Mistakes | None = None
     """Of one run's student, by the names of images."""
+
+    def tested_as(self, other: ReportView) -> bool:
+        """Whether the test images of both are the same, by their hashes, or where there are none by their labels."""
+        if self.test_sha256 and other.test_sha256:
+            return self.test_sha256 == other.test_sha256
+        return list(self.test_labels) == list(other.test_labels)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import DistailError
+from distail.evaluation.run_files import RunResult
 from distail.training.identity import Identity, changed_parts
 
 
@@ -37,3 +38,12 @@ def changed_data(experiment: Experiment, identity: Mapping[str, Any]) -> list[st
     except DistailError as error:
         return [f"data that cannot be read: {error}"]
     return changed_parts(identity, {**identity_of(experiment, data, now), "teacher": identity.get("teacher")})
+
+
+def other_images(result: RunResult | None, data: PreparedData) -> list[str]:
+    """What of the training and test images of a finished run is another in these data, in words."""
+    identity = None if result is None else result.get("identity")
+    if identity is None:
+        return []
+    now = {"training_data": data.subset_sha256, "test_data": data.test_sha256}
+    return changed_parts({part: identity[part] for part in now}, now)
