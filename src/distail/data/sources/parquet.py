@@ -154,7 +154,7 @@ def groups_of(files: ParquetFiles, column: str | None) -> dict[str, str] | None:
         except pa.ArrowException:
             raise DataError(f"{path}: the column {column!r} is {table.type}; expected texts or whole numbers") from None
         groups = np.array(["" if text is None else text.strip() for text in texts], dtype=str)
-        check_groups(groups, str(path))
+        check_groups(groups, f"{path}, column {column!r}")
         found |= {f"{path.name}{_ROW}{row}": group for row, group in enumerate(groups.tolist())}
     return found
 
