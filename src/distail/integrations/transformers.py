@@ -314,31 +314,22 @@ class DistillationTrainer(Trainer):
 
 
 class _TellMethod(TrainerCallback):
-    """Tells a method where training is; `Trainer` forgets the gradients of the student's parameters only.
-
-    Of a data set without a length nobody knows the epochs: there a hundredth of `max_steps` counts as one.
-    """
-
-    _PARTS = 100
+    """Tells a method where training is; `Trainer` forgets the gradients of the student's parameters only."""
 
     def __init__(self, method: Any) -> None:
-        self._method = method
-        self._part = -1
+        self._method, self._part = method, -1
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not self._without_length(state):
+        if state.num_train_epochs < sys.maxsize:
             self._method.begin_epoch(int(state.epoch or 0), state.num_train_epochs)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._method.zero_grad()
-        part = state.global_step * self._PARTS // state.max_steps if self._without_length(state) else self._part
-        if part != self._part:
+        # Of data without a length nobody knows the epochs: a hundredth of the steps counts as one.
+        part = state.global_step * 100 // state.max_steps
+        if state.num_train_epochs == sys.maxsize and part != self._part:
             self._part = part
-            self._method.begin_epoch(part, self._PARTS)
-
-    @staticmethod
-    def _without_length(state: Any) -> bool:
-        return bool(state.num_train_epochs == sys.maxsize)
+            self._method.begin_epoch(part, 100)
 
 
 def _check_options(args: TrainingArguments | None, options: Mapping[str, Any]) -> None:
