@@ -85,12 +85,16 @@ def search_page(tmp_path: Path) -> Path:
     return write_search_page(tmp_path, content)
 
 
-def shade(place: Any) -> float:
-    """How light the darkest of the last columns of pixels is, by the median of its rows: text stands in few of them."""
-    with Image.open(io.BytesIO(place.screenshot())) as picture:
-        width, gray = picture.width, picture.convert("L")
-    columns = [ImageStat.Stat(gray.crop((x, 0, x + 1, gray.height))) for x in range(width - 12, width)]
-    return float(min(column.median[0] for column in columns))
+def shades(page: Any) -> list[float]:
+    """How light the darkest of a table's last columns of pixels is, by the median of its rows: text stands in few."""
+    with Image.open(io.BytesIO(page.screenshot(full_page=True))) as picture:
+        gray = picture.convert("L")
+    found = []
+    for box in (place.bounding_box() for place in page.locator(".scroll").all()):
+        right, top, bottom = round(box["x"] + box["width"]), round(box["y"]), round(box["y"] + box["height"])
+        columns = [ImageStat.Stat(gray.crop((x, top, x + 1, bottom))) for x in range(right - 12, right)]
+        found.append(float(min(column.median[0] for column in columns)))
+    return found
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
@@ -107,18 +111,18 @@ def test_a_table_fits_or_shows_that_it_scrolls(
         assert page.evaluate("document.documentElement.scrollWidth") == size[0]
         tables = page.locator("table").count()
         assert tables == page.locator(".scroll > table").count() >= 1
-        scrolling = 0
-        for place in page.locator(".scroll").all():
+        assert page.evaluate("scrollY") == 0, "boxes are counted from the top of the page"
+        before, scrolling = shades(page), 0
+        page.eval_on_selector_all(".scroll", "all => all.forEach(place => { place.scrollLeft = place.scrollWidth; })")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        for place, first, last in zip(page.locator(".scroll").all(), before, shades(page), strict=True):
             box = place.bounding_box()
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= size[0]
-            before = shade(place)
             if place.evaluate("place => place.scrollWidth <= place.clientWidth"):
-                assert before > 245, "a shadow where there is nothing to scroll to"
+                assert first > 245, "a shadow where there is nothing to scroll to"
                 continue
             scrolling += 1
             assert place.evaluate("place => [getComputedStyle(place).overflowX, place.tabIndex]") == ["auto", 0]
-            place.evaluate("place => { place.scrollLeft = place.scrollWidth; }")
-            page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-            assert before < 225 < 245 < shade(place)
+            assert first < 225 < 245 < last
         assert scrolling or kind == "search_page" or size == DESK
