@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -120,6 +121,17 @@ def test_a_student_of_balanced_classes_takes_other_shares_from_equal_ones(finish
         assert ("corrects the priors twice" in capsys.readouterr().err) == twice
         assert main(["predict", str(weights), str(image), *words]) == 0
         assert "corrects the priors twice" not in capsys.readouterr().err
+
+
+def test_the_file_alone_says_that_its_run_tested_adjusted_logits(photos, tmp_path, capsys):
+    changes = {"method": {"name": "ce", "adjust": 1.5}, "training": {"epochs": 1, "batch_size": 32}}
+    folder = folder_run(tmp_path / "run", **changes).folder
+    image = str(next((photos / "test" / "two").iterdir()))
+    for source in (folder, shutil.copy(folder / "student.safetensors", tmp_path)):
+        assert main(["predict", str(source), image]) == 0
+        assert "use --adjust 1.5" in capsys.readouterr().err
+        assert main(["predict", str(source), image, "--adjust", "1.5"]) == 0
+        assert "--adjust" not in capsys.readouterr().err
 
 
 def test_no_image_has_no_prediction(finished):

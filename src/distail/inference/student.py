@@ -30,6 +30,7 @@ from distail.models.array_description import INPUT_SHAPES, ArrayDescription
 from distail.models.catalog import MODELS
 from distail.models.create import create_model
 from distail.models.description import Description
+from distail.models.metadata import ADJUST
 from distail.models.weights import load_weights, read_metadata
 from distail.outputs import SINGLE_LABEL, logits_in
 from distail.torch_utils import kept_random_state
@@ -243,13 +244,14 @@ def adjustment_notes(student: Student, source: Path, tau: float | None, prior: P
     if tau is not None or prior is not None:
         done = None if student.posterior == BALANCED and prior is not None else student.posterior
         return corrects_twice("the student", done) if tau != 0 else []
-    run = RunFiles(source)
-    used = as_number(value_at(read_json(run.result), "student.adjust.tau")) if run.result.is_file() else None
-    if not used:
+    used, result = read_metadata(_weights_of(source)[0]).get(ADJUST), RunFiles(source).result
+    if used is None and result.is_file():  # of an earlier version
+        told = as_number(value_at(read_json(result), "student.adjust.tau"))
+        used = None if told is None else f"{told:g}"
+    if used in (None, "0"):
         return []
     return [
-        f"{source}: its metrics are of logits adjusted with tau {used:g}, these predictions are not: use --adjust "
-        f"{used:g}"
+        f"{source}: its metrics are of logits adjusted with tau {used}, these predictions are not: use --adjust {used}"
     ]
 
 

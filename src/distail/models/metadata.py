@@ -17,6 +17,8 @@ Value = TypeVar("Value")
 
 TARGETS = "targets"
 """The key of files whose logits are not a softmax's, and what others are."""
+ADJUST = "adjust"
+"""In the file of a student: the tau of the logits that its run tested; the weights themselves are not adjusted."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from distail.evaluation.run_files import (
 )
 from distail.functional import remove_prior
 from distail.models import FeatureTap
+from distail.models.metadata import ADJUST
 from distail.models.summary import count_macs, count_parameters
 from distail.models.weights import read_metadata
 from distail.report.samples import delta_order, sample_images, save_samples
@@ -104,6 +105,10 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
 
     def write() -> RunResult:
         run.require_folder()
+        if tested.adjust is not None:
+            weights = run.folder.weights(STUDENT)
+            tensors, described = files.read_tensors(weights)
+            files.write_tensors(weights, tensors, {**described, ADJUST: f"{tested.adjust['tau']:g}"})
         result = _content(run, teacher, student, taught_by, tested, best)
         test = run.data.test
         save_predictions(
