@@ -124,5 +124,5 @@ def test_it_plans_as_soon_as_there_is_a_folder(tmp_path, monkeypatch, capsys):
     assert main(["run", "mine.yaml", "--plan"]) == 2
     assert "data.root: 'photos' does not exist" in capsys.readouterr().err
     write_folders(tmp_path / "photos")
-    assert main(["run", "mine.yaml", "--plan", "data.image_size=16", "teacher.model=resnet20"]) == 0
-    assert "resnet20" in capsys.readouterr().out
+    assert main(["run", "mine.yaml", "--plan", "data.image_size=16"]) == 0
+    assert "resnet56" in capsys.readouterr().out

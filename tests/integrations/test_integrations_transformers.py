@@ -120,15 +120,18 @@ def test_an_evaluation_reports_groups(tmp_path):
     assert found["eval_loss"] == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), abs=1e-5)
 
 
+class Wide(nn.Module):
+    """Reads another column than the student."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, features):
+        return self.head(features)
+
+
 def test_networks_of_ones_own_with_different_inputs(tmp_path):
-    class Wide(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Linear(4, 3)
-
-        def forward(self, features):
-            return self.head(features)
-
     torch.manual_seed(0)
     teacher, values = Wide(), torch.randn(len(ITEMS), 4)
     items = [{**item, "features": row} for item, row in zip(ITEMS, values, strict=True)]
@@ -220,14 +223,6 @@ def test_a_ramp_rises_by_steps_where_nobody_knows_the_epochs(steps, tmp_path):
 
 
 def test_unlabeled_items_are_predicted_though_the_teacher_reads_other_columns(tmp_path):
-    class Wide(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Linear(4, 3)
-
-        def forward(self, features):
-            return self.head(features)
-
     items = [{**item, "features": torch.ones(4), "index": f"{row}.txt"} for row, item in enumerate(ITEMS)]
     trainer = trainer_of(tmp_path, "bkd", reader(8, 1), train_dataset=items, teacher=Wide())
     losses_of(trainer)  # a column of the user's own that is called index is no index of ours

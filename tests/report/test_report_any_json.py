@@ -51,7 +51,7 @@ def pages(file: Path, folder: Path, at_most: int) -> None:
         assert page.rstrip().endswith("</html>")
 
 
-AMOUNTS = pytest.mark.parametrize("at_most", [10, pytest.param(400, marks=pytest.mark.slow)])
+AMOUNTS = pytest.mark.parametrize("at_most", [25, pytest.param(400, marks=pytest.mark.slow)])
 
 
 @AMOUNTS

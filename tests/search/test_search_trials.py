@@ -93,9 +93,9 @@ def test_no_trial_is_tried_twice(tmp_path):
     def score(experiment):
         return (50.0 if experiment.method.get("divergence") else 70.0), 80.0
 
-    found = made_up_search(tmp_path, MadeUp(score), trials=25).content()
-    assert len(found) == 25
-    assert len({repr((one["method"], one["recipe"])) for one in found}) == 25
+    found = made_up_search(tmp_path, MadeUp(score), trials=40).content()
+    assert len(found) == 40
+    assert len({repr((one["method"], one["recipe"])) for one in found}) == 40
 
 
 @pytest.mark.parametrize("starts", [2, 7])

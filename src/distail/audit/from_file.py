@@ -93,7 +93,7 @@ class AuditInput:
             method=self.method,
             temperature=temperature,
             student=self.student,
-            keep_head=keep_head if self.chooses and self.split != "test" else None,
+            keep_head=self._kept_by_choice(keep_head),
             posterior=self.posterior,
         )
         names = [each["name"] for each in found["classes"]]
@@ -114,7 +114,7 @@ class AuditInput:
             self.class_counts,
             samples,
             class_names=self.class_names,
-            keep_head=keep_head if self.chooses and self.split != "test" else None,
+            keep_head=self._kept_by_choice(keep_head),
             posterior=self.posterior,
         )
         kind = kind_of_probabilities(self.logits)
@@ -129,6 +129,10 @@ class AuditInput:
 
     def _command(self, found: Recommendation | MultiLabelRecommendation | None) -> str | None:
         return None if found is None else command(found["method"], self.config, self.teacher)
+
+    def _kept_by_choice(self, keep_head: float) -> float | None:
+        """None where nothing may be chosen: not by the test set."""
+        return keep_head if self.chooses and self.split != "test" else None
 
     def _cautions(self) -> list[str]:
         return [*self.cautions, *corrects_twice("It", self.posterior)]

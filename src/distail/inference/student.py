@@ -244,9 +244,10 @@ def adjustment_notes(student: Student, source: Path, tau: float | None, prior: P
     if tau is not None or prior is not None:
         done = None if student.posterior == BALANCED and prior is not None else student.posterior
         return corrects_twice("the student", done) if tau != 0 else []
-    used, result = read_metadata(_weights_of(source)[0]).get(ADJUST), RunFiles(source).result
-    if used is None and result.is_file():  # of an earlier version
-        told = as_number(value_at(read_json(result), "student.adjust.tau"))
+    run = RunFiles(source)
+    used = read_metadata(run.weights("student") if source.is_dir() else source).get(ADJUST)
+    if used is None and run.result.is_file():  # of an earlier version
+        told = as_number(value_at(read_json(run.result), "student.adjust.tau"))
         used = None if told is None else f"{told:g}"
     if used in (None, "0"):
         return []

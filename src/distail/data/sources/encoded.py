@@ -14,7 +14,7 @@ import torch
 from distail.config.schema import Data
 from distail.data.cache import cached, fingerprint, remembered
 from distail.data.class_names import check_class_names
-from distail.data.dataset import Examples, Groups, LabeledImages, Source, StreamedImages
+from distail.data.dataset import Examples, Groups, LabeledImages, Source, StreamedImages, image_names
 from distail.data.decode import EncodedImage, decode_all, decoding_options, read_image_file
 from distail.data.labels import labels_of
 from distail.data.long_tail import class_counts, require_every_class
@@ -86,8 +86,7 @@ def with_validation(source: Source, held_out: set[str]) -> Source:
     """The training images that have these names as the data's own validation set."""
     train = source.train
     assert isinstance(train, LabeledImages | StreamedImages)
-    assert train.names is not None
-    is_own = torch.tensor([os.fsdecode(name) in held_out for name in train.names.tolist()])
+    is_own = torch.tensor([name in held_out for name in image_names(train, "")])
     return replace(
         source,
         train=train.subset((~is_own).nonzero().flatten()),
@@ -103,7 +102,7 @@ def with_groups(source: Source, group_of: Mapping[str, str] | None) -> Source:
     code_of = dict(zip(group_of, group_codes(texts).tolist(), strict=True))
 
     def of(images: Examples) -> torch.Tensor:
-        return torch.tensor([code_of[os.fsdecode(name)] for name in _names(images)])
+        return torch.tensor([code_of[name] for name in image_names(images, "")])
 
     held_out = source.validation
     return replace(source, groups=Groups(of(source.train), of(source.test), None if held_out is None else of(held_out)))
@@ -113,16 +112,11 @@ def with_file_rows(source: Source, row_of: Mapping[str, int]) -> Source:
     """Where in one file the images that could be read are listed, by their names: `Source.file_rows`."""
 
     def of(*parts: Examples | None) -> torch.Tensor:
-        names = [name for images in parts if images is not None for name in _names(images)]
-        return torch.tensor([row_of[os.fsdecode(name)] for name in names])
+        return torch.tensor(
+            [row_of[name] for images in parts if images is not None for name in image_names(images, "")]
+        )
 
     return replace(source, file_rows=(of(source.train, source.validation), of(source.test)))
-
-
-def _names(images: Examples) -> list[bytes]:
-    assert images.names is not None
-    names: list[bytes] = images.names.tolist()
-    return names
 
 
 def decode_source(

@@ -137,10 +137,12 @@ def groups_of(files: ParquetFiles, column: str | None) -> dict[str, str] | None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if column is None:
+        return None
     paths = [*files.train, *files.validation, *files.test]
     without = [path for path in paths if column not in pq.read_schema(path).names]
-    if column is None or len(without) == len(paths):
-        if column not in (None, Data.model_fields["group"].default):
+    if len(without) == len(paths):
+        if column != Data.model_fields["group"].default:
             columns = pq.read_schema(paths[0]).names
             raise DataError(f"data.group: {paths[0]} has no column {column!r}. {did_you_mean(column, columns)}")
         return None
