@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from distail import Outputs, create_method
+from distail.errors import MethodError
 from distail.methods import SLOTS
 from distail.methods.label_kinds import kinds_of
 from distail.outputs import SINGLE_LABEL
@@ -155,3 +156,9 @@ def test_a_zero_weight_switches_a_term_off_but_keeps_its_name():
     terms = make_call(batch)(make_method("kd", batch.counts, supervised_weight=0.0))
     assert terms["supervised"] == 0.0
     torch.testing.assert_close(terms.total, terms["distillation"])
+
+
+def test_a_presets_parameter_goes_with_its_entry():
+    assert create_method({"name": "dist", "divergence": "kl"}, class_counts=[5, 3]).divergence is not None
+    with pytest.raises(MethodError, match="inter_weight"):
+        create_method({"name": "dist", "divergence": "kl", "inter_weight": 2.0}, class_counts=[5, 3])

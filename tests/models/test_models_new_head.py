@@ -45,6 +45,13 @@ def test_a_head_of_other_classes_is_dropped_and_said_once(tmp_path, name, classi
     assert first_loss(model, 4) == pytest.approx(math.log(4), abs=0.02)
 
 
+def test_a_linear_head_gives_way_to_a_cosine_one(tmp_path):
+    stored(tmp_path / "a.pth")
+    model, [sentence] = begun(tmp_path / "a.pth", classifier="cosine")
+    assert "10 classes" in sentence
+    assert first_loss(model, 4) == pytest.approx(math.log(4), abs=0.02)
+
+
 def test_a_head_of_as_many_classes_is_kept_and_nothing_said(tmp_path):
     state = stored(tmp_path / "a.pth")
     model, told = begun(tmp_path / "a.pth", classes=10)

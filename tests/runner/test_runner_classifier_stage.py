@@ -8,8 +8,10 @@ from safetensors.torch import load_file
 
 from distail.config.schema import Experiment
 from distail.errors import ConfigError
+from distail.methods.method import Method
 from distail.runner import train_network
-from distail.runner.checks import needs_of, problems_of
+from distail.runner.checks import problems_of
+from distail.runner.compositions import needs_of
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
 
@@ -94,7 +96,7 @@ def test_its_terms_and_its_sampler_are_its_own(tmp_path, monkeypatch):
     run(config(tmp_path / "run", "kd", late=late, teacher=teacher, epochs=2, mix="mixup", ema_decay=0.9), Watch())
     assert seen == [
         ("teacher", ["supervised"], 1),
-        ("student", ["distillation", "supervised"], 1),
+        ("student", ["distillation", "supervised"], 2),
         ("student", ["supervised"], 2),
     ]
     assert samplers == [("instance", None), ("instance", "mixup"), ("square_root", None)]
@@ -115,6 +117,61 @@ def test_a_repair_of_its_own_hears_the_teacher(tmp_path):
         *(("student", epoch) for epoch in range(2)),
     ]
     assert sorted(rows(folder)[-1]["terms"]) == ["distillation", "supervised"]
+
+
+@integration
+def test_progress_goes_by_all_epochs_of_the_run(tmp_path, monkeypatch):
+    begun = []
+    real = Method.begin_epoch
+    monkeypatch.setattr(
+        Method, "begin_epoch", lambda self, *epoch: (begun.append((self.name, *epoch)), real(self, *epoch))[1]
+    )
+    run(config(tmp_path / "run", late={"epochs": 1, "method": {"name": "ce"}}))
+    assert list(dict.fromkeys(begun)) == [("ce", epoch, 4) for epoch in range(4)]
+
+
+@integration
+def test_a_ramp_of_its_method_has_begun_with_the_run(tmp_path):
+    late = {"epochs": 1, "method": {"name": "dkd", "warmup": 0.5}}
+    folder = run(config(tmp_path / "run", late=late, teacher={"model": "same", "training": {"epochs": 1}})).folder
+    assert rows(folder)[-1]["terms"]["distillation"] > 0
+
+
+@integration
+def test_what_the_student_predicted_before_is_remembered_and_resumed(tmp_path):
+    def itself(name):
+        late = {"epochs": 2, "method": {"name": "kd"}}
+        return config(tmp_path / name, "ipwd", late=late, teacher="previous_epoch", epochs=3)
+
+    whole = run(itself("whole")).folder
+    assert [row["terms"]["distillation"] > 0 for row in rows(whole)] == [False, True, True]
+    with pytest.raises(Interrupted):
+        run(itself("run"), Killed("student-classifier", 2))
+    again = run(itself("run")).folder
+    assert all(torch.equal(value, student(again)[name]) for name, value in student(whole).items())
+
+
+@integration
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_it_may_be_the_first_that_remembers(tmp_path):
+    late = {"epochs": 2, "method": {"divergence": "kl"}}
+    folder = run(config(tmp_path / "run", late=late, teacher="previous_epoch", epochs=3)).folder
+    assert [row["terms"].get("distillation", 0) > 0 for row in rows(folder)] == [False, False, True]
+
+
+def test_parameters_go_with_their_entries():
+    def problems(method, late, teacher="same"):
+        changes = config("run", method, late={"epochs": 1, **late}, teacher=teacher)
+        return problems_of(Experiment.from_mapping(changes))
+
+    assert not problems({"name": "kd", "label_smoothing": 0.1}, {"supervised": "class_balanced"})
+    assert not problems({"name": "bkd", "beta": 0.999}, {"method": {"targets": ["debias"]}})
+    assert not problems({"name": "bkd", "beta": 0.999}, {"method": {"targets": [{"name": "reweigh", "beta": 0.9}]}})
+    assert not problems({"name": "ipwd", "final_weight": 0.5}, {"supervised": "focal"}, "previous_epoch")
+    [own] = problems({"name": "bkd", "beta": 0.999}, {"method": {"targets": ["debias"], "beta": 0.9}})
+    assert own.startswith("training.classifier_stage: unknown parameter 'beta'")
+    [features] = problems("ipwd", {"method": {"name": "krdistill"}}, "previous_epoch")
+    assert features.startswith("training.classifier_stage: representation")
 
 
 def test_what_it_needs_is_known_and_checked_beforehand():

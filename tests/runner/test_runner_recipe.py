@@ -24,12 +24,17 @@ def test_mixing_what_is_stored_or_remembered_of_single_images_is_refused():
     assert views.startswith("training.mix: cutmix, but with teacher.views: 2")
     [memory] = problems(method="ipwd", training=training, teacher="previous_epoch")
     assert memory.startswith("training.mix: cutmix, but teacher: previous_epoch stores")
+    [by_method] = problems(method={"name": "ipwd", "teacher": "previous_epoch"}, training=training)
+    assert by_method == memory
     only_features = {"representation": "balanced_prototypes", "divergence": None}
     [nothing_left] = problems(method=only_features, training={**TRAINING, "mix": MIX})
     assert nothing_left.startswith("training.mix.labels: distillation_only")
     assert "'mixed'" in nothing_left
     assert not problems(method="kd", training={**TRAINING, "mix": MIX})
     assert not problems(method="ce", training={**TRAINING, "mix": MIX})
+    late = {**training, "classifier_stage": {"epochs": 1, "method": "kd"}}
+    assert not problems(method="ce", training=late, teacher={"model": "same", "views": 2}), "that stage mixes nothing"
+    assert problems(method="kd", training=late, teacher={"model": "same", "views": 2}) == [views]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import distail
+from distail.config.schema import Experiment
 from distail.errors import CheckpointError, ConfigError
 from distail.evaluation.predictions import load_predictions
+from distail.runner.checks import teacher_model
 from distail.training.progress import Silent
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, experiment, run
@@ -72,6 +74,15 @@ def test_a_stopped_run_goes_on_without_its_teachers_files_and_a_kept_teacher_can
 
     found = load_target(tmp_path / "stopped", reporter=Silent())
     assert found.logits.isfinite().all()
+
+
+def test_the_same_network_keeps_its_options_among_several():
+    mlp = {"name": "mlp", "hidden": 16, "depth": 1}
+    members = [{"model": "same", "checkpoint": f"{name}.safetensors"} for name in "ab"]
+    read = Experiment.from_mapping(experiment("run", "kd", student={"model": mlp}, teacher=members))
+    assert [(each.name, each.options) for each in teacher_model(read).members] == [
+        ("mlp", read.student.model.options)
+    ] * 2
 
 
 def test_another_ensemble_is_refused_and_so_is_one_that_cannot_teach(teachers, tmp_path):

@@ -26,6 +26,11 @@ def training(**changes):
             {"schedule": {"name": "step", "milestones": [2, 30], "factors": [0.1, 0.01]}},
             "training.schedule.milestones: 30 of 3 epochs",
         ),
+        ({"schedule": {"name": "one-cycle", "warmup_epochs": 1}}, "training.schedule.warmup_epochs: 1, but one-cycle"),
+        (
+            {"classifier_stage": {"epochs": 1, "schedule": {"name": "step", "milestones": [5], "factors": [0.1]}}},
+            "training.classifier_stage.schedule.milestones: 5 of 1 epoch",
+        ),
         ({"accumulation_steps": 100}, "training.accumulation_steps: 100, but a batch of 128"),
     ],
 )
@@ -44,6 +49,12 @@ def test_a_teachers_own_training_is_told_where_it_happens(tmp_path):
     start = "teacher.training.schedule.warmup_epochs: 5 of 1 epoch"
     assert any(each.startswith(start) for each in warnings(tmp_path, teacher=teacher))
     assert not any(each.startswith(start) for each in warnings(tmp_path, "ce", teacher=teacher))
+
+
+def test_a_teacher_that_the_student_itself_stands_in_for_is_told(tmp_path):
+    itself = {"name": "ipwd", "teacher": "previous_epoch"}
+    told = [warnings(tmp_path, method, teacher={"model": "same"}) for method in (itself, "ipwd")]
+    assert [any(each.startswith("teacher: not used") for each in said) for said in told] == [True, False]
 
 
 def test_a_tau_that_few_images_choose_is_told(tmp_path):

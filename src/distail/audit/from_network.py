@@ -22,7 +22,8 @@ from distail.files import open_tensors
 from distail.json_values import as_text, value_at
 from distail.methods.modules import project
 from distail.models import FeatureTap, Outputs
-from distail.runner.checks import method_composition, needs_teacher, teacher_model
+from distail.runner.checks import teacher_model
+from distail.runner.compositions import method_composition, needs_teacher
 from distail.runner.networks import without_weights
 from distail.runner.posterior import teacher_posterior
 from distail.runner.run_folder import RunFolder

@@ -17,7 +17,8 @@ from distail.config.schema import Experiment
 from distail.errors import DistailError
 from distail.methods.composition import TERM_WEIGHTS
 from distail.methods.presets import check_method, read_composition
-from distail.runner.checks import method_composition, needs_teacher, problems_of, teacher_model
+from distail.runner.checks import problems_of, teacher_model
+from distail.runner.compositions import method_composition, needs_teacher
 from distail.runner.posterior import as_entry
 from distail.runner.run_folder import RunFolder
 

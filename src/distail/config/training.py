@@ -82,7 +82,8 @@ class Training(Section):
 
     epochs: Count = 200
     batch_size: Count = 128
-    """Images of all processes together; the last batch of an epoch holds what is left, or one more if that is one."""
+    """Images of all processes together; the last batch of an epoch holds what is left. Where that is less than a
+    quarter of a batch, all batches of the epoch are of one size, up to one image."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Positive = 0.1
     momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9

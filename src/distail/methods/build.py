@@ -36,7 +36,9 @@ def build(
     entries = problems.attempt(lambda: parse({**for_labels(DEFAULTS, labels), **preset, **given}, labels)) or {}
     all_entries = [entry for slot_entries in entries.values() for entry in slot_entries]
     options = {**DEFAULTS, **preset, **_composition_defaults(all_entries), **given}
-    shared = {key: value for key, value in options.items() if key not in SLOTS and key not in COMMON}
+    # A parameter of the preset goes with its entry, where another has taken that entry's slot.
+    named = {*given, *(key for entry in all_entries for key in entry.defaults)}
+    shared = {key: value for key, value in options.items() if key in named and key not in {*SLOTS, *COMMON}}
     if entries:  # else a parameter may be that of an entry whose name is wrong
         problems.add(*_not_owned(shared, all_entries))
 

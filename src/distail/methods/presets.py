@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from distail.errors import MethodError
 from distail.functional.checks import check_choice, check_whole
 from distail.methods.build import build
-from distail.methods.composition import DEFAULTS, SLOTS, Composition, parse
+from distail.methods.composition import COMMON, DEFAULTS, SLOTS, Composition, parse
 from distail.methods.label_kinds import check_kind, for_labels
 from distail.methods.method import Method
 from distail.methods.preset_table import PRESETS, Preset
@@ -122,6 +122,18 @@ def check_method(name_or_composition: str | Mapping[str, Any]) -> None:
     samples = 2 if _preset_and_rest(_as_mapping(name_or_composition))[3] == MULTI_LABEL else None
     with kept_random_state():
         create_method(name_or_composition, class_counts=(1, 1), student_dim=1, teacher_dim=1, samples=samples)
+
+
+def without_unowned(composition: Mapping[str, Any], inherited: Collection[str]) -> dict[str, Any]:
+    """A composition laid over another, less the `inherited` parameters that none of its entries takes any more.
+
+    >>> without_unowned({"name": "bkd", "beta": 0.99, "targets": ["debias"]}, inherited={"name", "beta"})
+    {'name': 'bkd', 'targets': ['debias']}
+    """
+    entries = [entry for slot in read_composition(composition).entries.values() for entry in slot]
+    taken = {key for entry in entries for key in entry.defaults if key not in entry.parameters}
+    kept = {"name", "labels", *SLOTS, *COMMON, *taken}
+    return {key: value for key, value in composition.items() if key in kept or key not in inherited}
 
 
 def _as_mapping(name_or_composition: object) -> Mapping[str, Any]:

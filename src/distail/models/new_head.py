@@ -79,6 +79,8 @@ def start_from(model: nn.Module, path: str | Path, num_classes: int, *, what: st
         if _is_new(tensors, own, stored):
             classes = len(stored[tensors[0]]) if tensors[0] in stored else None
             sentences.append(new_head_sentence(what, path, tensors, classes, num_classes))
+            # The bias of a linear head, too, where the new one is cosine and has none.
+            stored = {name: value for name, value in stored.items() if not name.startswith(f"{place}.")}
             stored |= {name: own[name] for name in tensors}
             new.append(head)
     check_fit(model, own, stored, path, what)

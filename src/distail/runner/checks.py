@@ -18,17 +18,21 @@ from distail.data.class_order import check_class_order
 from distail.data.dataset import Examples
 from distail.data.image_inputs import check_augment
 from distail.data.mixing import check_mix
-from distail.data.prepare import PreparedData
 from distail.data.sources import check_name, check_streams, check_targets, check_validation
 from distail.errors import ConfigError, DataError, MethodError, Problems, problems_in
 from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
-from distail.methods.method import Method
-from distail.methods.presets import check_method, create_method, read_composition
+from distail.methods.presets import check_method, read_composition
 from distail.models import check_model
 from distail.models.catalog import MODELS
 from distail.models.resnet import DEFAULT_SHORTCUT
-from distail.outputs import MULTI_LABEL
+from distail.runner.compositions import (
+    classifier_composition,
+    method_composition,
+    needs_of,
+    read_method,
+    teacher_composition,
+)
 from distail.runner.file_checks import check_weight_files
 from distail.runner.label_checks import label_problems
 from distail.runner.stored_teacher import stored_teacher_problems
@@ -114,12 +118,13 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
     student, teacher = experiment.student, experiment.teacher
     problems.attempt(lambda: _look_up(student.model, student.classifier), "student.model")
     needs = problems.attempt(lambda: _checked_needs(method_composition(experiment)), "method")
+    late = None
     whose = f"method {experiment.method_name!r}"
     if needs is not None and experiment.training.classifier_stage is not None:
-        if not needs.teacher:
+        late = problems.attempt(lambda: _checked_needs(classifier_composition(experiment)), "training.classifier_stage")
+        if late is not None and not needs.teacher:
             name = classifier_composition(experiment).get("name", experiment.method_name)
             whose = f"the classifier stage's method {name!r}"
-        late = problems.attempt(lambda: _checked_needs(classifier_composition(experiment)), "training.classifier_stage")
         needs |= late or Requirements()
     if needs is not None:
         problems.add(*_other_classifier("student", needs, student.model, student.classifier))
@@ -138,8 +143,9 @@ def _check_networks_and_methods(experiment: Experiment, problems: Problems) -> N
             )
         return
     if teacher.logits is not None:
-        both = (method_composition, classifier_composition) if needs is not None else ()
-        problems.add(*stored_teacher_problems(experiment, [read_composition(each(experiment)) for each in both]))
+        stages = [method_composition] if needs is not None else []
+        stages += [classifier_composition] if late is not None else []
+        problems.add(*stored_teacher_problems(experiment, [read_composition(each(experiment)) for each in stages]))
         return
     model = teacher_model(experiment)
     if model.name == ENSEMBLE:
@@ -177,27 +183,35 @@ def _check_members(model: Model, needs: Requirements | None, classifier: str, pr
 
 
 def _check_mix(experiment: Experiment, problems: Problems) -> None:
+    """Of the method alone: its classifier stage mixes nothing."""
     mix, teacher = experiment.training.mix, experiment.teacher
-    if mix is None or not mix.share or teacher is None or teacher.logits is not None:
+    composition = None
+    with suppress(MethodError):  # which has been told
+        composition = read_method(experiment)
+    if mix is None or not mix.share or composition is None:
         return
-    if teacher.is_previous_epoch:
+    if composition.needs.memory:
         problems.add(
             f"training.mix: {mix.name}, but teacher: {PREVIOUS_EPOCH} stores the student's prediction for each image, "
             "and a mixed one is not that image; leave training.mix out, or choose a teacher"
+        )
+    if teacher is None or not composition.needs.teacher:
+        return
+    if teacher.logits is not None:
+        problems.add(
+            f"training.mix: {mix.name}, but teacher.logits has predictions for unmixed images only; leave "
+            "training.mix out, or choose a teacher with a network"
         )
     elif teacher.stores_views:
         problems.add(
             f"training.mix: {mix.name}, but with teacher.views: {teacher.views} the teacher predicts the images before "
             "they are mixed; expected teacher.views: 0"
         )
-    elif mix.labels == "distillation_only":
-        with suppress(MethodError):  # which has been told
-            composition = read_composition(method_composition(experiment))
-            if composition.needs.teacher and "distillation" not in composition.terms:
-                problems.add(
-                    "training.mix.labels: distillation_only, but the method has no distillation term "
-                    f"({', '.join(composition.terms)}); expected 'mixed'"
-                )
+    elif mix.labels == "distillation_only" and "distillation" not in composition.terms:
+        problems.add(
+            "training.mix.labels: distillation_only, but the method has no distillation term "
+            f"({', '.join(composition.terms)}); expected 'mixed'"
+        )
 
 
 def _check_trainer(trainer: Trainer, processes: Processes, problems: Problems) -> None:
@@ -222,44 +236,13 @@ def _other_classifier(section: str, needs: Requirements, model: Model, classifie
     return [f"{section}.classifier: {classifier!r}, but ldam subtracts margins from cosines; expected 'cosine'"]
 
 
-def method_composition(experiment: Experiment) -> dict[str, Any]:
-    """What `create_method` takes: without `adjust`; `teacher: previous_epoch` makes the method its own teacher.
-
-    A method that asks no teacher, such as `ce` in a comparison with one that does, stays as it is.
-    """
-    composition = {key: value for key, value in experiment.method.items() if key not in ("adjust", "labels")}
-    composition |= _labels(experiment)
-    itself = experiment.teacher is not None and experiment.teacher.is_previous_epoch
-    if itself and read_composition(composition).needs.teacher:
-        composition["teacher"] = PREVIOUS_EPOCH
-    return composition
-
-
-def _labels(experiment: Experiment) -> dict[str, str]:
-    """What a composition says of the labels, where an example may have several classes."""
-    return {"labels": MULTI_LABEL} if experiment.data.targets == MULTI_LABEL else {}
-
-
-def build_method(
-    experiment: Experiment, data: PreparedData, student_dim: int | None, teacher_dim: int | None
-) -> Method:
-    """The experiment's method."""
-    return create_method(
-        method_composition(experiment),
-        class_counts=data.class_counts,
-        student_dim=student_dim,
-        teacher_dim=teacher_dim,
-        samples=data.samples,
-    )
-
-
 def check_memory(experiment: Experiment, class_counts: Sequence[int]) -> None:
     """Refuse a method whose memory of every sample would be larger than `trainer.cache_limit_mb`.
 
     Raises:
         ConfigError: it would; what it takes and the limit are said.
     """
-    if not read_composition(method_composition(experiment)).needs.memory:
+    if not needs_of(experiment).memory:
         return
     num_samples = experiment.method.get("num_samples") or sum(class_counts)
     size, limit = memory_megabytes(num_samples, len(class_counts)), experiment.trainer.cache_limit_mb
@@ -278,54 +261,11 @@ def check_fits_data(experiment: Experiment, data: Examples) -> None:
         DataError: boxes of what has no pixels, or means of what is no number; a cutout as large as the images.
     """
     check_augment(experiment.data.augment, data)
-    trainings = [experiment.training, *([experiment.teacher_training] if experiment.teacher else [])]
+    teacher_is_trained = experiment.teacher is not None and experiment.teacher.trained_here
+    trainings = [experiment.training, *([experiment.teacher_training] if teacher_is_trained else [])]
     for mix in (training.mix for training in trainings):
         if mix is not None and mix.share:
             check_mix(mix, data)
-
-
-def teacher_method(experiment: Experiment, data: PreparedData) -> Method:
-    """What the teacher is trained with: `teacher.supervised`, by default what the method's own paper does."""
-    return create_method(teacher_composition(experiment), class_counts=data.class_counts, samples=data.samples)
-
-
-def teacher_composition(experiment: Experiment) -> dict[str, Any]:
-    """What `create_method` takes for a teacher that is trained here, before its classifier stage."""
-    assert experiment.teacher is not None
-    chosen = experiment.teacher.supervised
-    supervised = chosen or read_composition(method_composition(experiment)).teacher_supervised
-    return {"name": "ce", "supervised": supervised, **_labels(experiment)}
-
-
-def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) -> dict[str, Any]:
-    """What `create_method` takes for the classifier stage: its choice laid over the method, or a method of its own."""
-    training = experiment.teacher_training if of_teacher else experiment.training
-    base = teacher_composition(experiment) if of_teacher else method_composition(experiment)
-    late = training.classifier_stage
-    if late is None:
-        return base
-    own = {**late.method, **({} if late.supervised is None else {"supervised": late.supervised})}
-    return {**own, **_labels(experiment)} if "name" in own else {**base, **own}
-
-
-def needs_of(experiment: Experiment) -> Requirements:
-    """What the experiment's method, and that of its classifier stage, need of a run."""
-    needs = read_composition(method_composition(experiment)).needs
-    return needs | read_composition(classifier_composition(experiment)).needs
-
-
-def needs_teacher(experiment: Experiment) -> bool:
-    """Whether the experiment's method listens to a teacher at all."""
-    return needs_of(experiment).teacher
-
-
-def teacher_features(experiment: Experiment) -> bool:
-    """Whether anyone reads the teacher's features: the method, or what the teacher is trained with."""
-    own = (
-        read_composition(teacher_composition(experiment)).needs
-        | read_composition(classifier_composition(experiment, of_teacher=True)).needs
-    )
-    return needs_of(experiment).teacher_features or own.student_features
 
 
 def teacher_model(experiment: Experiment) -> Model:
@@ -333,8 +273,9 @@ def teacher_model(experiment: Experiment) -> Model:
     assert experiment.teacher is not None
     model, same = experiment.teacher.model, experiment.student.model
     if model.members:
-        like_student = {"name": same.name, "shortcut": same.shortcut}
-        members = tuple(each.model_copy(update=like_student) if each.name == SAME else each for each in model.members)
+        members = tuple(
+            same.model_copy(update={"weights": each.weights}) if each.name == SAME else each for each in model.members
+        )
         return model.model_copy(update={"members": members})
     return same if model.name == SAME else model
 

@@ -28,7 +28,8 @@ from distail.files import MEGABYTE
 from distail.inputs import first_tensor
 from distail.models.summary import count_macs, count_parameters
 from distail.outputs import Outputs
-from distail.runner.checks import check, check_fits_data, check_memory, needs_of, read_experiment, teacher_model
+from distail.runner.checks import check, check_fits_data, check_memory, read_experiment, teacher_model
+from distail.runner.compositions import needs_of
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.identity import identity_of
 from distail.runner.precision import select_run_device

@@ -14,7 +14,7 @@ from distail.methods.composition import Composition
 from distail.methods.context import BALANCED, MIXED, NATURAL
 from distail.methods.presets import read_composition
 from distail.models.weights import read_metadata
-from distail.runner.checks import classifier_composition, method_composition, needs_teacher, teacher_composition
+from distail.runner.compositions import classifier_composition, method_composition, needs_teacher, teacher_composition
 
 _ANSWERS = (".npz", ".parquet")
 """Files of answers that are no safetensors, which weights are too."""

@@ -10,7 +10,8 @@ from distail.config.section import AUTO
 from distail.data.dataset import smallest_side
 from distail.data.prepare import PreparedData
 from distail.models import FeatureTap
-from distail.runner.checks import needs_teacher, teacher_model
+from distail.runner.checks import teacher_model
+from distail.runner.compositions import needs_teacher
 from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE
 from distail.runner.networks import build_network, seeded, without_weights
 from distail.training.device import RuntimeDevice, configure_malloc, select_device

@@ -17,14 +17,8 @@ from distail.errors import CheckpointError
 from distail.json_values import as_mapping
 from distail.models import FeatureTap
 from distail.models.weights import check_weights, load_weights, read_metadata, save_weights, unused_weights
-from distail.runner.checks import (
-    build_method,
-    needs_of,
-    needs_teacher,
-    teacher_features,
-    teacher_method,
-    teacher_model,
-)
+from distail.runner.checks import teacher_model
+from distail.runner.compositions import build_method, needs_of, needs_teacher, teacher_features, teacher_method
 from distail.runner.context import STUDENT, TEACHER, RunContext
 from distail.runner.networks import (
     build_network,

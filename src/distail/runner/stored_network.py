@@ -13,7 +13,8 @@ from distail.models import FeatureTap
 from distail.models.catalog import MODELS
 from distail.models.metadata import stored_options
 from distail.models.weights import load_weights, read_metadata, unused_weights
-from distail.runner.checks import needs_teacher, teacher_model
+from distail.runner.checks import teacher_model
+from distail.runner.compositions import needs_teacher
 from distail.runner.networks import (
     build_network,
     check_classes,

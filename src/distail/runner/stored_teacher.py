@@ -125,12 +125,6 @@ def stored_teacher_problems(experiment: Experiment, compositions: Sequence[Compo
             "features, and a file of predictions has none; expected a teacher with a network, or "
             "method.representation=null"
         )
-    mix = experiment.training.mix
-    if mix is not None and mix.share:
-        problems.add(
-            f"training.mix: {mix.name}, but teacher.logits has predictions for unmixed images only; leave "
-            "training.mix out, or choose a teacher with a network"
-        )
     file = problems.attempt(lambda: open_arrays(Path(str(teacher.logits))), "teacher.logits")
     if file is not None:
         problems.attempt(lambda: kind_of_answers(file), "teacher.logits")

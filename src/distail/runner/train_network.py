@@ -20,7 +20,8 @@ from distail.files import tensors_hash
 from distail.methods.method import Method
 from distail.methods.presets import create_method
 from distail.models import FeatureTap
-from distail.runner.checks import classifier_composition, teacher_model
+from distail.runner.checks import teacher_model
+from distail.runner.compositions import classifier_composition
 from distail.runner.context import STUDENT, TEACHER, TEACHER_INFERENCE, RunContext
 from distail.runner.networks import classifier_paths, seeded
 from distail.runner.stored_teacher import StoredTeacher
@@ -77,8 +78,8 @@ def train(
     late = training.classifier_stage
     if late is None:
         return _fit(run, name, network, teacher, method, training)
-    early = training.model_copy(update={"epochs": training.backbone_epochs})
-    fitted = _fit(run, name, network, teacher, method, early)
+    early, early_method = training.model_copy(update={"epochs": training.backbone_epochs}), method
+    fitted = _fit(run, name, network, teacher, method, early, later_epochs=late.epochs)
     frozen = Freeze(name="backbone")
     changes = {"epochs": late.epochs, "schedule": late.schedule, "mix": None, "freeze": frozen}
     if late.learning_rate is not None:
@@ -91,6 +92,10 @@ def train(
             student_dim=network.feature_dim,
             teacher_dim=teacher_width(teacher),
         )
+    if early_method.needs.memory and method.needs.memory:
+        method.load_memory_state(early_method.memory_state())
+    else:  # of the epochs before there is nothing to remember
+        method.begin_epoch(0, training.epochs)
     return _fit(run, name, network, teacher, method, training.model_copy(update=changes), earlier=fitted)
 
 
@@ -101,7 +106,9 @@ def _fit(
     teacher: Asked | None,
     method: Method,
     training: Training,
+    *,
     earlier: Fitted | None = None,
+    later_epochs: int = 0,
 ) -> Fitted:
     """This is where an experiment becomes a `Stage` of the loop; after an `earlier` one, of the classifier alone."""
     experiment, data, runtime = run.experiment, run.data, run.runtime_for(name)
@@ -177,6 +184,7 @@ def _fit(
         prepare=prepare,
         fill=cache.fill if cache else None,
         earlier=earlier,
+        later_epochs=later_epochs,
         classifiers=classifier_paths(network, data) if training.frozen_epochs or training.rates_by_layer else (),
         frozen_epochs=training.frozen_epochs,
     )

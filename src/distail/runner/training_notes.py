@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from distail.config.schema import Experiment, Training
+from distail.config.reading import PREVIOUS_EPOCH
+from distail.config.schema import Experiment, Schedule, Training
 from distail.config.section import AUTO
 from distail.data.batches import FEWEST_A_RANK
 from distail.data.image_inputs import augment_notes
 from distail.data.prepare import PreparedData
 from distail.errors import counted, some_of
 from distail.evaluation.adjustment import chosen_on_few
-from distail.runner.checks import needs_teacher
+from distail.runner.compositions import needs_of, needs_teacher
 from distail.runner.posterior import posterior_notes
 
 
@@ -20,6 +21,9 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     teacher = experiment.teacher
     if teacher is not None and teacher.trained_here and teacher.training and needs_teacher(experiment):
         notes += _of_training("teacher.training", experiment.teacher_training)
+    needs = needs_of(experiment)
+    if teacher is not None and not teacher.is_previous_epoch and needs.memory and not needs.teacher:
+        notes.append(f"teacher: not used, since method.teacher: {PREVIOUS_EPOCH} makes the student its own teacher")
     if experiment.adjust == AUTO and data.validation is not None:
         told = chosen_on_few(data.validation.labels, data.class_counts)
         notes += [f"method.adjust: {AUTO}: {sentence}" for sentence in told]
@@ -27,7 +31,20 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
 
 
 def _of_training(key: str, training: Training) -> list[str]:
-    notes, schedule, epochs = [], training.schedule, training.backbone_epochs
+    notes, late = _of_schedule(key, training.schedule, training.backbone_epochs), training.classifier_stage
+    if late is not None:
+        notes += _of_schedule(f"{key}.classifier_stage", late.schedule, late.epochs)
+    most = max(1, training.batch_size // FEWEST_A_RANK)
+    if training.accumulation_steps > most:
+        notes.append(
+            f"{key}.accumulation_steps: {training.accumulation_steps}, but a batch of {training.batch_size} has at "
+            f"most {most} parts of {FEWEST_A_RANK} images, the fewest from which batch normalization can learn"
+        )
+    return notes
+
+
+def _of_schedule(key: str, schedule: Schedule, epochs: int) -> list[str]:
+    notes = []
     late = [f"{milestone:g}" for milestone in schedule.milestones if milestone >= epochs]
     if schedule.name == "step" and late:
         notes.append(
@@ -39,10 +56,9 @@ def _of_training(key: str, training: Training) -> list[str]:
             f"{key}.schedule.warmup_epochs: {schedule.warmup_epochs:g} of {counted(epochs, 'epoch')}, so that the "
             "training ends while the learning rate still rises; expected fewer than the epochs"
         )
-    most = max(1, training.batch_size // FEWEST_A_RANK)
-    if training.accumulation_steps > most:
+    elif schedule.warmup_epochs and schedule.name == "one-cycle":
         notes.append(
-            f"{key}.accumulation_steps: {training.accumulation_steps}, but a batch of {training.batch_size} has at "
-            f"most {most} parts of {FEWEST_A_RANK} images, the fewest from which batch normalization can learn"
+            f"{key}.schedule.warmup_epochs: {schedule.warmup_epochs:g}, but one-cycle has a warm-up of its own (rise: "
+            f"{schedule.rise:g}), so that the learning rate jumps where the first ends; expected 0"
         )
     return notes

@@ -25,7 +25,7 @@ from distail.inputs import described
 from distail.models import FeatureTap
 from distail.models.catalog import MODELS
 from distail.outputs import logits_in
-from distail.runner.checks import needs_of
+from distail.runner.compositions import needs_of
 from distail.runner.networks import build_network, classifier_paths, seeded
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict

@@ -15,7 +15,9 @@ from distail.data.items import StreamedItems
 from distail.data.prepare import PreparedData
 from distail.errors import counted
 from distail.files import MEGABYTE
-from distail.runner.checks import needs_of, teacher_model
+from distail.methods.presets import read_composition
+from distail.runner.checks import teacher_model
+from distail.runner.compositions import classifier_composition, needs_of, read_method
 from distail.runner.context import TEACHER, RunContext
 from distail.runner.normalization import stored_normalization
 from distail.runner.precision import structure_of
@@ -102,10 +104,10 @@ def _with_views(experiment: Experiment, views: int | str) -> Experiment:
 def _live_stages(experiment: Experiment) -> list[str]:
     """A sentence for each stage that asks the teacher at every step, although views were to be stored."""
     training, teacher = experiment.training, experiment.teacher
-    if teacher is None or not (teacher.stores_views and teacher.has_network and needs_of(experiment).teacher):
+    if teacher is None or not (teacher.stores_views and teacher.has_network):
         return []
-    stages = [("training", training.backbone_epochs)]
-    if training.classifier_stage:
+    stages = [("training", training.backbone_epochs)] if read_method(experiment).needs.teacher else []
+    if training.classifier_stage and read_composition(classifier_composition(experiment)).needs.teacher:
         stages.append(("training.classifier_stage", training.classifier_stage.epochs))
     return [
         f"{key}: {counted(epochs, 'epoch')}, no more than teacher.views: {teacher.views}, so that the teacher is "
@@ -120,7 +122,7 @@ def _choose(experiment: Experiment, data: PreparedData, formats: Precisions) -> 
     assert teacher is not None
     if not (teacher.has_network and needs_of(experiment).teacher):
         return 0, "no teacher network is needed"
-    if mix is not None and mix.share:
+    if mix is not None and mix.share and read_method(experiment).needs.teacher:
         return 0, f"the teacher must see the images after {mix.name}"
     if not experiment.data.augment and not isinstance(data.train, StreamedItems):  # which may draw for themselves
         return 1, "without augmentation the teacher's prediction of an image is the same at every step"

@@ -100,6 +100,7 @@ class _Trainer:
             before = stage.earlier
             self.state = TrainingState(seconds=before.seconds, history=[*before.history], best=before.best)
             self.epochs_before = len(before.history)
+        self.all_epochs = self.epochs_before + stage.training.epochs + stage.later_epochs
         self.sums = RunningSums()
         self.recorded: RecordedPass | None = None
         if records(stage):
@@ -131,7 +132,7 @@ class _Trainer:
             epoch, first_step = divmod(self.state.step, steps)
             if self.freezing.begin(epoch):
                 self._distribute_step()
-            stage.method.begin_epoch(epoch, stage.training.epochs)
+            stage.method.begin_epoch(self.epochs_before + epoch, self.all_epochs)
             if self.recorded is not None:
                 self.recorded.hold_for((self.freezing.frozen, stage.method.host_state()))
             for batch in self._batches(epoch, first_step, request):
@@ -294,7 +295,7 @@ class _Trainer:
             weights = {**stage.student.model.state_dict(), **averaged}
             state.best = Best(epoch, validation, {name: value.detach().clone() for name, value in weights.items()})
         self.processes.broadcast_from_main(lambda: self.history.append(row))
-        self.reporter.epoch(row, self.epochs_before + stage.training.epochs)
+        self.reporter.epoch(row, self.all_epochs)
 
     def _validate(self, request: StopRequest) -> MetricValues | None:
         if self.stage.validate is None:

@@ -46,7 +46,8 @@ def build_optimizer(
 def learning_rate_factor(schedule: Schedule, step: int, steps_per_epoch: int, epochs: int) -> float:
     """What the base learning rate is multiplied by at `step` (counted from 0 over the whole training).
 
-    Linear warm-up, where asked for, multiplies the first `warmup_epochs` epochs: step s gets `(s + 1) / warm-up steps`.
+    Linear warm-up, where asked for, stands in for the schedule in the first `warmup_epochs` epochs: step s gets
+    ``(s + 1) / warm-up steps``. `cosine` then begins; `step` and `one-cycle` go on as if they had begun at step 0.
 
     >>> schedule = Schedule(name="step", milestones=(160, 180), factors=(0.01, 0.0001), warmup_epochs=5)
     >>> [learning_rate_factor(schedule, epoch * 10, 10, 200) for epoch in (0, 5, 159, 160, 180)]

@@ -58,6 +58,8 @@ class Stage:
     """What must be done before the first step of every start, resumed or not."""
     earlier: Fitted | None = None
     """What the stage before has left, if this one goes on with the same network: its epochs count on from there."""
+    later_epochs: int = 0
+    """Of the stage after this one: what a method does by the progress of training goes by all epochs together."""
     classifiers: Sequence[str] = ()
     """The paths of the bare network's classifiers, where training treats them otherwise than the rest."""
     frozen_epochs: int = 0
