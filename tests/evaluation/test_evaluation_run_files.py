@@ -15,7 +15,6 @@ from distail.evaluation.run_files import (
     OtherVersionError,
     RunFiles,
     clean_metrics,
-    last_epoch,
     read_epochs,
     read_result,
 )
@@ -80,5 +79,3 @@ def test_whole_rows_are_read_and_the_others_counted(tmp_path: Path) -> None:
     lines = [*map(json.dumps, rows), '{"epoch": 2}', "[3]", '{"stage": "stu']
     path.write_text("\n".join(lines))
     assert read_epochs(path) == (rows, 3)
-    assert last_epoch(read_epochs(path)[0], "student") == rows[2]
-    assert last_epoch([], "student") is None

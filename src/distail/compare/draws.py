@@ -16,8 +16,10 @@ from distail.config.data import Folds
 from distail.config.schema import Experiment
 from distail.errors import CheckpointError
 from distail.evaluation.adjustment import tau_of
-from distail.evaluation.metrics import MetricValues, evaluate_predictions
+from distail.evaluation.headline import headline_path
+from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at
 from distail.evaluation.predictions import load_predictions
+from distail.evaluation.run_files import read_epochs
 from distail.functional import remove_prior
 from distail.json_values import as_items
 from distail.runner.run_folder import RunFolder
@@ -99,6 +101,26 @@ def by_seed(values: Mapping[Draw, Value], draws: Iterable[Draw]) -> dict[int, li
     for draw in draws:
         wanted.setdefault(draw.seed, []).append(draw)
     return {seed: [values[draw] for draw in own] for seed, own in wanted.items() if all(draw in values for draw in own)}
+
+
+def validation_of_run(folder: RunFolder, epochs: int) -> dict[int, MetricValues]:
+    """Epochs done to the metrics of the validation split, as far as a student has come; its last epoch is `epochs`.
+
+    Raises:
+        CheckpointError: the run is finished, but its last epoch is lost.
+    """
+    finished = folder.result.is_file()  # asked first: a run writes its result after its epochs
+    found = {}
+    for row in read_epochs(folder.metrics)[0]:
+        validation = row["validation"] if row["stage"] == "student" else None
+        if validation is not None and metric_at(validation, headline_path(validation)) is not None:
+            found[row["epoch"] + 1] = validation
+    if finished and epochs not in found:
+        raise CheckpointError(
+            f"{folder.metrics} lacks the last epoch; remove {folder.result.name} next to it, and the run is finished "
+            "again from its checkpoint"
+        )
+    return found
 
 
 def out_of_fold(folders: Sequence[RunFolder]) -> MetricValues:

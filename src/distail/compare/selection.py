@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from distail.compare.draws import by_seed, folds_of, out_of_fold
+from distail.compare.draws import by_seed, folds_of, out_of_fold, validation_of_run
 from distail.compare.plan import Job, Plan, Point
 from distail.compare.scheduler import State
-from distail.errors import CheckpointError
 from distail.evaluation.headline import BALANCED_ACCURACY, HEADLINE_WORDS, MEAN_AVERAGE_PRECISION, headline_path
 from distail.evaluation.metrics import metric_at
-from distail.evaluation.run_files import FINISHED, MISSING, last_epoch, read_epochs
+from distail.evaluation.run_files import FINISHED, MISSING
 from distail.outputs import MULTI_LABEL
 
 
@@ -76,21 +75,10 @@ def best(points: Sequence[ScoredPoint]) -> Point | None:
 def _validation(jobs: Sequence[Job]) -> float:
     """Of one seed: after the last epoch, or of all its folds together."""
     if len(jobs) == 1:
-        return _last_validation(jobs[0])
-    judged = out_of_fold([job.folder for job in jobs])
+        epochs = jobs[0].experiment.training.epochs
+        judged = validation_of_run(jobs[0].folder, epochs)[epochs]
+    else:
+        judged = out_of_fold([job.folder for job in jobs])
     value = metric_at(judged, headline_path(judged))
-    assert value is not None, "every fold holds something out"
-    return value
-
-
-def _last_validation(job: Job) -> float:
-    last = last_epoch(read_epochs(job.folder.metrics)[0], "student")
-    ended = last is not None and last["epoch"] == job.experiment.training.epochs - 1
-    validation = last["validation"] if last is not None and ended else None
-    value = None if validation is None else metric_at(validation, headline_path(validation))
-    if value is None:
-        raise CheckpointError(
-            f"{job.folder.metrics} lacks the last epoch; remove {job.folder.result.name} next to it, and "
-            "the run is finished again from its checkpoint"
-        )
+    assert value is not None, "every split and fold holds something out"
     return value

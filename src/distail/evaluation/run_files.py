@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, cast
@@ -280,8 +279,3 @@ def _epoch_row(line: str) -> EpochRow | None:
         return None
     known = isinstance(row, dict) and isinstance(row.get("stage"), str) and as_whole(row.get("epoch")) is not None
     return cast(EpochRow, row) if known else None
-
-
-def last_epoch(rows: Sequence[EpochRow], stage: str) -> EpochRow | None:
-    """The last row of a stage, or None."""
-    return next((row for row in reversed(rows) if row["stage"] == stage), None)

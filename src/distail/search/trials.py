@@ -232,10 +232,13 @@ class Trials:
         return self._proposals.get(trial.number, Proposal({}, {}, ""))
 
     def _resumed(self) -> Iterator[Job]:
-        """The runs of trials that an earlier start left under way."""
+        """The runs of trials that an earlier start left under way, and those whose result was removed since."""
         import optuna
 
         for frozen in self._begun:
+            students = self.runs.students(frozen.number)
+            if frozen.state.name == "COMPLETE" and not all(one.result.is_file() for one in students):
+                yield from self.runs.plan(frozen.number, self._proposal(frozen)).jobs
             if frozen.state == optuna.trial.TrialState.RUNNING:
                 self.study.sampler = sampler(self.runs.base.seed, frozen.number, self.space.starts)
                 trial = optuna.trial.Trial(self.study, frozen._trial_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from distail.compare.draws import draws_of, out_of_fold
+from distail.compare.draws import draws_of, out_of_fold, validation_of_run
 from distail.config.data import Folds
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData
@@ -13,7 +13,6 @@ from distail.errors import counted
 from distail.evaluation.groups import FEW_IMAGES, images_of_tail
 from distail.evaluation.headline import is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
-from distail.evaluation.run_files import read_epochs
 from distail.runner.run_folder import RunFolder
 
 
@@ -27,8 +26,11 @@ def validation_by_epoch(students: Sequence[RunFolder], epochs: int) -> dict[int,
 
     Of folds: while they train the mean over them, since only their metrics are kept by epoch; after the last epoch,
     once all are finished, the metrics of all examples together, each judged by the student that held it out.
+
+    Raises:
+        CheckpointError: a student is finished, but what it was judged by is lost.
     """
-    found = [_of_run(student) for student in students]
+    found = [validation_of_run(student, epochs) for student in students]
     if len(found) == 1:
         return found[0]
     known = {
@@ -50,14 +52,6 @@ def few_to_choose_on(base: Experiment, data: PreparedData) -> list[str]:
         f"only {counted(tail, 'validation image')} of the tail third, by which trials are compared: the choice is "
         "uncertain; data.validation={folds: 5} judges them by every training image, in five times the time"
     ]
-
-
-def _of_run(student: RunFolder) -> dict[int, MetricValues]:
-    found = {}
-    for row in read_epochs(student.metrics)[0]:
-        if row["stage"] == "student" and row["validation"] is not None:
-            found[row["epoch"] + 1] = row["validation"]
-    return found
 
 
 def _mean(folds: Sequence[MetricValues]) -> MetricValues:
