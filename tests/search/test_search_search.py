@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,6 +169,40 @@ def test_other_test_labels_change_nothing_in_the_choice(finished, monkeypatch):
     assert (other.folder / "best.yaml").read_text() == (finished.folder / "best.yaml").read_text()
     figures = [each.comparison.content["figures"]["kd"]["top1"]["mean"] for each in (other, finished)]
     assert figures[0] != figures[1], "else the labels were not exchanged"
+
+
+class LosesKd(InProcess):
+    """Whose process of kd with another seed is killed."""
+
+    def start(self, spec):
+        if spec["name"] == "kd-seed1":
+            self._done[spec["name"]] = "its process was killed"
+        else:
+            super().start(spec)
+
+
+def test_the_choice_is_open_while_a_run_of_the_finalists_has_failed(finished, monkeypatch):
+    shutil.rmtree(finished.folder / "comparison" / "runs" / "kd-seed1")
+    with monkeypatch.context() as patch:
+        patch.setitem(ENGINES, "local", LosesKd)
+        lost, _ = searched()
+    assert lost.comparison.failed == ["runs/kd-seed1"]
+    assert lost.content["finalists"] == []
+    best = max(lost.content["trials"], key=lambda one: (one["within_bound"], one["figure"]))
+    assert lost.content["best"] == best["number"], "the best so far"
+    said = " ".join(lost.content["statements"])
+    assert "runs/kd-seed1" in said
+    assert "better than kd" not in said
+    assert "chosen" not in said
+    assert not (lost.folder / "best.yaml").exists()
+    assert "best.yaml" not in (lost.folder / "report.html").read_text()
+    console = PrintableConsole(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    print_search(lost, console)
+    assert "best.yaml" not in console.export_text()
+    again, started = searched()
+    assert started == ["kd-seed1"]
+    assert {**again.content, "seconds": 0} == {**finished.content, "seconds": 0}
+    assert (again.folder / "best.yaml").is_file()
 
 
 def test_another_search_is_refused_in_the_same_folder(finished):

@@ -41,13 +41,13 @@ class FinalistContent(TypedDict):
 
     Attributes:
         label: its name in the comparison.
-        figure, top1_loss: on the validation splits, means over the searched seed and the others; None where a run is
-            not finished.
+        figure, top1_loss: on the validation splits, means over the searched seed and the others; the loss is None
+            where an example may have several classes.
     """
 
     number: int
     label: str
-    figure: float | None
+    figure: float
     top1_loss: float | None
     within_bound: bool
 
@@ -69,7 +69,8 @@ class SearchContent(TypedDict):
         epochs: of a trial that goes to its end.
         seconds: that the search has taken, over all its starts; the comparison afterwards is not in it.
         best: the number of the trial that was chosen, or is the best so far; None before one is finished.
-        finalists: what was chosen among at the end, the chosen one first; empty before the comparison.
+        finalists: what was chosen among at the end, the chosen one first; empty before the comparison, and
+            where one of them lost a run in it, so that the choice is open.
         importances: parameter to its share of what made finished trials differ; empty where too few are known.
         comparison: the folder of the comparison over other seeds; None before there is one.
         statements: what came out, one sentence each.

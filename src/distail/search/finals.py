@@ -65,29 +65,31 @@ def choose(
 ) -> list[FinalistContent]:
     """kd and the finalists with their means over all seeds, those of the validation splits alone; the chosen one first.
 
-    What keeps the bound on average is better than what does not, and what lost a run is not chosen at all. What costs
-    nothing is chosen unless the best mean is above its by more than a standard error of the difference over seeds.
+    What keeps the bound on average is better than what does not. What costs nothing is chosen unless the best mean is
+    above its by more than a standard error of the difference over seeds. Where one of them lost a run the choice is
+    open, and the list is empty: it could be the best, and a mean over fewer seeds is no fair match.
     """
     candidates = [(REFERENCE, KD), *((one["number"], _label(one)) for one in finalists_of(content))]
     last = runs.base.training.epochs
-    by_label: dict[str, list[MetricValues | None]] = {}
+    by_label: dict[str, list[MetricValues]] = {}
     for number, label in candidates:
-        again = [validation_by_epoch(students_of(runs.base, folder, label, seed), last).get(last) for seed in seeds]
-        by_label[label] = [runs.validation(number).get(last), *again]
+        again = [validation_by_epoch(students_of(runs.base, folder, label, seed), last) for seed in seeds]
+        judged = [epochs[last] for epochs in (runs.validation(number), *again) if last in epochs]
+        if len(judged) <= len(seeds):
+            return []
+        by_label[label] = judged
     found: list[FinalistContent] = []
     figures: dict[int, list[float]] = {}
     for number, label in candidates:
-        pairs = list(zip(by_label[label], by_label[KD], strict=True))
-        known = [(own, kd) for own, kd in pairs if own is not None and kd is not None]
-        whole = len(known) == len(pairs)
-        figures[number] = [goal.figure(own) for own, _ in known]
-        figure = fsum(figures[number]) / len(known) if whole else None
-        lost = [loss for loss in (goal.loss(own, kd) for own, kd in known) if loss is not None]
-        loss = fsum(lost) / len(lost) if whole and lost else None
-        within = whole and goal.allows(loss)
-        found.append({"number": number, "label": label, "figure": figure, "top1_loss": loss, "within_bound": within})
+        own = by_label[label]
+        figures[number] = [goal.figure(each) for each in own]
+        losses = [goal.loss(each, kd) for each, kd in zip(own, by_label[KD], strict=True)]
+        lost = [loss for loss in losses if loss is not None]
+        mean, loss = fsum(figures[number]) / len(own), fsum(lost) / len(lost) if lost else None
+        within = goal.allows(loss)
+        found.append({"number": number, "label": label, "figure": mean, "top1_loss": loss, "within_bound": within})
     # Sorting is stable: of equal ones kd, then the one that was better in the search.
-    found = sorted(found, key=lambda one: (not one["within_bound"], -(one["figure"] or 0.0)))
+    found = sorted(found, key=lambda one: (not one["within_bound"], -one["figure"]))
     free_numbers = free_trials(content)
     free = next((one for one in found if one["number"] in free_numbers and one["within_bound"]), None)
     if free is None or beyond_its_error(figures[found[0]["number"]], figures[free["number"]]):

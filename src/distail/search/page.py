@@ -46,7 +46,7 @@ def _trials_chart(content: SearchContent) -> Spec:
         if one["figure"] is None:
             continue
         state = one["state"] if one["within_bound"] else _BEYOND
-        state = _CHOSEN if one["number"] == content["best"] else state
+        state = _CHOSEN if content["finalists"] and one["number"] == content["best"] else state
         rows.append({"trial": one["number"], "figure": one["figure"], "state": state})
         if one["state"] == FINISHED and one["within_bound"]:
             highest = max(highest, one["figure"])

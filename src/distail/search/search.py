@@ -167,12 +167,15 @@ def _finish(
     comparison = run_comparison(compared, settings.engine, settings.parallel, reporter)
     content["comparison"] = comparison.folder.relative_to(folder).as_posix()
     content["finalists"] = choose(runs, settings.goal, content, seeds, comparison.folder)
-    content["best"] = content["finalists"][0]["number"]
+    if content["finalists"]:
+        content["best"] = content["finalists"][0]["number"]
+        best = next(one for one in content["trials"] if one["number"] == content["best"])
+        plan = runs.plan(best["number"], Proposal(best["method"], best["recipe"], best["words"]))
+        teacher = next(iter(plan.runs.values())).experiment.teacher
+        files.write_text(folder / "best.yaml", best_yaml(settings.base, best, teacher))
+    else:
+        (folder / "best.yaml").unlink(missing_ok=True)  # what was chosen of fewer trials or seeds
     content["statements"] = [*statements(content, comparison.content), *comparison.content["statements"]]
-    best = next(one for one in content["trials"] if one["number"] == content["best"])
-    plan = runs.plan(best["number"], Proposal(best["method"], best["recipe"], best["words"]))
-    teacher = next(iter(plan.runs.values())).experiment.teacher
-    files.write_text(folder / "best.yaml", best_yaml(settings.base, best, teacher))
     _write(settings, content)
     write_search_page(folder, content)
     return Search(folder, content, comparison)

@@ -21,8 +21,9 @@ def print_search(found: Search, console: Console) -> None:
             console.print(f"- {sentence}", highlight=False, markup=False)
     console.print()
     print_tables(found.comparison.content, console)
+    trains = f"distail run {found.folder}/best.yaml trains the choice; " if content["finalists"] else ""
     console.print(
-        f"distail run {found.folder}/best.yaml trains the choice; open {found.folder}/report.html.",
+        f"{trains}open {found.folder}/report.html.",
         highlight=False,
         soft_wrap=True,
         markup=False,

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import decides
 from distail.errors import counted
+from distail.evaluation import run_files
 from distail.evaluation.headline import HEADLINE_WORDS
 from distail.report.numbers import format_metric, format_signed
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
-from distail.search.finals import free_trials
+from distail.search.finals import CE, free_trials
 from distail.search.goal import METRICS
 from distail.search.slots import FREE, KD, REFERENCE
 
@@ -23,9 +24,20 @@ def statements(content: SearchContent, comparison: ComparisonContent | None = No
     best = next((one for one in content["trials"] if one["number"] == content["best"]), None)
     if best is not None:
         sentences += _chosen(content, best)
-        if comparison is not None and best["number"] != REFERENCE:
+        if comparison is not None and not content["finalists"]:
+            sentences.append(_open(comparison))
+        elif comparison is not None and best["number"] != REFERENCE:
             sentences.append(_worth(content["finalists"][0]["label"], comparison))
     return sentences
+
+
+def _open(comparison: ComparisonContent) -> str:
+    """Which runs with other seeds the choice waits for; those of ce are only compared with."""
+    lost = [run["folder"] for run in comparison["runs"] if run["state"] != run_files.FINISHED and run["method"] != CE]
+    return (
+        f"The choice is still open, because not all runs with other seeds are finished: {', '.join(lost)} in the "
+        "comparison. Run the same command again to retry them."
+    )
 
 
 def _worth(label: str, comparison: ComparisonContent) -> str:
@@ -81,15 +93,13 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
             return ["Only kd was tried."]
         nothing = "No trial is" if len(finalists) == 1 else f"{again}, nothing is"
         return [f"{nothing} better than kd by {content['rule']}.", *lost]
-    assert chosen["figure"] is not None
-    against = "" if kd["figure"] is None else f", kd {format_metric(kd['figure'])}"
     lower = "" if chosen["top1_loss"] is None else f", top-1 {format_signed(-chosen['top1_loss'])} against kd"
     sentences = [
         f"{again}, trial {best['number']} ({best['words']}) is chosen by {content['rule']}, mean over seeds: "
-        f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}{against}{lower}. "
-        "The test set was not used."
+        f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}, kd {format_metric(kd['figure'])}"
+        f"{lower}. The test set was not used."
     ]
-    higher = [one for one in finalists if one["within_bound"] and (one["figure"] or 0.0) > chosen["figure"]]
+    higher = [one for one in finalists if one["within_bound"] and one["figure"] > chosen["figure"]]
     if higher:
         numbers = " and ".join(str(one["number"]) for one in higher)
         sentences.append(
@@ -101,7 +111,7 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
         sentences.append(f"It also changes {keys}, unlike kd and ce: its gain is not due to the repair alone.")
         same = free_trials(content) - {FREE, best["number"]}
         for one in finalists:
-            if one["number"] in same and one["figure"] is not None:
+            if one["number"] in same:
                 words = next(trial["words"] for trial in content["trials"] if trial["number"] == one["number"])
                 sentences.append(
                     f"Trial {one['number']} ({words}), which costs nothing, has {format_metric(one['figure'])}."
