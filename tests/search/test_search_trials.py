@@ -6,7 +6,7 @@ import time
 import pytest
 
 from distail.config.schema import Experiment
-from distail.errors import CheckpointError, ConfigError, TrainingError
+from distail.errors import ConfigError, TrainingError
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, ranked
 from distail.search.finals import choose, finalists_of
 from distail.search.goal import Goal
@@ -301,19 +301,6 @@ def test_a_fold_that_fails_ends_its_trial_and_a_search_of_folds_goes_on_after_a_
     engine = MadeUp(score)
     assert made_up_search(tmp_path / "killed", engine, trials=5, config=folded(2)).content() == whole
     assert "trial-000-seed0-fold0" not in engine.started
-
-
-@pytest.mark.parametrize(("config", "run"), [({}, "trial-000-seed0"), (folded(2), "trial-000-seed0-fold1")])
-def test_epochs_that_a_finished_run_has_lost_are_told_with_how_to_get_them_back(tmp_path, config, run):
-    made_up_search(tmp_path, MadeUp(by_temperature), trials=2, config=config)
-    (tmp_path / "runs" / run / "metrics.jsonl").unlink()
-    with pytest.raises(CheckpointError, match=rf"{run}.*lacks the last epoch; remove result\.json"):
-        made_up_search(tmp_path, MadeUp(by_temperature), trials=3, config=config)
-    (tmp_path / "runs" / run / "result.json").unlink()
-    engine = MadeUp(by_temperature)
-    found = made_up_search(tmp_path, engine, trials=3, config=config).content()
-    assert engine.started[0] == run
-    assert [one["state"] for one in found] == [FINISHED] * 3
 
 
 def test_minutes_in_which_nothing_but_kd_can_be_tried_are_told_with_how_many_it_takes(tmp_path):

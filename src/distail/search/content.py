@@ -13,6 +13,7 @@ class TrialContent(TypedDict):
     """One trial.
 
     Attributes:
+        problem: why it failed; None where it did not.
         words: what it is, for people.
         method, recipe: what stands under `method`, and the other keys that it changes.
         epochs: after how many its figures are.
@@ -24,6 +25,7 @@ class TrialContent(TypedDict):
 
     number: int
     state: str
+    problem: str | None
     words: str
     parameters: dict[str, object]
     method: dict[str, object]

@@ -139,6 +139,8 @@ def _row(one: TrialContent, content: SearchContent, steps: dict[str, str]) -> li
     under_way = steps.get(one["folder"].removeprefix("runs/"), "")
     best = "chosen" if content["finalists"] else "best so far"
     state = best if one["number"] == content["best"] else under_way or one["state"]
+    if one["problem"] is not None:
+        state += f": {one['problem']}"
     if one["figure"] is not None and not one["within_bound"]:
         state += ", loses too much top-1"
     top1 = [] if content["top1_loss"] is None else [_number(one["top1"])]

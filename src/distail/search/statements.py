@@ -84,7 +84,7 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     finalists = content["finalists"]
     if not finalists:
         return [f"The best so far is trial {best['number']} ({best['words']}), by {content['rule']}."]
-    lost = _lost_to_the_bound(content)
+    lost = [*_without_free(content), *_lost_to_the_bound(content)]
     again = f"Of kd and {counted(len(finalists) - 1, 'other trial')}, also trained with other seeds"
     kd = next(one for one in finalists if one["number"] == REFERENCE)
     chosen = finalists[0]
@@ -117,6 +117,20 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
                     f"Trial {one['number']} ({words}), which costs nothing, has {format_metric(one['figure'])}."
                 )
     return sentences + lost
+
+
+def _without_free(content: SearchContent) -> list[str]:
+    """That the choice was not held against what costs nothing, and why."""
+    free = next((one for one in content["trials"] if one["number"] == FREE), None)
+    if free is None or any(one["number"] in free_trials(content) for one in content["finalists"]):
+        return []
+    if free["state"] == FAILED:
+        why = f"failed ({free['problem']}); run the same command again to retry it"
+    elif free["top1_loss"] is not None:
+        why = f"loses {format_metric(free['top1_loss'])} points of top-1"
+    else:
+        why = "is not finished"
+    return [f"The choice was not held against trial {FREE} ({free['words']}), which costs nothing: it {why}."]
 
 
 def _lost_to_the_bound(content: SearchContent) -> list[str]:

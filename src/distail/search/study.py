@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 REDUCTION = 3
 """Of the trials that come to the comparison a third goes on."""
+PROBLEM = "problem"
+"""Under which name a trial has why it failed."""
 _VARIATION = "variation"
 _LEAST_FOR_IMPORTANCE = 6  # finished trials; of fewer nothing can be said
 
@@ -74,6 +76,12 @@ def open_study(path: Path, epochs: int, space: Space) -> Study:
     for number in range(begun, space.starts):
         study.enqueue_trial(space.start(number))
     return study
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """The name of a trial's state; a start that failed is kept open, since Optuna has no way back from a failure."""
+    name: str = trial.state.name
+    return "FAIL" if trial.user_attrs.get(PROBLEM) is not None else name
 
 
 def next_trial(
@@ -141,7 +149,7 @@ def _untried_variation(trials: Sequence[FrozenTrial], space: Space) -> Variation
     starts = trials[: space.starts]
     best_first = sorted(range(len(starts)), key=lambda number: -_value(starts[number]))
     variation = next(_untried(trials, space.variations(best_first)), None)
-    states = [trial.state.name for trial in starts]
+    states = [state_of(trial) for trial in starts]
     if len(starts) < space.starts or "WAITING" in states or "COMPLETE" not in states:
         return None
     of_free = variation in space.switches_without_a_teacher and states[FREE] == "COMPLETE"

@@ -25,7 +25,7 @@ from distail.search.content import TrialContent
 from distail.search.goal import Goal
 from distail.search.slots import REFERENCE
 from distail.search.space import Proposal, Recipe, Space, proposal_of
-from distail.search.study import next_trial, sampler
+from distail.search.study import PROBLEM, next_trial, sampler, state_of
 from distail.search.validation import students_of, validation_by_epoch
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class Trials:
         return self._proposals.get(trial.number, Proposal({}, {}, ""))
 
     def _resumed(self) -> Iterator[Job]:
-        """The runs of trials that an earlier start left under way, and those whose result was removed since."""
+        """The runs of trials that an earlier start left under way, of starts that failed, and removed results."""
         import optuna
 
         for frozen in self._begun:
@@ -242,6 +242,8 @@ class Trials:
             if frozen.state == optuna.trial.TrialState.RUNNING:
                 self.study.sampler = sampler(self.runs.base.seed, frozen.number, self.space.starts)
                 trial = optuna.trial.Trial(self.study, frozen._trial_id)
+                if PROBLEM in frozen.user_attrs:
+                    trial.set_user_attr(PROBLEM, None)
                 yield from self._begin(trial, self.space.propose(trial), frozen.last_step or 0)
 
     def _begin(self, trial: Trial, proposal: Proposal, reported: int = 0) -> list[Job]:
@@ -256,7 +258,7 @@ class Trials:
             before = one.reported
             self._report(one, reference)
             self._end(one)
-            ended = self.study.get_trials(deepcopy=False)[number].state.is_finished()
+            ended = state_of(self.study.get_trials(deepcopy=False)[number]) != "RUNNING"
             news = news or ended or one.reported > before
             if ended:
                 del self._under_way[number]
@@ -299,7 +301,9 @@ class Trials:
                 raise TrainingError(
                     f"kd, the reference of all trials, failed: {failed.problem}; run the same command again to retry it"
                 )
-            self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
+            one.trial.set_user_attr(PROBLEM, failed.problem)
+            if one.trial.number >= self.space.starts:  # the next start of the search tries those again
+                self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
             self._to_stop += [job.name for job in one.jobs]  # its other folds
         elif one.reported == self.runs.base.training.epochs and all(
             state and state.state == run_files.FINISHED for state in states
@@ -325,7 +329,8 @@ class Trials:
             found.append(
                 {
                     "number": frozen.number,
-                    "state": states[frozen.state.name],
+                    "state": states[state_of(frozen)],
+                    "problem": frozen.user_attrs.get(PROBLEM),
                     "words": proposal.words,
                     "parameters": dict(frozen.params),
                     "method": dict(proposal.method),
