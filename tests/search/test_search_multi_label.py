@@ -10,6 +10,7 @@ import yaml
 
 from distail.compare.engines import ENGINES
 from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.errors import ConfigError
 from distail.methods.presets import read_composition
 from distail.runner.checks import problems_of
@@ -17,7 +18,7 @@ from distail.runner.run_folder import RunFolder
 from distail.search.goal import Goal
 from distail.search.search import search
 from distail.search.space import proposal_of, with_recipe
-from distail.search.validation import validation_by_epoch
+from distail.search.validation import few_to_choose_on, validation_by_epoch
 from helpers.comparison_cases import InProcess, Quiet
 from helpers.multi_label_data import experiment, save_arrays
 from helpers.search_cases import AtRandom, space_for
@@ -106,6 +107,15 @@ def test_what_has_no_meaning_here_is_refused(workplace, options, culprits):
         search("several.yaml", output=workplace / "never", trials=1, **options)
     assert all(culprit in str(told.value) for culprit in culprits)
     assert not (workplace / "never").exists()
+
+
+@pytest.mark.parametrize(("rows", "few"), [(400, True), (4000, False)])
+def test_few_positives_of_rare_classes_to_choose_on_are_told(tmp_path, rows, few):
+    base = Experiment.from_mapping(experiment(tmp_path, save_arrays(tmp_path, rows)))
+    data = prepare_data(base.data, seed=0)
+    positives = data.validation.labels[:, [4, 5]].sum()  # the rarest two of six classes
+    assert (positives < 30) == few
+    assert [f"only {positives} " in sentence for sentence in few_to_choose_on(base, data)] == [True] * few
 
 
 def test_folds_are_means_while_they_train(finished, tmp_path):

@@ -52,13 +52,16 @@ def shots(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:
     return dict(zip(SHOTS, (many, medium, few), strict=True))
 
 
-def images_of_tail(target_N: Tensor, class_counts: Sequence[int] | Tensor) -> int:
-    """How many of these labels (N,) are of the tail third.
+def images_of_tail(target: Tensor, class_counts: Sequence[int] | Tensor) -> int:
+    """How many of these labels (N,) are of the tail third; of several classes each, (N, C) bool, their positives.
 
     >>> images_of_tail(torch.tensor([0, 2, 2, 1]), [100, 10, 1])
     2
+    >>> images_of_tail(torch.tensor([[True, True, True], [True, False, False]]), [100, 10, 1])
+    1
     """
-    return int(torch.isin(target_N, torch.tensor(thirds(class_counts)["tail"], dtype=target_N.dtype)).sum())
+    tail = torch.tensor(thirds(class_counts)["tail"], dtype=torch.int64)
+    return int(target[:, tail].sum() if target.ndim == 2 else torch.isin(target, tail.to(target.dtype)).sum())
 
 
 def thirds(class_counts: Sequence[int] | Tensor) -> dict[str, tuple[int, ...]]:

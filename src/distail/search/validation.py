@@ -13,6 +13,7 @@ from distail.errors import counted
 from distail.evaluation.groups import FEW_IMAGES, images_of_tail
 from distail.evaluation.headline import is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
+from distail.outputs import MULTI_LABEL
 from distail.runner.run_folder import RunFolder
 
 
@@ -43,13 +44,14 @@ def validation_by_epoch(students: Sequence[RunFolder], epochs: int) -> dict[int,
 
 def few_to_choose_on(base: Experiment, data: PreparedData) -> list[str]:
     """A sentence for the user, where one validation split hardly has any image of the rare classes."""
-    if data.validation is None or isinstance(base.data.validation, Folds) or data.validation.labels.ndim == 2:
+    if data.validation is None or isinstance(base.data.validation, Folds):
         return []
+    what = "validation positive" if base.data.targets == MULTI_LABEL else "validation image"
     tail = images_of_tail(data.validation.labels, data.class_counts)
     if tail >= FEW_IMAGES:
         return []
     return [
-        f"only {counted(tail, 'validation image')} of the tail third, by which trials are compared: the choice is "
+        f"only {counted(tail, what)} of the tail third, by which trials are compared: the choice is "
         "uncertain; data.validation={folds: 5} judges them by every training image, in five times the time"
     ]
 
