@@ -183,3 +183,10 @@ def test_folders_that_are_neither_are_told_apart(make_folder: MakeFolder, make_c
         report_view([run / "config.yaml"])
     with pytest.raises(ConfigError, match=r"no folder.*nowhere'.*\n.*neither"):
         report_view([run.parent / "nowhere", run.parent / "empty"])
+
+
+def test_of_a_search_its_own_page_is_named(make_comparison: MakeFolder) -> None:
+    search = make_comparison().parent
+    (search / "search.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"is a search.*report\.html.*`distail search`.*comparison'"):
+        report_view([search])

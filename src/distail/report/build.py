@@ -136,7 +136,7 @@ def _problem(path: Path, *, alone: bool) -> str | None:
         child.name for child in path.iterdir() if child.is_dir() and (is_run(child) or is_comparison(child))
     )
     hint = f" Did you mean {str(path / inside[0])!r}?" if inside else ""
-    return (
-        f"{str(path)!r} is neither a run nor a comparison: it has no config.yaml, metrics.jsonl, result.json or "
-        f"{COMPARISON}; {expected}.{hint}"
-    )
+    what = f"is neither a run nor a comparison: it has no config.yaml, metrics.jsonl, result.json or {COMPARISON}"
+    if (path / "search.json").is_file():
+        what = f"is a search, whose page is {str(path / 'report.html')!r}, written when `distail search` ends"
+    return f"{str(path)!r} {what}; {expected}.{hint}"
