@@ -232,7 +232,7 @@ class Trials:
         return self._proposals.get(trial.number, Proposal({}, {}, ""))
 
     def _resumed(self) -> Iterator[Job]:
-        """The runs of trials that an earlier start left under way, of starts that failed, and removed results."""
+        """What an earlier call left: trials under way, starts that failed, and runs whose result was removed since."""
         import optuna
 
         for frozen in self._begun:
@@ -302,7 +302,7 @@ class Trials:
                     f"kd, the reference of all trials, failed: {failed.problem}; run the same command again to retry it"
                 )
             one.trial.set_user_attr(PROBLEM, failed.problem)
-            if one.trial.number >= self.space.starts:  # the next start of the search tries those again
+            if one.trial.number >= self.space.starts:  # a start is tried again by the next call
                 self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
             self._to_stop += [job.name for job in one.jobs]  # its other folds
         elif one.reported == self.runs.base.training.epochs and all(
