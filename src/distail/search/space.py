@@ -16,7 +16,7 @@ from distail.data.dataset import Examples, is_images
 from distail.errors import DistailError
 from distail.runner.checks import check_fits_data, problems_of
 from distail.runner.posterior import can_be_adjusted
-from distail.search.slots import FREE, NONE, SLOTS, Choices, Slots
+from distail.search.slots import FREE, NONE, REFERENCE, SLOTS, Choices, Slots
 from distail.training.averaging import covered_steps
 
 AS_GIVEN = "as given"
@@ -162,9 +162,13 @@ def space_of(base: Experiment, train: Examples) -> Space:
         candidates["mix"][NONE] = {"training.mix": None}
     if training.ema_decay is not None:
         candidates["ema_decay"][NONE] = {"training.ema_decay": None}
-    before = problems_of(base)
+    # Its own method is ignored, and may ask no teacher: plain distillation must be able to take what is tried.
+    only_methods = Space({}, base)
+    kd = proposal_of(only_methods, only_methods.start(REFERENCE)).method
+    distilled = base.model_copy(update={"method": dict(kd)})
+    before = problems_of(distilled)
     kept = {
-        name: {option: recipe for option, recipe in options.items() if _can(base, recipe, before, train)}
+        name: {option: recipe for option, recipe in options.items() if _can(distilled, recipe, before, train)}
         for name, options in candidates.items()
     }
     return Space({name: options for name, options in kept.items() if options}, base)
