@@ -168,6 +168,14 @@ def test_another_teacher_than_the_run_began_with_is_refused(tmp_path):
         run(config)
     shutil.copy(teachers[0].folder / "student.safetensors", given)
     assert run(config).student["top1"] >= 0
+    said = {}
+    for number, teacher in enumerate(teachers):  # and of the finished run it is told
+        shutil.copy(teacher.folder / "student.safetensors", given)
+        run(config, recorder := Recorder())
+        said[number] = recorder.messages
+    assert said[0] == []
+    assert len(said[1]) == 1
+    assert "another teacher" in said[1][0]
 
 
 def test_a_teacher_of_its_own_run_is_the_one_that_its_students_run_would_train(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from distail import files
 from distail.compare import defaults
@@ -26,7 +26,7 @@ from distail.errors import CheckpointError, ConfigError, Problems, TrainingError
 from distail.evaluation.run_files import FAILED
 from distail.models.catalog import MODELS
 from distail.report.build import write_comparison_report
-from distail.runner.identity import changed_data
+from distail.runner.identity import changed_data, changed_teacher
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences
 from distail.runner.trial import try_students
 from distail.training.identity import DATA_PARTS
@@ -204,25 +204,30 @@ def try_waiting_students(plan: Plan, left: Sequence[str]) -> None:
 
 
 def refuse_other_data(plan: Plan) -> None:
-    """Let pass what was trained and tested on the data as it is now, so that all runs can be compared.
+    """Let pass what was trained and tested on the data, and taught by the teacher, that the runs to come will have.
 
     Raises:
         ConfigError: naming the finished runs that were not, and in what.
     """
-    others: list[str] = []
-    known: dict[tuple[object, ...], list[str]] = {}  # runs of one seed and of the same data: looked at once
+    finished: list[tuple[Experiment, Mapping[str, Any]]] = []
     for job in plan.jobs:
         with suppress(CheckpointError):  # a damaged result, which its run makes anew
-            result = RunFolder(job.experiment.output).stored_result()
-            if result is None or "identity" not in result:
-                continue
-            identity = result["identity"]
-            data = (job.experiment.seed, *(identity.get(part) for part in DATA_PARTS))
-            if data not in known:
-                known[data] = changed_data(job.experiment, identity)
-            others += [f"{job.experiment.output}: {change}" for change in known[data]]
+            result = job.folder.stored_result()
+            if result is not None and "identity" in result:
+                finished.append((job.experiment, result["identity"]))
+    some_left = not all(job.folder.result.is_file() for job in plan.jobs)
+    others: list[str] = []
+    known: dict[tuple[object, ...], list[str]] = {}  # runs of one seed and of the same data: looked at once
+    for experiment, identity in finished:
+        data = (experiment.seed, *(identity.get(part) for part in DATA_PARTS))
+        if data not in known:
+            known[data] = changed_data(experiment, identity, call_functions=some_left)
+        taught = (experiment.teacher and experiment.teacher.files, identity.get("teacher"))
+        if taught not in known:
+            known[taught] = changed_teacher(experiment, identity)
+        others += [f"{experiment.output}: {change}" for change in (*known[data], *known[taught])]
     if others:
-        headline = "the data have changed since these runs finished; restore them, or choose another --output:"
+        headline = "these runs would be others today; restore what has changed, or choose another --output:"
         raise ConfigError(listed(others, headline), others)
 
 

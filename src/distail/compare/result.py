@@ -36,6 +36,13 @@ from distail.json_values import as_mapping
 from distail.methods.preset_table import reconstruction_notes
 from distail.outputs import MULTI_LABEL
 
+# Of a run's identity what all runs of one draw must share.
+_SHARED = {
+    "training_data": "other training data",
+    "validation_data": "other validation data",
+    "test_data": "other test data",
+    "teacher": "another teacher",
+}
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
 
 
@@ -116,11 +123,11 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         **_of_folds(plan, compared),
         "statements": [],
     }
-    notes += _warnings(compared, content["subset_sha256"])
+    notes += _warnings(compared)
     notes += reconstruction_notes(json.dumps([dict(method) for method in plan.config.methods.values()]))
     alone = [method.label for method in compared if method.has_no_teacher]
     told = statements(content, recommends=plan.config.recommends)
-    content["statements"] = [*told, *teacher_behind(content, alone), *notes]
+    content["statements"] = [*_mixed(compared), *told, *teacher_behind(content, alone), *notes]
     return content
 
 
@@ -247,17 +254,33 @@ def _differences(rows: Sequence[Row], other: Row, multi_label: bool, resampled: 
     return corrected([difference for difference in found if difference is not None], main_metrics(multi_label))
 
 
-def _warnings(compared: Sequence[ComparedMethod], subset_sha256: Mapping[str, str]) -> list[str]:
-    """In what but the method the runs differ."""
+def _mixed(compared: Sequence[ComparedMethod]) -> list[str]:
+    """Runs of one draw that had other data than the first of them, or another teacher out of the same files."""
+    first: dict[object, tuple[str, object]] = {}
+    sentences = []
+    for method in compared:
+        for draw, result in method.results.items():
+            identity = {"training_data": result["subset_sha256"], **as_mapping(result.get("identity"))}
+            teacher = method.jobs[draw].experiment.teacher
+            for part, title in _SHARED.items():
+                if identity.get(part) is None:  # a student without a teacher, or a run of an earlier version
+                    continue
+                files = teacher.files if teacher and part == "teacher" else None
+                label, value = first.setdefault((draw, part, files), (method.label, identity[part]))
+                if value != identity[part]:
+                    sentences.append(
+                        f"{method.label}, {draw.words}, had {title} than {label}: what sets them apart is partly due "
+                        "to that, whatever intervals and verdicts say. Train them again with another --output."
+                    )
+    return sentences
+
+
+def _warnings(compared: Sequence[ComparedMethod]) -> list[str]:
+    """In what of the machine the runs differ."""
     warnings = []
     versions: dict[str, set[str]] = {"precision": set(), "torch": set()}
     for method in compared:
-        for draw, result in method.results.items():
-            if result["subset_sha256"] != subset_sha256[draw.key]:
-                warnings.append(
-                    f"{method.label}, {draw.words}, was trained on other images than the other runs of that seed: "
-                    "their differences are partly due to the data."
-                )
+        for result in method.results.values():
             for name, found in versions.items():
                 found.add(str(as_mapping(result.get("versions")).get(name)))
     for name, found in versions.items():

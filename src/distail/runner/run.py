@@ -21,7 +21,7 @@ from distail.file_lock import FolderLock
 from distail.report.build import write_report
 from distail.runner.checks import check, check_fits_data, check_memory, read_experiment
 from distail.runner.context import RunContext
-from distail.runner.identity import changed_data, identity_of
+from distail.runner.identity import changed_data, changed_teacher, identity_of
 from distail.runner.precision import select_run_device
 from distail.runner.result import Result, final_evaluation
 from distail.runner.run_folder import RunFolder
@@ -87,10 +87,12 @@ def run(config: Experiment | Mapping[str, Any] | str | Path, *, reporter: Report
 
 def _say_what_changed(experiment: Experiment, result: RunResult, reporter: Reporter) -> None:
     identity = result.get("identity")
-    if identity is not None and (changed := changed_data(experiment, identity)):
+    if identity is None:
+        return
+    if changed := [*changed_data(experiment, identity), *changed_teacher(experiment, identity)]:
         reporter.message(
-            f"this run was finished earlier, but the data have changed since: {' and '.join(changed)}. The "
-            "results are those of the earlier data; choose another output to train on the current data"
+            f"this run was finished earlier, and today it would have {' and '.join(changed)}. The results are those of "
+            "then; choose another output to train again"
         )
 
 

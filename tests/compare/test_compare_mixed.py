@@ -1,0 +1,87 @@
+"""Runs of one comparison that are no longer of the same data and teacher are refused, or told first of all."""
+
+import sys
+from itertools import takewhile
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from distail.compare import compare as module
+from distail.compare.compare import compare
+from distail.compare.engines import ENGINES
+from distail.errors import ConfigError
+from distail.models import create_model, save_weights
+from helpers.comparison_cases import CONFIG, InProcess, Quiet
+
+pytestmark = pytest.mark.integration
+
+FUNCTION = """
+import distail, torch
+
+def load():
+    items = [(torch.tensor([float(row % 2), row / 90]), row % 2) for row in range(60)]
+    return distail.Datasets(items[:40], items[40:50], items[{first}:], ["a", "b"])
+"""
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(ENGINES, "local", InProcess)
+    teacher = {"model": "mlp", "checkpoint": "teacher.safetensors"}
+    config = {**CONFIG, "data": {"name": "given_data:load", "validation": 0}, "teacher": teacher, "student": "mlp"}
+    (tmp_path / "quick.yaml").write_text(yaml.safe_dump(config))
+    write_data(50)
+    write_teacher(0)
+
+
+def write_data(first):
+    Path("given_data.py").write_text(FUNCTION.format(first=first))
+    sys.modules.pop("given_data", None)
+
+
+def write_teacher(seed):
+    torch.manual_seed(seed)
+    save_weights(create_model("mlp", num_classes=2, example=torch.zeros(2, 2)), "teacher.safetensors", {})
+
+
+def compared(methods):
+    reporter = Quiet()
+    return compare("quick.yaml", methods=methods, seeds="0", reporter=reporter), reporter
+
+
+def told_mixed(comparison):
+    """The sentences, of the first ones, that tell of it."""
+    return list(takewhile(lambda sentence: "partly due" in sentence, comparison.content["statements"]))
+
+
+def test_another_teacher_under_the_same_name_is_refused_by_name(monkeypatch):
+    compared("ce,kd")
+    write_teacher(1)
+    with pytest.raises(ConfigError, match=r"runs/kd-seed0: another teacher \(") as refused:
+        compared("ce,kd,bkd")
+    assert len(refused.value.problems) == 1, "nothing of ce, which has no teacher"
+    assert not Path("comparisons/quick/runs/bkd-seed0").exists()
+    write_teacher(0)
+    comparison, reporter = compared("ce,kd,bkd")
+    assert reporter.started_runs == ["bkd-seed0"]
+    assert told_mixed(comparison) == []
+    # As an earlier version let pass, or while others trained.
+    monkeypatch.setattr(module, "refuse_other_data", lambda plan: None)
+    write_teacher(1)
+    (told,) = told_mixed(compared("ce,kd,dkd")[0])
+    assert told.startswith("dkd, seed 0, had another teacher than kd")
+
+
+def test_data_of_a_function_are_looked_at_again_before_more_is_trained(monkeypatch):
+    compared("ce")
+    write_data(48)
+    assert compared("ce")[1].started_runs == []
+    with pytest.raises(ConfigError, match="runs/ce-seed0: other test images or labels"):
+        compared("ce,kd")
+    monkeypatch.setattr(module, "refuse_other_data", lambda plan: None)
+    (told,) = told_mixed(compared("ce,kd")[0])
+    assert told.startswith("kd, seed 0, had other test data than ce")
