@@ -82,6 +82,18 @@ def test_a_baseline_that_is_best_is_shipped():
     assert advice(content(rows))[0].startswith("Use ce")
 
 
+def test_a_row_that_lost_a_seed_is_no_choice_and_is_named():
+    lost = figures(95.0, 95.0, 95.0)
+    lost["balanced_accuracy"]["values"] = {1: 95.0}
+    rows = {**ROWS, "dkd": lost, "dkd, adjusted": lost}
+    differences = [difference("bkd", inside_noise=False)]
+    first, *_, last = advice(content(rows, differences, methods=("ce", "bkd", "dkd")))
+    assert first.startswith("Use bkd")
+    assert "missing" in last
+    assert '"dkd", "dkd, adjusted"' in last
+    assert not any("missing" in one for one in advice(content(ROWS, differences)))
+
+
 def free(method, against, value, inside_noise=False):
     return {**difference(method, inside_noise), "against": against, "difference": value}
 

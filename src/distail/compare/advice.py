@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import decides, of_multi_label
@@ -16,21 +16,31 @@ def advice(content: ComparisonContent) -> list[str]:
     """A recommendation in words for people who read no table; nothing where no student has been measured.
 
     The student with the best mean balanced accuracy, or mean average precision, is recommended where its difference
-    from the baseline is more than the noise of test images, else nothing beyond the baseline is.
+    from the baseline is more than the noise of test images, else nothing beyond the baseline is. Those of other seeds
+    than the baseline's are named: a mean over other seeds is another mean.
     """
-    baseline, decisive, multi_label = content["baseline"], decides(content), of_multi_label(content)
+    baseline, decisive = content["baseline"], decides(content)
     rows = [name for label in content["methods"] for name in (label, adjusted_name(label))]
     seeds_of = {name: set(content["figures"][name][decisive]["values"]) for name in rows if name in content["figures"]}
-    # A mean over other seeds is another mean.
-    comparable = [name for name, seeds in seeds_of.items() if seeds == seeds_of.get(baseline)]
-    known = {name: mean for name in comparable if (mean := _mean(content, name, decisive)) is not None}
+    known = {}
+    for name, seeds in seeds_of.items():
+        if seeds == seeds_of.get(baseline) and (mean := _mean(content, name, decisive)) is not None:
+            known[name] = mean
     if baseline not in known or len(known) < 2:
         return []
+    sentences = _choice(content, known, len(seeds_of[baseline]))
+    if others := [f'"{name}"' for name in seeds_of if name not in known]:
+        sentences.append(f"Left out of this choice, since runs are missing: {', '.join(others)}.")
+    return sentences
+
+
+def _choice(content: ComparisonContent, known: Mapping[str, float], seeds: int) -> list[str]:
+    """The recommendation out of rows whose means, over so many seeds, are known; the baseline is one of them."""
+    baseline, decisive = content["baseline"], decides(content)
     best = max(known, key=lambda name: known[name])
     if best == baseline:
         return [f"Use {baseline}: no other student is better in an average class ({HEADLINE_WORDS[decisive]})."]
     over_images = _difference_from(content, best, baseline)
-    seeds = len(seeds_of[baseline])
     drawn = "one seed, so other seeds may differ" if seeds == 1 else f"mean over {seeds} seeds"
     if over_images is None or over_images["p_corrected"] is None:
         how = "; a method of its own, such as --methods 'kd-adjusted: {name: kd, adjust: 1}', is"
@@ -49,7 +59,7 @@ def advice(content: ComparisonContent) -> list[str]:
         if (then := _mean(content, baseline, metric)) is not None and (now := _mean(content, best, metric)) is not None
     )
     reached, of_a_class = ("it recognizes", " of an average class")
-    if multi_label:
+    if of_multi_label(content):
         reached, of_a_class = (f"its {MAP} is", "")
     sentences = [
         f"Use {best}: {reached} {known[best]:.1f} %{of_a_class}, {baseline} {known[baseline]:.1f} %; "
