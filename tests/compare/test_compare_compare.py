@@ -82,7 +82,9 @@ def test_the_result_has_every_key_of_the_seam(finished):
     assert all(run["seconds"] > 0 for run in content["runs"] + content["teacher_runs"]), "the teacher's time is kept"
     assert set(content["figures"]["bkd"]) == set(METRICS)
     for one in content["differences"]:
-        assert set(one) == {"method", "figure", "difference", "interval", "p", "p_corrected", "over", "inside_noise"}
+        statistics = {"difference", "interval", "p", "p_corrected", "over", "inside_noise", "seeds", "verdict"}
+        assert set(one) == {"method", "figure", *statistics}
+        assert one["seeds"] == 2
     assert len(content["differences"]) == 2 * 2 * len(METRICS)
 
 

@@ -1,5 +1,6 @@
-"""Runs of one comparison that are no longer of the same data and teacher are refused, or told first of all."""
+"""Comparisons of a given teacher and a function's data: what changed between two calls, and what one teacher counts."""
 
+import csv
 import sys
 from itertools import takewhile
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from distail.compare import compare as module
 from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
+from distail.compare.rows import Row
 from distail.errors import ConfigError
 from distail.models import create_model, save_weights
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
@@ -21,7 +23,7 @@ FUNCTION = """
 import distail, torch
 
 def load():
-    items = [(torch.tensor([float(row % 2), row / 90]), row % 2) for row in range(60)]
+    items = [(torch.tensor([float(row % 3 == 0), row / 90]), int(row % 3 == 0)) for row in range(60)]
     return distail.Datasets(items[:40], items[40:50], items[{first}:], ["a", "b"])
 """
 
@@ -48,9 +50,9 @@ def write_teacher(seed):
     save_weights(create_model("mlp", num_classes=2, example=torch.zeros(2, 2)), "teacher.safetensors", {})
 
 
-def compared(methods):
+def compared(methods, seeds="0"):
     reporter = Quiet()
-    return compare("quick.yaml", methods=methods, seeds="0", reporter=reporter), reporter
+    return compare("quick.yaml", methods=methods, seeds=seeds, reporter=reporter), reporter
 
 
 def told_mixed(comparison):
@@ -74,6 +76,24 @@ def test_another_teacher_under_the_same_name_is_refused_by_name(monkeypatch):
     write_teacher(1)
     (told,) = told_mixed(compared("ce,kd,dkd")[0])
     assert told.startswith("dkd, seed 0, had another teacher than kd")
+
+
+def test_a_given_teacher_is_one_and_what_is_held_against_it_has_all_seeds(monkeypatch):
+    exact = Row.values
+
+    def rounded(row, path):
+        """As by data that other seeds normalize by others of their examples."""
+        return {seed: value + seed * 1e-7 for seed, value in exact(row, path).items()}
+
+    monkeypatch.setattr(Row, "values", rounded)
+    content = compared("kd", seeds="0,1")[0].content
+    for label in ("teacher", "teacher, adjusted"):
+        assert list(content["figures"][label]["top1"]["values"]) == [0]
+    assert all(metric["deviation"] is None for metric in content["figures"]["teacher"].values())
+    assert {one["seeds"] for one in content["beyond_adjusting"]} == {2}
+    rows = csv.DictReader(Path("comparisons/quick/tables/beyond-adjusting.csv").read_text().splitlines())
+    assert {row["paired_seeds"] for row in rows} == {"2"}
+    assert not any("of 2 seeds" in sentence or "1 seeds" in sentence for sentence in content["statements"])
 
 
 def test_data_of_a_function_are_looked_at_again_before_more_is_trained(monkeypatch):

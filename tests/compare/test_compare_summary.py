@@ -138,6 +138,7 @@ def test_what_the_seeds_can_tell_at_most_is_said_and_the_test_images_answer_come
     for one in images:
         tested = one["figure"] in MAIN_METRICS
         one |= {"inside_noise": not tested, "p_corrected": 0.015 if tested else None}
+        one["verdict"] = "more than the noise" if tested else "not tested"
     content["differences"] = [*content["differences"], *images]
     sentences = statements(content)
     (most,) = [one for one in sentences if "can only detect" in one]

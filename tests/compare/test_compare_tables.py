@@ -2,12 +2,15 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
+from distail.compare.content import difference_content
 from distail.compare.metrics import metrics_of
 from distail.compare.summary import verdict
 from distail.compare.tables import csv_table, metric_table, to_latex, to_markdown
+from distail.evaluation.significance import Difference, verdict_of
 from distail.report.numbers import format_metric, format_signed
 
 METRICS = metrics_of(multi_label=False)
@@ -30,6 +33,8 @@ def content(**changes):
         "p_corrected": 0.0002,
         "over": "seeds",
         "inside_noise": False,
+        "seeds": 2,
+        "verdict": "more than the noise",
     }
     runs = [{"method": "a_b", "seed": 0, "state": "finished", "problem": None}]
     runs += [{"method": "x", "seed": 0, "state": "failed", "problem": "50% & |more|"}]
@@ -112,8 +117,8 @@ def test_csv_leaves_empty_what_is_not_known():
     ],
 )
 def test_a_verdict_says_what_test_images_and_seeds_know(entries, expected):
-    made = [{"over": over, "p": p, "p_corrected": p, "inside_noise": inside} for over, p, inside in entries]
-    assert verdict(made, seeds=5, tests=15) == expected
+    made = [Difference("a", "top1", 1.0, None, p, p, over, inside, seeds=5) for over, p, inside in entries]
+    assert verdict([difference_content(replace(one, verdict=verdict_of(one, tests=15))) for one in made]) == expected
 
 
 def test_numbers_never_show_a_negative_zero():

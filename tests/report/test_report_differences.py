@@ -64,6 +64,18 @@ def test_a_metric_without_a_corrected_p_value_was_not_tested_and_two_seeds_are_t
     assert not any(row.doubt for row in balanced.rows)
 
 
+def test_a_verdict_is_that_of_the_comparison_which_knows_what_was_paired(make_comparison: Callable[..., Path]) -> None:
+    def lost_a_seed(stored: dict[str, Any]) -> None:
+        for one in stored["differences"]:
+            seeds = one["over"] == "seeds"
+            one |= {"seeds": 2, "verdict": "too few seeds to tell" if seeds else "inside the noise"}
+            one |= {"inside_noise": True, "p": 0.2, "p_corrected": 0.9}
+
+    images, seeds = difference_tables(report_view([make_comparison(seeds=(0, 1, 2, 3, 4, 5), change=lost_a_seed)]))
+    for table, doubt in ((images, "inside the noise"), (seeds, "too few seeds to tell")):
+        assert {cell.doubt for _, row in table.rows for cell in row} == {doubt}
+
+
 def test_noise_over_test_images_is_noise_though_seeds_say_more(make_comparison: Callable[..., Path]) -> None:
     def one_way(stored: dict[str, Any]) -> None:
         for one in stored["differences"]:

@@ -52,7 +52,10 @@ class MetricContent(TypedDict):
 
 
 class DifferenceContent(TypedDict):
-    """A method's metric minus the baseline's; see `distail.evaluation.significance.Difference`."""
+    """A method's metric minus the baseline's; see `distail.evaluation.significance.Difference`.
+
+    Files of before `seeds` and `verdict` came into being lack both.
+    """
 
     method: str
     figure: str
@@ -62,6 +65,8 @@ class DifferenceContent(TypedDict):
     p_corrected: float | None
     over: str
     inside_noise: bool
+    seeds: int
+    verdict: str
 
 
 class BeyondContent(DifferenceContent):
@@ -155,4 +160,6 @@ def difference_content(difference: Difference) -> DifferenceContent:
         "p_corrected": difference.p_corrected,
         "over": difference.over,
         "inside_noise": difference.inside_noise,
+        "seeds": difference.seeds,
+        "verdict": difference.verdict,
     }

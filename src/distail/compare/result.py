@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from distail.compare.advice import teacher_behind
 from distail.compare.content import (
@@ -108,7 +109,10 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
         "teachers": plan.config.teachers,
         "runs": _method_runs(plan, states, compared),
         "teacher_runs": _teacher_runs(plan, states),
-        "figures": {row.label: _figures(row, multi_label) for row in (*teachers, *students)},
+        "figures": {
+            row.label: _figures(row, multi_label, loaded=row.stage == "teacher" and not plan.teachers)
+            for row in (*teachers, *students)
+        },
         "taus": {row.label: taus for row in (*teachers, *students) if (taus := _nonzero(row.taus()))},
         "differences": [
             difference_content(difference)
@@ -144,11 +148,11 @@ def _compared_method(
     return ComparedMethod(chosen.label if chosen else method, jobs, undecided, results)
 
 
-def _figures(row: Row, multi_label: bool) -> dict[str, MetricContent]:
+def _figures(row: Row, multi_label: bool, *, loaded: bool) -> dict[str, MetricContent]:
     values = {path: row.values(path) for path in metrics_of(multi_label)}
-    if row.stage == "teacher" and all(len(set(own.values())) < 2 for own in values.values()):
-        # One loaded teacher serves every seed: it has no deviation.
-        values = {path: dict(list(own.items())[:1]) for path, own in values.items()}
+    if loaded:
+        # One network serves every seed, whose data round its metrics differently: it has no deviation.
+        values = {path: {min(own): fmean(own.values())} if own else {} for path, own in values.items()}
     return {path: metric_content(summarize(own)) for path, own in values.items()}
 
 

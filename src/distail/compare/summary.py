@@ -17,7 +17,18 @@ from distail.compare.metrics import decides, main_metrics, of_multi_label
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
-from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, enough_seeds, seeds_can_tell, smallest_effect
+from distail.evaluation.significance import (
+    MORE_THAN_NOISE,
+    NOISE,
+    NOT_KNOWN,
+    NOT_TESTED,
+    OVER_IMAGES,
+    OVER_SEEDS,
+    TOO_FEW_SEEDS,
+    enough_seeds,
+    seeds_can_tell,
+    smallest_effect,
+)
 from distail.report.numbers import format_metric, format_signed
 
 METRIC_TITLES = {path: metric.title for path, metric in METRICS.items()}
@@ -45,12 +56,6 @@ def differences_of(
     return sorted(found, key=lambda one: one["over"] == OVER_SEEDS)
 
 
-def paired_seeds(content: ComparisonContent, method: str, metric: str, against: str | None = None) -> int:
-    """Over how many seeds a difference from another row, the baseline's, is: those in which both have the metric."""
-    own, other = (content["figures"][label][metric]["values"] for label in (method, against or content["baseline"]))
-    return sum(seed in other for seed in own)
-
-
 def statements(content: ComparisonContent, *, recommends: bool = True) -> list[str]:
     """The sentences of `comparison.json`, from the rest of its content."""
     return [
@@ -64,44 +69,27 @@ def statements(content: ComparisonContent, *, recommends: bool = True) -> list[s
     ]
 
 
-def verdict(differences: Sequence[DifferenceContent], seeds: int, tests: int) -> str:
+def verdict(differences: Sequence[DifferenceContent]) -> str:
     """What is known of one method's difference in one metric: its entries over test images and over seeds.
 
-    Args:
-        differences: the entries.
-        seeds: that both methods have.
-        tests: differences that are corrected together.
-
-    >>> images = {"over": "test images", "p": 0.01, "p_corrected": 0.01, "inside_noise": False}
-    >>> over_two = {"over": "seeds", "p": 0.2, "p_corrected": 0.2, "inside_noise": True}
-    >>> verdict([images], 1, 15)
+    >>> images = {"over": "test images", "verdict": "more than the noise", "seeds": 2}
+    >>> over_two = {"over": "seeds", "verdict": "too few seeds to tell", "seeds": 2}
+    >>> verdict([images])
     'more than the noise of test images'
-    >>> verdict([images, over_two], 2, 15)
+    >>> verdict([images, over_two])
     'more than the noise of test images; 2 seeds are too few to tell'
     """
-    known = [one for one in differences if one["p_corrected"] is not None]
-    if not known:
-        return "not tested" if any(one["p"] is not None for one in differences) else "not known"
-    more, inside, cannot_tell = [], [], False
-    for one in known:
-        if not one["inside_noise"]:
-            more.append(one["over"])
-        elif one["over"] == OVER_SEEDS and not seeds_can_tell(seeds, tests):
-            cannot_tell = True
-        else:
-            inside.append(one["over"])
-    parts = [f"more than the noise of {' and '.join(more)}"] if more else []
-    if inside:
-        parts.append(f"within the noise of {' and '.join(inside)}")
-    if cannot_tell:
-        parts.append(f"{seeds} seeds are too few to tell")
-    return "; ".join(parts)
-
-
-def verdict_on(content: ComparisonContent, method: str, metric: str, against: str | None = None) -> str:
-    """The verdict on one row's difference in one metric."""
-    seeds, tests = paired_seeds(content, method, metric, against), planned_tests(content, OVER_SEEDS, against)
-    return verdict(differences_of(content, method, metric, against), seeds, tests)
+    ways: dict[str, list[str]] = {}
+    for one in differences:
+        ways.setdefault(one["verdict"], []).append(one["over"])
+    parts = []
+    if MORE_THAN_NOISE in ways:
+        parts.append(f"more than the noise of {' and '.join(ways[MORE_THAN_NOISE])}")
+    if NOISE in ways:
+        parts.append(f"within the noise of {' and '.join(ways[NOISE])}")
+    if TOO_FEW_SEEDS in ways:
+        parts.append(f"{differences[0]['seeds']} seeds are too few to tell")
+    return "; ".join(parts) or (NOT_TESTED if NOT_TESTED in ways else NOT_KNOWN)
 
 
 def planned_tests(content: ComparisonContent, over: str, against: str | None = None) -> int:
@@ -179,7 +167,7 @@ def _pairing(content: ComparisonContent) -> str:
     seeds, baseline, differences = len(content["seeds"]), content["baseline"], content["differences"]
     if not differences and len(content["methods"]) > 1:
         return f"No difference from {baseline} is known: no other method has a finished seed in common with it."
-    if all(paired_seeds(content, one["method"], one["figure"]) == seeds for one in differences):
+    if all(one["seeds"] == seeds for one in differences):
         return f"All differences are from {baseline}, over {seeds} seed{'s' * (seeds != 1)}."
     return f"All differences are from {baseline}, over those of the {seeds} seeds that both methods finished."
 
@@ -239,12 +227,11 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
     found = differences_of(content, method, metric, against)
     if not found:
         return []
-    pairs, seeds = paired_seeds(content, method, metric, against), len(content["seeds"])
+    pairs, seeds = found[0]["seeds"], len(content["seeds"])
     names = [f'"{label}"' if "," in label else label for label in (method, against)]
     what = f"{' against '.join(names)}, {METRIC_TITLES[metric]}"
     over_images = found[0] if found[0]["over"] == OVER_IMAGES else None
-    too_few = pairs > 1 and not seeds_can_tell(pairs, planned_tests(content, OVER_SEEDS, against))
-    too_few = too_few and all(one["inside_noise"] for one in found if one["over"] == OVER_SEEDS)
+    too_few = any(one["verdict"] == TOO_FEW_SEEDS for one in found)
     if too_few and over_images and over_images["interval"] and over_images["p_corrected"] is not None:
         # The interval over so few seeds is as wide as the scale: here it would only hide what is known.
         lower, upper = map(format_metric, over_images["interval"])
@@ -262,10 +249,7 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
             intervals.append(f"over {one['over']} {format_signed(low)} to {format_signed(high)}")
     known = f" ({', '.join(intervals)})" if intervals else ""
     fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
-    return [
-        f"{what}: {format_signed(found[0]['difference'])} points{fewer}{known}: "
-        f"{verdict_on(content, method, metric, against)}."
-    ]
+    return [f"{what}: {format_signed(found[0]['difference'])} points{fewer}{known}: {verdict(found)}."]
 
 
 def _taus(content: ComparisonContent) -> list[str]:

@@ -16,8 +16,7 @@ from distail.compare.summary import (
     adjusted_references,
     differences_against,
     differences_of,
-    paired_seeds,
-    verdict_on,
+    verdict,
 )
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.groups import THIRD_PATHS
@@ -141,11 +140,11 @@ def difference_table(content: ComparisonContent, metrics: Sequence[str], against
                 [
                     method,
                     METRIC_TITLES[path],
-                    str(paired_seeds(content, method, path, against)),
+                    str(found[0]["seeds"]),
                     format_signed(found[0]["difference"]),
                     *_interval_and_p(by_way.get(OVER_IMAGES)),
                     *_interval_and_p(by_way.get(OVER_SEEDS)),
-                    verdict_on(content, method, path, against),
+                    verdict(found),
                 ]
             )
     caption = f"Points more or less than {against or content['baseline']}."
@@ -219,11 +218,11 @@ def _csv_difference(content: ComparisonContent, method: str, path: str, against:
     found = differences_of(content, method, path, against)
     by_way = {one["over"]: one for one in found}
     return [
-        paired_seeds(content, method, path, against) if found else None,
+        found[0]["seeds"] if found else None,
         found[0]["difference"] if found else None,
         *_csv_cells(by_way.get(OVER_SEEDS)),
         *_csv_cells(by_way.get(OVER_IMAGES)),
-        verdict_on(content, method, path, against) if found else None,
+        verdict(found) if found else None,
     ]
 
 

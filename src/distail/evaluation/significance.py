@@ -16,6 +16,9 @@ LEVEL = 0.95
 OVER_SEEDS, OVER_IMAGES = "seeds", "test images"
 LARGE_EFFECT = 5
 """A difference of so many times its deviation from seed to seed: seeds that could not tell even this are too few."""
+MORE_THAN_NOISE, NOISE, TOO_FEW_SEEDS = "more than the noise", "inside the noise", "too few seeds to tell"
+NOT_TESTED, NOT_KNOWN = "not tested", "not known"
+VERDICTS = (MORE_THAN_NOISE, NOISE, TOO_FEW_SEEDS, NOT_TESTED, NOT_KNOWN)
 Values = Mapping[int, float]
 """Seed to a metric in percent."""
 
@@ -48,6 +51,8 @@ class Difference:
         p_corrected: after Holm, over the differences with the same `over` in the metrics that were planned to be
             tested; None for any other metric.
         inside_noise: whether no difference at all would explain it: `p_corrected` is 0.05 or more, or not known.
+        seeds: how many were paired.
+        verdict: one of `VERDICTS`: of what is inside the noise also whether so few seeds could have left it.
     """
 
     method: str
@@ -58,6 +63,8 @@ class Difference:
     p_corrected: float | None
     over: str
     inside_noise: bool
+    seeds: int = 1
+    verdict: str = NOT_KNOWN
 
 
 def summarize(values: Values) -> Summary:
@@ -99,7 +106,7 @@ def over_seeds(method: str, metric: str, values: Values, baseline: Values) -> Di
 
         t = summary.mean / (summary.std / math.sqrt(len(differences)))
         p = float(2 * stats.t.sf(abs(t), len(differences) - 1))
-    return Difference(method, metric, summary.mean, summary.interval, p, None, OVER_SEEDS, True)
+    return Difference(method, metric, summary.mean, summary.interval, p, None, OVER_SEEDS, True, len(differences))
 
 
 def over_images(
@@ -122,9 +129,9 @@ def over_images(
     mean = math.fsum(differences.values()) / len(differences)
     known = [draws[seed] - baseline_draws[seed] for seed in differences if seed in draws and seed in baseline_draws]
     if len(known) < len(differences):
-        return Difference(method, metric, mean, None, None, None, OVER_IMAGES, True)
+        return Difference(method, metric, mean, None, None, None, OVER_IMAGES, True, len(differences))
     interval, p = interval_and_p(np.mean(known, axis=0), LEVEL)
-    return Difference(method, metric, mean, interval, p, None, OVER_IMAGES, True)
+    return Difference(method, metric, mean, interval, p, None, OVER_IMAGES, True, len(differences))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -142,7 +149,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected(differences: Sequence[Difference], metrics: Collection[str]) -> list[Difference]:
-    """The differences with `p_corrected` and `inside_noise` filled in; each kind of `over` is one family of tests.
+    """The differences with what follows from all of them filled in; each kind of `over` is one family of tests.
 
     Args:
         differences: all of a comparison.
@@ -156,7 +163,19 @@ def corrected(differences: Sequence[Difference], metrics: Collection[str]) -> li
         for i, p in zip(family, p_values, strict=True):
             if result[i].p is not None:
                 result[i] = replace(result[i], p_corrected=p, inside_noise=p >= 1 - LEVEL)
+        for i, one in enumerate(result):
+            if one.over == over:
+                result[i] = replace(one, verdict=verdict_of(one, len(family)))
     return result
+
+
+def verdict_of(one: Difference, tests: int) -> str:
+    """What is known of a difference, which is one of so many that are corrected together."""
+    if one.p_corrected is None:
+        return NOT_KNOWN if one.p is None else NOT_TESTED
+    if not one.inside_noise:
+        return MORE_THAN_NOISE
+    return TOO_FEW_SEEDS if one.over == OVER_SEEDS and not seeds_can_tell(one.seeds, tests) else NOISE
 
 
 def smallest_effect(seeds: int, tests: int) -> float:

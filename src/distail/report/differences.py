@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from distail.evaluation.groups import TAIL
 from distail.evaluation.headline import BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import METRICS
-from distail.evaluation.significance import OVER_IMAGES, OVER_SEEDS, Difference, seeds_can_tell
+from distail.evaluation.significance import MORE_THAN_NOISE, NOISE, NOT_KNOWN, OVER_IMAGES, Difference
 from distail.report.numbers import signed
 from distail.report.views import ReportView
 
-NOISE, TOO_FEW_SEEDS = "inside the noise", "too few seeds to tell"
-NOT_KNOWN, NOT_TESTED = "not known", "not tested"
 DRAWN = (BALANCED_ACCURACY, MEAN_AVERAGE_PRECISION, TAIL)
 
 
@@ -61,7 +59,7 @@ def difference_tables(view: ReportView) -> list[DifferenceTable]:
     if view.comparison is None:
         return []
     families = [(view.comparison.baseline, view.comparison.differences), *view.comparison.beyond_adjusting.items()]
-    return [_table(view, against, family, over) for against, family in families for over in _ways(family)]
+    return [_table(against, family, over) for against, family in families for over in _ways(family)]
 
 
 def difference_data(view: ReportView) -> list[DifferenceData]:
@@ -73,7 +71,7 @@ def difference_data(view: ReportView) -> list[DifferenceData]:
         return []
     found = view.comparison.differences
     over = _ways(found)[0]
-    doubts = _doubts(view, found)
+    doubts = _doubts(found)
     position = {run.name: i for i, run in enumerate(view.runs)}
     charts = []
     for name in DRAWN:
@@ -94,34 +92,25 @@ def _ways(found: Sequence[Difference]) -> list[str]:
     return sorted(telling, key=lambda over: over != OVER_IMAGES) or ways[:1]
 
 
-def _doubt(view: ReportView, family: Sequence[Difference], item: Difference) -> str:
+def _doubt(item: Difference) -> str:
     """Why a difference is not told from noise; empty where it is."""
-    assert view.comparison is not None
-    if item.p_corrected is None:
-        return NOT_KNOWN if item.p is None else NOT_TESTED
-    if not item.inside_noise:
-        return ""
-    if item.over == OVER_SEEDS:
-        tests = sum(each.over == OVER_SEEDS and each.p_corrected is not None for each in family)
-        if not seeds_can_tell(len(view.comparison.seeds), tests):
-            return TOO_FEW_SEEDS
-    return NOISE
+    return "" if item.verdict == MORE_THAN_NOISE else item.verdict
 
 
-def _doubts(view: ReportView, found: Sequence[Difference]) -> dict[tuple[str, str], str]:
+def _doubts(found: Sequence[Difference]) -> dict[tuple[str, str], str]:
     """By method and metric: noise where any way of pairing says so, else what some way knows, else why none does."""
     doubts: dict[tuple[str, str], str] = {}
     for item in sorted(found, key=lambda item: item.over != OVER_IMAGES):
-        key, doubt = (item.method, item.metric), _doubt(view, found, item)
+        key, doubt = (item.method, item.metric), _doubt(item)
         before = doubts.get(key, NOT_KNOWN)
         doubts[key] = doubt if doubt == NOISE or before not in ("", NOISE) else before
     return doubts
 
 
-def _table(view: ReportView, against: str, family: Sequence[Difference], over: str) -> DifferenceTable:
+def _table(against: str, family: Sequence[Difference], over: str) -> DifferenceTable:
     found = [item for item in family if item.over == over]
     metrics = [name for name in METRICS if any(item.metric == name for item in found)]
-    cells = {(item.method, item.metric): _cell(item, _doubt(view, family, item)) for item in found}
+    cells = {(item.method, item.metric): _cell(item, _doubt(item)) for item in found}
     methods = dict.fromkeys(item.method for item in found)
     return DifferenceTable(
         against=against,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.headline import MEAN_AVERAGE_PRECISION, by_class, is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
 from distail.evaluation.run_files import FAILED, FINISHED, usable_counts
-from distail.evaluation.significance import Difference
+from distail.evaluation.significance import OVER_SEEDS, VERDICTS, Difference, verdict_of
 from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, as_whole, read_json
 from distail.report.aggregate import pooled_run, pooled_with_spreads
 from distail.report.gallery import joined_samples
@@ -193,7 +193,7 @@ def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[S
     for kind, by_draw in by_kind.items():
         seeds, views = [seed for seed, _ in by_draw], list(by_draw.values())
         # One loaded teacher serves every seed: shown once, without a deviation that it cannot have.
-        if all(view.metrics == views[0].metrics for view in views):
+        if not as_items(content.get("teacher_runs")):
             seeds, views = seeds[:1], views[:1]
         name = "teacher" if len(by_kind) == 1 else f"teacher ({kind})"
         pooled = pooled_with_spreads(name, "teacher", seeds, views)
@@ -205,12 +205,12 @@ def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[S
 
 
 def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
-    differences = [_read_difference(entry) for entry in as_mappings(content.get("differences"))]
-    beyond: dict[str, list[Difference]] = {}
+    seeds = tuple(seed for seed in as_items(content.get("seeds")) if as_whole(seed) is not None)
+    beyond: dict[str, list[Mapping[str, object]]] = {}
     for entry in as_mappings(content.get("beyond_adjusting")):
-        difference, against = _read_difference(entry), as_text(entry.get("against"))
-        if difference is not None and against is not None:
-            beyond.setdefault(against, []).append(difference)
+        if (against := as_text(entry.get("against"))) is not None:
+            beyond.setdefault(against, []).append(entry)
+    families = {against: _read_differences(entries, len(seeds)) for against, entries in beyond.items()}
     missing = []
     for entry in as_mappings(content.get("runs")):
         if as_text(entry.get("method")) is None or entry.get("state") == FINISHED:
@@ -220,10 +220,10 @@ def _read_comparison(content: Mapping[str, object]) -> ComparisonView:
         missing.append(f"{entry['method']}, {_draw(entry)}: {state}")
     return ComparisonView(
         baseline=as_text(content.get("baseline")) or "",
-        seeds=tuple(seed for seed in as_items(content.get("seeds")) if as_whole(seed) is not None),
+        seeds=seeds,
         teachers=as_text(content.get("teachers")) or "shared",
-        differences=[difference for difference in differences if difference is not None],
-        beyond_adjusting=beyond,
+        differences=_read_differences(as_mappings(content.get("differences")), len(seeds)),
+        beyond_adjusting={against: family for against, family in families.items() if family},
         statements=[line for line in as_items(content.get("statements")) if isinstance(line, str)],
         missing=missing,
     )
@@ -234,7 +234,14 @@ def _draw(entry: Mapping[str, object]) -> str:
     return f"seed {entry.get('seed')}" + ("" if fold is None else f", fold {fold}")
 
 
-def _read_difference(entry: Mapping[str, object]) -> Difference | None:
+def _read_differences(entries: Iterable[Mapping[str, object]], seeds: int) -> list[Difference]:
+    """Those that are corrected together; the verdicts of a file of an earlier version follow from the rest of it."""
+    found = [one for entry in entries if (one := _read_difference(entry, seeds)) is not None]
+    tests = sum(one.over == OVER_SEEDS and one.p_corrected is not None for one in found)
+    return [one if one.verdict in VERDICTS else replace(one, verdict=verdict_of(one, tests)) for one in found]
+
+
+def _read_difference(entry: Mapping[str, object], seeds: int) -> Difference | None:
     method, metric = as_text(entry.get("method")), as_text(entry.get("figure"))
     difference = as_number(entry.get("difference"))
     if method is None or metric is None or difference is None:
@@ -248,6 +255,8 @@ def _read_difference(entry: Mapping[str, object]) -> Difference | None:
         p_corrected=as_number(entry.get("p_corrected")),
         over=as_text(entry.get("over")) or "seeds",
         inside_noise=bool(entry.get("inside_noise")),
+        seeds=as_whole(entry.get("seeds")) or seeds,
+        verdict=as_text(entry.get("verdict")) or "",
     )
 
 
