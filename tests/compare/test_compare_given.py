@@ -74,8 +74,11 @@ def test_another_teacher_under_the_same_name_is_refused_by_name(monkeypatch):
     # As an earlier version let pass, or while others trained.
     monkeypatch.setattr(module, "refuse_other_data", lambda plan: None)
     write_teacher(1)
-    (told,) = told_mixed(compared("ce,kd,dkd")[0])
+    comparison, reporter = compared("ce,kd,dkd")
+    (told,) = told_mixed(comparison)
     assert told.startswith("dkd, seed 0, had another teacher than kd")
+    (message,) = [event[1] for event in reporter.events if event[0] == "message"]
+    assert "runs/bkd-seed0;" in message, "finished, and not named this time"
 
 
 def test_a_given_teacher_is_one_and_what_is_held_against_it_has_all_seeds(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from safetensors.torch import save_file
 
 from distail.compare.arguments import read_grid, read_methods, read_seeds
+from distail.compare.compare import stored_problems
 from distail.compare.draws import Draw
 from distail.compare.plan import ComparisonConfig, make_plan
 from distail.config.schema import Experiment
@@ -203,6 +204,16 @@ def test_two_runs_of_one_folder_are_refused():
     found = problems_of("bkd, bkd+beta-0.9: kd", "0", grid=["method.beta=0.9"])
     assert len(found) == 1
     assert found[0].startswith("bkd+beta-0.9-seed0: ")
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "search.yaml"])
+def test_a_folder_of_another_kind_is_not_taken_over(tmp_path, name):
+    config = config_of("ce", "0", output=tmp_path)
+    assert stored_problems(config) == []
+    (tmp_path / name).touch()
+    (found,) = stored_problems(config)
+    assert name in found
+    assert str(tmp_path) in found
 
 
 @pytest.mark.parametrize("labels", ["a: kd, b: bkd"])

@@ -49,6 +49,14 @@ def finished(original, tmp_path):
     return RunFolder(folder)
 
 
+@pytest.mark.parametrize("name", ["comparison.yaml", "search.yaml"])
+def test_a_folder_of_another_kind_is_not_taken_over(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigError, match=name):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [name]
+
+
 def files_of(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 

@@ -22,12 +22,21 @@ from distail.compare.scheduler import Schedule
 from distail.compare.tables import write_tables
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import Experiment
-from distail.errors import CheckpointError, ConfigError, Problems, TrainingError, listed, problems_in, unknown_name
+from distail.errors import (
+    CheckpointError,
+    ConfigError,
+    Problems,
+    TrainingError,
+    listed,
+    problems_in,
+    some_of,
+    unknown_name,
+)
 from distail.evaluation.run_files import FAILED
 from distail.models.catalog import MODELS
 from distail.report.build import write_comparison_report
 from distail.runner.identity import changed_data, changed_teacher
-from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences
+from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences, other_kind
 from distail.runner.trial import try_students
 from distail.training.identity import DATA_PARTS
 from distail.training.signals import stop_requests
@@ -37,10 +46,10 @@ _FREE = frozenset({"name", "seed", "output", "method", "trainer"})
 
 
 def stored_problems(config: ComparisonConfig) -> list[str]:
-    """Every setting in which the folder's comparison differs from this one."""
+    """Every setting in which the folder's comparison differs from this one, or that it is no comparison's."""
     path = config.folder / "comparison.yaml"
     if not path.is_file():
-        return []
+        return other_kind(config.folder, path.name)
     stored = read_yaml(path)
     own = _common_settings(config)
     there = {"teachers": stored.get("teachers"), "experiment": without_free(stored.get("experiment"))}
@@ -98,6 +107,12 @@ class Comparison:
         return [folder for folder, state in self._states.items() if state == FAILED]
 
     @property
+    def left_out(self) -> list[str]:
+        """The folders of finished runs that are not of this comparison: its methods and seeds are those of one call."""
+        finished = sorted(path.parent for path in self.folder.glob("runs/*/result.json"))
+        return [name for path in finished if (name := f"runs/{path.name}") not in self._states]
+
+    @property
     def _states(self) -> dict[str, str]:
         """Folder to state. What a grid says of its runs holds: a method whose grid is under way has no state yet."""
         runs: list[RunContent] = [*self.content["teacher_runs"], *self.content["runs"]]
@@ -150,7 +165,13 @@ def compare(
     comparison = ComparisonConfig(
         base, chosen_methods, chosen_seeds or (base.seed,), cast(Teachers, teachers), baseline, axes, output
     )
-    return run_comparison(comparison, engine, parallel, reporter, problems)
+    compared = run_comparison(comparison, engine, parallel, reporter, problems)
+    if compared.left_out:
+        (reporter or default_reporter()).message(
+            f"not compared, though finished in {compared.folder}: {some_of(compared.left_out)}; --methods and --seeds "
+            "(and --grid) name all that is to be compared, not only what is new"
+        )
+    return compared
 
 
 def run_comparison(

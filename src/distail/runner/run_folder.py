@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from distail import files
@@ -23,6 +24,23 @@ from distail.training.checkpoint import CheckpointFolder
 Value = TypeVar("Value")
 # Settings of `data` that may change between starts: how images come in, not which.
 CHANGEABLE_DATA_SETTINGS = frozenset({"stream", "memory_limit_mb", "workers"})
+
+_KINDS = {"config.yaml": "a run", "comparison.yaml": "a comparison", "search.yaml": "a search"}
+
+
+def other_kind(folder: Path, own: str) -> list[str]:
+    """What a folder holds of another kind, over whose report this one's would be written.
+
+    Args:
+        own: the file by which a folder of this kind is known; nothing where it is there.
+    """
+    if (folder / own).is_file():
+        return []
+    return [
+        f"{str(folder)!r} holds {kind} ({file}); choose another output"
+        for file, kind in _KINDS.items()
+        if (folder / file).is_file()
+    ]
 
 
 @dataclass(frozen=True)
@@ -140,7 +158,7 @@ class RunFolder(RunFiles):
 
         Raises:
             ConfigError: the folder holds another experiment than the one asked for (every key that differs is listed),
-                or one that nobody knows.
+                one that nobody knows, or a comparison or a search.
         """
         if not self.config.is_file():
             left = [path.name for path in (self.result, self.path / "checkpoints") if path.exists()]
@@ -149,6 +167,8 @@ class RunFolder(RunFiles):
                     f"{str(self.path)!r} holds {' and '.join(left)} of a run, but not its config.yaml; "
                     "choose another output, or empty the folder"
                 )
+            for problem in other_kind(self.path, self.config.name):
+                raise ConfigError(problem)
             return None
         stored, *others = self._recorded_experiments()
         for recorded in (stored, *others):
