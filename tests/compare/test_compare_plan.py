@@ -206,6 +206,13 @@ def test_two_runs_of_one_folder_are_refused():
     assert found[0].startswith("bkd+beta-0.9-seed0: ")
 
 
+def test_the_name_of_a_teachers_run_is_no_label():
+    (found,) = problems_of("teacher-ce: kd, ce", "0")
+    assert found.startswith("teacher-ce-seed0 ")
+    assert "teacher's run (comparisons/quick/teachers/ce-seed0)" in found
+    assert problems_of("teacher-free: ce, kd", "0") == []
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "search.yaml"])
 def test_a_folder_of_another_kind_is_not_taken_over(tmp_path, name):
     config = config_of("ce", "0", output=tmp_path)

@@ -190,7 +190,12 @@ def compare(
     ] = None,
     engine: EngineName = "local",
     parallel: Parallel = None,
-    output: Annotated[Path | None, typer.Option(help="Output folder.  [default: comparisons/<name>]")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Output folder.  [default: comparisons/<name>; with --teachers own comparisons/<name>-own-teachers]"
+        ),
+    ] = None,
     no_code: NoCode = False,
 ) -> None:
     """Compare methods over seeds and separate differences from noise.

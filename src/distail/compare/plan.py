@@ -312,12 +312,15 @@ def _listens(experiment: Experiment) -> bool:
 
 
 def _folder_problems(jobs: Sequence[Job]) -> list[str]:
-    """Runs that would share a folder, and folders that hold other runs or damaged results."""
+    """Runs that would share a name, and folders that hold other runs or damaged results."""
     problems: list[str] = []
     seen: dict[str, Job] = {}
     for job in jobs:
-        if job.name.lower() in seen:
-            problems.append(f"{job.name}: two runs would share this folder; give one of them another label")
+        if (other := seen.get(job.name.lower())) is not None:
+            whose = "a teacher's run" if other.experiment.role == "teacher" else "another run"
+            problems.append(
+                f"{job.name} is already the name of {whose} ({other.experiment.output}); give the method another label"
+            )
             continue
         seen[job.name.lower()] = job
         try:
