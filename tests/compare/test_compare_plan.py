@@ -208,8 +208,8 @@ def test_two_runs_of_one_folder_are_refused():
 
 def test_the_name_of_a_teachers_run_is_no_label():
     (found,) = problems_of("teacher-ce: kd, ce", "0")
-    assert found.startswith("teacher-ce-seed0 ")
-    assert "teacher's run (comparisons/quick/teachers/ce-seed0)" in found
+    assert found.startswith("teacher-ce-seed0: ")
+    assert "(comparisons/quick/teachers/ce-seed0)" in found
     assert problems_of("teacher-free: ce, kd", "0") == []
 
 

@@ -176,6 +176,9 @@ def test_another_teacher_than_the_run_began_with_is_refused(tmp_path):
     assert said[0] == []
     assert len(said[1]) == 1
     assert "another teacher" in said[1][0]
+    given.write_bytes(b"damaged")  # which the next run to load it will say
+    run(config, recorder := Recorder())
+    assert recorder.messages == []
 
 
 def test_a_teacher_of_its_own_run_is_the_one_that_its_students_run_would_train(tmp_path):

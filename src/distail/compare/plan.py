@@ -319,7 +319,7 @@ def _folder_problems(jobs: Sequence[Job]) -> list[str]:
         if (other := seen.get(job.name.lower())) is not None:
             whose = "a teacher's run" if other.experiment.role == "teacher" else "another run"
             problems.append(
-                f"{job.name} is already the name of {whose} ({other.experiment.output}); give the method another label"
+                f"{job.name}: {whose} already has this name ({other.experiment.output}); give the method another label"
             )
             continue
         seen[job.name.lower()] = job

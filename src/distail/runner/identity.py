@@ -11,7 +11,7 @@ from distail.config.networks import Teacher
 from distail.config.schema import Experiment
 from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
-from distail.errors import DistailError
+from distail.errors import CheckpointError, DistailError
 from distail.evaluation.run_files import RunFiles, RunResult
 from distail.files import tensors_hash
 from distail.models.weights import read_state_dict, stored_for
@@ -51,10 +51,13 @@ def changed_data(experiment: Experiment, identity: Mapping[str, Any], *, call_fu
 
 
 def changed_teacher(experiment: Experiment, identity: Mapping[str, Any]) -> list[str]:
-    """Whether the files of a finished run's teacher hold another now; nothing where they are gone."""
+    """Whether the files of a finished run's teacher hold another now.
+
+    Nothing where they are gone or damaged: a run may give them back, and whoever needs them tells.
+    """
     teacher, then = experiment.teacher, identity.get("teacher")
     own = RunFiles(experiment.output).weights("teacher")
-    if teacher is None or then is None or not all(path.is_file() for path in teacher.files):
+    if teacher is None or then is None or not teacher.files or not all(path.is_file() for path in teacher.files):
         return []
     try:
         if teacher.logits is not None:
@@ -64,8 +67,8 @@ def changed_teacher(experiment: Experiment, identity: Mapping[str, Any]) -> list
             now = _hash_now(teacher, own)
         else:
             return []
-    except DistailError as error:
-        return [f"a teacher that cannot be read: {error}"]
+    except CheckpointError:
+        return []
     return changed_parts({"teacher": then}, {"teacher": now})
 
 
@@ -76,8 +79,10 @@ def _hash_now(teacher: Teacher, own: Path) -> str:
         own: the run's copy of its teacher, which has the names and types of the network's tensors without building it.
     """
     tensors = read_state_dict(own, "teacher")
-    prefixes = [""] if teacher.checkpoint else [f"members.{place}." for place in range(len(teacher.files))]
-    for prefix, path in zip(prefixes, teacher.files, strict=True):
+    members = {f"members.{place}.": member.weights for place, member in enumerate(teacher.model.members)}
+    for prefix, path in ({"": teacher.checkpoint} if teacher.checkpoint else members).items():
+        if path is None:
+            continue
         named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for name, tensor in stored_for(named, path, "teacher").items():
             tensors[prefix + name] = tensor.to(named[name].dtype) if name in named else tensor
