@@ -10,9 +10,11 @@ import torch
 import yaml
 
 from distail.compare import compare as module
-from distail.compare.compare import compare
+from distail.compare.compare import compare, refuse_other_data
 from distail.compare.engines import ENGINES
+from distail.compare.plan import ComparisonConfig, make_plan
 from distail.compare.rows import Row
+from distail.config.schema import Experiment
 from distail.errors import ConfigError
 from distail.models import create_model, save_weights
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
@@ -103,6 +105,9 @@ def test_data_of_a_function_are_looked_at_again_before_more_is_trained(monkeypat
     compared("ce")
     write_data(48)
     assert compared("ce")[1].started_runs == []
+    plan, _ = make_plan(ComparisonConfig(Experiment.from_yaml("quick.yaml"), {"ce": {"name": "ce"}}, (0,)))
+    with pytest.raises(ConfigError, match="runs/ce-seed0"):
+        refuse_other_data(plan, more_to_come=True)  # as a search says of its first trial
     with pytest.raises(ConfigError, match="runs/ce-seed0: other test images or labels"):
         compared("ce,kd")
     monkeypatch.setattr(module, "refuse_other_data", lambda plan: None)

@@ -63,6 +63,7 @@ def search_page(tmp_path: Path) -> Path:
         "top1": 60.5,
         "top1_loss": 0.5,
         "within_bound": True,
+        "problem": None,
         "folder": "runs/trial-0",
     }
     content: Any = {

@@ -288,3 +288,10 @@ def test_a_search_that_was_interrupted_goes_on_where_it_was(workplace):
     assert [one["state"] for one in again.content["trials"]] == ["finished", "finished"]
     assert again.content["seconds"] > stored["seconds"] > 0
     assert rows.read_text().count("\n") == 10
+
+
+def test_the_folder_of_a_comparison_is_refused(workplace):
+    (workplace / "compared").mkdir()
+    (workplace / "compared" / "comparison.yaml").write_text("experiment: {}")
+    with pytest.raises(ConfigError, match="comparison"):
+        searched(output=workplace / "compared")

@@ -224,8 +224,11 @@ def try_waiting_students(plan: Plan, left: Sequence[str]) -> None:
     try_students(each for each in waiting if each.student.model.name not in MODELS)
 
 
-def refuse_other_data(plan: Plan) -> None:
+def refuse_other_data(plan: Plan, *, more_to_come: bool = False) -> None:
     """Let pass what was trained and tested on the data, and taught by the teacher, that the runs to come will have.
+
+    Args:
+        more_to_come: whether there are more than those of the plan.
 
     Raises:
         ConfigError: naming the finished runs that were not, and in what.
@@ -236,7 +239,7 @@ def refuse_other_data(plan: Plan) -> None:
             result = job.folder.stored_result()
             if result is not None and "identity" in result:
                 finished.append((job.experiment, result["identity"]))
-    some_left = not all(job.folder.result.is_file() for job in plan.jobs)
+    some_left = more_to_come or not all(job.folder.result.is_file() for job in plan.jobs)
     others: list[str] = []
     known: dict[tuple[object, ...], list[str]] = {}  # runs of one seed and of the same data: looked at once
     for experiment, identity in finished:

@@ -28,7 +28,7 @@ from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
-from distail.runner.run_folder import RunFolder, differences
+from distail.runner.run_folder import RunFolder, differences, other_kind
 from distail.search.budget import Budget
 from distail.search.content import SCHEMA_VERSION, SearchContent, TrialContent, ranked
 from distail.search.finals import METHODS, best_yaml, choose, comparison_of
@@ -195,7 +195,7 @@ def _experiment_problems(base: Experiment) -> list[str]:
 
 def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, reporter: SearchReporter) -> SearchContent:
     base, folder = settings.base, settings.folder
-    refuse_other_data(reference)
+    refuse_other_data(reference, more_to_come=True)
     try_waiting_students(reference, [job.name for job in reference.jobs if not job.folder.result.is_file()])
     data = next(iter(reference.runs.values())).experiment.data  # of one fold, where there are folds
     prepared = prepare_data(data, seed=base.seed)
@@ -278,7 +278,7 @@ def _own_settings(settings: SearchConfig) -> dict[str, object]:
 def _stored_problems(settings: SearchConfig) -> list[str]:
     path = settings.folder / "search.yaml"
     if not path.is_file():
-        return []
+        return other_kind(settings.folder, path.name)
     stored = read_yaml(path)
     there = {**stored, "experiment": without_free(stored.get("experiment"))}
     where = f"{str(settings.folder)!r} contains another search; choose another --output"
