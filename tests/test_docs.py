@@ -64,7 +64,15 @@ def run_shell(commands, names, page):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-OF_HALF_A_MINUTE_OR_MORE = {"your-own-data", "which-repair", "deploying", "stored-teacher", "robustness", "multi-label"}
+OF_HALF_A_MINUTE_OR_MORE = {
+    "deploying",
+    "multi-label",
+    "quick-start",
+    "robustness",
+    "stored-teacher",
+    "which-repair",
+    "your-own-data",
+}
 RUNNERS = {"python": run_python, "sh": run_shell, "yaml": run_yaml, "console": lambda *_: None}
 
 

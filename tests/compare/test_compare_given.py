@@ -33,6 +33,8 @@ def load():
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    # Of two files of one size, written in one second, Python would take the first one's compiled code for the second.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setitem(ENGINES, "local", InProcess)
     teacher = {"model": "mlp", "checkpoint": "teacher.safetensors"}

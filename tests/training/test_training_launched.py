@@ -372,6 +372,7 @@ def start_by_hand(rank, port, config):
     )
 
 
+@pytest.mark.slow
 def test_the_process_that_is_left_says_that_the_other_died(there):
     config = experiment("left-alone", method="ce", teacher=None, training={"epochs": 10_000})
     (there / "left-alone.yaml").write_text(json.dumps(config))
