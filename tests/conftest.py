@@ -1,11 +1,13 @@
 """Settings for the whole suite, and what more than one room's tests need."""
 
+import functools
 import importlib.util
 import os
 import signal
 import sys
 
 import pytest
+import sklearn.datasets
 from hypothesis import HealthCheck, settings
 
 # Before torch is imported. Tests are small computations: threads that wait for one another cost more than they bring.
@@ -22,6 +24,10 @@ collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 # A busy machine is not a fault of the code.
 settings.register_profile("distail", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("distail")
+
+
+# Hundreds of runs learn from them, and to read the file takes a twentieth of such a run. Nobody changes them in place.
+sklearn.datasets.load_digits = functools.cache(sklearn.datasets.load_digits)
 
 
 def pytest_runtest_setup(item):
