@@ -123,11 +123,14 @@ def test_a_repair_of_its_own_hears_the_teacher(tmp_path):
 def test_progress_goes_by_all_epochs_of_the_run(tmp_path, monkeypatch):
     begun = []
     real = Method.begin_epoch
-    monkeypatch.setattr(
-        Method, "begin_epoch", lambda self, *epoch: (begun.append((self.name, *epoch)), real(self, *epoch))[1]
-    )
+
+    def begin_epoch(method, epoch, epochs):
+        begun.append((epoch, epochs))
+        real(method, epoch, epochs)
+
+    monkeypatch.setattr(Method, "begin_epoch", begin_epoch)
     run(config(tmp_path / "run", late={"epochs": 1, "method": {"name": "ce"}}))
-    assert list(dict.fromkeys(begun)) == [("ce", epoch, 4) for epoch in range(4)]
+    assert begun == [(epoch, 4) for epoch in range(4)]
 
 
 @integration

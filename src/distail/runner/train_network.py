@@ -92,9 +92,9 @@ def train(
             student_dim=network.feature_dim,
             teacher_dim=teacher_width(teacher),
         )
-    if early_method.needs.memory and method.needs.memory:
+    if method.needs.memory and early_method.needs.memory:
         method.load_memory_state(early_method.memory_state())
-    else:  # of the epochs before there is nothing to remember
+    elif method.needs.memory:  # else it would warn that it remembers nothing of the epochs before
         method.begin_epoch(0, training.epochs)
     return _fit(run, name, network, teacher, method, training.model_copy(update=changes), earlier=fitted)
 
