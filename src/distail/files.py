@@ -175,6 +175,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 of all bytes of a file."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def tensors_hash(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> str:
     """SHA-256 of tensors by name, their types, shapes and values, and of plain facts beside them."""
     digest = hashlib.sha256(json.dumps(sorted((metadata or {}).items())).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,10 +184,11 @@ def _check_members(model: Model, needs: Requirements | None, classifier: str, pr
 def _check_mix(experiment: Experiment, problems: Problems) -> None:
     """Of the method alone: its classifier stage mixes nothing."""
     mix, teacher = experiment.training.mix, experiment.teacher
-    composition = None
-    with suppress(MethodError):  # which has been told
+    if mix is None or not mix.share:
+        return
+    try:
         composition = read_method(experiment)
-    if mix is None or not mix.share or composition is None:
+    except MethodError:  # which has been told
         return
     if composition.needs.memory:
         problems.add(

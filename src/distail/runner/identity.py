@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from distail.data.prepare import PreparedData, prepare_data
 from distail.data.sources.locate import files_state
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.run_files import RunFiles, RunResult
-from distail.files import tensors_hash
+from distail.files import file_hash, tensors_hash
 from distail.models.weights import read_state_dict, stored_for
 from distail.training.identity import Identity, changed_parts
 
@@ -61,13 +60,12 @@ def changed_teacher(experiment: Experiment, identity: Mapping[str, Any]) -> list
         return []
     try:
         if teacher.logits is not None:
-            with teacher.logits.open("rb") as content:
-                now = hashlib.file_digest(content, "sha256").hexdigest()
+            now = file_hash(teacher.logits)
         elif own.is_file():
             now = _hash_now(teacher, own)
         else:
             return []
-    except CheckpointError:
+    except (CheckpointError, OSError):
         return []
     return changed_parts({"teacher": then}, {"teacher": now})
 

@@ -5,7 +5,6 @@ Shapes: N images, B batch, C classes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,7 @@ from distail.evaluation.stored_logits import (
     kind_of_answers,
     stored_logits,
 )
+from distail.files import file_hash
 from distail.methods.composition import Composition
 from distail.outputs import Outputs
 from distail.runner.answer_rows import AnswerRows, match_rows
@@ -161,12 +161,10 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
     problems.stop(f"teacher.logits: {str(path)!r} cannot teach", DataError)
     assert answers is not None
     assert matched is not None
-    with path.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     labeled = any(name in file.names for name in LABELS)
     noun = data.train.noun
     notes = _notes(experiment, answers, matched, reordered=columns is not None, labeled=labeled, noun=noun)
-    return StoredTeacher(path, sha256, answers, matched, file.facts, notes)
+    return StoredTeacher(path, file_hash(path), answers, matched, file.facts, notes)
 
 
 def refuse_another_file(teacher: StoredTeacher, began_with: object) -> None:

@@ -10,7 +10,7 @@ from distail.data.image_inputs import augment_notes
 from distail.data.prepare import PreparedData
 from distail.errors import counted, some_of
 from distail.evaluation.adjustment import chosen_on_few
-from distail.runner.compositions import needs_of, needs_teacher
+from distail.runner.compositions import needs_of
 from distail.runner.posterior import posterior_notes
 
 
@@ -18,10 +18,9 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     """Sentences for the user: of posteriors, of augmentation, of the training of student and teacher, and of tau."""
     notes = [*posterior_notes(experiment), *augment_notes(experiment.data.augment)]
     notes += _of_training("training", experiment.training)
-    teacher = experiment.teacher
-    if teacher is not None and teacher.trained_here and teacher.training and needs_teacher(experiment):
+    teacher, needs = experiment.teacher, needs_of(experiment)
+    if teacher is not None and teacher.trained_here and teacher.training and needs.teacher:
         notes += _of_training("teacher.training", experiment.teacher_training)
-    needs = needs_of(experiment)
     if teacher is not None and not teacher.is_previous_epoch and needs.memory and not needs.teacher:
         notes.append(f"teacher: not used, since method.teacher: {PREVIOUS_EPOCH} makes the student its own teacher")
     if experiment.adjust == AUTO and data.validation is not None:

@@ -36,7 +36,7 @@ from distail.search.goal import Goal, metrics_for
 from distail.search.page import write_search_page
 from distail.search.progress import SearchReporter, default_reporter
 from distail.search.slots import REFERENCE
-from distail.search.space import Proposal, Space, proposal_of, space_of
+from distail.search.space import Proposal, reference_proposal, space_of
 from distail.search.statements import statements
 from distail.search.study import importances, open_study, require_optuna
 from distail.search.trials import TrialRuns, Trials
@@ -127,9 +127,7 @@ def search(
         parallel,
     )
     runs = TrialRuns(base, settings.folder)
-    only_methods = Space({}, base)
-    kd = proposal_of(only_methods, only_methods.start(REFERENCE))
-    reference = problems.attempt(lambda: runs.plan(REFERENCE, kd))
+    reference = problems.attempt(lambda: runs.plan(REFERENCE, reference_proposal(base)))
     problems.add(*_stored_problems(settings))
     if problems.found or reference is None:
         raise ConfigError(problems_in(f"the search {base.name}", problems.found), problems.found)

@@ -163,9 +163,7 @@ def space_of(base: Experiment, train: Examples) -> Space:
     if training.ema_decay is not None:
         candidates["ema_decay"][NONE] = {"training.ema_decay": None}
     # Its own method is ignored, and may ask no teacher: plain distillation must be able to take what is tried.
-    only_methods = Space({}, base)
-    kd = proposal_of(only_methods, only_methods.start(REFERENCE)).method
-    distilled = base.model_copy(update={"method": dict(kd)})
+    distilled = base.model_copy(update={"method": dict(reference_proposal(base).method)})
     before = problems_of(distilled)
     kept = {
         name: {option: recipe for option, recipe in options.items() if _can(distilled, recipe, before, train)}
@@ -216,6 +214,12 @@ def proposal_of(space: Space, parameters: Mapping[str, object]) -> Proposal:
     'ce, T 4, weights 0.1 and 0.9'
     """
     return space.propose(_Given(parameters))
+
+
+def reference_proposal(base: Experiment) -> Proposal:
+    """Plain distillation, with which every trial is compared, with the recipe as it is given."""
+    space = Space({}, base)
+    return proposal_of(space, space.start(REFERENCE))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from distail.search.budget import Budget, Cost
 from distail.search.content import TrialContent
 from distail.search.goal import Goal
 from distail.search.slots import REFERENCE
-from distail.search.space import Proposal, Recipe, Space, proposal_of
+from distail.search.space import Proposal, Recipe, Space, proposal_of, reference_proposal
 from distail.search.study import PROBLEM, next_trial, sampler, state_of
 from distail.search.validation import students_of, validation_by_epoch
 
@@ -150,7 +150,7 @@ class Trials:
         if REFERENCE not in self._student_seconds:
             return None
         if self._teacher_seconds is None:
-            plan = self.runs.plan(REFERENCE, proposal_of(self.space, self.space.start(REFERENCE)))
+            plan = self.runs.plan(REFERENCE, reference_proposal(self.runs.base))
             # What a teacher says of stored views is asked by the first of its students, for all of them.
             stores = self.runs.base.teacher is not None and self.runs.base.teacher.views
             asked = sum(_seconds_before_training(job.folder) for job in plan.runs.values()) if stores else 0.0
