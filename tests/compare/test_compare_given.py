@@ -114,4 +114,4 @@ def test_data_of_a_function_are_looked_at_again_before_more_is_trained(monkeypat
         compared("ce,kd")
     monkeypatch.setattr(module, "refuse_other_data", lambda plan: None)
     (told,) = told_mixed(compared("ce,kd")[0])
-    assert told.startswith("kd, seed 0, had other test data than ce")
+    assert told.startswith("kd, seed 0, had other test images or labels than ce")

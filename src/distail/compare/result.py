@@ -36,14 +36,8 @@ from distail.evaluation.significance import Difference, corrected, over_images, 
 from distail.json_values import as_mapping
 from distail.methods.preset_table import reconstruction_notes
 from distail.outputs import MULTI_LABEL
+from distail.training.identity import PART_TITLES
 
-# Of a run's identity what all runs of one draw must share.
-_SHARED = {
-    "training_data": "other training data",
-    "validation_data": "other validation data",
-    "test_data": "other test data",
-    "teacher": "another teacher",
-}
 GRID_UNDER_WAY = State(MISSING, "its grid is not finished")
 
 
@@ -266,7 +260,7 @@ def _mixed(compared: Sequence[ComparedMethod]) -> list[str]:
         for draw, result in method.results.items():
             identity = {"training_data": result["subset_sha256"], **as_mapping(result.get("identity"))}
             teacher = method.jobs[draw].experiment.teacher
-            for part, title in _SHARED.items():
+            for part, title in PART_TITLES.items():
                 if identity.get(part) is None:  # a student without a teacher, or a run of an earlier version
                     continue
                 files = teacher.files if teacher and part == "teacher" else None

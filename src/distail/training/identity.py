@@ -30,7 +30,7 @@ class Identity(TypedDict):
 
 
 DATA_PARTS = ("training_data", "validation_data", "test_data", "data_files")
-_TITLES = {
+PART_TITLES = {
     "training_data": "other training images or labels",
     "validation_data": "other validation images or labels",
     "test_data": "other test images or labels",
@@ -46,7 +46,7 @@ def changed_parts(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     """
     return [
         f"{title} ({_short(stored[part])} then, {_short(now.get(part))} now)"
-        for part, title in _TITLES.items()
+        for part, title in PART_TITLES.items()
         if part in stored and stored[part] != now.get(part)
     ]
 
