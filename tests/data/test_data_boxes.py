@@ -116,6 +116,8 @@ def test_erasing_takes_half_of_the_images_and_the_published_share_of_each() -> N
     always = apply(RandomErasing(probability=1.0, scale=(0.1, 0.1), ratio=(1.0, 1.0)), torch.ones(50, 1, 64, 64))
     assert (always == 0).sum((1, 2, 3)).tolist() == [20 * 20] * 50
     assert (apply(RandomErasing(probability=0.0), torch.ones(50, 1, 8, 8)) == 1).all()
+    tall = apply(RandomErasing(probability=1.0, scale=(0.1, 0.1), ratio=(4.0, 4.0)), torch.ones(50, 1, 64, 64))
+    assert (tall == 0).any(3).sum((1, 2)).tolist() == [40] * 50  # rows: the paper's ratio is of height to width
 
 
 @pytest.mark.parametrize("name", ["cutout", "random_erasing", "random_resized_crop"])

@@ -35,7 +35,7 @@ class _Boxes(Section):
     scale: tuple[Positive, Positive]
     """The box's least and largest share of the image."""
     ratio: tuple[Positive, Positive]
-    """The least and largest ratio of its width to its height."""
+    """The least and largest ratio of its width to its height; of what is erased of its height to its width [paper]."""
 
     @model_validator(mode="after")
     def _rise(self) -> _Boxes:

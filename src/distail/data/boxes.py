@@ -54,7 +54,8 @@ def random_resized_crop(images_BCHW: Tensor, bits_Bk: Bits, options: RandomResiz
 def random_erasing(images_BCHW: Tensor, bits_Bk: Bits, options: RandomErasing) -> Tensor:
     """A box of some normalized images set to 0, the mean color, in place; where no try fits an image stays as it is."""
     height, width = images_BCHW.shape[-2:]
-    box = _drawn_boxes(bits_Bk[:, 1:], options.scale, options.ratio, height, width, fallback=False)
+    low, high = options.ratio
+    box = _drawn_boxes(bits_Bk[:, 1:], options.scale, (1 / high, 1 / low), height, width, fallback=False)
     erased_B = units(bits_Bk[:, 0]) < options.probability
     return _erased(images_BCHW, box._replace(bottom=np.where(erased_B, box.bottom, box.top)))
 
@@ -98,7 +99,8 @@ def _drawn_boxes(
 ) -> Boxes:
     """The first of the tries that fits; else the middle (`fallback`), or an empty box.
 
-    As torchvision draws: an even share of the area, an even logarithm of the ratio, then an even place.
+    As torchvision draws: an even share of the area, an even logarithm of the ratio (width to height), then an even
+    place.
     """
     area_BT = height * width * (scale[0] + units(bits_Bk[:, 0 : 2 * TRIES : 2]) * (scale[1] - scale[0]))
     low, high = np.log(ratio)
