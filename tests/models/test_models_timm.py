@@ -165,6 +165,19 @@ def test_weights_that_do_not_fit(timm, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("change", "told"),
+    [(lambda weight: weight * torch.nan, "has nan or infinity"), (lambda weight: weight.char(), "int8 tensors")],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(timm, tmp_path, change, told):
+    state = timm.create_model("resnet18", num_classes=7).state_dict()
+    name = "layer1.0.conv1.weight"
+    save_file({**state, name: change(state[name])}, tmp_path / "changed.safetensors")
+    for classes in (5, 7):
+        with pytest.raises(CheckpointError, match=rf"timm:resnet18: .*{told}.*{name}"):
+            create_model("timm:resnet18", num_classes=classes, weights=tmp_path / "changed.safetensors")
+
+
+@pytest.mark.parametrize(
     ("name", "size"),
     [
         ("efficientnet_b0", 64),

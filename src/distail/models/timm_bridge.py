@@ -18,7 +18,7 @@ from distail.models.feature_tap import fitting_classifiers
 from distail.models.imported import try_once
 from distail.models.input_normalization import InputNormalization
 from distail.models.new_head import Tell, nearly_uniform, new_head_sentence
-from distail.models.weights import check_fit, is_counter, read_state_dict, shared_prefixes
+from distail.models.weights import check_fit, check_numbers, is_counter, read_state_dict, shared_prefixes
 
 
 class TimmModel(nn.Module):
@@ -88,7 +88,7 @@ def create_timm_model(
 
     Raises:
         ModelError: as `check_timm_model`, and for models that do not take these images, which one forward pass shows.
-        CheckpointError: weights are missing or damaged.
+        CheckpointError: weights are missing, damaged, quantized or not finite.
     """
     check_timm_model(name)
     config = _import_timm().get_pretrained_cfg(name)
@@ -101,6 +101,8 @@ def create_timm_model(
         stored = _without_wrapper(read_state_dict(Path(weights), f"timm:{name}"))
         stored_classes = _stored_classes(stored, config)
         model = _build_filled(name, arguments, stored, stored_classes, Path(weights))
+        own = {key: tensor for key, tensor in model.state_dict().items() if key in stored}
+        check_numbers(own, stored, Path(weights), f"timm:{name}")
     if stored_classes != num_classes:
         if stored_classes is not None:
             model.reset_classifier(num_classes)  # type: ignore[operator]
@@ -110,10 +112,10 @@ def create_timm_model(
             tensors = [name for name in model.state_dict() if name.startswith(_head_prefixes(model))]
             tell(new_head_sentence(f"timm:{name}", weights, tensors, stored_classes, num_classes))
     try_once(model, f"timm:{name}", torch.zeros(2, in_channels, image_size, image_size), num_classes)
-    own: Any = model.pretrained_cfg
-    if mean is None or std is None or not own.get("mean"):
+    told: Any = model.pretrained_cfg
+    if mean is None or std is None or not told.get("mean"):
         return TimmModel(model)
-    return TimmModel(model, mean, std, _per_channel(own["mean"], in_channels), _per_channel(own["std"], in_channels))
+    return TimmModel(model, mean, std, _per_channel(told["mean"], in_channels), _per_channel(told["std"], in_channels))
 
 
 def _build(name: str, arguments: Mapping[str, Any], weights: Path | None = None) -> nn.Module:
