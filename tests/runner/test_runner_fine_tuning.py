@@ -6,9 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from distail.config.schema import Experiment
+from distail.config.schema import Experiment, Model
+from distail.data.prepare import prepare_data
 from distail.errors import ConfigError
 from distail.models import create_model, save_weights
+from distail.runner.networks import build_network
 from distail.runner.plan import plan_run
 from distail.training.signals import Interrupted
 from helpers.whole_runs import Killed, Recorder, experiment, run
@@ -101,6 +103,14 @@ def test_what_has_no_effect_is_told(tmp_path, weights):
     [note] = [each for each in told if str(weights) in each]
     assert all(words in note for words in ("student.model.weights", "not used", "student.checkpoint"))
     assert any(str(trained) in note and "mean 0 and std 1" in note for note in told)
+
+
+def test_other_weights_in_the_file_are_told(tmp_path, weights):
+    state, told = torch.load(weights, weights_only=True), []
+    torch.save({"model": state, "model_ema": state}, tmp_path / "both.pth")
+    model = Model(name="resnet8", weights=tmp_path / "both.pth")
+    build_network(model, "linear", prepare_data("digits"), tell=told.append)
+    assert sum("weights under 'model' are used, not those under 'model_ema'" in sentence for sentence in told) == 1
 
 
 def read(**training):

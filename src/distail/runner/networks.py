@@ -27,7 +27,7 @@ from distail.models.input_normalization import InputNormalization
 from distail.models.metadata import TARGETS, Metadata, naming
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.models.timm_bridge import TimmModel
-from distail.models.weights import load_weights, read_metadata
+from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
 from distail.runner.normalization import normalization_notes, other_normalization
 from distail.torch_utils import kept_random_state
@@ -54,7 +54,8 @@ def build_network(
     """A network that fits the data, tapped where its features are needed.
 
     Args:
-        tell: told where its classifier is not that of the file of its weights, or its inputs are normalized otherwise.
+        tell: told where its classifier is not that of the file of its weights, or its inputs are normalized otherwise,
+            and of other weights in that file.
     """
     classes, example = len(data.class_names), sample_inputs(data.train, 2)
     if model.members:
@@ -75,7 +76,7 @@ def build_network(
         **model.options,
     )
     if model.weights is not None:
-        for note in normalization_notes(bare, model.weights, data, model.name):
+        for note in (*unused_weights(model.weights), *normalization_notes(bare, model.weights, data, model.name)):
             tell(note)
     if not features:
         return FeatureTap(bare, classes, features=False)
