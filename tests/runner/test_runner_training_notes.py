@@ -2,9 +2,12 @@
 
 import pytest
 
+from distail.config.schema import Experiment
+from distail.data.prepare import prepare_data
 from distail.runner.evaluate import evaluate_run
 from distail.runner.plan import plan_run
 from distail.runner.run_folder import RunFolder
+from distail.runner.training_notes import training_notes
 from helpers.whole_runs import experiment, run
 
 pytestmark = pytest.mark.integration
@@ -41,6 +44,24 @@ def training(**changes):
 def test_what_few_epochs_and_small_batches_do_not_allow_is_told_once(tmp_path, changes, start):
     told = warnings(tmp_path, training=training(**changes), teacher={"model": "same"})
     assert sum(start in each for each in told) == 1, "not once more of the teacher, which is trained alike"
+
+
+def test_what_the_optimizer_or_the_schedule_does_not_have_is_told():
+    schedule = {"milestones": [2], "factors": [0.1], "rise": 0.2}
+    data = prepare_data("digits", validation=0.1)
+
+    def told(**changes):
+        config = experiment("run", "ce", teacher=None, student=SMALL, training=training(**changes))
+        notes = training_notes(Experiment.from_mapping(config), data)
+        return [note.partition(":")[0] for note in notes if "not used, since only" in note]
+
+    momentum, milestones, rise = "training.momentum", "training.schedule.milestones", "training.schedule.rise"
+    sgd = {"momentum": 0.8, "nesterov": True}
+    assert told(**sgd) == told(optimizer="adamw") == told(schedule="one-cycle") == []
+    assert told(optimizer="adamw", **sgd) == [momentum, "training.nesterov"]
+    assert told(schedule={"name": "cosine", **schedule}) == [milestones, rise]
+    assert told(schedule={"name": "one-cycle", **schedule}) == [milestones]
+    assert told(schedule={"name": "step", **schedule}) == [rise]
 
 
 def test_what_fits_is_not_told(tmp_path):

@@ -33,6 +33,9 @@ def _of_training(key: str, training: Training) -> list[str]:
     notes, late = _of_schedule(key, training.schedule, training.backbone_epochs), training.classifier_stage
     if late is not None:
         notes += _of_schedule(f"{key}.classifier_stage", late.schedule, late.epochs)
+    unused = [name for name in ("momentum", "nesterov") if getattr(training, name) != _default(Training, name)]
+    if training.optimizer != "sgd":
+        notes += [f"{key}.{name}: not used, since only sgd has it, and the optimizer is adamw" for name in unused]
     most = max(1, training.batch_size // FEWEST_A_RANK)
     if training.accumulation_steps > most:
         notes.append(
@@ -42,8 +45,16 @@ def _of_training(key: str, training: Training) -> list[str]:
     return notes
 
 
+def _default(section: type[Training] | type[Schedule], name: str) -> object:
+    return section.model_fields[name].default
+
+
 def _of_schedule(key: str, schedule: Schedule, epochs: int) -> list[str]:
-    notes = []
+    notes = [
+        f"{key}.schedule.{name}: not used, since only {owner} has it, and the schedule is {schedule.name}"
+        for name, owner in (("milestones", "step"), ("rise", "one-cycle"))
+        if schedule.name != owner and getattr(schedule, name) != _default(Schedule, name)
+    ]
     late = [f"{milestone:g}" for milestone in schedule.milestones if milestone >= epochs]
     if schedule.name == "step" and late:
         notes.append(
