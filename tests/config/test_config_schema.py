@@ -300,6 +300,7 @@ def test_augmentations_are_names_or_mappings_with_parameters():
         ({"name": "random_resized_crop", "scale": [0.5, 2]}, "at most 1"),
         ({"length": 3}, "None is not valid"),
         (3, "3 is not valid"),
+        ("cutmix", "'cutmix' mixes images with one another; expected training.mix: cutmix"),
     ],
 )
 def test_wrong_augmentations_are_told_by_their_place(entry, said):

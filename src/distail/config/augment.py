@@ -122,6 +122,8 @@ def read_augment(value: Any) -> Any:
     name = given.get("name")
     if not isinstance(name, str) or name not in AUGMENTATIONS:
         said = name if isinstance(value, Mapping) else value
+        if said in ("cutmix", "mixup"):
+            raise ValueError(f"{said!r} mixes images with one another; expected training.mix: {said}")
         raise ValueError(f"{said!r} is not valid. {did_you_mean(str(said), AUGMENTATIONS)}")
     if len(given) == 1:
         return name
