@@ -157,6 +157,8 @@ def test_what_a_network_says_does_not_decay():
     wrapped = TimmModel(network)
     names |= {id(parameter): name.removeprefix("model.") for name, parameter in wrapped.named_parameters()}
     assert decaying(wrapped, weight_decay_norm_and_bias=False) == {"body.weight", "head.weight", "head_dist.weight"}
+    network.no_weight_decay = lambda: {"head.*", "t*n", "table"}  # as XCiT of timm names a module
+    assert decaying(weight_decay_norm_and_bias=False) == {"body.weight", "head_dist.weight"}
 
 
 @pytest.mark.parametrize("wrap", [lambda network: network, TimmModel])

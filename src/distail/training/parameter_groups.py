@@ -16,6 +16,7 @@ For timm's ResNets, ViTs and Mixers these are timm's own groups (`param_groups_l
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -67,10 +68,14 @@ def parameter_groups(
 
 
 def _without_decay(network: nn.Module) -> set[nn.Parameter]:
-    """What a network's own `no_weight_decay()` names, where it has one."""
+    """What a network's own `no_weight_decay()` names, where it has one; `pos_embed.*` names all of a module [timm]."""
     named = getattr(network, "no_weight_decay", None)
     names = set(named()) if callable(named) else set()
-    return {parameter for name, parameter in network.named_parameters() if name in names}
+    return {
+        parameter
+        for name, parameter in network.named_parameters()
+        if name in names or any(fnmatchcase(name, pattern) for pattern in names if "*" in pattern)
+    }
 
 
 def _rate_factors(network: nn.Module, training: Training, classifiers: Sequence[str]) -> Mapping[nn.Parameter, float]:
