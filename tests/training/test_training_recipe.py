@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from distail.config.training import Mix
@@ -144,6 +145,17 @@ def test_repairs_that_look_at_the_label_count_both_labels_by_their_shares():
     expected = mixed_terms(*by_hand, batch.mixed.own, distillation_only=False)
     torch.testing.assert_close(terms.per_sample, expected.per_sample)
     assert not torch.allclose(by_hand[0].per_sample, by_hand[1].per_sample)
+
+
+def test_complex_weights_are_averaged_too():
+    network = nn.ParameterDict({"filter": torch.zeros(1, dtype=torch.complex64), "bias": torch.zeros(1)})
+    average = AveragedWeights(network, 0.5)
+    for step, value in enumerate([1.0, 4.0], 1):
+        for parameter in network.parameters():
+            parameter.data.fill_(value)
+        average.update(step)
+    average.apply()
+    assert [parameter.item() for parameter in network.parameters()] == [3.0, 3.0]
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])

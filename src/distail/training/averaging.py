@@ -26,7 +26,7 @@ class AveragedWeights:
 
     Dividing by the sum is the bias correction of Adam (Kingma and Ba 2015): the first average is the first step's
     weights, and none remembers the weights that training began with. A decay of 0 is the weights themselves. Floating
-    parameters and buffers (batch normalization's statistics) are averaged; counters stay the network's own.
+    and complex parameters and buffers (batch normalization's statistics) are averaged; counters stay the network's own.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> average = AveragedWeights(layer, decay=0.5)
@@ -39,7 +39,8 @@ class AveragedWeights:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._live = {name: value for name, value in network.state_dict().items() if value.is_floating_point()}
+        state = network.state_dict()
+        self._live = {name: value for name, value in state.items() if value.is_floating_point() or value.is_complex()}
         self._buffers = {name for name, _ in network.named_buffers()}
         self.tensors = {name: value.clone() for name, value in self._live.items()}
 
