@@ -162,8 +162,12 @@ def test_another_teacher_than_the_run_began_with_is_refused(tmp_path):
     config = experiment(tmp_path / "run", "kd", teacher={"model": "resnet8", "checkpoint": str(given)})
     with pytest.raises(Interrupted):
         run(config, Killed("student", 5))
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
     (tmp_path / "run" / "teacher.safetensors").unlink()
     shutil.copy(teachers[1].folder / "student.safetensors", given)
+    goes_on = run({**config, "output": str(tmp_path / "copy")})  # with the run's own copy of its teacher
+    assert goes_on.teacher == teachers[0].student
+    assert any(f"{given} holds another teacher" in note for note in goes_on.figures["notes"])
     with pytest.raises(CheckpointError, match="not the teacher"):
         run(config)
     shutil.copy(teachers[0].folder / "student.safetensors", given)

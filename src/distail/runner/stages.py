@@ -20,6 +20,7 @@ from distail.models.weights import check_weights, load_weights, read_metadata, s
 from distail.runner.checks import teacher_model
 from distail.runner.compositions import build_method, needs_of, needs_teacher, teacher_features, teacher_method
 from distail.runner.context import STUDENT, TEACHER, RunContext
+from distail.runner.identity import changed_teacher
 from distail.runner.networks import (
     build_network,
     describe_network,
@@ -68,7 +69,9 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
             load_checkpoint(network, weights, run.data, TEACHER)
             match_normalization(network, weights, run.data)
         run.note(*(note for path in options.files for note in unused_weights(path)))
-        if not kept:
+        if kept:
+            run.note(*broadcast(lambda: _replaced(network, options.files, run)))
+        else:
             broadcast(lambda: _refuse_another(network, options.files, run))
         run.note(*look_at_loaded(network, TEACHER, run.data, run.runtime))
     elif broadcast(lambda: _teacher_checkpoints_missing(run.folder)):
@@ -120,6 +123,15 @@ def _stored_teacher(run: RunContext) -> StoredTeacher:
 def _began_with(run: RunContext) -> object:
     student = CheckpointFolder(run.folder.checkpoints(STUDENT)).newest_values()
     return as_mapping(student.get("identity")).get("teacher")
+
+
+def _replaced(teacher: FeatureTap, files: Sequence[Path], run: RunContext) -> list[str]:
+    """A sentence where the files that the teacher was loaded from hold another one by now."""
+    return [
+        f"{' and '.join(map(str, files))} holds {change}: the run goes on with the teacher that it began with. For the "
+        "other one choose another output"
+        for change in changed_teacher(run.experiment, {"teacher": teacher_hash(teacher)})
+    ]
 
 
 def _refuse_another(teacher: FeatureTap, files: Sequence[Path], run: RunContext) -> None:
