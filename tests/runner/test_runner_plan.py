@@ -59,6 +59,17 @@ def test_a_plan_of_a_stopped_run_says_where_it_stands_and_another_experiment_is_
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
+def test_an_output_that_the_run_could_not_write_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    for output, said in (("file", "is a file"), ("file/run", "lies in .*, which is a file")):
+        with pytest.raises(ConfigError, match=said):
+            plan_run(experiment(tmp_path / output, "ce"))
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # as root may write anywhere
+    with pytest.raises(ConfigError, match="no permission to write"):
+        plan_run(experiment(tmp_path / "new", "ce"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 @pytest.mark.parametrize("method", list_methods())
 def test_every_method_can_be_planned(tmp_path, method):
     plan = plan_run(experiment(tmp_path / "out", method=method))

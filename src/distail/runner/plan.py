@@ -273,10 +273,11 @@ def _scratch_folder() -> Iterator[Path]:
 def _standing(experiment: Experiment) -> str | None:
     """What the output folder holds of this experiment; of another one it is refused."""
     folder = RunFolder(experiment.output)
-    if folder.stored_experiment(experiment) is None:
-        return None
     if folder.finished(experiment, lambda message: None) is not None:
         return "holds this run, finished: `distail run` returns its result at once"
+    folder.check_place()
+    if folder.stored_experiment(experiment) is None:
+        return None
     done = [f"{stage} after step {steps[-1]:,}" for stage in (TEACHER, STUDENT) if (steps := _steps(folder, stage))]
     where = ", ".join(done) or "before its first checkpoint"
     return f"holds this run, stopped ({where}): `distail run` resumes from there"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -140,6 +141,19 @@ class RunFolder(RunFiles):
                     "a second run in this folder would not be prevented"
                 )
             yield lock
+
+    def check_place(self) -> None:
+        """Refuse an output of which it shows without a try that `locked` cannot write it; nothing is made.
+
+        Raises:
+            ConfigError: it is a file, or lies in one or in a folder that may not be written.
+        """
+        there = next(path for path in (self.path, *self.path.absolute().parents) if os.path.exists(path))
+        if not there.is_dir():
+            where = "is" if there == self.path else f"lies in {str(there)!r}, which is"
+            raise ConfigError(f"output {str(self.path)!r} {where} a file; expected a folder, or a new name")
+        if not os.access(there, os.W_OK):
+            raise ConfigError(f"output {str(self.path)!r} cannot be written: no permission to write in {str(there)!r}")
 
     def require(self, lock: FolderLock | None) -> None:
         """Let pass while the folder is the one that was locked; None is of a process that writes nothing.
