@@ -1,9 +1,13 @@
 """What a configuration asks for and does not get is told before any work, and again in the result."""
 
 import pytest
+import torch
 
 from distail.config.schema import Experiment
+from distail.data.arrays import LabeledArrays
 from distail.data.prepare import prepare_data
+from distail.errors import DataError
+from distail.runner.checks import check_fits_data, read_experiment
 from distail.runner.evaluate import evaluate_run
 from distail.runner.plan import plan_run
 from distail.runner.run_folder import RunFolder
@@ -74,6 +78,19 @@ def test_a_teachers_own_training_is_told_where_it_happens(tmp_path):
     start = "teacher.training.schedule.warmup_epochs: 5 of 1 epoch"
     assert any(each.startswith(start) for each in warnings(tmp_path, teacher=teacher))
     assert not any(each.startswith(start) for each in warnings(tmp_path, "ce", teacher=teacher))
+
+
+def test_what_is_the_teachers_own_is_called_by_its_own_key(tmp_path):
+    training = {"epochs": 1, "freeze": {"name": "backbone", "epochs": 9}, "mix": "mixup"}
+    config = experiment(tmp_path / "run", "kd", student=SMALL, teacher={"model": "same", "training": training})
+    told = plan_run(config).warnings
+    assert {each.partition(":")[0] for each in told if "freeze" in each} == {
+        "teacher.training.freeze",
+        "teacher.training.freeze.epochs",
+    }
+    weighted = LabeledArrays(torch.zeros(2, 3), torch.tensor([0, 1]), weights=torch.tensor([1.0, 3.0]))
+    with pytest.raises(DataError, match=r"leave out teacher\.training\.mix or the weights"):
+        check_fits_data(read_experiment(config), weighted)
 
 
 def test_a_teacher_that_the_student_itself_stands_in_for_is_told(tmp_path):

@@ -81,8 +81,11 @@ def part_of(plan: MixPlan, size: int, mine: slice) -> tuple[MixPlan, Tensor]:
     return plan._replace(rows=place_of_G[rows], partners=place_of_G[partners]), places
 
 
-def check_mix(mix: Mix, data: Examples) -> None:
+def check_mix(mix: Mix, data: Examples, key: str = "training.mix") -> None:
     """Let pass what can be mixed: images, and by mixup arrays of numbers.
+
+    Args:
+        key: what the mix is called in a configuration.
 
     Raises:
         DataError: boxes are to be pasted into what has no pixels, or what is no number is to be averaged, codes of
@@ -91,19 +94,19 @@ def check_mix(mix: Mix, data: Examples) -> None:
     if is_images(data):
         return
     if mix.name != "mixup":
-        raise DataError(f"training.mix: {mix.name} needs images, and these data are not; try mixup")
+        raise DataError(f"{key}: {mix.name} needs images, and these data are not; try mixup")
     if not isinstance(data, LabeledArrays) or not data.inputs.is_floating_point():
         raise DataError(
-            "training.mix: mixup averages two examples, which is only defined for images and arrays of floats; leave "
-            "training.mix out"
+            f"{key}: mixup averages two examples, which is only defined for images and arrays of floats; leave "
+            f"{key} out"
         )
     if data.cardinalities is not None:
         raise DataError(
-            "training.mix: mixup averages two examples, and the mean of two codes is another category; expected "
-            "data.categories: one_hot, or no training.mix"
+            f"{key}: mixup averages two examples, and the mean of two codes is another category; expected "
+            f"data.categories: one_hot, or no {key}"
         )
     if data.weights is not None:
-        raise DataError("training.mix: examples with weights cannot be mixed; leave out training.mix or the weights")
+        raise DataError(f"{key}: examples with weights cannot be mixed; leave out {key} or the weights")
 
 
 def mix_inputs(inputs: Inputs, labels_B: Tensor, plan: MixPlan, size: int) -> tuple[Tensor, Mixed]:

@@ -261,11 +261,12 @@ def check_fits_data(experiment: Experiment, data: Examples) -> None:
         DataError: boxes of what has no pixels, or means of what is no number; a cutout as large as the images.
     """
     check_augment(experiment.data.augment, data)
-    teacher_is_trained = experiment.teacher is not None and experiment.teacher.trained_here
-    trainings = [experiment.training, *([experiment.teacher_training] if teacher_is_trained else [])]
-    for mix in (training.mix for training in trainings):
+    mixes = {"training.mix": experiment.training.mix}
+    if experiment.teacher is not None and experiment.teacher.trained_here and "mix" in experiment.teacher.training:
+        mixes["teacher.training.mix"] = experiment.teacher_training.mix
+    for key, mix in mixes.items():
         if mix is not None and mix.share:
-            check_mix(mix, data)
+            check_mix(mix, data, key)
 
 
 def teacher_model(experiment: Experiment) -> Model:

@@ -26,6 +26,7 @@ from distail.models import FeatureTap
 from distail.models.catalog import MODELS
 from distail.outputs import logits_in
 from distail.runner.compositions import needs_of
+from distail.runner.context import STUDENT
 from distail.runner.networks import build_network, classifier_paths, seeded
 from distail.training.device import RuntimeDevice
 from distail.training.predict import predict
@@ -85,9 +86,10 @@ def try_fine_tuning(
     Raises:
         ModelError: its classifier cannot be found.
     """
+    key = "training" if whose == STUDENT else f"{whose}.training"
     notes, frozen, asked = [], training.frozen_epochs, training.freeze.epochs if training.freeze else None
     if training.freeze and training.freeze.name == "none" and asked is not None:
-        notes.append(f"training.freeze.epochs: {asked}, but with name: none nothing is frozen; expected name: backbone")
+        notes.append(f"{key}.freeze.epochs: {asked}, but with name: none nothing is frozen; expected name: backbone")
     if not (frozen or training.rates_by_layer or training.classifier_stage):
         return notes
     try:
@@ -97,14 +99,14 @@ def try_fine_tuning(
     if frozen and asked is not None and asked + bool(training.classifier_stage) > training.backbone_epochs:
         before = "before the classifier stage" if training.classifier_stage else "in all"
         notes.append(
-            f"training.freeze.epochs: {asked} of {counted(training.backbone_epochs, 'epoch')} {before}, in none "
+            f"{key}.freeze.epochs: {asked} of {counted(training.backbone_epochs, 'epoch')} {before}, in none "
             f"of which the {whose}'s backbone is trained"
         )
     # What a function of the user's begins with is not known.
     anew = model.weights is None and checkpoint is None and (model.name in MODELS or model.name.startswith("timm:"))
     if frozen and anew:
         notes.append(
-            f"training.freeze: the {whose} begins with random weights, and its backbone keeps them for "
+            f"{key}.freeze: the {whose} begins with random weights, and its backbone keeps them for "
             f"{counted(frozen, 'epoch')}; expected {whose}.model.weights, a file of trained weights"
         )
     return notes
