@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from distail.errors import DataError
 from distail.evaluation.array_file import open_arrays
-from distail.evaluation.stored_logits import columns_of_classes, stored_logits
+from distail.evaluation.stored_logits import columns_of_classes, kind_of_answers, stored_logits
 
 N, C, K = 50, 6, 3
 LOGITS = (3 * torch.randn(N, C, generator=torch.Generator().manual_seed(0))).float()
@@ -178,3 +178,9 @@ def test_lists_of_several_lengths_and_empty_cells_are_refused(tmp_path):
         file.numbers("logits")
     with pytest.raises(DataError, match="id is empty in 1 rows"):
         file.numbers("id")
+
+
+def test_a_file_of_weights_is_told_without_all_its_tensors(tmp_path):
+    save_file({f"layer{place}.weight": torch.zeros(1) for place in range(10, 60)}, tmp_path / "weights.safetensors")
+    with pytest.raises(DataError, match=r"layer17\.weight and 42 more; expected logits"):
+        kind_of_answers(open_arrays(tmp_path / "weights.safetensors"))

@@ -180,7 +180,7 @@ def kind_of_answers(file: ArrayFile) -> str:
     kind = next((name for name in KINDS if name in file.names), None)
     if kind is None or (kind == TOP_K and "indices" not in file.names):
         raise DataError(
-            f"{file.path} holds the {file.kind} {', '.join(sorted(file.names)) or 'none'}; expected logits or "
+            f"{file.path} holds the {file.kind} {some_of(sorted(file.names)) or 'none'}; expected logits or "
             "probabilities (rows, classes), or values and indices (rows, K) of the K largest probabilities"
         )
     return kind
