@@ -80,6 +80,15 @@ def test_a_teachers_own_training_is_told_where_it_happens(tmp_path):
     assert not any(each.startswith(start) for each in warnings(tmp_path, "ce", teacher=teacher))
 
 
+@pytest.mark.parametrize(
+    ("late", "said"), [(None, 0), ({"epochs": 1, "method": "kd"}, 1), ({"epochs": 2, "method": "kd"}, 0)]
+)
+def test_a_student_of_itself_that_distills_nothing_is_told(tmp_path, late, said):
+    method = "kd" if late is None else "ce"
+    told = warnings(tmp_path, method, teacher="previous_epoch", training=training(classifier_stage=late))
+    assert sum("nothing is distilled" in each for each in told) == said
+
+
 def test_what_is_the_teachers_own_is_called_by_its_own_key(tmp_path):
     training = {"epochs": 1, "freeze": {"name": "backbone", "epochs": 9}, "mix": "mixup"}
     config = experiment(tmp_path / "run", "kd", student=SMALL, teacher={"model": "same", "training": training})

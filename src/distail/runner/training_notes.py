@@ -10,7 +10,8 @@ from distail.data.image_inputs import augment_notes
 from distail.data.prepare import PreparedData
 from distail.errors import counted, some_of
 from distail.evaluation.adjustment import chosen_on_few
-from distail.runner.compositions import needs_of
+from distail.methods.presets import read_composition
+from distail.runner.compositions import classifier_composition, needs_of, read_method
 from distail.runner.posterior import posterior_notes
 
 
@@ -23,10 +24,24 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
         notes += _of_training("teacher.training", experiment.teacher_training)
     if teacher is not None and not teacher.is_previous_epoch and needs.memory and not needs.teacher:
         notes.append(f"teacher: not used, since method.teacher: {PREVIOUS_EPOCH} makes the student its own teacher")
+    if needs.memory and _remembering_epochs(experiment) < 2:
+        notes.append(
+            f"teacher: {PREVIOUS_EPOCH} has nothing to say in the first epoch that asks it, and here no other follows: "
+            "nothing is distilled; expected more epochs"
+        )
     if experiment.adjust == AUTO and data.validation is not None:
         told = chosen_on_few(data.validation.labels, data.class_counts)
         notes += [f"method.adjust: {AUTO}: {sentence}" for sentence in told]
     return notes
+
+
+def _remembering_epochs(experiment: Experiment) -> int:
+    """The epochs whose method remembers what the student says."""
+    training = experiment.training
+    late = training.classifier_stage
+    of_late = late is not None and read_composition(classifier_composition(experiment)).needs.memory
+    before = training.backbone_epochs if read_method(experiment).needs.memory else 0
+    return before + (late.epochs if late is not None and of_late else 0)
 
 
 def _of_training(key: str, training: Training) -> list[str]:
