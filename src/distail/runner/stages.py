@@ -85,7 +85,8 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
         run.note(*try_fine_tuning(network, TEACHER, model, training, run.data, None))
         method = teacher_method(run.experiment, run.data)
         fitted = train(run, TEACHER, network, None, method, training)
-        run.note(*look_at_trained(network, TEACHER, run.data, run.runtime))
+        if fitted.seconds:  # a plan has timed a few steps only
+            run.note(*look_at_trained(network, TEACHER, run.data, run.runtime))
     run.runtime.processes.broadcast_parameters(network.model)
 
     def save() -> None:
