@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from distail.errors import DataError
+from distail.errors import DataError, counted, some_of
 
 MOST_LEVELS, MOST_CODES = 64, 1000
 """How many levels of a category are told apart at most: where each is a number of its own, and where it is a code."""
@@ -111,6 +111,20 @@ class TableEncoding:
         """(N, D); a level that is not known is 0 everywhere, or another where there are others."""
         return np.column_stack([part for column in self.columns for part in _encoded(column, table[column.name])])
 
+    def check_finite(self, inputs_ND: NDArray[np.float32]) -> None:
+        """Encoded rows have finite numbers, or NaN where one is missing.
+
+        Raises:
+            DataError: some are infinite; their columns are named.
+        """
+        columns = np.nonzero(np.isinf(inputs_ND))[1]
+        if number := len(columns):
+            where = [repr(self.entries[column]) for column in np.unique(columns)]
+            raise DataError(
+                f"{counted(number, 'number')} {'is' if number == 1 else 'are'} infinite, or too large for float32, "
+                f"in {some_of(where)}; expected finite ones"
+            )
+
     def to_json(self) -> str:
         """As text that `from_json` reads."""
         told = [asdict(column) for column in self.columns]
@@ -196,7 +210,8 @@ def _column(name: str, values: Values, embedded: bool) -> Column:
 def _encoded(column: Column, values: Values) -> list[NDArray[np.float32]]:
     """(N,) for each of its numbers."""
     if column.levels is None:
-        numbers = values.astype(np.float32)
+        with np.errstate(over="ignore"):  # check_finite tells it
+            numbers = values.astype(np.float32)
         return [numbers, *([np.isnan(numbers).astype(np.float32)] if column.missing else [])]
     place = {level: number for number, level in enumerate(column.levels)}
     if column.missing:

@@ -21,7 +21,7 @@ from distail.data.labels import separated
 from distail.data.sources.rows import Rows, check_groups, classes_of, group_codes, parts_of, source_of_rows
 from distail.data.sources.table_columns import index_columns, is_unnamed, left_out_note, own_ids
 from distail.data.sources.table_file import column_names, gaps_by_name, read_table
-from distail.errors import DataError, Problems, did_you_mean, some_of
+from distail.errors import DataError, Problems, counted, did_you_mean, some_of
 from distail.outputs import MULTI_LABEL
 
 _SUFFIX = {"csv-table": ".csv", "parquet": ".parquet"}
@@ -127,10 +127,12 @@ def _source(
     codes = None if of_group is None else group_codes(of_group)
     training_N = parts_of(labels, split, codes, str(root), group=group) == "train"
     encoding = TableEncoding.learned(found, training_N, embedded=options.categories == "embedded")
-    inputs = torch.from_numpy(np.ascontiguousarray(encoding.encode(found)))
-    if infinite := int(inputs.isinf().sum()):
-        raise DataError(f"{root}: {infinite:,} numbers are infinite, or too large for float32; expected finite ones")
-    examples = LabeledArrays(inputs, labels, row_names, encoding.plain, cardinalities=encoding.cardinalities)
+    inputs = np.ascontiguousarray(encoding.encode(found))
+    problems.attempt(lambda: encoding.check_finite(inputs))
+    problems.stop(str(root), DataError)
+    examples = LabeledArrays(
+        torch.from_numpy(inputs), labels, row_names, encoding.plain, cardinalities=encoding.cardinalities
+    )
     notes = column_notes(found, encoding, training_N, split is not None)
     if options.features is None:
         identifiers = identifiers_note({name: values[training_N] for name, values in found.items()})
@@ -249,8 +251,8 @@ def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray
     if column.null_count:
         first = column.is_null().index(True).as_py()
         raise DataError(
-            f"{root}: {column.null_count:,} rows have no {name!r}, the first is row {first:,} (rows count from 0); "
-            "expected one in every row"
+            f"{root}: {counted(column.null_count, 'row')} without a {name!r}, the first is row {first:,} "
+            "(rows count from 0); expected one in every row"
         )
     try:
         texts = column.cast(pa.string()).to_pylist()
