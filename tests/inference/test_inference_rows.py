@@ -158,10 +158,14 @@ def test_everything_that_is_missing_is_told_before_the_first_answer(capsys, tmp_
     (tmp_path / "good.csv").write_text(whole)
     (tmp_path / "bad.csv").write_text("Age,weight,kin\n3,4,a\n")
     (tmp_path / "x.npy").write_bytes(b"")
-    paths = [tmp_path / name for name in ("good.csv", "bad.csv", "nowhere.csv", "x.npy")]
+    (tmp_path / "few.csv").write_text("age,weight,kind\n3,4,a\n")
+    (tmp_path / "tables").mkdir()
+    paths = [tmp_path / name for name in ("good.csv", "bad.csv", "few.csv", "nowhere.csv", "x.npy", "tables")]
     code, rows, err = predict(capsys, table.folder, *paths)
     told = " ".join(err.split())
     assert (code, rows) == (2, [])
+    assert "Valid: ." not in told  # all columns of few.csv are inputs already
+    assert "tables: it is a folder; expected a file of .csv" in told
     assert all(word in told for word in ("'age'", "'Age'", "'kind'", "'code'", "'smoker'", "nowhere.csv", "x.npy"))
     (tmp_path / "words.csv").write_text("age,weight,kind,code,smoker\nold,4,a,x,true\n")
     code, _, err = predict(capsys, table.folder, tmp_path / "words.csv")

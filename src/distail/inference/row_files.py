@@ -71,6 +71,8 @@ def _answers(
 def _check(path: Path, encoding: TableEncoding | None, identity: str | None) -> None:
     kinds = [_ARRAYS] if encoding is None else [*_TABLES, _ARRAYS]
     suffix = path.suffix.lower()
+    if path.is_dir():
+        raise ConfigError(f"it is a folder; expected a file of {' or '.join(kinds)}")
     if not path.is_file():
         raise ConfigError(f"there is no such file (current directory {Path.cwd()}); expected {' or '.join(kinds)}")
     if suffix not in kinds:

@@ -69,10 +69,9 @@ def encoded(table: Mapping[str, Values], encoding: TableEncoding) -> Tensor:
     Raises:
         DataError: some are infinite.
     """
-    inputs = torch.from_numpy(np.ascontiguousarray(encoding.encode(table)))
-    if infinite := int(inputs.isinf().sum()):
-        raise DataError(f"{infinite:,} numbers are infinite, or too large for float32; expected finite ones")
-    return inputs
+    inputs_BD = np.ascontiguousarray(encoding.encode(table))
+    encoding.check_finite(inputs_BD)
+    return torch.from_numpy(inputs_BD)
 
 
 def columns_of(rows: Any, encoding: TableEncoding) -> dict[str, Values]:
@@ -101,7 +100,11 @@ def missing_columns(names: list[str], encoding: TableEncoding) -> list[str]:
     """What is wrong with the names of a table's columns, a sentence for each that is missing."""
     wanted = [column.name for column in encoding.columns]
     rest = [name for name in names if name not in wanted]
-    return [f"there is no column {name!r}. {did_you_mean(name, rest)}" for name in wanted if name not in names]
+    return [
+        f"there is no column {name!r}. {did_you_mean(name, rest)}" if rest else f"there is no column {name!r}"
+        for name in wanted
+        if name not in names
+    ]
 
 
 def notes_of(table: Mapping[str, Values], encoding: TableEncoding) -> list[str]:
