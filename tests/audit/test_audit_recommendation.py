@@ -112,6 +112,22 @@ def test_a_repair_that_changes_nothing_on_the_images_is_not_called_better():
     assert "from 100.0 to 100.0" not in sentence(found)
 
 
+def test_a_gain_within_the_noise_of_the_images_is_no_evidence():
+    counts = (400, 200, 100, 50, 20, 5)
+    teacher = {images: biased_teacher(0, counts, images, signal=2.0, noise=0.5) for images in (2, 300)}
+    few, many = (recommend(*answers, counts, keep_head=0.0) for answers in teacher.values())
+    (logits, target), tau = teacher[300], many["method"]["targets"][0]["tau"]
+    repaired = logits - tau * torch.tensor(counts, dtype=torch.float64).div(sum(counts)).log()
+    change = ((one.argmax(1) == target).double().numpy() for one in (repaired, logits))
+    change = next(change) - next(change)
+    classes = [change[target.numpy() == label] for label in range(6)]
+    expected = 100 * np.sqrt(sum(np.var(own, ddof=1) / len(own) for own in classes)) / 6
+    assert many["standard_error"] == pytest.approx(expected)
+    assert "want of evidence" not in sentence(many)
+    within = {**few, "standard_error": few["after"]["average_class"] - few["before"]["average_class"]}
+    assert "want of evidence" in sentence(within)
+
+
 def test_without_images_of_the_head_the_bound_is_said_to_be_unchecked():
     counts = (400, 200, 100, 50, 20, 5)
     logits, target = biased_teacher(0, counts, signal=4.0)

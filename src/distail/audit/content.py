@@ -204,6 +204,7 @@ class Recommendation(TypedDict):
             repair costs the head too much) or `no_gain` (with each an average class loses).
         keep_head: of the head images whose label the targets favor, at least so many percent must stay.
         before, after: the targets without and with the repair.
+        standard_error: of what an average class gains, in points, over the images of its classes.
     """
 
     method: dict[str, Any]
@@ -211,6 +212,7 @@ class Recommendation(TypedDict):
     keep_head: float
     before: FavoredShares
     after: FavoredShares
+    standard_error: float
 
 
 class AuditContent(TypedDict):

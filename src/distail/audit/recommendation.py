@@ -6,6 +6,7 @@ Shapes: N images, C classes.
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -70,23 +71,26 @@ def recommend(
         "keep_head": keep_head,
         "before": before,
         "after": before,
+        "standard_error": 0.0,
     }
     if min(class_counts) == max(class_counts):
         return as_it_is
     if posterior == BALANCED:
         return {**as_it_is, "method": dict(_BALANCED_TEACHER), "reason": "balanced_teacher"}
-    best: tuple[dict[str, Any], FavoredShares] | None = None
-    for number, candidate in candidates.items():
+    best: tuple[str, FavoredShares] | None = None
+    for number in candidates:
         shares = _favored(effects[number].correct, target_N, class_counts)
         kept = (shares["head"] or 0.0) >= keep_head / 100 * (before["head"] or 0.0)
         if kept and (best is None or shares["average_class"] > best[1]["average_class"]):
-            best = candidate, shares
+            best = number, shares
     if best is None:
         return {**as_it_is, "reason": "keep_head"}
     # A few images of the tail may show no difference; what plain training adds to the head is known all the same.
     if best[1]["average_class"] < before["average_class"]:
         return {**as_it_is, "reason": "no_gain"}
-    return {**as_it_is, "method": best[0], "reason": "repair", "after": best[1]}
+    number, after = best
+    error = _standard_error(before_N, effects[number].correct, target_N, len(class_counts))
+    return {**as_it_is, "method": candidates[number], "reason": "repair", "after": after, "standard_error": error}
 
 
 def sentence(found: Recommendation) -> str:
@@ -120,10 +124,15 @@ def sentence(found: Recommendation) -> str:
         if no_head
         else f"The share of the head had to stay at {keep} or more of its original value."
     )
-    return (
-        f"Recommended: {what}. The share of images whose target favors the label goes {', '.join(moved)}. {bound} "
-        "No training was used to find this: it is a first choice to try."
-    )
+    gain = after["average_class"] - before["average_class"]
+    shares = f"The share of images whose target favors the label goes {', '.join(moved)}. {bound}"
+    if gain <= found["standard_error"]:
+        return (
+            f"Recommended for want of evidence: {what}. {shares} A gain of {gain:.1f} points for an average "
+            f"class is within its standard error ({found['standard_error']:.1f}) on these images: compare some repairs "
+            "by training (distail compare)."
+        )
+    return f"Recommended: {what}. {shares} No training was used to find this: it is a first choice to try."
 
 
 def command(method: Mapping[str, Any], config: str = "CONFIG", teacher: Mapping[str, Any] | None = None) -> str:
@@ -180,3 +189,14 @@ def _favored(correct_N: Tensor, target_N: Tensor, class_counts: tuple[int, ...])
         "medium": thirds_of["medium"],
         "tail": thirds_of["tail"],
     }
+
+
+def _standard_error(before_N: Tensor, after_N: Tensor, target_N: Tensor, classes: int) -> float:
+    """Of the change of an average class's share, in points: paired over the images of each class."""
+    change_N = after_N.double() - before_N.double()
+    variances, present = 0.0, 0
+    for label in range(classes):
+        own = change_N[target_N == label]
+        present += len(own) > 0
+        variances += float(own.var()) / len(own) if len(own) > 1 else 0.0
+    return 100 * math.sqrt(variances) / present
