@@ -120,6 +120,10 @@ def test_schedules_that_do_not_fit_together(schedule, said):
     assert said in refusal(training={"schedule": schedule})
 
 
+def test_what_is_missing_is_told_with_its_valid_choices():
+    assert "training.mix.name: missing; it is needed. Valid: cutmix, mixup" in refusal(training={"mix": {"alpha": 1}})
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0, 0.0])
 def test_a_learning_rate_must_be_a_positive_number(number):
     assert "training.learning_rate" in refusal(training={"learning_rate": number})

@@ -68,6 +68,21 @@ def test_what_the_optimizer_or_the_schedule_does_not_have_is_told():
     assert told(schedule={"name": "step", **schedule}) == [rise]
 
 
+def test_a_schedule_without_a_name_is_told_to_be_constant():
+    data = prepare_data("digits", validation=0.1)
+
+    def told(**changes):
+        config = experiment("run", "kd", teacher={"model": "same"}, student=SMALL, training=training(**changes))
+        notes = training_notes(Experiment.from_mapping(config), data)
+        return [note.partition(":")[0] for note in notes if "constant" in note]
+
+    nameless = {"warmup_epochs": 1}
+    assert told(schedule=nameless) == ["training.schedule.name"]
+    late = {"epochs": 1, "schedule": {"warmup_epochs": 0.5}}
+    assert told(classifier_stage=late) == ["training.classifier_stage.schedule.name"]
+    assert told() == told(schedule="constant") == told(schedule={"name": "constant", **nameless}) == []
+
+
 def test_what_fits_is_not_told(tmp_path):
     fitting = training(accumulation_steps=64, schedule={"name": "step", "milestones": [2], "factors": [0.1]})
     assert not any(each.startswith("training") for each in warnings(tmp_path, training=fitting))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -71,7 +71,9 @@ def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> 
             valid = [_OF_TEACHERS.get(key, key) for key in valid if key not in ("members", "average")]
         return f"{where}: unknown key. {did_you_mean(location[-1], valid)}"
     if kind == "missing":
-        return f"{where}: missing; it is needed"
+        field = _section_at(root, [str(part) for part in detail["loc"][:-1]]).model_fields[location[-1]]
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        return f"{where}: missing; it is needed" + (f". Valid: {', '.join(sorted(choices))}" if choices else "")
     if kind == "literal_error":
         valid = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
         return f"{where}: {given!r} is not valid. {did_you_mean(str(given), valid)}"

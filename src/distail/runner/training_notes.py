@@ -70,6 +70,11 @@ def _of_schedule(key: str, schedule: Schedule, epochs: int) -> list[str]:
         for name, owner in (("milestones", "step"), ("rise", "one-cycle"))
         if schedule.name != owner and getattr(schedule, name) != _default(Schedule, name)
     ]
+    if "name" not in schedule.model_fields_set:
+        notes.append(
+            f"{key}.schedule.name: not given, so that the learning rate stays constant, where it would be cosine "
+            "without a schedule; name it: a later version will require it"
+        )
     late = [f"{milestone:g}" for milestone in schedule.milestones if milestone >= epochs]
     if schedule.name == "step" and late:
         notes.append(
