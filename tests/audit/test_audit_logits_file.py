@@ -44,6 +44,17 @@ def test_each_kind_of_file_gives_the_same(tmp_path: Path) -> None:
     assert set(names.values()) == {None}
 
 
+def test_columns_of_a_csv_that_name_its_rows_are_no_classes(tmp_path: Path) -> None:
+    # As a table with its index and an id is written: by number these labels would each be taken for the class before.
+    numbered = write_csv(tmp_path / "a.csv", ",id,label,logit_0,logit_1,logit_2", "0,7,0,1.5,-2,0.25", "1,8b,2,0,3,-1")
+    named = write_csv(tmp_path / "b.csv", "path,label,dog,cat,bee", "x/1.png,0,1.5,-2,0.25", "x/2.png,2,0,3,-1")
+    prefixed = write_csv(tmp_path / "c.csv", "label,logit_dog,logit_cat,logit_bee", "dog,1.5,-2,0.25", "bee,0,3,-1")
+    for path, names in ((numbered, None), (named, ("dog", "cat", "bee")), (prefixed, ("dog", "cat", "bee"))):
+        table = read_logits(path)
+        np.testing.assert_array_equal(table.logits.numpy(), LOGITS)
+        assert (table.target.tolist(), table.class_names) == ([0, 2], names)
+
+
 def test_labels_may_be_names_of_classes(tmp_path: Path) -> None:
     names, texts = ("bee", "ä", "cat"), np.array(["bee", "cat", "ä", "bee"])
     rows = np.concatenate([LOGITS, LOGITS])
@@ -152,7 +163,7 @@ def text(content: str) -> Callable[[Path], object]:
         ("x.csv", text("label\n1\n"), "expected .*logit_0"),
         ("x.csv", text("label,a,a\n0,1,2\n"), "'a'"),
         ("x.csv", text("label,logit_0,logit_2\n0,1,2\n"), "'logit_1'; expected logit_0 to logit_1"),
-        ("x.csv", text("label,path,a\n0,cat.png,2\n"), r"'path'.*'cat\.png'"),
+        ("x.csv", text("label,file,a\n0,cat.png,2\n"), r"'file'.*'cat\.png'"),
         ("x.csv", text("label,a,b\n0,1\n"), "3 columns, got 2"),
         (
             "x.csv",

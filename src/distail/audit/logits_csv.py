@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from distail.errors import DataError, some_of
+from distail.runner.answer_rows import KEYS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +24,7 @@ LABEL_COLUMNS = ("label", "labels", "target")
 LARGEST_BYTES = 2 * 2**30
 _BLOCK_BYTES = 2**25
 _NUMBERED = re.compile(r"logits?_(\d+)")
+_NAMED = re.compile(r"logits?_(.+)")
 _WHOLE = re.compile(r"\s*[+-]?\d{1,18}\s*")
 
 
@@ -48,6 +50,8 @@ class LogitsTable:
 def read_csv(path: Path) -> LogitsTable:
     """A column ``label`` and one column of logits per class, numbered (``logit_0``) or named after the classes.
 
+    Columns that name the rows, ``id``, ``path`` or one without a name, are no classes.
+
     Raises:
         DataError: larger than two GiB, no header, columns missing, doubled or not numbers, labels that name no class.
     """
@@ -65,7 +69,7 @@ def read_csv(path: Path) -> LogitsTable:
     doubled = [name for name, times in Counter(header).items() if times > 1]
     if doubled:
         raise DataError(f"{path}: {len(doubled)} columns occur more than once: {_quoted(doubled)}.")
-    classes = [name for name in header if name != label]
+    classes = [name for name in header if name not in (label, "", *KEYS)]
     if not classes:
         raise DataError(f"{path} has labels but no column of logits; expected one per class, such as logit_0, logit_1.")
     columns, names = _in_order(path, classes)
@@ -88,7 +92,8 @@ def _in_order(path: Path, classes: Sequence[str]) -> tuple[list[str], tuple[str,
     """The columns of logits by class, and the classes' names unless they are numbered."""
     numbers = [int(match[1]) if (match := _NUMBERED.fullmatch(name)) else None for name in classes]
     if None in numbers:
-        return list(classes), tuple(classes)
+        named = [match[1] for name in classes if (match := _NAMED.fullmatch(name))]
+        return list(classes), tuple(named if len(named) == len(classes) else classes)
     missing = sorted(set(range(len(classes))) - {number for number in numbers if number is not None})
     if missing:
         raise DataError(
@@ -111,7 +116,9 @@ def _read(path: Path, header: Sequence[str], columns: Sequence[str], label: str)
                 column_names=list(header), skip_rows=1, block_size=_BLOCK_BYTES, use_threads=False
             ),
             convert_options=arrow_csv.ConvertOptions(
-                column_types={label: pa.string(), **dict.fromkeys(columns, pa.float32())}, strings_can_be_null=False
+                column_types={label: pa.string(), **dict.fromkeys(columns, pa.float32())},
+                include_columns=[label, *columns],
+                strings_can_be_null=False,
             ),
         )
         with reader:

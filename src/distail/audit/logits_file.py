@@ -35,7 +35,7 @@ def read_logits(path: str | Path) -> LogitsTable:
       predictions.safetensors also has ``teacher_logits``: then those are taken. In place of logits ``probabilities``,
       or the K largest: ``values`` and ``indices``, with ``class_names`` (`distail.evaluation.stored_logits`).
     - ``.csv``: a header, a column ``label``, and one column of logits per class: ``logit_0``, ``logit_1``, ..., or the
-      names of the classes in their order; labels are then names or numbers.
+      names of the classes in their order, with or without ``logit_``; labels are then names or numbers.
 
     Raises:
         DataError: no such file, another kind of file, a damaged one, pickled arrays, missing or surplus columns, text
@@ -77,8 +77,8 @@ def _read_arrays(path: Path) -> LogitsTable:
     labels = next((name for name in LABELS if name in file.names), None)
     if source is None or labels is None:
         raise DataError(
-            f"{path} holds the {file.kind} {', '.join(sorted(file.names)) or 'none'}; expected logits (samples, "
-            "classes) and target or labels (samples,)."
+            f"{path} holds the {file.kind} {some_of(sorted(file.names)) or 'none'}; expected logits or probabilities "
+            "(samples, classes), and target or labels (samples,)."
         )
     names = file.list_fact("class_names")
     target_N = _target(file, labels, names)
