@@ -154,3 +154,13 @@ def test_what_the_seeds_can_tell_at_most_is_said_and_the_test_images_answer_come
     assert rows["ECE"][-1] == "not tested"
     assert rows["ECE"][5] == rows["ECE"][7] == ""
     assert any("15 differences" in one for one in sentences)
+
+
+def test_an_interval_without_zero_beside_the_verdict_noise_is_explained():
+    content = {**made(kd={0: 80.0, 1: 82.0}, ce={0: 70.0, 1: 71.0}), "seeds": [0, 1]}
+    (one,) = [one for one in content["differences"] if one["figure"] == "top1"]
+    noise = {"over": "test images", "p": 0.04, "p_corrected": 0.3, "inside_noise": True, "verdict": "within the noise"}
+    for interval, said in (([-23.9, -0.2], True), ([-23.9, 0.2], False)):
+        content["differences"] = [one, {**one, **noise, "interval": interval}]
+        (top1,) = [sentence for sentence in statements(content) if sentence.startswith("ce against kd, Top-1")]
+        assert ("once corrected" in top1) is said

@@ -235,12 +235,12 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
     if too_few and over_images and over_images["interval"] and over_images["p_corrected"] is not None:
         # The interval over so few seeds is as wide as the scale: here it would only hide what is known.
         lower, upper = map(format_metric, over_images["interval"])
-        certain = "within" if over_images["inside_noise"] else "more than"
+        certain = "within their noise" if over_images["inside_noise"] else "more than their noise"
         which = f"{pairs} of {seeds} seeds" if pairs < seeds else f"{seeds} seeds"
         said = format_signed(over_images["difference"])
         return [
-            f"{what}: {which} are too few to tell; over test images it is {said} ({lower} to {upper}), {certain} "
-            "their noise."
+            f"{what}: {which} are too few to tell; over test images it is {said} ({lower} to {upper}), {certain}"
+            f"{_once_corrected([over_images])}."
         ]
     intervals = []
     for one in found:
@@ -249,7 +249,15 @@ def _difference(content: ComparisonContent, method: str, metric: str, against: s
             intervals.append(f"over {one['over']} {format_signed(low)} to {format_signed(high)}")
     known = f" ({', '.join(intervals)})" if intervals else ""
     fewer = f" over {pairs} of {seeds} seeds" if pairs < seeds else ""
-    return [f"{what}: {format_signed(found[0]['difference'])} points{fewer}{known}: {verdict(found)}."]
+    said = f"{verdict(found)}{_once_corrected(found)}"
+    return [f"{what}: {format_signed(found[0]['difference'])} points{fewer}{known}: {said}."]
+
+
+def _once_corrected(differences: Sequence[DifferenceContent]) -> str:
+    """What explains an interval that leaves 0 out beside the verdict that a difference is noise."""
+    without_zero = [one for one in differences if one["interval"] and one["interval"][0] * one["interval"][1] > 0]
+    noise = any(one["inside_noise"] and one["p_corrected"] is not None for one in without_zero)
+    return " once corrected for all differences" if noise else ""
 
 
 def _taus(content: ComparisonContent) -> list[str]:
