@@ -11,6 +11,7 @@ from distail.evaluation.groups import THIRD_PATHS, THIRDS_RULE
 from distail.evaluation.headline import BALANCED_ACCURACY, MAP_RULE, MEAN_AVERAGE_PRECISION, is_multi_label
 from distail.evaluation.metrics import METRICS
 from distail.json_values import as_items, as_mapping, as_mappings, as_number, as_pair, as_text, read_json, value_at
+from distail.report.numbers import format_cost
 from distail.report.table import Table
 
 EXPORT = "export/export.json"
@@ -149,7 +150,7 @@ def _name(file: Mapping[str, Any]) -> str:
 
 
 def _megabytes(size: float | None) -> str:
-    return _UNKNOWN if size is None else f"{size / 2**20:,.2f}"
+    return _UNKNOWN if size is None else format_cost(size / 2**20)
 
 
 def _fixed(value: float | None, digits: int) -> str:

@@ -10,6 +10,7 @@ from distail.errors import ConfigError, unknown_name
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.headline import MAP_RULE, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
+from distail.report.numbers import format_cost
 from distail.report.table import Table
 from distail.report.views import NOT_MEASURED, RunView, Spread, missing_reason, words_of
 
@@ -112,7 +113,9 @@ def cell(row: Row, column: Column) -> str:
     if value is None:
         group = column.path if column.rule and row.metrics is not None else None
         return missing_reason(group, row.class_counts) if group else NOT_MEASURED
-    spread = row.spreads.get(column.path) if column.path else None
+    if column.path is None:
+        return format_cost(value, column.digits)
+    spread = row.spreads.get(column.path)
     std = "" if spread is None or spread.std is None else f" ± {spread.std:.{column.digits}f}"
     return f"{value:,.{column.digits}f}{std}"
 
