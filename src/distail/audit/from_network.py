@@ -139,7 +139,7 @@ class _SplitPredictor:
 
     def __init__(self, experiment: Experiment, split: str | None, reporter: Reporter) -> None:
         self.experiment, self.reporter = experiment, reporter
-        reporter.message(f"{experiment.data.name}: reading the images")
+        reporter.message(f"{experiment.data.name}: reading the data")
         self.data = prepare_data(experiment.data, seed=experiment.seed)
         self.split, self.images, self.reason = _split(self.data, split)
         side = smallest_side(self.data.train)
