@@ -241,6 +241,15 @@ def test_classes_in_another_order_are_matched_by_name_or_told(answers, tmp_path)
     assert "only in the file: 'gnu'" in refused(plain(tmp_path / "gnu", teacher={"logits": str(named)}), DataError)
 
 
+def test_answers_in_another_order_of_rows_are_suspected(answers, tmp_path):
+    tensors = load_file(answers)
+    draw = torch.randperm(len(tensors["id"]), generator=torch.Generator().manual_seed(0))
+    mixed = {"logits": tensors["logits"][draw].contiguous(), "id": tensors["id"], "split": tensors["split"]}
+    save_file(mixed, tmp_path / "mixed.safetensors")
+    told = plan_run(plain(tmp_path / "run", teacher={"logits": str(tmp_path / "mixed.safetensors")})).warnings
+    assert any("guessing recalls 10.0 %: are its rows in the order" in each for each in told)
+
+
 @pytest.mark.parametrize("labels", ["none", "of the rows", "of the column"])
 def test_labels_decide_whether_an_id_is_the_tables_own(tmp_path, labels):
     draw = np.random.default_rng(0)

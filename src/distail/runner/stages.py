@@ -117,7 +117,9 @@ def _stored_teacher(run: RunContext) -> StoredTeacher:
     processes.broadcast_from_main(lambda: refuse_another_file(stored, _began_with(run)))
     if processes.broadcast_from_main(lambda: stored.sha256) != stored.sha256:
         raise CheckpointError(f"{str(stored.path)!r} differs between machines; expected the same file on all")
-    run.note(*look_at_answers(*stored.some_of_training(run.data.train.labels), TEACHER, run.data.class_names))
+    doubt = "are its rows in the order of these examples, and its columns in that of the classes?"
+    some = stored.some_of_training(run.data.train.labels)
+    run.note(*look_at_answers(*some, TEACHER, run.data.class_names, doubt))
     return stored
 
 

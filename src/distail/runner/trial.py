@@ -34,6 +34,7 @@ from distail.training.step import unused_parameters
 
 _BATCHES, _LARGEST_BATCH = 2, 32
 _HARDLY = 0.1  # of the way from guessing to knowing
+_OTHER_WEIGHTS = "are these the weights, the classes and the kind of data that it was trained on?"
 
 
 def try_training(
@@ -165,14 +166,19 @@ def _some_answers(network: FeatureTap, data: PreparedData, runtime: RuntimeDevic
     return some, predict(network, some, data.mean, data.std, runtime)
 
 
-def look_at_answers(logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str]) -> list[str]:
-    """Sentences for the user on logits of some training images: probabilities, another order of classes, or chance."""
+def look_at_answers(
+    logits_NC: Tensor, labels_N: Tensor, whose: str, class_names: Sequence[str], doubt: str = _OTHER_WEIGHTS
+) -> list[str]:
+    """Sentences for the user on logits of some training images: probabilities, another order of classes, or chance.
+
+    Args:
+        doubt: what the user is asked where they are no better than chance.
+    """
     kind = kind_of_probabilities(logits_NC)
     notes = [probabilities_sentence(f"the {whose}", kind)] if kind else []
     if is_multi_label(labels_N):
         return notes  # no class is the answer, by which another order would be seen
     order = find_other_order(logits_NC, labels_N, class_names)
-    doubt = "are these the weights, the classes and the kind of data that it was trained on?"
     odd = [order.sentence(f"the {whose}", class_names)] if order else _of_chance(logits_NC, labels_N, whose, doubt)
     return [*notes, *odd]
 
