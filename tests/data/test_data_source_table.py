@@ -253,7 +253,7 @@ def test_a_measurement_called_group_need_not_be_one(tmp_path):
         ({"features": ["age", "vists"]}, {}, ["data.features", "'vists'", "visits"]),
         ({"features": ["age", "outcome"]}, {}, ["'outcome'", "label"]),
         ({"group": "patient"}, {}, ["data.group", "'patient'"]),
-        ({}, {"outcome": [None, *columns()["outcome"][1:]]}, ["1 row without a 'outcome'"]),
+        ({}, {"outcome": [None, *columns()["outcome"][1:]]}, ["1 row has no 'outcome'"]),
         ({}, {"day": pa.array([0] * ROWS, pa.date32())}, ["'day'", "date32"]),
         ({}, {"empty": pa.nulls(ROWS)}, ["'empty'"]),
         ({}, {"age": [float("inf")] * ROWS}, ["90 numbers are infinite", "in 'age'"]),

@@ -128,9 +128,9 @@ def sentence(found: Recommendation) -> str:
     shares = f"The share of images whose target favors the label goes {', '.join(moved)}. {bound}"
     if gain <= found["standard_error"]:
         return (
-            f"Recommended for want of evidence: {what}. {shares} A gain of {gain:.1f} points for an average "
-            f"class is within its standard error ({found['standard_error']:.1f}) on these images: compare some repairs "
-            "by training (distail compare)."
+            f"Recommended for want of evidence: {what}. {shares} On these images the gain of an average class "
+            f"is within its standard error ({found['standard_error']:.1f} points): compare some repairs by training "
+            "(distail compare)."
         )
     return f"Recommended: {what}. {shares} No training was used to find this: it is a first choice to try."
 

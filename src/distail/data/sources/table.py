@@ -250,9 +250,10 @@ def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray
         column = column.fill_null("")
     if column.null_count:
         first = column.is_null().index(True).as_py()
+        have = "has" if column.null_count == 1 else "have"
         raise DataError(
-            f"{root}: {counted(column.null_count, 'row')} without a {name!r}, the first is row {first:,} "
-            "(rows count from 0); expected one in every row"
+            f"{root}: {counted(column.null_count, 'row')} {have} no {name!r}, the first is row {first:,} (rows count "
+            "from 0); expected one in every row"
         )
     try:
         texts = column.cast(pa.string()).to_pylist()
