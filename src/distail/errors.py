@@ -65,11 +65,14 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     "Did you mean 'bkd'? Valid: bkd, drkd, kd."
     >>> did_you_mean("resnet9", ["resnext29", "resnet8"])
     "Did you mean 'resnet8'? Valid: resnet8, resnext29."
+    >>> did_you_mean("balanced", ["instance", "class_balanced"])
+    "Did you mean 'class_balanced'? Valid: class_balanced, instance."
     >>> did_you_mean("zzz", ["b", "a"])
     'Valid: a, b.'
     """
-    valid = sorted(choices)
-    near = difflib.get_close_matches(str(name), valid, n=5, cutoff=0.5)
+    valid, words = sorted(choices), set(str(name).split("_"))
+    near = [choice for choice in valid if words <= set(choice.split("_"))]
+    near = near or difflib.get_close_matches(str(name), valid, n=5, cutoff=0.5)
     hint = f"Did you mean {min(near, key=lambda choice: _distance(str(name), choice))!r}? " if near else ""
     return f"{hint}Valid: {', '.join(valid)}."
 
