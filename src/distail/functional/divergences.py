@@ -1,4 +1,4 @@
-"""Forward Kullback-Leibler divergences, teacher to student: summed over classes, one value per sample.
+"""Divergences, teacher to student, one value per sample: forward KL, summed over classes, and DIST's correlations.
 
 Shapes: B batch, C classes, G groups of classes.
 """
