@@ -69,8 +69,12 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     "Did you mean 'class_balanced'? Valid: class_balanced, instance."
     >>> did_you_mean("zzz", ["b", "a"])
     'Valid: a, b.'
+    >>> did_you_mean("zzz", [])
+    'There is none to choose from.'
     """
     valid, words = sorted(choices), set(str(name).split("_"))
+    if not valid:
+        return "There is none to choose from."
     near = [choice for choice in valid if words <= set(choice.split("_"))]
     near = near or difflib.get_close_matches(str(name), valid, n=5, cutoff=0.5)
     hint = f"Did you mean {min(near, key=lambda choice: _distance(str(name), choice))!r}? " if near else ""

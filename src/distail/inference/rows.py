@@ -100,11 +100,7 @@ def missing_columns(names: list[str], encoding: TableEncoding) -> list[str]:
     """What is wrong with the names of a table's columns, a sentence for each that is missing."""
     wanted = [column.name for column in encoding.columns]
     rest = [name for name in names if name not in wanted]
-    return [
-        f"there is no column {name!r}. {did_you_mean(name, rest)}" if rest else f"there is no column {name!r}"
-        for name in wanted
-        if name not in names
-    ]
+    return [f"there is no column {name!r}. {did_you_mean(name, rest)}" for name in wanted if name not in names]
 
 
 def notes_of(table: Mapping[str, Values], encoding: TableEncoding) -> list[str]:

@@ -101,8 +101,8 @@ def create_timm_model(
         stored = _without_wrapper(read_state_dict(Path(weights), f"timm:{name}"))
         stored_classes = _stored_classes(stored, config)
         model = _build_filled(name, arguments, stored, stored_classes, Path(weights))
-        own = {key: tensor for key, tensor in model.state_dict().items() if key in stored}
-        check_numbers(own, stored, Path(weights), f"timm:{name}")
+        filled = {key: tensor for key, tensor in model.state_dict().items() if key in stored}
+        check_numbers(filled, stored, Path(weights), f"timm:{name}")
     if stored_classes != num_classes:
         if stored_classes is not None:
             model.reset_classifier(num_classes)  # type: ignore[operator]
@@ -112,10 +112,10 @@ def create_timm_model(
             tensors = [name for name in model.state_dict() if name.startswith(_head_prefixes(model))]
             tell(new_head_sentence(f"timm:{name}", weights, tensors, stored_classes, num_classes))
     try_once(model, f"timm:{name}", torch.zeros(2, in_channels, image_size, image_size), num_classes)
-    told: Any = model.pretrained_cfg
-    if mean is None or std is None or not told.get("mean"):
+    own: Any = model.pretrained_cfg
+    if mean is None or std is None or not own.get("mean"):
         return TimmModel(model)
-    return TimmModel(model, mean, std, _per_channel(told["mean"], in_channels), _per_channel(told["std"], in_channels))
+    return TimmModel(model, mean, std, _per_channel(own["mean"], in_channels), _per_channel(own["std"], in_channels))
 
 
 def _build(name: str, arguments: Mapping[str, Any], weights: Path | None = None) -> nn.Module:

@@ -48,8 +48,8 @@ def _of_training(key: str, training: Training) -> list[str]:
     notes, late = _of_schedule(key, training.schedule, training.backbone_epochs), training.classifier_stage
     if late is not None:
         notes += _of_schedule(f"{key}.classifier_stage", late.schedule, late.epochs)
-    unused = [name for name in ("momentum", "nesterov") if getattr(training, name) != _default(Training, name)]
     if training.optimizer != "sgd":
+        unused = [name for name in ("momentum", "nesterov") if getattr(training, name) != _default(Training, name)]
         notes += [f"{key}.{name}: not used, since only sgd has it, and the optimizer is adamw" for name in unused]
     most = max(1, training.batch_size // FEWEST_A_RANK)
     if training.accumulation_steps > most:
