@@ -195,6 +195,20 @@ def test_both_sides_of_debias_have_the_same_optimum(batch):
 
 @quick
 @given(batches)
+def test_the_student_side_of_debias_is_balanced_softmax_of_a_one_hot_target_at_the_temperature(batch):
+    """At `tau` T: of a teacher that has memorized its images, whose target is one-hot at any T."""
+    temperature = 2.0
+    memorized = 1e4 * torch.nn.functional.one_hot(batch.target, len(batch.counts)).double()
+    debias = {"name": "debias", "side": "student", "tau": temperature}
+    method = composed(batch, targets=[debias], supervised_weight=0.0, temperature=temperature)
+    found = method(Outputs(batch.student), Outputs(memorized), batch.target)["distillation"]
+    log_share = torch.tensor(batch.counts).double().div(sum(batch.counts)).log()
+    balanced = torch.nn.functional.cross_entropy(batch.student / temperature + log_share, batch.target)
+    torch.testing.assert_close(found, temperature**2 * balanced)
+
+
+@quick
+@given(batches)
 def test_dist_of_a_student_that_copies_its_teacher_is_nothing(batch):
     call = make_call(batch)
     copied = dataclasses.replace(call, student=Outputs(call.teacher.logits.clone().requires_grad_()))

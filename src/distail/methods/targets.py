@@ -95,7 +95,8 @@ class Debias(nn.Module):
     each class, ``log(n / (N - n))``, stand in place of the log share.
 
     Args:
-        tau: how much of it; 0 changes nothing.
+        tau: how much of it; 0 changes nothing. On the student's side a teacher that generalizes wants 1, one that has
+            memorized its training images the temperature: its target is one-hot at any T.
         side: `teacher`, or `student`: leave the target as it is and add the shares to the student's logits instead,
             ``KL(softmax(z_t / T) || softmax((z_s + tau * log share) / T))``. The same optimum for a teacher that
             generalizes; from one that knows its training images by heart only this side learns equal shares.
