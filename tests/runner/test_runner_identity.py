@@ -118,6 +118,31 @@ def test_a_test_set_exchanged_between_stop_and_resume_is_refused(images):
         run(config)
 
 
+def test_a_stopped_run_goes_on_where_its_data_were_moved_to(images, tmp_path):
+    config, root = images
+    whole = run({**config, "output": str(tmp_path / "whole")})
+    with pytest.raises(Interrupted):
+        run(config, Killed("student", 3))
+    root.rename(tmp_path / "elsewhere")
+    moved = {**config, "data": {**config["data"], "root": str(tmp_path / "elsewhere")}}
+    assert run(moved).student == whole.student
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["root"] == moved["data"]["root"]
+    recorder = Recorder()
+    assert run(config, recorder).student == whole.student  # finished: wherever it is said to be
+    assert recorder.messages == []
+
+
+def test_other_data_elsewhere_are_refused(images, tmp_path):
+    config, _ = images
+    with pytest.raises(Interrupted):
+        run(config, Killed("student", 3))
+    begun = (tmp_path / "run" / "config.yaml").read_text()
+    write_images(tmp_path / "others", seed=1)
+    with pytest.raises(CheckpointError, match="other training images or labels"):
+        run({**config, "data": {**config["data"], "root": str(tmp_path / "others")}})
+    assert (tmp_path / "run" / "config.yaml").read_text() == begun
+
+
 def test_a_finished_run_says_that_its_data_is_another_now(images):
     config, root = images
     finished = run(config)

@@ -125,6 +125,10 @@ def _run_stages(
             processes.broadcast_from_main(lambda: files.write_text(folder.config, settled.to_yaml()))
         teacher = prepare_teacher(context)
         trained = train_student(context, student, teacher)
+        # Only now is it certain that data elsewhere are the same.
+        if stored is not None and stored.data.root != experiment.data.root:
+            moved = stored.model_copy(update={"data": experiment.data})
+            processes.broadcast_from_main(lambda: files.write_text(folder.config, moved.to_yaml()))
         return final_evaluation(context, teacher, trained)
 
 

@@ -23,8 +23,8 @@ from distail.models.weights import check_weights
 from distail.training.checkpoint import CheckpointFolder
 
 Value = TypeVar("Value")
-# Settings of `data` that may change between starts: how images come in, not which.
-CHANGEABLE_DATA_SETTINGS = frozenset({"stream", "memory_limit_mb", "workers"})
+# Settings of `data` that may change between starts: where images lie and how they come in. Which they are, hashes tell.
+CHANGEABLE_DATA_SETTINGS = frozenset({"root", "stream", "memory_limit_mb", "workers"})
 
 _KINDS = {"config.yaml": "a run", "comparison.yaml": "a comparison", "search.yaml": "a search"}
 
