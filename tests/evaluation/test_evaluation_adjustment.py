@@ -11,7 +11,7 @@ import torch
 
 from distail.config.tau import read_tau
 from distail.errors import DataError
-from distail.evaluation.adjustment import TAUS, evaluate_adjusted, settle
+from distail.evaluation.adjustment import TAUS, corrected_in_part, evaluate_adjusted, settle
 from distail.evaluation.groups import thirds
 from distail.evaluation.metrics import evaluate_predictions
 from distail.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -50,6 +50,22 @@ def test_adjusted_metrics_are_those_of_logits_less_the_log_shares(tau: float, se
 def test_tau_0_is_the_plain_figure() -> None:
     logits, target = (torch.from_numpy(part) for part in biased(0))
     assert evaluate_adjusted(logits, target, COUNTS, 0.0) == evaluate_predictions(logits, target, COUNTS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_gain_by_adjusting_is_told_where_it_is_more_than_noise(seed: int) -> None:
+    logits, target = biased(seed, samples=600)
+    taus = (torch.from_numpy(logits), torch.from_numpy(target), COUNTS)
+    (told,) = corrected_in_part(*taus, taught=True)
+    best = evaluate_adjusted(*taus, settle("auto", taus[:2], COUNTS)["tau"])
+    assert f"{best['balanced_accuracy']:.1f} % balanced accuracy" in told
+    assert f"instead of {evaluate_adjusted(*taus, 0.0)['balanced_accuracy']:.1f} %" in told
+    balanced = torch.from_numpy(debias(logits, COUNTS, 1.0))
+    assert corrected_in_part(balanced, *taus[1:], taught=True) == []
+    few = torch.tensor([0] * 90 + [5] * 3)  # three images of one class, whichever way they turn, are no evidence
+    turned = torch.zeros(93, len(COUNTS)) + torch.tensor([2.0, 0, 0, 0, 0, 1.9])
+    turned[:90, 0] += 5.0
+    assert corrected_in_part(turned, few, COUNTS, taught=True) == []
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

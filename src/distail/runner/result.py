@@ -21,7 +21,13 @@ from distail.config.tau import Tau
 from distail.data.dataset import Examples, image_names, is_images
 from distail.data.input_sources import sample_inputs
 from distail.data.labels import is_multi_label
-from distail.evaluation.adjustment import Adjustment, describe_adjustment, evaluate_adjusted, settle
+from distail.evaluation.adjustment import (
+    Adjustment,
+    corrected_in_part,
+    describe_adjustment,
+    evaluate_adjusted,
+    settle,
+)
 from distail.evaluation.headline import headline, headline_path
 from distail.evaluation.metrics import METRICS, MetricValues
 from distail.evaluation.predictions import Predictions, save_predictions, save_predictions_table
@@ -35,6 +41,7 @@ from distail.evaluation.run_files import (
     Timing,
 )
 from distail.functional import remove_prior
+from distail.methods.context import BALANCED
 from distail.models import FeatureTap
 from distail.models.metadata import ADJUST
 from distail.models.summary import count_macs, count_parameters
@@ -99,6 +106,15 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
         run.note(
             f"{said}; the stored weights are not adjusted: use distail predict --adjust {tau:g} for the same "
             "predictions"
+        )
+    elif (
+        student_posterior(run.experiment) == BALANCED
+        and tested.test_adjusted is not None
+        and tested.validation is not None
+        and held_out is not None
+    ):
+        run.note(
+            *corrected_in_part(tested.validation, held_out.labels, run.data.class_counts, taught=teacher is not None)
         )
     taught_by = _tested_teacher(run, teacher)
     best = _best_on_validation(run, student)
