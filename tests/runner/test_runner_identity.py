@@ -128,8 +128,11 @@ def test_a_stopped_run_goes_on_where_its_data_were_moved_to(images, tmp_path):
     assert run(moved).student == whole.student
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["root"] == moved["data"]["root"]
     recorder = Recorder()
-    assert run(config, recorder).student == whole.student  # finished: wherever it is said to be
+    assert run(moved, recorder).student == whole.student
     assert recorder.messages == []
+    assert run(config, recorder).student == whole.student  # finished, and its data are not where they were
+    assert len(recorder.messages) == 1
+    assert "nothing was read" in recorder.messages[0]
 
 
 def test_other_data_elsewhere_are_refused(images, tmp_path):

@@ -18,6 +18,7 @@ from distail.data.sources.locate import files_state
 from distail.errors import counted
 from distail.evaluation.run_files import RunResult
 from distail.file_lock import FolderLock
+from distail.json_values import value_at
 from distail.report.build import write_report
 from distail.runner.checks import check, check_fits_data, check_memory, read_experiment
 from distail.runner.context import RunContext
@@ -93,6 +94,12 @@ def _say_what_changed(experiment: Experiment, result: RunResult, reporter: Repor
         reporter.message(
             f"this run was finished earlier, and today it would have {' and '.join(changed)}. The results are those of "
             "then; choose another output to train again"
+        )
+    began, root = value_at(identity, "experiment.data.root"), experiment.data.root
+    if root is not None and str(root) != began and files_state(experiment.data) is None:
+        reporter.message(
+            f"this run was finished earlier, with data.root: {began}; the results are those of then, and nothing was "
+            f"read at {str(root)!r}"
         )
 
 
