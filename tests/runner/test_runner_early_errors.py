@@ -5,7 +5,8 @@ import json
 import pytest
 from safetensors.torch import load_file, save_file
 
-from distail.errors import DistailError
+from distail.errors import ConfigError, DistailError
+from distail.runner.checks import read_experiment
 from distail.runner.plan import plan_run
 from helpers.whole_runs import Recorder, experiment, run
 
@@ -69,3 +70,20 @@ def test_a_checkpoint_of_other_classes_or_of_these_in_another_order(tmp_path, we
     ):
         save_file(load_file(weights), path, {"class_names": json.dumps(stored)})
         assert said in refused(tmp_path / "run", {"model": "resnet8", "checkpoint": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"teacher": {"model": "resnet8", "training": {"epoch": 100}}}, "Did you mean 'epochs'"),
+        ({"teacher": {"model": "resnet8", "training": {"learning_rate": -1}}}, "teacher.training.learning_rate"),
+        ({"data": {"name": "digits", "augment": [{"name": "random_resized_crop", "scale": 0.5}]}}, "two numbers"),
+        ({"data": {"name": "digits", "augment": [{"name": "random_resized_crop", "scale": [0.5]}]}}, "two numbers"),
+        ({"data": {"name": "digits", "augment": [{"name": "random_erasing", "ratio": []}]}}, "two numbers"),
+    ],
+)
+def test_wrong_keys_inside_sections_are_told_and_crash_nothing(changes, said):
+    config = {"name": "any", "teacher": {"model": "resnet8"}, "student": "resnet8", "method": "kd", **changes}
+    with pytest.raises(ConfigError, match=said) as caught:
+        read_experiment({"data": {"name": "digits"}} | config)
+    assert len({*caught.value.problems}) == 1, caught.value

@@ -15,6 +15,8 @@ from distail.errors import did_you_mean
 Key = tuple[str, ...]
 
 _TEACHERS = ["teacher", "model", "members"]
+_PAIRS = ("scale", "ratio")
+"""Keys of augmentations that hold two numbers."""
 _OF_TEACHERS = {"name": "model", "weights": "checkpoint"}
 """What is read as the first is written as the second in a list of teachers."""
 
@@ -29,10 +31,10 @@ class WrongKey:
 
 def wrong_keys(root: type[BaseModel], error: ValidationError, prefix: Key = ()) -> list[WrongKey]:
     """All that pydantic found; `prefix` is where `root` stands in the experiment."""
-    return [
-        WrongKey((*prefix, *(str(part) for part in detail["loc"])), _in_words(root, detail, prefix))
-        for detail in error.errors()
-    ]
+    found: dict[str, Key] = {}  # a pair of which both numbers are missing is one problem
+    for detail in error.errors():
+        found.setdefault(_in_words(root, detail, prefix), (*prefix, *(str(part) for part in detail["loc"])))
+    return [WrongKey(key, problem) for problem, key in found.items()]
 
 
 def without(raw: Mapping[str, Any], keys: Iterable[Key]) -> dict[str, Any]:
@@ -65,6 +67,9 @@ def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> 
     location = [*prefix, *(str(part) for part in detail["loc"])]
     where = _as_written(location)
     kind, given = detail["type"], detail.get("input")
+    pair = location[:-1] if location[-1:] and location[-1].isdigit() else location
+    if pair[-1:] and pair[-1] in _PAIRS and kind in ("missing", "too_long", "tuple_type"):
+        return f"{_as_written(pair)}: expected two numbers, such as [0.1, 1], not {given!r}"
     if kind == "extra_forbidden":
         valid = list(_section_at(root, [str(part) for part in detail["loc"][:-1]]).model_fields)
         if location[: len(_TEACHERS)] == _TEACHERS:

@@ -237,7 +237,10 @@ class Experiment(Section):
         try:
             _ = experiment.teacher_training
         except ValidationError as error:
-            return experiment, wrong_keys(Training, error, prefix=("teacher", "training"))
+            assert experiment.teacher is not None
+            rest = experiment.teacher.model_copy(update={"training": {}})
+            wrong = wrong_keys(Training, error, prefix=("teacher", "training"))
+            return experiment.model_copy(update={"teacher": rest}), wrong
         return experiment, []
 
     def to_yaml(self) -> str:
