@@ -290,7 +290,11 @@ def _origin(path: Path, own: Mapping[str, Tensor]) -> str:
     """What a file says of its network, or seems to be where it says nothing."""
     told = read_metadata(path)
     if "model" not in told:
-        several = one_of_several([name for name in own if not is_counter(own[name])], read_state_dict(path, "weights"))
+        needed, stored = (
+            [name for name, tensor in tensors.items() if not is_counter(tensor)]
+            for tensors in (own, read_state_dict(path, "weights"))
+        )
+        several = one_of_several(needed, stored)
         return several or "it looks like another architecture, or like weights of another library"
     options = [f"{key} {told[key]!r}" for key in ("shortcut", "classifier", "in_channels") if key in told]
     return f"the file says that it is {told['model']!r}{' with ' if options else ''}{', '.join(options)}"
