@@ -6,7 +6,7 @@ Shapes: N samples, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import fsum, sqrt
+from math import fsum
 from typing import TypedDict
 
 from torch import Tensor
@@ -112,15 +112,12 @@ def corrected_in_part(logits_NC: Tensor, target_N: Tensor, class_counts: Sequenc
     before_N, after_N = (
         (remove_prior(logits_NC, class_counts, strength).argmax(1) == target_N).double() for strength in (0.0, tau)
     )
-    present = sorted({*target_N.tolist()})
-    before, after, variance = 0.0, 0.0, 0.0
-    for label in present:
-        own = target_N == label
-        before += float(before_N[own].mean()) / len(present)
-        after += float(after_N[own].mean()) / len(present)
-        variance += float((after_N - before_N)[own].square().sum()) / (int(own.sum()) * len(present)) ** 2
-    if after - before <= 2 * sqrt(variance):
+    images_C = target_N.bincount().double()
+    weight_N = 1 / (images_C[target_N] * images_C.count_nonzero())  # of an image in balanced accuracy
+    change_N = (after_N - before_N) * weight_N
+    if change_N.sum() <= 2 * change_N.square().sum().sqrt():
         return []
+    before, after = (float(right_N @ weight_N) for right_N in (before_N, after_N))
     more = (
         "where the teacher has memorized its training images, `debias` with `side: student`, or with a larger `tau` "
         "there, corrects more"
