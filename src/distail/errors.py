@@ -132,14 +132,15 @@ def problems_in(where: str, problems: Sequence[str]) -> str:
 
 
 def listed(problems: Iterable[str], headline: str) -> str:
-    """Several problems as one message, one line each.
+    """Several problems as one message, one line each; the further lines of one are indented more.
 
-    >>> print(listed(["a is missing", "b is negative"], "2 problems in x.yaml:"))
+    >>> print(listed(["a is missing", "b cannot be read:\\n  - line 2"], "2 problems in x.yaml:"))
     2 problems in x.yaml:
       - a is missing
-      - b is negative
+      - b cannot be read:
+          - line 2
     """
-    return "\n".join([headline, *(f"  - {problem}" for problem in problems)])
+    return "\n".join([headline, *("  - " + problem.replace("\n", "\n    ") for problem in problems)])
 
 
 class Problems:

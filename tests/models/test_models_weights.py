@@ -356,6 +356,14 @@ def test_one_of_several_networks_in_a_file_can_be_stored_alone(tmp_path, inside)
         load_weights(own, tmp_path / "c.pth")
 
 
+def test_a_deeper_network_is_not_cut_to_a_shallower_one(tmp_path):
+    deep = create_model("resnet20", num_classes=10, shortcut="pad").state_dict()
+    torch.save(deep, tmp_path / "deep.pth")
+    with pytest.raises(ModelError, match=r"deeper network of the same family.*body\.stage1\.1\.") as caught:
+        load_weights(create_model("resnet8", num_classes=10, shortcut="pad"), tmp_path / "deep.pth")
+    assert "torch.save" not in str(caught.value)
+
+
 def test_another_architecture_is_told_by_the_file_itself(tmp_path):
     stranger = create_model("resnet20", num_classes=10, shortcut="pad")
     save_weights(stranger, tmp_path / "a.safetensors", {"model": "resnet20", "shortcut": "pad"})

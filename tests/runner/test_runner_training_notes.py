@@ -68,6 +68,39 @@ def test_what_the_optimizer_or_the_schedule_does_not_have_is_told():
     assert told(schedule={"name": "step", **schedule}) == [rise]
 
 
+@pytest.mark.parametrize(
+    ("changes", "start"),
+    [
+        ({"data": {"name": "digits", "profile": "step"}}, "data.profile: step, but without data.imbalance_factor"),
+        ({"mix": {"name": "mixup", "share": 0.003}}, "training.mix.share: 0.003 of a batch of 128 is no image"),
+        ({"freeze": "backbone", "layer_decay": 0.8}, "training.layer_decay: not used, since training.freeze"),
+        (
+            {"freeze": "backbone", "backbone_learning_rate_factor": 0.1, "classifier_stage": {"epochs": 1}},
+            "training.backbone_learning_rate_factor: not used",
+        ),
+        (
+            {"classifier_stage": {"epochs": 1, "supervised": "ce", "method": {"supervised": "balanced_softmax"}}},
+            "training.classifier_stage.method.supervised: not used",
+        ),
+        # All of these have an effect.
+        ({"data": {"name": "digits", "profile": "step", "imbalance_factor": 10}}, None),
+        ({"mix": {"name": "mixup", "share": 0.004}}, None),
+        ({"mix": {"name": "mixup", "share": 0}}, None),
+        ({"freeze": {"name": "backbone", "epochs": 2}, "layer_decay": 0.8}, None),
+        ({"freeze": "backbone", "classifier_stage": {"epochs": 1, "supervised": "balanced_softmax"}}, None),
+    ],
+)
+def test_what_has_no_effect_beside_another_key_is_told(changes, start):
+    data = {"data": changes["data"]} if "data" in changes else {}
+    others = {key: value for key, value in changes.items() if key != "data"}
+    config = experiment("run", "ce", teacher=None, student=SMALL, training=training(**others), **data)
+    notes = training_notes(Experiment.from_mapping(config), prepare_data("digits", validation=0.1))
+    if start is None:
+        assert notes == []
+    else:
+        assert [note.startswith(start) for note in notes] == [True]
+
+
 def test_a_schedule_without_a_name_is_told_to_be_constant():
     data = prepare_data("digits", validation=0.1)
 

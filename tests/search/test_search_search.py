@@ -1,5 +1,6 @@
 """Whole searches on digits: what they leave, that the same again trains nothing, and that the test set has no say."""
 
+import copy
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from distail.search.progress import SearchLines, SearchTable, trials_table
 from distail.search.search import search
 from distail.search.show import print_search
 from distail.search.slots import FREE
+from distail.search.statements import statements
 from distail.search.validation import few_to_choose_on
 from distail.terminal import PrintableConsole
 from helpers.comparison_cases import CONFIG, InProcess, Quiet
@@ -125,6 +127,19 @@ def test_what_the_choice_is_worth_stands_with_its_interval(finished):
         low, high = one["interval"]
         assert f"{one['difference']:+.1f} points against" in said[0]
         assert f"{low:+.1f} to {high:+.1f}" in said[0]
+
+
+def test_a_choice_by_the_worst_third_is_told_in_it_too(finished):
+    content = copy.deepcopy(finished.content)
+    chosen = next(one for one in content["finalists"] if one["label"] != "kd")
+    content["finalists"] = [chosen, *(one for one in content["finalists"] if one is not chosen)]
+    content |= {"metric": "worst_third", "best": chosen["number"]}
+    (said,) = [each for each in statements(content, finished.comparison.content) if each.startswith("The worst of")]
+    for label in (chosen["label"], "kd"):
+        result = json.loads((finished.folder / f"comparison/runs/{label}-seed1/result.json").read_text())
+        thirds = result["student"]["test"]["groups"]["thirds"]
+        assert f"{label} {min(thirds.values()):.1f}" in said
+    assert "ce, adjusted" in said
 
 
 def test_nothing_is_recommended_by_the_test_set(finished):

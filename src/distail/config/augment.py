@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, model_validator
 
 from distail.config.problems import wrong_keys
 from distail.config.section import Count, Number, Positive, Section, Whole
 from distail.errors import did_you_mean
 
+_EXAMPLE = {"name": "cutout", "length": 8}
 Share = Annotated[Number, Field(ge=0, le=1)]
 Factor = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
 
@@ -124,6 +126,11 @@ def read_augment(value: Any) -> Any:
         said = name if isinstance(value, Mapping) else value
         if said in ("cutmix", "mixup"):
             raise ValueError(f"{said!r} mixes images with one another; expected training.mix: {said}")
+        if "name" not in given:  # {cutout: {length: 8}}, or parameters alone
+            key, inner = next(iter(given.items()), ("", None))
+            known = {"name": key, **inner} if key in AUGMENTATIONS and isinstance(inner, Mapping) else _EXAMPLE
+            example = yaml.safe_dump(known, default_flow_style=True, sort_keys=False).strip()
+            raise ValueError(f"{dict(given)} has no name; expected one, such as {example}")
         raise ValueError(f"{said!r} is not valid. {did_you_mean(str(said), AUGMENTATIONS)}")
     if len(given) == 1:
         return name

@@ -51,7 +51,7 @@ def plan_mix(mix: Mix, size: int, height: int, width: int, seed: int, epoch: int
     (4, None, False)
     """
     order_G = random_permutation(stream_key("mix-order", seed, epoch, step), size)
-    count = math.floor(mix.share * size + 0.5) if size > 1 else 0
+    count = images_mixed(mix, size)
     rows, partners = (torch.from_numpy(places[:count].copy()) for places in (order_G, np.roll(order_G, -1)))
     uniform, y, x = random_units(stream_key("mix-share", seed, epoch, step), np.arange(3)).tolist()
     own = _beta(mix.alpha, uniform)
@@ -61,6 +61,15 @@ def plan_mix(mix: Mix, size: int, height: int, width: int, seed: int, epoch: int
     top, left = int(y * height) - high // 2, int(x * width) - wide // 2
     box = max(0, top), max(0, left), min(height, top + high), min(width, left + wide)
     return MixPlan(rows, partners, 1 - (box[2] - box[0]) * (box[3] - box[1]) / (height * width), box)
+
+
+def images_mixed(mix: Mix, size: int) -> int:
+    """How many of a batch of `size` images are mixed.
+
+    >>> images_mixed(Mix(name="mixup", share=0.5), 7), images_mixed(Mix(name="mixup", share=1), 1)
+    (4, 0)
+    """
+    return math.floor(mix.share * size + 0.5) if size > 1 else 0
 
 
 def part_of(plan: MixPlan, size: int, mine: slice) -> tuple[MixPlan, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distail.errors import CheckpointError, ModelError, listed, some_of
 from distail.files import CONTENT_HASH, is_utf8, open_tensors, read_tensors, write_tensors
-from distail.models.weights_advice import more_than_tensors, one_of_several, stored_alone
+from distail.models.weights_advice import more_than_tensors, stored_alone, surplus_advice
 
 # How the files of torch.save begin: an archive, or before torch 1.6 a pickle.
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
@@ -294,8 +294,9 @@ def _origin(path: Path, own: Mapping[str, Tensor]) -> str:
             [name for name, tensor in tensors.items() if not is_counter(tensor)]
             for tensors in (own, read_state_dict(path, "weights"))
         )
-        several = one_of_several(needed, stored)
-        return several or "it looks like another architecture, or like weights of another library"
+        return (
+            surplus_advice(needed, stored) or "it looks like another architecture, or like weights of another library"
+        )
     options = [f"{key} {told[key]!r}" for key in ("shortcut", "classifier", "in_channels") if key in told]
     return f"the file says that it is {told['model']!r}{' with ' if options else ''}{', '.join(options)}"
 

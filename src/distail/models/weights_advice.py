@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distail.errors import some_of
 
+_NUMBER = re.compile(r"\d+")
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -36,19 +37,25 @@ def stored_alone(path: Path, key: object) -> str:
     return f"torch.save(torch.load({path.name!r}, weights_only=True)[{key!r}], 'weights.pth')"
 
 
-def one_of_several(own: Collection[str], stored: Collection[str]) -> str | None:
-    """How to store one of several networks whose names differ by their first part; None where there are none.
+def surplus_advice(own: Collection[str], stored: Collection[str]) -> str | None:
+    """What to do about weights beside a network's own: a deeper network's, or other networks' in the same file.
+
+    None where that is not what is wrong.
 
     Args:
         own: names of the weights that a network needs.
         stored: names in the file.
 
-    >>> one_of_several(["fc.bias"], ["model.fc.bias", "teacher.fc.bias"])
+    >>> surplus_advice(["fc.bias"], ["model.fc.bias", "teacher.fc.bias"])
     "it holds other weights beside those under 'model.', 'teacher.': store one of these alone, of its state dict: \
 torch.save({name.removeprefix('model.'): tensor for name, tensor in state.items() if name.startswith('model.')}, \
 'weights.pth')"
     """
     if {*own} < {*stored}:
+        kinds = {_NUMBER.sub("#", name) for name in own}
+        more = [name for name in stored if name not in own and _NUMBER.sub("#", name) in kinds]
+        if more:
+            return f"it looks like a deeper network of the same family, with layers beyond this one's: {some_of(more)}"
         return (
             "it holds other weights beside all of the model: store these alone, of its state dict: "
             "torch.save({name: state[name] for name in model.state_dict()}, 'weights.pth')"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from distail.config.reading import PREVIOUS_EPOCH
-from distail.config.schema import Experiment, Schedule, Training
-from distail.config.section import AUTO
+from distail.config.schema import Data, Experiment, Schedule, Training
+from distail.config.section import AUTO, Section
 from distail.data.batches import FEWEST_A_RANK
 from distail.data.image_inputs import augment_notes
+from distail.data.mixing import images_mixed
 from distail.data.prepare import PreparedData
 from distail.errors import counted, some_of
 from distail.evaluation.adjustment import chosen_on_few
@@ -18,6 +19,11 @@ from distail.runner.posterior import posterior_notes
 def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     """Sentences for the user: of posteriors, of augmentation, of the training of student and teacher, and of tau."""
     notes = [*posterior_notes(experiment), *augment_notes(experiment.data.augment)]
+    if experiment.data.imbalance_factor is None and experiment.data.profile != _default(Data, "profile"):
+        notes.append(
+            f"data.profile: {experiment.data.profile}, but without data.imbalance_factor no long tail is made: the "
+            "data are used as they are"
+        )
     notes += _of_training("training", experiment.training)
     teacher, needs = experiment.teacher, needs_of(experiment)
     if teacher is not None and teacher.trained_here and teacher.training and needs.teacher:
@@ -48,6 +54,19 @@ def _of_training(key: str, training: Training) -> list[str]:
     notes, late = _of_schedule(key, training.schedule, training.backbone_epochs), training.classifier_stage
     if late is not None:
         notes += _of_schedule(f"{key}.classifier_stage", late.schedule, late.epochs)
+        if late.supervised is not None and "supervised" in late.method:
+            notes.append(
+                f"{key}.classifier_stage.method.supervised: not used, since {key}.classifier_stage.supervised is"
+            )
+    if training.frozen_epochs >= training.backbone_epochs and training.rates_by_layer:
+        notes += [
+            f"{key}.{name}: not used, since {key}.freeze leaves nothing but the classifier to train"
+            for name in ("backbone_learning_rate_factor", "layer_decay")
+            if getattr(training, name) != _default(Training, name)
+        ]
+    mix = training.mix
+    if mix is not None and mix.share > 0 and images_mixed(mix, training.batch_size) == 0:
+        notes.append(f"{key}.mix.share: {mix.share:g} of a batch of {training.batch_size} is no image")
     if training.optimizer != "sgd":
         unused = [name for name in ("momentum", "nesterov") if getattr(training, name) != _default(Training, name)]
         notes += [f"{key}.{name}: not used, since only sgd has it, and the optimizer is adamw" for name in unused]
@@ -60,7 +79,7 @@ def _of_training(key: str, training: Training) -> list[str]:
     return notes
 
 
-def _default(section: type[Training] | type[Schedule], name: str) -> object:
+def _default(section: type[Section], name: str) -> object:
     return section.model_fields[name].default
 
 

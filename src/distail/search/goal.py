@@ -10,6 +10,8 @@ from distail.evaluation.headline import BALANCED_ACCURACY, HEADLINE_WORDS, MEAN_
 from distail.evaluation.metrics import MetricValues, metric_at
 from distail.outputs import MULTI_LABEL
 
+WORST_THIRD = "worst_third"
+
 
 def _worst_third(validation: MetricValues) -> float:
     known = [metric_at(validation, f"groups.thirds.{third}") for third in THIRDS]
@@ -18,7 +20,7 @@ def _worst_third(validation: MetricValues) -> float:
 
 METRICS: Mapping[str, tuple[str, Callable[[MetricValues], float]]] = {
     **{path: (words, headline) for path, words in HEADLINE_WORDS.items()},
-    "worst_third": ("the worst of head, medium and tail third", _worst_third),
+    WORST_THIRD: ("the worst of head, medium and tail third", _worst_third),
 }
 """Name to its words and how it is computed; percent, higher is better."""
 
@@ -29,7 +31,7 @@ def metrics_for(targets: str) -> tuple[str, ...]:
     >>> metrics_for("multi_label")
     ('mean_average_precision', 'worst_third')
     """
-    return MEAN_AVERAGE_PRECISION if targets == MULTI_LABEL else BALANCED_ACCURACY, "worst_third"
+    return MEAN_AVERAGE_PRECISION if targets == MULTI_LABEL else BALANCED_ACCURACY, WORST_THIRD
 
 
 @dataclass(frozen=True)

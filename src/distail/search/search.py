@@ -23,7 +23,7 @@ from distail.compare.plan import Plan, views_folder
 from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.reading import dump_plain_yaml, read_yaml
-from distail.config.schema import Experiment
+from distail.config.schema import SAME, Experiment, Model, Teacher
 from distail.data.prepare import prepare_data
 from distail.errors import ConfigError, Problems, problems_in, unknown_name
 from distail.json_values import as_mapping, as_number, read_json
@@ -116,6 +116,8 @@ def search(
             f"--seeds: {base.seed} is the seed that is searched with; expected others, such as "
             f"{base.seed + 1},{base.seed + 2}: on its own seed the choice is judged too optimistically"
         )
+    if base.teacher is None:  # said already; the rest is checked as with one
+        base = base.model_copy(update={"teacher": Teacher(model=Model(name=SAME))})
     settings = SearchConfig(
         base,
         goal,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import decides
 from distail.errors import counted
 from distail.evaluation import run_files
+from distail.evaluation.groups import THIRD_PATHS
 from distail.evaluation.headline import HEADLINE_WORDS
 from distail.report.numbers import format_metric, format_signed
 from distail.search.content import FAILED, FINISHED, STOPPED_EARLY, SearchContent, TrialContent
 from distail.search.finals import CE, free_trials
-from distail.search.goal import METRICS
+from distail.search.goal import METRICS, WORST_THIRD
 from distail.search.slots import FREE, KD, REFERENCE
 
 _FREE = "ce, adjusted"
@@ -28,6 +30,8 @@ def statements(content: SearchContent, comparison: ComparisonContent | None = No
             sentences.append(_open(comparison))
         elif comparison is not None and best["number"] != REFERENCE:
             sentences.append(_worth(content["finalists"][0]["label"], comparison))
+            if content["metric"] == WORST_THIRD:
+                sentences += _worst_thirds(content["finalists"][0]["label"], comparison)
     return sentences
 
 
@@ -69,6 +73,20 @@ def _worth(label: str, comparison: ComparisonContent) -> str:
     return f"Result on the test set in {words}, seeds {seeds}: {' and '.join(parts)}."
 
 
+def _worst_thirds(label: str, comparison: ComparisonContent) -> list[str]:
+    """The chosen trial's and the references' means over seeds; no interval is known of a minimum of groups."""
+    worst: dict[str, float] = {}
+    for row in dict.fromkeys((label, comparison["baseline"], _FREE)):
+        metrics = comparison["figures"].get(row, {})
+        by_third = [metrics[path]["values"] for path in THIRD_PATHS if path in metrics and metrics[path]["values"]]
+        if by_third:
+            worst[row] = mean(min(values[seed] for values in by_third) for seed in by_third[0])
+    if label not in worst:
+        return []
+    figures = "; ".join(f"{row} {format_metric(figure)}" for row, figure in worst.items())
+    return [f"{METRICS[WORST_THIRD][0].capitalize()} on the test set, mean over seeds: {figures}."]
+
+
 def _tried(trials: Sequence[TrialContent]) -> str:
     def number(state: str) -> int:
         return sum(one["state"] == state for one in trials)
@@ -103,8 +121,8 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     if higher:
         numbers = " and ".join(str(one["number"]) for one in higher)
         sentences.append(
-            f"The mean of trial {numbers} is higher, but not by more than one standard error over the seeds: of two "
-            "indistinguishable trials, the one without a teacher is chosen."
+            f"The mean of trial {numbers} is higher, but not by more than one standard error over the seeds: of "
+            "indistinguishable trials, the one that costs nothing is chosen."
         )
     if best["recipe"]:
         keys = ", ".join(best["recipe"])
