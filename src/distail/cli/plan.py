@@ -36,7 +36,7 @@ def print_plan(plan: RunPlan, console: Console) -> None:
     for path, megabytes in plan.files.items():
         say(f"- {path}{'' if megabytes is None else f', about {_size(megabytes)}'}")
     if plan.warnings:
-        console.print("\nWarnings", style="bold")
+        console.print("\nWarnings and notes", style="bold")
         for warning in plan.warnings:
             say(f"- {warning}")
 
