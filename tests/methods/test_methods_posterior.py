@@ -50,6 +50,15 @@ def test_every_method_says_which(name):
         ({"name": "ipwd", "kd_head_ce": False, "targets": ["debias"]}, "balanced"),
         ({"name": "kd", "teacher": "previous_epoch", "supervised": "balanced_softmax"}, "balanced"),
         ({"supervised": "balanced_softmax", "targets": [{"name": "debias", "side": "student"}]}, "balanced"),
+        # Less than all of the prior is removed.
+        ({"name": "ce", "supervised": {"name": "logit_adjusted", "tau": 0.25}}, "mixed"),
+        ({"name": "ce", "supervised": {"name": "logit_adjusted", "tau": 1.5}}, "balanced"),
+        ({"supervised": "balanced_softmax", "targets": [{"name": "debias", "tau": 0.5}]}, "mixed"),
+        (
+            {"supervised": {"name": "logit_adjusted", "tau": 0.5}, "supervised_weight": 0, "targets": ["debias"]},
+            "balanced",
+        ),
+        ({"name": "ce", "labels": "multi_label", "supervised": {"name": "bce", "tau": 0.5}}, "mixed"),
     ],
 )
 def test_parameters_that_switch_an_entry_off_count(composition, expected):
@@ -82,6 +91,8 @@ def test_a_mixture_is_told_with_both_entries_and_depends_on_the_teacher():
         ({"name": "kd", "teacher": "previous_epoch", "supervised": "balanced_softmax"}, None, False),
         ({"name": "kd", "teacher": "previous_epoch", "targets": ["debias"]}, None, False),
         ("distail", "mixed", True),
+        ({"name": "distail", "targets": [{"name": "debias", "tau": 0.5}]}, "mixed", False),
+        ({"name": "distail", "targets": [{"name": "debias", "tau": 0.5}]}, "balanced", True),
         ({"supervised": "balanced_softmax", "targets": ["debias", "reweigh"]}, "natural", True),
         ({"supervised": "balanced_softmax", "targets": ["debias", {"name": "debias", "side": "student"}]}, None, True),
         *((name, "natural", False) for name in list_methods()),

@@ -57,6 +57,18 @@ def config(method="ce", *, data=None, stage=None, teacher=None):
         ({**BALANCED, "adjust": 0}, {}, "balanced", []),
         ({**BALANCED, "adjust": 1}, {}, "balanced", ["method.adjust is 1, but the student"]),
         ({**BALANCED, "adjust": "auto"}, {"data": {"validation": 0.1}}, "balanced", ["method.adjust is auto"]),
+        (
+            {"name": "ce", "supervised": {"name": "logit_adjusted", "tau": 0.25}, "adjust": 0.75},
+            {},
+            "mixed",
+            ["in part already: adjusting it by more than what is left"],
+        ),
+        (
+            {"name": "ce", "supervised": {"name": "logit_adjusted", "tau": 0.5}},
+            {"data": SAMPLED},
+            "mixed",
+            ["they are in part removed twice"],
+        ),
         ({"name": "ce", "adjust": 1}, {"data": SAMPLED}, "balanced", ["adjusting it again corrects the priors twice"]),
         ({"name": "ce", "adjust": 1}, {"stage": {"supervised": "balanced_softmax"}}, "balanced", ["method.adjust"]),
     ],

@@ -84,10 +84,11 @@ def corrects_twice(whose: str, posterior: str | None) -> list[str]:
     >>> corrects_twice("the student", "balanced")
     ['the student is trained for balanced classes already: adjusting it again corrects the priors twice']
     """
-    if posterior not in ("balanced", "mixed"):
-        return []
-    part = "in part " if posterior == "mixed" else ""
-    return [f"{whose} is trained for balanced classes {part}already: adjusting it again corrects the priors twice"]
+    twice = {
+        "balanced": "already: adjusting it again corrects the priors twice",
+        "mixed": "in part already: adjusting it by more than what is left corrects the priors twice",
+    }
+    return [f"{whose} is trained for balanced classes {twice[posterior]}"] if posterior in twice else []
 
 
 def corrected_in_part(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int], *, taught: bool) -> list[str]:

@@ -123,12 +123,15 @@ class Composition:
     @property
     def teacher_posterior(self) -> str | None:
         """Which posterior a teacher learns that is trained as the method's paper says."""
-        return self._aim(_parse_entry("supervised", self.teacher_supervised), NATURAL)
+        entry = _parse_entry("supervised", self.teacher_supervised)
+        return MIXED if self._corrects_in_part(entry) else self._aim(entry, NATURAL)
 
     def posterior_with(self, teacher_posterior: str | None) -> str | None:
         """The same with a teacher that learned this posterior; None where nobody knows."""
         aims = {aim for aim in self.aims(teacher_posterior).values() if aim is not None}
-        return aims.pop() if len(aims) == 1 else MIXED if aims else None
+        if len(aims) == 1 and not any(map(self._corrects_in_part, self._teaching)):
+            return aims.pop()
+        return MIXED if aims else None
 
     def aims(self, teacher_posterior: str | None) -> dict[str, str | None]:
         """Which posterior each part that teaches the student aims at: `natural`, `balanced`, or None for neither.
@@ -141,9 +144,9 @@ class Composition:
         if self._learns_from_labels:
             sampler = "" if self.drawn == NATURAL else " with this sampler"
             aims[f"supervised: {self.entries['supervised'][0].name}{sampler}"] = of_labels
-        if self.entries["divergence"] and self.options.get("distillation_weight", 1.0):
+        if self._distills:
             part, aim = "its teacher", of_labels if self.entries["teacher"] else teacher_posterior
-            for entry in (*self.entries["targets"], *self.entries["divergence"]):
+            for entry in self._repairs:
                 if self._changes_posterior(entry):
                     part, aim = f"{entry.slot}: {entry.name}", entry.builder.posterior  # type: ignore[attr-defined]
             aims[part] = aim
@@ -171,7 +174,7 @@ class Composition:
         """
         repairs = [
             f"{entry.slot}: {entry.name}"
-            for entry in (*self.entries["targets"], *self.entries["divergence"])
+            for entry in self._repairs
             if self._changes_posterior(entry) and entry.builder.posterior == BALANCED  # type: ignore[attr-defined]
         ]
         itself = bool(self.entries["teacher"])
@@ -184,10 +187,12 @@ class Composition:
         if not repairs or learned not in (BALANCED, MIXED):
             return None
         if learned == MIXED:
+            if any(map(self._corrects_in_part, self._repairs)):
+                return None  # which may be just what is left
             return (
                 "the teacher has learned the class priors only in part (its terms, or its members, aim at two "
-                f"posteriors), and {repairs[0]} removes them in full: in part they are removed twice, which favors "
-                "rare classes"
+                f"posteriors, or correct in part), and {repairs[0]} removes them in full: in part they are removed "
+                "twice, which favors rare classes"
             )
         again = "once more in every epoch" if itself else "twice"
         return (
@@ -201,7 +206,7 @@ class Composition:
         labels = self.entries["supervised"][0]
         if self.drawn == NATURAL or not self._learns_from_labels or self._aim(labels, NATURAL) != BALANCED:
             return None
-        part = "in part " if self.drawn == MIXED else ""
+        part = "in part " if self.drawn == MIXED or self._corrects_in_part(labels) else ""
         return (
             f"the sampler draws rare classes more often, and supervised: {labels.name} removes the class priors as "
             f"well: they are {part}removed twice, which favors rare classes. Leave one of the two out, with "
@@ -212,6 +217,21 @@ class Composition:
     def _learns_from_labels(self) -> bool:
         weights = self.entries["weights"]
         return bool(self.options.get("supervised_weight", 1.0)) and not any(map(self._takes_labels_away, weights))
+
+    @property
+    def _distills(self) -> bool:
+        return bool(self.entries["divergence"]) and bool(self.options.get("distillation_weight", 1.0))
+
+    @property
+    def _repairs(self) -> list[Entry]:
+        """What may change the posterior of what a teacher says."""
+        return [*self.entries["targets"], *self.entries["divergence"]]
+
+    @property
+    def _teaching(self) -> list[Entry]:
+        """Every entry that may have a say in what the student learns."""
+        labels = self.entries["supervised"] if self._learns_from_labels else []
+        return [*labels, *(self._repairs if self._distills else [])]
 
     @property
     def _aim_of_labels(self) -> str | None:
@@ -230,6 +250,11 @@ class Composition:
         values = self._values(entry)
         neutral: Mapping[str, float] = getattr(entry.builder, "neutral", {})
         return hasattr(entry.builder, "posterior") and all(values[key] != value for key, value in neutral.items())
+
+    def _corrects_in_part(self, entry: Entry) -> bool:
+        """Whether an entry removes less than all of the class priors, by its `tau`."""
+        tau = self._values(entry).get("tau", 1.0)
+        return self._aim(entry, None) == BALANCED and isinstance(tau, int | float) and tau < 1
 
     def _takes_labels_away(self, entry: Entry) -> bool:
         """Whether an entry leaves the supervised term out, by the parameters with which it says that it does."""
