@@ -78,3 +78,19 @@ def test_cosines_of_large_half_precision_features_are_those_of_float32():
     torch.testing.assert_close(
         functional.cosine_distance(features.half(), direction), torch.zeros(1), atol=1e-6, rtol=0
     )
+
+
+def test_counts_in_the_order_of_their_frequency_are_refused():
+    """As pandas' `value_counts` gives them."""
+
+    class Series:
+        def __init__(self, values, index):
+            self.values, self.index = values, index
+
+        def tolist(self):
+            return self.values
+
+    with pytest.raises(MethodError, match=r"order of its index, 2, 0, 1; .*sort_index"):
+        functional.effective_number_weights(Series([500, 60, 5], [2, 0, 1]))
+    given = functional.effective_number_weights(Series([500, 60, 5], range(3)))
+    assert torch.equal(given, functional.effective_number_weights([500, 60, 5]))

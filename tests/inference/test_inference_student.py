@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -132,6 +133,24 @@ def test_the_file_alone_says_that_its_run_tested_adjusted_logits(photos, tmp_pat
         assert "use --adjust 1.5" in capsys.readouterr().err
         assert main(["predict", str(source), image, "--adjust", "1.5"]) == 0
         assert "--adjust" not in capsys.readouterr().err
+
+
+def test_predictions_that_are_not_adjusted_as_the_metrics_are_warn(tmp_path):
+    changes = {"method": {"name": "ce", "adjust": 1.5}, "training": {"epochs": 1, "batch_size": 32}}
+    folder = folder_run(tmp_path / "run", **changes).folder
+    image = torch.zeros(1, 8, 8, 3, dtype=torch.uint8)
+    for source in (folder, shutil.copy(folder / "student.safetensors", tmp_path)):
+        student = distail.load_student(source)
+        assert student.reported_tau == 1.5
+        with pytest.warns(UserWarning, match=r"adjusted with tau 1.5, these predictions are not: use .adjusted\(1.5\)"):
+            student.predict(image)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            student.adjusted(1.5).predict(image)
+            student.adjusted(0).predict(image)
+    student.posterior = "balanced"
+    with pytest.warns(UserWarning, match="corrects the priors twice"):
+        student.adjusted()
 
 
 def test_no_image_has_no_prediction(finished):

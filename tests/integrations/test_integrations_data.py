@@ -103,6 +103,11 @@ def test_items_are_fetched_as_the_data_set_does_it():
     ]
 
 
+def test_a_third_part_is_not_taken_for_the_position():
+    with pytest.raises(DataError, match=r"3 parts; expected \(inputs, label\), or a mapping"):
+        IndexedDataset([(torch.zeros(1), 0, "hospital")])[0]
+
+
 def test_a_batch_carries_what_a_collator_does_not_know():
     def collate(items):
         assert all(item.keys() == {"text", "labels"} for item in items)

@@ -88,6 +88,19 @@ def of_logits(logits):
 
 def text(context):
     return "no tensor"
+
+
+def in_place(context, logits):
+    logits *= 0.5
+    return logits
+
+
+def plain_statistic(context, logits):
+    return SlotOutput(logits, statistics={"share": 0.5})
+
+
+def long_statistic(context, logits):
+    return SlotOutput(logits, statistics={"share": logits[:, 0]})
 """
 
 
@@ -117,6 +130,35 @@ def test_a_class_and_a_function_of_one_s_own_work_as_ours_do(own_file):
     labels = torch.nn.functional.cross_entropy(batch()[0].logits, batch()[2], reduction="none")
     distilled = expected.per_sample - labels
     torch.testing.assert_close(found.per_sample, labels + labels**2 * distilled)
+
+
+def test_a_weight_of_one_s_own_carries_no_gradient(own_file):
+    """As the slot promises: the gradient is that of the weighed divergence with the weights held."""
+    student, teacher, target = batch()
+    logits = student.logits.requires_grad_()
+    method = create_method({"weights": f"{own_file}:hardest", "supervised_weight": 0.0}, class_counts=[9, 3, 1])
+    plain = create_method({"supervised_weight": 0.0}, class_counts=[9, 3, 1])
+    (found,) = torch.autograd.grad(method(Outputs(logits), teacher, target).total, logits)
+    held = torch.nn.functional.cross_entropy(logits.detach(), target, reduction="none")
+    (expected,) = torch.autograd.grad((held * plain(Outputs(logits), teacher, target).per_sample).mean(), logits)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_repair_that_works_in_place_leaves_the_teacher_as_it_is(own_file):
+    student, teacher, target = batch()
+    before = teacher.logits.clone()
+    own = create_method({"targets": [f"{own_file}:in_place"]}, class_counts=[9, 3, 1])
+    halved = create_method({"targets": [{"name": "power", "exponent": 0.5}]}, class_counts=[9, 3, 1])
+    found, expected = own(student, teacher, target).per_sample, halved(student, teacher, target).per_sample
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(teacher.logits, before)
+
+
+@pytest.mark.parametrize(("name", "said"), [("plain_statistic", "a float"), ("long_statistic", r"of shape \(6,\)")])
+def test_a_statistic_is_one_number(own_file, name, said):
+    method = create_method({"targets": [f"{own_file}:{name}"]}, class_counts=[9, 3, 1])
+    with pytest.raises(MethodError, match=rf"{name} returned a statistic 'share' {said}"):
+        method(*batch())
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class Repair:
         context = BatchContext(given, given, target_B, None, self.temperature, Progress(), identity_reduce)
         outputs: list[SlotOutput] = []
         for module in self.modules:
-            outputs.append(checked_output(module(context, logits_BC), module, logits_BC.shape))
+            outputs.append(checked_output(module(context, logits_BC.clone()), module, logits_BC.shape))
             logits_BC = outputs[-1].values
         return outputs
 

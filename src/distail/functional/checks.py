@@ -133,6 +133,12 @@ def whole_counts(
     class_counts: Sequence[int] | Tensor, error: type[DistailError], least_classes: int = 1
 ) -> tuple[int, ...]:
     """Whole numbers of at least 1, one per class, as Python integers; `error` says what is wrong with others."""
+    index = getattr(class_counts, "index", None)  # of a pandas Series; a method of lists and tuples
+    if index is not None and not callable(index) and list(index) != list(range(len(index))):
+        raise error(
+            f"class_counts is in the order of its index, {some_of(list(index), 5)}; expected that of the classes, from "
+            "0 on: value_counts().sort_index().tolist(), where every class has training images"
+        )
     raw = class_counts.tolist() if hasattr(class_counts, "tolist") else class_counts
     if not isinstance(raw, Sequence) or isinstance(raw, str):
         raise error(f"class_counts is {class_counts!r}; expected a sequence or tensor of one whole number per class")

@@ -59,9 +59,14 @@ def predict_files(student: Student, paths: Iterable[Path], top: int = 1) -> Iter
         for batch, found in _one_ahead(begun):
             pixels = list(found)
             readable = [each for each in pixels if not isinstance(each, str)]
-            named = iter(student.predict(torch.from_numpy(np.stack(readable)), top) if readable else [])
+            named = iter(_named(student, torch.from_numpy(np.stack(readable)), top) if readable else [])
             for path, each in zip(batch, pixels, strict=True):
                 yield Answer(path, None, each) if isinstance(each, str) else Answer(path, next(named))
+
+
+@torch.inference_mode()
+def _named(student: Student, levels: torch.Tensor, top: int) -> list[Prediction]:
+    return student.named(student(levels), top)
 
 
 def write_answers(

@@ -5,6 +5,7 @@ Shapes: B batch, C classes; H, W of the images given.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +62,8 @@ class Student(nn.Module):
         offset: (C,), added to the logits; zeros unless the student is adjusted.
         thresholds: for multi-label students, the minimum probability of each class; otherwise None.
         posterior: `natural`, `balanced` or `mixed`: with which class priors it was trained; None where nobody knows.
+        reported_tau: the strength with which the metrics of its run were adjusted, while its predictions are not; else
+            None.
     """
 
     offset: Tensor
@@ -72,8 +75,10 @@ class Student(nn.Module):
         offset_C: Tensor | None = None,
         threshold: float | Mapping[str, float] | None = None,
         posterior: str | None = None,
+        reported_tau: float | None = None,
     ) -> None:
         super().__init__()
+        self.reported_tau = reported_tau
         self.network, self.description, self.posterior = network.eval(), description, posterior
         if isinstance(description, Description):
             self.preprocess: Preprocess | Standardized = Preprocess(description)
@@ -136,9 +141,14 @@ class Student(nn.Module):
                 pyarrow table), or the numbers (B, D) that they become; of arrays a tensor (B, ...), or one example.
             top: number of the most probable classes in each prediction.
 
+        Warns:
+            UserWarning: the metrics of its run are those of adjusted logits, these predictions are not (`adjusted`).
+
         Raises:
             DataError: examples that cannot be used.
         """
+        if self.reported_tau:
+            warnings.warn(f"{_unadjusted(self.reported_tau)}: use .adjusted({self.reported_tau:g})", stacklevel=3)
         return self.named(self(examples), top)
 
     def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
@@ -167,6 +177,9 @@ class Student(nn.Module):
             prior: expected share of each class, in any unit; None: equal priors. A student that was trained for equal
                 priors (`posterior`) is shifted to them from equal ones.
 
+        Warns:
+            UserWarning: training has corrected the class priors already, in full or in part.
+
         Raises:
             ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
         """
@@ -175,9 +188,9 @@ class Student(nn.Module):
                 "images may have several classes here, each with odds of its own: shares of classes (--adjust, "
                 "--prior) are for images of one class"
             )
-        from_equal = prior is not None and self.posterior == BALANCED
-        offset_C = adjustment(self.description, tau, prior, from_equal=from_equal).to(self.offset)
-        return Student(self.network, self.description, offset_C, posterior=self.posterior)
+        for note in _corrected_twice(self, tau, prior):
+            warnings.warn(note, stacklevel=2)
+        return _adjusted(self, tau, prior)
 
     def with_thresholds(self, threshold: float | Mapping[str, float]) -> Student:
         """The same network with other thresholds for assigning classes.
@@ -220,12 +233,15 @@ def load_student(source: str | Path, *, network: str | nn.Module | None = None) 
     description = kind.read(metadata, weights)
     if description.class_counts is None and Path(source).is_dir():
         description = replace(description, class_counts=_counts_of_result(RunFiles(Path(source)), description))
-    posterior = metadata.get("posterior")
-    if posterior is None and Path(source).is_dir() and (result := RunFiles(Path(source)).result).is_file():
-        posterior = as_text(value_at(read_json(result), "posterior.student"))
+    posterior, adjusted = metadata.get("posterior"), metadata.get(ADJUST)
+    tau = None if adjusted is None else float(adjusted)
+    if None in (posterior, tau) and Path(source).is_dir() and (result := RunFiles(Path(source)).result).is_file():
+        told = read_json(result)  # what files of earlier versions do not say
+        posterior = posterior or as_text(value_at(told, "posterior.student"))
+        tau = as_number(value_at(told, "student.adjust.tau")) if tau is None else tau
     model = network if isinstance(network, nn.Module) else _built(network, description, weights, trusted)
     load_weights(model, weights, what="student")
-    return Student(model, description, posterior=posterior)
+    return Student(model, description, posterior=posterior, reported_tau=tau or None)
 
 
 def adjusted_student(student: Student, tau: float | None, prior: Path | None) -> Student:
@@ -236,24 +252,30 @@ def adjusted_student(student: Student, tau: float | None, prior: Path | None) ->
     """
     if tau is None and prior is None:
         return student
-    return student.adjusted(1.0 if tau is None else tau, None if prior is None else read_prior(prior))
+    return _adjusted(student, 1.0 if tau is None else tau, None if prior is None else read_prior(prior))
 
 
 def adjustment_notes(student: Student, source: Path, tau: float | None, prior: Path | None) -> list[str]:
     """What to tell of `--adjust` and `--prior`: class priors corrected twice, or not at all though the run's were."""
     if tau is not None or prior is not None:
-        done = None if student.posterior == BALANCED and prior is not None else student.posterior
-        return corrects_twice("the student", done) if tau != 0 else []
-    run = RunFiles(source)
-    used = read_metadata(run.weights("student") if source.is_dir() else source).get(ADJUST)
-    if used is None and run.result.is_file():  # of an earlier version
-        told = as_number(value_at(read_json(run.result), "student.adjust.tau"))
-        used = None if told is None else f"{told:g}"
-    if used in (None, "0"):
-        return []
-    return [
-        f"{source}: its metrics are of logits adjusted with tau {used}, these predictions are not: use --adjust {used}"
-    ]
+        return _corrected_twice(student, tau, prior)
+    used = student.reported_tau
+    return [f"{source}: {_unadjusted(used)}: use --adjust {used:g}"] if used else []
+
+
+def _adjusted(student: Student, tau: float, prior: Mapping[str, float] | None) -> Student:
+    from_equal = prior is not None and student.posterior == BALANCED
+    offset_C = adjustment(student.description, tau, prior, from_equal=from_equal).to(student.offset)
+    return Student(student.network, student.description, offset_C, posterior=student.posterior)
+
+
+def _corrected_twice(student: Student, tau: float | None, prior: object) -> list[str]:
+    done = None if student.posterior == BALANCED and prior is not None else student.posterior
+    return corrects_twice("the student", done) if tau != 0 else []
+
+
+def _unadjusted(tau: float) -> str:
+    return f"its metrics are of logits adjusted with tau {tau:g}, these predictions are not"
 
 
 def _weights_of(source: Path) -> tuple[Path, str | None]:

@@ -66,7 +66,14 @@ class IndexedDataset(Dataset[Any]):
             more[TEACHER_LOGITS] = torch.as_tensor(self.teacher_logits[position])
             if not more[TEACHER_LOGITS].isfinite().all():
                 raise DataError(f"teacher_logits of sample {position} are not finite")
-        return {**item, **more} if isinstance(item, Mapping) else (*item, *more.values())
+        if isinstance(item, Mapping):
+            return {**item, **more}
+        if len(item) != 2:
+            raise DataError(
+                f"an item of the data set has {len(item)} parts; expected (inputs, label), or a mapping of more by "
+                "name: what follows them is read as the position"
+            )
+        return (*item, *more.values())
 
 
 class KeptColumns:

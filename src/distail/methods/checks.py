@@ -69,6 +69,12 @@ def checked_output(output: object, entry: nn.Module, shape: torch.Size) -> SlotO
                 + ("one row of logits" if len(expected) == 2 else "one value")
                 + " a sample"
             )
+    for name, value in whole.statistics.items():
+        if not isinstance(value, Tensor) or value.ndim:
+            given = f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise MethodError(
+                f"{entry_name(entry)} returned a statistic {name!r} {given}; expected a tensor without axes"
+            )
     return whole
 
 

@@ -64,15 +64,28 @@ def wrong_entry(slot: str, name: str, labels: str, valid: Iterable[str]) -> str:
 
     >>> print(wrong_entry("supervised", "ce", MULTI_LABEL, ["bce"]))
     supervised entry 'ce' is for single-label data, but the data are multi-label. Expected 'bce'; valid: bce
+    >>> print(wrong_entry("supervised", "balanced_softmax", MULTI_LABEL, ["bce"]))
+    supervised entry 'balanced_softmax' is for single-label data, but the data are multi-label. Expected {name: bce, \
+tau: 1}; valid: bce
     >>> print(wrong_entry("targets", "swap", MULTI_LABEL, ["power"]))
     targets entry 'swap' is for single-label data, but the data are multi-label. Valid: power
     """
     takes, here = ("single-label", "multi-label") if labels == MULTI_LABEL else ("multi-label", "single-label")
     back = {_name(new): old for old, new in reversed(COUNTERPARTS.get(slot, {}).items())}
-    nearest = _name(counterpart(slot, name)) if labels == MULTI_LABEL else back.get(name, name)
+    nearest = counterpart(slot, name) if labels == MULTI_LABEL else back.get(name, name)
     names = ", ".join(sorted(valid)) or "none, leave it out"
-    expected = f"Expected {nearest!r}; valid" if nearest != name else "Valid"
+    expected = f"Expected {_written(nearest)}; valid" if nearest != name else "Valid"
     return f"{slot} entry {name!r} is for {takes} data, but the data are {here}. {expected}: {names}"
+
+
+def _written(entry: Any) -> str:
+    """As in YAML: a mapping with its parameters."""
+    if not isinstance(entry, Mapping):
+        return repr(entry)
+    parameters = [
+        f"{key}: {value:g}" if isinstance(value, float) else f"{key}: {value}" for key, value in entry.items()
+    ]
+    return f"{{{', '.join(parameters)}}}"
 
 
 def _name(entry: Any) -> str:

@@ -154,7 +154,9 @@ class Method(nn.Module):
         if self.divergence is not None:
             compared, repaired_BC = context, context.given_teacher.logits
             for repair in self.targets:
-                output = call(repair, compared, repaired_BC, shape=repaired_BC.shape)
+                # One of a user's own may write to what it is given, which is the caller's.
+                given_BC = repaired_BC.clone() if is_own(repair) else repaired_BC
+                output = call(repair, compared, given_BC, shape=repaired_BC.shape)
                 repaired_BC = output.values
                 if output.student is not None:
                     compared = compared.with_student_logits(output.student)
@@ -162,7 +164,7 @@ class Method(nn.Module):
             losses_B["distillation"] = call(self.divergence, compared, repaired_BC, shape=each_sample).values
         if self.sample_weights is not None:
             losses_B["distillation"] = (
-                call(self.sample_weights, context, shape=each_sample).values * losses_B["distillation"]
+                call(self.sample_weights, context, shape=each_sample).values.detach() * losses_B["distillation"]
             )
             if getattr(self.sample_weights, "replaces_labels", False):
                 losses_B["supervised"] = torch.zeros_like(losses_B["supervised"])
