@@ -221,3 +221,24 @@ def test_images_have_no_weights(tmp_path):
     x = np.zeros((20, 9, 9), dtype=np.uint8)
     with pytest.raises(DataError, match="'weight'"):
         prepared(saved(tmp_path, X=x, y=np.arange(20) % 2, weight=np.ones(20)))
+
+
+def test_a_column_without_a_training_value_is_refused(tmp_path):
+    x, y = made()
+    split = np.array(["train"] * 40 + ["test"] * 20)
+    x = x.astype(np.float32)
+    x[:40, 1] = np.nan
+    with pytest.raises(DataError, match=r"no training example has a value in X\[:, 1\], though others have"):
+        prepared(saved(tmp_path, X=x, y=y, split=split))
+    x[0, 1] = 3.0
+    assert prepared(saved(tmp_path, X=x, y=y, split=split)).mean[1] == 3.0
+
+
+def test_texts_may_be_bytes_of_utf_8(tmp_path):
+    """As h5py gives them."""
+    x, y = made()
+    words = np.char.encode(np.where(np.arange(len(y)) % 2 == 0, "\u00e4 ", "b"), "utf-8")
+    assert prepared(saved(tmp_path, X=x, y=words)).class_names == ("b", "\u00e4")
+    words[0] = b"\xff"
+    with pytest.raises(DataError, match="y has bytes that are not UTF-8"):
+        prepared(saved(tmp_path, X=x, y=words))

@@ -50,6 +50,16 @@ def test_parquet_in_parts_with_names_from_the_schema(tmp_path, names):
         assert np.array_equal(source.train.images[row].permute(1, 2, 0).numpy(), png(row)[1])
 
 
+def test_files_that_number_their_classes_otherwise_are_refused(tmp_path):
+    """As `class_encode_column` of each split leaves them, where one has no image of a class."""
+    write_parquet(tmp_path / "train.parquet", [0, 1, 2], ["cat", "dog", "lynx"])
+    write_parquet(tmp_path / "test.parquet", [0, 1], ["cat", "lynx"], first=3)
+    with pytest.raises(DataError, match=r"test.parquet numbers its classes cat, lynx, but .* cat, dog, lynx"):
+        load_source(of(tmp_path))
+    write_parquet(tmp_path / "test.parquet", [0, 2], None, first=3)
+    assert load_source(of(tmp_path)).test.labels.tolist() == [0, 2]
+
+
 def test_labels_without_names_are_refused(tmp_path):
     for split in ("train", "test"):
         write_parquet(tmp_path / f"{split}.parquet", [0, 1], None)

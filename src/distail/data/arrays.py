@@ -80,6 +80,12 @@ class LabeledArrays:
         hashes = b"".join(hashlib.sha256(row.tobytes()).digest() for row in self.inputs.numpy())
         return np.frombuffer(hashes, dtype=np.uint8).reshape(-1, 32)
 
+    def entries_with_values(self) -> Tensor:
+        """(D,) bool: whether any example has a value of an entry of the first dimension."""
+        if not self.inputs.is_floating_point():
+            return torch.ones(self.inputs.shape[1], dtype=torch.bool)
+        return torch.tensor([not bool(self.inputs[:, entry].isnan().all()) for entry in range(self.inputs.shape[1])])
+
     def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and population deviation of each entry of the first dimension, over the values that are not missing.
 

@@ -175,7 +175,7 @@ def column_values(column: Any, name: str) -> Values:
         or pa.types.is_boolean(kind)
     ):
         wide = column.cast(pa.int8()) if pa.types.is_boolean(kind) else column
-        numbers: NDArray[np.float64] = wide.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        numbers: NDArray[np.float64] = wide.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return numbers
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type

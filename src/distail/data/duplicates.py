@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from distail.data.arrays import LabeledArrays
 from distail.data.dataset import Examples
 from distail.data.labels import is_multi_label
 from distail.errors import counted, some_of
@@ -31,8 +32,14 @@ def leakage_warning(train: Examples, other: Examples, where: str = "test") -> st
     if not leaked:
         return None
     noun = train.noun
-    are = "is a byte-for-byte copy of a" if leaked == 1 else "are byte-for-byte copies of"
     training = f"training {noun}{'s' * (leaked > 1)}"
+    if _is_encoded(train):
+        have = "has the same inputs as a" if leaked == 1 else "have the same inputs as"
+        return (
+            f"{leaked:,} of {len(other):,} {where} {noun}s {have} {training}, as the network sees them: {where} "
+            "metrics may be too optimistic"
+        )
+    are = "is a byte-for-byte copy of a" if leaked == 1 else "are byte-for-byte copies of"
     return f"{leaked:,} of {len(other):,} {where} {noun}s {are} {training}: {where} metrics are too optimistic"
 
 
@@ -58,10 +65,16 @@ def contradiction_warning(parts: Iterable[Examples], class_names: Sequence[str])
         return None
     pairs = dict.fromkeys(f"{class_names[first[row]]!r} and {class_names[last[row]]!r}" for row in several)
     lie = "lies" if len(several) == 1 else "lie"
+    alike = "with the same inputs" if _is_encoded(parts[0]) else "byte for byte"
     return (
-        f"{counted(len(several), parts[0].noun)} {lie}, byte for byte, in several classes "
+        f"{counted(len(several), parts[0].noun)} {lie}, {alike}, in several classes "
         f"({some_of(list(pairs), _NAMED_PAIRS)}): no network can be correct on all of them"
     )
+
+
+def _is_encoded(examples: Examples) -> bool:
+    """Whether different rows of a table may look alike to the network."""
+    return isinstance(examples, LabeledArrays) and examples.plain is not None
 
 
 def _contents(examples: Examples) -> NDArray[np.void]:

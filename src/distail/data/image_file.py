@@ -90,9 +90,11 @@ def _read(data: bytes, image_size: int | None, bit_depth: int | None) -> tuple[P
 
 
 def pixels_of(
-    image: Image.Image, image_size: int | None = None, bit_depth: int | None = None
+    image: Image.Image, image_size: int | None = None, bit_depth: int | None = None, *, in_place: bool = True
 ) -> tuple[Pixels, Findings]:
-    """As `read_pixels`, of an image that Pillow has opened; it may be turned upright in place.
+    """As `read_pixels`, of an image that Pillow has opened; `in_place` it may be turned upright.
+
+    A copy would not know its file's tags.
 
     Raises:
         UnreadableImage: it has too many levels.
@@ -100,22 +102,25 @@ def pixels_of(
     sixteen_bits = ";16" in str(getattr(image, "tile", ""))
     tags: Any = getattr(image, "tag_v2", {})
     image.load()
-    _turn_upright(image)
+    image = _upright(image, in_place=in_place)
     eight_bits, findings = _gray_or_rgb(image, tags, sixteen_bits, bit_depth)
     square = eight_bits if image_size is None else _center_square(eight_bits, image_size)
     return np.asarray(square, dtype=np.uint8), findings
 
 
-def _turn_upright(image: Image.Image) -> None:
+def _upright(image: Image.Image, *, in_place: bool) -> Image.Image:
     from PIL import ImageOps
 
     try:
+        if not in_place:
+            return ImageOps.exif_transpose(image)
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
     # The pixels are read by now. Damaged EXIF raises as many kinds of exception as damaged pixels.
     except Exception:
-        return
+        pass
+    return image
 
 
 def _gray_or_rgb(

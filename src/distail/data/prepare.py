@@ -18,6 +18,7 @@ from distail.config.problems import wrong_keys
 from distail.config.schema import Data
 from distail.data.arrays import LabeledArrays
 from distail.data.class_names import lookalikes_warning
+from distail.data.columns import TableEncoding
 from distail.data.dataset import Examples, Groups, Images, is_images
 from distail.data.duplicates import contradiction_warning, leakage_warning
 from distail.data.labels import is_multi_label, never_absent
@@ -118,6 +119,7 @@ def prepare_data(data: Data | str, *, seed: int = 0, **options: Any) -> Prepared
         train, validation = subset, source.validation if data.validation else None  # 0 asks for none
         kept, held_out = torch.arange(len(rows)), len(source.train) + torch.arange(len(source.validation))
     check_learnable(train.labels, source.class_names, train.noun)
+    check_values(train, [part for part in (validation, source.test) if part], source.encoding)
     mean, std = input_statistics(train)
     warnings = [
         lookalikes_warning(source.class_names, available),
@@ -166,6 +168,26 @@ def check_learnable(labels: Tensor, class_names: tuple[str, ...], noun: str = "e
         raise DataError(
             f"every training example has {some_of(always, _NAMED_CLASSES)}: a class that is always present cannot be "
             "learned; leave it out"
+        )
+
+
+def check_values(train: Examples, others: Sequence[Examples], encoding: str | None) -> None:
+    """Let pass arrays of which the training examples have a value wherever other parts have one.
+
+    Raises:
+        DataError: naming the others: nothing could be learned of them, nor by what to standardize them.
+    """
+    if not isinstance(train, LabeledArrays):
+        return
+    has_D = train.entries_with_values()
+    elsewhere_D = [part.entries_with_values() for part in others if isinstance(part, LabeledArrays)]
+    new = [entry for entry in (~has_D).nonzero().flatten().tolist() if any(has[entry] for has in elsewhere_D)]
+    if new:
+        names = None if encoding is None else TableEncoding.from_json(encoding).entries
+        named = [repr(names[entry]) if names else f"X[:, {entry}]" for entry in new]
+        raise DataError(
+            f"no training {train.noun} has a value in {some_of(named)}, though others have: nothing can be learned of "
+            "it; expected some, or leave it out" + (" of data.features" if names else "")
         )
 
 

@@ -60,7 +60,7 @@ def _levels_of_one(image: Any, description: Description) -> Tensor:
     if not hasattr(image, "convert"):
         raise DataError(f"an image is {type(image).__name__}; {_EXPECTED}")
     try:
-        pixels = pixels_of(image.copy(), bit_depth=description.bit_depth)[0]
+        pixels = pixels_of(image, bit_depth=description.bit_depth, in_place=False)[0]
     except UnreadableImage as reason:
         raise DataError(f"an image: {reason}") from None
     return _as_batch(in_channels_of(pixels, description.in_channels))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -67,10 +68,10 @@ def load_arrays(options: Data) -> Source:
     problems.stop(f"{root}: {_EXPECTED}", DataError)
     weights = _weights(arrays["weight"], root) if "weight" in arrays else None
     labels, names = _label_matrix(arrays, root) if multi_label else _labels(arrays, root)
-    group = arrays["group"].astype(str) if "group" in arrays and options.group is not None else None
+    group = _texts(arrays["group"], "group", root) if "group" in arrays and options.group is not None else None
     if group is not None:
         check_groups(group, f"{root}, rows of X")
-    split = arrays["split"].astype(str) if "split" in arrays else None
+    split = _texts(arrays["split"], "split", root) if "split" in arrays else None
     rows = Rows(_examples(x, labels, weights, root), names, split, group, _notes(x, root))
     return source_of_rows(rows, str(root))
 
@@ -94,7 +95,7 @@ def read_npz(root: Path, expected: str) -> dict[str, NDArray[Any]]:
 
 def _label_matrix(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Labels (N, C) bool and the names of their columns."""
-    names = arrays["class_names"].astype(str).tolist() if "class_names" in arrays else None
+    names = _texts(arrays["class_names"], "class_names", root).tolist() if "class_names" in arrays else None
     return matrix_of(arrays["y"], names, str(root))
 
 
@@ -106,14 +107,23 @@ def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tenso
     if y.dtype.kind not in "iubUS":
         raise DataError(f"{root}: y is {y.dtype}; expected whole numbers or texts, one class for each of X")
     if "class_names" in arrays:
-        names = tuple(arrays["class_names"].astype(str).tolist())
+        names = tuple(_texts(arrays["class_names"], "class_names", root).tolist())
         if y.dtype.kind not in "iub" or y.min() < 0 or y.max() >= len(names):
             raise DataError(
                 f"{root}: with {len(names)} class_names y must hold whole numbers from 0 to {len(names) - 1}; found "
                 f"{y.dtype}, {str(y.min())[:40]!r} to {str(y.max())[:40]!r}"
             )
         return torch.from_numpy(y.astype(np.int64)), names
-    return classes_of(y.astype(str))
+    return classes_of(_texts(y, "y", root))
+
+
+def _texts(values: NDArray[Any], name: str, root: Path) -> NDArray[np.str_]:
+    """As texts; bytes, as h5py gives them, are UTF-8."""
+    try:
+        texts = (np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)).tolist()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{root}: {name} has bytes that are not UTF-8 ({error}); expected texts") from None
+    return np.array([normalize("NFC", text.strip()) for text in texts], dtype=str)
 
 
 def _weights(weight: NDArray[Any], root: Path) -> torch.Tensor:

@@ -19,7 +19,7 @@ from distail.data.sources.encoded import ImageFile, load_files, with_file_rows, 
 from distail.data.sources.locate import locate
 from distail.data.sources.manifest import listed_rows
 from distail.data.sources.parquet import find_parquet, groups_of, label_column, load_parquet
-from distail.data.sources.rows import group_codes
+from distail.data.sources.rows import group_codes, is_no_group
 from distail.data.splits import fixed_test_split
 from distail.errors import DataError, counted, first_of, listed, some_of
 
@@ -64,7 +64,7 @@ def load_huggingface(options: Data) -> Source:
     if files := find_parquet(place):
         if options.stream == "always":
             raise DataError("data.stream: always, but images in parquet files are held in memory; set it auto")
-        source = load_parquet(files, _class_label_names(files.train[0]), options)
+        source = load_parquet(files, _common_class_names([*files.train, *files.validation, *files.test]), options)
         return with_groups(source, groups_of(files, options.group))
     splits = _splits(place, options.group)
     notes = []
@@ -142,35 +142,56 @@ def _groups_of(rows: Sequence[Row], column: str | None, place: Path) -> dict[str
         if column not in (None, Data.model_fields["group"].default):
             raise DataError(f"data.group: no metadata in {place} has a column {column!r}")
         return None
-    without = [row.path for row in rows if not row.group]
+    without = [row.path for row in rows if is_no_group(row.group)]
     if without:
         raise DataError(listed(first_of(without), f"{counted(len(without), 'image')} of {place} without {column!r}:"))
     return {row.path: row.group or "" for row in rows}
 
 
-def _class_label_names(file: Path) -> tuple[str, ...]:
+def _common_class_names(files: Sequence[Path]) -> tuple[str, ...]:
+    """The class names of the first file, which no other file may number in another way."""
+    first, *others = files
+    names = _class_label_names(first)
+    if names is None:
+        raise DataError(
+            f"{first} does not contain the names of its labels: there is no ClassLabel of {_label_of(first)!r} in the "
+            "schema's metadata (key 'huggingface'); save it with `datasets`, its label cast to ClassLabel"
+        )
+    check_class_names(names, str(first))
+    differing = [file for file in others if _class_label_names(file) not in (None, names)]
+    if differing:
+        raise DataError(
+            f"{differing[0]} numbers its classes {some_of(_class_label_names(differing[0]) or ())}, but {first} "
+            f"{some_of(names)}; expected the same ClassLabel in all files: cast the labels of all splits to one"
+        )
+    return names
+
+
+def _class_label_names(file: Path) -> tuple[str, ...] | None:
     """The names of the ClassLabel that the schema's metadata holds of the label's column."""
     import pyarrow.parquet as pq
 
+    column = _label_of(file)
     try:
-        schema = pq.read_schema(file)
-    except Exception as error:  # pyarrow raises its own exceptions, and Python's
-        raise DataError(f"{file} cannot be read as parquet: {' '.join(str(error).split())}") from error
-    column = label_column(file, schema.names)
-    try:
-        told: Any = json.loads((schema.metadata or {})[b"huggingface"])
+        told: Any = json.loads((pq.read_schema(file).metadata or {})[b"huggingface"])
         names = told["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):
         names = None
     if isinstance(names, dict):  # as older exports have it: {"0": "cat", ...}
         names = [names[key] for key in sorted(names, key=int)]
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise DataError(
-            f"{file} does not contain the names of its labels: there is no ClassLabel of {column!r} in the schema's "
-            "metadata (key 'huggingface'); save it with `datasets`, its label cast to ClassLabel"
-        )
-    check_class_names(names, str(file))
-    return tuple(names)
+    usable = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return tuple(names) if usable else None
+
+
+def _label_of(file: Path) -> str:
+    import pyarrow.parquet as pq
+
+    try:
+        return label_column(file, pq.read_schema(file).names)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow raises its own exceptions, and Python's
+        raise DataError(f"{file} cannot be read as parquet: {' '.join(str(error).split())}") from error
 
 
 def _metadata(folder: Path) -> Path | None:

@@ -14,6 +14,7 @@ from distail.data.class_names import natural_sorted
 from distail.data.dataset import Source
 from distail.data.sources.encoded import ImageFile, load_files, with_groups, with_validation
 from distail.data.sources.locate import way_out
+from distail.data.sources.rows import is_no_group
 from distail.errors import DataError, counted, first_of, listed, some_of
 
 _EXAMPLE = "data: {name: list, root: images, train: train.txt, test: test.txt}"
@@ -70,7 +71,7 @@ def _groups(lines: Mapping[str, list[Line]], files: Mapping[str, Path]) -> dict[
     every = [(key, line) for key, own in lines.items() for line in own]
     if all(line.group is None for _, line in every):
         return None
-    without = [f"{files[key].name}, line {line.number}" for key, line in every if not line.group]
+    without = [f"{files[key].name}, line {line.number}" for key, line in every if is_no_group(line.group)]
     if without:
         raise DataError(
             listed(first_of(without), f"{counted(len(without), 'line')} without a group, which others have:")

@@ -19,7 +19,7 @@ from distail.data.dataset import Source
 from distail.data.labels import is_multi_label, separated
 from distail.data.sources.encoded import ImageFile, load_files, with_file_rows, with_groups, with_validation
 from distail.data.sources.locate import way_out
-from distail.data.sources.rows import PARTS, SPLITS, check_split, classes_of, group_codes, parts_of
+from distail.data.sources.rows import PARTS, SPLITS, check_split, classes_of, group_codes, is_no_group, parts_of
 from distail.data.sources.table_file import DELIMITERS
 from distail.errors import DataError, counted, did_you_mean, first_of, listed
 from distail.outputs import MULTI_LABEL
@@ -186,8 +186,8 @@ def _problems(row: Row, folder: Path, inside: Path | None) -> list[str]:
     problems = []
     if not row.label:
         problems.append(_NO_LABEL)
-    if row.group == "":
-        problems.append("there is no group")
+    if row.group is not None and is_no_group(row.group):
+        problems.append("there is no group" + (f", but {row.group!r}" if row.group else ""))
     if row.split is not None and row.split not in SPLITS:
         problems.append(f"split is {row.split!r}; expected {', '.join(SPLITS)}")
     if problem := _path_problem(row.path, folder, inside):

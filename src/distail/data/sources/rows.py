@@ -88,6 +88,15 @@ def group_codes(group_N: NDArray[np.str_]) -> Tensor:
     return torch.from_numpy(np.unique(group_N, return_inverse=True)[1].astype(np.int64))
 
 
+def is_no_group(group: str | None) -> bool:
+    """Whether a text is what numpy, pandas or Python write where there is no group.
+
+    >>> is_no_group(" nan"), is_no_group("a")
+    (True, False)
+    """
+    return group is None or group.strip() in _NO_GROUP
+
+
 def check_groups(group_N: NDArray[np.str_], where: str) -> None:
     """Let pass groups none of which is what numpy, pandas or Python write where there is none.
 
@@ -99,7 +108,7 @@ def check_groups(group_N: NDArray[np.str_], where: str) -> None:
         ...
     distail.errors.DataError: x.npz: 1 of 2 have no group, the first number 1 ('nan'; counted from 0); expected one each
     """
-    without = [number for number, group in enumerate(group_N.tolist()) if group.strip() in _NO_GROUP]
+    without = [number for number, group in enumerate(group_N.tolist()) if is_no_group(group)]
     if without:
         raise DataError(
             f"{where}: {len(without):,} of {len(group_N):,} have no group, the first number {without[0]:,} "

@@ -133,7 +133,7 @@ def _source(
     examples = LabeledArrays(
         torch.from_numpy(inputs), labels, row_names, encoding.plain, cardinalities=encoding.cardinalities
     )
-    notes = column_notes(found, encoding, training_N, split is not None)
+    notes = column_notes(found, encoding, training_N, root.is_file() and split is not None)
     if options.features is None:
         identifiers = identifiers_note({name: values[training_N] for name, values in found.items()})
         notes += tuple(note for note in (left_out, identifiers) if note)
@@ -246,6 +246,8 @@ def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray
     import pyarrow as pa
 
     column = table.column(name)
+    if empty and (pa.types.is_dictionary(column.type) or pa.types.is_large_string(column.type)):
+        column = column.cast(pa.string())
     if empty and pa.types.is_string(column.type):
         column = column.fill_null("")
     if column.null_count:
