@@ -73,6 +73,9 @@ def test_a_validation_split_and_groups_of_ones_own(
         [2, 3],
         [3, 4, 4],
     ]
+    unknown = [rows[0].replace(",p0", ",nan"), *rows[1:]]  # as pandas writes a missing one
+    with pytest.raises(DataError, match="line 2: there is no group, but 'nan'"):
+        load("csv", manifest("path,label,split,group\n" + "\n".join(unknown)))
     with pytest.raises(DataError, match="'patient'"):
         load("csv", manifest("path,label,split,group\n" + "\n".join(rows)), group="patient")
     assert load("csv", manifest("path,label,split,group\n" + "\n".join(rows)), group=None).groups is None

@@ -155,9 +155,10 @@ def test_groups_of_the_metadata_stay_whole(tmp_path):
     assert load_source(of(tmp_path, group=None)).groups is None
     with pytest.raises(DataError, match="'pateint'"):
         load_source(of(tmp_path, group="pateint"))
-    file.write_text("\n".join(map(json.dumps, [{**rows[0], "patient": None}, *rows[1:]])))
-    with pytest.raises(DataError, match=r"1 image of .* without 'patient'"):
-        load_source(of(tmp_path, group="patient"))
+    for none in (None, "nan"):
+        file.write_text("\n".join(map(json.dumps, [{**rows[0], "patient": none}, *rows[1:]])))
+        with pytest.raises(DataError, match=r"1 image of .* without 'patient'"):
+            load_source(of(tmp_path, group="patient"))
 
 
 def write_table(root, names, name="metadata.csv", separator=","):

@@ -154,7 +154,11 @@ def test_a_third_column_is_the_group_and_no_split_tears_it_apart(listed, tmp_pat
     assert any("of the test set are in the training set too" in note for note in data.notes)
     with (tmp_path / "train.txt").open("a") as file:
         (tmp_path / "images" / "a" / "one more.png").write_bytes((tmp_path / "images/a/a picture 0.png").read_bytes())
-        file.write("\na/one more.png\t0")
+        file.write("\na/one more.png\t0\tnan")
+    with pytest.raises(DataError, match=r"1 line without a group"):
+        load_source(options)
+    file = tmp_path / "train.txt"
+    file.write_text(file.read_text().removesuffix("\tnan"))
     with pytest.raises(DataError, match=r"1 line without a group"):
         load_source(options)
     assert load_source(options.model_copy(update={"group": None})).groups is None

@@ -120,3 +120,40 @@ def test_a_byte_order_mark_of_utf8_is_no_part_of_a_name(tmp_path):
     path = table(tmp_path, ["å", "b"] * 20, encoding="utf-8-sig")
     assert column_names(path, "csv-table")[0] == "x"
     assert np.array_equal(prepared(path).class_names, ("b", "å"))
+
+
+def test_whole_numbers_that_no_float_holds_are_rounded_and_told(tmp_path):
+    lines = [f"{10**17 + 1000 * row},{row},{'ab'[row % 2]}" for row in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["big,x,y", *lines]))
+    notes = prepared(tmp_path / "t.csv").notes
+    assert any("float32 cannot" in note and "'big'" in note for note in notes)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_labels_of_several_classes_may_be_missing_in_any_column_of_texts(tmp_path, kind):
+    labels = pa.array(["a|b", None, "b", "a"] * 15).cast(kind)
+    parquet.write_table(pa.table({"x": np.arange(60.0), "y": labels}), tmp_path / "t.parquet")
+    data = prepared(tmp_path / "t.parquet", name="parquet", targets="multi_label")
+    assert data.class_names == ("a", "b")
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_the_column_that_splits_is_told_where_there_is_one(tmp_path, column):
+    rows = [(row, "ab"[row % 2], "train" if row < 30 else "test") for row in range(40)]
+    if column:
+        (tmp_path / "t.csv").write_text("\n".join(["x,y,split", *(f"{x},{y},{split}" for x, y, split in rows)]))
+    else:
+        for part in ("train", "test"):
+            lines = [f"{x},{y}" for x, y, split in rows if split == part]
+            (tmp_path / f"{part}.csv").write_text("\n".join(["x,y", *lines]))
+    notes = prepared(tmp_path / "t.csv" if column else tmp_path).notes
+    assert any("'split' selects" in note for note in notes) == column
+
+
+def test_rows_that_are_encoded_alike_are_no_copies(tmp_path):
+    """Of more cities than have numbers of their own, the rare ones look alike to the network."""
+    lines = [f"city{row},{row % 2},{'ab'[row // 2 % 2]}" for row in range(400)]
+    (tmp_path / "t.csv").write_text("\n".join(["city,sex,y", *lines]))
+    told = [note for note in prepared(tmp_path / "t.csv").notes if "inputs" in note]
+    assert any("have the same inputs as training examples, as the network sees them" in note for note in told)
+    assert not any("byte" in note for note in prepared(tmp_path / "t.csv").notes)

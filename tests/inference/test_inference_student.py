@@ -153,6 +153,17 @@ def test_predictions_that_are_not_adjusted_as_the_metrics_are_warn(tmp_path):
         student.adjusted()
 
 
+@pytest.mark.parametrize(("mode", "tags"), [("I;16", {281: 4095}), ("I;16", {262: 0}), ("L", {262: 0})])
+def test_a_tiff_is_the_same_by_path_and_as_an_image(finished, tmp_path, mode, tags):
+    """Its levels are read by tags, which a copy of the image would not have."""
+    levels = np.linspace(0, 4000 if mode == "I;16" else 250, 64).reshape(8, 8)
+    image = Image.fromarray(levels.astype(np.uint16 if mode == "I;16" else np.uint8))
+    image.save(tmp_path / "a.tiff", tiffinfo=tags)
+    student = distail.load_student(finished.folder)
+    with Image.open(tmp_path / "a.tiff") as opened:
+        assert torch.equal(student([opened]), student([tmp_path / "a.tiff"]))
+
+
 def test_no_image_has_no_prediction(finished):
     assert distail.load_student(finished.folder).predict([]) == []
 
