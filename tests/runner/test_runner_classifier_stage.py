@@ -155,6 +155,25 @@ def test_what_the_student_predicted_before_is_remembered_and_resumed(tmp_path):
 
 
 @integration
+def test_what_a_weight_has_learned_before_goes_on_and_is_resumed(tmp_path):
+    """The second head of ipwd, by which samples are weighed: not one of random numbers."""
+
+    def heads(name):
+        return config(tmp_path / name, "ipwd", late={"epochs": 2}, teacher="same", epochs=8)
+
+    def losses(folder):
+        return [row["terms"]["auxiliary"] for row in rows(folder) if row["stage"] == "student"]
+
+    whole = run(heads("whole")).folder
+    before, first = losses(whole)[5:7]
+    assert first < before + 0.1 < losses(whole)[0] - 0.5
+    with pytest.raises(Interrupted):
+        run(heads("run"), Killed("student-classifier", 2))
+    again = run(heads("run")).folder
+    assert losses(again) == losses(whole)
+
+
+@integration
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_it_may_be_the_first_that_remembers(tmp_path):
     late = {"epochs": 2, "method": {"divergence": "kl"}}

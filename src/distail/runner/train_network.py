@@ -92,6 +92,7 @@ def train(
             student_dim=network.feature_dim,
             teacher_dim=teacher_width(teacher),
         )
+    _keep_learned_weights(early_method, method)
     if method.needs.memory and early_method.needs.memory:
         method.load_memory_state(early_method.memory_state())
     elif method.needs.memory:  # else it would warn that it remembers nothing of the epochs before
@@ -142,8 +143,9 @@ def _fit(
         rank=runtime.processes.rank,
         world_size=runtime.processes.size,
     )
-    if training.ema_decay is not None:
-        run.note(_of_averaged_weights(name, training.ema_decay, training.epochs * batches.steps_per_epoch))
+    if training.ema_decay is not None and not later_epochs:  # of two averages the second is measured
+        steps, training_of = training.epochs * batches.steps_per_epoch, "a classifier stage" if late else "a training"
+        run.note(_of_averaged_weights(name, training.ema_decay, steps, training_of))
     live_teacher = _frozen(run, teacher, training, views) if isinstance(teacher, FeatureTap) else None
     cache = None
     if live_teacher and views:
@@ -192,15 +194,28 @@ def _fit(
     return run.fit(stage, checkpoints, run.history, run.reporter, experiment.trainer.checkpoint_every_steps)
 
 
-def _of_averaged_weights(name: str, decay: float, steps: int) -> str:
+def _keep_learned_weights(before: Method, method: Method) -> None:
+    """What an entry of both methods has learned, such as the second head of `ipwd`, which weighs samples from now on.
+
+    A projector of features would be another matter: those of the frozen backbone have nothing to learn from it.
+    """
+    learned, own = before.sample_weights, method.sample_weights
+    if learned is None or own is None or type(learned) is not type(own):
+        return
+    state = learned.state_dict()
+    if {name: tensor.shape for name, tensor in own.state_dict().items()} == {n: t.shape for n, t in state.items()}:
+        own.load_state_dict(state)
+
+
+def _of_averaged_weights(name: str, decay: float, steps: int, training_of: str) -> str:
     """What is measured, and that an average over much of a short training is behind what was learned last."""
     said = f"the {name}'s metrics are those of its averaged weights (training.ema_decay: {decay:g})"
     covered = covered_steps(decay)
     if covered <= steps / 4:
         return said
     return (
-        f"{said}, which cover about {covered:,} steps of a training of {steps:,}, early ones among them, and may be "
-        "worse than the last weights; a smaller ema_decay averages fewer"
+        f"{said}, which cover about {covered:,} steps of {training_of} of {steps:,}, early ones among them, and may "
+        "be worse than the last weights; a smaller ema_decay averages fewer"
     )
 
 
