@@ -141,7 +141,7 @@ def test_what_the_seeds_can_tell_at_most_is_said_and_the_test_images_answer_come
         one["verdict"] = "more than the noise" if tested else "not tested"
     content["differences"] = [*content["differences"], *images]
     sentences = statements(content)
-    (most,) = [one for one in sentences if "can only detect" in one]
+    (most,) = [one for one in sentences if "unless the clearest exceeds" in one]
     assert "2 seeds" in most
     assert "135.0 times" in most
     assert "with 4 seeds" in most

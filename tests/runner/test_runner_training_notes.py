@@ -82,6 +82,7 @@ def test_what_the_optimizer_or_the_schedule_does_not_have_is_told():
             {"classifier_stage": {"epochs": 1, "supervised": "ce", "method": {"supervised": "balanced_softmax"}}},
             "training.classifier_stage.method.supervised: not used",
         ),
+        ({"teacher": {"model": "previous_epoch", "training": {"epochs": 5}}}, "teacher.training: not used"),
         # All of these have an effect.
         ({"data": {"name": "digits", "profile": "step", "imbalance_factor": 10}}, None),
         ({"mix": {"name": "mixup", "share": 0.004}}, None),
@@ -92,8 +93,10 @@ def test_what_the_optimizer_or_the_schedule_does_not_have_is_told():
 )
 def test_what_has_no_effect_beside_another_key_is_told(changes, start):
     data = {"data": changes["data"]} if "data" in changes else {}
-    others = {key: value for key, value in changes.items() if key != "data"}
-    config = experiment("run", "ce", teacher=None, student=SMALL, training=training(**others), **data)
+    others = {key: value for key, value in changes.items() if key not in ("data", "teacher")}
+    teacher = changes.get("teacher")
+    method = "ipwd" if teacher else "ce"
+    config = experiment("run", method, teacher=teacher, student=SMALL, training=training(**others), **data)
     notes = training_notes(Experiment.from_mapping(config), prepare_data("digits", validation=0.1))
     if start is None:
         assert notes == []

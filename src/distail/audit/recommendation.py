@@ -22,6 +22,7 @@ from distail.evaluation.groups import thirds
 from distail.methods.context import BALANCED
 
 TAUS = (1.0, 0.75, 0.5, 0.25)
+_SPREAD_KNOWN = 10  # images of a class
 BETAS = (0.9999, 0.999, 0.99, 0.9)
 _BALANCED_TEACHER = {"supervised": "balanced_softmax", "divergence": "kl", "temperature": 2.0}
 _WHY_NONE = {
@@ -104,7 +105,7 @@ def sentence(found: Recommendation) -> str:
             f"class priors already, and a repair would remove them twice. The targets {now}."
         )
     if found["reason"] != "repair":
-        kept = "" if no_head else f" and leaves the head at least {keep} of its share"
+        kept = "" if no_head else f" that leaves the head at least {keep} of its share"
         return f"Recommended: kd. {_WHY_NONE[found['reason']].format(keep=keep, kept=kept, now=now)}."
     targets = method.get("targets")
     what = f"debias with tau {targets[0]['tau']:g}" if targets else f"bkd with beta {method['beta']:g}"
@@ -192,11 +193,15 @@ def _favored(correct_N: Tensor, target_N: Tensor, class_counts: tuple[int, ...])
 
 
 def _standard_error(before_N: Tensor, after_N: Tensor, target_N: Tensor, classes: int) -> float:
-    """Of the change of an average class's share, in points: paired over the images of each class."""
+    """Of the change of an average class's share, in points: paired over the images of each class.
+
+    A class of few images shows no spread of its own: there, as if on average nothing changed.
+    """
     change_N = after_N.double() - before_N.double()
-    variances, present = 0.0, 0
+    variance, present = 0.0, 0
     for label in range(classes):
         own = change_N[target_N == label]
         present += len(own) > 0
-        variances += float(own.var()) / len(own) if len(own) > 1 else 0.0
-    return 100 * math.sqrt(variances) / present
+        if len(own):
+            variance += float(own.var() if len(own) >= _SPREAD_KNOWN else own.square().mean()) / len(own)
+    return 100 * math.sqrt(variance) / present

@@ -43,10 +43,14 @@ def _choice(content: ComparisonContent, known: Mapping[str, float], seeds: int) 
     over_images = _difference_from(content, best, baseline)
     drawn = "one seed, so other seeds may differ" if seeds == 1 else f"mean over {seeds} seeds"
     if over_images is None or over_images["p_corrected"] is None:
-        how = "; a method of its own, such as --methods 'kd-adjusted: {name: kd, adjust: 1}', is"
+        if over_images is None:
+            how = "; a method of its own, such as --methods 'kd-adjusted: {name: kd, adjust: 1}', is"
+            why = f"this difference was not tested against noise{'' if best in content['methods'] else how}"
+        else:
+            why = "it was not tested against the noise of the test images, since a class has a single one"
         return [
             f"The best in an average class is {best} ({known[best]:.1f} %, {baseline} {known[baseline]:.1f} %; "
-            f"{drawn}), but this difference was not tested against noise{'' if best in content['methods'] else how}."
+            f"{drawn}), but {why}."
         ]
     if over_images["inside_noise"]:
         return [

@@ -151,7 +151,7 @@ def _figures(row: Row, multi_label: bool, *, loaded: bool) -> dict[str, MetricCo
 
 
 def _nonzero(taus: Mapping[int, float]) -> dict[int, float]:
-    return {seed: tau for seed, tau in taus.items() if tau}
+    return dict(taus) if any(taus.values()) else {}
 
 
 def _of_folds(plan: Plan, compared: Sequence[ComparedMethod]) -> FoldsContent:

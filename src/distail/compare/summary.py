@@ -153,7 +153,7 @@ def _what_seeds_can_tell(content: ComparisonContent) -> list[str]:
     if seeds < 2 or not tests:
         return []
     least = (
-        f"With {tests} differences, {seeds} seeds can only detect one that exceeds "
+        f"With {tests} differences, {seeds} seeds can detect none unless the clearest exceeds "
         f"{smallest_effect(seeds, tests):.1f} times its standard deviation over seeds"
     )
     if seeds_can_tell(seeds, tests):

@@ -115,7 +115,7 @@ def metric_table(content: ComparisonContent, metrics: Sequence[str]) -> Table:
     """A row for each teacher and method, and for each of these adjusted: mean ± deviation."""
     rows = []
     for label in content["figures"]:
-        finished = _states(content, label).count(FINISHED)
+        finished = _finished_seeds(content, label)
         taus = sorted(set(content["taus"].get(label, {}).values())) if label in content["methods"] else []
         name = f"{label} (tau {', '.join(f'{tau:g}' for tau in taus)})" if taus else label
         rows.append([name, str(finished), *(_metric_cell(content, label, path) for path in metrics)])
@@ -253,6 +253,17 @@ def _states(content: ComparisonContent, label: str) -> list[str]:
     return [run["state"] for run in content["runs"] if run["method"] == method]
 
 
+def _finished_seeds(content: ComparisonContent, label: str) -> int:
+    """Seeds of which all runs, one for each fold, are finished."""
+    of_seed: dict[int, set[str]] = {}
+    for run in content["runs"]:
+        if label in (run["method"], adjusted_name(run["method"])):
+            of_seed.setdefault(run["seed"], set()).add(run["state"])
+    if not of_seed:
+        return len(_states(content, label))
+    return sum(states == {FINISHED} for states in of_seed.values())
+
+
 def _metric_cell(content: ComparisonContent, label: str, path: str) -> str:
     metric = content["figures"][label][path]
     if metric["mean"] is not None:
@@ -265,8 +276,8 @@ def _metric_cell(content: ComparisonContent, label: str, path: str) -> str:
 
 
 def _seeds_behind(point: PointContent) -> str:
-    known, runs = len(point["validation"]), len(point["runs"])
-    return str(runs) if known == runs else f"{known} of {runs}"
+    known, seeds = len(point["validation"]), len({run["seed"] for run in point["runs"]})
+    return str(seeds) if known == seeds else f"{known} of {seeds}"
 
 
 def _validation(point: PointContent) -> str:

@@ -64,7 +64,8 @@ def noise_note(view: ReportView) -> str | None:
         return None
     note = "One run each: half a point is normal noise between seeds"
     known = [(run, share) for run in taught if (share := metric_at(run.metrics, "top1")) is not None]
-    sizes = [(sum(item.count for item in run.reliability), share / 100) for run, share in known]
+    images_of = len(view.test_labels)  # bins of several folds count every image once in each
+    sizes = [(images_of or sum(item.count for item in run.reliability), share / 100) for run, share in known]
     # A file written by hand may hold anything: there is no interval around a share that is none.
     widths = [(100 * _reach(share, images), images) for images, share in sizes if images and 0 <= share <= 1]
     if widths:

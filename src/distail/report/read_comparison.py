@@ -58,10 +58,12 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
         if isinstance(label, str):
             models.append(_read_method(label, [run for run in runs if run.method == label], content))
     biases = [run.view.bias for run in runs if run.view.bias is not None]
-    one_seed = len(as_items(content.get("seeds"))) == 1
+    one_run = len(as_items(content.get("seeds"))) == 1 and not as_whole(content.get("folds"))
     notes: list[str] = []
     for run in runs:
-        notes += [note for note in run.view.notes if note not in notes]
+        for note in run.view.notes:
+            said = note if all(note in each.view.notes for each in runs) else f"{run.method}: {note}"
+            notes += [said] if said not in notes else []
     return ReportView(
         title=as_text(content.get("name")) or folder.resolve().name,
         runs=models,
@@ -71,7 +73,7 @@ def comparison_view_from_folder(folder: str | Path) -> ReportView:
         versions=first.versions if first else {},
         subset_sha256=_one_hash(content),
         # Of several teachers no sentence can speak.
-        bias=biases[0] if biases and one_seed and content.get("teachers") == "shared" else None,
+        bias=biases[0] if biases and one_run and content.get("teachers") == "shared" else None,
         notes=notes,
         problems=problems,
         comparison=_read_comparison(content),

@@ -102,7 +102,7 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
     if tested.adjust is not None:
         tau = tested.adjust["tau"]
         answers_NC = remove_prior(answers_NC, run.data.class_counts, tau)
-        said = describe_adjustment(run.experiment.method_name, tested.adjust)
+        said = describe_adjustment("the student", tested.adjust)
         run.note(
             f"{said}; the stored weights are not adjusted: use distail predict --adjust {tau:g} for the same "
             "predictions"

@@ -28,6 +28,9 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     teacher, needs = experiment.teacher, needs_of(experiment)
     if teacher is not None and teacher.trained_here and teacher.training and needs.teacher:
         notes += _of_training("teacher.training", experiment.teacher_training)
+    if teacher is not None and teacher.is_previous_epoch:
+        unused = [name for name in ("training", "supervised") if getattr(teacher, name)]
+        notes += [f"teacher.{name}: not used, since {PREVIOUS_EPOCH} is not trained apart" for name in unused]
     if teacher is not None and not teacher.is_previous_epoch and needs.memory and not needs.teacher:
         notes.append(f"teacher: not used, since method.teacher: {PREVIOUS_EPOCH} makes the student its own teacher")
     if needs.memory and _remembering_epochs(experiment) < 2:

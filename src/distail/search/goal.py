@@ -76,12 +76,12 @@ class Goal:
         """Whether what a trial loses keeps the bound."""
         return self.top1_loss is None or (loss is not None and loss <= self.top1_loss)
 
-    @property
-    def rule(self) -> str:
-        """The whole rule in words."""
+    def rule(self, *, folds: bool) -> str:
+        """The whole rule in words; with folds each training example is judged once."""
         bound = (
             ""
             if self.top1_loss is None
             else f", with a loss of at most {self.top1_loss:g} points of top-1 relative to kd"
         )
-        return f"{METRICS[self.metric][0]} on the validation split after the last epoch{bound}"
+        judged = "the training data, each fold by the student that held it out," if folds else "the validation split"
+        return f"{METRICS[self.metric][0]} on {judged} after the last epoch{bound}"

@@ -22,6 +22,7 @@ from distail.compare.engines import ENGINES, option_problems
 from distail.compare.plan import Plan, views_folder
 from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
+from distail.config.data import Folds
 from distail.config.reading import dump_plain_yaml, read_yaml
 from distail.config.schema import SAME, Experiment, Model, Teacher
 from distail.data.prepare import prepare_data
@@ -233,7 +234,8 @@ def _try_trials(settings: SearchConfig, runs: TrialRuns, reference: Plan, report
         if not (folder / "comparison").exists():
             trials.check_minutes()
     content = _content(settings, trials.content(), budget)
-    content["importances"] = importances(study)
+    figures = {one["number"]: one["figure"] for one in content["trials"] if one["figure"] is not None}
+    content["importances"] = importances(study, figures)
     return content
 
 
@@ -248,7 +250,7 @@ def _content(settings: SearchConfig, trials: list[TrialContent], budget: Budget)
         "seed": settings.base.seed,
         "metric": settings.goal.metric,
         "top1_loss": settings.goal.top1_loss,
-        "rule": settings.goal.rule,
+        "rule": settings.goal.rule(folds=isinstance(settings.base.data.validation, Folds)),
         "epochs": settings.base.training.epochs,
         "seconds": round(budget.seconds, 1),
         "budget": {"minutes": budget.minutes, "trials": budget.trials, "used_up": budget.used_up},

@@ -119,10 +119,9 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
     ]
     higher = [one for one in finalists if one["within_bound"] and one["figure"] > chosen["figure"]]
     if higher:
-        numbers = " and ".join(str(one["number"]) for one in higher)
         sentences.append(
-            f"The mean of trial {numbers} is higher, but not by more than one standard error over the seeds: of "
-            "indistinguishable trials, the one that costs nothing is chosen."
+            f"The highest mean, that of trial {higher[0]['number']}, exceeds it, but not by more than one standard "
+            "error over the seeds: of indistinguishable trials, the one that costs nothing is chosen."
         )
     if best["recipe"]:
         keys = ", ".join(best["recipe"])

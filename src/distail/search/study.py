@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,17 +192,24 @@ def sampler(seed: int, number: int, starts: int, *, at_random: bool = False) -> 
         )
 
 
-def importances(study: Study) -> dict[str, float]:
-    """Parameter to its share of what made finished trials differ (fANOVA); empty with too few of them."""
+def importances(study: Study, figures: Mapping[int, float]) -> dict[str, float]:
+    """Parameter to its share of what made the figures of finished trials differ (fANOVA); empty with too few of them.
+
+    Args:
+        figures: of the finished trials, by number: the metric itself, in which no bound is mixed.
+    """
     import optuna
 
     finished = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
-    if len(finished) < _LEAST_FOR_IMPORTANCE or len({trial.value for trial in finished}) < 2:
+    values = {figures.get(trial.number) for trial in finished}
+    if len(finished) < _LEAST_FOR_IMPORTANCE or len(values) < 2 or None in values:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+            study,
+            evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
+            target=lambda trial: figures[trial.number],
         )
     return {name: float(share) for name, share in found.items()}
 
