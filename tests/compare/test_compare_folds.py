@@ -12,6 +12,7 @@ import yaml
 
 from distail.compare.compare import compare
 from distail.compare.engines import ENGINES
+from distail.compare.tables import metric_table
 from distail.config.schema import Experiment
 from distail.data.dataset import image_names
 from distail.data.prepare import prepare_data
@@ -101,6 +102,8 @@ def test_the_figures_are_means_over_folds_and_the_training_data_is_judged_out_of
                 assert content["out_of_fold"][method][path]["values"][seed] == metric_at(together, path)
     said = " ".join(content["statements"])
     assert f"means over {FOLDS} folds" in said
+    rows = metric_table(content, ["top1"]).rows
+    assert {row[1] for row in rows if row[0] in content["methods"]} == {"2"}, "seeds, not runs"
     view = comparison_view_from_folder(finished.folder)
     assert view.problems == []
     for one in view.runs:

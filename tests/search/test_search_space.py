@@ -162,3 +162,24 @@ def test_whatever_keeps_the_bound_is_better_than_anything_that_does_not():
     assert goal.value(metrics(60.0, top1=78.0), kd) == 50.0
     assert goal.value(metrics(11.0, top1=79.0), kd) > goal.value(metrics(99.0, top1=77.9), kd)
     assert goal.value(metrics(99.0, top1=70.0), kd) < goal.value(metrics(20.0, top1=75.0), kd) < 0
+
+
+def test_importances_are_of_the_figure_and_not_of_the_bound():
+    """A trial that loses too much top-1 is worth less than nothing to the search; its figure is what it is."""
+    optuna = pytest.importorskip("optuna")
+    from distail.search.study import importances
+
+    study = optuna.create_study(direction="maximize")
+    distributions = {
+        "learning_rate": optuna.distributions.FloatDistribution(0.01, 1.0),
+        "adjust": optuna.distributions.CategoricalDistribution([0.0, 1.0]),
+    }
+    figures = {}
+    for number in range(24):
+        params = {"learning_rate": 0.01 + 0.04 * number, "adjust": float(number % 3 == 0)}
+        figures[number] = 60.0 + 10.0 * params["learning_rate"]
+        value = -1.0 if params["adjust"] else figures[number]
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+    found = importances(study, figures)
+    assert found["learning_rate"] > 0.9
+    assert importances(study, {}) == {}

@@ -24,7 +24,8 @@ def summary_sentence(view: ReportView) -> str:
     if not taught:
         return "There are no test metrics yet."
     if view.comparison is not None:
-        return _compared(view.comparison, len(taught), sum(run.role == "student" for run in view.runs))
+        asked = sum(run.role == "student" for run in view.runs)
+        return _compared(view.comparison, len(taught), asked, any(run.role == "teacher" for run in view.runs))
     against = teaching[0] if len(teaching) == 1 else None
     if len(taught) == 1:
         names = ("top1", BALANCED_ACCURACY, TAIL) if not words.multi_label else (words.headline_path, TAIL)
@@ -45,13 +46,14 @@ def summary_sentence(view: ReportView) -> str:
     return f"{sentence}."
 
 
-def _compared(comparison: ComparisonView, measured: int, asked: int) -> str:
+def _compared(comparison: ComparisonView, measured: int, asked: int, with_teacher: bool) -> str:
     seeds = len(comparison.seeds)
     many = f"{measured} of {asked} methods" if measured < asked else counted(asked, "method")
     each = "one seed" if seeds == 1 else f"{seeds} seeds"
-    how = "all with the same teacher" if comparison.teachers == "shared" else "each with its own teacher"
-    against = f" The others are compared with {comparison.baseline}." if comparison.baseline else ""
-    return f"{many}, {each}, {how}{' of a seed' if seeds > 1 else ''}.{against}"
+    how = ", all with the same teacher" if comparison.teachers == "shared" else ", each with its own teacher"
+    of_a_seed = " of a seed" if seeds > 1 else ""
+    against = f" The others are compared with {comparison.baseline}." if comparison.baseline and asked > 1 else ""
+    return f"{many}, {each}{how + of_a_seed if with_teacher else ''}.{against}"
 
 
 def noise_note(view: ReportView) -> str | None:
