@@ -289,6 +289,6 @@ def _validation(point: PointContent) -> str:
 def _why_unknown(states: Iterable[str]) -> str:
     """What stands in place of a metric that no run has."""
     found = set(states)
-    if FINISHED in found:
+    if FINISHED in found or not found:  # none: a stored teacher of whose answers on the test images nobody knows
         return NOT_MEASURED
     return FAILED if FAILED in found else "missing"
