@@ -148,7 +148,9 @@ class Student(nn.Module):
             DataError: examples that cannot be used.
         """
         if self.reported_tau:
-            warnings.warn(f"{_unadjusted(self.reported_tau)}: use .adjusted({self.reported_tau:g})", stacklevel=3)
+            warnings.warn(
+                f"this student: {_unadjusted(self.reported_tau)}: use .adjusted({self.reported_tau:g})", stacklevel=3
+            )
         return self.named(self(examples), top)
 
     def named(self, logits_BC: Tensor, top: int = 1) -> list[Prediction]:
