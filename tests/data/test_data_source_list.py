@@ -50,6 +50,17 @@ def test_labels_may_be_names(listed):
     assert source.train.labels.tolist() == [0] * 3 + [1] * 6
 
 
+def test_a_list_that_numbers_the_classes_otherwise_is_told(listed, tmp_path):
+    options = listed({"cat": 8, "dog": 8, "lynx": 8})
+    assert not any("numbered" in note for note in load_source(options).notes)
+    rows = (tmp_path / "test.txt").read_text().splitlines()
+    kept = [row.replace("png 2", "png 1") for row in rows if "dog" not in row]
+    (tmp_path / "test.txt").write_text("\n".join(kept))
+    (note,) = [note for note in load_source(options).notes if "numbered" in note]
+    assert "test.txt: 2 images in the folder of another class" in note
+    assert "'lynx/a picture 3.png', which is 1 and so 'dog'" in note
+
+
 def test_lists_may_lie_in_the_root_and_streaming_gives_the_same(listed, tmp_path):
     options = listed({"a": 8, "b": 8})
     for split in ("train", "test"):

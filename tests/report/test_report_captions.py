@@ -45,7 +45,7 @@ def test_without_a_teacher_or_a_tail_nothing_is_claimed_of_them() -> None:
 def test_of_several_students_the_best_are_named() -> None:
     assert captions.summary_sentence(ReportView("x", [TEACHER, KD, BKD])) == (
         "Of 2 students bkd has the highest balanced accuracy, 42.0 %, and the highest recall on the tail third, "
-        "20.0 %; their teacher has 40.0 % balanced accuracy and 10.0 % on the tail third."
+        "20.0 %; the teacher has 40.0 % balanced accuracy and 10.0 % on the tail third."
     )
     drkd = RunView("drkd", "student", figures(43.0, 41.5, 30.0))
     assert "42.0 %, and drkd the highest recall on the tail third, 30.0 %." in (
@@ -70,7 +70,7 @@ def test_noise_is_that_of_the_test_set() -> None:
     note = captions.noise_note(ReportView("x", [TEACHER, small, BKD]))
     assert note is not None
     assert "400 test images tell top-1 to within 4.9 points" in note  # 1.96 * sqrt(0.25 / 400)
-    assert captions.noise_note(ReportView("x", [KD])) == "One run each: half a point is normal noise between seeds."
+    assert captions.noise_note(ReportView("x", [KD])) == "One seed each: half a point is normal noise between seeds."
     assert captions.noise_note(ReportView("x", [TEACHER])) is None
 
 

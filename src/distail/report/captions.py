@@ -42,7 +42,7 @@ def summary_sentence(view: ReportView) -> str:
         sentence += f", and {who}the highest {words.by_class} on the tail third, {_value(tail, TAIL):.1f} %"
     if against is not None:
         own = [part for part in (_plain(against, name) for name in (words.headline_path, TAIL)) if part]
-        sentence += f"; their teacher has {' and '.join(own)}"
+        sentence += f"; the teacher has {' and '.join(own)}"
     return f"{sentence}."
 
 
@@ -64,7 +64,7 @@ def noise_note(view: ReportView) -> str | None:
     taught = students(view.runs)
     if not taught or any(len(run.seeds) > 1 for run in taught):
         return None
-    note = "One run each: half a point is normal noise between seeds"
+    note = "One seed each: half a point is normal noise between seeds"
     known = [(run, share) for run in taught if (share := metric_at(run.metrics, "top1")) is not None]
     images_of = len(view.test_labels)  # bins of several folds count every image once in each
     sizes = [(images_of or sum(item.count for item in run.reliability), share / 100) for run, share in known]

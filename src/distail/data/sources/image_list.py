@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,10 +60,29 @@ def load_list(options: Data) -> Source:
     names, label_of = _classes(lines, files)
     parts = {key: [ImageFile(line.path, root, label_of[line.label]) for line in own] for key, own in lines.items()}
     held_out = parts.get("validation", [])
-    source = load_files("list", [*parts["train"], *held_out], parts["test"], names, options)
+    notes = _numbered_otherwise(lines, files, names, label_of)
+    source = load_files("list", [*parts["train"], *held_out], parts["test"], names, options, notes)
     if held_out:
         source = with_validation(source, {file.name for file in held_out})
     return with_groups(source, None if options.group is None else _groups(lines, files))
+
+
+def _numbered_otherwise(
+    lines: Mapping[str, list[Line]], files: Mapping[str, Path], names: Sequence[str], label_of: Mapping[str, int]
+) -> list[str]:
+    """A note for each list with images in the folder of another class than their number says."""
+    notes = []
+    for key, own in lines.items():
+        folder_of = {line.path: posixpath.basename(posixpath.dirname(line.path)) for line in own}
+        wrong = [line for line in own if folder_of[line.path] in {*names} - {names[label_of[line.label]]}]
+        if wrong:
+            first = wrong[0]
+            notes.append(
+                f"{files[key].name}: {counted(len(wrong), 'image')} in the folder of another class than by number, "
+                f"such as {first.path!r}, which is {first.label} and so {names[label_of[first.label]]!r}: are the "
+                f"classes numbered as in {files['train'].name}?"
+            )
+    return notes
 
 
 def _groups(lines: Mapping[str, list[Line]], files: Mapping[str, Path]) -> dict[str, str] | None:
