@@ -139,7 +139,7 @@ def _metrics(result: Mapping[str, object], stage: str, classes: int, problems: l
 def _adjusted(result: Mapping[str, object], stage: str, counts: Sequence[int]) -> Adjusted | None:
     """The model with the log class priors subtracted, unless that was done in training or for its own metrics."""
     own = value_at(result, f"{stage}.adjust") is not None  # auto may have chosen 0
-    if not counts or own or tau_of(result, stage) or not holds_prior(value_at(result, f"posterior.{stage}"), counts):
+    if not counts or own or not holds_prior(value_at(result, f"posterior.{stage}"), counts):
         return None
     metrics = clean_metrics(value_at(result, f"{stage}.test_adjusted"), len(counts))
     return None if metrics is None else Adjusted(metrics)

@@ -117,10 +117,11 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
         f"{METRICS[content['metric']][0]} {format_metric(chosen['figure'])}, kd {format_metric(kd['figure'])}"
         f"{lower}. The test set was not used."
     ]
-    higher = [one for one in finalists if one["within_bound"] and one["figure"] > chosen["figure"]]
-    if higher:
+    # They are sorted by their means, but for the chosen one.
+    higher = next((one for one in finalists if one["within_bound"] and one["figure"] > chosen["figure"]), None)
+    if higher is not None:
         sentences.append(
-            f"The highest mean, that of trial {higher[0]['number']}, exceeds it, but not by more than one standard "
+            f"The highest mean, that of trial {higher['number']}, exceeds it, but not by more than one standard "
             "error over the seeds: of indistinguishable trials, the one that costs nothing is chosen."
         )
     if best["recipe"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from distail.data.arrays import LabeledArrays
 from distail.data.column_notes import MOST_COMPARED, missing_note, rounded_note
 from distail.data.dataset import Examples, LabeledImages, Source
 from distail.data.labels import matrix_of
-from distail.data.sources.rows import Rows, check_groups, classes_of, source_of_rows
+from distail.data.sources.rows import Rows, as_written, check_groups, classes_of, source_of_rows
 from distail.errors import DataError, Problems, did_you_mean, some_of
 from distail.files import DAMAGED_ARCHIVE
 from distail.outputs import MULTI_LABEL
@@ -120,10 +119,10 @@ def _labels(arrays: Mapping[str, NDArray[Any]], root: Path) -> tuple[torch.Tenso
 def _texts(values: NDArray[Any], name: str, root: Path) -> NDArray[np.str_]:
     """As texts; bytes, as h5py gives them, are UTF-8."""
     try:
-        texts = (np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)).tolist()
+        texts = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
     except UnicodeDecodeError as error:
         raise DataError(f"{root}: {name} has bytes that are not UTF-8 ({error}); expected texts") from None
-    return np.array([normalize("NFC", text.strip()) for text in texts], dtype=str)
+    return as_written(texts.tolist())
 
 
 def _weights(weight: NDArray[Any], root: Path) -> torch.Tensor:

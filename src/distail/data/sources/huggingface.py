@@ -153,27 +153,28 @@ def _common_class_names(files: Sequence[Path]) -> tuple[str, ...]:
     first, *others = files
     names = _class_label_names(first)
     if names is None:
+        column = label_column(first, _schema(first).names)
         raise DataError(
-            f"{first} does not contain the names of its labels: there is no ClassLabel of {_label_of(first)!r} in the "
-            "schema's metadata (key 'huggingface'); save it with `datasets`, its label cast to ClassLabel"
+            f"{first} does not contain the names of its labels: there is no ClassLabel of {column!r} in the schema's "
+            "metadata (key 'huggingface'); save it with `datasets`, its label cast to ClassLabel"
         )
     check_class_names(names, str(first))
-    differing = [file for file in others if _class_label_names(file) not in (None, names)]
-    if differing:
-        raise DataError(
-            f"{differing[0]} numbers its classes {some_of(_class_label_names(differing[0]) or ())}, but {first} "
-            f"{some_of(names)}; expected the same ClassLabel in all files: cast the labels of all splits to one"
-        )
+    for file in others:
+        own = _class_label_names(file)
+        if own is not None and own != names:
+            raise DataError(
+                f"{file} numbers its classes {some_of(own)}, but {first} {some_of(names)}; expected the same "
+                "ClassLabel in all files: cast the labels of all splits to one"
+            )
     return names
 
 
 def _class_label_names(file: Path) -> tuple[str, ...] | None:
     """The names of the ClassLabel that the schema's metadata holds of the label's column."""
-    import pyarrow.parquet as pq
-
-    column = _label_of(file)
+    schema = _schema(file)
+    column = label_column(file, schema.names)
     try:
-        told: Any = json.loads((pq.read_schema(file).metadata or {})[b"huggingface"])
+        told: Any = json.loads((schema.metadata or {})[b"huggingface"])
         names = told["info"]["features"][column]["names"]
     except (KeyError, TypeError, ValueError):
         names = None
@@ -183,13 +184,11 @@ def _class_label_names(file: Path) -> tuple[str, ...] | None:
     return tuple(names) if usable else None
 
 
-def _label_of(file: Path) -> str:
+def _schema(file: Path) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return label_column(file, pq.read_schema(file).names)
-    except DataError:
-        raise
+        return pq.read_schema(file)
     except Exception as error:  # pyarrow raises its own exceptions, and Python's
         raise DataError(f"{file} cannot be read as parquet: {' '.join(str(error).split())}") from error
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -86,6 +88,15 @@ def group_codes(group_N: NDArray[np.str_]) -> Tensor:
     [1, 0, 1]
     """
     return torch.from_numpy(np.unique(group_N, return_inverse=True)[1].astype(np.int64))
+
+
+def as_written(texts: Iterable[str]) -> NDArray[np.str_]:
+    """Texts (N,) of classes and groups, without spaces around them and in one spelling of accents.
+
+    >>> as_written([" a", "b "]).tolist()
+    ['a', 'b']
+    """
+    return np.array([normalize("NFC", text.strip()) for text in texts], dtype=str)
 
 
 def is_no_group(group: str | None) -> bool:

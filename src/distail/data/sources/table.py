@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from distail.data.column_notes import column_notes, identifiers_note
 from distail.data.columns import TableEncoding, Values, column_values
 from distail.data.dataset import Source
 from distail.data.labels import separated
-from distail.data.sources.rows import Rows, check_groups, classes_of, group_codes, parts_of, source_of_rows
+from distail.data.sources.rows import Rows, as_written, check_groups, classes_of, group_codes, parts_of, source_of_rows
 from distail.data.sources.table_columns import index_columns, is_unnamed, left_out_note, own_ids
 from distail.data.sources.table_file import column_names, gaps_by_name, read_table
 from distail.errors import DataError, Problems, counted, did_you_mean, some_of
@@ -261,4 +260,4 @@ def _texts(table: Any, name: str, root: Path, *, empty: bool = False) -> NDArray
         texts = column.cast(pa.string()).to_pylist()
     except pa.ArrowException:
         raise DataError(f"{root}: the column {name!r} is {column.type}; expected texts or whole numbers") from None
-    return np.array([normalize("NFC", text.strip()) for text in texts], dtype=str)
+    return as_written(texts)
