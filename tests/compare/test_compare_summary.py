@@ -164,3 +164,10 @@ def test_an_interval_without_zero_beside_the_verdict_noise_is_explained():
         content["differences"] = [one, {**one, **noise, "interval": interval}]
         (top1,) = [sentence for sentence in statements(content) if sentence.startswith("ce against kd, Top-1")]
         assert ("once corrected" in top1) is said
+
+
+@pytest.mark.parametrize("folds", [None, 5])
+def test_a_strength_that_is_a_mean_over_folds_says_so(folds):
+    content = {**made(kd=WHOLE), "taus": {"kd": {0: 0.625}}, "folds": folds, "out_of_fold": {}}
+    (sentence,) = [one for one in statements(content) if "tau 0.625" in one]
+    assert ("mean over the folds" in sentence) == (folds is not None)

@@ -94,6 +94,12 @@ def test_recalls_of_single_classes_are_not_called_means() -> None:
     )
 
 
+def test_recall_of_a_class_without_test_images_is_not_told_of_its_neighbor() -> None:
+    recalls = [[90.0, 45.0, None]]
+    data = RecallData(["a", "b", "c"], [30, 5, 2], [], window=1, points=True, recalls=recalls, means=recalls)
+    assert "to 45 % for the smallest that has test images" in captions.describe_recall([KD], data)
+
+
 def test_every_chart_is_described_with_numbers_of_every_model(view: ReportView) -> None:
     data = chart_data(view)
     assert data.recall is not None

@@ -263,10 +263,11 @@ def _once_corrected(differences: Sequence[DifferenceContent]) -> str:
 def _taus(content: ComparisonContent) -> list[str]:
     """Which methods are adjusted in themselves, and how far."""
     sentences = []
+    folds = "" if content.get("folds") is None else " (mean over the folds of a seed)"
     for method in content["methods"]:
         taus = sorted(set(content["taus"].get(method, {}).values()))
         if taus:
-            said = " and ".join(f"{tau:g}" for tau in taus)
+            said = " and ".join(f"{tau:g}" for tau in taus) + folds
             sentences.append(f"{method}: its logits are adjusted after training (method.adjust), with tau {said}.")
     return sentences
 

@@ -90,7 +90,9 @@ def describe_recall(runs: Sequence[RunView], data: RecallData) -> str:
     for run, means in zip(runs, data.means, strict=True):
         ends = [value for value in (means or []) if value is not None]
         if ends:
-            parts.append(f"{run.name} from {ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest")
+            tested = " that has test images" if means and None in (means[0], means[-1]) else ""
+            of_ends = f"{ends[0]:.0f} % for the largest to {ends[-1]:.0f} % for the smallest"
+            parts.append(f"{run.name} from {of_ends}{tested}")
     how = f"Mean over {data.window} neighboring classes: " if data.window > 1 else ""
     return (
         f"{capital(words_of(runs).by_class)} of {len(data.counts)} classes, from {data.counts[0]:,} down to "
