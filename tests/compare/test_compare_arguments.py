@@ -32,6 +32,14 @@ def test_methods_are_names_or_labeled_mappings(text, expected):
     assert list(read_methods(text)) == list(expected)
 
 
+def test_parameters_of_a_preset_that_is_not_named_are_not_taken_for_those_of_a_composition():
+    for text in ("kd, dive: {temperature: 3}", "bkd: {beta: 0}"):
+        label = text.partition(":")[0].rpartition(" ")[2]
+        with pytest.raises(ConfigError, match=f"'name': '{label}'"):
+            read_methods(text)
+    assert read_methods("mine: {temperature: 3}, kd: {divergence: kl}").keys() == {"mine", "kd"}
+
+
 def test_methods_may_stand_in_a_file(tmp_path):
     path = tmp_path / "methods.yaml"
     path.write_text("- ce\n- bkd-beta0: {name: bkd, beta: 0}\n")

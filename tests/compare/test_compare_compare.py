@@ -315,6 +315,19 @@ def test_a_setting_of_a_method_that_no_run_would_have_is_refused(workplace, over
     assert not (workplace / "nothing").exists()
 
 
+def test_overrides_that_every_run_has_otherwise_are_told_and_a_folder_of_the_users_stays(workplace):
+    folder = workplace / "notes"
+    (folder / "views").mkdir(parents=True)
+    (folder / "views" / "notes.txt").write_text("mine")
+    words = ("seed=7", "output=elsewhere", "method=bkd", "data.validation={folds: 2, fold: 0}", "training.epochs=1")
+    _, reporter = compared(*words, methods="ce", seeds="0", output=folder)
+    told = [event[1] for event in reporter.events if event[0] == "message"]
+    for word, instead in zip(words, ("--seeds", "--output", "--methods", "every fold"), strict=False):
+        key = "data.validation.fold" if "fold" in instead else word
+        assert len([one for one in told if one.startswith(key) and instead in one]) == 1
+    assert (folder / "views" / "notes.txt").read_text() == "mine"
+
+
 @pytest.fixture(scope="module")
 def with_grid(workplace):
     return compared(methods="ce,kd", seeds="0,1", grid=["method.temperature=1,4"], output=workplace / "grid")[0]

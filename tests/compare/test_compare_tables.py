@@ -9,7 +9,7 @@ import pytest
 from distail.compare.content import difference_content
 from distail.compare.metrics import metrics_of
 from distail.compare.summary import verdict
-from distail.compare.tables import csv_table, metric_table, to_latex, to_markdown
+from distail.compare.tables import csv_table, metric_table, to_latex, to_markdown, write_tables
 from distail.evaluation.significance import Difference, verdict_of
 from distail.report.numbers import format_metric, format_signed
 
@@ -65,6 +65,22 @@ def test_latex_escapes_names_and_has_equal_columns():
         rows = [line for line in block.splitlines() if line.endswith(r"\\")]
         assert rows
         assert {line.count(" & ") + 1 for line in rows} == {columns}
+
+
+def test_what_an_earlier_call_wrote_beyond_adjusting_does_not_stay(tmp_path):
+    beyond = {**content()["differences"][0], "against": "kd"}
+    for found in ([beyond], []):
+        write_tables(tmp_path, content(beyond_adjusting=found))
+        assert (tmp_path / "beyond-adjusting.csv").exists() == bool(found)
+
+
+def test_a_group_that_some_folds_alone_have_is_not_called_untested():
+    changed = content()
+    changed["figures"]["kd"] = {path: {**metric} for path, metric in changed["figures"]["kd"].items()}
+    lacking = {"values": {}, "mean": None, "deviation": None, "interval": None, "not_in_every_fold": True}
+    changed["figures"]["kd"]["groups.thirds.tail"] = lacking
+    (row,) = [row for row in metric_table(changed, ["groups.thirds.tail"]).rows if row[0] == "kd"]
+    assert row[-1] == "not in every fold"
 
 
 def test_latex_comments_stay_one_line_whatever_a_problem_says():

@@ -77,6 +77,35 @@ def test_that_the_choice_was_not_held_against_what_costs_nothing_is_told(tmp_pat
     assert said("alone", equal, trials=1) == []
 
 
+def test_what_costs_nothing_and_loses_too_much_on_average_is_told_where_it_was_better(tmp_path):
+    content = content_of(made_up_search(tmp_path, MadeUp(equal), trials=4).content())
+    chosen, free = ({"number": n, "within_bound": True, "top1_loss": 1.0, "figure": 60.0} for n in (3, FREE))
+    content |= {"best": 3, "finalists": [chosen, content["finalists"][0], free]}
+    assert not any("average over seeds" in one for one in statements(content))
+    free |= {"within_bound": False, "top1_loss": 7.5, "figure": 65.0}
+    (said,) = [one for one in statements(content) if "average over seeds" in one]
+    assert all(words in said for words in (f"Trial {FREE}", "65.0", "7.5", "--top1-loss"))
+
+
+def test_a_trial_that_cannot_be_run_fails_alone(tmp_path):
+    """Its supervised term takes no `label_smoothing`, which the classifier stage lays over every method."""
+    stage = {"epochs": 1, "method": {"label_smoothing": 0.1}}
+    config = {"training": {**CONFIG["training"], "classifier_stage": stage}}
+    found = made_up_search(tmp_path, MadeUp(equal), trials=30, config=config).content()
+    failed = [one for one in found if one["state"] == FAILED]
+    assert failed
+    assert all("label_smoothing" in one["problem"] for one in failed)
+    assert sum(one["state"] == FINISHED for one in found) >= len(STARTS)
+
+
+def test_targets_of_a_classifier_stage_are_of_the_methods_with_a_teacher_alone(tmp_path):
+    stage = {"epochs": 1, "method": {"supervised": "balanced_softmax", "targets": ["debias"]}}
+    config = {"training": {**CONFIG["training"], "classifier_stage": stage}}
+    trials = len(STARTS)
+    found = made_up_search(tmp_path, MadeUp(equal), trials=trials, config=config).content()
+    assert [one["state"] for one in found] == [FINISHED] * trials
+
+
 def folded(folds):
     return {"data": {**CONFIG["data"], "validation": {"folds": folds}}}
 

@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from distail.config.data import Folds
 from distail.config.reading import NotPlain, load_plain_yaml, read_plain_file
+from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems
+from distail.methods.composition import SLOTS
+from distail.methods.preset_table import PRESETS
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")
 SEED_RANGE = re.compile(r"(\d+)(?:-|\.\.)(\d+)")
@@ -48,6 +52,11 @@ def read_methods(text: str) -> dict[str, dict[str, object]]:
             problems.add(f"{label!r} is the name of the teacher's row; give the method another label")
         elif label.lower() in (other.lower() for other in methods):
             problems.add(f"{label!r} is given twice; give one of them a label, such as other-{label}: {method}")
+        elif label in PRESETS and "name" not in method and not SLOTS.keys() & method:
+            problems.add(
+                f"{label}: {dict(method)} names neither a method nor a slot; expected {label}: "
+                f"{ {'name': label, **method} } for {label} with other parameters"
+            )
         else:
             methods[label] = method
     if not methods and not problems.found:
@@ -63,6 +72,20 @@ def unused_overrides(overrides: Iterable[str], instead: str) -> list[str]:
     ['method.adjust=1: no run would have this setting; use --methods']
     """
     return [f"{word}: no run would have this setting; {instead}" for word in overrides if METHOD_SETTING.match(word)]
+
+
+def replaced_overrides(experiment: Experiment, overrides: Iterable[str], options: Mapping[str, str]) -> list[str]:
+    """A sentence for each override that has no effect, since what many runs are told comes from elsewhere.
+
+    Args:
+        options: by the key of a setting what is used instead of it.
+    """
+    words = [word for word in overrides if word.partition("=")[0] in options]
+    told = [f"{word} has no effect here: {options[word.partition('=')[0]]}" for word in words]
+    validation = experiment.data.validation
+    if isinstance(validation, Folds) and validation.fold is not None:
+        told.append(f"data.validation.fold: {validation.fold} has no effect here: every fold is trained")
+    return told
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

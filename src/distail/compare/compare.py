@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -11,11 +10,18 @@ from typing import Any, cast, get_args
 
 from distail import files
 from distail.compare import defaults
-from distail.compare.arguments import HOW_METHODS, read_grid, read_methods, read_seeds, unused_overrides
+from distail.compare.arguments import (
+    HOW_METHODS,
+    read_grid,
+    read_methods,
+    read_seeds,
+    replaced_overrides,
+    unused_overrides,
+)
 from distail.compare.content import ComparisonContent, RunContent
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import ENGINES, option_problems
-from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan, views_folder
+from distail.compare.plan import ComparisonConfig, Plan, Teachers, make_plan, remove_shared_views
 from distail.compare.progress import ComparisonReporter, default_reporter
 from distail.compare.result import comparison_content
 from distail.compare.scheduler import Schedule
@@ -33,7 +39,7 @@ from distail.errors import (
     unknown_name,
 )
 from distail.evaluation.run_files import FAILED
-from distail.models.catalog import MODELS
+from distail.models.catalog import builder_of
 from distail.report.build import write_comparison_report
 from distail.runner.identity import changed_data, changed_teacher
 from distail.runner.run_folder import CHANGEABLE_DATA_SETTINGS, RunFolder, differences, other_kind
@@ -129,6 +135,9 @@ class Comparison:
             )
 
 
+_OPTIONS = {"seed": "use --seeds", "output": "use --output", "method": "use --methods"}
+
+
 def compare(
     config: str | Path,
     overrides: Sequence[str] = (),
@@ -165,9 +174,12 @@ def compare(
     comparison = ComparisonConfig(
         base, chosen_methods, chosen_seeds or (base.seed,), cast(Teachers, teachers), baseline, axes, output
     )
+    reporter = reporter or default_reporter()
+    for note in replaced_overrides(base, overrides, _OPTIONS):
+        reporter.message(note)
     compared = run_comparison(comparison, engine, parallel, reporter, problems)
     if compared.left_out:
-        (reporter or default_reporter()).message(
+        reporter.message(
             f"not compared, though finished in {compared.folder}: {some_of(compared.left_out)}; --methods and --seeds "
             "(and --grid) name all that is to be compared, not only what is new"
         )
@@ -211,7 +223,7 @@ def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: Comp
                 ends.callback(reporter.finish)
                 schedule.run_jobs(engine, reporter, request, write)
     if not schedule.left:
-        shutil.rmtree(views_folder(plan.folder), ignore_errors=True)
+        remove_shared_views(plan.folder)
     comparison = write(bootstrap=True)
     write_tables(plan.folder / "tables", comparison.content)
     write_comparison_report(plan.folder)
@@ -221,7 +233,7 @@ def _run_plan(plan: Plan, engine_name: str, parallel: int | None, reporter: Comp
 def try_waiting_students(plan: Plan, left: Sequence[str]) -> None:
     """A student of the user's own that cannot learn must not wait for its teacher to be told."""
     waiting = [job.experiment for job in plan.jobs if job.name in left and job.after in left]
-    try_students(each for each in waiting if each.student.model.name not in MODELS)
+    try_students(each for each in waiting if builder_of(each.student.model.name) is None)
 
 
 def refuse_other_data(plan: Plan, *, more_to_come: bool = False) -> None:

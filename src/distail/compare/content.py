@@ -43,12 +43,17 @@ class PointRunContent(RunContent):
 
 
 class MetricContent(TypedDict):
-    """A metric over the seeds of one method, in percent."""
+    """A metric over the seeds of one method, in percent.
+
+    Attributes:
+        not_in_every_fold: there, and true, where some folds alone have it: a group has no class in the others.
+    """
 
     values: dict[int, float]
     mean: float | None
     deviation: float | None
     interval: tuple[float, float] | None
+    not_in_every_fold: NotRequired[bool]
 
 
 class DifferenceContent(TypedDict):

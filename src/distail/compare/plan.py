@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from distail.errors import DistailError
 from distail.methods.composition import TERM_WEIGHTS
 from distail.methods.presets import check_method, read_composition
 from distail.runner.checks import problems_of, teacher_model
-from distail.runner.compositions import method_composition, needs_teacher
+from distail.runner.compositions import method_composition, needs_teacher, without_unread_targets
 from distail.runner.posterior import as_entry
 from distail.runner.run_folder import RunFolder
 
@@ -146,6 +147,16 @@ def views_folder(folder: Path) -> Path:
     return folder / "views"
 
 
+def remove_shared_views(folder: Path) -> None:
+    """Remove what runs shared there, by the names of `distail.runner.views.shared_file`, and nothing of the user's."""
+    shared = [*views_folder(folder).glob(f"{'[0-9a-f]' * 24}.safetensors")]
+    for path in shared:
+        path.unlink(missing_ok=True)
+    if shared:
+        with suppress(OSError):  # something else is in it
+            views_folder(folder).rmdir()
+
+
 @dataclass(frozen=True)
 class Job:
     """One run: its name, also that of its log, and what it waits for."""
@@ -253,6 +264,7 @@ class _Student:
             "output": str(config.folder / "runs" / self.name),
         }
         experiment = Experiment.from_mapping({**with_draw(point.raw, draw), **changes}, where=point.label)
+        experiment = without_unread_targets(experiment)
         teacher = experiment.teacher
         if teacher is not None and not teacher.is_previous_epoch and not _listens(experiment):
             experiment = experiment.model_copy(update={"teacher": None})

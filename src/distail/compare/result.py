@@ -147,7 +147,11 @@ def _figures(row: Row, multi_label: bool, *, loaded: bool) -> dict[str, MetricCo
     if loaded:
         # One network serves every seed, whose data round its metrics differently: it has no deviation.
         values = {path: {min(own): fmean(own.values())} if own else {} for path, own in values.items()}
-    return {path: metric_content(summarize(own)) for path, own in values.items()}
+    figures = {path: metric_content(summarize(own)) for path, own in values.items()}
+    for path, metric in figures.items():
+        if not metric["values"] and row.lacks_folds(path):
+            metric["not_in_every_fold"] = True
+    return figures
 
 
 def _nonzero(taus: Mapping[int, float]) -> dict[int, float]:

@@ -19,6 +19,7 @@ from distail.compare.plan import Job, Plan
 from distail.errors import CheckpointError, DistailError
 from distail.evaluation.adjustment import TAU, adjusted_name, holds_prior, tau_of
 from distail.evaluation.bootstrap import Array, ImageFacts, bootstrap_metrics, image_facts
+from distail.evaluation.groups import classes_by_group
 from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at
 from distail.evaluation.predictions import Predictions, load_predictions
 from distail.evaluation.run_files import RunResult
@@ -55,6 +56,11 @@ class Row:
         measured = {draw: metric_at(test, metric) for draw, test in self._tests.items()}
         known = {draw: value for draw, value in measured.items() if value is not None}
         return {seed: fmean(own) for seed, own in by_seed(known, self.draws).items()}
+
+    def lacks_folds(self, metric: str) -> bool:
+        """Whether some folds have a metric, such as that of a group without a class in others, and no seed has all."""
+        measured = any(metric_at(test, metric) is not None for test in self._tests.values())
+        return measured and not self.values(metric)
 
     def taus(self) -> dict[int, float]:
         """How far it is adjusted, by seed: the mean over its folds."""
@@ -144,36 +150,40 @@ def resample(rows: Sequence[Row], notes: list[str]) -> Resampled:
     for row in rows:
         for draw, (job, _) in row.runs.items():
             by_run.setdefault(job.name, []).append((row, draw))
-    facts: dict[tuple[str, Draw], ImageFacts] = {}
-    target = class_counts = None
+    # Seeds and folds may have their classes in other groups. Every family is resampled alike, so that all stay paired.
+    families: dict[object, tuple[list[int], dict[tuple[str, Draw], ImageFacts]]] = {}
+    target = None
     for of_run in by_run.values():
         first, draw = of_run[0]
         job, result = first.runs[draw]
-        class_counts = class_counts or result["class_counts"]
+        counts = result["class_counts"]
+        groups = frozenset((path, frozenset(classes)) for path, classes in classes_by_group(counts).items())
         try:
             stored = load_predictions(job.folder.predictions)
             if target is not None and not stored.target.equal(target):
                 raise CheckpointError("its test labels differ from those of the other runs.")
             for row, _ in of_run:
                 if (logits_NC := row.logits(draw, stored)) is not None:
-                    facts[row.label, draw] = image_facts(logits_NC, stored.target, class_counts)
+                    found = image_facts(logits_NC, stored.target, counts)
+                    families.setdefault(groups, (counts, {}))[1][row.label, draw] = found
             target = stored.target
         except DistailError as error:
             notes.append(f"{first.label}, {draw.words}, is left out of the bootstrap over test images: {error}")
-    if target is None or class_counts is None:
+    if target is None:
         return {}
+    by_path: dict[str, dict[str, dict[Draw, Array]]] = {}
+    for counts, facts in families.values():
+        for path, values_BR in bootstrap_metrics(target.numpy(), counts, list(facts.values())).items():
+            for (label, draw), values_B in zip(facts, values_BR.T, strict=True):
+                by_path.setdefault(path, {}).setdefault(label, {})[draw] = values_B
     draws = {row.label: row.draws for row in rows}
-    values = bootstrap_metrics(target.numpy(), class_counts, list(facts.values()))
-    resampled: dict[str, dict[str, dict[int, Array]]] = {}
-    for path, values_BR in values.items():
-        by_label: dict[str, dict[Draw, Array]] = {}
-        for (label, draw), values_B in zip(facts, values_BR.T, strict=True):
-            by_label.setdefault(label, {})[draw] = values_B
-        resampled[path] = {
+    return {
+        path: {
             label: {seed: _mean_draws(own) for seed, own in by_seed(of_label, draws[label]).items()}
             for label, of_label in by_label.items()
         }
-    return resampled
+        for path, by_label in by_path.items()
+    }
 
 
 def _mean_draws(values: Sequence[Array]) -> Array:

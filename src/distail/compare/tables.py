@@ -72,6 +72,8 @@ def write_tables(folder: Path, content: ComparisonContent) -> list[Path]:
     }
     if content["beyond_adjusting"]:
         texts["beyond-adjusting.csv"] = beyond_csv_table(content).to_csv()
+    else:
+        (folder / "beyond-adjusting.csv").unlink(missing_ok=True)  # of an earlier call
     for name, text in texts.items():
         files.write_text(folder / name, text)
     return [folder / name for name in texts]
@@ -271,7 +273,8 @@ def _metric_cell(content: ComparisonContent, label: str, path: str) -> str:
         return format_metric(metric["mean"]) + ("" if deviation is None else f" ± {format_metric(deviation)}")
     states = _states(content, label)
     if path.startswith("groups.") and FINISHED in states:
-        return missing_reason(path, content["class_counts"])
+        not_in_every_fold = [path] * bool(metric.get("not_in_every_fold"))
+        return missing_reason(path, content["class_counts"], not_in_every_fold)
     return _why_unknown(states)
 
 

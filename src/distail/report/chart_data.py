@@ -171,6 +171,7 @@ def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: 
     sizes = {"thirds": thirds, "shots": shots}[grouping](class_counts) if class_counts else {}
     names = {"thirds": THIRDS, "shots": SHOTS}[grouping]
     paths = [f"groups.{grouping}.{name}" for name in names]
+    in_some = {path for run in runs for path in run.not_in_every_fold}
     return GroupsData(
         names=list(names),
         sizes=[len(sizes.get(name, ())) for name in names],
@@ -178,7 +179,7 @@ def groups_data(runs: Sequence[RunView], class_counts: Sequence[int], grouping: 
             None if run.metrics is None else _rounded([metric_at(run.metrics, path) for path in paths]) for run in runs
         ],
         stds=[_rounded([run.spreads.get(path, Spread()).std for path in paths]) for run in runs],
-        missing=[missing_reason(path, class_counts) for path in paths],
+        missing=[missing_reason(path, class_counts, in_some) for path in paths],
     )
 
 

@@ -147,6 +147,7 @@ def _read_method(label: str, runs: Sequence[SeedRun], content: Mapping[str, obje
         spreads=spreads,
         seeds=tuple(sorted(seeds)),
         taus=sorted({tau for tau in map(as_number, taus) if tau is not None}),
+        not_in_every_fold=_not_in_every_fold(content, label),
     )
     return _with_adjusted(pooled, content)
 
@@ -163,7 +164,8 @@ def _compared_metrics(
 ) -> tuple[MetricValues | None, dict[str, Spread]]:
     """A row's metrics and spreads as the comparison has them; the metrics that it lacks are a run's own."""
     compared = as_mapping(as_mapping(content.get("figures")).get(label))
-    by_path = {path: metric_at(own, path) for path in METRICS}
+    lacking = _not_in_every_fold(content, label)
+    by_path = {path: None if path in lacking else metric_at(own, path) for path in METRICS}
     spreads: dict[str, Spread] = {}
     for path in METRICS:
         metric = as_mapping(compared.get(path))
@@ -175,6 +177,11 @@ def _compared_metrics(
     multi_label = MEAN_AVERAGE_PRECISION in compared or (own is not None and is_multi_label(own))
     per_class = by_class(own) if own is not None else None
     return (metric_values(by_path, per_class, multi_label=multi_label) if measured else None), spreads
+
+
+def _not_in_every_fold(content: Mapping[str, object], label: str) -> frozenset[str]:
+    compared = as_mapping(as_mapping(content.get("figures")).get(label))
+    return frozenset(path for path, metric in compared.items() if as_mapping(metric).get("not_in_every_fold"))
 
 
 def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[SeedRun]) -> list[RunView]:
@@ -201,7 +208,13 @@ def _read_teachers(folder: Path, content: Mapping[str, object], runs: Sequence[S
         pooled = pooled_with_spreads(name, "teacher", seeds, views)
         if as_whole(content.get("folds")):  # a figure is of a seed, not of each of its folds
             metrics, spreads = _compared_metrics(content, name, pooled.metrics)
-            pooled = replace(pooled, metrics=metrics, spreads=spreads, seeds=tuple(sorted(set(seeds))))
+            pooled = replace(
+                pooled,
+                metrics=metrics,
+                spreads=spreads,
+                seeds=tuple(sorted(set(seeds))),
+                not_in_every_fold=_not_in_every_fold(content, name),
+            )
         teachers.append(_with_adjusted(pooled, content))
     return teachers
 

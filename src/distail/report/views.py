@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -88,6 +88,8 @@ class RunView:
     """(C,) how many wrong predictions of tail images name each class; means over seeds."""
     class_counts: Sequence[int] = ()
     """(C,) training images of each class, which tell a group without classes from one without test images."""
+    not_in_every_fold: Collection[str] = ()
+    """The groups, by their metric's path, that have a class in some folds alone."""
 
 
 @dataclass(frozen=True)
@@ -209,16 +211,19 @@ def deltas(own: Sequence[float | None], other: Sequence[float | None]) -> list[f
     return [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
 
 
-def missing_reason(path: str, class_counts: Sequence[int]) -> str:
+def missing_reason(path: str, class_counts: Sequence[int], not_in_every_fold: Collection[str] = ()) -> str:
     """Why a group of a tested model has no metric.
 
     Args:
         path: the metric's path, such as ``groups.shots.few``.
         class_counts: (C,) training images of each class; empty where they are not known.
+        not_in_every_fold: as in `RunView`.
 
     >>> [missing_reason(path, [300, 50, 40]) for path in ("groups.thirds.tail", "groups.shots.few")]
     ['no test image', 'no such class']
     """
+    if path in not_in_every_fold:
+        return "not in every fold"
     if not class_counts:
         return NOT_MEASURED
     return NO_CLASS if path in empty_groups(class_counts) else NO_IMAGE

@@ -47,6 +47,19 @@ def classifier_composition(experiment: Experiment, *, of_teacher: bool = False) 
     return without_unowned(composition, base.keys() - own.keys())
 
 
+def without_unread_targets(experiment: Experiment) -> Experiment:
+    """Without the classifier stage's `targets` and `weights` where the method has no divergence to read them.
+
+    Of several methods that share a training, such as `ce` and `kd`, only some have a teacher.
+    """
+    late = experiment.training.classifier_stage
+    if late is None or late.method.keys() & {"name", "divergence"} or read_method(experiment).entries["divergence"]:
+        return experiment
+    read = {key: value for key, value in late.method.items() if key not in ("targets", "weights")}
+    training = experiment.training.model_copy(update={"classifier_stage": late.model_copy(update={"method": read})})
+    return experiment.model_copy(update={"training": training})
+
+
 def read_method(experiment: Experiment) -> Composition:
     """The parts of the experiment's method, before its classifier stage."""
     return read_composition(method_composition(experiment))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from distail import files
-from distail.compare.arguments import read_seeds, unused_overrides
+from distail.compare.arguments import read_seeds, replaced_overrides, unused_overrides
 from distail.compare.compare import (
     Comparison,
     refuse_other_data,
@@ -19,7 +18,7 @@ from distail.compare.compare import (
 )
 from distail.compare.engine_config import EngineConfig
 from distail.compare.engines import ENGINES, option_problems
-from distail.compare.plan import Plan, views_folder
+from distail.compare.plan import Plan, remove_shared_views
 from distail.compare.progress import ComparisonReporter
 from distail.compare.scheduler import Schedule
 from distail.config.data import Folds
@@ -134,10 +133,12 @@ def search(
     problems.add(*_stored_problems(settings))
     if problems.found or reference is None:
         raise ConfigError(problems_in(f"the search {base.name}", problems.found), problems.found)
+    for note in replaced_overrides(base, overrides, {"output": "use --output", "method": _HOW_METHODS}):
+        (reporter or default_reporter()).message(note)
     with RunFolder(settings.folder).locked():
         content = _try_trials(settings, runs, reference, reporter or default_reporter())
         finished = _finish(settings, runs, content, comparison_reporter)
-        shutil.rmtree(views_folder(settings.folder), ignore_errors=True)
+        remove_shared_views(settings.folder)
         return finished
 
 

@@ -140,8 +140,16 @@ def _chosen(content: SearchContent, best: TrialContent) -> list[str]:
 def _without_free(content: SearchContent) -> list[str]:
     """That the choice was not held against what costs nothing, and why."""
     free = next((one for one in content["trials"] if one["number"] == FREE), None)
-    if free is None or any(one["number"] in free_trials(content) for one in content["finalists"]):
+    finalists = [one for one in content["finalists"] if one["number"] in free_trials(content)]
+    if free is None or any(one["within_bound"] for one in finalists):
         return []
+    if finalists:
+        best = max(finalists, key=lambda one: one["figure"])
+        figure, loss = format_metric(best["figure"]), format_metric(best["top1_loss"] or 0.0)
+        return [
+            f"Trial {best['number']}, which costs nothing, has {figure} on average over seeds, but loses {loss} points "
+            "of top-1: a larger --top1-loss, with another --output, would allow it."
+        ]
     if free["state"] == FAILED:
         why = f"failed ({free['problem']}); run the same command again to retry it"
     elif free["top1_loss"] is not None:

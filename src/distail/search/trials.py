@@ -17,7 +17,6 @@ from distail.config.schema import Experiment
 from distail.errors import ConfigError, TrainingError, counted, problems_in
 from distail.evaluation import run_files
 from distail.evaluation.metrics import MetricValues, metric_at
-from distail.evaluation.run_files import read_epochs
 from distail.runner.run_folder import RunFolder
 from distail.search import content
 from distail.search.budget import Budget, Cost
@@ -26,7 +25,7 @@ from distail.search.goal import Goal
 from distail.search.slots import REFERENCE
 from distail.search.space import Proposal, Recipe, Space, proposal_of, reference_proposal
 from distail.search.study import PROBLEM, next_trial, sampler, state_of
-from distail.search.validation import students_of, validation_by_epoch
+from distail.search.validation import seconds_before_training, students_of, validation_by_epoch
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -73,13 +72,6 @@ class TrialRuns:
     def students(self, number: int) -> list[RunFolder]:
         """Where a trial's students are, one for each fold."""
         return students_of(self.base, self.folder, f"trial-{number:03d}", self.base.seed)
-
-
-def _seconds_before_training(folder: RunFolder) -> float:
-    """What a finished run spent before its first step."""
-    result = folder.stored_result()
-    epochs = sum(row["seconds"] for row in read_epochs(folder.metrics)[0] if row["stage"].startswith("student"))
-    return max(0.0, result["timing"]["student"]["seconds"] - epochs) if result else 0.0
 
 
 @dataclass
@@ -153,7 +145,7 @@ class Trials:
             plan = self.runs.plan(REFERENCE, reference_proposal(self.runs.base))
             # What a teacher says of stored views is asked by the first of its students, for all of them.
             stores = self.runs.base.teacher is not None and self.runs.base.teacher.views
-            asked = sum(_seconds_before_training(job.folder) for job in plan.runs.values()) if stores else 0.0
+            asked = sum(seconds_before_training(job.folder) for job in plan.runs.values()) if stores else 0.0
             teachers = [teacher.job for teacher in plan.teachers]
             self._teacher_seconds = sum(self._seconds(job.name, job.folder) for job in teachers) + asked
             self._student_seconds[REFERENCE] = max(0.0, self._student_seconds[REFERENCE] - asked)
@@ -247,7 +239,11 @@ class Trials:
                 yield from self._begin(trial, self.space.propose(trial), frozen.last_step or 0)
 
     def _begin(self, trial: Trial, proposal: Proposal, reported: int = 0) -> list[Job]:
-        plan = self.runs.plan(trial.number, proposal)
+        try:
+            plan = self.runs.plan(trial.number, proposal)
+        except ConfigError as error:  # such as a parameter of the classifier stage that this method does not have
+            self._fail(trial, str(error))
+            return []
         self._under_way[trial.number] = UnderWay(trial, proposal, list(plan.runs.values()), reported)
         return plan.jobs
 
@@ -289,8 +285,6 @@ class Trials:
 
     def _end(self, one: UnderWay) -> None:
         """Tell Optuna of a trial whose runs ended."""
-        import optuna
-
         frozen = self.study.get_trials(deepcopy=False)[one.trial.number]
         states = [self._schedule.states.get(job.name) for job in one.jobs]
         if frozen.state.is_finished():
@@ -301,14 +295,19 @@ class Trials:
                 raise TrainingError(
                     f"kd, the reference of all trials, failed: {failed.problem}; run the same command again to retry it"
                 )
-            one.trial.set_user_attr(PROBLEM, failed.problem)
-            if one.trial.number >= self.space.starts:  # a start is tried again by the next call
-                self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
+            self._fail(one.trial, failed.problem)
             self._to_stop += [job.name for job in one.jobs]  # its other folds
         elif one.reported == self.runs.base.training.epochs and all(
             state and state.state == run_files.FINISHED for state in states
         ):
             self.study.tell(one.trial, frozen.intermediate_values[one.reported])
+
+    def _fail(self, trial: Trial, problem: str | None) -> None:
+        import optuna
+
+        trial.set_user_attr(PROBLEM, problem)
+        if trial.number >= self.space.starts:  # a start is tried again by the next call
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
     def content(self) -> list[TrialContent]:
         """Every trial that has begun, as it stands in `search.json`."""

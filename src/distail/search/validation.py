@@ -13,6 +13,7 @@ from distail.errors import counted
 from distail.evaluation.groups import FEW_IMAGES, images_of_tail
 from distail.evaluation.headline import is_multi_label
 from distail.evaluation.metrics import METRICS, MetricValues, metric_at, metric_values
+from distail.evaluation.run_files import read_epochs
 from distail.outputs import MULTI_LABEL
 from distail.runner.run_folder import RunFolder
 
@@ -63,3 +64,10 @@ def _mean(folds: Sequence[MetricValues]) -> MetricValues:
         values = [value for value in (metric_at(one, path) for one in folds) if value is not None]
         means[path] = sum(values) / len(values) if values else None
     return metric_values(means, None, multi_label=is_multi_label(folds[0]))
+
+
+def seconds_before_training(folder: RunFolder) -> float:
+    """What a finished run spent before its first step."""
+    result = folder.stored_result()
+    epochs = sum(row["seconds"] for row in read_epochs(folder.metrics)[0] if row["stage"].startswith("student"))
+    return max(0.0, result["timing"]["student"]["seconds"] - epochs) if result else 0.0
