@@ -139,6 +139,18 @@ def test_predict_says_which_classes_an_example_has(finished, tmp_path, capsys):
             assert set(line["classes"]) == has
 
 
+def test_shares_of_classes_are_not_for_examples_of_several(finished, tmp_path, capsys):
+    data = str(finished.folder.parent / "several.npz")
+    for verb in (["predict", str(finished.folder), data], ["export", str(finished.folder), "--output", str(tmp_path)]):
+        assert main([*verb, "--adjust", "1"]) == 2
+        assert "--adjust" in capsys.readouterr().err
+    assert main(["predict", str(finished.folder), data, "--top", "20"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    with (finished.folder / "predictions.csv").open(newline="") as file:
+        for answer in csv.DictReader(file):
+            assert rows[int("".join(filter(str.isdigit, answer["path"])))]["classes"] == answer["answer"]
+
+
 def test_thresholds_that_cannot_be_used_are_told(finished, tmp_path, capsys):
     data, student = str(finished.folder.parent / "several.npz"), distail.load_student(finished.folder)
     for threshold, culprit in (("1.5", "above 0 and below 1"), ("missing.csv", "neither a number nor a file")):

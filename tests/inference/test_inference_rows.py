@@ -88,6 +88,31 @@ def test_each_row_of_a_file_is_answered_as_the_run_answered_it(capsys, tmp_path,
     assert sum(float(rows[0][f"probability{k}"]) for k in ("", "_2", "_3")) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_column_that_names_rows_may_be_an_input_and_changes_no_answer(capsys, tmp_path, table):
+    """In the file gaps are written NA, which a text is and an input is not."""
+    header, *lines = (table.folder.parent / "table.csv").read_text().splitlines()
+    rows = [dict(zip(header.split(","), line.split(","), strict=True)) for line in lines]
+    for row, cells in enumerate(rows):
+        cells["age"] = cells["age"] or "NA"
+        cells["id"] = "" if row == 0 else cells["id"]
+    path = tmp_path / "new.csv"
+    path.write_text("\n".join([header, *(",".join(cells.values()) for cells in rows)]))
+    _, plain, _ = predict(capsys, table.folder, path)
+    for column in ("age", "code", "id"):
+        code, named, err = predict(capsys, table.folder, path, "--id", column)
+        assert (code, err) == (0, "")
+        assert [row.pop("id") for row in named] == [cells[column] for cells in rows]
+        assert named == plain
+
+
+def test_more_classes_than_there_are_leave_the_columns_in_place(capsys, table):
+    _, rows, _ = predict(capsys, table.folder, table.folder.parent / "table.csv", "--top", 7)
+    assert list(rows[0]) == [
+        *("path", "row"),
+        *(f"{of}{k}" for k in ("", "_2", "_3") for of in ("class", "probability")),
+    ]
+
+
 def test_texts_that_look_like_numbers_stay_texts_where_training_had_texts(capsys, tmp_path, table):
     """Without the `x` of training the column would be read as whole numbers, and 007 as 7."""
     lines = (table.folder.parent / "table.csv").read_text().splitlines()

@@ -187,7 +187,7 @@ OWN = "inference.test_inference_student:own_network"
 DIGITS = {"name": "digits", "imbalance_factor": 20}
 
 
-@pytest.mark.parametrize("network", ["vgg8", OWN, {"name": "resnet8", "shortcut": "pad"}])
+@pytest.mark.parametrize("network", ["VGG8", OWN, {"name": "resnet8", "shortcut": "pad"}])
 def test_a_file_alone_says_how_to_feed_its_network(tmp_path, network):
     """With nothing but the file, its words and something that builds the network: the logits that the run stored."""
     folder_run(tmp_path / "run", data=DIGITS, student={"model": network}, training={"epochs": 1})
@@ -198,6 +198,7 @@ def test_a_file_alone_says_how_to_feed_its_network(tmp_path, network):
     if told["model"] == OWN:
         built = own_network(**options)
     else:
+        assert distail.load_student(path).class_names == tuple("0123456789")
         built = create_model(told["model"], shortcut=told["shortcut"], image_size=int(told["image_size"]), **options)
     built.load_state_dict(load_file(path))
     mean, std = (torch.tensor(json.loads(told[key]))[:, None, None] for key in ("mean", "std"))

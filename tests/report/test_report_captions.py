@@ -9,7 +9,7 @@ import pytest
 from distail.evaluation.calibration import ReliabilityBin
 from distail.report import captions
 from distail.report.chart_data import GroupsData, RecallData, chart_data
-from distail.report.views import ReportView, RunView
+from distail.report.views import Adjusted, ReportView, RunView
 
 
 def figures(top1: float, balanced: float, tail: float | None) -> dict[str, Any]:
@@ -50,6 +50,22 @@ def test_of_several_students_the_best_are_named() -> None:
     drkd = RunView("drkd", "student", figures(43.0, 41.5, 30.0))
     assert "42.0 %, and drkd the highest recall on the tail third, 30.0 %." in (
         captions.summary_sentence(ReportView("x", [KD, BKD, drkd]))
+    )
+
+
+def test_a_student_that_an_adjustment_beats_is_not_called_the_best() -> None:
+    adjusted = replace(KD, adjusted=Adjusted(figures(44.0, 43.0, 19.0)))
+    assert captions.summary_sentence(ReportView("x", [adjusted, BKD])) == (
+        "Of 2 students kd adjusted after training has the highest balanced accuracy, 43.0 %, and bkd the highest "
+        "recall on the tail third, 20.0 %."
+    )
+
+
+def test_students_that_are_equal_are_all_named() -> None:
+    same = replace(KD, name="ce", metrics=figures(45.0, 41.04, 12.0))
+    assert captions.summary_sentence(ReportView("x", [KD, same])) == (
+        "Of 2 students kd and ce have the highest balanced accuracy, 41.0 %, and the highest recall on the tail "
+        "third, 12.0 %."
     )
 
 

@@ -78,6 +78,12 @@ def test_the_caption_states_the_rules_of_the_groupings_it_shows() -> None:
     assert results_table([], ["few"]).to_markdown().endswith(caption(["few"]))
 
 
+@pytest.mark.parametrize("name", ["ce, adjusted", "kd, adjusted (tau 0.5)"])
+def test_the_caption_says_what_adjusted_is_where_a_run_is_so_by_itself(name: str) -> None:
+    assert "log(class prior)" in caption(["top1"], runs=[RunView(name, "student")])
+    assert "log(class prior)" not in caption(["top1"], runs=[RunView("ce", "student")])
+
+
 def test_a_group_of_classes_without_test_images_is_told_from_one_without_classes() -> None:
     figures = evaluate_predictions(torch.eye(3)[[0, 1]], torch.tensor([0, 1]), [500, 50, 30])
     run = RunView("kd", "student", figures, best_on_validation=BestEpoch(0, figures))

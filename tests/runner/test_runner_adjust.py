@@ -135,6 +135,18 @@ def test_the_test_set_has_no_part_in_the_choice_of_tau(plain, tmp_path):
         assert after[stage]["test"] != before[stage]["test"]
 
 
+def test_a_teacher_of_no_stored_validation_is_left_as_it_is_and_its_student_adjusted(plain, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(plain.folder, folder)
+    tensors = load_file(folder / "predictions.safetensors")
+    own = {key: value for key, value in tensors.items() if not ("validation" in key and "teacher" in key)}
+    assert len(own) == len(tensors) - 1
+    save_file(own, folder / "predictions.safetensors")
+    found, whole = evaluate_run(RunFolder(folder), "auto"), evaluate_run(RunFolder(plain.folder), "auto")
+    assert found.adjusted == {"teacher": None, "student": whole.adjusted["student"]}
+    assert [note for note in found.notes if "teacher" in note and "not adjusted" in note]
+
+
 def test_a_result_of_before_is_read_and_auto_says_what_is_missing(plain, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(plain.folder, folder)

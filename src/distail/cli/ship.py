@@ -69,6 +69,7 @@ def predict(
     if threshold is not None:
         loaded = loaded.with_thresholds(read_threshold(threshold))
     places: tuple[str, ...] = ()
+    top = min(top, len(loaded.class_names))
     if not isinstance(loaded.description, Description):
         answers, places = predict_rows(loaded, images, top, identity, tell), places_of(identity)
     elif identity is not None:

@@ -48,7 +48,7 @@ def print_evaluation(folder: Path, console: Console, *, as_json: bool, adjust: T
     """
     found = evaluate_run(RunFolder(folder), TAU if adjust is None else adjust)
     if as_json:
-        print(json.dumps({**found.metrics, "adjusted": found.adjusted}, indent=2))
+        print(json.dumps({**found.metrics, "adjusted": found.adjusted, "notes": found.notes}, indent=2))
         return
     view = report_view([folder])
     runs = view.runs if adjust is None else _with_adjusted(view.runs, found)

@@ -24,6 +24,7 @@ TAU = 1.0
 TAUS = tuple(step / 4 for step in range(9))
 """What `auto` chooses from: 0, 0.25, ... 2."""
 GIVEN, VALIDATION = "given", "validation"
+_SUFFIX = ", adjusted"
 
 
 class Adjustment(TypedDict):
@@ -48,7 +49,12 @@ def adjusted_name(name: str, tau: float = TAU) -> str:
     >>> adjusted_name("ce"), adjusted_name("kd", 0.5)
     ('ce, adjusted', 'kd, adjusted (tau 0.5)')
     """
-    return f"{name}, adjusted" + ("" if tau == TAU else f" (tau {tau:g})")
+    return f"{name}{_SUFFIX}" + ("" if tau == TAU else f" (tau {tau:g})")
+
+
+def is_adjusted_name(name: str) -> bool:
+    """Whether a row is called as `adjusted_name` calls it."""
+    return _SUFFIX in name
 
 
 def describe_adjustment(whose: str, adjustment: Adjustment) -> str:

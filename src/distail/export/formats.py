@@ -66,7 +66,8 @@ def _input_in_words(signature: Signature, student: Student) -> str:
         return f"inputs: {told.input_type} (batch, {sizes}), {missing}{'; ' * bool(of)}{of}"
     order, most = ("height, width, channels", 255) if signature.input == "uint8" else ("channels, height, width", 1)
     size = "any height and width" if signature.any_size else "height and width as given"
-    return f"image: {signature.input} (batch, {order}) of 0 to {most}, {size}"
+    decoded = "files upright as EXIF says, transparency over white"
+    return f"image: {signature.input} (batch, {order}) of 0 to {most}, {size}; {decoded}"
 
 
 def write_onnx(deployed: Deployed, student: Student, path: Path) -> None:

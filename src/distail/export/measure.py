@@ -87,6 +87,7 @@ def main(arguments: Sequence[str]) -> None:
     for threads in task.threads:
         run = RUNTIMES[task.runtime](Path(task.path), threads)
         latency += [timed(run, (batch, *task.shape), task.dtype, threads, task.seconds) for batch in task.batches]
+        del run  # else the next one's weights would be counted beside its own
     print(json.dumps({"latency": latency, "peak_mb": _peak_megabytes()}))
 
 

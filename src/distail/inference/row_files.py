@@ -109,10 +109,17 @@ def _read(
             )
         return inputs_of(arrays["X"], told, encoding), None
     assert encoding is not None
+    kind = _TABLES[path.suffix.lower()]
     categories = [column.name for column in encoding.columns if column.levels is not None]
-    rows = read_table(path, _TABLES[path.suffix.lower()], () if identity is None else (identity,), categories)
+    # As a text a column has other gaps than training saw in it: of one that is an input, too, the names are read apart.
+    an_input = identity in [column.name for column in encoding.columns]
+    names_as_text = () if identity is None else (identity,)
+    rows = read_table(path, kind, () if an_input else names_as_text, categories)
     table = columns_of(rows, encoding)
     for note in notes_of(table, encoding):
         tell(f"{path}: {note}")
-    names = None if identity is None else [str(name) for name in rows[identity].to_pylist()]
-    return encoded(table, encoding), names
+    inputs = encoded(table, encoding)
+    if identity is None:
+        return inputs, None
+    named = (read_table(path, kind, names_as_text) if an_input else rows)[identity]
+    return inputs, ["" if name is None else str(name) for name in named.to_pylist()]

@@ -28,7 +28,7 @@ from distail.inference.thresholds import thresholds_of
 from distail.json_values import as_items, as_number, as_text, read_json, value_at
 from distail.methods.context import BALANCED
 from distail.models.array_description import INPUT_SHAPES, ArrayDescription
-from distail.models.catalog import MODELS
+from distail.models.catalog import builder_of
 from distail.models.create import create_model
 from distail.models.description import Description
 from distail.models.metadata import ADJUST
@@ -185,11 +185,6 @@ class Student(nn.Module):
         Raises:
             ConfigError: the file does not say on how many images of each class it was trained, or shares do not fit.
         """
-        if self.multi_label:
-            raise ConfigError(
-                "images may have several classes here, each with odds of its own: shares of classes (--adjust, "
-                "--prior) are for images of one class"
-            )
         for note in _corrected_twice(self, tau, prior):
             warnings.warn(note, stacklevel=2)
         return _adjusted(self, tau, prior)
@@ -266,6 +261,11 @@ def adjustment_notes(student: Student, source: Path, tau: float | None, prior: P
 
 
 def _adjusted(student: Student, tau: float, prior: Mapping[str, float] | None) -> Student:
+    if student.multi_label:
+        raise ConfigError(
+            "images may have several classes here, each with odds of its own: shares of classes (--adjust, --prior) "
+            "are for images of one class"
+        )
     from_equal = prior is not None and student.posterior == BALANCED
     offset_C = adjustment(student.description, tau, prior, from_equal=from_equal).to(student.offset)
     return Student(student.network, student.description, offset_C, posterior=student.posterior)
@@ -315,7 +315,7 @@ def _built(
     name: str | None, description: Description | ArrayDescription, weights: Path, trusted: str | None
 ) -> nn.Module:
     told = name or description.model
-    if name is None and told not in MODELS and not told.startswith("timm:") and told != trusted:
+    if name is None and builder_of(told) is None and not told.startswith("timm:") and told != trusted:
         raise ModelError(
             f"{str(weights)!r} names the network {told!r}, your own code, which is not run just because a file "
             f"names it. Name the folder of its run, or the network: network={told!r}"

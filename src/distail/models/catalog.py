@@ -22,6 +22,15 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+def builder_of(name: str) -> Callable[..., nn.Module] | None:
+    """What builds the network of this name, in which case and `_` for `-` do not matter; None for others' networks.
+
+    >>> builder_of("WRN_16_2") is builder_of("wrn-16-2"), builder_of("mine:network") is None
+    (True, True)
+    """
+    return MODELS.get(name.lower().replace("_", "-"))
+
+
 def list_models() -> tuple[str, ...]:
     """Names of all networks in the catalog, sorted.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from distail.errors import ModelError, listed, unknown_name
 from distail.inputs import Inputs, described
-from distail.models.catalog import MODELS
+from distail.models.catalog import MODELS, builder_of
 from distail.models.imported import check_imported_model, create_imported_model
 from distail.models.new_head import Tell, match_classes, start_from
 from distail.models.resnet import DEFAULT_SHORTCUT
@@ -139,11 +139,10 @@ def check_model(name: str, *, shortcut: str = DEFAULT_SHORTCUT, classifier: str 
 
 
 def _create_from_catalog(name: str, options: dict[str, Any], **sizes: int) -> nn.Module:
-    known = _catalog_name(name)
-    if known not in MODELS:
+    builder = builder_of(name)
+    if builder is None:
         message = unknown_name("model", name, MODELS)
         raise ModelError(f"{message} Also: timm:NAME for a model of timm, package.module:function for your own")
-    builder = MODELS[known]
     taken = inspect.signature(builder).parameters
     _refuse_options(name, options, tuple(taken))
     return builder(**sizes, **{option: value for option, value in options.items() if option in taken})
@@ -158,7 +157,7 @@ def takes_only_images(name: str) -> bool:
     prefix, colon, _ = name.partition(":")
     if colon:
         return prefix in BRIDGES
-    builder = MODELS.get(_catalog_name(name))
+    builder = builder_of(name)
     return builder is not None and "input_shape" not in inspect.signature(builder).parameters
 
 
@@ -178,10 +177,6 @@ def _check_example(name: str, example: Inputs | None) -> None:
 def _given(**options: Any) -> dict[str, Any]:
     """Without those that are left to the network's default."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _catalog_name(name: str) -> str:
-    return name.lower().replace("_", "-")
 
 
 def _refuse_options(name: str, options: dict[str, Any], taken: Sequence[str]) -> None:

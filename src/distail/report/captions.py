@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from distail.errors import counted
+from distail.evaluation.adjustment import TAU
 from distail.evaluation.groups import TAIL
 from distail.evaluation.headline import BALANCED_ACCURACY, MAP, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import metric_at
@@ -31,15 +32,14 @@ def summary_sentence(view: ReportView) -> str:
         names = ("top1", BALANCED_ACCURACY, TAIL) if not words.multi_label else (words.headline_path, TAIL)
         parts = [_reaches(taught[0], name, against, first=name == names[0]) for name in names]
         known = [part for part in parts if part]
-        return f"{taught[0].name} reaches {' and '.join(filter(None, [', '.join(known[:-1]), known[-1]]))}."
-    best = max(taught, key=lambda run: _value(run, words.headline_path) or 0.0)
-    balanced = _value(best, words.headline_path)
-    sentence = f"Of {len(taught)} students {best.name} has the highest {words.headline}, {balanced:.1f} %"
-    with_tail = [run for run in taught if _value(run, TAIL) is not None]
-    if with_tail:
-        tail = max(with_tail, key=lambda run: _value(run, TAIL) or 0.0)
-        who = "" if tail is best else f"{tail.name} "
-        sentence += f", and {who}the highest {words.by_class} on the tail third, {_value(tail, TAIL):.1f} %"
+        return f"{taught[0].name} reaches {_listed(known)}."
+    best, balanced = _highest(taught, words.headline_path)
+    has = "has" if len(best) == 1 else "have"
+    sentence = f"Of {len(taught)} students {_listed(best)} {has} the highest {words.headline}, {balanced:.1f} %"
+    tail, share = _highest(taught, TAIL)
+    if tail:
+        who = "" if tail == best else f"{_listed(tail)} "
+        sentence += f", and {who}the highest {words.by_class} on the tail third, {share:.1f} %"
     if against is not None:
         own = [part for part in (_plain(against, name) for name in (words.headline_path, TAIL)) if part]
         sentence += f"; the teacher has {' and '.join(own)}"
@@ -176,6 +176,22 @@ _NAMES = {
 
 def _value(run: RunView, name: str) -> float | None:
     return metric_at(run.metrics, name)
+
+
+def _highest(runs: Sequence[RunView], name: str) -> tuple[list[str], float]:
+    """Which of the runs, as they are and adjusted, have the highest metric as it is written, and that; else none."""
+    values = {run.name: _value(run, name) for run in runs}
+    for run in runs:
+        if run.adjusted is not None:
+            tau = "" if run.adjusted.tau == TAU else f" (tau {run.adjusted.tau:g})"
+            values[f"{run.name} adjusted after training{tau}"] = metric_at(run.adjusted.metrics, name)
+    written = {who: round(value, 1) for who, value in values.items() if value is not None}
+    most = max(written.values(), default=0.0)
+    return [who for who, value in written.items() if value == most], most
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _plain(run: RunView, name: str) -> str:

@@ -121,7 +121,7 @@ def render_page(view: ReportView) -> str:
         colors=_colors(runs),
         columns=[column.title for column in columns],
         results=[(row, [Cell(column.value(row), cell(row, column)) for column in columns]) for row in table_rows(runs)],
-        results_caption=caption(PAGE_COLUMNS, seeds, adjusted=any(run.adjusted for run in runs), runs=runs),
+        results_caption=caption(PAGE_COLUMNS, seeds, runs=runs),
         differences=difference_tables(view),
         exported=[] if view.exported is None else [cost_table(view.exported), parity_table(view.exported)],
         export_notes=[] if view.exported is None else export_notes(view.exported),

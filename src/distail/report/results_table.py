@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError, unknown_name
-from distail.evaluation.adjustment import adjusted_name
+from distail.evaluation.adjustment import adjusted_name, is_adjusted_name
 from distail.evaluation.headline import MAP_RULE, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.numbers import format_cost
@@ -39,6 +39,7 @@ class Row:
     latency: float | None = None
     spreads: Mapping[str, Spread] = field(default_factory=dict)
     class_counts: Sequence[int] = ()
+    not_in_every_fold: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,11 @@ def table_rows(runs: Sequence[RunView]) -> list[Row]:
     for run in runs:
         cost = (run.seconds, run.parameters, run.macs, run.size, run.latency)
         own = f" (tau {', '.join(f'{tau:g}' for tau in run.taus)})" if run.taus else ""
-        rows.append(Row(run.name + own, run.role, run.metrics, *cost, run.spreads, run.class_counts))
+        groups = (run.class_counts, run.not_in_every_fold)
+        rows.append(Row(run.name + own, run.role, run.metrics, *cost, run.spreads, *groups))
         if run.adjusted is not None:
             name = adjusted_name(run.name, run.adjusted.tau)
-            rows.append(Row(name, run.role, run.adjusted.metrics, *cost, run.adjusted.spreads, run.class_counts))
+            rows.append(Row(name, run.role, run.adjusted.metrics, *cost, run.adjusted.spreads, *groups))
         best = run.best_on_validation
         if best is not None:
             said = [] if best.epoch is None else [f"epoch {best.epoch + 1}"]
@@ -112,7 +114,7 @@ def cell(row: Row, column: Column) -> str:
     value = column.value(row)
     if value is None:
         group = column.path if column.rule and row.metrics is not None else None
-        return missing_reason(group, row.class_counts) if group else NOT_MEASURED
+        return missing_reason(group, row.class_counts, row.not_in_every_fold) if group else NOT_MEASURED
     if column.path is None:
         return format_cost(value, column.digits)
     spread = row.spreads.get(column.path)
@@ -120,16 +122,13 @@ def cell(row: Row, column: Column) -> str:
     return f"{value:,.{column.digits}f}{std}"
 
 
-def caption(
-    columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0, *, adjusted: bool = False, runs: Sequence[RunView] = ()
-) -> str:
+def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0, *, runs: Sequence[RunView] = ()) -> str:
     """What the numbers are and by which rules classes were grouped.
 
     Args:
         columns: names in `COLUMNS`.
         seeds: how many seeds the numbers are means over, 0 for single runs.
-        adjusted: whether a row is adjusted, so that the caption says what that is.
-        runs: whose latency is shown, so that the caption says how it was measured.
+        runs: which are shown, so that the caption says what an adjusted row is, and how latency was measured.
     """
     rules = dict.fromkeys(column.rule for column in chosen_columns(columns, runs) if column.rule)
     means = {0: [], 1: ["one seed, so no standard deviation"]}.get(
@@ -137,6 +136,7 @@ def caption(
     )
     timed = [_how_timed(runs)] if "latency" in columns and any(run.latency is not None for run in runs) else []
     defined = [MAP_RULE] if MEAN_AVERAGE_PRECISION in columns and words_of(runs).multi_label else []
+    adjusted = any(run.adjusted or run.taus or is_adjusted_name(run.name) for run in runs)
     return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *defined, *rules, *timed]) + "."
 
 
@@ -174,7 +174,7 @@ def results_table(
     Percent on the test set, last epoch unless a name says otherwise.
     """
     chosen, rows = chosen_columns(columns, runs), table_rows(runs)
-    said = caption(columns, adjusted=any(run.adjusted for run in runs), runs=runs)
+    said = caption(columns, runs=runs)
     if models_as_columns:
         models = [row.name if row.name.partition(",")[0] == row.role else f"{row.name} ({row.role})" for row in rows]
         metrics = [[column.title, *(cell(row, column) for row in rows)] for column in chosen]

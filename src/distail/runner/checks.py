@@ -23,7 +23,7 @@ from distail.methods.context import Requirements
 from distail.methods.memory_bank import memory_megabytes
 from distail.methods.presets import check_method, read_composition
 from distail.models import check_model
-from distail.models.catalog import MODELS
+from distail.models.catalog import builder_of
 from distail.models.resnet import DEFAULT_SHORTCUT
 from distail.runner.compositions import (
     classifier_composition,
@@ -231,7 +231,7 @@ def _checked_needs(composition: Mapping[str, Any]) -> Requirements:
 
 def _other_classifier(section: str, needs: Requirements, model: Model, classifier: str) -> list[str]:
     # How a network of the user's own ends is not known.
-    if not needs.cosine_classifier or classifier == "cosine" or model.name not in MODELS:
+    if not needs.cosine_classifier or classifier == "cosine" or builder_of(model.name) is None:
         return []
     return [f"{section}.classifier: {classifier!r}, but ldam subtracts margins from cosines; expected 'cosine'"]
 

@@ -92,6 +92,9 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
         if stored.target.ndim == 2:
             notes = ["logit adjustment does not change average precision: there is no such row"]
             continue
+        if adjust == AUTO and held_out is None:
+            notes.append(f"the {stage} has no stored predictions of the validation split: it is not adjusted")
+            continue
         found = settle(adjust, held_out, counts)
         adjusted[stage] = {**found, "test": evaluate_adjusted(*test, tau=found["tau"])}
         posterior = as_text(value_at(result, f"posterior.{stage}")) or _posterior(run, stage)

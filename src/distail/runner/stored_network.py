@@ -10,7 +10,7 @@ from distail.config.schema import Experiment, Model
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
 from distail.models import FeatureTap
-from distail.models.catalog import MODELS
+from distail.models.catalog import builder_of
 from distail.models.metadata import stored_options
 from distail.models.weights import load_weights, read_metadata, unused_weights
 from distail.runner.checks import teacher_model
@@ -78,7 +78,7 @@ def network_of_weights(weights: Path, experiment: Experiment) -> StoredNetwork:
     described = configured.metadata
     name = described.get("model", "")
     # A file may name a network of ours or timm's; code of the user's own is imported only if the CONFIG names it.
-    if name not in MODELS and not name.startswith("timm:"):
+    if builder_of(name) is None and not name.startswith("timm:"):
         return configured
     model = Model.model_validate({"name": name, "shortcut": described.get("shortcut"), **stored_options(described)})
     return StoredNetwork(weights, model, described.get("classifier", "linear"), str(weights))

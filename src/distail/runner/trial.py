@@ -23,7 +23,7 @@ from distail.evaluation.probabilities import kind_of_probabilities, probabilitie
 from distail.import_path import where
 from distail.inputs import described
 from distail.models import FeatureTap
-from distail.models.catalog import MODELS
+from distail.models.catalog import builder_of
 from distail.outputs import logits_in
 from distail.runner.compositions import needs_of
 from distail.runner.context import STUDENT
@@ -104,7 +104,8 @@ def try_fine_tuning(
             f"of which the {whose}'s backbone is trained"
         )
     # What a function of the user's begins with is not known.
-    anew = model.weights is None and checkpoint is None and (model.name in MODELS or model.name.startswith("timm:"))
+    known = model.name.startswith("timm:") or builder_of(model.name) is not None
+    anew = model.weights is None and checkpoint is None and known
     if frozen and anew:
         notes.append(
             f"{key}.freeze: the {whose} begins with random weights, and its backbone keeps them for "
