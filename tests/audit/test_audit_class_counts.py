@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distail.audit.from_file import load_file
 from distail.audit.logits_file import counted_labels, read_class_counts
 from distail.errors import DataError
 
@@ -23,6 +24,17 @@ def test_files_of_each_kind(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"class_counts": [500, 20, 3], "name": "x"}))
     for path in tmp_path.iterdir():
         assert read_class_counts(str(path)) == (500, 20, 3)
+
+
+def test_counts_with_names_follow_the_order_of_the_logits(tmp_path: Path) -> None:
+    path, order = tmp_path / "result.json", ("cat", "cow", "dog")
+    path.write_text(json.dumps({"class_names": ["cat", "dog", "cow"], "class_counts": [500, 60, 5]}))
+    assert read_class_counts(str(path), order) == (500, 5, 60)
+    assert read_class_counts(str(path)) == (500, 60, 5)
+    (tmp_path / "logits.csv").write_text(f"label,{','.join(order)}\n0,3,1,2\n1,0,1,2\n")
+    assert load_file(tmp_path / "logits.csv", str(path)).class_counts == (500, 5, 60)
+    with pytest.raises(DataError, match="dog"):
+        read_class_counts(str(path), ("cat", "cow", "wolf"))
 
 
 @pytest.mark.parametrize(

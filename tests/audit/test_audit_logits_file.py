@@ -15,6 +15,7 @@ from pyarrow import parquet
 from safetensors.numpy import save_file
 
 from distail.audit import logits_csv
+from distail.audit.from_file import load_file
 from distail.audit.logits_file import holds_logits, read_logits
 from distail.errors import DataError
 
@@ -231,3 +232,16 @@ def test_names_with_as_many_bytes_as_there_are_classes_are_names(tmp_path: Path)
     rows = np.eye(10, dtype=np.float32) * 3
     save_file({"logits": rows, "target": stored}, tmp_path / "a.safetensors", {"class_names": json.dumps(names)})
     assert read_logits(tmp_path / "a.safetensors").target.tolist() == list(range(10))
+
+
+def test_of_several_views_of_an_image_one_is_judged_and_its_split_told(tmp_path: Path) -> None:
+    view = np.repeat([0, 1], 2)
+    logits = np.concatenate([LOGITS, LOGITS[:, ::-1]])
+    split = np.array([b"train"] * 4)
+    path = tmp_path / "views.npz"
+    np.savez(path, logits=logits, target=np.tile([0, 1], 2), split=split, view=view, id=np.tile([0, 1], 2))
+    table = read_logits(path)
+    np.testing.assert_array_equal(table.logits.numpy(), LOGITS)
+    found = load_file(path, "5,4,3")
+    assert any("train images" in caution for caution in found.cautions)
+    assert "2 images" in found.images

@@ -78,6 +78,11 @@ def test_entries_with_the_same_parameter_are_both_told():
     assert "debias tau 0.25" in caption
 
 
+@pytest.mark.parametrize("targets", ["standardize", ["standardize", "debias"], ["debias", "standardize"]])
+def test_a_chain_that_changes_both_sides_is_not_shown_in_part(targets):
+    assert "composition" not in audited({"targets": targets})["repairs"]
+
+
 def test_a_repair_on_the_students_side_shows_no_moves_of_targets():
     found = audited({"targets": {"name": "debias", "side": "student"}})
     row = repairs_table(found).rows[-1]

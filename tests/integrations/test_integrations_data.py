@@ -27,6 +27,17 @@ class Columns:
         return LABELS
 
 
+class Transformed(Columns):
+    """With a transform, which makes images of a column that the label's does not have."""
+
+    def __getitem__(self, name):
+        raise KeyError("image")
+
+    def with_format(self, kind):
+        assert kind is None
+        return Columns()
+
+
 class Photos(Dataset):
     """As torchvision's: reading an image takes time."""
 
@@ -52,9 +63,10 @@ class Stream(IterableDataset):
         [("image", label) for label in LABELS],
         TensorDataset(torch.zeros(5, 2), torch.tensor(LABELS)),
         Columns(),
+        Transformed(),
         Photos(),
     ],
-    ids=["mappings", "numpy labels", "tuples", "tensors", "columns", "targets"],
+    ids=["mappings", "numpy labels", "tuples", "tensors", "columns", "transformed columns", "targets"],
 )
 def test_classes_are_counted(dataset):
     assert count_classes(dataset) == (3, 1, 1)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from distail.errors import DataError
-from distail.integrations.distillation import Distillation
+from distail.integrations.distillation import Distillation, accepted
 
 INPUTS = torch.linspace(-1, 1, 80).view(8, 10)
 LABELS = torch.arange(8) % 4
@@ -67,3 +67,27 @@ def test_logits_that_are_not_finite_are_refused(stored, value):
     asked = distillation(None if stored else Answers(logits))
     with pytest.raises(DataError, match="2 of 8 samples"):
         asked.terms(INPUTS, LABELS, **({"teacher_logits_BC": logits} if stored else {}))
+
+
+class Adapted(nn.Module):
+    """As PEFT's models: names some inputs, hands all on to a base model."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = Named()
+
+    def get_base_model(self):
+        return self.base
+
+    def forward(self, input_ids=None, **others):
+        return self.base(input_ids, **others)
+
+
+class Named(nn.Module):
+    def forward(self, input_ids=None, token_type_ids=None):
+        return input_ids
+
+
+def test_an_adapted_network_is_given_all_that_its_base_model_takes():
+    given = {"input_ids": 1, "token_type_ids": 2, "idx": 3}
+    assert accepted(Adapted(), given) == accepted(Named(), given) == {"input_ids": 1, "token_type_ids": 2}

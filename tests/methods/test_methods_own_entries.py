@@ -99,6 +99,11 @@ def plain_statistic(context, logits):
     return SlotOutput(logits, statistics={"share": 0.5})
 
 
+def divergence_in_place(context, logits):
+    logits *= 0.5
+    return (logits - context.student.logits).square().sum(1)
+
+
 def long_statistic(context, logits):
     return SlotOutput(logits, statistics={"share": logits[:, 0]})
 """
@@ -151,6 +156,10 @@ def test_a_repair_that_works_in_place_leaves_the_teacher_as_it_is(own_file):
     halved = create_method({"targets": [{"name": "power", "exponent": 0.5}]}, class_counts=[9, 3, 1])
     found, expected = own(student, teacher, target).per_sample, halved(student, teacher, target).per_sample
     torch.testing.assert_close(found, expected)
+    assert torch.equal(teacher.logits, before)
+    compared = create_method({"divergence": f"{own_file}:divergence_in_place"}, class_counts=[9, 3, 1])
+    first, again = (compared(student, teacher, target).per_sample for _ in range(2))
+    assert torch.equal(first, again)
     assert torch.equal(teacher.logits, before)
 
 

@@ -1,11 +1,13 @@
 """The classifier stage of whole runs: what stays, what is trained, and resuming within it."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from distail.audit.target import load_target
 from distail.config.schema import Experiment
 from distail.errors import ConfigError
 from distail.methods.method import Method
@@ -171,6 +173,10 @@ def test_what_a_weight_has_learned_before_goes_on_and_is_resumed(tmp_path):
         run(heads("run"), Killed("student-classifier", 2))
     again = run(heads("run")).folder
     assert losses(again) == losses(whole)
+    assert torch.equal(load_target(again).student.label_only, load_target(whole).student.label_only)
+    before_stage = load_target(whole).student.label_only
+    shutil.rmtree(whole / "checkpoints" / "student-classifier")
+    assert not torch.equal(load_target(whole).student.label_only, before_stage), "an audit reads the last head"
 
 
 @integration

@@ -127,6 +127,17 @@ def test_a_stopped_run_goes_on_and_refuses_another_file(answers, tmp_path):
     assert run(config).student["top1"] == whole.student["top1"]  # finished: nothing is read again
 
 
+def test_without_answers_for_the_validation_split_that_is_told(answers, tmp_path):
+    tensors = load_file(answers)
+    kept = tensors["split"][:, 0] != ord("v")
+    with safe_open(answers, framework="pt") as file:
+        path = tmp_path / "rest.safetensors"
+        save_file({name: tensor[kept] for name, tensor in tensors.items()}, path, metadata=file.metadata())
+    config = plain(tmp_path / "run", teacher={"logits": str(path)})
+    config["training"]["epochs"] = 1
+    assert any("no predictions for the validation images" in note for note in run(config).figures["notes"])
+
+
 def test_without_answers_for_the_test_there_are_no_figures_of_the_teacher(answers, tmp_path):
     path = without_test(answers, tmp_path / "train.safetensors")
     config = plain(tmp_path / "run", teacher={"logits": str(path)})

@@ -179,7 +179,9 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
             "number of training examples in which each class was counted; expected a run folder, or weights with a "
             "CONFIG"
         )
-    counts = None if class_counts is None else problems.attempt(lambda: read_class_counts(class_counts))
+    names, counts = table.class_names if table else None, None
+    if class_counts is not None:
+        counts = problems.attempt(lambda: read_class_counts(class_counts, names))
     if table is not None and table.logits.ndim == 2:
         classes = table.logits.shape[1]
         if class_counts is None and table.target.ndim == 1:
@@ -203,11 +205,21 @@ def load_file(path: Path, class_counts: str | None) -> AuditInput:
         class_names=table.class_names,
         cautions=(
             *((COUNTED,) if class_counts is None and table.class_counts is None else ()),
-            *((TEST_CAUTION,) if table.split == "test" else ()),
+            *(cautions_of_answers(table.split) if table.split in ("train", "test") else ()),
         ),
         # In place of whatever teacher the CONFIG has.
         teacher={"teacher": {"logits": str(path)}} if table.can_teach else {},
         posterior=table.posterior,
+    )
+
+
+def cautions_of_answers(split: str) -> tuple[str, ...]:
+    """What to tell of a teacher that is a file, judged by its rows of a split."""
+    if split == "test":
+        return (TEST_CAUTION,)
+    return (
+        f"It is not known on which images the teacher was trained. If they include these {split} images, the results "
+        "are too optimistic.",
     )
 
 

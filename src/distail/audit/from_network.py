@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from distail.audit.from_file import TEST_CAUTION, AuditInput
+from distail.audit.from_file import TEST_CAUTION, AuditInput, cautions_of_answers
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment
 from distail.data.dataset import Examples, smallest_side
@@ -59,14 +59,16 @@ class _BothHeads(nn.Module):
 
 
 def _second_head(run: RunFolder) -> nn.Linear | None:
-    """It lives in training only: it is in the run's newest checkpoint, not in the exported weights."""
-    newest = sorted(run.checkpoints("student").glob("step-*.safetensors"))[-1:]
-    for path in newest:
+    """It lives in training only: in the newest checkpoint of the last stage that has it, not in exported weights."""
+    for stage in ("student-classifier", "student"):
+        newest = max(run.checkpoints(stage).glob("step-*.safetensors"), default=None)
+        if newest is None:
+            continue
         try:
-            with open_tensors(path) as file:
+            with open_tensors(newest) as file:
                 weight, bias = (file.get_tensor(f"{SECOND_HEAD}.{name}") for name in ("weight", "bias"))
         except (SafetensorError, OSError):
-            return None
+            continue
         head = nn.Linear(weight.shape[1], weight.shape[0])
         head.load_state_dict({"weight": weight, "bias": bias})
         return head
@@ -177,7 +179,7 @@ class _SplitPredictor:
         return replace(
             self._input(f"the answers in {teacher.path}", logits_NC, student),
             # Of a teacher that nobody knows it may have been trained on any of them.
-            cautions=_cautions_of_answers(self.split),
+            cautions=cautions_of_answers(self.split),
             posterior=teacher.facts.get("posterior"),
         )
 
@@ -195,15 +197,6 @@ class _SplitPredictor:
             student=student,
             samples=len(self.data.train) if is_multi_label(self.images.labels) else None,
         )
-
-
-def _cautions_of_answers(split: str) -> tuple[str, ...]:
-    if split == "test":
-        return (TEST_CAUTION,)
-    return (
-        f"It is not known on which images the teacher was trained. If they include these {split} images, the results "
-        "are too optimistic.",
-    )
 
 
 def _split(data: PreparedData, split: str | None) -> tuple[str, Examples, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from distail.evaluation.array_file import ArrayFile, open_arrays
 from distail.evaluation.probabilities import SIGNS, kind_of_probabilities
 from distail.evaluation.stored_logits import KINDS, LABELS, stored_logits
 from distail.files import open_tensors
+from distail.json_values import as_items
 from distail.runner.answer_rows import KEYS
 
 # The teacher's, where a file holds those of its student as well.
@@ -130,7 +131,7 @@ def _target(file: ArrayFile, name: str, class_names: tuple[str, ...] | None) -> 
 def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
     """Of a file of several splits, as `distail teach` writes it, the validation rows; where there are none, another's.
 
-    Of views of one image none is left: they are training images.
+    Of several views of an image the first is left.
     """
     if "split" not in file.names or table.target.ndim != 1 or len(table.logits) != len(table.target):
         return table
@@ -140,7 +141,10 @@ def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
     split = next((name for name in ("validation", "train", "test") if (split_N == name.encode()).any()), None)
     if split is None:
         return table
-    rows_N = torch.from_numpy(np.flatnonzero(split_N == split.encode()))
+    of_split_N = split_N == split.encode()
+    if "view" in file.names:
+        of_split_N = _of_one_view(of_split_N, file)
+    rows_N = torch.from_numpy(np.flatnonzero(of_split_N))
     counts = _of_training(table, split_N == b"train", file)
     return replace(
         table,
@@ -152,11 +156,17 @@ def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
     )
 
 
+def _of_one_view(rows_N: NDArray[np.bool_], file: ArrayFile) -> NDArray[np.bool_]:
+    """Those of the rows that are of the first view: of each image one."""
+    view_N = file.numbers("view").numpy()
+    first: NDArray[np.bool_] = view_N == view_N[rows_N].min(initial=view_N.max())
+    return rows_N & first
+
+
 def _of_training(table: LogitsTable, is_training_N: NDArray[np.bool_], file: ArrayFile) -> tuple[int, ...] | None:
     """Training images of each class, each once however many views there are; None where a class has none."""
     if "view" in file.names:
-        view_N = file.numbers("view").numpy()
-        is_training_N = is_training_N & (view_N == view_N[is_training_N].min(initial=0))
+        is_training_N = _of_one_view(is_training_N, file)
     try:
         return counted_labels(table.target[torch.from_numpy(is_training_N)], table.logits.shape[1])
     except DataError:
@@ -171,15 +181,16 @@ READERS: dict[str, Callable[[Path], LogitsTable]] = {
 }
 
 
-def read_class_counts(text_or_path: str) -> tuple[int, ...]:
+def read_class_counts(text_or_path: str, class_names: Sequence[str] | None = None) -> tuple[int, ...]:
     """Whole numbers, one per class in the order of the classes; that they are at least 1 is checked with the logits.
 
     Args:
         text_or_path: the numbers themselves (``500,120,30``), or a file: text with numbers between commas, blanks or
             line ends; JSON with a list, or with a list under ``class_counts``, as a run's result.json has.
+        class_names: the order that is wanted, where JSON has ``class_names`` beside its ``class_counts``.
 
     Raises:
-        DataError: no such file, or one that holds something else.
+        DataError: no such file, or one that holds something else, or other class names.
 
     >>> read_class_counts("500, 120,30")
     (500, 120, 30)
@@ -200,7 +211,9 @@ def read_class_counts(text_or_path: str) -> tuple[int, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"class counts: {path} is not a text file: {error}") from None
-    return _from_json(text, path) if path.suffix.lower() == ".json" else _parsed(text, f"class counts: {path}")
+    if path.suffix.lower() == ".json":
+        return _from_json(text, path, class_names)
+    return _parsed(text, f"class counts: {path}")
 
 
 def counted_labels(target_N: Tensor, classes: int) -> tuple[int, ...]:
@@ -220,7 +233,7 @@ def counted_labels(target_N: Tensor, classes: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def _from_json(text: str, path: Path) -> tuple[int, ...]:
+def _from_json(text: str, path: Path, class_names: Sequence[str] | None) -> tuple[int, ...]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -228,7 +241,15 @@ def _from_json(text: str, path: Path) -> tuple[int, ...]:
     counts = content.get("class_counts") if isinstance(content, dict) else content
     if not isinstance(counts, list) or any(not isinstance(n, int) or isinstance(n, bool) for n in counts):
         raise DataError(f"class counts: {path} holds no list of whole numbers, alone or under 'class_counts'.")
-    return tuple(counts)
+    names = [str(name) for name in as_items(content.get("class_names"))] if isinstance(content, dict) else []
+    if not class_names or len(names) != len(counts) or len(names) != len(class_names):
+        return tuple(counts)
+    if {*names} != {*class_names}:
+        raise DataError(
+            f"class counts: {path} names the classes {some_of(names, 3)}, and the logits {some_of(class_names, 3)}; "
+            "expected the same names, or counts without names in the order of the logits."
+        )
+    return tuple(counts[names.index(name)] for name in class_names)
 
 
 def _parsed(text: str, where: str) -> tuple[int, ...]:

@@ -106,7 +106,8 @@ def repair_of(
 ) -> Repair | None:
     """The repair of a method or composition, as `create_method` takes it; None where it repairs no targets.
 
-    None as well where an entry reads features, of which an audit has none.
+    None as well where an entry reads features, of which an audit has none, or changes the student's logits, too, as
+    `standardize` does, whose targets say nothing alone.
 
     Raises:
         MethodError: as `published_repairs`, or an entry or parameter that does not exist.
@@ -119,16 +120,16 @@ def repair_of(
     preset = list_methods()[str(method["name"])] if "name" in method else None
     composition = whole_composition(method)
     every = slot_entries(composition, "targets")
-    found = [(entry, own) for entry, own in every if not getattr(entry.builder, "both_sides", False)]
-    needs = [getattr(entry.builder, "needs", Requirements()) for entry, _ in found]
-    if not found or any(own.student_features or own.teacher_features for own in needs):
+    entries = [entry for entry, _ in every]
+    needs = [getattr(entry.builder, "needs", Requirements()) for entry in entries]
+    both_sides = any(getattr(entry.builder, "both_sides", False) for entry in entries)
+    if not entries or both_sides or any(own.student_features or own.teacher_features for own in needs):
         return None
-    entries = [entry for entry, _ in found]
     own = check_temperature(composition["temperature"] if temperature is None else temperature)
     setup = SlotSetup(counts_of(class_counts), own)
     return Repair(
         tuple(entry.name for entry in entries),
-        tuple(own_parameters for _, own_parameters in found),
+        tuple(own_parameters for _, own_parameters in every),
         own,
         tuple(entry.build(setup, composition) for entry in entries),
         preset is not None and preset.reconstruction,

@@ -209,7 +209,9 @@ def _labels(dataset: Any, names: Sequence[str]) -> Iterable[Any]:
     columns = getattr(dataset, "column_names", None)
     if isinstance(columns, list):
         found = _label_in(columns, names)
-        return list(dataset[found])
+        # A transform may ask for other columns, and would make every image ready for its label.
+        plain = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
+        return list(plain[found])
     if hasattr(dataset, "targets") and getattr(dataset, "target_transform", None) is None:
         return list(dataset.targets)
     return (_label_of(dataset[position], names) for position in range(len(dataset)))

@@ -192,8 +192,10 @@ def accepted(network: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def accepted_names(network: nn.Module) -> tuple[str, ...]:
-    """The names of what a network's forward pass takes."""
-    return tuple(inspect.signature(network.forward).parameters)
+    """The names of what a network's forward pass takes; of PEFT's, which hands everything on, the base model's."""
+    base_model = getattr(network, "get_base_model", None)
+    base = base_model() if callable(base_model) else network
+    return tuple(inspect.signature(base.forward).parameters)
 
 
 def plain_loss(logits_BC: Tensor, labels: Tensor) -> Tensor:

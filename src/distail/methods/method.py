@@ -154,14 +154,14 @@ class Method(nn.Module):
         if self.divergence is not None:
             compared, repaired_BC = context, context.given_teacher.logits
             for repair in self.targets:
-                # One of a user's own may write to what it is given, which is the caller's.
-                given_BC = repaired_BC.clone() if is_own(repair) else repaired_BC
-                output = call(repair, compared, given_BC, shape=repaired_BC.shape)
+                output = call(repair, compared, _given(repair, repaired_BC), shape=repaired_BC.shape)
                 repaired_BC = output.values
                 if output.student is not None:
                     compared = compared.with_student_logits(output.student)
             context.repaired_logits = repaired_BC
-            losses_B["distillation"] = call(self.divergence, compared, repaired_BC, shape=each_sample).values
+            losses_B["distillation"] = call(
+                self.divergence, compared, _given(self.divergence, repaired_BC), shape=each_sample
+            ).values
         if self.sample_weights is not None:
             losses_B["distillation"] = (
                 call(self.sample_weights, context, shape=each_sample).values.detach() * losses_B["distillation"]
@@ -284,6 +284,11 @@ class Method(nn.Module):
             )
         if self.previous_epoch is not None:
             self.previous_epoch.check(index, target, self.name)
+
+
+def _given(entry: nn.Module, logits_BC: Tensor) -> Tensor:
+    """What an entry gets of the teacher: one of a user's own may write to it, and it is the caller's."""
+    return logits_BC.clone() if is_own(entry) else logits_BC
 
 
 def _detached(outputs: Outputs, dtype: torch.dtype) -> Outputs:

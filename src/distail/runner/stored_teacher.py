@@ -162,8 +162,7 @@ def open_stored_teacher(experiment: Experiment, data: PreparedData) -> StoredTea
     assert answers is not None
     assert matched is not None
     labeled = any(name in file.names for name in LABELS)
-    noun = data.train.noun
-    notes = _notes(experiment, answers, matched, reordered=columns is not None, labeled=labeled, noun=noun)
+    notes = _notes(experiment, answers, matched, data, reordered=columns is not None, labeled=labeled)
     return StoredTeacher(path, file_hash(path), answers, matched, file.facts, notes)
 
 
@@ -250,10 +249,16 @@ def _label(label: Any) -> str:
 
 
 def _notes(
-    experiment: Experiment, answers: StoredLogits, matched: AnswerRows, *, reordered: bool, labeled: bool, noun: str
+    experiment: Experiment,
+    answers: StoredLogits,
+    matched: AnswerRows,
+    data: PreparedData,
+    *,
+    reordered: bool,
+    labeled: bool,
 ) -> tuple[str, ...]:
     assert experiment.teacher is not None
-    path = experiment.teacher.logits
+    path, noun = experiment.teacher.logits, data.train.noun
     notes = []
     if experiment.data.augment and not matched.views:
         notes.append(
@@ -280,4 +285,6 @@ def _notes(
         notes.append(f"{counted(matched.surplus, 'row')} of {path} are of no {noun} of this run, and are not used")
     if matched.test is None:
         notes.append(f"{path} has no predictions for the test {noun}s: the teacher has no test metrics")
+    if matched.validation is None and data.validation is not None:
+        notes.append(f"{path} has no predictions for the validation {noun}s: the teacher has no metrics of them")
     return tuple(notes)
