@@ -73,6 +73,13 @@ def test_output_follows_name_and_seed():
         ({"student": {"model": "resnet8", "check": "x"}}, "student.check", "checkpoint"),
         ({"trainer": {"devices": "cpu"}}, "trainer.devices", "device"),
         ({"teacher": {"model": "same", "training": {"epoch": 1}}}, "teacher.training.epoch", "epochs"),
+        ({"epochs": 5}, "epochs", "training.epochs"),
+        ({"lr": 0.1}, "lr", "training.learning_rate"),
+        ({"training": {"lr": 0.1}}, "training.lr", "learning_rate"),
+        ({"data": {"name": "digits", "batch_size": 8}}, "data.batch_size", "training.batch_size"),
+        ({"training": {"folds": 3}}, "training.folds", "data.validation.folds"),
+        ({"teacher": {"model": "same", "epochs": 5}}, "teacher.epochs", "teacher.training.epochs"),
+        ({"student": {"model": "resnet8", "weights": "x"}}, "student.weights", "student.model.weights"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_name(changes, where, nearest):

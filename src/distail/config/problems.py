@@ -21,6 +21,9 @@ _OF_TEACHERS = {"name": "model", "weights": "checkpoint"}
 """What is read as the first is written as the second in a list of teachers."""
 
 
+_ABBREVIATED = {"lr": "learning_rate", "wd": "weight_decay"}
+
+
 @dataclass(frozen=True)
 class WrongKey:
     """One problem, and the key it is about; the empty key is the whole experiment."""
@@ -74,7 +77,13 @@ def _in_words(root: type[BaseModel], detail: Mapping[str, Any], prefix: Key) -> 
         valid = list(_section_at(root, [str(part) for part in detail["loc"][:-1]]).model_fields)
         if location[: len(_TEACHERS)] == _TEACHERS:
             valid = [_OF_TEACHERS.get(key, key) for key in valid if key not in ("members", "average")]
-        return f"{where}: unknown key. {did_you_mean(location[-1], valid)}"
+        name = _ABBREVIATED.get(location[-1], location[-1])
+        elsewhere = None if prefix or name in valid else _place_of(root, name, location[0])
+        if elsewhere is None:
+            return f"{where}: unknown key. {did_you_mean(name, valid)}"
+        if (location[0], elsewhere[0]) == ("teacher", "training"):
+            elsewhere = ("teacher", *elsewhere)
+        return f"{where}: unknown key. Did you mean {'.'.join(elsewhere)!r}? Valid: {', '.join(sorted(valid))}."
     if kind == "missing":
         field = _section_at(root, [str(part) for part in detail["loc"][:-1]]).model_fields[location[-1]]
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
@@ -112,7 +121,30 @@ def _section_at(root: type[BaseModel], location: Sequence[str]) -> type[BaseMode
     for part in location:
         if part.isdigit():  # a place in a list of sections
             continue
-        annotation = section.model_fields[part].annotation
-        candidates = [annotation, *get_args(annotation)]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        section = _sections_of(section, part)[0]
     return section
+
+
+def _sections_of(section: type[BaseModel], key: str) -> list[type[BaseModel]]:
+    annotation = section.model_fields[key].annotation
+    return [c for c in (annotation, *get_args(annotation)) if isinstance(c, type) and issubclass(c, BaseModel)]
+
+
+def _place_of(root: type[BaseModel], name: str, beside: str) -> Key | None:
+    """The key of this name in a section of the experiment, or in one of that: where a misplaced one belongs.
+
+    Args:
+        beside: the section in which it stands, which is looked through first.
+    """
+    level: list[tuple[Key, type[BaseModel]]] = [((), root)]
+    for _ in range(2):
+        level = [
+            ((*path, key), section)
+            for path, above in level
+            for key in above.model_fields
+            for section in _sections_of(above, key)
+        ]
+        found = [path for path, section in level if name in section.model_fields]
+        if found:
+            return (*min(found, key=lambda path: path[0] != beside), name)
+    return None
