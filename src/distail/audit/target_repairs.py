@@ -15,8 +15,8 @@ from distail.evaluation.checks import rows_at_once
 from distail.functional.checks import check_temperature, counts_of, log_probabilities, of_target
 from distail.functional.divergences import kl_of_log_probabilities
 from distail.methods.checks import checked_output
-from distail.methods.composition import DEFAULTS, Entry, parse
 from distail.methods.context import BatchContext, Progress, Requirements, SlotOutput, SlotSetup
+from distail.methods.entries import DEFAULTS, Entry, parse
 from distail.methods.method import identity_reduce
 from distail.methods.presets import list_methods
 from distail.outputs import Outputs

@@ -11,7 +11,7 @@ from distail.config.data import Folds
 from distail.config.reading import NotPlain, load_plain_yaml, read_plain_file
 from distail.config.schema import Experiment
 from distail.errors import ConfigError, Problems
-from distail.methods.composition import SLOTS
+from distail.methods.entries import SLOTS
 from distail.methods.preset_table import PRESETS
 
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,59}")

@@ -16,7 +16,7 @@ from distail.config.precision import Precisions, read_precision
 from distail.config.reading import apply_overrides
 from distail.config.schema import Experiment
 from distail.errors import DistailError
-from distail.methods.composition import TERM_WEIGHTS
+from distail.methods.entries import TERM_WEIGHTS
 from distail.methods.presets import check_method, read_composition
 from distail.runner.checks import problems_of, teacher_model
 from distail.runner.compositions import method_composition, needs_teacher, without_unread_targets

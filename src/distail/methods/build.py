@@ -10,8 +10,8 @@ from torch import Tensor
 
 from distail.errors import MethodError, Problems
 from distail.functional.checks import check_number, check_temperature, check_whole, counts_of
-from distail.methods.composition import COMMON, DEFAULTS, SLOTS, TERM_WEIGHTS, Entry, parse, unknown_parameter
 from distail.methods.context import SlotSetup, TermWeights
+from distail.methods.entries import COMMON, DEFAULTS, SLOTS, TERM_WEIGHTS, Entry, parse, unknown_parameter
 from distail.methods.label_kinds import for_labels
 from distail.methods.method import Method, Slots
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL

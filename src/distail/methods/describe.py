@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distail.functional.checks import check_choice
-from distail.methods.composition import COMMON, DEFAULTS, Entry, parse
+from distail.methods.entries import COMMON, DEFAULTS, Entry, parse
 from distail.methods.preset_table import PRESETS, RECONSTRUCTION, Preset
 from distail.methods.self_distillation import SelfDistillation
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from distail.methods.composition import DEFAULTS, SLOTS, parse
+from distail.methods.entries import DEFAULTS, SLOTS, parse
 
 RECONSTRUCTION = "A reconstruction: no code and no usable statement of the equations is public."
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from distail.errors import MethodError
 from distail.functional.checks import check_choice, check_whole
 from distail.methods.build import build
-from distail.methods.composition import COMMON, DEFAULTS, SLOTS, Composition, parse
+from distail.methods.composition import Composition
+from distail.methods.entries import COMMON, DEFAULTS, SLOTS, parse
 from distail.methods.label_kinds import check_kind, for_labels
 from distail.methods.method import Method
 from distail.methods.preset_table import PRESETS, Preset
