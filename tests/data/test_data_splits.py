@@ -106,6 +106,18 @@ def test_groups_are_held_out_by_about_the_fraction_of_each_class():
         assert ((shares - 0.2).abs() < 0.05).all(), shares
 
 
+@pytest.mark.parametrize("sizes", [[500] + [50] * 10, [1600] + [40] * 10, [2000 // (i + 1) for i in range(30)]])
+@pytest.mark.parametrize("fraction", [0.1, 0.2, 0.9])
+def test_the_largest_group_is_not_held_out_where_another_part_is_nearer_to_the_fraction(sizes, fraction):
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    labels = torch.from_numpy(np.random.default_rng(0).choice(3, p=[0.7, 0.25, 0.05], size=len(groups)))
+    kept, held_out = stratified_split(labels, fraction, 0, groups)
+    smaller = held_out if fraction < 0.5 else kept
+    assert 0 not in groups[smaller]
+    assert abs(len(smaller) / len(labels) - min(fraction, 1 - fraction)) <= 0.16
+    assert 0 not in groups[fixed_test_split(labels, groups)[1]]
+
+
 @given(LABELS, st.integers(2, 8), st.integers(0, 99))
 @settings(deadline=None)
 def test_each_example_is_held_out_by_one_fold_and_classes_are_spread_evenly(labels, folds, seed):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -59,6 +61,22 @@ def test_every_method_says_which(name):
             "balanced",
         ),
         ({"name": "ce", "labels": "multi_label", "supervised": {"name": "bce", "tau": 0.5}}, "mixed"),
+        ({"name": "ce", "supervised": {"name": "class_balanced", "beta": 0.9}}, "mixed"),
+        # A gate has labels learned where it is shut, whatever the supervised term weighs.
+        ({"name": "kd", "targets": ["debias"], "weights": "gate", "supervised_weight": 0}, "mixed"),
+        (
+            {
+                "name": "kd",
+                "targets": ["debias"],
+                "weights": {"name": "gate", "label_weight": 0},
+                "supervised_weight": 0,
+            },
+            "balanced",
+        ),
+        # What scales the logits scales the priors, of which debias then removes more or less than there is.
+        ({"supervised": "balanced_softmax", "targets": ["power", "debias"]}, "mixed"),
+        ({"supervised": "balanced_softmax", "targets": ["debias", "power"]}, "balanced"),
+        ({"supervised": "balanced_softmax", "targets": [{"name": "power", "exponent": 1}, "debias"]}, "balanced"),
     ],
 )
 def test_parameters_that_switch_an_entry_off_count(composition, expected):
@@ -100,6 +118,33 @@ def test_a_mixture_is_told_with_both_entries_and_depends_on_the_teacher():
 )
 def test_class_shares_that_are_taken_off_twice_are_told(composition, teacher, told):
     assert bool(read_composition(composition).correction_warning(teacher)) == told
+
+
+@pytest.mark.parametrize(
+    ("counts", "beta", "expected"),
+    [
+        ((500, 50, 5), 0.9999, "balanced"),
+        ((500, 50, 5), 0.99, "mixed"),
+        ((100_000, 3000, 200), 0.9999, "mixed"),
+        ((100_000, 3000, 200), 1 - 1e-7, "balanced"),
+        ((500, 500, 500), 0.9999, "balanced"),
+    ],
+)
+@pytest.mark.parametrize("slot", ["supervised", "targets"])
+def test_effective_numbers_that_leave_much_of_the_imbalance_correct_in_part(slot, counts, beta, expected):
+    own = {
+        "supervised": {"name": "ce", "supervised": {"name": "class_balanced", "beta": beta}},
+        "targets": {"supervised": "balanced_softmax", "targets": [{"name": "reweigh", "beta": beta}]},
+    }
+    assert replace(read_composition(own[slot]), class_counts=counts).posterior == expected
+
+
+def test_targets_that_are_scaled_before_priors_are_removed_are_told_with_the_order():
+    for scaling in ("power", "standardize"):
+        told = read_composition({"targets": [scaling, "swap", "debias"]}).order_warning()
+        assert told is not None
+        assert f"expected debias before {scaling}" in told
+        assert read_composition({"targets": ["debias", scaling]}).order_warning() is None
 
 
 @pytest.mark.parametrize("side", ["teacher", "student"])

@@ -2,11 +2,14 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 
 from distail.config.schema import Experiment
+from distail.data.arrays import LabeledArrays
 from distail.runner.posterior import posterior_notes, student_posterior
 from helpers.whole_runs import experiment
 
@@ -86,3 +89,40 @@ def test_the_documented_classifier_stage_corrects_once():
     blocks = re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     [example] = [yaml.safe_load(block) for block in blocks if "classifier_stage" in block]
     assert posterior_notes(Experiment.from_mapping(example)) == []
+
+
+WEIGHTS = {"balanced": 1.0, "root": 0.5, "none": 0.0, "inverted": 2.0}
+
+
+def weighted(power):
+    """Data of 300, 60 and 10 examples, with weights by a power of the class counts."""
+    counts = torch.tensor([300, 60, 10])
+    labels = torch.repeat_interleave(torch.arange(3), counts)
+    train = LabeledArrays(torch.zeros(370, 2), labels, weights=(1 / counts[labels].double() ** power).float())
+    return SimpleNamespace(train=train, class_counts=tuple(counts.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "posterior", "told"),
+    [
+        ("ce", "none", "natural", []),
+        ("ce", "root", "mixed", []),
+        ("ce", "balanced", "balanced", []),
+        (BALANCED, "balanced", "mixed", ["the examples of rare classes weigh more"]),
+        (BALANCED, "root", "mixed", ["in part removed twice"]),
+        (BALANCED, "none", "balanced", []),
+        ({"name": "ce", "adjust": 1}, "balanced", "balanced", ["method.adjust is 1"]),
+    ],
+)
+def test_weights_of_examples_that_balance_the_classes_count_as_a_correction(method, weights, posterior, told):
+    experiment, data = config(method), weighted(WEIGHTS[weights])
+    assert student_posterior(experiment, data) == posterior
+    notes = posterior_notes(experiment, data)
+    assert len(notes) == len(told), notes
+    assert all(words in note for words, note in zip(told, notes, strict=True)), notes
+
+
+def test_a_teacher_of_weighted_examples_leaves_nothing_for_debias():
+    experiment = config("distail", teacher="same")
+    notes = posterior_notes(experiment, weighted(1.0))
+    assert any("already aims at equal class priors" in note for note in notes), notes

@@ -105,6 +105,11 @@ def test_one_file_of_a_whole_data_set_teaches_any_seed_and_any_tail(live, tmp_pa
         result = run(config)
         assert result.figures["teacher"]["stored"]["top_k"] == 4
         assert any("rows of" in note and "not used" in note for note in result.figures["notes"])
+    for rest, told in (("uniform", True), ("class_shares", False)):
+        config = plain(tmp_path / rest, method="distail", teacher={"logits": str(path), "rest": rest})
+        config["training"]["epochs"] = 1
+        notes = run(config).figures["notes"]
+        assert any("expected teacher.rest: class_shares" in note for note in notes) == told
 
 
 def test_a_stopped_run_goes_on_and_refuses_another_file(answers, tmp_path):

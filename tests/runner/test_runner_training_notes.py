@@ -1,5 +1,7 @@
 """What a configuration asks for and does not get is told before any work, and again in the result."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,6 +9,9 @@ from distail.config.schema import Experiment
 from distail.data.arrays import LabeledArrays
 from distail.data.prepare import prepare_data
 from distail.errors import DataError
+from distail.evaluation.adjustment import corrects_twice
+from distail.report.results_table import caption
+from distail.report.views import RunView
 from distail.runner.checks import check_fits_data, read_experiment
 from distail.runner.evaluate import evaluate_run
 from distail.runner.plan import plan_run
@@ -185,3 +190,35 @@ def test_a_plan_speaks_of_stored_views_only_where_a_teacher_is_asked(tmp_path):
         for method in ("kd", "ce")
     ]
     assert said == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "told"),
+    [
+        ({"name": "bkd", "defer_until": 0.8}, {"epochs": 4}, True),
+        ({"name": "bkd", "defer_until": 0.8}, {"epochs": 5}, False),
+        ({"name": "bkd", "defer_until": 1.0}, {"epochs": 4}, False),
+        ("bkd", {"epochs": 1}, False),
+        ({"name": "bkd", "defer_until": 0.8}, {"epochs": 10, "classifier_stage": {"epochs": 2}}, False),
+        (
+            {"name": "bkd", "defer_until": 0.8},
+            {"epochs": 10, "classifier_stage": {"epochs": 2, "method": {"name": "ce"}}},
+            True,
+        ),
+        ({"name": "ipwd", "start": 0.5}, {"epochs": 1}, True),
+    ],
+)
+def test_what_is_deferred_for_good_is_told(method, changes, told):
+    config = Experiment.from_mapping(experiment("run", method, teacher={"model": "same"}, training=training(**changes)))
+    notes = training_notes(config, prepare_data("digits", imbalance_factor=20))
+    assert sum("what is deferred never begins" in note for note in notes) == told
+
+
+def test_of_equal_classes_nothing_is_told_of_priors():
+    config = Experiment.from_mapping(experiment("run", "bkd", teacher={"model": "same"}, training=training()))
+    assert any("priors" in note for note in training_notes(config, prepare_data("digits", imbalance_factor=20)))
+    data = replace(prepare_data("digits"), class_counts=(140,) * 10)
+    assert not any("priors" in note for note in training_notes(config, data))
+    assert corrects_twice("the student", "balanced", data.class_counts) == []
+    equal, tailed = (caption(runs=[RunView("kd", "student", class_counts=c)]) for c in (data.class_counts, (9, 3, 1)))
+    assert ("same number of training images" in equal, "same number" in tailed) == (True, False)

@@ -135,7 +135,7 @@ class AuditInput:
         return keep_head if self.chooses and self.split != "test" else None
 
     def _cautions(self) -> list[str]:
-        return [*self.cautions, *corrects_twice("It", self.posterior)]
+        return [*self.cautions, *corrects_twice("It", self.posterior, self.class_counts)]
 
     def _audited(self) -> AuditedContent:
         return {

@@ -126,8 +126,8 @@ def teacher_rows(plan: Plan, rows: Sequence[Row]) -> list[Row]:
             own = trained.get(job.after or "")
             kind = own.supervised if own else ""
             kinds.setdefault(kind, {}).setdefault(draw, (job, result))
-            known = as_text(value_at(result, "posterior.teacher")) or teacher_posterior(job.experiment)
-            learned = student_posterior(own.job.experiment) if own else known
+            learned = as_text(value_at(result, "posterior.teacher"))
+            learned = learned or (student_posterior(own.job.experiment) if own else teacher_posterior(job.experiment))
             # Of several classes adjusting changes no average precision.
             posteriors.setdefault(kind, None if job.experiment.data.targets == MULTI_LABEL else learned)
     found: list[Row] = []

@@ -202,7 +202,10 @@ def _whole_groups(
     folds = min(wanted, len(np.unique(groups_N)), int(np.unique(labels_N, return_counts=True)[1].max(initial=0)))
     if folds < 2:
         return np.empty(0, dtype=np.int64)
-    kept, fold = _group_folds(labels_N, groups_N, folds, "group-split", seed)[0]
+    # Groups of different sizes make different folds, the first of which has the largest group.
+    size = min(fraction, 1 - fraction) * len(labels_N)
+    parts = _group_folds(labels_N, groups_N, folds, "group-split", seed)
+    kept, fold = min(parts, key=lambda part: abs(len(part[1]) - size))
     held_out: NDArray[np.int64] = fold if fraction <= 0.5 else kept
     left = np.setdiff1d(np.arange(len(labels_N)), held_out)
     gone = np.setdiff1d(labels_N[held_out], labels_N[left])

@@ -84,8 +84,10 @@ def chosen_on_few(target_N: Tensor, class_counts: Sequence[int]) -> list[str]:
     ]
 
 
-def corrects_twice(whose: str, posterior: str | None) -> list[str]:
+def corrects_twice(whose: str, posterior: str | None, class_counts: Sequence[int] = ()) -> list[str]:
     """A warning, where training, by its terms or its sampler, removed the prior already.
+
+    Of classes that are known to be equal there is none to remove.
 
     >>> corrects_twice("the student", "balanced")
     ['the student is trained for balanced classes already: adjusting it again corrects the priors twice']
@@ -94,7 +96,9 @@ def corrects_twice(whose: str, posterior: str | None) -> list[str]:
         "balanced": "already: adjusting it again corrects the priors twice",
         "mixed": "in part already: adjusting it by more than what is left corrects the priors twice",
     }
-    return [f"{whose} is trained for balanced classes {twice[posterior]}"] if posterior in twice else []
+    if len({*class_counts}) == 1 or posterior not in twice:
+        return []
+    return [f"{whose} is trained for balanced classes {twice[posterior]}"]
 
 
 def corrected_in_part(logits_NC: Tensor, target_N: Tensor, class_counts: Sequence[int], *, taught: bool) -> list[str]:

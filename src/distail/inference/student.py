@@ -273,7 +273,7 @@ def _adjusted(student: Student, tau: float, prior: Mapping[str, float] | None) -
 
 def _corrected_twice(student: Student, tau: float | None, prior: object) -> list[str]:
     done = None if student.posterior == BALANCED and prior is not None else student.posterior
-    return corrects_twice("the student", done) if tau != 0 else []
+    return corrects_twice("the student", done, student.description.class_counts or ()) if tau != 0 else []
 
 
 def _unadjusted(tau: float) -> str:

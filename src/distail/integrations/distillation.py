@@ -69,7 +69,11 @@ class Distillation:
             labels = SINGLE_LABEL if samples is None else MULTI_LABEL
             composition = read_composition({**whole, "labels": labels})
             needs = composition.needs
-            for warning in (composition.posterior_warning(None), composition.correction_warning(None)):
+            for warning in (
+                composition.posterior_warning(None),
+                composition.correction_warning(None),
+                composition.order_warning(),
+            ):
                 if warning:
                     warnings.warn(warning, stacklevel=3)
             if needs.cosine_classifier and not any(isinstance(part, CosineClassifier) for part in student.modules()):

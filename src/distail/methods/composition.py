@@ -6,9 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
+from distail.functional import effective_number_weights
 from distail.methods.context import BALANCED, MIXED, NATURAL, Requirements
 from distail.methods.entries import Entry, parse_entry
 from distail.outputs import MULTI_LABEL, SINGLE_LABEL
+
+_LEFT = 0.1
+"""Of the imbalance, which counts as none."""
+_LEAST_BETA = 0.999
+"""Where the class counts are not known: it removes the imbalance of classes of up to some hundred examples."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +27,10 @@ class Composition:
         options: temperature, weights of terms, and parameters outside of slots.
         teacher_supervised: the supervised entry that the method's paper trains its teacher with.
         labels: `single_label` or `multi_label`.
-        drawn: which posterior plain cross-entropy learns of the labels as a sampler draws them: `natural`, `balanced`
-            where all classes are drawn equally, `mixed` in between.
+        drawn: which posterior plain cross-entropy learns of the labels as they are drawn and weighted: `natural`,
+            `balanced` where all classes count equally, `mixed` in between.
+        weighted: whether that is by the weights of examples, not by a sampler alone.
+        class_counts: training examples of each class, where they are known.
     """
 
     entries: Mapping[str, Sequence[Entry]]
@@ -28,6 +38,8 @@ class Composition:
     teacher_supervised: str | Mapping[str, Any] = "ce"
     labels: str = SINGLE_LABEL
     drawn: str = NATURAL
+    weighted: bool = False
+    class_counts: Sequence[int] = ()
 
     @property
     def needs(self) -> Requirements:
@@ -43,6 +55,16 @@ class Composition:
         return tuple(
             entry.name for entry in self._every if getattr(entry.builder, "needs", Requirements()).teacher_features
         )
+
+    @property
+    def beginnings(self) -> dict[str, tuple[str, float]]:
+        """Of entries that begin after a share of training, by slot and name: the parameter that says so, its value."""
+        found = {}
+        for entry in self._every:
+            key = getattr(entry.builder, "begins_at", None)
+            if key is not None:
+                found[f"{entry.slot}: {entry.name}"] = (key, self._values(entry)[key])
+        return found
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -73,7 +95,7 @@ class Composition:
     def posterior_with(self, teacher_posterior: str | None) -> str | None:
         """The same with a teacher that learned this posterior; None where nobody knows."""
         aims = {aim for aim in self.aims(teacher_posterior).values() if aim is not None}
-        if len(aims) == 1 and not any(map(self._corrects_in_part, self._teaching)):
+        if len(aims) == 1 and not self.order_warning() and not any(map(self._corrects_in_part, self._teaching)):
             return aims.pop()
         return MIXED if aims else None
 
@@ -86,7 +108,7 @@ class Composition:
         of_labels = self._aim_of_labels
         aims: dict[str, str | None] = {}
         if self._learns_from_labels:
-            sampler = "" if self.drawn == NATURAL else " with this sampler"
+            sampler = "" if self.drawn == NATURAL else " with these weights" if self.weighted else " with this sampler"
             aims[f"supervised: {self.entries['supervised'][0].name}{sampler}"] = of_labels
         if self._distills:
             part, aim = "its teacher", of_labels if self.entries["teacher"] else teacher_posterior
@@ -151,16 +173,37 @@ class Composition:
         if self.drawn == NATURAL or not self._learns_from_labels or self._aim(labels, NATURAL) != BALANCED:
             return None
         part = "in part " if self.drawn == MIXED or self._corrects_in_part(labels) else ""
+        by, without = "the sampler draws rare classes more often", "with sampler: instance"
+        if self.weighted:
+            by, without = "the examples of rare classes weigh more", "without these weights"
         return (
-            f"the sampler draws rare classes more often, and supervised: {labels.name} removes the class priors as "
-            f"well: they are {part}removed twice, which favors rare classes. Leave one of the two out, with "
-            "supervised: ce or with sampler: instance"
+            f"{by}, and supervised: {labels.name} removes the class priors as well: they are {part}removed twice, "
+            f"which favors rare classes. Leave one of the two out, with supervised: ce or {without}"
         )
+
+    def order_warning(self) -> str | None:
+        """What to tell a user of whose targets one scales the logits, priors and all, before another corrects these."""
+        scaling: Entry | None = None
+        for entry in self.entries["targets"] if self._distills else []:
+            if scaling is not None and self._aim(entry, None) == BALANCED:
+                return (
+                    f"targets: {scaling.name} scales the class priors in the teacher's logits before {entry.name} "
+                    f"corrects them as they were: expected {entry.name} before {scaling.name}"
+                )
+            scaling = entry if getattr(entry.builder, "scales", False) and not self._is_neutral(entry) else scaling
+        return None
+
+    @property
+    def removes_priors(self) -> tuple[str, ...]:
+        """The target repairs that remove class priors from what the teacher says."""
+        repairs = self.entries["targets"] if self._distills else []
+        return tuple(entry.name for entry in repairs if self._aim(entry, None) == BALANCED)
 
     @property
     def _learns_from_labels(self) -> bool:
         weights = self.entries["weights"]
-        return bool(self.options.get("supervised_weight", 1.0)) and not any(map(self._takes_labels_away, weights))
+        supervised = self.options.get("supervised_weight", 1.0) and not any(map(self._takes_labels_away, weights))
+        return bool(supervised) or any(map(self._adds_labels, weights))
 
     @property
     def _distills(self) -> bool:
@@ -191,14 +234,34 @@ class Composition:
 
     def _changes_posterior(self, entry: Entry) -> bool:
         """Whether an entry has a posterior of its own, and no parameter with which it changes nothing."""
-        values = self._values(entry)
-        neutral: Mapping[str, float] = getattr(entry.builder, "neutral", {})
-        return hasattr(entry.builder, "posterior") and all(values[key] != value for key, value in neutral.items())
+        return hasattr(entry.builder, "posterior") and not self._is_neutral(entry)
+
+    def _is_neutral(self, entry: Entry) -> bool:
+        """Whether an entry has a parameter with which it changes nothing."""
+        values, neutral = self._values(entry), getattr(entry.builder, "neutral", {})
+        return any(values[key] == value for key, value in neutral.items())
 
     def _corrects_in_part(self, entry: Entry) -> bool:
-        """Whether an entry removes less than all of the class priors, by its `tau`."""
-        tau = self._values(entry).get("tau", 1.0)
-        return self._aim(entry, None) == BALANCED and isinstance(tau, int | float) and tau < 1
+        """Whether an entry removes less than all of the class priors, by its `tau` or its `beta`."""
+        values = self._values(entry)
+        tau, beta = values.get("tau", 1.0), values.get("beta")
+        if self._aim(entry, None) != BALANCED:
+            return False
+        weak = isinstance(beta, int | float) and 0 <= beta < 1 and self._weighs_too_little(beta)
+        return weak or (isinstance(tau, int | float) and tau < 1)
+
+    def _weighs_too_little(self, beta: float) -> bool:
+        """Whether the effective numbers of `beta` leave more than a tenth of the imbalance, in logarithms."""
+        if len({*self.class_counts}) < 2:
+            return beta < _LEAST_BETA
+        weights_C, counts_C = effective_number_weights(self.class_counts, beta), torch.tensor(self.class_counts)
+        removed, whole = (torch.log(each_C.max() / each_C.min()) for each_C in (weights_C, counts_C.double()))
+        return bool(removed < (1 - _LEFT) * whole)
+
+    def _adds_labels(self, entry: Entry) -> bool:
+        """Whether an entry has labels learned as an auxiliary term."""
+        key = getattr(entry.builder, "label_weight_key", None)
+        return key is not None and bool(self._values(entry)[key]) and bool(self.options.get("auxiliary_weight", 1.0))
 
     def _takes_labels_away(self, entry: Entry) -> bool:
         """Whether an entry leaves the supervised term out, by the parameters with which it says that it does."""

@@ -40,6 +40,7 @@ class InversePropensity(nn.Module):
     auxiliary = ("cls_head",)
     without_labels: ClassVar[dict[str, bool]] = {"kd_head_ce": False}
     """With these parameters the student's own head learns from no labels."""
+    begins_at = "start"
 
     def __init__(
         self,
@@ -125,6 +126,7 @@ class Gate(nn.Module):
     """
 
     auxiliary = ("label_instead",)
+    label_weight_key = "label_weight"  # the parameter by which labels are learned whatever the supervised term weighs
 
     def __init__(self, setup: SlotSetup, *, label_weight: float = 1.0) -> None:
         super().__init__()

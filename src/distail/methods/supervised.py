@@ -93,6 +93,7 @@ class LDAM(nn.Module):
 
     needs = Requirements(cosine_classifier=True)
     posterior = None
+    begins_at = "defer_until"
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class Reweigh(nn.Module):
     label_kinds = KINDS
     posterior = BALANCED
     neutral: ClassVar[dict[str, float]] = {"beta": 0.0, "defer_until": 1.0}
+    begins_at = "defer_until"
 
     def __init__(self, setup: SlotSetup, *, beta: float = 0.9999, defer_until: float = 0.0) -> None:
         super().__init__()
@@ -78,6 +79,8 @@ class Power(nn.Module):
     """
 
     label_kinds = KINDS
+    scales = True  # the logits, and so the class priors in them
+    neutral: ClassVar[dict[str, float]] = {"exponent": 1.0}
 
     def __init__(self, setup: SlotSetup, *, exponent: float = 0.5) -> None:
         super().__init__()
@@ -125,6 +128,7 @@ class Standardize(nn.Module):
     The divergence then compares the shape of the two answers and not how large their logits are.
     """
 
+    scales = True
     both_sides = True  # what it does to the target says nothing without what it does to the student
 
     def __init__(self, setup: SlotSetup) -> None:

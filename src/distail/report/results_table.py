@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from distail.errors import ConfigError, unknown_name
 from distail.evaluation.adjustment import adjusted_name, is_adjusted_name
+from distail.evaluation.groups import THIRDS_RULE
 from distail.evaluation.headline import MAP_RULE, MEAN_AVERAGE_PRECISION
 from distail.evaluation.metrics import METRICS, Metric, MetricValues, metric_at
 from distail.report.numbers import format_cost
@@ -137,7 +138,9 @@ def caption(columns: Sequence[str] = DEFAULT_COLUMNS, seeds: int = 0, *, runs: S
     timed = [_how_timed(runs)] if "latency" in columns and any(run.latency is not None for run in runs) else []
     defined = [MAP_RULE] if MEAN_AVERAGE_PRECISION in columns and words_of(runs).multi_label else []
     adjusted = any(run.adjusted or run.taus or is_adjusted_name(run.name) for run in runs)
-    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *defined, *rules, *timed]) + "."
+    equal = THIRDS_RULE in rules and any(len({*run.class_counts}) == 1 for run in runs)
+    by_number = ["all classes have the same number of training images, so that thirds go by the order of the classes"]
+    return "; ".join([PROTOCOL, *means, *[ADJUSTED][:adjusted], *defined, *rules, *by_number[:equal], *timed]) + "."
 
 
 def _how_timed(runs: Sequence[RunView]) -> str:

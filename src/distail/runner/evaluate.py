@@ -102,7 +102,7 @@ def evaluate_run(run: RunFolder, adjust: Tau = TAU) -> Evaluation:
         if adjust == AUTO and held_out is not None:
             notes += [note for note in chosen_on_few(held_out[1], counts) if note not in notes]
         if found["tau"]:
-            notes += corrects_twice(f"the {stage}", posterior)
+            notes += corrects_twice(f"the {stage}", posterior, counts)
     return Evaluation(result, metrics, adjusted, notes)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from distail.config.schema import Experiment
+from distail.data.arrays import training_weights
+from distail.data.prepare import PreparedData
 from distail.evaluation.adjustment import corrects_twice
 from distail.evaluation.array_file import open_arrays
 from distail.methods.composition import Composition
@@ -20,25 +25,31 @@ _ANSWERS = (".npz", ".parquet")
 """Files of answers that are no safetensors, which weights are too."""
 
 
-def student_posterior(experiment: Experiment) -> str | None:
+def student_posterior(experiment: Experiment, data: PreparedData | None = None) -> str | None:
     """Which class posterior the student learns: `natural`, `balanced`, `mixed`, or None where none is known.
 
     A classifier stage decides, where there is one. Of a loaded teacher its files say what it learned, as long as they
     are there; without a word of them it was trained as the method's paper says.
+
+    Args:
+        data: whose weights and class counts have a say, too.
     """
-    composition = _composition(experiment)
-    return composition.posterior_with(_taught(experiment) or composition.teacher_posterior)
+    composition = _composition(experiment, data)
+    return composition.posterior_with(_taught(experiment, data) or composition.teacher_posterior)
 
 
-def teacher_posterior(experiment: Experiment, described: Mapping[str, str] | None = None) -> str | None:
+def teacher_posterior(
+    experiment: Experiment, described: Mapping[str, str] | None = None, data: PreparedData | None = None
+) -> str | None:
     """The teacher's; of a loaded one what its file says, else that of `teacher.supervised`, by default `ce`.
 
     Args:
         described: the metadata of the weights of a loaded teacher.
+        data: as in `student_posterior`.
     """
     assert experiment.teacher is not None
     if not experiment.teacher.files:
-        return _composition(experiment, of_teacher=True).posterior
+        return _composition(experiment, data, of_teacher=True).posterior
     if described is not None and "posterior" in described:
         return described["posterior"]
     return _of_supervised(experiment)
@@ -49,35 +60,46 @@ def can_be_adjusted(experiment: Experiment) -> bool:
     return _composition(experiment).drawn == NATURAL and student_posterior(experiment) != BALANCED
 
 
-def posterior_notes(experiment: Experiment) -> list[str]:
+def posterior_notes(experiment: Experiment, data: PreparedData | None = None) -> list[str]:
     """What to tell the user where parts of a run aim at two posteriors, or correct the class priors twice.
 
-    Parts are the terms of the method, of its classifier stage and of its teacher, the sampler, and `method.adjust`.
+    Parts are the terms of the method, of its classifier stage and of its teacher, the sampler, the weights of examples,
+    and `method.adjust`.
     """
-    teacher, taught, notes = experiment.teacher, _taught(experiment), []
+    teacher, taught, notes = experiment.teacher, _taught(experiment, data), []
     if teacher is not None and teacher.trained_here and needs_teacher(experiment):
-        own = _by_stage(experiment, lambda composition: [composition.sampling_warning()], of_teacher=True)
+        own = _by_stage(experiment, data, lambda composition: [composition.sampling_warning()], of_teacher=True)
         notes += [f"of the teacher: {warning}" for warning in own]
     notes += _by_stage(
         experiment,
+        data,
         lambda composition: [
             composition.posterior_warning(taught),
             composition.correction_warning(taught),
+            composition.order_warning(),
             composition.sampling_warning(),
         ],
     )
     if adjust := experiment.adjust:
         tau = adjust if isinstance(adjust, str) else f"{adjust:g}"
-        notes += corrects_twice(f"method.adjust is {tau}, but the student", student_posterior(experiment))
+        notes += corrects_twice(f"method.adjust is {tau}, but the student", student_posterior(experiment, data))
     return notes
 
 
 def _by_stage(
-    experiment: Experiment, warnings_of: Callable[[Composition], list[str | None]], *, of_teacher: bool = False
+    experiment: Experiment,
+    data: PreparedData | None,
+    warnings_of: Callable[[Composition], list[str | None]],
+    *,
+    of_teacher: bool = False,
 ) -> list[str]:
     """The warnings of the training, and of the classifier stage where there is one; what is of both once."""
     before, late = (
-        [warning for warning in warnings_of(_composition(experiment, of_teacher=of_teacher, late=late)) if warning]
+        [
+            warning
+            for warning in warnings_of(_composition(experiment, data, of_teacher=of_teacher, late=late))
+            if warning
+        ]
         for late in (False, True)
     )
     return [
@@ -108,13 +130,13 @@ def _of_file(path: Path) -> str | None:
     return (open_arrays(path).facts if is_other else read_metadata(path)).get("posterior")
 
 
-def _taught(experiment: Experiment) -> str | None:
+def _taught(experiment: Experiment, data: PreparedData | None) -> str | None:
     """Which posterior the teacher's terms, or its files, say that it learned; None where nobody knows."""
     teacher = experiment.teacher
     if teacher is None or teacher.is_previous_epoch:
         return None
     if not teacher.files:
-        return teacher_posterior(experiment)
+        return teacher_posterior(experiment, data=data)
     # They may be gone when a run goes on.
     found = posterior_of_files(path for path in teacher.files if path.is_file())
     return found or (_of_supervised(experiment) if teacher.supervised else None)
@@ -128,7 +150,9 @@ def _of_supervised(experiment: Experiment) -> str | None:
     return read_composition({"name": "ce", **({"supervised": supervised} if supervised else {}), **labels}).posterior
 
 
-def _composition(experiment: Experiment, *, of_teacher: bool = False, late: bool = True) -> Composition:
+def _composition(
+    experiment: Experiment, data: PreparedData | None = None, *, of_teacher: bool = False, late: bool = True
+) -> Composition:
     """The terms of a network's training, at its end or before its classifier stage, over the images that are drawn."""
     stage = (experiment.teacher_training if of_teacher else experiment.training).classifier_stage if late else None
     if late:
@@ -136,7 +160,22 @@ def _composition(experiment: Experiment, *, of_teacher: bool = False, late: bool
     else:
         raw = teacher_composition(experiment) if of_teacher else method_composition(experiment)
     sampler = (stage.sampler if stage else None) or experiment.data.sampler
-    return replace(read_composition(raw), drawn=_DRAWN[sampler])
+    drawn, weighted = _DRAWN[sampler], NATURAL if data is None else _weighted(data)
+    if weighted != NATURAL:
+        drawn = weighted if drawn == NATURAL else MIXED
+    counts = () if data is None else data.class_counts
+    return replace(read_composition(raw), drawn=drawn, weighted=weighted != NATURAL, class_counts=counts)
+
+
+def _weighted(data: PreparedData) -> str:
+    """What is learned of plain labels whose examples have weights, by how much of the imbalance these leave."""
+    counts, weights_N = data.class_counts, training_weights(data.train)
+    if weights_N is None or data.train.labels.ndim == 2 or min(counts) == max(counts):
+        return NATURAL
+    weighed_C = torch.bincount(data.train.labels, weights_N.double(), minlength=len(counts)).clamp_min(1e-300).tolist()
+    most, least = counts.index(max(counts)), counts.index(min(counts))
+    left = math.log(weighed_C[most] / weighed_C[least]) / math.log(counts[most] / counts[least])
+    return NATURAL if left > 0.9 else MIXED if left > 0.1 else BALANCED
 
 
 _DRAWN = {"instance": NATURAL, "class_balanced": BALANCED, "square_root": MIXED}

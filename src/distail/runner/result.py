@@ -108,7 +108,7 @@ def final_evaluation(run: RunContext, teacher: Trained | StoredTeacher | None, s
             "predictions"
         )
     elif (
-        student_posterior(run.experiment) == BALANCED
+        student_posterior(run.experiment, run.data) == BALANCED
         and tested.test_adjusted is not None
         and tested.validation is not None
         and held_out is not None
@@ -244,7 +244,7 @@ def _content(
     taught = None
     if teacher is not None:
         described = read_metadata(run.folder.weights("teacher")) if isinstance(teacher, Trained) else teacher.facts
-        taught = teacher_posterior(run.experiment, described)
+        taught = teacher_posterior(run.experiment, described, run.data)
     asked = teacher.network if isinstance(teacher, Trained) else teacher
     return {
         "schema_version": SCHEMA_VERSION,
@@ -261,7 +261,7 @@ def _content(
             "teacher": _timing(network.fitted, images) if network and network.fitted else None,
             "student": _timing(student.fitted, images),
         },
-        "posterior": {"teacher": taught, "student": student_posterior(run.experiment)},
+        "posterior": {"teacher": taught, "student": student_posterior(run.experiment, run.data)},
         "parameters": _by_stage(network, student, lambda stage: count_parameters(stage.network.model)),
         "macs": _by_stage(network, student, lambda stage: count_macs(stage.network.model, example)),
         "deployment": {

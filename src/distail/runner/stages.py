@@ -100,7 +100,9 @@ def prepare_teacher(run: RunContext) -> Trained | StoredTeacher | None:
                 options.classifier,
                 run.data,
                 bit_depth=run.experiment.data.bit_depth,
-                posterior=posterior_of_files(options.files) if options.files else teacher_posterior(run.experiment),
+                posterior=posterior_of_files(options.files)
+                if options.files
+                else teacher_posterior(run.experiment, data=run.data),
                 trained_on=trained_on,
             )
             save_weights(network.model, stored, description)
@@ -196,7 +198,7 @@ def train_student(run: RunContext, network: FeatureTap, teacher: Trained | Store
         options.classifier,
         data,
         bit_depth=run.experiment.data.bit_depth,
-        posterior=student_posterior(run.experiment),
+        posterior=student_posterior(run.experiment, run.data),
     )
 
     def save() -> None:

@@ -36,6 +36,7 @@ from distail.files import file_hash
 from distail.methods.composition import Composition
 from distail.outputs import Outputs
 from distail.runner.answer_rows import AnswerRows, match_rows
+from distail.runner.compositions import read_method
 from distail.torch_utils import to_device
 from distail.training.frozen_teacher import Teacher
 
@@ -272,6 +273,12 @@ def _notes(
             f"{path} holds the {answers.top_k} largest of {answers.num_classes} probabilities; the rest is spread "
             f"{spread} over the other classes (teacher.rest: {experiment.teacher.rest})"
         )
+        removing = read_method(experiment).removes_priors
+        if removing and experiment.teacher.rest == "uniform":
+            notes[-1] += (
+                f", and has no class priors that targets: {' and '.join(removing)} could remove from it: rare classes "
+                "get too much of it; expected teacher.rest: class_shares"
+            )
     if reordered:
         notes.append(f"{path} has the classes in another order than the data; they are matched by name")
     if matched.own_id:

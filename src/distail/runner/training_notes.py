@@ -11,6 +11,7 @@ from distail.data.mixing import images_mixed
 from distail.data.prepare import PreparedData
 from distail.errors import counted, some_of
 from distail.evaluation.adjustment import chosen_on_few
+from distail.methods.context import Progress
 from distail.methods.presets import read_composition
 from distail.runner.compositions import classifier_composition, needs_of, read_method
 from distail.runner.posterior import posterior_notes
@@ -18,7 +19,8 @@ from distail.runner.posterior import posterior_notes
 
 def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     """Sentences for the user: of posteriors, of augmentation, of the training of student and teacher, and of tau."""
-    notes = [*posterior_notes(experiment), *augment_notes(experiment.data.augment)]
+    equal = min(data.class_counts) == max(data.class_counts)  # the class priors and equal ones are then the same
+    notes = [*([] if equal else posterior_notes(experiment, data)), *augment_notes(experiment.data.augment)]
     if experiment.data.imbalance_factor is None and experiment.data.profile != _default(Data, "profile"):
         notes.append(
             f"data.profile: {experiment.data.profile}, but without data.imbalance_factor no long tail is made: the "
@@ -33,6 +35,7 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
         notes += [f"teacher.{name}: not used, since {PREVIOUS_EPOCH} is not trained apart" for name in unused]
     if teacher is not None and not teacher.is_previous_epoch and needs.memory and not needs.teacher:
         notes.append(f"teacher: not used, since method.teacher: {PREVIOUS_EPOCH} makes the student its own teacher")
+    notes += _never_reached(experiment)
     if needs.memory and _remembering_epochs(experiment) < 2:
         notes.append(
             f"teacher: {PREVIOUS_EPOCH} has nothing to say in the first epoch that asks it, and here no other follows: "
@@ -41,6 +44,21 @@ def training_notes(experiment: Experiment, data: PreparedData) -> list[str]:
     if experiment.adjust == AUTO and data.validation is not None:
         told = chosen_on_few(data.validation.labels, data.class_counts)
         notes += [f"method.adjust: {AUTO}: {sentence}" for sentence in told]
+    return notes
+
+
+def _never_reached(experiment: Experiment) -> list[str]:
+    """What of the method begins after a share of training that no epoch of it reaches."""
+    training, notes = experiment.training, []
+    late = read_composition(classifier_composition(experiment)).beginnings
+    for entry, (key, share) in read_method(experiment).beginnings.items():
+        last = training.epochs if entry in late else training.backbone_epochs
+        if share < 1 and not Progress(last - 1, training.epochs).reached(share):
+            notes.append(
+                f"{entry}: {key} is {share:g} of the training, and none of its epochs (the first {last} of "
+                f"{training.epochs}) begins so late: what is deferred never begins; expected a smaller {key}, or more "
+                "epochs"
+            )
     return notes
 
 
