@@ -187,6 +187,15 @@ def first_of(problems: Sequence[str]) -> list[str]:
     return [*problems[:_SHOWN_PROBLEMS], *([f"... and {more} more"] if more > 0 else [])]
 
 
+def enumerated(names: Sequence[str]) -> str:
+    """All of them in one line.
+
+    >>> enumerated(["a"]), enumerated(["a", "b"]), enumerated(["a", "b", "c"])
+    ('a', 'a and b', 'a, b and c')
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def some_of(names: Sequence[object], most: int = 8) -> str:
     """The first few in one line, then how many more.
 

@@ -9,6 +9,7 @@ from distail.compare.advice import advice, teacher_behind
 
 def figures(balanced, head, tail):
     values = {"balanced_accuracy": balanced, "groups.thirds.head": head, "groups.thirds.tail": tail}
+    values["groups.thirds.medium"] = 3 * balanced - head - tail
     return {path: {"mean": mean, "values": {0: mean}} for path, mean in values.items()}
 
 
@@ -44,6 +45,7 @@ def test_the_best_student_is_named_with_what_it_brings_and_costs():
     assert "60.0 %" in first
     assert "30.0 to 55.0" in second
     assert "90.0 to 85.0" in second
+    assert "60.0 to 70.0" in second, "the medium third may be what it costs"
 
 
 def test_a_difference_inside_the_noise_ships_nothing_new():

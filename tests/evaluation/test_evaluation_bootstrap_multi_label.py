@@ -61,7 +61,7 @@ def test_a_class_with_one_test_image_has_no_interval():
 def test_a_class_that_no_draw_may_have_makes_nothing_unknown():
     logits, target = made(1.0)
     target[:, 3] = False
-    target[:2, 3] = True
+    target[:3, 3] = True
     drawn = bootstrap_average_precision(target.numpy(), COUNTS, [logits.numpy()], resamples=200)
     assert all(np.isfinite(values).all() for values in drawn.values())
     assert drawn["groups.thirds.tail"].std() > 0

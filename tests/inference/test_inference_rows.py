@@ -178,6 +178,17 @@ def test_what_training_never_had_is_told_and_answered(capsys, tmp_path, table):
     assert answer.name in student.class_names
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+def test_an_empty_text_from_python_is_a_gap_as_in_a_file(table):
+    """As `csv.DictReader` gives it: '' in a column of numbers, too. `age` has gaps in training, `kind` has none."""
+    student = distail.load_student(table.folder)
+    row = {"age": ["31"], "weight": ["70"], "kind": ["a"], "code": ["7"], "smoker": [True]}
+    (gap,), (empty,) = (student.predict({**row, "age": [age]}) for age in (None, ""))
+    assert (empty.name, empty.probability) == (gap.name, gap.probability)
+    with pytest.warns(UserWarning, match=r"without missing values in training: 'kind' \(1\)"):
+        student.predict({**row, "kind": [""]})
+
+
 def test_everything_that_is_missing_is_told_before_the_first_answer(capsys, tmp_path, table):
     whole = (table.folder.parent / "table.csv").read_text()
     (tmp_path / "good.csv").write_text(whole)

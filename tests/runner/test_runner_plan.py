@@ -91,7 +91,7 @@ def test_what_is_odd_about_the_data_is_told(tmp_path):
 
 def write_photos(root, seed):
     for number in range(24):
-        part, kind = ("train", "test")[number % 2], ("cat", "dog")[number // 2 % 2]
+        part, kind = ("train", "test")[number % 2], ("cat", "cat", "dog")[number // 2 % 3]
         (root / part / kind).mkdir(parents=True, exist_ok=True)
         pixels = np.random.default_rng([seed, number]).integers(0, 256, (8, 8), np.uint8)
         Image.fromarray(pixels).save(root / part / kind / f"{number}.png")

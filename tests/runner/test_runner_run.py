@@ -454,6 +454,8 @@ def test_a_teacher_of_other_classes_is_refused(finished, tmp_path):
         with pytest.raises(ModelError) as caught:
             run(experiment(tmp_path / "run", teacher={"model": "same", "checkpoint": str(path)}))
         assert said in str(caught.value)
+    right = {"model": "same", "checkpoint": str(finished.folder / "teacher.safetensors")}
+    assert run(experiment(tmp_path / "run", teacher=right, training={"epochs": 1})).student, "the folder is still free"
 
 
 def test_a_user_network_by_import_path(tmp_path, monkeypatch):

@@ -103,7 +103,8 @@ def load_run(run: RunFolder, experiment: Experiment, split: str | None, reporter
     if stored is None:
         return predictor.audit_answers(student)
     stage = "student" if stored.weights == weights else "teacher"
-    return predictor.audit_input(stored, student, as_text(value_at(run.stored_result(), f"posterior.{stage}")))
+    posterior = as_text(value_at(run.stored_result(), f"posterior.{stage}"))
+    return predictor.audit_input(stored, student, posterior, images="the run's training split has today")
 
 
 def load_checkpoint(weights: Path, experiment: Experiment, split: str | None, reporter: Reporter) -> AuditInput:
@@ -154,15 +155,20 @@ class _SplitPredictor:
         return predict(network, self.images, self.data.mean, self.data.std, self.runtime)
 
     def audit_input(
-        self, stored: StoredNetwork, student: StudentHeads | None, posterior: str | None = None
+        self,
+        stored: StoredNetwork,
+        student: StudentHeads | None,
+        posterior: str | None = None,
+        *,
+        images: str = "this CONFIG's training split",
     ) -> AuditInput:
-        """A network; `posterior` is what is known of it where its file says nothing."""
+        """A network; `posterior` is what is known of it where its file says nothing, `images` what it should know."""
         network = self.network(stored)
         self.reporter.message(f"{stored.name}: {len(self.images):,} {self.split} {self.images.noun}s")
         found = self._input(f"{stored.name}, a {stored.model.name}", self.predict(network), student)
         return replace(
             found,
-            cautions=_cautions(self.split, stored.metadata.get("subset_sha256"), self.data),
+            cautions=_cautions(self.split, stored.metadata.get("subset_sha256"), self.data, images),
             teacher=teaching(stored, self.experiment),
             posterior=stored.metadata.get("posterior", posterior),
         )
@@ -214,7 +220,7 @@ def _split(data: PreparedData, split: str | None) -> tuple[str, Examples, str]:
     return split, images, ""
 
 
-def _cautions(split: str, trained_on: str | None, data: PreparedData) -> tuple[str, ...]:
+def _cautions(split: str, trained_on: str | None, data: PreparedData, images: str) -> tuple[str, ...]:
     same = trained_on == data.subset_sha256
     if split == "test":
         return (TEST_CAUTION,)
@@ -226,7 +232,5 @@ def _cautions(split: str, trained_on: str | None, data: PreparedData) -> tuple[s
         )
     if same:
         return ()
-    known = (
-        "the file does not say on what" if trained_on is None else "on other images than this CONFIG's training split"
-    )
+    known = "the file does not say on what" if trained_on is None else f"on other images than {images}"
     return (f"It was trained {known}. If they include validation images, the results are too optimistic.",)

@@ -6,8 +6,10 @@ from collections.abc import Collection, Mapping
 
 from distail.compare.content import ComparisonContent, DifferenceContent
 from distail.compare.metrics import decides, of_multi_label
+from distail.errors import enumerated
 from distail.evaluation.adjustment import adjusted_name
-from distail.evaluation.groups import HEAD, TAIL
+from distail.evaluation.bootstrap_multi_label import FEWEST
+from distail.evaluation.groups import HEAD, MEDIUM, TAIL
 from distail.evaluation.headline import HEADLINE_WORDS, MAP
 from distail.evaluation.significance import OVER_IMAGES
 
@@ -47,7 +49,7 @@ def _choice(content: ComparisonContent, known: Mapping[str, float], seeds: int) 
             how = "; a method of its own, such as --methods 'kd-adjusted: {name: kd, adjust: 1}', is"
             why = f"this difference was not tested against noise{'' if best in content['methods'] else how}"
         else:
-            why = "it was not tested against the noise of the test images, since a class has a single one"
+            why = f"it was not tested against the noise of the test images, since a class has fewer than {FEWEST}"
         return [
             f"The best in an average class is {best} ({known[best]:.1f} %, {baseline} {known[baseline]:.1f} %; "
             f"{drawn}), but {why}."
@@ -57,11 +59,11 @@ def _choice(content: ComparisonContent, known: Mapping[str, float], seeds: int) 
             f"Keep {baseline}: {best} is the best in an average class ({known[best]:.1f} % against "
             f"{known[baseline]:.1f} %), but the difference is within the noise of the test images."
         ]
-    gains = " and ".join(
+    gains = [
         f"the {name} third from {then:.1f} to {now:.1f} %"
-        for name, metric in (("rarest", TAIL), ("most frequent", HEAD))
+        for name, metric in (("rarest", TAIL), ("medium", MEDIUM), ("most frequent", HEAD))
         if (then := _mean(content, baseline, metric)) is not None and (now := _mean(content, best, metric)) is not None
-    )
+    ]
     reached, of_a_class = ("it recognizes", " of an average class")
     if of_multi_label(content):
         reached, of_a_class = (f"its {MAP} is", "")
@@ -71,7 +73,7 @@ def _choice(content: ComparisonContent, known: Mapping[str, float], seeds: int) 
         "less.",
     ]
     if gains:
-        sentences.append(f"Compared with {baseline}, it changes {gains}.")
+        sentences.append(f"Compared with {baseline}, it changes {enumerated(gains)}.")
     return sentences
 
 

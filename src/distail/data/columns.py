@@ -167,7 +167,7 @@ def column_values(column: Any, name: str) -> Values:
 
     kind = column.type
     if column.null_count == len(column):
-        raise DataError(f"the column {name!r} has no values; remove it from data.features")
+        raise DataError(f"the column {name!r} has no values; name the other columns in data.features")
     if (
         pa.types.is_integer(kind)
         or pa.types.is_floating(kind)
@@ -182,8 +182,8 @@ def column_values(column: Any, name: str) -> Values:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return np.array(column.to_pylist(), dtype=object)
     raise DataError(
-        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Remove it from data.features, or "
-        "convert it to numbers"
+        f"the column {name!r} is {kind}; expected numbers, texts or booleans. Name the other columns in data.features, "
+        "or convert it to numbers"
     )
 
 

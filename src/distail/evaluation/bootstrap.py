@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distail.errors import DataError
+from distail.evaluation.bootstrap_multi_label import FEWEST, bootstrap_average_precision, draw_anywhere, times_drawn
 from distail.evaluation.bootstrap_multi_label import RESAMPLES as RANKED
-from distail.evaluation.bootstrap_multi_label import bootstrap_average_precision, draw_anywhere, times_drawn
 from distail.evaluation.calibration import BINS, top_confidence
 from distail.evaluation.checks import checked_predictions
 from distail.evaluation.groups import classes_by_group
@@ -83,8 +83,8 @@ def bootstrap_metrics(
 
     Returns:
         Path of the metric in `METRICS` to values (resamples, R) in percent. Left out are groups without a class, and
-        what is made of the recalls of classes of which one has a single image: how far that class moves cannot be
-        known.
+        what is made of the recalls of classes of which one has fewer than `FEWEST` images: how far that class moves
+        cannot be known.
 
     Raises:
         DataError: no run, or one with another number of images.
@@ -167,7 +167,7 @@ class Resampler:
                 continue
             over_all = isinstance(metric.source, OfImages) and not metric.source.averages_classes
             classes = [c for c in groups.get(path, self.present.tolist()) if sizes_C[c]]
-            if over_all or (classes and sizes_C[classes].min() > 1):
+            if over_all or (classes and sizes_C[classes].min() >= FEWEST):
                 known[path] = classes
         return known
 
@@ -235,7 +235,7 @@ def _blocks(total: int, bytes_each: int) -> Iterator[int]:
 
 
 def interval_and_p(differences_B: Array, level: float = 0.95) -> tuple[tuple[float, float], float]:
-    """Percentile interval of bootstrapped differences, and the two-sided p value of no difference.
+    """Percentile interval of bootstrapped differences in percent, and the two-sided p value of no difference.
 
     The p value is twice the smaller share of resamples on either side of zero (zero itself, to within what rounding
     makes of equal metrics, counts on both), each share with one added above and below, so that it is never 0 (Davison
@@ -245,7 +245,7 @@ def interval_and_p(differences_B: Array, level: float = 0.95) -> tuple[tuple[flo
     >>> round(low, 6), round(high, 6), round(p, 6)
     (1.0, 39.0, 0.095238)
     """
-    tail = (1 - level) / 2
+    tail, differences_B = (1 - level) / 2, differences_B.clip(-100, 100)  # widened draws may leave what there is
     low, high = (float(value) for value in np.quantile(differences_B, (tail, 1 - tail)))
     below, above = int((differences_B <= ROUNDING).sum()), int((differences_B >= -ROUNDING).sum())
     return (low, high), min(1.0, 2 * (min(below, above) + 1) / (len(differences_B) + 1))

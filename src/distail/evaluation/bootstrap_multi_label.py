@@ -15,6 +15,9 @@ from distail.evaluation.groups import classes_by_group
 from distail.evaluation.headline import MEAN_AVERAGE_PRECISION
 
 RESAMPLES = 2_000
+FEWEST = 3
+"""Test images of a class from which the bootstrap can know how far its metric moves: of two, both are often right, or
+both wrong, and every draw is the same."""
 """At most: each ranks all images anew for every class and run."""
 # What the weights of one block of resamples may take, beside their sums.
 _BLOCK_BYTES = 8 * 2**20
@@ -39,7 +42,7 @@ def bootstrap_average_precision(
 
     Returns:
         Path of the metric to values (resamples, R) in percent. Left out are groups without a class, and what is made of
-        classes of which one has a single test image: how far that moves cannot be known.
+        classes of which one has fewer than `FEWEST` test images: how far that moves cannot be known.
 
     >>> target = np.array([[True, False], [True, True], [False, True], [False, False]])
     >>> drawn = bootstrap_average_precision(target, [9, 3], [target.astype(np.float32)], resamples=50)
@@ -67,7 +70,7 @@ def _known_members(target_NC: NDArray[np.bool_], class_counts: Sequence[int]) ->
     sizes_C = target_NC.sum(axis=0)
     groups = {MEAN_AVERAGE_PRECISION: range(len(sizes_C)), **classes_by_group(class_counts)}
     tested = {path: [c for c in classes if sizes_C[c]] for path, classes in groups.items()}
-    return {path: classes for path, classes in tested.items() if classes and sizes_C[classes].min() > 1}
+    return {path: classes for path, classes in tested.items() if classes and sizes_C[classes].min() >= FEWEST}
 
 
 def draw_anywhere(random: np.random.Generator, images: int, count: int) -> Array:

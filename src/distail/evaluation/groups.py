@@ -13,7 +13,7 @@ from distail.functional.divergences import split_into_thirds
 
 SHOTS = ("many", "medium", "few")
 THIRDS = ("head", "medium", "tail")
-HEAD, _, TAIL = THIRD_PATHS = tuple(f"groups.thirds.{name}" for name in THIRDS)
+HEAD, MEDIUM, TAIL = THIRD_PATHS = tuple(f"groups.thirds.{name}" for name in THIRDS)
 """Where the metrics of the thirds stand in those of a test set."""
 FEW_IMAGES = 30
 """Of so few of the tail third, a figure of it says little."""

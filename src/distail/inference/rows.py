@@ -149,6 +149,9 @@ def _like_training(values: Any, column: Column) -> Values:
     given = given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
     if pa.types.is_dictionary(given.type):
         given = given.cast(given.type.value_type)
+    if pa.types.is_string(given.type) and "" not in (column.levels or ()):
+        # As in a CSV file, an empty text is a gap.
+        given = compute.if_else(compute.equal(given, ""), pa.scalar(None, pa.string()), given)
     if column.levels is not None:
         try:
             return np.array(given.cast(pa.string()).to_pylist(), dtype=object)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distail.errors import counted
+from distail.errors import counted, enumerated
 from distail.evaluation.adjustment import TAU
 from distail.evaluation.groups import TAIL
 from distail.evaluation.headline import BALANCED_ACCURACY, MAP, MEAN_AVERAGE_PRECISION
@@ -32,13 +32,13 @@ def summary_sentence(view: ReportView) -> str:
         names = ("top1", BALANCED_ACCURACY, TAIL) if not words.multi_label else (words.headline_path, TAIL)
         parts = [_reaches(taught[0], name, against, first=name == names[0]) for name in names]
         known = [part for part in parts if part]
-        return f"{taught[0].name} reaches {_listed(known)}."
+        return f"{taught[0].name} reaches {enumerated(known)}."
     best, balanced = _highest(taught, words.headline_path)
     has = "has" if len(best) == 1 else "have"
-    sentence = f"Of {len(taught)} students {_listed(best)} {has} the highest {words.headline}, {balanced:.1f} %"
+    sentence = f"Of {len(taught)} students {enumerated(best)} {has} the highest {words.headline}, {balanced:.1f} %"
     tail, share = _highest(taught, TAIL)
     if tail:
-        who = "" if tail == best else f"{_listed(tail)} "
+        who = "" if tail == best else f"{enumerated(tail)} "
         sentence += f", and {who}the highest {words.by_class} on the tail third, {share:.1f} %"
     if against is not None:
         own = [part for part in (_plain(against, name) for name in (words.headline_path, TAIL)) if part]
@@ -188,10 +188,6 @@ def _highest(runs: Sequence[RunView], name: str) -> tuple[list[str], float]:
     written = {who: round(value, 1) for who, value in values.items() if value is not None}
     most = max(written.values(), default=0.0)
     return [who for who, value in written.items() if value == most], most
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _plain(run: RunView, name: str) -> str:

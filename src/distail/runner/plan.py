@@ -21,6 +21,7 @@ from distail.config.schema import Experiment
 from distail.data.dataset import StreamedImages, is_images
 from distail.data.input_sources import sample_inputs
 from distail.data.items import StreamedItems
+from distail.data.labels import is_multi_label
 from distail.data.long_tail import class_counts
 from distail.data.prepare import PreparedData
 from distail.errors import ConfigError
@@ -330,8 +331,9 @@ def _files(
     files: dict[Path, float | None] = {folder.path / name: size for name, size in sorted(weights.items())}
     files |= {folder.checkpoints(stage.name): KEPT * stage.checkpoint_megabytes for stage in stages}
     files[folder.predictions] = logits * (2 if "teacher.safetensors" in weights else 1)
-    others = (folder.predictions_table, folder.config, folder.metrics, folder.samples, folder.result, folder.report)
-    files |= dict.fromkeys(others)
+    files |= dict.fromkeys((folder.predictions_table, folder.config, folder.metrics, folder.result, folder.report))
+    sampled = is_images(data.test) and not is_multi_label(data.test.labels)
+    files |= dict.fromkeys([folder.samples] * sampled + [folder.skipped] * bool(data.skipped))
     files |= {folder.path / tracker: None for tracker in experiment.trainer.trackers}
     return files
 

@@ -128,9 +128,14 @@ def _run_stages(
         context.note(*training_notes(experiment, data), *notes, *views_notes)
         # First, though it is trained last: what is wrong with it must not wait for a teacher of many hours.
         student = untrained_student(context)
-        if stored is None:
-            processes.broadcast_from_main(lambda: files.write_text(folder.config, settled.to_yaml()))
+        begin = partial(processes.broadcast_from_main, lambda: files.write_text(folder.config, settled.to_yaml()))
+        # A given teacher may be refused, after which the folder is still free; one that is trained here goes on in it.
+        trains = experiment.teacher is None or experiment.teacher.trained_here
+        if stored is None and trains:
+            begin()
         teacher = prepare_teacher(context)
+        if stored is None and not trains:
+            begin()
         trained = train_student(context, student, teacher)
         # Only now is it certain that data elsewhere are the same.
         if stored is not None and stored.data.root != experiment.data.root:
@@ -156,7 +161,7 @@ def read_images(experiment: Experiment, folder: RunFolder, reporter: Reporter, p
             files.write_text(folder.skipped, "\n".join(data.skipped) + "\n")
         reporter.message(
             f"skipped {counted(len(data.skipped), 'unreadable image')}, such as {data.skipped[0]}; "
-            f"{folder.skipped} lists all"
+            f"the run lists all in {folder.skipped}"
         )
     return data
 
