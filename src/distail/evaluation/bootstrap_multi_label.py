@@ -44,7 +44,7 @@ def bootstrap_average_precision(
         Path of the metric to values (resamples, R) in percent. Left out are groups without a class, and what is made of
         classes of which one has fewer than `FEWEST` test images: how far that moves cannot be known.
 
-    >>> target = np.array([[True, False], [True, True], [False, True], [False, False]])
+    >>> target = np.array([[True, False], [True, True], [True, True], [False, True], [False, False]])
     >>> drawn = bootstrap_average_precision(target, [9, 3], [target.astype(np.float32)], resamples=50)
     >>> float(drawn["mean_average_precision"].min()), sorted(drawn)[:2]
     (100.0, ['groups.shots.few', 'groups.thirds.head'])
