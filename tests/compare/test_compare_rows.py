@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from distail.compare.draws import Draw
+from distail.compare.result import ComparedMethod, other_thirds
 from distail.compare.rows import Row, resample
 from distail.evaluation.metrics import evaluate_predictions, metric_at
 from distail.evaluation.predictions import save_predictions
@@ -60,3 +61,14 @@ def test_a_group_that_some_folds_alone_have_is_told_from_one_without_test_images
     assert row.values("groups.shots.few") == {}
     assert row.lacks_folds("groups.shots.few")
     assert not row.lacks_folds("top1")
+
+
+def test_that_a_class_is_in_another_third_is_told():
+    def method(*counts):
+        results = {Draw(i): {"class_names": ["a", "b", "c"], "class_counts": own} for i, own in enumerate(counts)}
+        return ComparedMethod("kd", {}, False, results)
+
+    assert other_thirds([method([300, 60, 10], [310, 55, 9])]) == []
+    (told,) = other_thirds([method([300, 60, 10]), method([300, 10, 60])])
+    assert "same classes" in told
+    assert "b, c" in told

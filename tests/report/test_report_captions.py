@@ -102,6 +102,14 @@ def test_few_images_leave_doubt_even_where_all_or_none_is_right(top1: float, rea
     )
 
 
+def test_half_a_point_is_not_the_noise_of_average_precisions() -> None:
+    several = {"mean_average_precision": 40.0, "per_class_average_precision": [40.0], "groups": {"thirds": {}}}
+    note = captions.noise_note(ReportView("x", [RunView("kd", "student", several)]))  # type: ignore[arg-type]
+    assert note is not None
+    assert "half a point" not in note
+    assert "half a point" in str(captions.noise_note(ReportView("x", [KD])))
+
+
 def test_recalls_of_single_classes_are_not_called_means() -> None:
     recalls = [[90.0, 10.0]]
     data = RecallData(["a", "b"], [30, 5], [], window=1, points=True, recalls=recalls, means=recalls)

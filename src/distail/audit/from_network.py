@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from distail.audit.from_file import TEST_CAUTION, AuditInput, cautions_of_answers
 from distail.audit.sample_weights import StudentHeads
 from distail.config.schema import Experiment
-from distail.data.dataset import Examples, smallest_side
+from distail.data.dataset import Examples, is_images, smallest_side
 from distail.data.labels import is_multi_label
 from distail.data.prepare import PreparedData, prepare_data
 from distail.errors import ConfigError
@@ -226,10 +226,8 @@ def _cautions(split: str, trained_on: str | None, data: PreparedData, images: st
         return (TEST_CAUTION,)
     if split == "train":
         whose = "These are the images that it was trained on" if same else "It may have been trained on these images"
-        return (
-            f"{whose}: it makes more errors on new images. Training would use the same targets, except for crops and "
-            "flips.",
-        )
+        except_for = ", except for crops and flips" if is_images(data.train) else ""
+        return (f"{whose}: it makes more errors on new images. Training would use the same targets{except_for}.",)
     if same:
         return ()
     known = "the file does not say on what" if trained_on is None else f"on other images than {images}"

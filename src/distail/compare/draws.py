@@ -16,8 +16,9 @@ from distail.config.data import Folds
 from distail.config.schema import Experiment
 from distail.errors import CheckpointError
 from distail.evaluation.adjustment import tau_of
+from distail.evaluation.average_precision import average_precisions_of_parts
 from distail.evaluation.headline import headline_path
-from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at
+from distail.evaluation.metrics import MetricValues, evaluate_predictions, metric_at, multi_label_metrics
 from distail.evaluation.predictions import load_predictions
 from distail.evaluation.run_files import read_epochs
 from distail.functional import remove_prior
@@ -126,6 +127,8 @@ def validation_of_run(folder: RunFolder, epochs: int) -> dict[int, MetricValues]
 def out_of_fold(folders: Sequence[RunFolder]) -> MetricValues:
     """Metrics of all training examples, each judged by the student that did not see it, adjusted as its run says.
 
+    Of several classes per example the average precisions are means over folds: rankings of one student each.
+
     Args:
         folders: the finished runs of one seed, one for each fold.
 
@@ -146,4 +149,7 @@ def out_of_fold(folders: Sequence[RunFolder]) -> MetricValues:
         logits.append(remove_prior(validation.logits, own_counts, tau) if tau else validation.logits)
         targets.append(validation.target)
         counts = counts or own_counts
+    if targets[0].ndim == 2:
+        parts = list(zip(logits, targets, strict=True))
+        return multi_label_metrics(average_precisions_of_parts(parts), counts)
     return evaluate_predictions(torch.cat(logits), torch.cat(targets), counts)

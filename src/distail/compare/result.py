@@ -30,6 +30,8 @@ from distail.compare.rows import Resampled, Row, method_rows, resample, teacher_
 from distail.compare.scheduler import State
 from distail.compare.selection import ScoredPoint, best, rule_of, score_points, undecided_methods
 from distail.compare.summary import statements
+from distail.errors import some_of
+from distail.evaluation.groups import thirds
 from distail.evaluation.metrics import metric_at
 from distail.evaluation.run_files import FINISHED, MISSING, RunResult
 from distail.evaluation.significance import Difference, corrected, over_images, over_seeds, summarize
@@ -125,7 +127,13 @@ def comparison_content(plan: Plan, states: Mapping[str, State], *, bootstrap: bo
     notes += reconstruction_notes(json.dumps([dict(method) for method in plan.config.methods.values()]))
     alone = [method.label for method in compared if method.has_no_teacher]
     told = statements(content, recommends=plan.config.recommends)
-    content["statements"] = [*_mixed(compared), *told, *teacher_behind(content, alone), *notes]
+    content["statements"] = [
+        *_mixed(compared),
+        *told,
+        *other_thirds(compared),
+        *teacher_behind(content, alone),
+        *notes,
+    ]
     return content
 
 
@@ -275,6 +283,24 @@ def _mixed(compared: Sequence[ComparedMethod]) -> list[str]:
                         "to that, whatever intervals and verdicts say. Train them again with another --output."
                     )
     return sentences
+
+
+def other_thirds(compared: Sequence[ComparedMethod]) -> list[str]:
+    """That some classes are not in the same third in every run."""
+    results = [result for method in compared for result in method.results.values()]
+    places: dict[str, set[str]] = {}
+    for result in results:
+        for third, classes in thirds(result["class_counts"]).items():
+            for c in classes:
+                places.setdefault(result["class_names"][c], set()).add(third)
+    moved = [name for name, own in places.items() if len(own) > 1]
+    if not moved:
+        return []
+    return [
+        f"The thirds are not of the same classes in every run, because training examples differ: {some_of(moved)}. "
+        "Means over seeds or folds are of each run's own thirds, and their deviations are partly due to that; what is "
+        "shown by class has the thirds of the first run."
+    ]
 
 
 def _warnings(compared: Sequence[ComparedMethod]) -> list[str]:

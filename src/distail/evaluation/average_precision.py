@@ -5,6 +5,9 @@ Shapes: N samples, C classes, B resampled test sets, E distinct scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import fsum
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -39,6 +42,28 @@ class Ranking:
         with np.errstate(invalid="ignore"):
             precise_B: Array = (gained_EB * found_EB / np.maximum(among_EB, 1e-300)).sum(axis=0) / total_B
         return precise_B
+
+
+def average_precisions_of_parts(parts: Sequence[tuple[Tensor, Tensor]]) -> list[float | None]:
+    """The same of parts, logits and target (N, C) each, that were judged by a network each: of each class the mean.
+
+    Weighted by the samples that have the class. Scores of different networks cannot be ranked together: a constant of
+    one of them would change the ranks.
+
+    >>> import torch
+    >>> parts = [(torch.tensor([[2.0], [1.0]]) + shift, torch.tensor([[True], [False]])) for shift in (0.0, 9.0)]
+    >>> average_precisions_of_parts(parts)
+    [100.0]
+    """
+    found = zip(*(average_precisions(*part) for part in parts), strict=True)
+    numbers = zip(*(target.sum(0).tolist() for _, target in parts), strict=True)
+    return [_mean(own, weights) for own, weights in zip(found, numbers, strict=True)]
+
+
+def _mean(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    known = [(value, weight) for value, weight in zip(values, weights, strict=True) if value is not None]
+    total = sum(weight for _, weight in known)
+    return fsum(value * weight for value, weight in known) / total if total else None
 
 
 def average_precisions(logits_NC: Tensor, target_NC: Tensor) -> list[float | None]:

@@ -284,7 +284,11 @@ def evaluate_predictions(logits_NC: Tensor, target_N: Tensor, class_counts: Sequ
 
 def _evaluate_multi_label(logits_NC: Tensor, target_NC: Tensor, class_counts: Sequence[int] | Tensor) -> MetricValues:
     logits_NC, target_NC, counts = checked_predictions(logits_NC, target_NC, class_counts, multi_label=True)
-    precisions = average_precisions(logits_NC, target_NC)
+    return multi_label_metrics(average_precisions(logits_NC, target_NC), counts)
+
+
+def multi_label_metrics(precisions: list[float | None], counts: Sequence[int]) -> MetricValues:
+    """The metrics of multi-label data out of average precisions (C,) and training images (C,) of each class."""
     if all(precision is None for precision in precisions):
         raise DataError("no test image has any class; expected positives, since average precision is a mean over them")
     everything = {MEAN_AVERAGE_PRECISION: range(len(counts)), **classes_by_group(counts)}

@@ -65,6 +65,8 @@ def noise_note(view: ReportView) -> str | None:
     if not taught or any(len(run.seeds) > 1 for run in taught):
         return None
     note = "One seed each: half a point is normal noise between seeds"
+    if words_of(view.runs).multi_label:
+        return "One seed each: others may differ by several points, and by more where few test examples have a class."
     known = [(run, share) for run in taught if (share := metric_at(run.metrics, "top1")) is not None]
     images_of = len(view.test_labels)  # bins of several folds count every image once in each
     sizes = [(images_of or sum(item.count for item in run.reliability), share / 100) for run, share in known]

@@ -52,7 +52,7 @@ def _trials_chart(content: SearchContent) -> Spec:
             highest = max(highest, one["figure"])
             line.append({"trial": one["number"], "figure": highest})
     x = quantity("trial", "trial", axis={"tickMinStep": 1, "grid": False})
-    y = quantity("figure", "on the validation split", axis={"labelExpr": "datum.label + ' %'"}, zero=False)
+    y = quantity("figure", "the searched metric", axis={"labelExpr": "datum.label + ' %'"}, zero=False)
     beyond = [] if content["top1_loss"] is None else [_BEYOND]
     states = [_CHOSEN, FINISHED, STOPPED_EARLY, *beyond]
     strokes, insides = [INK, INK, SOFT, "var(--warn)"], ["var(--link)", INK, PAPER, PAPER]
@@ -66,8 +66,7 @@ def _trials_chart(content: SearchContent) -> Spec:
         "legend": {"orient": "top"},
     }
     return {
-        "description": "The searched metric of each trial on the validation split, in the order in which the trials "
-        "started.",
+        "description": "The searched metric of each trial, in the order in which the trials started.",
         "layer": [
             layer({"type": "line", "interpolate": "step-after", "color": SOFT}, {"x": x, "y": y}, line),
             layer(
