@@ -61,6 +61,9 @@ def test_a_group_that_some_folds_alone_have_is_told_from_one_without_test_images
     assert row.values("groups.shots.few") == {}
     assert row.lacks_folds("groups.shots.few")
     assert not row.lacks_folds("top1")
+    under_way = Row("weak", "student", dict([*runs.items()][:2]), list(runs))
+    assert not under_way.lacks_folds("top1"), "a fold that is not finished lacks nothing"
+    assert not under_way.lacks_folds("groups.shots.few")
 
 
 def test_that_a_class_is_in_another_third_is_told():

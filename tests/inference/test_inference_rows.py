@@ -187,6 +187,9 @@ def test_an_empty_text_from_python_is_a_gap_as_in_a_file(table):
     assert (empty.name, empty.probability) == (gap.name, gap.probability)
     with pytest.warns(UserWarning, match=r"without missing values in training: 'kind' \(1\)"):
         student.predict({**row, "kind": [""]})
+    large = {name: pa.array(values).cast(pa.large_string()) for name, values in row.items() if name != "smoker"}
+    large |= {"smoker": pa.array([True]), "age": pa.array([""], pa.large_string())}
+    assert student.predict(pa.table(large))[0].probability == gap.probability
 
 
 def test_everything_that_is_missing_is_told_before_the_first_answer(capsys, tmp_path, table):

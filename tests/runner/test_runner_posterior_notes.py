@@ -122,6 +122,26 @@ def test_weights_of_examples_that_balance_the_classes_count_as_a_correction(meth
     assert all(words in note for words, note in zip(told, notes, strict=True)), notes
 
 
+@pytest.mark.parametrize("counts", [(520, 480), (416, 300), (300, 60, 2), (500, 300, 200, 100, 50, 20, 10, 5)])
+def test_weights_that_have_nothing_to_do_with_the_class_are_none_of_its_corrections(counts):
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    found = []
+    for _ in range(100):
+        weights = torch.randn(len(labels), generator=draw).exp()
+        train = LabeledArrays(torch.zeros(len(labels), 2), labels, weights=weights)
+        found.append(student_posterior(config("ce"), SimpleNamespace(train=train, class_counts=counts)))
+    assert found.count("natural") >= 97
+
+
+def test_weights_that_balance_the_classes_are_seen_under_others():
+    data = weighted(1.0)
+    draw = torch.Generator().manual_seed(0)
+    weights = data.train.weights * torch.randn(370, generator=draw).mul(0.3).exp()
+    data.train = LabeledArrays(torch.zeros(370, 2), data.train.labels, weights=weights)
+    assert student_posterior(config("ce"), data) == "balanced"
+
+
 def test_a_teacher_of_weighted_examples_leaves_nothing_for_debias():
     experiment = config("distail", teacher="same")
     notes = posterior_notes(experiment, weighted(1.0))

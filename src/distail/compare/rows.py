@@ -58,9 +58,10 @@ class Row:
         return {seed: fmean(own) for seed, own in by_seed(known, self.draws).items()}
 
     def lacks_folds(self, metric: str) -> bool:
-        """Whether some folds have a metric, such as that of a group without a class in others, and no seed has all."""
-        measured = any(metric_at(test, metric) is not None for test in self._tests.values())
-        return measured and not self.values(metric)
+        """Whether of seeds that are finished some folds have a metric and others not: a group has no class in these."""
+        tested = {draw: test for draw, test in self._tests.items() if test is not None}
+        of_seeds = [metric_at(test, metric) for own in by_seed(tested, self.draws).values() for test in own]
+        return any(value is not None for value in of_seeds) and not self.values(metric)
 
     def taus(self) -> dict[int, float]:
         """How far it is adjusted, by seed: the mean over its folds."""

@@ -15,10 +15,10 @@ from distail.evaluation.groups import classes_by_group
 from distail.evaluation.headline import MEAN_AVERAGE_PRECISION
 
 RESAMPLES = 2_000
+"""At most: each ranks all images anew for every class and run."""
 FEWEST = 3
 """Test images of a class from which the bootstrap can know how far its metric moves: of two, both are often right, or
 both wrong, and every draw is the same."""
-"""At most: each ranks all images anew for every class and run."""
 # What the weights of one block of resamples may take, beside their sums.
 _BLOCK_BYTES = 8 * 2**20
 

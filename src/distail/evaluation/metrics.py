@@ -48,7 +48,7 @@ class OfImages:
 
     Attributes:
         compute: `Sums` to (...).
-        averages_classes: a mean over classes, of which the bootstrap knows nothing where a class has a single image.
+        averages_classes: a mean over classes, of which the bootstrap knows nothing where a class has one or two images.
         centered: noise alone raises it, and drawing again adds noise: draws are centered on what was observed.
     """
 

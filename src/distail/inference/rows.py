@@ -149,6 +149,8 @@ def _like_training(values: Any, column: Column) -> Values:
     given = given.combine_chunks() if isinstance(given, pa.ChunkedArray) else given
     if pa.types.is_dictionary(given.type):
         given = given.cast(given.type.value_type)
+    if pa.types.is_large_string(given.type) or pa.types.is_string_view(given.type):
+        given = given.cast(pa.string())
     if pa.types.is_string(given.type) and "" not in (column.levels or ()):
         # As in a CSV file, an empty text is a gap.
         given = compute.if_else(compute.equal(given, ""), pa.scalar(None, pa.string()), given)
@@ -159,7 +161,7 @@ def _like_training(values: Any, column: Column) -> Values:
             raise DataError(f"the column {column.name!r} is {given.type}; expected texts, as for training") from None
     if pa.types.is_null(given.type):
         return np.full(len(given), np.nan)
-    if pa.types.is_string(given.type) or pa.types.is_large_string(given.type):
+    if pa.types.is_string(given.type):
         try:
             given = compute.utf8_trim_whitespace(given).cast(pa.float64())
         except pa.ArrowException as error:  # which names the first that is none

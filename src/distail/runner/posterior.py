@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -168,15 +167,27 @@ def _composition(
 
 
 def _weighted(data: PreparedData) -> str:
-    """What is learned of plain labels whose examples have weights, by how much of the imbalance these leave."""
-    counts, weights_N = data.class_counts, training_weights(data.train)
-    if weights_N is None or data.train.labels.ndim == 2 or min(counts) == max(counts):
+    """What is learned of plain labels whose examples have weights, by how much of the imbalance these leave.
+
+    By the slope of the logarithm of a class's mean weight over that of its count: 0 where weights are independent of
+    the class, -1 where they balance the classes. A slope within three standard errors of 0 is none.
+    """
+    counts_C, weights_N = torch.tensor(data.class_counts).double(), training_weights(data.train)
+    if weights_N is None or data.train.labels.ndim == 2 or counts_C.max() < _LEAST_IMBALANCE * counts_C.min():
         return NATURAL
-    weighed_C = torch.bincount(data.train.labels, weights_N.double(), minlength=len(counts)).clamp_min(1e-300).tolist()
-    most, least = counts.index(max(counts)), counts.index(min(counts))
-    left = math.log(weighed_C[most] / weighed_C[least]) / math.log(counts[most] / counts[least])
-    return NATURAL if left > 0.9 else MIXED if left > 0.1 else BALANCED
+    labels, weights_N = data.train.labels, weights_N.double()
+    mean_C = (torch.bincount(labels, weights_N, minlength=len(counts_C)) / counts_C).clamp_min(1e-12)
+    spread = ((weights_N / mean_C[labels] - 1) ** 2).mean()  # relative to the class's mean
+    x_C, y_C, share_C = counts_C.log(), mean_C.log(), counts_C / counts_C.sum()
+    x_C, y_C = x_C - (share_C * x_C).sum(), y_C - (share_C * y_C).sum()
+    moved = (counts_C * x_C**2).sum()
+    slope, error = (counts_C * x_C * y_C).sum() / moved, (spread / moved).sqrt()
+    if slope.abs() <= 3 * error or slope > -0.1:
+        return NATURAL
+    return MIXED if slope > -0.9 else BALANCED
 
 
+_LEAST_IMBALANCE = 1.5
+"""Largest class to smallest, below which weights of examples have no say."""
 _DRAWN = {"instance": NATURAL, "class_balanced": BALANCED, "square_root": MIXED}
 """Samplers, to what is learned of plain labels: rare classes that are drawn more often take prior off as well."""

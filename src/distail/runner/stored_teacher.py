@@ -34,9 +34,10 @@ from distail.evaluation.stored_logits import (
 )
 from distail.files import file_hash
 from distail.methods.composition import Composition
+from distail.methods.presets import read_composition
 from distail.outputs import Outputs
 from distail.runner.answer_rows import AnswerRows, match_rows
-from distail.runner.compositions import read_method
+from distail.runner.compositions import classifier_composition, read_method
 from distail.torch_utils import to_device
 from distail.training.frozen_teacher import Teacher
 
@@ -273,7 +274,8 @@ def _notes(
             f"{path} holds the {answers.top_k} largest of {answers.num_classes} probabilities; the rest is spread "
             f"{spread} over the other classes (teacher.rest: {experiment.teacher.rest})"
         )
-        removing = read_method(experiment).removes_priors
+        late = read_composition(classifier_composition(experiment))
+        removing = dict.fromkeys(read_method(experiment).removes_priors + late.removes_priors)
         if removing and experiment.teacher.rest == "uniform":
             notes[-1] += (
                 f", and has no class priors that targets: {' and '.join(removing)} could remove from it: rare classes "
