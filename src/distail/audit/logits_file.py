@@ -141,10 +141,7 @@ def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
     split = next((name for name in ("validation", "train", "test") if (split_N == name.encode()).any()), None)
     if split is None:
         return table
-    of_split_N = split_N == split.encode()
-    if "view" in file.names:
-        of_split_N = _of_one_view(of_split_N, file)
-    rows_N = torch.from_numpy(np.flatnonzero(of_split_N))
+    rows_N = torch.from_numpy(np.flatnonzero(_of_one_view(split_N == split.encode(), file)))
     counts = _of_training(table, split_N == b"train", file)
     return replace(
         table,
@@ -157,7 +154,9 @@ def _of_one_split(table: LogitsTable, file: ArrayFile) -> LogitsTable:
 
 
 def _of_one_view(rows_N: NDArray[np.bool_], file: ArrayFile) -> NDArray[np.bool_]:
-    """Those of the rows that are of the first view: of each image one."""
+    """Those of the rows that are of the first view, where there are views: of each image one."""
+    if "view" not in file.names:
+        return rows_N
     view_N = file.numbers("view").numpy()
     first: NDArray[np.bool_] = view_N == view_N[rows_N].min(initial=view_N.max())
     return rows_N & first
@@ -165,8 +164,7 @@ def _of_one_view(rows_N: NDArray[np.bool_], file: ArrayFile) -> NDArray[np.bool_
 
 def _of_training(table: LogitsTable, is_training_N: NDArray[np.bool_], file: ArrayFile) -> tuple[int, ...] | None:
     """Training images of each class, each once however many views there are; None where a class has none."""
-    if "view" in file.names:
-        is_training_N = _of_one_view(is_training_N, file)
+    is_training_N = _of_one_view(is_training_N, file)
     try:
         return counted_labels(table.target[torch.from_numpy(is_training_N)], table.logits.shape[1])
     except DataError:
@@ -249,7 +247,8 @@ def _from_json(text: str, path: Path, class_names: Sequence[str] | None) -> tupl
             f"class counts: {path} names the classes {some_of(names, 3)}, and the logits {some_of(class_names, 3)}; "
             "expected the same names, or counts without names in the order of the logits."
         )
-    return tuple(counts[names.index(name)] for name in class_names)
+    by_name = dict(zip(names, counts, strict=True))
+    return tuple(by_name[name] for name in class_names)
 
 
 def _parsed(text: str, where: str) -> tuple[int, ...]:

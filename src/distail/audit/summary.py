@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from distail.audit.content import AuditContent
 from distail.audit.recommendation import sentence
+from distail.errors import enumerated
 from distail.evaluation.groups import THIRDS
 from distail.evaluation.teacher_bias import describe_bias
 
@@ -51,7 +52,7 @@ def _bias(found: AuditContent) -> list[str]:
     for confusion in found["errors"]["swallowers"][:NAMED_CONFUSIONS]:
         shares.append(f"{found['classes'][confusion['class']]['name']} ({confusion['share']:.1f} %)")
     if shares:
-        sentences.append(f"The most frequent wrong predictions for tail images: {_joined(shares)}.")
+        sentences.append(f"The most frequent wrong predictions for tail images: {enumerated(shares)}.")
     return sentences
 
 
@@ -66,7 +67,7 @@ def _adjusted(found: AuditContent) -> str:
         what = "needs no training, and moves"
     return (
         f"Adjusting its logits after training (tau {found['adjusted']['tau']:g}) {what} top-1 from "
-        f"{before['top1']:.1f} to {after['top1']:.1f} %, {_joined(moved)}."
+        f"{before['top1']:.1f} to {after['top1']:.1f} %, {enumerated(moved)}."
     )
 
 
@@ -79,9 +80,9 @@ def _confidence(found: AuditContent) -> list[str]:
             )
         if third["confidence_when_wrong"] is not None:
             when_wrong.append(f"{third['confidence_when_wrong']:.1f} % on the {name}")
-    sentences = [f"On average it is {_joined(confidence)}."]
+    sentences = [f"On average it is {enumerated(confidence)}."]
     if when_wrong:
-        sentences.append(f"The mean confidence of its wrong predictions is {_joined(when_wrong)}.")
+        sentences.append(f"The mean confidence of its wrong predictions is {enumerated(when_wrong)}.")
     return sentences
 
 
@@ -93,7 +94,7 @@ def _swaps(found: AuditContent) -> str:
             shares.append(f"{third['share']:.1f} % of the {name}'s")
     return (
         f"DR-KD would swap the targets of {swapped['overall']['images']:,} of {found['overall']['images']:,} images: "
-        f"{_joined(shares)}."
+        f"{enumerated(shares)}."
     )
 
 
@@ -132,8 +133,4 @@ def _weights(found: AuditContent) -> str:
             means.append(f"{third['mean']:.2f} on the {name}")
     share, limit = ipwd["overall"]["clipped_share"], ipwd["max_weight"]
     clipped = "none is clipped" if limit is None else f"{share:.1f} % of all are clipped at {limit:g}"
-    return f"{_WEIGHTS[ipwd['heads']]} {_joined(means)} on average ({ipwd['ratio']}); {clipped}."
-
-
-def _joined(parts: list[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{_WEIGHTS[ipwd['heads']]} {enumerated(means)} on average ({ipwd['ratio']}); {clipped}."

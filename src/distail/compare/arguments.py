@@ -80,8 +80,8 @@ def replaced_overrides(experiment: Experiment, overrides: Iterable[str], options
     Args:
         options: by the key of a setting what is used instead of it.
     """
-    words = [word for word in overrides if word.partition("=")[0] in options]
-    told = [f"{word} has no effect here: {options[word.partition('=')[0]]}" for word in words]
+    keyed = [(word, word.partition("=")[0]) for word in overrides]
+    told = [f"{word} has no effect here: {options[key]}" for word, key in keyed if key in options]
     validation = experiment.data.validation
     if isinstance(validation, Folds) and validation.fold is not None:
         told.append(f"data.validation.fold: {validation.fold} has no effect here: every fold is trained")

@@ -14,6 +14,7 @@ from distail.compare.content import (
 )
 from distail.compare.draws import Draw
 from distail.compare.metrics import decides, main_metrics, of_multi_label
+from distail.errors import enumerated
 from distail.evaluation.adjustment import adjusted_name
 from distail.evaluation.metrics import METRICS
 from distail.evaluation.run_files import FAILED, FINISHED
@@ -144,7 +145,7 @@ def _corrections(content: ComparisonContent) -> list[str]:
             sentences.append(f"p values over {over} are corrected for {tests} differences by Holm's method.")
     if tested:
         titles = [METRIC_TITLES[metric] for metric in main_metrics(of_multi_label(content))]
-        sentences.append(f"Tested metrics: {', '.join(titles[:-1])} and {titles[-1]}; other metrics have no verdict.")
+        sentences.append(f"Tested metrics: {enumerated(titles)}; other metrics have no verdict.")
     return sentences
 
 

@@ -138,11 +138,7 @@ class Composition:
         Args:
             teacher_posterior: what the teacher learned; a student that teaches itself is known to the composition.
         """
-        repairs = [
-            f"{entry.slot}: {entry.name}"
-            for entry in self._repairs
-            if self._changes_posterior(entry) and entry.builder.posterior == BALANCED  # type: ignore[attr-defined]
-        ]
+        repairs = [f"{entry.slot}: {entry.name}" for entry in self._repairs if self._removes_priors(entry)]
         itself = bool(self.entries["teacher"])
         learned = self._aim_of_labels if itself else teacher_posterior
         if len(repairs) > 1:
@@ -185,7 +181,7 @@ class Composition:
         """What to tell a user of whose targets one scales the logits, priors and all, before another corrects these."""
         scaling: Entry | None = None
         for entry in self.entries["targets"] if self._distills else []:
-            if scaling is not None and self._aim(entry, None) == BALANCED:
+            if scaling is not None and self._removes_priors(entry):
                 return (
                     f"targets: {scaling.name} scales the class priors in the teacher's logits before {entry.name} "
                     f"corrects them as they were: expected {entry.name} before {scaling.name}"
@@ -194,10 +190,10 @@ class Composition:
         return None
 
     @property
-    def removes_priors(self) -> tuple[str, ...]:
+    def targets_that_remove_priors(self) -> tuple[str, ...]:
         """The target repairs that remove class priors from what the teacher says."""
         repairs = self.entries["targets"] if self._distills else []
-        return tuple(entry.name for entry in repairs if self._aim(entry, None) == BALANCED)
+        return tuple(entry.name for entry in repairs if self._removes_priors(entry))
 
     @property
     def _learns_from_labels(self) -> bool:
@@ -241,11 +237,14 @@ class Composition:
         values, neutral = self._values(entry), getattr(entry.builder, "neutral", {})
         return any(values[key] == value for key, value in neutral.items())
 
+    def _removes_priors(self, entry: Entry) -> bool:
+        return self._aim(entry, None) == BALANCED
+
     def _corrects_in_part(self, entry: Entry) -> bool:
         """Whether an entry removes less than all of the class priors, by its `tau` or its `beta`."""
         values = self._values(entry)
         tau, beta = values.get("tau", 1.0), values.get("beta")
-        if self._aim(entry, None) != BALANCED:
+        if not self._removes_priors(entry):
             return False
         weak = isinstance(beta, int | float) and 0 <= beta < 1 and self._weighs_too_little(beta)
         return weak or (isinstance(tau, int | float) and tau < 1)

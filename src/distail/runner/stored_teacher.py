@@ -275,7 +275,7 @@ def _notes(
             f"{spread} over the other classes (teacher.rest: {experiment.teacher.rest})"
         )
         late = read_composition(classifier_composition(experiment))
-        removing = dict.fromkeys(read_method(experiment).removes_priors + late.removes_priors)
+        removing = dict.fromkeys(read_method(experiment).targets_that_remove_priors + late.targets_that_remove_priors)
         if removing and experiment.teacher.rest == "uniform":
             notes[-1] += (
                 f", and has no class priors that targets: {' and '.join(removing)} could remove from it: rare classes "

@@ -145,11 +145,8 @@ def _without_free(content: SearchContent) -> list[str]:
         return []
     if finalists:
         best = max(finalists, key=lambda one: one["figure"])
-        figure, loss = format_metric(best["figure"]), format_metric(best["top1_loss"] or 0.0)
-        return [
-            f"Trial {best['number']}, which costs nothing, has {figure} on average over seeds, but loses {loss} points "
-            "of top-1: a larger --top1-loss, with another --output, would allow it."
-        ]
+        figure = f"{format_metric(best['figure'])} on average over seeds"
+        return [_beyond_the_bound(f"Trial {best['number']}, which costs nothing,", figure, best["top1_loss"] or 0.0)]
     if free["state"] == FAILED:
         why = f"failed ({free['problem']}); run the same command again to retry it"
     elif free["top1_loss"] is not None:
@@ -165,11 +162,15 @@ def _lost_to_the_bound(content: SearchContent) -> list[str]:
     best = max(finished, key=lambda one: one["figure"] or 0.0, default=None)
     if best is None or best["within_bound"] or best["figure"] is None or best["top1_loss"] is None:
         return []
-    figure, loss = format_metric(best["figure"]), format_metric(best["top1_loss"])
-    return [
-        f"Trial {best['number']} ({best['words']}) has {figure} with the searched seed, but loses {loss} points of "
-        "top-1: a larger --top1-loss, with another --output, would allow it."
-    ]
+    figure = f"{format_metric(best['figure'])} with the searched seed"
+    return [_beyond_the_bound(f"Trial {best['number']} ({best['words']})", figure, best["top1_loss"])]
+
+
+def _beyond_the_bound(trial: str, figure: str, loss: float) -> str:
+    return (
+        f"{trial} has {figure}, but loses {format_metric(loss)} points of top-1: a larger --top1-loss, with another "
+        "--output, would allow it."
+    )
 
 
 def what_mattered(content: SearchContent) -> str:
