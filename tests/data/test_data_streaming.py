@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,8 +57,9 @@ def both_ways(root: Path, *, workers: int = 0, name: str = "folder", **options: 
 def pixels(data: LabeledImages | StreamedImages) -> torch.Tensor:
     if isinstance(data, LabeledImages):
         return data.images
-    batches = ImageStream(data, len(data)).batches([torch.arange(len(data))])
-    return next(batches).permute(0, 3, 1, 2)
+    stream = ImageStream(data, len(data))
+    with closing(stream):
+        return next(stream.batches([torch.arange(len(data))])).permute(0, 3, 1, 2)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -279,6 +281,7 @@ def test_files_that_change_later_are_named(tmp_path: Path, workers: int) -> None
     assert f"{names[1]}: not an image" in message
     assert f"{names[2]}: now 11x9 gray, where all are 10x9 gray" in message
     assert f"{names[3]}: now 10x9 in color, where all are 10x9 gray" in message
+    assert not multiprocessing.active_children(), "ended with the error, not with its traceback"
 
 
 def test_a_worker_that_is_killed_ends_the_pass_with_clear_words(tree: Path) -> None:

@@ -46,6 +46,7 @@ class Workers(Generic[Task, Done]):
         self._count = count
         self._tasks: _Tasks[Task] = _Tasks()
         self._passes = 0
+        self._found: Iterator[Done] | None = None
         self._loader: DataLoader[Done] | None = DataLoader(
             _Work(work),
             batch_size=None,
@@ -71,13 +72,13 @@ class Workers(Generic[Task, Done]):
         assert self._loader is not None, "closed"
         self._tasks.of_pass = tasks
         self._passes = own = self._passes + 1
-        found: Iterator[Done] | None = None
+        self._found = None
         while True:
             assert own == self._passes, "another pass has started"
             try:
-                if found is None:
-                    found = _without_signal_handler(lambda: iter(cast(Iterable[Done], self._loader)))
-                done = next(found)
+                if self._found is None:
+                    self._found = _without_signal_handler(lambda: iter(cast(Iterable[Done], self._loader)))
+                done = next(self._found)
             except StopIteration:
                 return
             except (RuntimeError, OSError, EOFError) as error:
@@ -87,8 +88,8 @@ class Workers(Generic[Task, Done]):
             yield done
 
     def close(self) -> None:
-        """End the processes."""
-        self._loader = None
+        """End the processes, whoever still holds the results, such as the traceback of an error."""
+        self._loader = self._found = None
 
     def _ended(self, error: Exception) -> TrainingError:
         # The last line: those before it are the process's own traceback, if it has one.
