@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -126,8 +127,12 @@ def test_the_end_of_a_process_is_told_where_its_work_is_waited_for() -> None:
 
 
 def test_mistakes_in_a_process_are_not_hidden() -> None:
+    workers = Workers(failing, 1)
     with pytest.raises(ValueError, match="a mistake of ours"):
-        list(Workers(failing, 1).results([1]))
+        list(workers.results([1]))
+    workers.close()
+    gc.collect()  # the error's traceback holds torch's own iterator, and that the process, which others would find
+    assert wait_for(lambda: not multiprocessing.active_children())
 
 
 @pytest.mark.integration
